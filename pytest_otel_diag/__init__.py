@@ -1,0 +1,1 @@
+"""pytest plugin and suite framework that proves whether a diagnosis of OpenTelemetry systems works."""

@@ -1,0 +1,1 @@
+"""The built-in analyzer: no training, no knowledge of any system."""

@@ -1,0 +1,1 @@
+"""Settings with their sources: command line, environment, ini, default."""

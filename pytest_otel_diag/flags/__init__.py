@@ -1,0 +1,1 @@
+"""Flag controllers: read, change, witness and restore feature flags."""

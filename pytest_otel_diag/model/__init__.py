@@ -1,0 +1,1 @@
+"""Frozen values shared by all layers: no I/O, no clock."""

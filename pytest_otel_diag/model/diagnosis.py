@@ -1,0 +1,161 @@
+"""What an analyzer answers."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from pytest_otel_diag.model.base import Finite, Model, Ratio
+
+
+class Mechanism(StrEnum):
+    """Why a component fails: the documented taxonomy of root causes."""
+
+    ERROR = "error"
+    LATENCY = "latency"
+    CPU = "cpu"
+    MEMORY = "memory"
+    GC = "gc"
+    NETWORK = "network"
+    UNREACHABLE = "unreachable"
+    QUEUE = "queue"
+    TRAFFIC = "traffic"
+    CONFIGURATION = "configuration"
+
+
+class Signal(StrEnum):
+    """What deviates: the documented taxonomy of anomalies."""
+
+    ERROR_RATE = "error_rate"
+    LATENCY = "latency"
+    REQUEST_RATE = "request_rate"
+    CPU = "cpu"
+    MEMORY = "memory"
+    GC = "gc"
+    NETWORK = "network"
+    QUEUE = "queue"
+    RESTART = "restart"
+    LOGS = "logs"
+    CALLS = "calls"
+    METRIC = "metric"
+
+
+Direction = Literal["up", "down", "changed"]
+
+
+class Evidence(Model):
+    """One observation that speaks for a finding, readable by a person."""
+
+    source: Literal["traces", "logs", "metrics"]
+    summary: str
+    trace_ids: tuple[str, ...] = ()
+
+
+class Anomaly(Model):
+    """A deviation from the baseline.
+
+    ``baseline`` and ``observed`` are in ``unit``; ``score`` is a robust z; ``p_value`` is adjusted
+    for multiple testing where the analyzer computes one.
+    """
+
+    signal: Signal
+    service: str
+    operation: str | None = None
+    direction: Direction = "changed"
+    baseline: Finite | None = None
+    observed: Finite | None = None
+    unit: str = ""
+    score: Finite = 0.0
+    p_value: Ratio | None = None
+    evidence: tuple[Evidence, ...] = ()
+
+
+class PathEdge(Model):
+    """One call on a path."""
+
+    source: str
+    target: str
+
+
+class PathMetrics(Model):
+    """Load and health of a path; latencies in milliseconds."""
+
+    requestCount: int = Field(ge=0)
+    avgLatency: Finite = Field(ge=0)
+    errorRate: Ratio
+    p99Latency: Finite = Field(ge=0)
+
+
+class CriticalPath(Model):
+    """A service path that decides the duration of requests (field names are an interchange format)."""
+
+    id: str
+    name: str
+    services: tuple[str, ...] = Field(min_length=1)
+    startService: str
+    endService: str
+    edges: tuple[PathEdge, ...]
+    metrics: PathMetrics
+    priority: Literal["critical", "high", "medium", "low"]
+    severity: Ratio
+
+
+class RootCause(Model):
+    """A candidate culprit; the diagnosis lists them best first."""
+
+    service: str
+    operation: str | None = None
+    mechanism: Mechanism | None = None
+    score: Finite = 0.0
+    confidence: Ratio = 0.0
+    explanation: str = ""
+    evidence: tuple[Evidence, ...] = ()
+
+
+class Hypothesis(Model):
+    """Something the analyzer considered, and what became of it."""
+
+    statement: str
+    service: str | None = None
+    mechanism: Mechanism | None = None
+    status: Literal["kept", "eliminated"]
+    reason: str
+
+
+class DiagnosticQuery(Model):
+    """SQL over the exporter's tables that runs as it stands and shows the evidence."""
+
+    sql: str
+    description: str = ""
+
+
+class Usage(Model):
+    """What the diagnosis cost, as far as the analyzer knows itself (queries are metered outside)."""
+
+    prompts: int = 0
+    human_prompts: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: Finite = 0.0
+    model: str | None = None
+
+
+class Diagnosis(Model):
+    """Answer of an analyzer.
+
+    ``detected`` says whether anything is wrong at all; ``root_causes`` may be ranked even when it is
+    false (the best guess), so detection and localisation are scored apart. ``confidence`` is the
+    probability that the first root cause is right.
+    """
+
+    detected: bool
+    anomalies: tuple[Anomaly, ...] = ()
+    critical_paths: tuple[CriticalPath, ...] = ()
+    root_causes: tuple[RootCause, ...] = ()
+    query: DiagnosticQuery | None = None
+    hypotheses: tuple[Hypothesis, ...] = ()
+    confidence: Ratio = 0.0
+    summary: str = ""
+    usage: Usage = Usage()

@@ -1,0 +1,44 @@
+"""Feature flags as flagd knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from pytest_otel_diag.model.base import Model, Nanos
+
+FlagValue = bool | int | float | str | dict[str, Any]
+
+
+class Flag(Model):
+    """A flag: variants (name → value), the default variant, and targeting where there is one."""
+
+    key: str = Field(min_length=1)
+    variants: Mapping[str, FlagValue]
+    default_variant: str
+    targeting: Mapping[str, Any] | None = None
+
+
+class FlagDocument(Model):
+    """Everything a flag source holds, exactly, so that it can be put back byte for byte."""
+
+    raw: bytes
+    flags: Mapping[str, Flag]
+
+
+class FlagChange(Model):
+    """Set one flag to a variant."""
+
+    key: str
+    variant: str
+
+
+class ServedFlag(Model):
+    """What the flag answers when it is really evaluated."""
+
+    key: str
+    variant: str
+    value: FlagValue
+    at_ns: Nanos

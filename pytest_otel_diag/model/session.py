@@ -1,0 +1,159 @@
+"""What happened in one run of a scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from pytest_otel_diag.model.base import Finite, Model, Nanos
+from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.model.verdict import Verdict
+from pytest_otel_diag.model.windows import Window
+
+
+class Status(StrEnum):
+    """How a session ended. Only SCORED says something about the analyzer's accuracy."""
+
+    SCORED = "scored"
+    INVALID = "invalid"
+    ERROR = "error"
+    SKIPPED = "skipped"
+
+
+class Blame(StrEnum):
+    """Whose fault an ERROR is."""
+
+    ANALYZER = "analyzer"
+    INFRASTRUCTURE = "infrastructure"
+    USER = "user"
+
+
+class Phase(StrEnum):
+    """Steps of a session, in order."""
+
+    PREFLIGHT = "preflight"
+    BASELINE = "baseline"
+    INJECT = "inject"
+    WITNESS = "witness"
+    IMPACT = "impact"
+    INVESTIGATE = "investigate"
+    JUDGE = "judge"
+    UNDO = "undo"
+    RECOVER = "recover"
+    RECORD = "record"
+
+
+class PhaseRecord(Model):
+    """One phase with its times on the target's clock and the wall time it took."""
+
+    phase: Phase
+    start_ns: Nanos
+    end_ns: Nanos
+    wall_s: Finite
+    outcome: Literal["ok", "failed", "skipped"]
+    detail: str = ""
+
+
+class Witness(Model):
+    """Proof that the fault is served: consecutive reads that answered the target variant."""
+
+    flag: str
+    variant: str
+    reads: int
+    confirmed: bool
+    at_ns: Nanos
+    detail: str = ""
+
+
+class ImpactReason(StrEnum):
+    """Outcome of the wait for impact: VISIBLE, or why not."""
+
+    VISIBLE = "VISIBLE"
+    NOT_SERVED = "NOT_SERVED"
+    NO_TRAFFIC = "NO_TRAFFIC"
+    NOT_YET_EXPORTED = "NOT_YET_EXPORTED"
+    TOO_RARE = "TOO_RARE"
+    NO_EFFECT = "NO_EFFECT"
+
+
+class Impact(Model):
+    """What telemetry shows of the fault.
+
+    ``calls_seen`` and ``calls_needed`` are calls of the watched services since the fault began.
+    """
+
+    reason: ImpactReason
+    time_to_impact_s: Finite | None = None
+    service: str | None = None
+    signal: str | None = None
+    detail: str = ""
+    calls_seen: int = 0
+    calls_needed: int = 0
+
+
+class QueryRecord(Model):
+    """One query of the analyzer as metered outside of it."""
+
+    sql: str
+    elapsed_s: Finite
+    rows: int
+    data_sources: tuple[str, ...] = ()
+    error: str | None = None
+
+
+class Cleanup(Model):
+    """Whether the fault is really gone."""
+
+    restored: bool
+    verified: bool
+    recovered: bool | None = None
+    detail: str = ""
+
+
+class SessionWindows(Model):
+    """The windows of the session on the target's clock."""
+
+    baseline: Window | None = None
+    incident: Window | None = None
+    reference: tuple[Window, ...] = ()
+
+
+class SessionResult(Model):
+    """Everything known of a session; one line of ``sessions.jsonl``."""
+
+    schema_version: Literal[1] = 1
+    session_id: str
+    run_id: str
+    test_id: str = ""
+    repeat: int = 0
+    seed: int = 0
+    scenario: Scenario
+    target: str
+    analyzer: str
+    status: Status
+    reason: str = ""
+    blame: Blame | None = None
+    started_at_ns: Nanos
+    wall_s: Finite
+    windows: SessionWindows = SessionWindows()
+    phases: tuple[PhaseRecord, ...] = ()
+    witnesses: tuple[Witness, ...] = ()
+    impact: Impact | None = None
+    diagnosis: Diagnosis | None = None
+    verdict: Verdict | None = None
+    queries: tuple[QueryRecord, ...] = ()
+    cleanup: Cleanup | None = None
+    failures: tuple[str, ...] = ()
+    provenance: Mapping[str, str] = Field(default_factory=dict)
+
+
+class Budget(Model):
+    """What an analyzer may use up in one investigation."""
+
+    time_s: float = Field(default=600.0, gt=0)
+    queries: int = Field(default=200, ge=0)
+    cost_usd: float = Field(default=1.0, ge=0)

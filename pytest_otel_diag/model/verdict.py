@@ -1,0 +1,64 @@
+"""The comparison of a diagnosis with the expectation, field by field."""
+
+from __future__ import annotations
+
+from pytest_otel_diag.model.base import Finite, Model
+
+
+class Match(Model):
+    """An expected finding and what of the diagnosis matched it (None: missed)."""
+
+    expected: str
+    found: str | None = None
+
+
+class QueryVerdict(Model):
+    """The diagnostic query, really executed."""
+
+    executed: bool
+    rows: int = 0
+    shows_culprit: bool = False
+    elapsed_s: Finite = 0.0
+    error: str | None = None
+
+
+class Verdict(Model):
+    """How right a diagnosis is. Ranks count from 1; None means not named.
+
+    ``fault_present`` False marks a control; ``detected`` is then a false positive.
+    """
+
+    fault_present: bool
+    detected: bool
+    anomalies: tuple[Match, ...] = ()
+    spurious_anomalies: int = 0
+    paths: tuple[Match, ...] = ()
+    candidates: int = 0
+    service_rank: int | None = None
+    operation_rank: int | None = None
+    mechanism_rank: int | None = None
+    expected_mechanism: bool = False
+    expected_operation: bool = False
+    causes_expected: int = 0
+    causes_named: int = 0
+    named_flag: bool = False
+    named_red_herring: str | None = None
+    unknown_services: tuple[str, ...] = ()
+    query: QueryVerdict | None = None
+    first_hypothesis_right: bool | None = None
+    confidence: Finite = 0.0
+    data_sources: tuple[str, ...] = ()
+    queries_total: int = 0
+    queries_irrelevant: int = 0
+    human_prompts: int = 0
+    time_to_impact_s: Finite | None = None
+    time_to_diagnosis_s: Finite | None = None
+
+    @property
+    def top1(self) -> bool:
+        """Whether the first root cause names the right service."""
+        return self.service_rank == 1
+
+    def within(self, k: int) -> bool:
+        """Whether the right service is among the first *k* root causes."""
+        return self.service_rank is not None and self.service_rank <= k

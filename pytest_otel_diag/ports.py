@@ -1,0 +1,147 @@
+"""Ports: what the layers ask of each other. Adapters, ours or third-party, implement these Protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
+from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.model.session import Budget
+from pytest_otel_diag.model.telemetry import CallEdge, QueryLimits, ServiceHealth, Table, TelemetrySchema
+from pytest_otel_diag.model.windows import Window
+
+
+class Clock(Protocol):
+    """Wall clock or virtual time."""
+
+    def now(self) -> Nanos:
+        """Return the current instant."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return once *seconds* have passed on this clock."""
+        ...
+
+
+class FlagController(Protocol):
+    """Reads, changes and restores the flags of a target."""
+
+    async def document(self) -> FlagDocument:
+        """Return everything, exactly, for a later restore."""
+        ...
+
+    async def apply(self, change: FlagChange) -> None:
+        """Set one flag; raises FlagError for an unknown flag or variant."""
+        ...
+
+    async def restore(self, document: FlagDocument) -> None:
+        """Put the document back byte for byte; raises RestoreFailed."""
+        ...
+
+    async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
+        """Return what the flag answers when evaluated now (the witness)."""
+        ...
+
+
+class Telemetry(Protocol):
+    """SQL over ClickHouse, cut to what has happened so far. Read-only.
+
+    Every method raises a TelemetryError subclass; none blocks the event loop.
+    """
+
+    async def query(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
+    ) -> Table:
+        """Run one SELECT with server-side parameters ``{name:Type}``."""
+        ...
+
+    async def schema(self) -> TelemetrySchema:
+        """Return the tables and columns that are there (cached)."""
+        ...
+
+    async def latest(self) -> Nanos | None:
+        """Return the end of the newest telemetry visible, None when there is none."""
+        ...
+
+    async def service_health(self, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:
+        """Return requests, errors and latency per service and bucket (buckets start at window.start_ns)."""
+        ...
+
+    async def call_edges(self, window: Window) -> Sequence[CallEdge]:
+        """Return the calls between services."""
+        ...
+
+
+@dataclass(frozen=True)
+class Investigation:
+    """What an analyzer gets. It holds no expectation, no scenario id and no fault name.
+
+    ``incident`` is the window in question, ``baseline`` the same session's time before (None when
+    there is no telemetry), ``reference`` further windows known to be quiet, in order of time; they
+    may lie anywhere and may be empty. ``seed`` makes randomised analyzers repeatable.
+    """
+
+    session_id: str
+    incident: Window
+    baseline: Window | None
+    reference: tuple[Window, ...]
+    telemetry: Telemetry
+    clock: Clock
+    budget: Budget = field(default_factory=Budget)
+    seed: int = 0
+
+
+@runtime_checkable
+class Analyzer(Protocol):
+    """The diagnosis under test."""
+
+    async def diagnose(self, investigation: Investigation) -> Diagnosis:
+        """Say what is wrong."""
+        ...
+
+
+class Traffic(Protocol):
+    """Load of a target; targets that cannot drive traffic do nothing."""
+
+    async def drive(self, services: Sequence[str], calls: int) -> int:
+        """Cause about *calls* calls of the services; return how many were made."""
+        ...
+
+
+@dataclass(frozen=True)
+class TargetSession:
+    """A system under fault, opened for one session and isolated from the others."""
+
+    clock: Clock
+    flags: FlagController
+    telemetry: Telemetry
+    traffic: Traffic
+    reference: tuple[Window, ...] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+class Target(Protocol):
+    """A system that faults can be turned on in.
+
+    ``exclusive`` targets hold one session at a time.
+    """
+
+    name: str
+    exclusive: bool
+
+    def describe(self) -> Mapping[str, str]:
+        """Return name, version and source, for the manifest."""
+        ...
+
+    def validate(self, scenario: Scenario) -> Sequence[str]:
+        """Return every mistake in the scenario for this target, as readable sentences."""
+        ...
+
+    def open(self, scenario: Scenario, session_id: str) -> AbstractAsyncContextManager[TargetSession]:
+        """Open the target for one session; closing releases everything."""
+        ...

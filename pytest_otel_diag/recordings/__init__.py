@@ -1,0 +1,1 @@
+"""Recorded incidents on disk: format, reader, writer, importers."""

@@ -1,0 +1,1 @@
+"""Run directory and renderings made from it."""

@@ -1,0 +1,1 @@
+"""Judging a diagnosis, aggregating verdicts, and the statistical gate."""

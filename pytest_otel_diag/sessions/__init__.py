@@ -1,0 +1,1 @@
+"""The workflow of one session, in virtual and in wall time."""

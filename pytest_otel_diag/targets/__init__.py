@@ -1,0 +1,1 @@
+"""Systems under fault: replay of recordings."""

@@ -1,0 +1,1 @@
+"""ClickHouse behind one wrapper: chDB in process or a server, same SQL."""
