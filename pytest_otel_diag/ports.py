@@ -11,7 +11,7 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
 from pytest_otel_diag.model.scenario import Scenario
-from pytest_otel_diag.model.session import Budget
+from pytest_otel_diag.model.session import Budget, Impact, QueryRecord, SessionWindows
 from pytest_otel_diag.model.telemetry import CallEdge, QueryLimits, ServiceHealth, Table, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
 
@@ -111,6 +111,25 @@ class Traffic(Protocol):
     async def drive(self, services: Sequence[str], calls: int) -> int:
         """Cause about *calls* calls of the services; return how many were made."""
         ...
+
+
+@dataclass(frozen=True)
+class JudgeFacts:
+    """What the session knows beside the diagnosis when it is judged.
+
+    ``telemetry`` sees what the analyzer saw, without its budget. ``time_to_diagnosis_s`` is wall time
+    the analyzer took. ``known_services`` are the services telemetry names in the session's windows,
+    ``edges`` the calls between them in baseline and incident together; both are empty when telemetry
+    could not be asked.
+    """
+
+    telemetry: Telemetry
+    queries: tuple[QueryRecord, ...] = ()
+    impact: Impact | None = None
+    time_to_diagnosis_s: float | None = None
+    known_services: tuple[str, ...] = ()
+    edges: tuple[CallEdge, ...] = ()
+    windows: SessionWindows = field(default_factory=SessionWindows)
 
 
 @dataclass(frozen=True)
