@@ -157,6 +157,10 @@ class Target(Protocol):
         """Return name, version and source, for the manifest."""
         ...
 
+    def scenarios(self) -> Sequence[Scenario]:
+        """Return the scenarios that the target knows by itself, with their expectations."""
+        ...
+
     def validate(self, scenario: Scenario) -> Sequence[str]:
         """Return every mistake in the scenario for this target, as readable sentences."""
         ...
