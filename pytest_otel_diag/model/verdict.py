@@ -13,19 +13,26 @@ class Match(Model):
 
 
 class QueryVerdict(Model):
-    """The diagnostic query, really executed."""
+    """The diagnostic query, really executed.
+
+    ``sample`` holds the first rows as text, cell by cell under ``columns``, long cells cut.
+    """
 
     executed: bool
     rows: int = 0
     shows_culprit: bool = False
     elapsed_s: Finite = 0.0
     error: str | None = None
+    columns: tuple[str, ...] = ()
+    sample: tuple[tuple[str, ...], ...] = ()
 
 
 class Verdict(Model):
     """How right a diagnosis is. Ranks count from 1; None means not named.
 
-    ``fault_present`` False marks a control; ``detected`` is then a false positive.
+    ``fault_present`` False marks a control; ``detected`` is then a false positive. ``known_services``
+    are the services the judge knew of, and ``candidates`` is how many those are: the number a guess
+    has to choose from.
     """
 
     fault_present: bool
@@ -53,6 +60,7 @@ class Verdict(Model):
     human_prompts: int = 0
     time_to_impact_s: Finite | None = None
     time_to_diagnosis_s: Finite | None = None
+    known_services: tuple[str, ...] = ()
 
     @property
     def top1(self) -> bool:
