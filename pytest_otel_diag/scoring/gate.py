@@ -1,0 +1,269 @@
+"""The statistical gate: PASS, FAIL or INCONCLUSIVE, told apart from broken infrastructure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from pytest_otel_diag.errors import ConfigurationError, nearest
+from pytest_otel_diag.model.base import Finite, Model, Ratio
+from pytest_otel_diag.model.session import Blame, SessionResult, Status
+from pytest_otel_diag.scoring.intervals import CONFIDENCE, wilson, wilson_size
+from pytest_otel_diag.scoring.measures import MEASURES, Metric, scored, take
+
+EXIT_FAIL = 11
+EXIT_INFRASTRUCTURE = 12
+EXIT_INCONCLUSIVE = 13
+
+MORE_RUNS_CAP = 10_000
+"""A gate that wants more runs than this is not going to be decided by running more."""
+
+
+class GateOutcome(StrEnum):
+    """What the gate says. Only PASS is green; INFRASTRUCTURE says nothing about the analyzer."""
+
+    PASS = "PASS"  # noqa: S105 (a verdict, not a password)
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    INFRASTRUCTURE = "INFRASTRUCTURE"
+
+    @property
+    def exit_code(self) -> int:
+        """Process exit code, 0 for PASS."""
+        return {
+            GateOutcome.PASS: 0,
+            GateOutcome.FAIL: EXIT_FAIL,
+            GateOutcome.INFRASTRUCTURE: EXIT_INFRASTRUCTURE,
+            GateOutcome.INCONCLUSIVE: EXIT_INCONCLUSIVE,
+        }[self]
+
+
+Direction = Literal[">=", ">", "<=", "<"]
+
+
+class GateCriterion(Model):
+    """A target for one metric: ``name direction threshold``.
+
+    ``threshold`` is a share; ``limit`` is the parameter of metrics that have one (seconds, queries,
+    prompts), in ``unit``. Only criteria with ``gates`` decide the outcome, the others are reported.
+    """
+
+    name: str
+    direction: Direction
+    threshold: Ratio
+    limit: Finite | None = None
+    unit: str = ""
+    gates: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in MEASURES:
+            raise ValueError(f"no metric {name!r}{nearest(name, MEASURES)}; there are {', '.join(MEASURES)}")
+        return name
+
+    @property
+    def target(self) -> str:
+        """The threshold in words: ``≥ 0.90``."""
+        sign = {">=": "≥", "<=": "≤"}.get(self.direction, self.direction)
+        return f"{sign} {self.threshold:.2f}"
+
+
+DEFAULT_CRITERIA = (
+    GateCriterion(name="detection_sensitivity", direction=">=", threshold=0.90, gates=True),
+    GateCriterion(name="false_negative_rate", direction="<", threshold=0.05),
+    GateCriterion(name="false_positive_rate", direction="<", threshold=0.10, gates=True),
+    GateCriterion(name="top1", direction=">=", threshold=0.75, gates=True),
+    GateCriterion(name="full_cycle", direction=">=", threshold=0.90, limit=300.0, unit="s"),
+    GateCriterion(name="time_to_root_cause", direction=">=", threshold=0.90, limit=600.0, unit="s"),
+    GateCriterion(name="query_time", direction=">=", threshold=0.90, limit=30.0, unit="s"),
+    GateCriterion(name="multi_source", direction=">=", threshold=0.80),
+    GateCriterion(name="irrelevant_queries", direction="<=", threshold=0.20),
+    GateCriterion(name="few_irrelevant_queries", direction=">=", threshold=0.90, limit=5.0, unit="queries"),
+    GateCriterion(name="solved_few_prompts", direction=">", threshold=0.60, limit=3.0, unit="prompts"),
+)
+
+
+class GateSettings(Model):
+    """Criteria and what the gate tolerates.
+
+    ``max_unscored_ratio`` is the share of sessions (skipped ones aside) that may be invalid or broken
+    before the run says nothing; ``max_analyzer_error_ratio`` the share in which the analyzer itself
+    may break before it fails. ``repeats_independent`` counts every repeat as a new observation: right
+    only for a closed set of scenarios with an analyzer or target that really varies.
+    """
+
+    criteria: tuple[GateCriterion, ...] = DEFAULT_CRITERIA
+    confidence: float = Field(default=CONFIDENCE, gt=0.0, lt=1.0)
+    max_unscored_ratio: Ratio = 0.20
+    max_analyzer_error_ratio: Ratio = 0.05
+    repeats_independent: bool = False
+
+    def with_thresholds(self, thresholds: Mapping[str, float]) -> GateSettings:
+        """Return settings with other thresholds by metric name.
+
+        Raises ConfigurationError for a metric that has no criterion or a threshold outside 0..1.
+        """
+        names = [criterion.name for criterion in self.criteria]
+        for name, threshold in thresholds.items():
+            if name not in names:
+                raise ConfigurationError(
+                    f"the gate has no criterion {name!r}{nearest(name, names)}; there are {', '.join(names)}"
+                )
+            if not 0.0 <= threshold <= 1.0:
+                raise ConfigurationError(
+                    f"the threshold of {name!r} is {threshold}; give a share from 0 to 1"
+                )
+        criteria = tuple(
+            criterion.model_copy(update={"threshold": thresholds.get(criterion.name, criterion.threshold)})
+            for criterion in self.criteria
+        )
+        return self.model_copy(update={"criteria": criteria})
+
+
+class CriterionResult(Model):
+    """One criterion with what was measured.
+
+    ``more_needed`` is how many more units (scenarios, or runs when repeats are independent) would
+    decide it if the observed proportion continued; None when it is decided or never would be.
+    """
+
+    criterion: GateCriterion
+    metric: Metric
+    outcome: GateOutcome
+    more_needed: int | None = None
+    note: str = ""
+
+
+class GateResult(Model):
+    """Outcome of the gate, the criteria behind it, and the reasons in words."""
+
+    outcome: GateOutcome
+    criteria: tuple[CriterionResult, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+
+def run_gate(sessions: Sequence[SessionResult], settings: GateSettings | None = None) -> GateResult:
+    """Judge a suite. A run in which nothing was scored is never green."""
+    settings = settings or GateSettings()
+    criteria = tuple(_evaluate(sessions, criterion, settings) for criterion in settings.criteria)
+    broken = _broken(sessions, settings)
+    if broken is not None:
+        outcome, reason = broken
+        return GateResult(outcome=outcome, criteria=criteria, reasons=(reason,))
+    outcome, reasons = _combine(criteria)
+    return GateResult(outcome=outcome, criteria=criteria, reasons=reasons)
+
+
+def decide(successes: float, n: int, criterion: GateCriterion, confidence: float = CONFIDENCE) -> GateOutcome:
+    """Say PASS only if the whole interval reaches the threshold, FAIL only if none of it does."""
+    interval = wilson(successes, n, confidence)
+    if interval is None:
+        return GateOutcome.INCONCLUSIVE
+    low, high, threshold = interval.low, interval.high, criterion.threshold
+    reached, missed = {
+        ">=": (low >= threshold, high < threshold),
+        ">": (low > threshold, high <= threshold),
+        "<=": (high <= threshold, low > threshold),
+        "<": (high < threshold, low >= threshold),
+    }[criterion.direction]
+    if reached:
+        return GateOutcome.PASS
+    return GateOutcome.FAIL if missed else GateOutcome.INCONCLUSIVE
+
+
+def more_needed(rate: float, n: int, criterion: GateCriterion, confidence: float = CONFIDENCE) -> int | None:
+    """Return the smallest k ≥ 1 at which *rate* over n + k observations decides the criterion.
+
+    None when that is beyond MORE_RUNS_CAP or the rate sits on the threshold.
+    """
+    size = wilson_size(rate, criterion.threshold, confidence)
+    if size is None:
+        return None
+    # The closed form is where a bound touches the threshold; strict directions want one more.
+    first = max(n + 1, size - 1)
+    for total in range(first, min(first + 4, n + MORE_RUNS_CAP + 1)):
+        if decide(rate * total, total, criterion, confidence) is not GateOutcome.INCONCLUSIVE:
+            return total - n
+    return None
+
+
+def _evaluate(
+    sessions: Sequence[SessionResult], criterion: GateCriterion, settings: GateSettings
+) -> CriterionResult:
+    metric = take(
+        sessions,
+        MEASURES[criterion.name],
+        limit=criterion.limit,
+        confidence=settings.confidence,
+        repeats_independent=settings.repeats_independent,
+    )
+    unit = "runs" if settings.repeats_independent else "scenarios"
+    if metric.value is None:
+        best = 1.0 if criterion.direction in (">=", ">") else 0.0
+        more = more_needed(best, 0, criterion, settings.confidence)
+        note = "nothing to measure" if more is None else f"nothing to measure, at least {more} {unit} needed"
+        outcome = GateOutcome.INCONCLUSIVE
+        return CriterionResult(
+            criterion=criterion, metric=metric, outcome=outcome, more_needed=more, note=note
+        )
+    outcome = decide(metric.value * metric.n, metric.n, criterion, settings.confidence)
+    if outcome is not GateOutcome.INCONCLUSIVE:
+        return CriterionResult(criterion=criterion, metric=metric, outcome=outcome)
+    more = more_needed(metric.value, metric.n, criterion, settings.confidence)
+    note = "cannot be decided at this rate" if more is None else f"{more} more {unit} needed at this rate"
+    return CriterionResult(criterion=criterion, metric=metric, outcome=outcome, more_needed=more, note=note)
+
+
+def _combine(criteria: Sequence[CriterionResult]) -> tuple[GateOutcome, tuple[str, ...]]:
+    gating = [result for result in criteria if result.criterion.gates]
+    if not gating:
+        return GateOutcome.INCONCLUSIVE, ("no criterion gates; switch one on or do not run the gate",)
+    for outcome in (GateOutcome.FAIL, GateOutcome.INCONCLUSIVE):
+        hit = [result for result in gating if result.outcome is outcome]
+        if hit:
+            return outcome, tuple(_reason(result) for result in hit)
+    return GateOutcome.PASS, ()
+
+
+def _reason(result: CriterionResult) -> str:
+    metric, target = result.metric, result.criterion.target
+    if metric.value is None or metric.low is None or metric.high is None:
+        return f"{metric.label}: {result.note}"
+    measured = f"{metric.value:.2f} [{metric.low:.2f}, {metric.high:.2f}] n={metric.n}, target {target}"
+    return f"{metric.label}: {measured}" + (f"; {result.note}" if result.note else "")
+
+
+def _broken(sessions: Sequence[SessionResult], settings: GateSettings) -> tuple[GateOutcome, str] | None:
+    left_on = [
+        s for s in sessions if s.cleanup is not None and not (s.cleanup.restored and s.cleanup.verified)
+    ]
+    if left_on:
+        first = left_on[0]
+        detail = f" ({first.cleanup.detail})" if first.cleanup is not None and first.cleanup.detail else ""
+        return (
+            GateOutcome.INFRASTRUCTURE,
+            f"a fault may still be on: {len(left_on)} sessions could not prove their undo, "
+            f"first {first.session_id} of {first.scenario.id}{detail}",
+        )
+    ran = [session for session in sessions if session.status is not Status.SKIPPED]
+    if not ran:
+        return GateOutcome.INCONCLUSIVE, f"nothing ran: {len(sessions)} sessions, all skipped"
+    crashed = [s for s in ran if s.status is Status.ERROR and s.blame is Blame.ANALYZER]
+    unscored = len(ran) - len(crashed) - len(scored(ran))
+    if unscored > settings.max_unscored_ratio * len(ran):
+        return (
+            GateOutcome.INFRASTRUCTURE,
+            f"{unscored} of {len(ran)} sessions say nothing about the analyzer "
+            f"(invalid or broken around it), more than {settings.max_unscored_ratio:.0%}",
+        )
+    if len(crashed) > settings.max_analyzer_error_ratio * len(ran):
+        return (
+            GateOutcome.FAIL,
+            f"the analyzer broke in {len(crashed)} of {len(ran)} sessions, "
+            f"more than {settings.max_analyzer_error_ratio:.0%}",
+        )
+    return None

@@ -1,0 +1,239 @@
+"""What is measured of every scored session, and how sessions become one value with an interval.
+
+Every measure is a number between 0 and 1 for a session (or nothing, where the question does not
+arise), so one Wilson interval fits all of them. The unit of counting is the *scenario*: sessions that
+repeat a scenario are averaged first. Repeats of a deterministic analyzer on a recording are the same
+observation again, and counting them as new ones would shrink the interval without learning anything;
+a repeated random analyzer still has only been tried on that many scenarios.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from pytest_otel_diag.model.base import Finite, Model, Ratio
+from pytest_otel_diag.model.session import SessionResult, Status
+from pytest_otel_diag.model.verdict import Match, Verdict
+from pytest_otel_diag.scoring.intervals import CONFIDENCE, wilson
+
+HORIZON = 5
+"""Avg@5 looks at the first five root causes."""
+
+Reading = Callable[[SessionResult, Verdict, float], float | None]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A question about one session; ``limit`` is its parameter where it has one, in ``limit_unit``."""
+
+    name: str
+    label: str
+    reading: Reading
+    limit: float = 0.0
+    limit_unit: str = ""
+    better: str = "higher"
+
+
+class Metric(Model):
+    """A measured share: mean over ``n`` units of ``sessions`` sessions, with its Wilson interval.
+
+    ``value`` and the interval are None when no session could answer the question.
+    """
+
+    name: str
+    label: str
+    value: Ratio | None = None
+    n: int = Field(default=0, ge=0)
+    sessions: int = Field(default=0, ge=0)
+    low: Finite | None = None
+    high: Finite | None = None
+    limit: Finite | None = None
+    limit_unit: str = ""
+    better: str = "higher"
+
+
+def _fault(reading: Callable[[Verdict], float]) -> Reading:
+    def read(_session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
+        return float(reading(verdict)) if verdict.fault_present else None
+
+    return read
+
+
+def _reciprocal_rank(verdict: Verdict) -> float:
+    return 0.0 if verdict.service_rank is None else 1.0 / verdict.service_rank
+
+
+def _average_at(verdict: Verdict) -> float:
+    return sum(verdict.within(k) for k in range(1, HORIZON + 1)) / HORIZON
+
+
+def _operation(_session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
+    return float(verdict.operation_rank == 1) if verdict.expected_operation else None
+
+
+def _mechanism(_session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
+    return float(verdict.mechanism_rank == 1) if verdict.expected_mechanism else None
+
+
+def _all_causes(_session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
+    if verdict.causes_expected < 2:
+        return None
+    return float(verdict.causes_named == verdict.causes_expected)
+
+
+def _recall(matches: Sequence[Match]) -> float | None:
+    return sum(match.found is not None for match in matches) / len(matches) if matches else None
+
+
+def _named_flag(session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
+    has_flag = bool(session.scenario.faults or session.scenario.expectation.flags)
+    return float(verdict.named_flag) if has_flag else None
+
+
+def _red_herring(session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
+    if not session.scenario.expectation.red_herrings:
+        return None
+    return float(verdict.named_red_herring is not None)
+
+
+def _unknown(_session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
+    return float(bool(verdict.unknown_services)) if verdict.known_services else None
+
+
+def _query_shows(_session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
+    if not verdict.fault_present:
+        return None
+    return float(verdict.query is not None and verdict.query.shows_culprit)
+
+
+def _false_positive(_session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
+    return None if verdict.fault_present else float(verdict.detected)
+
+
+def _full_cycle(session: SessionResult, _verdict: Verdict, limit: float) -> float | None:
+    return float(session.wall_s <= limit)
+
+
+def _time_to_root_cause(_session: SessionResult, verdict: Verdict, limit: float) -> float | None:
+    if not verdict.fault_present or verdict.time_to_diagnosis_s is None:
+        return None
+    return float(time_to_root_cause_s(verdict) <= limit)
+
+
+def time_to_root_cause_s(verdict: Verdict) -> float:
+    """Return seconds from the fault to the diagnosis: time to impact plus time to diagnosis."""
+    return (verdict.time_to_impact_s or 0.0) + (verdict.time_to_diagnosis_s or 0.0)
+
+
+def _multi_source(_session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
+    return float(len(verdict.data_sources) >= 2)
+
+
+def _irrelevant(_session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
+    return verdict.queries_irrelevant / verdict.queries_total if verdict.queries_total else None
+
+
+def _few_irrelevant(_session: SessionResult, verdict: Verdict, limit: float) -> float | None:
+    if not (verdict.fault_present and verdict.top1):
+        return None
+    return float(verdict.queries_irrelevant < limit)
+
+
+def _few_prompts(_session: SessionResult, verdict: Verdict, limit: float) -> float | None:
+    if not verdict.fault_present:
+        return None
+    return float(verdict.top1 and verdict.human_prompts < limit)
+
+
+def _query_time(session: SessionResult, verdict: Verdict, limit: float) -> float | None:
+    times = [query.elapsed_s for query in session.queries]
+    if verdict.query is not None and verdict.query.executed:
+        times.append(verdict.query.elapsed_s)
+    return sum(time < limit for time in times) / len(times) if times else None
+
+
+_ALL = (
+    Measure("detection_sensitivity", "faults detected", _fault(lambda v: v.detected)),
+    Measure("false_negative_rate", "faults missed", _fault(lambda v: not v.detected), better="lower"),
+    Measure("false_positive_rate", "false alarms on controls", _false_positive, better="lower"),
+    Measure("top1", "root cause top-1", _fault(lambda v: v.top1)),
+    Measure("top3", "root cause top-3", _fault(lambda v: v.within(3))),
+    Measure("avg5", "root cause Avg@5", _fault(_average_at)),
+    Measure("mrr", "mean reciprocal rank", _fault(_reciprocal_rank)),
+    Measure("operation_top1", "service and operation top-1", _operation),
+    Measure("mechanism_top1", "service and mechanism top-1", _mechanism),
+    Measure("all_causes_named", "all of several causes named", _all_causes),
+    Measure("anomaly_recall", "expected anomalies found", lambda _s, v, _l: _recall(v.anomalies)),
+    Measure("path_recall", "expected paths found", lambda _s, v, _l: _recall(v.paths)),
+    Measure("query_shows_culprit", "query shows the culprit", _query_shows),
+    Measure("named_flag", "flag itself named", _named_flag, better="neither"),
+    Measure("red_herring_first", "red herring named first", _red_herring, better="lower"),
+    Measure("unknown_services", "names a service not there", _unknown, better="lower"),
+    Measure("full_cycle", "whole session within limit", _full_cycle, 300.0, "s"),
+    Measure("time_to_root_cause", "root cause within limit", _time_to_root_cause, 600.0, "s"),
+    Measure("query_time", "queries faster than limit", _query_time, 30.0, "s"),
+    Measure("multi_source", "two or more signals read", _multi_source),
+    Measure("irrelevant_queries", "irrelevant queries", _irrelevant, better="lower"),
+    Measure("few_irrelevant_queries", "solved, fewer irrelevant", _few_irrelevant, 5.0, "queries"),
+    Measure("solved_few_prompts", "solved, fewer prompts", _few_prompts, 3.0, "prompts"),
+)
+
+MEASURES: Mapping[str, Measure] = {measure.name: measure for measure in _ALL}
+"""Every measure by name, in the order scorecards show them."""
+
+
+def scored(sessions: Iterable[SessionResult]) -> list[tuple[SessionResult, Verdict]]:
+    """Return the sessions that say something about the analyzer, with their verdicts."""
+    return [
+        (session, session.verdict)
+        for session in sessions
+        if session.status is Status.SCORED and session.verdict is not None
+    ]
+
+
+def unit_of(session: SessionResult) -> tuple[str, str, str]:
+    """Return what repeats of one scenario share: target, analyzer and scenario id."""
+    return session.target, session.analyzer, session.scenario.id
+
+
+def take(
+    sessions: Iterable[SessionResult],
+    measure: Measure,
+    *,
+    limit: float | None = None,
+    confidence: float = CONFIDENCE,
+    repeats_independent: bool = False,
+) -> Metric:
+    """Measure the scored *sessions*; the mean over scenarios, or over sessions if repeats are independent."""
+    bound = measure.limit if limit is None else limit
+    readings: dict[object, list[float]] = {}
+    for index, (session, verdict) in enumerate(scored(sessions)):
+        reading = measure.reading(session, verdict, bound)
+        if reading is not None:
+            readings.setdefault(index if repeats_independent else unit_of(session), []).append(reading)
+    described = Metric(
+        name=measure.name,
+        label=measure.label,
+        limit=bound if measure.limit_unit else None,
+        limit_unit=measure.limit_unit,
+        better=measure.better,
+    )
+    if not readings:
+        return described
+    means = [math.fsum(values) / len(values) for values in readings.values()]
+    successes, n = min(math.fsum(means), float(len(means))), len(means)
+    interval = wilson(successes, n, confidence)
+    assert interval is not None
+    return described.model_copy(
+        update={
+            "value": successes / n,
+            "n": n,
+            "sessions": sum(map(len, readings.values())),
+            "low": interval.low,
+            "high": interval.high,
+        }
+    )

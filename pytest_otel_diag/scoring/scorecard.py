@@ -1,0 +1,278 @@
+"""Aggregates the sessions of a run into one serialisable scorecard."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Literal
+
+from pydantic import Field
+
+from pytest_otel_diag.model.base import Finite, Model, Ratio
+from pytest_otel_diag.model.session import Blame, SessionResult, Status
+from pytest_otel_diag.model.verdict import Verdict
+from pytest_otel_diag.scoring.calibration import Calibration, calibrate
+from pytest_otel_diag.scoring.gate import GateResult, GateSettings, run_gate
+from pytest_otel_diag.scoring.intervals import Summary, summarise
+from pytest_otel_diag.scoring.measures import (
+    MEASURES,
+    Metric,
+    scored,
+    take,
+    time_to_root_cause_s,
+    unit_of,
+)
+from pytest_otel_diag.scoring.names import ServiceNames
+
+GROUP_METRICS = ("detection_sensitivity", "false_positive_rate", "top1", "top3", "avg5", "mechanism_top1")
+"""Metrics shown per group."""
+
+
+class Unscored(Model):
+    """Sessions that ended alike without a score, and why."""
+
+    status: Status
+    blame: Blame | None
+    reason: str
+    count: int
+    scenarios: tuple[str, ...]
+
+
+class Miss(Model):
+    """One scored session that was not right."""
+
+    session_id: str
+    scenario_id: str
+    kind: Literal["not detected", "wrong root cause", "false positive"]
+    expected: tuple[str, ...]
+    named: tuple[str, ...]
+    rank: int | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+class Group(Model):
+    """Metrics over the sessions that share a tag value."""
+
+    tag: str
+    value: str
+    sessions: int
+    scenarios: int
+    metrics: tuple[Metric, ...]
+    seconds: Summary | None = None
+
+    def metric(self, name: str) -> Metric:
+        """Return one metric; raises KeyError naming those there are."""
+        return _metric(self.metrics, name)
+
+
+class Flips(Model):
+    """How verdicts of repeated scenarios disagree.
+
+    ``scenarios`` have at least two scored repeats; ``unstable`` is the share of them whose top-1 or
+    detection is not the same in all; ``disagreement`` the chance that two repeats differ.
+    """
+
+    scenarios: int
+    unstable: Ratio
+    disagreement: Ratio
+    unstable_scenarios: tuple[str, ...] = ()
+
+
+class Scorecard(Model):
+    """What a run says about an analyzer. Counts of every status are part of it."""
+
+    schema_version: Literal[1] = 1
+    targets: tuple[str, ...] = ()
+    analyzers: tuple[str, ...] = ()
+    sessions: int = 0
+    scored: int = 0
+    scenarios: int = 0
+    controls: int = 0
+    confidence: Finite = 0.95
+    statuses: Mapping[str, int] = Field(default_factory=dict)
+    unscored: tuple[Unscored, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    groups: tuple[Group, ...] = ()
+    misses: tuple[Miss, ...] = ()
+    seconds: Summary | None = None
+    seconds_to_impact: Summary | None = None
+    seconds_to_root_cause: Summary | None = None
+    spurious_anomalies: Summary | None = None
+    chance_top1: Ratio | None = None
+    calibration: Calibration | None = None
+    flips: Flips | None = None
+    repeats_independent: bool = False
+    gate: GateResult | None = None
+
+    def metric(self, name: str) -> Metric:
+        """Return one metric; raises KeyError naming those there are."""
+        return _metric(self.metrics, name)
+
+
+def _metric(metrics: Sequence[Metric], name: str) -> Metric:
+    for metric in metrics:
+        if metric.name == name:
+            return metric
+    raise KeyError(f"no metric {name!r}; there are {', '.join(metric.name for metric in metrics)}")
+
+
+def build_scorecard(sessions: Sequence[SessionResult], settings: GateSettings | None = None) -> Scorecard:
+    """Aggregate *sessions*; with no session at all every metric is empty and the gate is not green."""
+    settings = settings or GateSettings()
+    pairs = scored(sessions)
+    limits = {c.name: c.limit for c in settings.criteria if c.limit is not None}
+    counts = Counter(session.status.value for session in sessions)
+    return Scorecard(
+        targets=tuple(dict.fromkeys(session.target for session in sessions)),
+        analyzers=tuple(dict.fromkeys(session.analyzer for session in sessions)),
+        sessions=len(sessions),
+        scored=len(pairs),
+        scenarios=len({unit_of(session) for session, _ in pairs}),
+        controls=len({unit_of(session) for session, verdict in pairs if not verdict.fault_present}),
+        confidence=settings.confidence,
+        statuses={status.value: counts.get(status.value, 0) for status in Status},
+        unscored=_unscored(sessions),
+        metrics=_metrics(sessions, tuple(MEASURES), limits, settings),
+        groups=_groups(sessions, limits, settings),
+        misses=tuple(miss for session, verdict in pairs if (miss := _miss(session, verdict)) is not None),
+        seconds=summarise([session.wall_s for session, _ in pairs]),
+        seconds_to_impact=summarise(
+            [verdict.time_to_impact_s for _, verdict in pairs if verdict.time_to_impact_s is not None]
+        ),
+        seconds_to_root_cause=summarise(
+            [
+                time_to_root_cause_s(verdict)
+                for _, verdict in pairs
+                if verdict.fault_present and verdict.time_to_diagnosis_s is not None
+            ]
+        ),
+        spurious_anomalies=summarise([float(verdict.spurious_anomalies) for _, verdict in pairs]),
+        chance_top1=_chance(pairs),
+        calibration=calibrate(sessions),
+        flips=_flips(pairs),
+        repeats_independent=settings.repeats_independent,
+        gate=run_gate(sessions, settings),
+    )
+
+
+def _metrics(
+    sessions: Sequence[SessionResult],
+    names: Sequence[str],
+    limits: Mapping[str, float],
+    settings: GateSettings,
+) -> tuple[Metric, ...]:
+    return tuple(
+        take(
+            sessions,
+            MEASURES[name],
+            limit=limits.get(name),
+            confidence=settings.confidence,
+            repeats_independent=settings.repeats_independent,
+        )
+        for name in names
+    )
+
+
+def _groups(
+    sessions: Sequence[SessionResult], limits: Mapping[str, float], settings: GateSettings
+) -> tuple[Group, ...]:
+    members: dict[tuple[str, str], list[SessionResult]] = {}
+    for session in sessions:
+        # A tag may say the same twice; the session still counts once.
+        for tag in dict.fromkeys((*_own_tags(session), *session.scenario.tags)):
+            members.setdefault(tag, []).append(session)
+    several = {
+        "target": len({session.target for session in sessions}) > 1,
+        "analyzer": len({session.analyzer for session in sessions}) > 1,
+    }
+    return tuple(
+        Group(
+            tag=tag,
+            value=value,
+            sessions=len(group),
+            scenarios=len({unit_of(session) for session, _ in scored(group)}),
+            metrics=_metrics(group, GROUP_METRICS, limits, settings),
+            seconds=summarise([session.wall_s for session, _ in scored(group)]),
+        )
+        for (tag, value), group in sorted(members.items())
+        if several.get(tag, True)
+    )
+
+
+def _own_tags(session: SessionResult) -> tuple[tuple[str, str], ...]:
+    return ("analyzer", session.analyzer), ("target", session.target)
+
+
+def _unscored(sessions: Sequence[SessionResult]) -> tuple[Unscored, ...]:
+    alike: dict[tuple[Status, Blame | None, str], list[str]] = {}
+    kept = {id(session) for session, _ in scored(sessions)}
+    for session in sessions:
+        if id(session) not in kept:
+            reason = session.reason or "no reason was given"
+            alike.setdefault((session.status, session.blame, reason), []).append(session.scenario.id)
+    return tuple(
+        Unscored(
+            status=status,
+            blame=blame,
+            reason=reason,
+            count=len(names),
+            scenarios=tuple(dict.fromkeys(names)),
+        )
+        for (status, blame, reason), names in alike.items()
+    )
+
+
+def _miss(session: SessionResult, verdict: Verdict) -> Miss | None:
+    kind: Literal["not detected", "wrong root cause", "false positive"]
+    if not verdict.fault_present:
+        if not verdict.detected:
+            return None
+        kind = "false positive"
+    elif verdict.detected and verdict.top1:
+        return None
+    else:
+        kind = "wrong root cause" if verdict.detected else "not detected"
+    found = session.diagnosis.root_causes if session.diagnosis is not None else ()
+    expected = session.scenario.expectation.root_causes
+    return Miss(
+        session_id=session.session_id,
+        scenario_id=session.scenario.id,
+        kind=kind,
+        expected=tuple(dict.fromkeys(cause.service for cause in expected)),
+        named=tuple(dict.fromkeys(cause.service for cause in found))[:3],
+        rank=verdict.service_rank,
+        tags=session.scenario.tags,
+    )
+
+
+def _chance(pairs: Sequence[tuple[SessionResult, Verdict]]) -> float | None:
+    """Return top-1 of a guess: mean share of accepted culprits among the services known."""
+    chances = []
+    for session, verdict in pairs:
+        if verdict.fault_present and verdict.candidates:
+            names = ServiceNames(verdict.known_services)
+            accepted = {names.canonical(cause.service) for cause in session.scenario.expectation.root_causes}
+            chances.append(min(1.0, len(accepted) / verdict.candidates))
+    return math.fsum(chances) / len(chances) if chances else None
+
+
+def _flips(pairs: Sequence[tuple[SessionResult, Verdict]]) -> Flips | None:
+    repeats: dict[tuple[str, str, str], list[tuple[bool, bool]]] = {}
+    for session, verdict in pairs:
+        repeats.setdefault(unit_of(session), []).append((verdict.detected, verdict.top1))
+    repeated = {unit: outcomes for unit, outcomes in repeats.items() if len(outcomes) > 1}
+    if not repeated:
+        return None
+    unstable = tuple(unit[2] for unit, outcomes in repeated.items() if len(set(outcomes)) > 1)
+    differing = [
+        sum(a != b for a, b in combinations(outcomes, 2)) / math.comb(len(outcomes), 2)
+        for outcomes in repeated.values()
+    ]
+    return Flips(
+        scenarios=len(repeated),
+        unstable=len(unstable) / len(repeated),
+        disagreement=min(1.0, math.fsum(differing) / len(differing)),
+        unstable_scenarios=unstable,
+    )
