@@ -6,7 +6,7 @@ Standard library only: the plugin's entry module reads this table at every pytes
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -157,15 +157,17 @@ def resolve(
     command_line: Mapping[str, Any],
     ini: Mapping[str, str],
     environment: Mapping[str, str] | None = None,
+    only: Sequence[Option] | None = None,
 ) -> dict[str, Resolved]:
     """Return every option with its source; raises ConfigurationError that lists all bad values at once.
 
     *command_line* and *ini* map ini spellings to raw values; None or an absent key means not given.
+    *only* resolves just these options.
     """
     environ = os.environ if environment is None else environment
     resolved: dict[str, Resolved] = {}
     mistakes: list[str] = []
-    for option in OPTIONS:
+    for option in OPTIONS if only is None else only:
         try:
             resolved[option.name] = _resolve(option, command_line, ini, environ)
         except ValueError as error:

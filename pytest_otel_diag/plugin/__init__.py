@@ -1,1 +1,199 @@
-"""The pytest plugin."""
+"""The pytest11 entry: options, markers, fixtures, and hooks that hand over to the modules beside it.
+
+Imports the standard library and pytest only, and does nothing until a test uses it, so that other
+pytest runs pay nothing for the plugin being installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_otel_diag.config.options import OPTIONS, resolve
+from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.plugin import markers
+from pytest_otel_diag.plugin.collector import Collector
+from pytest_otel_diag.plugin.stash import RUNTIME
+
+if TYPE_CHECKING:
+    from pytest_otel_diag.config.settings import Settings
+    from pytest_otel_diag.plugin.access import FlagAccess, OpenTarget, TelemetryAccess
+    from pytest_otel_diag.plugin.diagnose import Diagnose
+    from pytest_otel_diag.scoring.assertions import DiagnosedSession
+
+FIXTURES = frozenset({"diagnosis", "diagnose", "otel_flags", "otel_telemetry"})
+"""Fixtures that make a test one of ours."""
+
+pytest.register_assert_rewrite("pytest_otel_diag.testing")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare every option for the command line and the ini file."""
+    group = parser.getgroup("otel-diag", "diagnosis of OpenTelemetry systems under test")
+    for option in OPTIONS:
+        explain = f"{option.help} [{option.environment}]"
+        if option.flag:
+            group.addoption(option.cli, dest=option.ini, action="store_const", const="true", help=explain)
+        else:
+            group.addoption(option.cli, dest=option.ini, metavar=option.metavar, help=explain)
+        parser.addini(option.ini, option.help, default=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers and, in the process that reports, the collector of results."""
+    for line in markers.registration_lines():
+        config.addinivalue_line("markers", line)
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Collector(config), "otel-diag-collector")
+    if config.pluginmanager.hasplugin("html"):
+        from pytest_otel_diag.plugin import html
+
+        config.pluginmanager.register(html, "otel-diag-html")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop what the tests started."""
+    if RUNTIME in config.stash:
+        config.stash[RUNTIME].close()
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Show each setting that somebody set, with its source; nothing in runs without any."""
+    command_line = {option.ini: config.getoption(option.ini, None) for option in OPTIONS}
+    ini = {option.ini: config.getini(option.ini) for option in OPTIONS}
+    try:
+        resolved = resolve(command_line, ini)
+    except ConfigurationError as error:
+        raise pytest.UsageError(str(error)) from None
+    given = [
+        f"{name}={item.value} ({item.source}: {item.spelling})"
+        for name, item in resolved.items()
+        if item.source != "default"
+    ]
+    return [f"otel-diag: {', '.join(given)}"] if given else []
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Multiply tests by recorded incidents and repeats."""
+    if FIXTURES & set(metafunc.fixturenames):
+        from pytest_otel_diag.plugin import collection
+
+        collection.parametrize(metafunc)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Validate all markers before any flag is touched."""
+    if any(_ours(item) for item in items):
+        from pytest_otel_diag.plugin import collection
+
+        collection.validate(config, items, FIXTURES)
+
+
+def _ours(item: pytest.Item) -> bool:
+    marked = any(mark.name.startswith("otel_") for mark in item.iter_markers())
+    return marked or bool(FIXTURES & set(getattr(item, "fixturenames", ())))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put ended sessions on the report."""
+    report = yield
+    if RUNTIME in item.config.stash:
+        from pytest_otel_diag.plugin import results
+
+        results.attach(item, call, report)
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """Show a diagnosis that the gate is left to judge as missed."""
+    return ("missed", "m", "MISSED") if hasattr(report, "otel_diag_missed") else None
+
+
+@pytest.fixture
+def otel_diag_settings(request: pytest.FixtureRequest) -> Settings:
+    """Settings of the run, resolved from command line, environment, ini and defaults."""
+    from pytest_otel_diag.plugin.runtime import settings_of
+
+    return settings_of(request.config)
+
+
+@pytest.fixture
+def _otel_diag_scenario(request: pytest.FixtureRequest) -> str | None:
+    return getattr(request, "param", None)
+
+
+@pytest.fixture
+def _otel_diag_repeat(request: pytest.FixtureRequest) -> int:
+    return int(getattr(request, "param", 0))
+
+
+@pytest.fixture
+def diagnose(
+    request: pytest.FixtureRequest, _otel_diag_scenario: str | None, _otel_diag_repeat: int
+) -> Iterator[Diagnose]:
+    """Factory of sessions: ``await diagnose(["paymentFailure=50%"])``, or ``diagnose([...]).result()``."""
+    from pytest_otel_diag.plugin.diagnose import Diagnose
+
+    factory = Diagnose(request.node, _otel_diag_repeat)
+    yield factory
+    factory.close()
+
+
+@pytest.fixture
+def diagnosis(diagnose: Diagnose) -> DiagnosedSession:
+    """The answer of the analyzer under test to the scenario that the test's markers name."""
+    from pytest_otel_diag.plugin.diagnose import SessionNotScored
+
+    try:
+        return diagnose.marked().result()
+    except SessionNotScored as unscored:
+        text = str(unscored)
+    pytest.fail(text, pytrace=False)
+
+
+@pytest.fixture
+def _otel_diag_open(request: pytest.FixtureRequest) -> Iterator[OpenTarget]:
+    from pytest_otel_diag.plugin.access import OpenTarget
+
+    opened = OpenTarget(request.node)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def otel_flags(_otel_diag_open: OpenTarget, _otel_diag_scenario: str | None) -> FlagAccess:
+    """Flags of the target; whatever the test sets is undone after it."""
+    from pytest_otel_diag.plugin.access import FlagAccess
+
+    return FlagAccess(_otel_diag_open)
+
+
+@pytest.fixture
+def otel_telemetry(_otel_diag_open: OpenTarget, _otel_diag_scenario: str | None) -> TelemetryAccess:
+    """Read-only SQL over the telemetry of the target."""
+    from pytest_otel_diag.plugin.access import TelemetryAccess
+
+    return TelemetryAccess(_otel_diag_open)
+
+
+def __getattr__(name: str) -> Any:
+    """Offer the types of the fixtures for annotations without importing them beforehand."""
+    homes = {
+        "DiagnosedSession": "pytest_otel_diag.scoring.assertions",
+        "Diagnose": "pytest_otel_diag.plugin.diagnose",
+        "FlagAccess": "pytest_otel_diag.plugin.access",
+        "TelemetryAccess": "pytest_otel_diag.plugin.access",
+        "Settings": "pytest_otel_diag.config.settings",
+    }
+    if name not in homes:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(homes[name]), name)

@@ -1,0 +1,51 @@
+# Every target makes .venv and installs what it needs. Needs Python 3.11-3.14, git and make, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help suites test lint bench clean
+help:
+	@echo "make suites RECORDING=PATH   run the suites over a recording (main job)"
+	@echo "make test                    run the project's own tests, lint, types, import contracts, coverage"
+	@echo "make lint                    ruff, mypy, import-linter"
+	@echo "make bench                   measure the store and the analysis on generated spans"
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 15) else "needs Python 3.11-3.14, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --constraint constraints.txt --editable '.[embedded,builtin,html,xdist]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+suites: $(VENV)/.run
+	@if [ -z "$(RECORDING)" ]; then \
+	  echo "make suites needs a recording: make suites RECORDING=PATH"; \
+	  echo "PATH is a folder with recording.json, a folder with cases.json and Parquet files that can be imported,"; \
+	  echo "or a folder of such folders. See README.md, 'Recordings'."; \
+	  exit 2; \
+	fi
+	$(BIN)/python -m pytest suites --otel-diag-target="replay:$(RECORDING)" --otel-diag-gate \
+	  --otel-diag-inconclusive=pass -n $(WORKERS) --html=reports/suites.html --self-contained-html \
+	  --junitxml=reports/suites.xml $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m tests.run --workers $(WORKERS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.telemetry --spans 1000000
+	$(BIN)/python -m benchmarks.telemetry --spans 10000000
+	@if [ -n "$(RECORDING)" ]; then $(BIN)/python -m benchmarks.peers $(RECORDING); fi
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,99 @@
+"""An event loop in a thread of its own, so that sessions run the same under sync and async tests."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Generator
+from concurrent.futures import Future
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+CLEANUP_TIMEOUT_S = 120.0
+"""How long an interrupted session may take to undo its fault before the interrupt goes on."""
+
+
+class Pending(Generic[T]):
+    """A coroutine that runs in the background: ``await`` it in any loop, or call :meth:`result`.
+
+    Giving up on it (a cancelled test, Ctrl-C) cancels it and lets its cleanup finish.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._outcome: Future[T] = Future()
+        self._finished = threading.Event()
+        self._task: asyncio.Task[None] | None = None
+        loop.call_soon_threadsafe(self._start, coroutine)
+
+    def _start(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        self._task = self._loop.create_task(self._run(coroutine))
+
+    async def _run(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        try:
+            value = await coroutine
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits, cancellation included
+            if not self._outcome.cancelled():
+                self._outcome.set_exception(error)
+        else:
+            if not self._outcome.cancelled():
+                self._outcome.set_result(value)
+        finally:
+            self._finished.set()
+
+    def cancel(self) -> None:
+        """Cancel it unless it has ended, and wait until its cleanup is done."""
+        if self._finished.is_set():
+            return
+        self._loop.call_soon_threadsafe(lambda: self._task.cancel() if self._task else None)
+        self._finished.wait(CLEANUP_TIMEOUT_S)
+
+    def result(self) -> T:
+        """Wait for the outcome; KeyboardInterrupt cancels, waits for the cleanup and goes on."""
+        try:
+            return self._outcome.result()
+        except KeyboardInterrupt:
+            self.cancel()
+            raise
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> T:
+        outcome = asyncio.wrap_future(self._outcome)
+        try:
+            return await asyncio.shield(outcome)
+        except asyncio.CancelledError:
+            outcome.add_done_callback(_retrieve)
+            await asyncio.to_thread(self.cancel)
+            raise
+
+
+def _retrieve(outcome: asyncio.Future[Any]) -> None:
+    if not outcome.cancelled():  # asyncio complains at exit about exceptions that nobody looked at
+        outcome.exception()
+
+
+class Background:
+    """The thread with the loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="otel-diag", daemon=True)
+        self._thread.start()
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Pending[T]:
+        """Start the coroutine."""
+        return Pending(coroutine, self._loop)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run the coroutine to its end from a thread without a running loop of ours."""
+        return self.submit(coroutine).result()
+
+    def close(self) -> None:
+        """Stop the loop and the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+        if not self._thread.is_alive():
+            self._loop.close()

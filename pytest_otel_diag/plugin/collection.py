@@ -1,0 +1,87 @@
+"""At collection: one item a recorded incident and repeat, and all markers validated together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pytest
+
+from pytest_otel_diag.composition import NO_TARGET
+from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.plugin import scenarios
+from pytest_otel_diag.plugin.diagnose import NO_SCENARIO
+from pytest_otel_diag.plugin.markers import MARKERS, OtelRecorded, parse
+from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
+
+SCENARIO_ARGUMENT = "_otel_diag_scenario"
+REPEAT_ARGUMENT = "_otel_diag_repeat"
+_NOT_A_NAME = re.compile(r"\W+")
+
+
+def parametrize(metafunc: pytest.Metafunc) -> None:
+    """Multiply a test by the recorded incidents it asks for, and by the repeats."""
+    recorded = [mark for mark in metafunc.definition.iter_markers(OtelRecorded.name)]
+    if recorded and SCENARIO_ARGUMENT in metafunc.fixturenames:
+        found, mistakes = parse(recorded)
+        if not mistakes:
+            kinds = {mark.kind for mark in found if isinstance(mark, OtelRecorded)}
+            metafunc.parametrize(SCENARIO_ARGUMENT, _recorded(metafunc.config, kinds), indirect=True)
+    if REPEAT_ARGUMENT in metafunc.fixturenames:
+        repeats = settings_of(metafunc.config).repeat
+        if repeats > 1:
+            ids = [f"repeat{number}" for number in range(repeats)]
+            metafunc.parametrize(REPEAT_ARGUMENT, range(repeats), indirect=True, ids=ids)
+
+
+def _recorded(config: pytest.Config, kinds: set[str]) -> list[object]:
+    if not settings_of(config).target:
+        return [pytest.param(None, marks=pytest.mark.skip(reason=NO_TARGET), id="no-recording")]
+    chosen = [
+        scenario
+        for scenario in scenarios.scenarios_by_id(runtime_of(config).target).values()
+        if ("controls" if scenario.control else "incidents") in kinds
+    ]
+    return [pytest.param(scenario.id, marks=_marks(config, scenario), id=scenario.id) for scenario in chosen]
+
+
+def _marks(config: pytest.Config, scenario: Scenario) -> list[pytest.MarkDecorator]:
+    names = {_NOT_A_NAME.sub("_", value).strip("_").lower(): key for key, value in scenario.tags}
+    for name, key in names.items():
+        config.addinivalue_line("markers", f"{name}: {key} of the recorded incident")
+    marks = [getattr(pytest.mark, name) for name in names if name]
+    return [*marks, pytest.mark.otel_scenario(scenario.id)]
+
+
+def validate(config: pytest.Config, items: Sequence[pytest.Item], fixtures: frozenset[str]) -> None:
+    """Check every marker of every item; raises UsageError that lists all mistakes."""
+    mistakes: list[str] = []
+    for item in items:
+        ours = [mark for mark in item.iter_markers() if mark.name.startswith("otel_")]
+        used = fixtures & set(getattr(item, "fixturenames", ()))
+        if (ours or used) and not _skipped(item):
+            mistakes += [f"{item.nodeid}: {mistake}" for mistake in _of_item(config, item, used)]
+    if mistakes:
+        shown = "\n  ".join(mistakes[:50])
+        more = f"\n  ... and {len(mistakes) - 50} more" if len(mistakes) > 50 else ""
+        raise pytest.UsageError(f"otel-diag: {len(mistakes)} mistakes in markers:\n  {shown}{more}")
+
+
+def _of_item(config: pytest.Config, item: pytest.Item, used: frozenset[str]) -> list[str]:
+    found, mistakes = parse(item.iter_markers())
+    if mistakes:
+        return mistakes
+    if not settings_of(config).target:
+        return [NO_TARGET]
+    scenario, mistakes = scenarios.of_item(item, runtime_of(config).target)
+    if scenario is None and not mistakes and "diagnosis" in used:
+        return [NO_SCENARIO]
+    if found and not used:
+        names = ", ".join(sorted(MARKERS.keys() & {mark.name for mark in item.iter_markers()}))
+        fixtures = "diagnosis, diagnose, otel_flags or otel_telemetry"
+        mistakes.append(f"marked {names} but asks for none of the fixtures {fixtures}: nothing would run")
+    return mistakes
+
+
+def _skipped(item: pytest.Item) -> bool:
+    return item.get_closest_marker("skip") is not None

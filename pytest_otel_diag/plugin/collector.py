@@ -1,0 +1,89 @@
+"""The side that reports: collects sessions from test reports, keeps the run directory, judges the run.
+
+Lives in the process that writes to the terminal: plain pytest, or the controller of pytest-xdist.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_otel_diag.config.options import OPTIONS, resolve
+from pytest_otel_diag.plugin.stash import RUNTIME
+
+if TYPE_CHECKING:
+    from pytest_otel_diag.model.session import SessionResult
+    from pytest_otel_diag.plugin.run import Run
+
+GATE = next(option for option in OPTIONS if option.name == "gate")
+
+
+class Collector:
+    """Hooks of the collecting side; imports nothing until the first session arrives."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._open: dict[str, list[SessionResult]] = {}
+        self._run: Run | None = None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take the sessions off a report; write them once the test is over."""
+        texts = getattr(report, "otel_diag_sessions", ())
+        if texts:
+            from pytest_otel_diag.model.session import SessionResult
+
+            self.run(getattr(report, "otel_diag_target", {}))
+            ended = [SessionResult.model_validate_json(text) for text in texts]
+            self._open.setdefault(report.nodeid, []).extend(ended)
+        failures = tuple(getattr(report, "otel_diag_failures", ()))
+        if failures and report.nodeid in self._open:
+            self._open[report.nodeid] = [
+                session.model_copy(update={"failures": session.failures + failures})
+                for session in self._open[report.nodeid]
+            ]
+        if report.when == "teardown":
+            self._write(report.nodeid)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Write what an interrupt or a dead worker left behind, then score and judge the run."""
+        if RUNTIME in self._config.stash:
+            left = self._config.stash[RUNTIME].unreported
+            if left:
+                self.run(self._config.stash[RUNTIME].describe())
+                self._open.setdefault("", []).extend(left.values())
+        for test_id in list(self._open):
+            self._write(test_id)
+        wanted = self._gate_wanted()
+        if self._run is None and not wanted:
+            return
+        code = self.run({}).finish()
+        if wanted and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and code:
+            session.exitstatus = code
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show the scorecard."""
+        if self._run is not None:
+            terminalreporter.section("otel-diag")
+            for line in self._run.summary():
+                terminalreporter.write_line(line)
+
+    def run(self, target: dict[str, str]) -> Run:
+        """Return the run, begun with its first session."""
+        if self._run is None:
+            from pytest_otel_diag.plugin.run import Run
+
+            self._run = Run(self._config, target)
+        return self._run
+
+    def _write(self, test_id: str) -> None:
+        for session in self._open.pop(test_id, ()):
+            self.run({}).add(session)
+
+    def _gate_wanted(self) -> bool:
+        if self._config.option.collectonly:
+            return False
+        command_line = {GATE.ini: self._config.getoption(GATE.ini)}
+        ini = {GATE.ini: self._config.getini(GATE.ini)}
+        return bool(resolve(command_line, ini, only=(GATE,))["gate"].value)

@@ -1,0 +1,123 @@
+"""The markers. Each is a frozen type: its signature validates the use and documents it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from pytest_otel_diag.errors import nearest
+
+
+@dataclass(frozen=True, slots=True)
+class OtelFlag:
+    """turn a feature flag on for the duration of the test (repeatable for several faults)"""
+
+    name: ClassVar[str] = "otel_flag"
+    key: str
+    variant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OtelControl:
+    """run without a fault: the right answer is that nothing is wrong"""
+
+    name: ClassVar[str] = "otel_control"
+
+
+@dataclass(frozen=True, slots=True)
+class OtelScenario:
+    """run a scenario that the target knows by itself, for example a recorded incident"""
+
+    name: ClassVar[str] = "otel_scenario"
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OtelRecorded:
+    """run once for each 'incidents' or 'controls' of the recording"""
+
+    name: ClassVar[str] = "otel_recorded"
+    kind: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("incidents", "controls"):
+            hint = nearest(self.kind, ("incidents", "controls"))
+            raise ValueError(f"kind={self.kind!r}: allowed are 'incidents' and 'controls'{hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class OtelExpect:
+    """say what the right answer is, instead of what the target knows"""
+
+    name: ClassVar[str] = "otel_expect"
+    root_cause: str | tuple[str, ...] = ()
+    operation: str | None = None
+    mechanism: str | tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
+    not_blamed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.root_cause and (self.operation or self.mechanism):
+            raise ValueError("operation and mechanism belong to a root_cause; name the service")
+
+
+@dataclass(frozen=True, slots=True)
+class OtelTiming:
+    """change how long the phases of the session may take, in seconds"""
+
+    name: ClassVar[str] = "otel_timing"
+    baseline_s: float | None = None
+    observe_s: float | None = None
+    impact_timeout_s: float | None = None
+    impact_poll_s: float | None = None
+    recover_timeout_s: float | None = None
+    analyze_timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for field, value in self.given().items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+                raise ValueError(f"{field}={value!r}: must be a number of seconds from 0 on")
+
+    def given(self) -> dict[str, float]:
+        """Return the fields that were set."""
+        values = {field: getattr(self, field) for field in self.__slots__}
+        return {field: value for field, value in values.items() if value is not None}
+
+
+Marker = OtelFlag | OtelControl | OtelScenario | OtelRecorded | OtelExpect | OtelTiming
+MARKERS: dict[str, type[Marker]] = {
+    kind.name: kind for kind in (OtelFlag, OtelControl, OtelScenario, OtelRecorded, OtelExpect, OtelTiming)
+}
+
+
+def registration_lines() -> Iterator[str]:
+    """Yield the line of each marker for ``pytest --markers``."""
+    for name, kind in MARKERS.items():
+        signature = str(inspect.signature(kind)).removesuffix(" -> None")
+        yield f"{name}{signature}: {inspect.getdoc(kind)}"
+
+
+def parse(marks: Iterable[pytest.Mark]) -> tuple[list[Marker], list[str]]:
+    """Return our markers among *marks*, and a sentence for every mistake in them."""
+    parsed: list[Marker] = []
+    mistakes: list[str] = []
+    for mark in marks:
+        if mark.name not in MARKERS:
+            if mark.name.startswith("otel_"):
+                known = ", ".join(MARKERS)
+                mistakes.append(
+                    f"@pytest.mark.{mark.name} is not a marker of otel-diag{nearest(mark.name, MARKERS)}; "
+                    f"there are {known}"
+                )
+            continue
+        try:
+            parsed.append(MARKERS[mark.name](*mark.args, **mark.kwargs))
+        except (TypeError, ValueError) as error:
+            reason = str(error).replace(f"{MARKERS[mark.name].__name__}.__init__()", "it")
+            signature = str(inspect.signature(MARKERS[mark.name])).removesuffix(" -> None")
+            mistakes.append(f"@pytest.mark.{mark.name}: {reason}; use {mark.name}{signature}")
+    return parsed, mistakes

@@ -1,0 +1,36 @@
+"""From sessions to pytest reports: results travel as text on the report, the same with xdist.
+
+Entries in the ``__dict__`` of a report, all made of strings:
+
+``otel_diag_sessions``  session results as JSON, of the sessions that ended in this phase of the test
+``otel_diag_failures``  messages of assertions that failed in this phase
+``otel_diag_target``    what the target says of itself
+``otel_diag_missed``    a diagnosis that missed the expectation, left to the gate to judge
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
+from pytest_otel_diag.plugin.stash import RUNTIME, SESSIONS
+from pytest_otel_diag.scoring.assertions import DiagnosisMissed
+
+
+def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    """Put the sessions of the phase on its report, and leave misses to the gate where there is one."""
+    if RUNTIME not in item.config.stash:
+        return
+    runtime = runtime_of(item.config)
+    ended = [result for result in item.stash.get(SESSIONS, []) if runtime.unreported.pop(result.session_id, None)]
+    if ended:
+        target = {name: str(value) for name, value in runtime.target.describe().items()}
+        vars(report)["otel_diag_sessions"] = [result.model_dump_json() for result in ended]
+        vars(report)["otel_diag_target"] = target
+    error = call.excinfo.value if call.excinfo else None
+    if not isinstance(error, AssertionError):
+        return
+    vars(report)["otel_diag_failures"] = [str(error)]
+    if isinstance(error, DiagnosisMissed) and settings_of(item.config).gate:
+        report.outcome = "skipped"  # as pytest does for an expected failure
+        vars(report).update(wasxfail="missed; the gate judges the run as a whole", otel_diag_missed=str(error))

@@ -1,0 +1,100 @@
+"""What runs sessions in a pytest process: settings, target, analyzers and the background thread."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import secrets
+from collections.abc import Callable
+
+import pytest
+
+from pytest_otel_diag import composition
+from pytest_otel_diag.config.options import OPTIONS, resolve
+from pytest_otel_diag.config.settings import Settings
+from pytest_otel_diag.errors import ConfigurationError, OtelDiagError
+from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.plugin.background import Background, Pending
+from pytest_otel_diag.plugin.stash import RUNTIME, SETTINGS
+from pytest_otel_diag.ports import Analyzer, Target
+
+
+def settings_of(config: pytest.Config) -> Settings:
+    """Return the settings of this pytest run; raises UsageError that lists every bad value."""
+    if SETTINGS not in config.stash:
+        command_line = {option.ini: config.getoption(option.ini, None) for option in OPTIONS}
+        ini = {option.ini: config.getini(option.ini) for option in OPTIONS}
+        try:
+            config.stash[SETTINGS] = Settings.of(resolve(command_line, ini))
+        except ConfigurationError as error:
+            raise pytest.UsageError(str(error)) from None
+    return config.stash[SETTINGS]
+
+
+def runtime_of(config: pytest.Config) -> Runtime:
+    """Return the runtime of this process, made at the first use."""
+    if RUNTIME not in config.stash:
+        worker = getattr(config, "workerinput", {}).get("workerid", "main")
+        config.stash[RUNTIME] = Runtime(settings_of(config), worker)
+    return config.stash[RUNTIME]
+
+
+class Runtime:
+    """Runs sessions; one a process. ``worker`` names the process among parallel ones."""
+
+    def __init__(self, settings: Settings, worker: str) -> None:
+        self.settings = settings
+        self._worker = worker
+        self._run_id = secrets.token_hex(4)
+        self.unreported: dict[str, SessionResult] = {}
+        self._exclusive = asyncio.Lock()
+        self._analyzers: dict[str, Analyzer] = {}
+
+    @functools.cached_property
+    def background(self) -> Background:
+        """The thread that sessions run in."""
+        return Background()
+
+    @functools.cached_property
+    def target(self) -> Target:
+        """The system under fault; raises UsageError when none or a wrong one is named."""
+        try:
+            return composition.open_target(self.settings, self._worker)
+        except OtelDiagError as error:
+            raise pytest.UsageError(str(error)) from None
+
+    def analyzer(self, spec: str) -> Analyzer:
+        """Return the analyzer that *spec* names; raises UsageError for an unknown one."""
+        if spec not in self._analyzers:
+            try:
+                self._analyzers[spec] = composition.open_analyzer(spec)
+            except OtelDiagError as error:
+                raise pytest.UsageError(str(error)) from None
+        return self._analyzers[spec]
+
+    def start(
+        self,
+        scenario: Scenario,
+        ended: Callable[[SessionResult], None],
+        *,
+        test_id: str,
+        repeat: int = 0,
+        analyzer: str | None = None,
+    ) -> Pending[SessionResult]:
+        """Start a session; *ended* gets the result, also of one that is cancelled."""
+        spec = analyzer or self.settings.analyzer
+        engine = composition.engine(self.target, self.analyzer(spec), ended)
+        plan = composition.plan(
+            scenario, self.settings, run_id=self._run_id, test_id=test_id, repeat=repeat, analyzer=spec
+        )
+        return self.background.submit(self._one_at_a_time(engine.run(plan)))
+
+    async def _one_at_a_time(self, session: object) -> SessionResult: ...
+
+    def close(self) -> None:
+        """Stop the thread and release the target, as far as they were made."""
+        if "background" in self.__dict__:
+            self.background.close()
+        if "target" in self.__dict__:
+            composition.close_target(self.target)

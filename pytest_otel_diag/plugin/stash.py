@@ -1,0 +1,21 @@
+"""Typed keys under which the plugin keeps its state on pytest's objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_otel_diag.config.settings import Settings
+    from pytest_otel_diag.model.session import SessionResult
+    from pytest_otel_diag.plugin.runtime import Runtime
+
+SETTINGS = pytest.StashKey["Settings"]()
+"""On the config: settings, resolved once."""
+
+RUNTIME = pytest.StashKey["Runtime"]()
+"""On the config: target, analyzers and the thread that runs sessions; made by the first use."""
+
+SESSIONS = pytest.StashKey["list[SessionResult]"]()
+"""On an item: its sessions that ended, in order."""

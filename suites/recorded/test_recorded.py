@@ -1,0 +1,21 @@
+"""Every incident and every control of the recordings named by ``--otel-diag-target=replay:PATH``.
+
+Each incident carries markers for its fault type and its system, so ``-m network_delay`` picks some.
+"""
+
+import pytest
+
+from pytest_otel_diag.plugin import DiagnosedSession
+
+
+@pytest.mark.otel_recorded("incidents")
+def test_incident(diagnosis: DiagnosedSession, otel_diag_settings) -> None:
+    """A fault is detected and its root cause is among the first ranks."""
+    diagnosis.assert_detected()
+    diagnosis.assert_expected(top=otel_diag_settings.top)
+
+
+@pytest.mark.otel_recorded("controls")
+def test_control(diagnosis: DiagnosedSession) -> None:
+    """Nothing is wrong, and the analyzer says so."""
+    diagnosis.assert_healthy()

@@ -1,0 +1,92 @@
+"""Options resolve in the order of precedence, keep their source, and refuse bad values all at once."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_otel_diag.config.options import OPTIONS, resolve
+from pytest_otel_diag.config.settings import Settings
+from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.model.scenario import Timing
+
+SOURCES = ("command line", "environment", "ini")
+
+
+@given(st.sets(st.sampled_from(SOURCES)))
+def test_precedence_is_command_line_environment_ini_default(given_in: set[str]) -> None:
+    values = {"command line": "3", "environment": "4", "ini": "5"}
+    resolved = resolve(
+        {"otel_diag_repeat": values["command line"]} if "command line" in given_in else {},
+        {"otel_diag_repeat": values["ini"]} if "ini" in given_in else {},
+        {"OTEL_DIAG_REPEAT": values["environment"]} if "environment" in given_in else {},
+    )["repeat"]
+    expected = next((source for source in SOURCES if source in given_in), "default")
+    assert resolved.source == expected
+    assert resolved.value == int(values.get(expected, "1"))
+
+
+def test_all_bad_values_are_reported_together_with_the_way_out() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        resolve(
+            {"otel_diag_repeat": "0", "otel_diag_inconclusive": "pas"},
+            {"otel_diag_min_top1": "1.5"},
+            {"OTEL_DIAG_SEED": "x", "OTEL_DIAG_GATE": "maybe"},
+        )
+    message = str(caught.value)
+    assert "--otel-diag-repeat='0': must be a finite number above 0" in message
+    assert "--otel-diag-inconclusive='pas': allowed are fail, pass, did you mean 'pass'?" in message
+    assert "otel_diag_min_top1='1.5': must be a ratio between 0 and 1" in message
+    assert "OTEL_DIAG_SEED='x': must be a int" in message
+    assert "OTEL_DIAG_GATE='maybe': allowed are true, false" in message
+
+
+@given(st.floats())
+def test_numbers_of_seconds_must_be_finite_and_above_zero(value: float) -> None:
+    try:
+        resolved = resolve({"otel_diag_observe_s": repr(value)}, {}, {})["observe_s"].value
+    except ConfigurationError:
+        assert not (value > 0 and math.isfinite(value))
+    else:
+        assert resolved == value
+
+
+def test_old_environment_names_are_converted_into_the_unit_of_the_option() -> None:
+    resolved = resolve({}, {}, {"ANALYSIS_WINDOW_MINUTES": "2", "FEATURE_FLAG_WAIT_TIME": "7"})
+    assert resolved["observe_s"].value == 120.0
+    assert resolved["observe_s"].spelling == "ANALYSIS_WINDOW_MINUTES"
+    assert resolved["impact_timeout_s"].value == 7.0
+
+
+def test_own_environment_name_beats_the_old_one() -> None:
+    resolved = resolve({}, {}, {"ANALYSIS_WINDOW_MINUTES": "2", "OTEL_DIAG_OBSERVE_S": "5"})
+    assert resolved["observe_s"].value == 5.0
+
+
+def test_option_names_are_unique_in_every_spelling() -> None:
+    for spellings in ([o.cli for o in OPTIONS], [o.ini for o in OPTIONS], [o.environment for o in OPTIONS]):
+        assert len(set(spellings)) == len(OPTIONS)
+
+
+def test_settings_have_a_field_for_every_option() -> None:
+    assert {option.name for option in OPTIONS} == set(Settings.model_fields) - {"sources"}
+
+
+def test_settings_override_only_the_timing_that_was_given() -> None:
+    settings = Settings.of(resolve({"otel_diag_observe_s": "33"}, {}, {}))
+    timing = settings.timing(Timing(baseline_s=7))
+    assert (timing.observe_s, timing.baseline_s) == (33.0, 7)
+    assert list(settings.not_default()) == ["observe_s"]
+    assert settings.budget.queries == 200
+
+
+def test_cache_folder_follows_setting_then_xdg_then_home(tmp_path) -> None:
+    assert Settings(cache=str(tmp_path)).cache_dir({}) == tmp_path
+    assert Settings().cache_dir({"XDG_CACHE_HOME": str(tmp_path)}) == tmp_path / "otel-diag"
+    assert Settings().cache_dir({}).name == "otel-diag"
+
+
+def test_gate_flag_reads_booleans() -> None:
+    for text, value in (("true", True), ("on", True), ("no", False), ("", False)):
+        assert resolve({}, {}, {"OTEL_DIAG_GATE": text})["gate"].value is value
