@@ -1,0 +1,384 @@
+"""What tests assert of a diagnosed session; a miss says expected, found, nearest and evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import NoReturn, TypeVar
+
+from pytest_otel_diag.errors import ConfigurationError, OtelDiagError, nearest
+from pytest_otel_diag.model.diagnosis import (
+    Anomaly,
+    CriticalPath,
+    Diagnosis,
+    Direction,
+    Evidence,
+    Mechanism,
+    RootCause,
+    Signal,
+)
+from pytest_otel_diag.model.scenario import ExpectedAnomaly
+from pytest_otel_diag.model.session import SessionResult, Status
+from pytest_otel_diag.model.verdict import Verdict
+from pytest_otel_diag.scoring.judge import (
+    NAMED_WITHIN,
+    describe_anomaly,
+    describe_expected,
+    matches_anomaly,
+    sub_path,
+)
+from pytest_otel_diag.scoring.names import ServiceNames, same_operation
+from pytest_otel_diag.scoring.text import clip, table
+
+_Term = TypeVar("_Term", bound=StrEnum)
+
+SHOWN = 5
+"""Findings a failure lists."""
+
+
+class DiagnosisMissed(AssertionError):
+    """The diagnosis does not say what the test expects; the message is a table."""
+
+
+class SessionNotScored(OtelDiagError):
+    """The session says nothing about the analyzer, so nothing can be asserted of it."""
+
+    def __init__(self, message: str, status: Status) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class DiagnosedSession:
+    """A session result with assertions.
+
+    Service names match in any unambiguous spelling among the services of the session. Every assertion
+    raises DiagnosisMissed when the diagnosis does not hold it and SessionNotScored when there is none.
+    """
+
+    def __init__(self, result: SessionResult) -> None:
+        self.result = result
+
+    @property
+    def status(self) -> Status:
+        """How the session ended."""
+        return self.result.status
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """The analyzer's answer; raises SessionNotScored when the session was not scored."""
+        result = self.result
+        if result.diagnosis is None or result.status is not Status.SCORED:
+            blame = f" ({result.blame})" if result.blame is not None else ""
+            raise SessionNotScored(
+                f"session {result.session_id} of {result.scenario.id} is {result.status}{blame}, not scored: "
+                f"{result.reason or 'no reason was given'}",
+                result.status,
+            )
+        return result.diagnosis
+
+    @property
+    def verdict(self) -> Verdict:
+        """The comparison with the expectation; raises SessionNotScored when there is none."""
+        _ = self.diagnosis
+        if self.result.verdict is None:
+            raise SessionNotScored(
+                f"session {self.result.session_id} of {self.result.scenario.id} has no verdict; "
+                "it was diagnosed but never judged",
+                self.result.status,
+            )
+        return self.result.verdict
+
+    @property
+    def detected(self) -> bool:
+        """Whether the analyzer says that something is wrong."""
+        return self.diagnosis.detected
+
+    @property
+    def anomalies(self) -> tuple[Anomaly, ...]:
+        """Deviations the analyzer found."""
+        return self.diagnosis.anomalies
+
+    @property
+    def root_causes(self) -> tuple[RootCause, ...]:
+        """Candidates, best first."""
+        return self.diagnosis.root_causes
+
+    @property
+    def paths(self) -> tuple[CriticalPath, ...]:
+        """Critical paths the analyzer found."""
+        return self.diagnosis.critical_paths
+
+    def named(self, service: str, *, top: int = NAMED_WITHIN) -> bool:
+        """Whether *service* is among the first *top* services named as root cause.
+
+        Raises ConfigurationError for a service the session never saw: "not named" would be no finding.
+        """
+        names = self._names((service,))
+        self._must_exist(service)
+        return names.canonical(service) in self._ranking(names)[:top]
+
+    def assert_detected(self) -> None:
+        """The analyzer says that something is wrong."""
+        if not self.detected:
+            self._miss("no fault was detected", "detected", "nothing wrong", _cause_rows(self.root_causes))
+
+    def assert_healthy(self) -> None:
+        """The analyzer says that nothing is wrong."""
+        if self.detected:
+            found = f"a fault, confidence {self.diagnosis.confidence:.2f}"
+            rows = _cause_rows(self.root_causes) or _anomaly_rows(self.anomalies)
+            self._miss("a fault was reported where there is none", "nothing wrong", found, rows)
+
+    def assert_anomaly(
+        self,
+        *,
+        service: str,
+        signal: Signal | str | None = None,
+        operation: str | None = None,
+        direction: Direction | None = None,
+    ) -> None:
+        """An anomaly of *service* was found; what is left out matches anything."""
+        expected = ExpectedAnomaly(
+            service=service,
+            signal=None if signal is None else _member(Signal, signal),
+            operation=operation,
+            direction=direction,
+        )
+        names = self._names((service,))
+        if any(matches_anomaly(expected, anomaly, names) for anomaly in self.anomalies):
+            return
+        close = [anomaly for anomaly in self.anomalies if names.same(service, anomaly.service)]
+        hint = describe_anomaly(close[0]) if close else _spelling(service, names.known)
+        self._miss(
+            "the anomaly was not found",
+            describe_expected(expected),
+            f"{len(self.anomalies)} anomalies, none of them this",
+            _anomaly_rows(close or self.anomalies),
+            hint,
+        )
+
+    def assert_path(self, *services: str) -> None:
+        """A critical path passes through *services* in this order; hops between them may be left out."""
+        if not services:
+            raise ValueError(
+                "assert_path() needs at least one service, such as assert_path('frontend', 'cart')"
+            )
+        names = self._names(services)
+        if any(sub_path(services, path.services, names) is not None for path in self.paths):
+            return
+        wanted = {names.canonical(service) for service in services}
+
+        def shared(path: CriticalPath) -> int:
+            return len(wanted & {names.canonical(service) for service in path.services})
+
+        best = max(self.paths, key=shared, default=None)
+        near = " → ".join(best.services) if best is not None and shared(best) else ""
+        rows = [[path.priority, " → ".join(path.services)] for path in self.paths]
+        self._miss(
+            "no critical path passes here",
+            " → ".join(services),
+            f"{len(self.paths)} paths, none of them in this order",
+            [["priority", "path"], *rows] if rows else [],
+            near,
+        )
+
+    def assert_root_cause(
+        self,
+        service: str,
+        operation: str | None = None,
+        mechanism: Mechanism | str | None = None,
+        *,
+        top: int = 1,
+    ) -> None:
+        """*service* (and operation and mechanism where given) is named among the first *top* services."""
+        kind = None if mechanism is None else _member(Mechanism, mechanism)
+        names = self._names((service,))
+        leading = self._ranking(names)[:top]
+        own = [cause for cause in self.root_causes if names.same(service, cause.service)]
+        right = [
+            cause
+            for cause in own
+            if (operation is None or same_operation(operation, cause.operation))
+            and kind in (None, cause.mechanism)
+        ]
+        if right and names.canonical(service) in leading:
+            return
+        expected = " ".join(part for part in (service, operation, kind) if part)
+        near = self._place((right or own)[0]) if own else _spelling(service, names.known)
+        self._miss(
+            "the root cause was not named",
+            f"{expected}, in the first {top}" if top > 1 else f"{expected}, first",
+            ", ".join(leading) if leading else "no root cause",
+            _cause_rows(self.root_causes),
+            near,
+        )
+
+    def assert_not_blamed(self, service: str, *, top: int = 1) -> None:
+        """*service* is not among the first *top* services named as root cause."""
+        if not self.named(service, top=top):
+            return
+        names = self._names((service,))
+        blamed = next(cause for cause in self.root_causes if names.same(service, cause.service))
+        self._miss(
+            "an innocent service was blamed",
+            f"{service} not in the first {top}" if top > 1 else f"{service} not first",
+            self._place(blamed),
+            _cause_rows(self.root_causes),
+        )
+
+    def assert_query_shows(self, text: str) -> None:
+        """The diagnostic query ran and a row of its answer holds *text* (in the first rows it returned)."""
+        query = self.verdict.query
+        expected = f"a row that holds {text!r}"
+        if query is None:
+            self._miss("there is no diagnostic query", expected, "no query", [])
+        if not query.executed:
+            self._miss("the diagnostic query did not run", expected, query.error or "not executed", [])
+        if any(text.casefold() in cell.casefold() for row in query.sample for cell in row):
+            return
+        rows = [list(query.columns), *(list(row) for row in query.sample[:SHOWN])]
+        self._miss(
+            "the diagnostic query does not show it",
+            expected,
+            f"{query.rows} rows without it in the first {len(query.sample)}",
+            rows if query.sample else [],
+        )
+
+    def assert_expected(self) -> None:
+        """Everything the scenario expects of detection and root causes holds."""
+        verdict = self.verdict
+        if not verdict.fault_present:
+            self.assert_healthy()
+            return
+        self.assert_detected()
+        if verdict.causes_expected == 0:
+            return
+        causes = self.result.scenario.expectation.root_causes
+        wanted = " or ".join(dict.fromkeys(cause.service for cause in causes))
+        if verdict.named_red_herring is not None:
+            self._expected_miss("a red herring was named first", f"{wanted}, first")
+        if not verdict.top1:
+            self._expected_miss("the root cause was not named first", f"{wanted}, first")
+        if verdict.causes_named < verdict.causes_expected:
+            wanted = " and ".join(dict.fromkeys(cause.service for cause in causes))
+            self._expected_miss("not every root cause was named", wanted)
+
+    def _expected_miss(self, what: str, expected: str) -> NoReturn:
+        rank = self.verdict.service_rank
+        names = self._names(())
+        self._miss(
+            what,
+            expected,
+            ", ".join(self._ranking(names)[:NAMED_WITHIN]) or "no root cause",
+            _cause_rows(self.root_causes),
+            "not named at all" if rank is None else f"rank {rank} of {len(self._ranking(names))}",
+        )
+
+    def _names(self, asked: Iterable[str]) -> ServiceNames:
+        """Names of the session: those the judge knew, else those the diagnosis and expectation use."""
+        verdict = self.result.verdict
+        known = verdict.known_services if verdict is not None else ()
+        if known:
+            return ServiceNames(known).including(asked)
+        diagnosis = self.diagnosis
+        used = [cause.service for cause in diagnosis.root_causes]
+        used += [anomaly.service for anomaly in diagnosis.anomalies]
+        used += [service for path in diagnosis.critical_paths for service in path.services]
+        return ServiceNames(used).including(asked)
+
+    def _must_exist(self, service: str) -> None:
+        expectation = self.result.scenario.expectation
+        expected = [cause.service for cause in expectation.root_causes] + list(expectation.red_herrings)
+        seen = self._names(expected)
+        if self.verdict.known_services and seen.resolve(service) is None:
+            raise ConfigurationError(
+                f"no service {service!r} in session {self.result.session_id}{nearest(service, seen.known)}; "
+                f"there are {', '.join(sorted(seen.known))}"
+            )
+
+    def _ranking(self, names: ServiceNames) -> list[str]:
+        return list(dict.fromkeys(names.canonical(cause.service) for cause in self.root_causes))
+
+    def _place(self, cause: RootCause) -> str:
+        parts = (cause.service, cause.operation, cause.mechanism)
+        shown = " ".join(part for part in parts if part)
+        return f"#{self.root_causes.index(cause) + 1} {shown} (score {cause.score:.3g})"
+
+    def _miss(
+        self, what: str, expected: str, found: str, rows: Sequence[Sequence[str]], near: str = ""
+    ) -> NoReturn:
+        result = self.result
+        facts = [["expected", expected], ["found", found]]
+        if near:
+            facts.append(["nearest", near])
+        lines = [
+            clip(f"{what} ({result.scenario.id} on {result.target}, analyzer {result.analyzer})", 100),
+            *table(facts),
+        ]
+        if rows:
+            lines += ["  evidence", *table(rows[: SHOWN + 1], indent=4)]
+            left = len(rows) - SHOWN - 1
+            if left > 0:
+                lines.append(f"    and {left} more")
+        lines.append(f"  session   {clip(result.session_id, 86)}")
+        raise DiagnosisMissed("\n".join(lines))
+
+
+def _member(taxonomy: type[_Term], name: str) -> _Term:
+    """Return the member that *name* is the value of; raises ConfigurationError naming the taxonomy."""
+    known = [str(member) for member in taxonomy]
+    if str(name) not in known:
+        raise ConfigurationError(
+            f"no {taxonomy.__name__.lower()} {str(name)!r}{nearest(str(name), known)}; "
+            f"there are {', '.join(known)}"
+        )
+    return taxonomy(name)
+
+
+def _spelling(service: str, known: Sequence[str]) -> str:
+    hint = nearest(service, [name for name in known if name != service])
+    return hint.removeprefix(", ")
+
+
+def _cause_rows(causes: Sequence[RootCause]) -> list[list[str]]:
+    if not causes:
+        return []
+    rows = [
+        [
+            str(rank),
+            cause.service,
+            cause.operation or "-",
+            str(cause.mechanism or "-"),
+            f"{cause.score:.3g}",
+            cause.explanation or _summary(cause.evidence),
+        ]
+        for rank, cause in enumerate(causes, start=1)
+    ]
+    return [["#", "service", "operation", "mechanism", "score", "why"], *rows]
+
+
+def _anomaly_rows(anomalies: Sequence[Anomaly]) -> list[list[str]]:
+    if not anomalies:
+        return []
+    rows = [
+        [
+            anomaly.service,
+            anomaly.operation or "-",
+            str(anomaly.signal),
+            anomaly.direction,
+            f"{anomaly.score:.3g}",
+            _change(anomaly),
+        ]
+        for anomaly in sorted(anomalies, key=lambda anomaly: -abs(anomaly.score))
+    ]
+    return [["service", "operation", "signal", "direction", "score", "change"], *rows]
+
+
+def _change(anomaly: Anomaly) -> str:
+    if anomaly.baseline is None or anomaly.observed is None:
+        return _summary(anomaly.evidence)
+    return f"{anomaly.baseline:.4g} → {anomaly.observed:.4g} {anomaly.unit}".rstrip()
+
+
+def _summary(evidence: Sequence[Evidence]) -> str:
+    return evidence[0].summary if evidence else ""
