@@ -1,0 +1,287 @@
+"""Which SQL an analyzer may run: one statement that reads the session's own tables.
+
+The engine's own parser decides, not patterns over text. ``formatQuerySingleLine`` refuses several
+statements and returns the canonical text without comments; ``EXPLAIN AST`` of that text gives the
+tree that is checked; and the canonical text is what runs, so what was checked is what runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_otel_diag.errors import QueryRejected, nearest
+from pytest_otel_diag.telemetry.engine import Connection
+
+MAX_SQL_CHARS = 200_000
+SYSTEM_TABLES = frozenset({"columns", "tables", "one", "numbers", "numbers_mt", "functions"})
+TABLE_FUNCTIONS = frozenset(
+    {
+        "numbers",
+        "numbers_mt",
+        "zeros",
+        "zeros_mt",
+        "generateseries",
+        "generate_series",
+        "values",
+        "view",
+        "null",
+    }
+)
+SETTINGS = frozenset(
+    {
+        "max_threads",
+        "max_block_size",
+        "join_algorithm",
+        "join_use_nulls",
+        "group_by_use_nulls",
+        "optimize_aggregation_in_order",
+        "optimize_read_in_order",
+        "max_bytes_before_external_group_by",
+        "max_bytes_before_external_sort",
+        "max_bytes_ratio_before_external_group_by",
+        "distributed_aggregation_memory_efficient",
+    }
+)
+"""Settings that change how a query runs but lift no limit."""
+
+_ROOTS = (
+    "SelectWithUnionQuery",
+    "SelectIntersectExceptQuery",
+    "Explain",
+    "DescribeQuery",
+    "ShowTables",
+    "ShowColumns",
+)
+_QUERIES = frozenset(
+    {
+        "SelectQuery",
+        "SelectWithUnionQuery",
+        "SelectIntersectExceptQuery",
+        "TablesInSelectQuery",
+        "DescribeQuery",
+    }
+)
+_EXPLAINS = frozenset({"EXPLAIN", "EXPLAIN AST", "EXPLAIN SYNTAX", "EXPLAIN QUERY TREE", "EXPLAIN PIPELINE",
+                       "EXPLAIN ESTIMATE"})  # fmt: skip
+_OUTSIDE_FUNCTIONS = re.compile(
+    r"^(?:file|joinGet\w*|dict\w+|catboostEvaluate|evalMLMethod|getMacro|getServerSetting|getMergeTreeSetting|"
+    r"hasColumnInTable|getClientHTTPHeader|sleep\w*|generateSerialID|showCertificate|addressTo\w+|remote\w*)$",
+    re.IGNORECASE,
+)
+_IN_FUNCTIONS = frozenset(
+    {
+        "in",
+        "notin",
+        "globalin",
+        "globalnotin",
+        "nullin",
+        "notnullin",
+        "globalnullin",
+        "globalnotnullin",
+        "inignoreset",
+        "notinignoreset",
+        "globalinignoreset",
+        "globalnotinignoreset",
+    }
+)
+_NODE = re.compile(r"^(?P<indent> *)(?P<kind>\w+)(?: (?P<rest>.*))?$", re.DOTALL)
+_CHILDREN = re.compile(r" \(children \d+\)$")
+_ALIAS = re.compile(r" \(alias .*\)$", re.DOTALL)
+_STRING = r"'(?:[^'\\]|\\.)*'"
+_TOKEN = re.compile(rf"{_STRING}|`(?:[^`\\]|\\.)*`|\"(?:[^\"\\]|\\.)*\"|\w+|[^\s\w]", re.DOTALL)
+_IDENTIFIER_PARAMETER = re.compile(r"\{\s*\w+\s*:\s*Identifier\s*\}", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One line of ``EXPLAIN AST``: depth in the tree, kind of node, what follows it."""
+
+    depth: int
+    kind: str
+    rest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What the statement may name: the session's database, and which other databases exist."""
+
+    database: str
+    others: frozenset[str]
+
+
+def canonical(connection: Connection, sql: str) -> str:
+    """Return the one statement in *sql* as the engine prints it; driver errors tell a syntax error."""
+    if not sql.strip():
+        raise QueryRejected("the statement is empty; write one SELECT")
+    if len(sql) > MAX_SQL_CHARS:
+        raise QueryRejected(f"the statement has {len(sql):,} characters, {MAX_SQL_CHARS:,} are allowed")
+    return str(connection.rows("SELECT formatQuerySingleLine({sql:String})", {"sql": sql})[0][0])
+
+
+def tree(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> tuple[Node, ...]:
+    """Return the syntax tree of a canonical statement."""
+    lines = [str(row[0]) for row in connection.rows(f"EXPLAIN AST {sql}", parameters)]
+    return tuple(_nodes("\n".join(lines)))
+
+
+def check(sql: str, nodes: Sequence[Node], scope: Scope) -> None:
+    """Raise QueryRejected unless the canonical statement only reads what the session may see."""
+    root = nodes[0]
+    if root.kind not in _ROOTS:
+        raise QueryRejected(
+            f"only SELECT, WITH, EXPLAIN, DESCRIBE and SHOW TABLES/COLUMNS may run here, this is {root.kind}"
+        )
+    if _IDENTIFIER_PARAMETER.search(_without_strings(sql)):
+        raise QueryRejected(
+            "parameters of type Identifier cannot be checked; write table and column names out"
+        )
+    _check_output(sql, nodes)
+    _check_settings(sql, nodes)
+    for index, node in enumerate(nodes):
+        parents = _ancestry(nodes, index)
+        if node.kind == "TableIdentifier":
+            _check_table(node.rest, scope)
+        elif node.kind == "Function":
+            _check_function(node, parents)
+        elif node.kind == "Identifier" and root.kind.startswith("Show"):
+            _check_shown(node.rest, scope)
+        elif node.kind == "Identifier" and _right_of_in(nodes, index, parents):
+            _check_in(node.rest, scope)
+    if root.kind == "ShowColumns":
+        _check_show_columns(sql, scope)
+
+
+def _nodes(text: str) -> Iterator[Node]:
+    for line in text.split("\n"):
+        match = _NODE.match(line)
+        if match:
+            rest = _ALIAS.sub("", _CHILDREN.sub("", f" {match['rest'] or ''}")).strip()
+            yield Node(len(match["indent"]), match["kind"], rest)
+
+
+def _ancestry(nodes: Sequence[Node], index: int) -> list[Node]:
+    """Return the parents of a node, nearest first."""
+    parents: list[Node] = []
+    depth = nodes[index].depth
+    for node in reversed(nodes[:index]):
+        if node.depth < depth:
+            parents.append(node)
+            depth = node.depth
+    return parents
+
+
+def _check_output(sql: str, nodes: Sequence[Node]) -> None:
+    for node in nodes:
+        if node.kind.endswith("Query") and node.kind not in _QUERIES:
+            raise QueryRejected(f"only reading is allowed here, the statement holds {node.kind}")
+        if node.depth == 1 and nodes[0].kind == "SelectWithUnionQuery":
+            if node.kind == "Literal":
+                raise QueryRejected("INTO OUTFILE is not allowed here; the rows are returned to the caller")
+            if node.kind == "Identifier" and node.rest != "Native":
+                raise QueryRejected("FORMAT is not allowed here; leave it out, rows are returned as a table")
+    if nodes[0].kind == "Explain" and nodes[0].rest not in _EXPLAINS:
+        raise QueryRejected(
+            f"{nodes[0].rest} is not allowed here; allowed are {', '.join(sorted(_EXPLAINS))}"
+        )
+    if nodes[0].kind == "ShowTables" and not re.match(r"SHOW (?:FULL )?TABLES\b", sql):
+        raise QueryRejected("of SHOW only SHOW TABLES and SHOW COLUMNS may run here")
+    for token in _TOKEN.findall(sql):
+        if token[0] in '`"' and "\\" in token:
+            raise QueryRejected(f"the name {token} holds a quote or control character; use a plain alias")
+
+
+def _check_settings(sql: str, nodes: Sequence[Node]) -> None:
+    """Allow only settings that lift no limit; each ``Set`` node must be accounted for."""
+    expected = sum(node.kind == "Set" for node in nodes)
+    names = list(_setting_names(sql))
+    explained = expected > 0 and nodes[0].kind == "Explain"
+    if expected > len(names) and not (explained and expected == len(names) + 1):
+        raise QueryRejected("the SETTINGS of this statement cannot be checked; leave them out")
+    for group in names:
+        for name in group:
+            if name not in SETTINGS:
+                raise QueryRejected(
+                    f"the setting {name!r} may not be changed here{nearest(name, SETTINGS)}; limits come "
+                    f"from QueryLimits, allowed are {', '.join(sorted(SETTINGS))}"
+                )
+
+
+def _setting_names(sql: str) -> Iterator[list[str]]:
+    """Yield the names set by each SETTINGS clause of a canonical statement."""
+    tokens = _TOKEN.findall(sql)
+    for index, token in enumerate(tokens):
+        if token.swapcase() != "settings":  # the canonical text has keywords in capitals
+            continue
+        names = []
+        position = index + 1
+        while position + 2 < len(tokens) and tokens[position + 1] == "=":
+            names.append(tokens[position])
+            position = _next_setting(tokens, position + 2)
+        if names:
+            yield names
+
+
+def _next_setting(tokens: Sequence[str], position: int) -> int:
+    """Return where the setting after the value at *position* starts: behind the next outer comma."""
+    depth = 0
+    while position < len(tokens):
+        depth += (tokens[position] in "([{") - (tokens[position] in ")]}")
+        position += 1
+        if depth < 0 or (depth == 0 and position < len(tokens) and tokens[position] == ","):
+            return position + 1
+    return position
+
+
+def _check_table(name: str, scope: Scope) -> None:
+    database, dot, table = name.partition(".")
+    if not dot or name.startswith(f"{scope.database}."):
+        return
+    if database.lower() == "system" and table in SYSTEM_TABLES:
+        return
+    raise QueryRejected(
+        f"table {name!r} is outside this session; write the table's name alone "
+        f"(of system, {', '.join(sorted(SYSTEM_TABLES))} may be read)"
+    )
+
+
+def _check_function(node: Node, parents: Sequence[Node]) -> None:
+    name = node.rest
+    if parents and parents[0].kind == "TableExpression" and name.lower() not in TABLE_FUNCTIONS:
+        raise QueryRejected(
+            f"the table function {name!r} reaches outside this session{nearest(name, TABLE_FUNCTIONS)}; "
+            f"allowed are {', '.join(sorted(TABLE_FUNCTIONS))}"
+        )
+    if _OUTSIDE_FUNCTIONS.match(name):
+        raise QueryRejected(f"the function {name!r} reaches outside this session and is not allowed here")
+
+
+def _right_of_in(nodes: Sequence[Node], index: int, parents: Sequence[Node]) -> bool:
+    """Whether the identifier is the right-hand side of an IN: there it may name a table."""
+    if len(parents) < 2 or parents[1].kind != "Function" or parents[1].rest.lower() not in _IN_FUNCTIONS:
+        return False
+    siblings = [n for n in nodes[index + 1 :] if n.depth <= nodes[index].depth]
+    return not siblings or siblings[0].depth < nodes[index].depth
+
+
+def _check_in(name: str, scope: Scope) -> None:
+    parts = name.split(".")
+    prefixes = {".".join(parts[:count]) for count in range(1, len(parts))}
+    if prefixes & (scope.others - {scope.database}):
+        _check_table(name, scope)
+
+
+def _check_shown(name: str, scope: Scope) -> None:
+    if name in scope.others and name != scope.database:
+        raise QueryRejected(f"database {name!r} is outside this session; write SHOW TABLES alone")
+
+
+def _check_show_columns(sql: str, scope: Scope) -> None:
+    for token in _TOKEN.findall(_without_strings(sql)):
+        _check_shown(token.strip('`"'), scope)
+
+
+def _without_strings(sql: str) -> str:
+    return re.sub(_STRING, "''", sql, flags=re.DOTALL)

@@ -1,0 +1,60 @@
+"""The tables: the collector's ClickHouse exporter layout and the slim companion of ``otel_traces``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from string import Template
+
+from pytest_otel_diag import statements
+from pytest_otel_diag.telemetry.engine import quote
+
+_STATEMENTS = (
+    "ddl_traces",
+    "ddl_traces_slim",
+    "ddl_traces_slim_mv",
+    "ddl_logs",
+    "ddl_metrics_gauge",
+    "ddl_metrics_sum",
+    "ddl_metrics_histogram",
+    "ddl_metrics_exponential_histogram",
+    "ddl_metrics_summary",
+)
+_INSTANTS = {
+    "traces": "toDateTime(Timestamp)",
+    "traces_slim": "toDateTime(intDiv(start_ns, 1000000000))",
+    "logs": "toDateTime(Timestamp)",
+    "metrics": "toDateTime(TimeUnix)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How tables are made.
+
+    ``engine`` is the table engine with its arguments (``ReplicatedMergeTree`` on clusters),
+    ``cluster`` adds ``ON CLUSTER``, ``ttl_hours`` drops rows that old (0 keeps everything, the
+    embedded default: a recording may be years old).
+    """
+
+    engine: str = "MergeTree"
+    cluster: str | None = None
+    ttl_hours: int = 0
+
+    def ddl(self, database: str) -> Iterator[str]:
+        """Yield the statements that make the tables of *database*."""
+        values = {
+            "database": quote(database),
+            "engine": self.engine,
+            "on_cluster": f" ON CLUSTER {quote(self.cluster)}" if self.cluster else "",
+        }
+        for signal, instant in _INSTANTS.items():
+            ttl = f"TTL {instant} + toIntervalHour({self.ttl_hours})" if self.ttl_hours else ""
+            values[f"ttl_{signal}"] = ttl
+        for name in _STATEMENTS:
+            yield Template(statements.load(__package__, name).sql).substitute(values).strip()
+
+    def create_database(self, database: str) -> str:
+        """Return the statement that makes the database (chDB's default engine has no views)."""
+        cluster = f" ON CLUSTER {quote(self.cluster)}" if self.cluster else ""
+        return f"CREATE DATABASE IF NOT EXISTS {quote(database)}{cluster} ENGINE = Atomic"

@@ -1,0 +1,120 @@
+"""The workflow's own questions: newest telemetry, service health, call edges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from pytest_otel_diag import statements
+from pytest_otel_diag.errors import QueryRejected, SchemaError
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.telemetry import (
+    SPANS_TABLE,
+    CallEdge,
+    QueryLimits,
+    ServiceHealth,
+    Table,
+    TelemetrySchema,
+)
+from pytest_otel_diag.model.windows import Window, seconds_to_ns
+from pytest_otel_diag.statements import Statement
+from pytest_otel_diag.telemetry.schema import signal_of
+
+
+class Asks(Protocol):
+    """What the questions need of a session's telemetry."""
+
+    async def schema(self) -> TelemetrySchema:
+        """Return the tables and columns that are there."""
+        ...
+
+    async def ask(
+        self,
+        statement: Statement,
+        parameters: Mapping[str, Any] | None = None,
+        limits: QueryLimits | None = None,
+    ) -> Table:
+        """Run a statement of this package."""
+        ...
+
+    async def spans(
+        self,
+        name: str,
+        windows: Sequence[Window],
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        slices: int = 1,
+    ) -> list[Table]:
+        """Run a named statement over the relation of spans."""
+        ...
+
+
+async def latest(telemetry: Asks) -> Nanos | None:
+    """Return the end of the newest span, log line or metric point visible, None when there is none.
+
+    Raises SchemaError when none of the exporter's tables is there.
+    """
+    schema = await telemetry.schema()
+    if not schema.signals():
+        raise missing(schema, "otel_traces")
+    newest: list[Nanos] = []
+    for table in schema.tables:
+        name = _latest_statement(table, schema)
+        if name is None:
+            continue
+        answer = await telemetry.ask(statements.load(__package__, name), {"table": table})
+        if answer.column("rows")[0]:
+            newest.append(int(answer.column("newest_ns")[0]))
+    return max(newest, default=None)
+
+
+async def service_health(telemetry: Asks, window: Window, bucket_s: float) -> tuple[ServiceHealth, ...]:
+    """Return requests, errors and latency per service and bucket of *bucket_s* seconds.
+
+    Counted over server, consumer and root spans that start in the window; a bucket without any has
+    no row. Quantiles are exact. Raises QueryRejected for a bucket that is not positive.
+    """
+    bucket_ns = seconds_to_ns(bucket_s)
+    if bucket_ns <= 0:
+        raise QueryRejected(f"a bucket of {bucket_s} s cannot be counted; use a positive number of seconds")
+    if window.empty:
+        return ()
+    (answer,) = await telemetry.spans("service_health", [window], {"bucket_ns": bucket_ns})
+    return tuple(
+        ServiceHealth(
+            service=service,
+            bucket_start_ns=bucket,
+            requests=requests,
+            errors=errors,
+            p50_ms=latency[0],
+            p95_ms=latency[1],
+            p99_ms=latency[2],
+        )
+        for service, bucket, requests, errors, latency in answer.rows()
+    )
+
+
+async def call_edges(telemetry: Asks, window: Window) -> tuple[CallEdge, ...]:
+    """Return the calls between services whose both spans start in the window."""
+    if window.empty:
+        return ()
+    (answer,) = await telemetry.spans("call_edges", [window])
+    return tuple(CallEdge(**row) for row in answer.dicts())
+
+
+def missing(schema: TelemetrySchema, table: str) -> SchemaError:
+    """Return the error for a table that a question needs."""
+    there = ", ".join(sorted(schema.tables)) or "none of the exporter's tables"
+    return SchemaError(
+        f"database {schema.database!r} has no table {table!r}, it has {there}; "
+        "point the DSN at the database that the collector's ClickHouse exporter writes to"
+    )
+
+
+def _latest_statement(table: str, schema: TelemetrySchema) -> str | None:
+    if table == SPANS_TABLE:
+        return "latest_traces_slim"
+    signal = signal_of(table)
+    if signal == "traces" and schema.has(SPANS_TABLE):
+        return None  # the companion answers the same from one eighth of the bytes
+    return f"latest_{signal}" if signal else None

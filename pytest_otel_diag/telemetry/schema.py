@@ -1,0 +1,49 @@
+"""What is really there: tables and columns from ``system.columns``, and the drift between releases.
+
+Exporter releases differ in the type of ``TimeUnix`` (DateTime or DateTime64(9)), in columns of
+``otel_logs`` (``TimestampTime``, ``EventName``), in the spelling of span kinds and status codes, and
+in the name of the exponential-histogram table. Statements read what :func:`discover` found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, TelemetrySchema
+from pytest_otel_diag.telemetry.engine import Connection
+
+EXPONENTIAL = "otel_metrics_exponential_histogram"
+ALIASES: Mapping[str, str] = {"otel_metrics_exp_histogram": EXPONENTIAL}
+"""Names of tables in other releases → the name used here."""
+
+_COLUMNS = """
+SELECT table, name, type, default_kind
+FROM system.columns
+WHERE database = {database:String}
+ORDER BY table, position
+"""
+
+
+def discover(connection: Connection, database: str) -> TelemetrySchema:
+    """Return all tables of *database* whose name starts with ``otel_``."""
+    tables: dict[str, dict[str, str]] = {}
+    for table, name, kind, _ in connection.rows(_COLUMNS, {"database": database}):
+        if table.startswith("otel_") and not table.endswith("_mv"):
+            tables.setdefault(table, {})[name] = kind
+    return TelemetrySchema(database=database, tables=tables)
+
+
+def insertable(connection: Connection, database: str, table: str) -> dict[str, str]:
+    """Return the columns of *table* that an INSERT may name, with their types."""
+    found = connection.rows(_COLUMNS, {"database": database})
+    return {
+        name: kind
+        for owner, name, kind, default in found
+        if owner == table and default not in {"ALIAS", "MATERIALIZED"}
+    }
+
+
+def signal_of(table: str) -> str | None:
+    """Return ``traces``, ``logs`` or ``metrics`` for an exporter table, None for others."""
+    name = ALIASES.get(table, table)
+    return next((signal for signal, names in SIGNAL_TABLES.items() if name in names), None)

@@ -1,0 +1,219 @@
+"""Telemetry of one session: the port's methods over a pool of clients."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any, TypeVar
+
+from pytest_otel_diag import statements
+from pytest_otel_diag.errors import TelemetryUnavailable
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.telemetry import CallEdge, QueryLimits, ServiceHealth, Table, TelemetrySchema
+from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.statements import Statement
+from pytest_otel_diag.telemetry import guard, questions
+from pytest_otel_diag.telemetry.engine import Connection, Engine
+from pytest_otel_diag.telemetry.failures import translated
+from pytest_otel_diag.telemetry.schema import discover
+from pytest_otel_diag.telemetry.views import Visibility
+from pytest_otel_diag.telemetry.workers import Workers
+
+T = TypeVar("T")
+
+_CHECKED_MAX = 512
+WRITING: Mapping[str, Any] = {
+    "max_execution_time": 0,
+    "max_memory_usage": 0,
+    "max_result_rows": 0,
+    "max_rows_to_read": 0,
+    "additional_table_filters": {},
+}
+"""Settings of the package's own writes: none of a query's limits."""
+
+_OWN_TABLES_ONLY = {
+    "system.tables": "database = currentDatabase() AND NOT startsWith(name, '_')",
+    "system.columns": "database = currentDatabase() AND NOT startsWith(table, '_')",
+}
+
+
+class StoreTelemetry:
+    """Implements the Telemetry port. Made by :meth:`Store.telemetry`; ``close()`` drops what it made.
+
+    Every method raises a TelemetryError subclass: SchemaError, QueryRejected, QueryFailed,
+    QueryLimitExceeded or TelemetryUnavailable.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        workers: Workers,
+        *,
+        database: str,
+        visibility: Visibility | None,
+        now: Callable[[], Nanos] | None,
+        readonly: int,
+    ) -> None:
+        self._engine = engine
+        self._workers = workers
+        self._database = database
+        self._visibility = visibility
+        self._now = now
+        self._readonly = readonly
+        self._lock = threading.Lock()
+        self._now_shown: Nanos | None = None
+        self._steps = 0
+        self._schema: TelemetrySchema | None = None
+        self._checked: dict[tuple[str, tuple[str, ...]], str] = {}
+        self._closed = False
+
+    @property
+    def database(self) -> str:
+        """Database that statements run in."""
+        return self._visibility.name if self._visibility else self._database
+
+    async def query(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
+    ) -> Table:
+        """Run one SELECT of an analyzer; see :mod:`.guard` for what is allowed.
+
+        DateTime64 values come back as integers in ticks of their scale, which for the exporter's
+        columns are UTC nanoseconds.
+        """
+        values, bounds = dict(parameters or {}), limits or QueryLimits()
+        now = self._now() if self._now else None
+        return await self._workers.run(lambda: self._guarded(sql, values, bounds, now), time_s=bounds.time_s)
+
+    async def ask(
+        self,
+        statement: Statement,
+        parameters: Mapping[str, Any] | None = None,
+        limits: QueryLimits | None = None,
+    ) -> Table:
+        """Run a statement of this package: same limits, same visibility, no check of its text."""
+        values, bounds = dict(parameters or {}), limits or QueryLimits()
+        now = self._now() if self._now else None
+        return await self._workers.run(
+            lambda: self._asked(statement, values, bounds, now), time_s=bounds.time_s
+        )
+
+    async def schema(self) -> TelemetrySchema:
+        """Return the tables and columns that are there (cached)."""
+        if self._schema is None:
+            self._schema = await self._workers.run(self._discover, time_s=QueryLimits().time_s)
+        return self._schema
+
+    async def latest(self) -> Nanos | None:
+        """Return the end of the newest telemetry visible, None when there is none."""
+        return await questions.latest(self)
+
+    async def service_health(self, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:
+        """Return requests, errors and latency per service and bucket (buckets start at window.start_ns)."""
+        return await questions.service_health(self, window, bucket_s)
+
+    async def call_edges(self, window: Window) -> Sequence[CallEdge]:
+        """Return the calls between services."""
+        return await questions.call_edges(self, window)
+
+    async def spans(
+        self,
+        name: str,
+        windows: Sequence[Window],
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        slices: int = 1,
+    ) -> list[Table]:
+        """Run the named statement over the ``spans`` of the windows, in *slices* of the trace key."""
+        schema = await self.schema()
+        if not schema.has("otel_traces") and not schema.has("otel_traces_slim"):
+            raise questions.missing(schema, "otel_traces")
+        statement = statements.over_spans(statements.load(__package__, name), schema)
+        shared = {**statements.window_parameters(windows), **(parameters or {})}
+        return [await self.ask(statement, {**shared, **keys}) for keys in statements.key_slices(slices)]
+
+    def close(self) -> None:
+        """Drop the session's private database; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._visibility:
+            with self._engine.connection() as connection, translated(what="dropping the session's views"):
+                self._visibility.drop(connection)
+
+    @contextmanager
+    def _open(self, limits: QueryLimits, now: Nanos | None, *, restricted: bool) -> Iterator[Connection]:
+        """Lend a client that shows this session's database up to *now*, within *limits*."""
+        if self._closed:
+            raise TelemetryUnavailable("this session's telemetry is closed")
+        if now is not None:
+            self._show(now)
+        settings = {} if self._readonly == 1 else _settings(limits, restricted=restricted)
+        if not self._engine.embedded and self._readonly == 0:
+            settings["readonly"] = 2  # a server refuses writes itself; chDB would keep the handle read-only
+        with (
+            self._engine.connection(self.database, settings) as connection,
+            translated(limits=limits, schema=self._schema),
+        ):
+            yield connection
+
+    def _show(self, now: Nanos) -> None:
+        """Move the views to *now* when it changed."""
+        with self._lock:
+            if now == self._now_shown or self._visibility is None:
+                return
+            with self._engine.connection(settings=WRITING) as connection, translated(what="moving the clock"):
+                self._visibility.move(connection, self._steps, now)
+            self._steps += 1
+            self._now_shown = now
+
+    def _guarded(self, sql: str, parameters: dict[str, Any], limits: QueryLimits, now: Nanos | None) -> Table:
+        with self._open(limits, now, restricted=True) as connection:
+            return self._timed(connection, self._checked_sql(connection, sql, parameters), parameters)
+
+    def _asked(
+        self, statement: Statement, parameters: dict[str, Any], limits: QueryLimits, now: Nanos | None
+    ) -> Table:
+        wanted = statement.parameters
+        values = {name: value for name, value in parameters.items() if name in wanted}
+        with self._open(limits, now, restricted=False) as connection:
+            return self._timed(connection, statement.sql, values)
+
+    def _timed(self, connection: Connection, sql: str, parameters: dict[str, Any]) -> Table:
+        started = perf_counter()
+        names, columns = connection.query(sql, parameters)
+        return Table(names, tuple(columns), perf_counter() - started)
+
+    def _checked_sql(self, connection: Connection, sql: str, parameters: dict[str, Any]) -> str:
+        key = (sql, tuple(sorted(parameters)))
+        known = self._checked.get(key)
+        if known is not None:
+            return known
+        canonical = guard.canonical(connection, sql)
+        others = frozenset(str(row[0]) for row in connection.rows("SELECT name FROM system.databases"))
+        guard.check(
+            canonical, guard.tree(connection, canonical, parameters), guard.Scope(self.database, others)
+        )
+        if len(self._checked) >= _CHECKED_MAX:
+            self._checked.clear()
+        self._checked[key] = canonical
+        return canonical
+
+    def _discover(self) -> TelemetrySchema:
+        with self._open(QueryLimits(), None, restricted=False) as connection:
+            return discover(connection, self.database)
+
+
+def _settings(limits: QueryLimits, *, restricted: bool) -> dict[str, Any]:
+    """Return the engine settings of *limits*; *restricted* hides the schema of other databases."""
+    return {
+        "max_execution_time": limits.time_s,
+        "max_memory_usage": limits.memory_bytes,
+        "max_result_rows": limits.result_rows,
+        "max_rows_to_read": limits.read_rows,
+        "result_overflow_mode": "throw",
+        "read_overflow_mode": "throw",
+        "timeout_overflow_mode": "throw",
+        "additional_table_filters": dict(_OWN_TABLES_ONLY) if restricted else {},
+    }

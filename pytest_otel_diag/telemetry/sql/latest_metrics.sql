@@ -1,0 +1,2 @@
+SELECT toUnixTimestamp64Nano(toDateTime64(max(TimeUnix), 9)) AS newest_ns, count() AS rows
+FROM {table:Identifier}

@@ -1,0 +1,2 @@
+SELECT max(start_ns + duration_ns) AS newest_ns, count() AS rows
+FROM otel_traces_slim

@@ -1,0 +1,173 @@
+"""The telemetry store: one API over chDB in process and a ClickHouse server."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pytest_otel_diag.errors import SchemaError, nearest
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.telemetry import ingest
+from pytest_otel_diag.telemetry.dsn import parse_dsn
+from pytest_otel_diag.telemetry.engine import Connection, Engine, quote
+from pytest_otel_diag.telemetry.failures import translated
+from pytest_otel_diag.telemetry.layout import Layout
+from pytest_otel_diag.telemetry.schema import discover
+from pytest_otel_diag.telemetry.session import WRITING, StoreTelemetry
+from pytest_otel_diag.telemetry.views import Visibility, merged
+from pytest_otel_diag.telemetry.workers import Workers
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_SYSTEM = frozenset({"system", "information_schema", "INFORMATION_SCHEMA", "default", "_local"})
+
+
+def _random_name() -> str:
+    return f"otel_diag_view_{uuid.uuid4().hex[:12]}"
+
+
+class Store:
+    """Telemetry databases. Methods block; what :meth:`telemetry` returns is asynchronous.
+
+    All methods raise TelemetryError subclasses: TelemetryUnavailable when the store cannot be
+    reached or was closed, SchemaError for tables, columns and files that do not fit, QueryFailed else.
+    """
+
+    def __init__(self, engine: Engine, *, new_name: Callable[[], str] = _random_name) -> None:
+        self._engine = engine
+        self._new_name = new_name
+        self._workers = Workers()
+        self._readonly = self._probe_readonly()
+
+    @classmethod
+    def open(cls, dsn: str = "chdb://memory", *, new_name: Callable[[], str] = _random_name) -> Self:
+        """Open ``chdb://memory``, ``chdb:///path`` or ``clickhouse[s]://user:password@host:port/database``.
+
+        Stores on the same embedded path share it; another path in the same process raises
+        TelemetryUnavailable. A DSN that cannot be read raises ConfigurationError. *new_name* names
+        the private databases of sessions.
+        """
+        return cls(Engine(parse_dsn(dsn)), new_name=new_name)
+
+    @property
+    def dsn(self) -> str:
+        """The address, without password."""
+        return str(self._engine.address)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the engine runs in this process."""
+        return self._engine.embedded
+
+    def close(self) -> None:
+        """Release the engine or the connections; a second call does nothing."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def databases(self) -> tuple[str, ...]:
+        """Return the databases, without those of the engine itself."""
+        with (
+            self._engine.connection(settings=self._writing()) as connection,
+            translated(what="listing databases"),
+        ):
+            names = [
+                str(row[0]) for row in connection.rows("SELECT name FROM system.databases ORDER BY name")
+            ]
+        return tuple(name for name in names if name not in _SYSTEM)
+
+    def create_database(self, name: str, *, layout: Layout | None = None) -> None:
+        """Make the database with all tables that are missing; existing ones stay as they are."""
+        layout = layout or Layout()
+        with (
+            self._engine.connection(settings=self._writing()) as connection,
+            translated(what=f"making database {name!r}"),
+        ):
+            connection.command(layout.create_database(name))
+            for statement in layout.ddl(name):
+                connection.command(statement)
+
+    def drop_database(self, name: str) -> None:
+        """Drop the database with everything in it; one that is not there is no error."""
+        with (
+            self._engine.connection(settings=self._writing()) as connection,
+            translated(what=f"dropping database {name!r}"),
+        ):
+            connection.command(f"DROP DATABASE IF EXISTS {quote(name)} SYNC")
+
+    def ingest_parquet(self, database: str, table: str, path: Path) -> int:
+        """Append a Parquet file to a table and return the number of rows.
+
+        Columns are matched by name; missing ones get their default, unknown ones and types that
+        cannot be converted raise SchemaError naming file and column. Nanoseconds are kept. The
+        embedded engine reads the file itself, a server gets batches of 100,000 rows.
+        """
+        with self._engine.connection(settings=self._writing()) as connection:
+            if self.embedded and ingest.reads_in_place(path):
+                return ingest.ingest_parquet(connection, database, table, path)
+            return ingest.stream_parquet(connection, database, table, path)
+
+    def ingest_arrow(self, database: str, table: str, data: pyarrow.Table) -> int:
+        """Append an Arrow table, matched by column name like :meth:`ingest_parquet`; return its rows."""
+        with self._engine.connection(settings=self._writing()) as connection:
+            return ingest.ingest_arrow(connection, database, table, data)
+
+    def telemetry(
+        self,
+        database: str,
+        *,
+        now: Callable[[], Nanos] | None = None,
+        visible: Sequence[Window] | None = None,
+    ) -> StoreTelemetry:
+        """Return the read-only view of *database* for one session.
+
+        With *now* or *visible* the session gets a private database of views that hides what has not
+        ended by ``now()`` and what lies outside the windows; ``close()`` drops it. Without both no
+        DDL is made, so a user who may only read is enough. Raises SchemaError for a database that
+        is not there.
+        """
+        visibility = None
+        with (
+            self._engine.connection(settings=self._writing()) as connection,
+            translated(what=f"opening database {database!r}"),
+        ):
+            self._require(connection, database)
+            if now is not None or visible is not None:
+                windows = merged(visible) if visible is not None else None
+                base = discover(connection, database)
+                visibility = Visibility(self._new_name(), base, windows, bounded=now is not None)
+                visibility.create(connection)
+        return StoreTelemetry(
+            self._engine,
+            self._workers,
+            database=database,
+            visibility=visibility,
+            now=now,
+            readonly=self._readonly,
+        )
+
+    def _require(self, connection: Connection, database: str) -> None:
+        """Raise SchemaError unless the database is there."""
+        names = [str(row[0]) for row in connection.rows("SELECT name FROM system.databases ORDER BY name")]
+        if database not in names:
+            there = ", ".join(name for name in names if name not in _SYSTEM) or "none"
+            raise SchemaError(
+                f"{self.dsn} has no database {database!r}{nearest(database, names)}; databases there: {there}"
+            )
+
+    def _writing(self) -> dict[str, object]:
+        return {} if self._readonly == 1 else dict(WRITING)
+
+    def _probe_readonly(self) -> int:
+        """Return the user's ``readonly`` setting: 0 free, 1 may not even change settings, 2 may."""
+        with self._engine.connection() as connection, translated(what="the first statement"):
+            found = connection.rows("SELECT value FROM system.settings WHERE name = 'readonly'")
+        return int(found[0][0]) if found else 0

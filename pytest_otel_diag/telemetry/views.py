@@ -1,0 +1,127 @@
+"""What one session may see: a private database of views over the exporter's tables.
+
+A span is visible when it starts in a visible window and has ended by *now*; a log line or metric
+point when its time lies in a visible window and not after *now*. The windows are literals of the
+views; *now* lies in a one-column table that the views read as a scalar, so moving it costs one small
+insert and no DDL. The views also even out exporter releases: metric times are ``DateTime64(9)``, the
+exponential histogram has one name, ``otel_logs`` always has ``EventName``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.telemetry import SPANS_TABLE, TelemetrySchema
+from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.telemetry.engine import Connection, quote
+from pytest_otel_diag.telemetry.schema import ALIASES, signal_of
+
+NOW_TABLE = "_now"
+
+
+@dataclass(frozen=True, slots=True)
+class Visibility:
+    """A private database: its name, the base it looks at, and the windows that may be seen (None: all)."""
+
+    name: str
+    base: TelemetrySchema
+    windows: tuple[Window, ...] | None
+    bounded: bool
+
+    def create(self, connection: Connection) -> None:
+        """Make database, clock table and views; nothing is left behind when this fails."""
+        connection.command(f"CREATE DATABASE {quote(self.name)} ENGINE = Atomic")
+        try:
+            connection.command(
+                f"CREATE TABLE {self._table(NOW_TABLE)} (step UInt64, now Int64) ENGINE = Memory"
+            )
+            for table in self.base.tables:
+                for sql in self._view(table):
+                    connection.command(sql)
+        except BaseException:
+            self.drop(connection)
+            raise
+
+    def move(self, connection: Connection, step: int, now: Nanos) -> None:
+        """Let the views end at *now*; *step* counts moves, the highest one counts."""
+        connection.command(f"INSERT INTO {self._table(NOW_TABLE)} SELECT {int(step)}, {int(now)}")
+
+    def drop(self, connection: Connection) -> None:
+        """Remove everything."""
+        connection.command(f"DROP DATABASE IF EXISTS {quote(self.name)} SYNC")
+
+    def _table(self, name: str) -> str:
+        return f"{quote(self.name)}.{quote(name)}"
+
+    def _view(self, table: str) -> Iterator[str]:
+        if table == SPANS_TABLE:
+            select, start, end = "*", "start_ns", "start_ns + duration_ns"
+        elif signal_of(table) == "traces":
+            select = "*"
+            start = "Timestamp"
+            end = "toUnixTimestamp64Nano(toDateTime64(Timestamp, 9)) + toInt64(Duration)"
+        elif signal_of(table) == "logs":
+            select, start, end = self._log_columns(table), "Timestamp", ""
+        elif signal_of(table) == "metrics":
+            select, start, end = self._metric_columns(table), "TimeUnix", ""
+        else:
+            return
+        conditions = [self._finished(start, end), self._windowed(start)]
+        where = " AND ".join(condition for condition in conditions if condition) or "1"
+        # views take no parameters: names are quoted, instants are integers
+        yield (
+            f"CREATE VIEW {self._table(ALIASES.get(table, table))} AS SELECT {select} "  # noqa: S608
+            f"FROM {quote(self.base.database)}.{quote(table)} WHERE {where}"
+        )
+
+    def _finished(self, start: str, end: str) -> str:
+        if not self.bounded:
+            return ""
+        now = f"(SELECT argMax(now, step) FROM {self._table(NOW_TABLE)})"  # noqa: S608
+        if start == "start_ns":
+            return f"start_ns <= {now} AND {end} <= {now}"
+        starts = f"{start} <= fromUnixTimestamp64Nano({now})"
+        return f"{starts} AND {end} <= {now}" if end else starts
+
+    def _windowed(self, start: str) -> str:
+        if self.windows is None:
+            return ""
+        ranges = [
+            f"({start} >= {_at(start, w.start_ns)} AND {start} < {_at(start, w.end_ns)})"
+            for w in self.windows
+        ]
+        return f"({' OR '.join(ranges)})" if ranges else "0"
+
+    def _log_columns(self, table: str) -> str:
+        extra = [] if self.base.has(table, "EventName") else ["'' AS EventName"]
+        if not self.base.has(table, "TimestampTime"):
+            extra.append("toDateTime(Timestamp) AS TimestampTime")
+        return ", ".join(["*", *extra])
+
+    def _metric_columns(self, table: str) -> str:
+        times = [
+            c
+            for c in ("StartTimeUnix", "TimeUnix")
+            if self.base.tables[table].get(c, "").startswith("DateTime")
+        ]
+        coarse = [c for c in times if not self.base.tables[table][c].startswith("DateTime64")]
+        replaced = ", ".join(f"toDateTime64({column}, 9) AS {column}" for column in coarse)
+        return f"* REPLACE ({replaced})" if replaced else "*"
+
+
+def _at(column: str, instant_ns: Nanos) -> str:
+    return str(instant_ns) if column == "start_ns" else f"fromUnixTimestamp64Nano({instant_ns})"
+
+
+def merged(windows: Sequence[Window]) -> tuple[Window, ...]:
+    """Return the same instants in the fewest windows, in order of time."""
+    result: list[Window] = []
+    for window in sorted((w for w in windows if not w.empty), key=lambda w: w.start_ns):
+        if result and window.start_ns <= result[-1].end_ns:
+            end_ns = max(result[-1].end_ns, window.end_ns)
+            result[-1] = Window(start_ns=result[-1].start_ns, end_ns=end_ns)
+        else:
+            result.append(window)
+    return tuple(result)
