@@ -1,0 +1,59 @@
+"""What the judge is told beside the diagnosis: services and calls that are really there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_otel_diag.errors import TelemetryError
+from pytest_otel_diag.model.session import SessionWindows
+from pytest_otel_diag.model.telemetry import CallEdge
+from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.ports import Telemetry
+from pytest_otel_diag.statements import Statement, load
+
+_TABLES = (
+    ("services_traces", "otel_traces", "Timestamp"),
+    ("services_logs", "otel_logs", "Timestamp"),
+    ("services_gauge", "otel_metrics_gauge", "TimeUnix"),
+    ("services_sum", "otel_metrics_sum", "TimeUnix"),
+    ("services_histogram", "otel_metrics_histogram", "TimeUnix"),
+)
+
+
+def known_windows(windows: SessionWindows) -> tuple[Window, ...]:
+    """Return where to look for services: baseline (or the last quiet window) and incident."""
+    before = windows.baseline or (windows.reference[-1] if windows.reference else None)
+    return tuple(window for window in (before, windows.incident) if window is not None)
+
+
+async def services_in(telemetry: Telemetry, windows: Sequence[Window]) -> tuple[str, ...]:
+    """Return the services that any table names in the windows, sorted; raises TelemetryError."""
+    schema = await telemetry.schema()
+    found: set[str] = set()
+    for name, table, time_column in _TABLES:
+        if schema.has(table, "ServiceName", time_column):
+            statement = load(__package__, name)
+            for window in windows:
+                found |= await _services(telemetry, statement, window)
+    return tuple(sorted(found))
+
+
+async def _services(telemetry: Telemetry, statement: Statement, window: Window) -> set[str]:
+    bounds = {"start_ns": window.start_ns, "end_ns": window.end_ns}
+    table = await telemetry.query(statement.sql, bounds)
+    return {str(name) for name in table.column("service") if name}
+
+
+async def edges_in(telemetry: Telemetry, windows: Sequence[Window]) -> tuple[CallEdge, ...]:
+    """Return the calls of the windows, one edge a pair (of the busier window); nothing without traces."""
+    edges: dict[tuple[str, str], CallEdge] = {}
+    for window in windows:
+        try:
+            found = await telemetry.call_edges(window)
+        except TelemetryError:
+            continue  # documented: paths are then judged without knowing the calls
+        for edge in found:
+            known = edges.get((edge.caller, edge.callee))
+            if known is None or known.calls < edge.calls:
+                edges[edge.caller, edge.callee] = edge
+    return tuple(edges[pair] for pair in sorted(edges))

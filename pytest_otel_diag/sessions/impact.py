@@ -1,0 +1,299 @@
+"""Does telemetry show the fault? Compares services with their baseline and names a reason when not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pytest_otel_diag.errors import SchemaError, TelemetryError
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.scenario import Expectation, Timing
+from pytest_otel_diag.model.session import Impact, ImpactReason
+from pytest_otel_diag.model.telemetry import ServiceHealth
+from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, seconds_to_ns
+from pytest_otel_diag.ports import TargetSession, Telemetry
+from pytest_otel_diag.sessions.exposure import (
+    Load,
+    calls_needed,
+    error_p,
+    latency_p,
+    latency_ratio,
+    rate_p,
+)
+
+_SIGNALS = 3
+_MIN_BUCKETS = 8
+_LATENCY_CHANGE = 1.25
+_RATE_CHANGE = 2.0
+_REFERENCES = 5
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What impact is measured against.
+
+    ``alpha`` is for one service, signal and look (Bonferroni). ``expected`` are the services the
+    scenario expects to suffer, empty for all; ``watched`` adds the callers of its root causes, since
+    a slow network shows on the caller's side.
+    """
+
+    loads: Mapping[str, Load]
+    expected: frozenset[str]
+    watched: frozenset[str]
+    bucket_s: float
+    alpha: float
+    power: float
+    effect: float
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """A service that no longer behaves like its baseline."""
+
+    service: str
+    signal: str
+    p_value: float
+    detail: str
+
+
+@dataclass
+class Driven:
+    """Traffic the target was asked to make."""
+
+    calls: int = 0
+    refused: bool = False
+
+
+@dataclass
+class ImpactWatch:
+    """Polls telemetry from the start of the fault; one look is one :class:`Impact`."""
+
+    session: TargetSession
+    comparison: Comparison
+    start_ns: Nanos
+    driven: Driven = field(default_factory=Driven)
+
+    async def look(self) -> Impact:
+        """Return what is visible now; raises TelemetryError when telemetry cannot answer."""
+        latest = await self.session.telemetry.latest()
+        if latest is None or latest <= self.start_ns:
+            return Impact(
+                reason=ImpactReason.NOT_YET_EXPORTED,
+                detail="no telemetry is newer than the start of the fault",
+            )
+        window = Window(
+            start_ns=self.start_ns, end_ns=min(latest, max(self.session.clock.now(), self.start_ns))
+        )
+        loads = await loads_in(self.session.telemetry, (window,), self.comparison.bucket_s)
+        impact = assess(self.comparison, loads, grown=bool(self.driven.calls))
+        if impact.reason is ImpactReason.VISIBLE:
+            impact = impact.model_copy(update={"time_to_impact_s": window.duration_s})
+        return impact
+
+    async def drive(self, impact: Impact, *, remaining_s: float, most: int) -> None:
+        """Ask the target for the calls that will be missing when the wait ends."""
+        services = sorted(self.comparison.expected)
+        if self.driven.refused or not services or not impact.calls_needed:
+            return
+        rate = max(
+            (self.comparison.loads[name].rate for name in services if name in self.comparison.loads),
+            default=0,
+        )
+        missing = int(impact.calls_needed - impact.calls_seen - rate * max(0.0, remaining_s))
+        wanted = min(missing, most - self.driven.calls)
+        if wanted <= 0:
+            return
+        made = await self.session.traffic.drive(services, wanted)
+        self.driven.calls += made
+        self.driven.refused = made == 0
+
+
+async def loads_in(telemetry: Telemetry, windows: Sequence[Window], bucket_s: float) -> dict[str, Load]:
+    """Return the load of each service over the windows together; empty where there are no traces."""
+    pieces: dict[str, list[ServiceHealth]] = {}
+    seconds = sum(window.duration_s for window in windows)
+    buckets = sum(max(1, round(window.duration_s / bucket_s)) for window in windows)
+    for window in windows:
+        for health in await health_in(telemetry, window, bucket_s):
+            pieces.setdefault(health.service, []).append(health)
+    return {service: _load(rows, seconds, buckets) for service, rows in pieces.items()}
+
+
+async def health_in(telemetry: Telemetry, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:
+    """Return service health, nothing for an empty window or a store without traces."""
+    if window.empty:
+        return ()
+    try:
+        return await telemetry.service_health(window, bucket_s)
+    except SchemaError:
+        return ()
+
+
+def _load(rows: Sequence[ServiceHealth], seconds: float, buckets: int) -> Load:
+    busy = [row for row in rows if row.requests]
+    idle = max(0, buckets - len(busy))
+    return Load(
+        calls=sum(row.requests for row in busy),
+        errors=sum(row.errors for row in busy),
+        seconds=seconds,
+        bucket_calls=(*(row.requests for row in busy), *([0] * idle)),
+        bucket_p95_ms=tuple(row.p95_ms for row in busy),
+    )
+
+
+def bucket_seconds(timing: Timing) -> float:
+    """Return the width of a bucket: the poll interval, or less where the baseline would have few buckets."""
+    return min(timing.impact_poll_s, timing.baseline_s / _MIN_BUCKETS)
+
+
+async def compare_with(
+    telemetry: Telemetry,
+    baseline: Window | None,
+    reference: Sequence[Window],
+    *,
+    expectation: Expectation,
+    base: Comparison,
+) -> Comparison:
+    """Return *base* with loads and watched services filled in from baseline, or else from quiet windows."""
+    windows = (baseline,) if baseline else tuple(reference[-_REFERENCES:])
+    loads = await loads_in(telemetry, windows, base.bucket_s)
+    if not loads and baseline:
+        windows = tuple(reference[-_REFERENCES:])
+        loads = await loads_in(telemetry, windows, base.bucket_s)
+    causes = {cause.service for cause in expectation.root_causes}
+    expected = causes | {anomaly.service for anomaly in expectation.anomalies}
+    callers = await _callers(telemetry, windows, causes) if causes else set()
+    watched = frozenset(expected | callers) if expected else frozenset(loads)
+    return Comparison(
+        loads=loads,
+        expected=frozenset(expected),
+        watched=watched,
+        bucket_s=base.bucket_s,
+        alpha=base.alpha / (_SIGNALS * max(1, len(watched))),
+        power=base.power,
+        effect=base.effect,
+    )
+
+
+async def _callers(telemetry: Telemetry, windows: Iterable[Window], services: set[str]) -> set[str]:
+    callers: set[str] = set()
+    for window in windows:
+        try:
+            edges = await telemetry.call_edges(window)
+        except TelemetryError:
+            continue  # knowing the callers widens the view; the services themselves are still watched
+        callers.update(edge.caller for edge in edges if edge.callee in services)
+    return callers
+
+
+def assess(comparison: Comparison, after: Mapping[str, Load], *, grown: bool = False) -> Impact:
+    """Return VISIBLE with the clearest deviation, or the reason why there is none.
+
+    ``grown`` says that traffic was added on purpose: more requests are then no impact.
+    """
+    found = deviations(comparison, after, grown=grown)
+    focus = _focus(comparison, after)
+    seen = after[focus].calls if focus is not None and focus in after else 0
+    before = comparison.loads.get(focus) if focus else None
+    needed = (
+        calls_needed(before, effect=comparison.effect, alpha=comparison.alpha, power=comparison.power)
+        if before
+        else None
+    )
+    if found and any(load.calls for load in after.values()):
+        best = min(found, key=lambda deviation: (deviation.p_value, deviation.service, deviation.signal))
+        return Impact(
+            reason=ImpactReason.VISIBLE,
+            service=best.service,
+            signal=best.signal,
+            detail=best.detail,
+            calls_seen=seen,
+            calls_needed=needed or 0,
+        )
+    reason, detail = _why_not(focus, before, seen=seen, needed=needed)
+    return Impact(reason=reason, service=focus, detail=detail, calls_seen=seen, calls_needed=needed or 0)
+
+
+def _why_not(
+    focus: str | None, before: Load | None, *, seen: int, needed: int | None
+) -> tuple[ImpactReason, str]:
+    name = focus or "any service"
+    if not seen:
+        return ImpactReason.NO_TRAFFIC, f"no call of {name} since the fault began"
+    if before is None:
+        return ImpactReason.NO_EFFECT, f"nothing to compare with: no baseline telemetry of {name}"
+    if needed is None:
+        return (
+            ImpactReason.TOO_RARE,
+            f"{before.calls} baseline calls of {name} are too few to compare with; lengthen baseline_s",
+        )
+    if seen < needed:
+        return (
+            ImpactReason.TOO_RARE,
+            f"needs about {needed} calls of {name}, has {seen}; lengthen impact_timeout_s or drive traffic",
+        )
+    return ImpactReason.NO_EFFECT, f"{seen} calls of {name} look like the baseline"
+
+
+def _focus(comparison: Comparison, after: Mapping[str, Load]) -> str | None:
+    """Return the busiest expected service (any service when none is expected)."""
+    names = comparison.expected or frozenset(comparison.loads) | frozenset(after)
+
+    def calls(name: str) -> tuple[int, int, str]:
+        now, then = after.get(name), comparison.loads.get(name)
+        return (now.calls if now else 0, then.calls if then else 0, name)
+
+    return max(names, key=calls, default=None)
+
+
+def deviations(comparison: Comparison, after: Mapping[str, Load], *, grown: bool = False) -> list[Deviation]:
+    """Return every watched service and signal that deviates significantly and by enough to matter."""
+    seconds = max((load.seconds for load in after.values()), default=0.0)
+    gone = Load(calls=0, errors=0, seconds=seconds)
+    found: list[Deviation] = []
+    for service in sorted(comparison.watched):
+        before = comparison.loads.get(service)
+        if before is not None:
+            found.extend(_deviations_of(service, before, after.get(service, gone), grown=grown))
+    return [deviation for deviation in found if deviation.p_value <= comparison.alpha]
+
+
+def _deviations_of(service: str, before: Load, after: Load, *, grown: bool) -> Iterable[Deviation]:
+    yield Deviation(
+        service,
+        "error_rate",
+        error_p(before, after),
+        f"{service} fails {after.errors} of {after.calls} calls, before {before.errors} of {before.calls}",
+    )
+    ratio = latency_ratio(before, after)
+    if not 1 / _LATENCY_CHANGE < ratio < _LATENCY_CHANGE:
+        yield Deviation(
+            service, "latency", latency_p(before, after), f"{service} p95 is {ratio:.2f} times the baseline"
+        )
+    growth = after.rate / before.rate if before.rate else 1.0
+    if growth <= 1 / _RATE_CHANGE or (growth >= _RATE_CHANGE and not grown):
+        yield Deviation(
+            service,
+            "request_rate",
+            rate_p(before, after),
+            f"{service} gets {after.rate:.2f} calls a second, before {before.rate:.2f}",
+        )
+
+
+def as_before(comparison: Comparison, after: Mapping[str, Load]) -> bool:
+    """Whether the watched services that had calls before have calls again and none deviates."""
+    busy = [name for name in comparison.watched if name in comparison.loads]
+    served = all(name in after and after[name].calls for name in busy)
+    return bool(busy) and served and not deviations(comparison, after, grown=True)
+
+
+def first_data(health: Sequence[ServiceHealth], window: Window) -> Window:
+    """Return the window from its first data on, when more than a quarter of it lies before that."""
+    first = min((row.bucket_start_ns for row in health if row.requests), default=window.start_ns)
+    gap_s = (first - window.start_ns) / NANOS_PER_SECOND
+    return Window(start_ns=first, end_ns=window.end_ns) if gap_s > window.duration_s / 4 else window
+
+
+def looks(timing: Timing, timeout_s: float) -> int:
+    """Return how often the wait looks at telemetry, at least once."""
+    return max(1, -(-seconds_to_ns(timeout_s) // seconds_to_ns(timing.impact_poll_s)))

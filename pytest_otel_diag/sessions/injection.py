@@ -1,0 +1,237 @@
+"""Faults: check them, put them in place, witness them as served, take them back and verify that."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_otel_diag.errors import FlagError, ScenarioError, nearest
+from pytest_otel_diag.model.flags import Flag, FlagChange, FlagDocument
+from pytest_otel_diag.model.scenario import Fault, Scenario
+from pytest_otel_diag.model.session import Blame, Cleanup, Status, Witness
+from pytest_otel_diag.ports import TargetSession
+from pytest_otel_diag.sessions.plan import EngineSettings
+from pytest_otel_diag.sessions.record import SessionStopped, describe
+
+OFF = "off"
+
+
+def scenario_mistakes(scenario: Scenario) -> list[str]:
+    """Return what is wrong with the scenario for any target."""
+    mistakes = []
+    if not scenario.faults and not scenario.control:
+        mistakes.append(
+            f"scenario {scenario.id!r} expects a fault but names none; "
+            "add a fault, or set expectation.healthy for a control"
+        )
+    flags = [fault.flag for fault in scenario.faults]
+    mistakes.extend(
+        f"scenario {scenario.id!r} names flag {flag!r} {flags.count(flag)} times; a flag has one variant"
+        for flag in dict.fromkeys(flags)
+        if flags.count(flag) > 1
+    )
+    return mistakes
+
+
+def resolve_faults(faults: Sequence[Fault], document: FlagDocument) -> tuple[FlagChange, ...]:
+    """Return the changes that make the faults; raises ScenarioError listing every unknown name."""
+    changes, mistakes = [], []
+    for fault in faults:
+        flag = document.flags.get(fault.flag)
+        if flag is None:
+            known = ", ".join(sorted(document.flags)) or "none"
+            mistakes.append(
+                f"no flag {fault.flag!r}{nearest(fault.flag, document.flags)}; the target has: {known}"
+            )
+            continue
+        variant, mistake = _variant(fault, flag)
+        if mistake:
+            mistakes.append(mistake)
+        changes.append(FlagChange(key=fault.flag, variant=variant))
+    if mistakes:
+        raise ScenarioError("; ".join(mistakes))
+    return tuple(changes)
+
+
+def _variant(fault: Fault, flag: Flag) -> tuple[str, str]:
+    """Return the variant to set, and what is wrong with it ('' when nothing)."""
+    names = ", ".join(flag.variants)
+    if fault.variant is not None:
+        if fault.variant not in flag.variants:
+            guess = nearest(fault.variant, flag.variants)
+            return (
+                fault.variant,
+                f"flag {flag.key!r} has no variant {fault.variant!r}{guess}; it has: {names}",
+            )
+        return fault.variant, ""
+    others = [name for name in flag.variants if name != _off(flag)]
+    if "on" in others:
+        return "on", ""
+    if len(others) == 1:
+        return others[0], ""
+    return "", f"flag {flag.key!r} needs a variant, write {flag.key}=VARIANT; it has: {names}"
+
+
+def _off(flag: Flag) -> str:
+    return OFF if OFF in flag.variants else flag.default_variant
+
+
+async def foreign_faults(
+    session: TargetSession, document: FlagDocument, settings: EngineSettings
+) -> list[str]:
+    """Return ``flag=variant`` of every flag that has an ``off`` variant and does not answer it.
+
+    A flag with targeting is asked, since there its default variant does not decide.
+    """
+    found = []
+    for flag in document.flags.values():
+        if OFF not in flag.variants:
+            continue
+        variant = flag.default_variant
+        if flag.targeting:
+            variant = (await session.flags.served(flag.key, settings.flag_context)).variant
+        if variant != OFF:
+            found.append(f"{flag.key}={variant}")
+    return found
+
+
+async def served_now(
+    session: TargetSession, changes: Sequence[FlagChange], settings: EngineSettings
+) -> dict[str, str]:
+    """Return the variant each changed flag answers now."""
+    return {
+        change.key: (await session.flags.served(change.key, settings.flag_context)).variant
+        for change in changes
+    }
+
+
+async def witness(
+    session: TargetSession, wanted: Mapping[str, str], settings: EngineSettings
+) -> tuple[Witness, ...]:
+    """Read flags back as served until each answers its variant ``witness_reads`` times in a row.
+
+    ``at_ns`` is the first read of that row: from there on the variant was really in force. Reads
+    that fail count as another answer. Returns after ``witness_timeout_s`` of the target's clock,
+    a hanging read after as many wall seconds.
+    """
+    rounds = settings.witness_reads + math.ceil(settings.witness_timeout_s / settings.witness_poll_s)
+    seen = {key: _Row(variant) for key, variant in wanted.items()}
+    for turn in range(rounds):
+        if turn:
+            await session.clock.sleep(settings.witness_poll_s)
+        for key, row in seen.items():
+            if row.count < settings.witness_reads:
+                await _read(session, key, row, settings)
+        if all(row.count >= settings.witness_reads for row in seen.values()):
+            break
+    return tuple(
+        Witness(
+            flag=key,
+            variant=row.wanted,
+            reads=row.reads,
+            confirmed=row.count >= settings.witness_reads,
+            at_ns=row.first_ns or session.clock.now(),
+            detail="" if row.count >= settings.witness_reads else f"last answer: {row.last}",
+        )
+        for key, row in seen.items()
+    )
+
+
+@dataclass
+class _Row:
+    wanted: str
+    count: int = 0
+    reads: int = 0
+    first_ns: int = 0
+    last: str = "none"
+
+
+async def _read(session: TargetSession, key: str, row: _Row, settings: EngineSettings) -> None:
+    row.reads += 1
+    try:
+        async with asyncio.timeout(settings.witness_timeout_s):
+            answer = (await session.flags.served(key, settings.flag_context)).variant
+    except (FlagError, OSError, TimeoutError) as error:
+        row.count, row.last = 0, describe(error)
+        return
+    row.last = repr(answer)
+    if answer != row.wanted:
+        row.count = 0
+        return
+    row.count += 1
+    if row.count == 1:
+        row.first_ns = session.clock.now()
+
+
+class Undo:
+    """Puts the flags back and verifies it; made before the change it takes back."""
+
+    def __init__(
+        self,
+        session: TargetSession,
+        document: FlagDocument,
+        served: Mapping[str, str],
+        settings: EngineSettings,
+    ) -> None:
+        self._session = session
+        self._document = document
+        self._served = dict(served)
+        self._settings = settings
+        self.interrupt: BaseException | None = None
+
+    async def run(self) -> Cleanup:
+        """Restore, then read back until every flag answers as before. Never raises.
+
+        An interrupt that hits in the middle does not stop it: the attempt is repeated and the
+        interrupt kept in ``interrupt`` for the caller to raise.
+        """
+        failure = "no attempt was made"
+        for _ in range(self._settings.undo_attempts):
+            try:
+                await self._session.flags.restore(self._document)
+                break
+            except BaseException as error:  # every kind: leaving now would leave the fault on
+                failure = describe(error)
+                self._keep(error)
+        else:
+            return Cleanup(restored=False, verified=False, detail=f"restore failed: {failure}")
+        return await self._verify()
+
+    async def _verify(self) -> Cleanup:
+        for _ in range(2):
+            try:
+                witnesses = await witness(self._session, self._served, self._settings)
+            except BaseException as error:  # as above
+                failure = describe(error)
+                self._keep(error)
+                continue
+            wrong = [
+                f"{w.flag} should answer {w.variant!r}, {w.detail}" for w in witnesses if not w.confirmed
+            ]
+            return Cleanup(restored=True, verified=not wrong, detail="; ".join(wrong))
+        return Cleanup(restored=True, verified=False, detail=f"reading back failed: {failure}")
+
+    def _keep(self, error: BaseException) -> None:
+        if not isinstance(error, Exception):
+            self.interrupt = error
+
+    def way_out(self, cleanup: Cleanup) -> str:
+        """Return the sentence a person needs when the undo did not go through."""
+        flags = ", ".join(f"{key} (back to {variant!r})" for key, variant in self._served.items())
+        return (
+            f"A FAULT MAY STILL BE ON: {flags}: {cleanup.detail}. "
+            "Set it back by hand and read it back before anything else runs on this target"
+        )
+
+
+def refuse_foreign(found: Sequence[str]) -> None:
+    """Raise when a fault is on that this session did not set."""
+    if found:
+        raise SessionStopped(
+            Status.ERROR,
+            f"preflight: already on before the session: {', '.join(found)}; switch off what is left over, "
+            "and whatever else changes flags of this target",
+            Blame.INFRASTRUCTURE,
+        )

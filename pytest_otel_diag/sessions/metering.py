@@ -1,0 +1,179 @@
+"""Telemetry and clock as the analyzer gets them: counted, limited, usable from its own thread, revocable."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence, Sized
+from typing import Any, TypeVar
+
+from pytest_otel_diag.errors import BudgetExceeded
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.session import Budget, QueryRecord
+from pytest_otel_diag.model.telemetry import (
+    SIGNAL_TABLES,
+    SPANS_TABLE,
+    CallEdge,
+    QueryLimits,
+    ServiceHealth,
+    Table,
+    TelemetrySchema,
+)
+from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.ports import Clock, Telemetry
+
+T = TypeVar("T")
+
+_NOT_CODE = re.compile(r"'(?:[^'\\]|\\.|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_WORD = re.compile(r"\w+")
+_SOURCE_OF = {table: signal for signal, tables in SIGNAL_TABLES.items() for table in tables} | {
+    SPANS_TABLE: "traces"
+}
+
+
+def data_sources(sql: str) -> tuple[str, ...]:
+    """Return the signals whose tables the statement names, comments and literals aside."""
+    words = _WORD.findall(_NOT_CODE.sub(" ", sql))
+    return tuple(sorted({_SOURCE_OF[word] for word in words if word in _SOURCE_OF}))
+
+
+class HomeLoop:
+    """Runs calls on the session's event loop, whatever loop or thread asks.
+
+    Adapters may keep locks and pools that belong to the loop they were opened on; an analyzer runs
+    on a loop of its own.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._over = ""
+
+    def revoke(self, why: str) -> None:
+        """Refuse every further call."""
+        self._over = why
+
+    async def run(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Await *call* at home; raises BudgetExceeded once revoked."""
+        if self._over:
+            raise BudgetExceeded(self._over)
+        if asyncio.get_running_loop() is self._loop:
+            return await call()
+        work = call()
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # the home loop was closed between the check and the call
+            work.close()
+            raise BudgetExceeded("the session is over") from None
+        return await asyncio.wrap_future(future)
+
+
+class InvestigationClock:
+    """The target's clock, for the analyzer."""
+
+    def __init__(self, clock: Clock, home: HomeLoop) -> None:
+        self._clock = clock
+        self._home = home
+
+    def now(self) -> Nanos:
+        """Return the target's time."""
+        return self._clock.now()
+
+    async def sleep(self, seconds: float) -> None:
+        """Let *seconds* pass on the target's clock."""
+        await self._home.run(lambda: _coroutine(self._clock.sleep(seconds)))
+
+
+async def _coroutine(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+class MeteredTelemetry:
+    """Counts and limits what the analyzer asks.
+
+    Queries, service health and call edges count against ``budget.queries``; a query gets no more time
+    than is left of ``budget.time_s``. Beyond either, BudgetExceeded is raised; an analyzer may catch
+    it and answer with what it has.
+    """
+
+    def __init__(
+        self, inner: Telemetry, budget: Budget, home: HomeLoop, *, monotonic: Callable[[], float]
+    ) -> None:
+        self._inner = inner
+        self._budget = budget
+        self._home = home
+        self._monotonic = monotonic
+        self._deadline = monotonic() + budget.time_s
+        self._records: list[QueryRecord] = []
+        self._asked = 0
+
+    @property
+    def records(self) -> tuple[QueryRecord, ...]:
+        """Every query asked so far."""
+        return tuple(self._records)
+
+    async def query(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
+    ) -> Table:
+        """Run one SELECT; see :meth:`pytest_otel_diag.ports.Telemetry.query`."""
+
+        async def ask() -> Table:
+            return await self._inner.query(sql, parameters, self._within(limits))
+
+        return await self._home.run(lambda: self._metered(sql, data_sources(sql), ask))
+
+    async def schema(self) -> TelemetrySchema:
+        """Return tables and columns; free of charge."""
+        return await self._home.run(lambda: _coroutine(self._inner.schema()))
+
+    async def latest(self) -> Nanos | None:
+        """Return the end of the newest telemetry; free of charge."""
+        return await self._home.run(lambda: _coroutine(self._inner.latest()))
+
+    async def service_health(self, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:
+        """Return health per service and bucket; counts as a query over traces."""
+        asked = f"service_health({window}, {bucket_s:g} s)"
+        return await self._home.run(
+            lambda: self._metered(asked, ("traces",), lambda: self._inner.service_health(window, bucket_s))
+        )
+
+    async def call_edges(self, window: Window) -> Sequence[CallEdge]:
+        """Return calls between services; counts as a query over traces."""
+        asked = f"call_edges({window})"
+        return await self._home.run(
+            lambda: self._metered(asked, ("traces",), lambda: self._inner.call_edges(window))
+        )
+
+    def _within(self, limits: QueryLimits | None) -> QueryLimits:
+        wanted = limits or QueryLimits()
+        left = max(0.001, self._deadline - self._monotonic())
+        return wanted.model_copy(update={"time_s": min(wanted.time_s, left)})
+
+    async def _metered(self, sql: str, sources: tuple[str, ...], ask: Callable[[], Awaitable[Sized]]) -> Any:
+        started = self._monotonic()
+        if self._asked >= self._budget.queries:
+            raise BudgetExceeded(
+                f"the budget of {self._budget.queries} queries is used up; answer with what you have"
+            )
+        if started >= self._deadline:
+            raise BudgetExceeded(
+                f"the budget of {self._budget.time_s:g} s is used up; answer with what you have"
+            )
+        self._asked += 1
+        rows, failure = 0, None
+        try:
+            result = await ask()
+            rows = len(result)
+        except BaseException as error:
+            failure = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            self._records.append(
+                QueryRecord(
+                    sql=sql,
+                    elapsed_s=self._monotonic() - started,
+                    rows=rows,
+                    data_sources=sources,
+                    error=failure,
+                )
+            )
+        return result

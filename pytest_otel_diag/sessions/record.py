@@ -1,0 +1,197 @@
+"""The growing record of one session, turned into its result at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_otel_diag.errors import AnalyzerError, BudgetExceeded, ConfigurationError, OtelDiagError
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.session import (
+    Blame,
+    Cleanup,
+    Impact,
+    Phase,
+    PhaseRecord,
+    QueryRecord,
+    SessionResult,
+    SessionWindows,
+    Status,
+    Witness,
+)
+from pytest_otel_diag.model.verdict import Verdict
+from pytest_otel_diag.ports import TargetSession
+from pytest_otel_diag.sessions.observer import Observer, tell
+from pytest_otel_diag.sessions.plan import SessionPlan, WallTime
+
+
+class SessionStopped(OtelDiagError):
+    """The session ends here, with this status; the workflow's own way out."""
+
+    def __init__(self, status: Status, reason: str, blame: Blame | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.blame = blame
+
+
+def describe(error: BaseException) -> str:
+    """Return the error for a reader: our own by message, foreign ones with their type."""
+    text = str(error).strip()
+    if isinstance(error, OtelDiagError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def blame_for(error: BaseException) -> Blame:
+    """Return whose fault an unexpected error is, by its type."""
+    if isinstance(error, ConfigurationError):
+        return Blame.USER
+    if isinstance(error, AnalyzerError | BudgetExceeded):
+        return Blame.ANALYZER
+    return Blame.INFRASTRUCTURE
+
+
+@dataclass
+class PhaseNote:
+    """What a running phase wants said about itself."""
+
+    outcome: Literal["ok", "failed", "skipped"] = "ok"
+    detail: str = ""
+
+    def skip(self, why: str) -> None:
+        """Say that the phase had nothing to do."""
+        self.outcome, self.detail = "skipped", why
+
+
+class SessionLog:
+    """Collects what happened; :meth:`result` is what the world gets to see."""
+
+    def __init__(self, plan: SessionPlan, target_name: str, observer: Observer, wall: WallTime) -> None:
+        self.plan = plan
+        self.observer = observer
+        self._target_name = plan.target_name or target_name
+        self._wall = wall
+        self._wall_start = wall.monotonic()
+        self._started_at_ns = wall.now_ns()
+        self._session: TargetSession | None = None
+        self._phases: list[PhaseRecord] = []
+        self._status = Status.ERROR
+        self._reason = ""
+        self._blame: Blame | None = Blame.INFRASTRUCTURE
+        self._interrupted = False
+        self._scream = ""
+        self.current: Phase = Phase.PREFLIGHT
+        self.windows = SessionWindows()
+        self.witnesses: tuple[Witness, ...] = ()
+        self.impact: Impact | None = None
+        self.diagnosis: Diagnosis | None = None
+        self.verdict: Verdict | None = None
+        self.queries: tuple[QueryRecord, ...] = ()
+        self.cleanup: Cleanup | None = None
+
+    def attach(self, session: TargetSession) -> None:
+        """From here on times are those of the target's clock."""
+        self._session = session
+
+    def now(self) -> Nanos:
+        """Return the target's time, wall time before the target is open."""
+        return self._session.clock.now() if self._session else self._wall.now_ns()
+
+    @contextmanager
+    def phase(self, phase: Phase) -> Iterator[PhaseNote]:
+        """Record a phase with its times and outcome; errors pass through."""
+        opened = self._session is not None
+        start_ns, wall_start = self.now(), self._wall.monotonic()
+        self.current = phase
+        tell(self.observer.phase_started, self.plan, phase)
+        note = PhaseNote()
+        try:
+            yield note
+        except BaseException as error:
+            note.outcome = "failed"
+            note.detail = describe(error)
+            raise
+        finally:
+            end_ns = self.now()
+            # Opening the target brings its clock, which may live in another year than the wall clock.
+            start_ns = start_ns if opened or self._session is None else end_ns
+            record = PhaseRecord(
+                phase=phase,
+                start_ns=start_ns,
+                end_ns=end_ns,
+                wall_s=self._wall.monotonic() - wall_start,
+                outcome=note.outcome,
+                detail=note.detail,
+            )
+            self._phases.append(record)
+            tell(self.observer.phase_ended, self.plan, record)
+
+    def progress(self, impact: Impact) -> None:
+        """Tell the observer what is visible so far."""
+        tell(self.observer.impact_progress, self.plan, impact)
+
+    def scored(self) -> None:
+        """The session went through: its verdict counts."""
+        self._status, self._reason, self._blame = Status.SCORED, "", None
+
+    def end(self, error: BaseException) -> None:
+        """The session ended through *error*; sets status, reason and blame. The first interrupt stays."""
+        if self._interrupted:
+            return
+        self._interrupted = not isinstance(error, Exception)
+        if isinstance(error, SessionStopped):
+            self._status, self._reason, self._blame = error.status, error.reason, error.blame
+        elif isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
+            cause = "" if isinstance(error, asyncio.CancelledError) else f" ({type(error).__name__})"
+            self._status, self._blame = Status.ERROR, Blame.USER
+            self._reason = f"cancelled{cause} during {self.current}"
+        else:
+            self._status, self._blame = Status.ERROR, blame_for(error)
+            self._reason = f"{self.current}: {describe(error)}"
+
+    def scream(self, reason: str) -> None:
+        """A fault may still be on: overrules every other outcome."""
+        self._scream = reason
+
+    def remark(self, detail: str) -> None:
+        """Note something about the cleanup that changes no outcome."""
+        cleanup = self.cleanup or Cleanup(restored=True, verified=True)
+        both = "; ".join(part for part in (cleanup.detail, detail) if part)
+        self.cleanup = cleanup.model_copy(update={"detail": both})
+
+    def result(self) -> SessionResult:
+        """Return everything known now."""
+        plan = self.plan
+        status, reason, blame = self._status, self._reason, self._blame
+        if self._scream:
+            before = f" (before that: {reason})" if reason else ""
+            status, reason, blame = Status.ERROR, self._scream + before, Blame.INFRASTRUCTURE
+        return SessionResult(
+            session_id=plan.session_id,
+            run_id=plan.run_id,
+            test_id=plan.test_id,
+            repeat=plan.repeat,
+            seed=plan.seed,
+            scenario=plan.scenario,
+            target=self._target_name,
+            analyzer=plan.analyzer_name,
+            status=status,
+            reason=reason,
+            blame=blame,
+            started_at_ns=self._started_at_ns,
+            wall_s=self._wall.monotonic() - self._wall_start,
+            windows=self.windows,
+            phases=tuple(self._phases),
+            witnesses=self.witnesses,
+            impact=self.impact,
+            diagnosis=self.diagnosis,
+            verdict=self.verdict,
+            queries=self.queries,
+            cleanup=self.cleanup,
+            provenance=dict(self._session.provenance) if self._session else {},
+        )

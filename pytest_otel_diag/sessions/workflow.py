@@ -1,0 +1,317 @@
+"""The phases of a session, from preflight to judge. Cleanup belongs to the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from pytest_otel_diag.errors import BudgetExceeded, TelemetryError
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.diagnosis import Diagnosis, Signal
+from pytest_otel_diag.model.flags import FlagChange
+from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.model.session import Blame, Impact, ImpactReason, Status, Witness
+from pytest_otel_diag.model.telemetry import TelemetrySchema
+from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
+from pytest_otel_diag.ports import Analyzer, Investigation, JudgeFacts, TargetSession
+from pytest_otel_diag.sessions.exposure import binomial_at_least
+from pytest_otel_diag.sessions.facts import edges_in, known_windows, services_in
+from pytest_otel_diag.sessions.impact import (
+    Comparison,
+    ImpactWatch,
+    bucket_seconds,
+    compare_with,
+    first_data,
+    health_in,
+    looks,
+)
+from pytest_otel_diag.sessions.injection import (
+    Undo,
+    foreign_faults,
+    refuse_foreign,
+    resolve_faults,
+    served_now,
+    witness,
+)
+from pytest_otel_diag.sessions.investigation import opaque_id, run_analyzer
+from pytest_otel_diag.sessions.metering import HomeLoop, InvestigationClock, MeteredTelemetry
+from pytest_otel_diag.sessions.plan import EngineSettings, Judge, WallTime
+from pytest_otel_diag.sessions.record import PhaseNote, SessionLog, SessionStopped, describe
+
+_NEEDS: dict[Signal, tuple[str, ...]] = {
+    Signal.LOGS: ("logs",),
+    **dict.fromkeys((Signal.CPU, Signal.MEMORY, Signal.GC, Signal.METRIC), ("metrics",)),
+}
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the workflow works with beside the target: the analyzer, the judge, knobs and wall time."""
+
+    analyzer: Analyzer
+    judge: Judge
+    settings: EngineSettings
+    wall: WallTime
+
+
+class Workflow:
+    """One session on an open target; each method is one phase, in the order of the file."""
+
+    def __init__(self, session: TargetSession, log: SessionLog, tools: Tools) -> None:
+        self._session = session
+        self._log = log
+        self._tools = tools
+        self._settings = tools.settings
+        self._scenario: Scenario = log.plan.scenario
+        self._timing = log.plan.scenario.timing
+        self._changes: tuple[FlagChange, ...] = ()
+        self._comparison: Comparison | None = None
+        self._fault_start_ns: Nanos = 0
+        self._diagnosis_s = 0.0
+        self._prepared: Undo | None = None
+        self.undo: Undo | None = None
+        """What takes the faults back, from the moment before the first one is set."""
+
+    async def preflight(self) -> None:
+        """Check flags and signals before anything is touched; prepares the undo."""
+        document = await self._session.flags.document()
+        self._changes = resolve_faults(self._scenario.faults, document)
+        refuse_foreign(await foreign_faults(self._session, document, self._settings))
+        self._check_signals(await self._session.telemetry.schema())
+        if self._changes:
+            before = await served_now(self._session, self._changes, self._settings)
+            self._prepared = Undo(self._session, document, before, self._settings)
+
+    def _check_signals(self, schema: TelemetrySchema) -> None:
+        present = schema.signals()
+        wanted = {a.signal for a in self._scenario.expectation.anomalies if a.signal is not None}
+        missing = sorted({s for signal in wanted for s in _NEEDS.get(signal, ()) if s not in present})
+        if not present:
+            raise SessionStopped(
+                Status.ERROR,
+                f"preflight: no telemetry tables in database {schema.database!r}; point the target at the "
+                "database the collector's ClickHouse exporter writes to",
+                Blame.INFRASTRUCTURE,
+            )
+        if missing:
+            raise SessionStopped(
+                Status.ERROR,
+                f"preflight: the scenario expects anomalies in {', '.join(missing)}, the store has "
+                f"{', '.join(present)} only; export the missing signals or drop the expectation",
+                Blame.INFRASTRUCTURE,
+            )
+
+    async def baseline(self, note: PhaseNote) -> None:
+        """Let the baseline pass and learn it; a sick one stops sessions that need to see the impact."""
+        clock, telemetry = self._session.clock, self._session.telemetry
+        start_ns = clock.now()
+        await clock.sleep(self._timing.baseline_s)
+        window: Window | None = Window(start_ns=start_ns, end_ns=clock.now())
+        assert window is not None
+        latest = await telemetry.latest()
+        bucket_s = bucket_seconds(self._timing)
+        health = await health_in(telemetry, window, bucket_s)
+        window = first_data(health, window) if health else window
+        if latest is None or latest <= start_ns:
+            window = None
+        reference = self._session.reference
+        self._log.windows = self._log.windows.model_copy(update={"baseline": window, "reference": reference})
+        self._comparison = await compare_with(
+            telemetry, window, reference, expectation=self._scenario.expectation, base=self._plain(bucket_s)
+        )
+        sick = self._sick(window)
+        if sick and self._scenario.require_impact:
+            raise SessionStopped(Status.ERROR, f"baseline: {sick}", Blame.INFRASTRUCTURE)
+        note.detail = sick
+
+    def _plain(self, bucket_s: float) -> Comparison:
+        settings = self._settings
+        return Comparison(
+            loads={},
+            expected=frozenset(),
+            watched=frozenset(),
+            bucket_s=bucket_s,
+            alpha=settings.alpha / looks(self._timing, self._impact_timeout_s),
+            power=settings.power,
+            effect=settings.min_error_ratio,
+        )
+
+    def _sick(self, window: Window | None) -> str:
+        """Return why this baseline is none ('' when it is fine)."""
+        assert self._comparison is not None
+        if window is None and not self._comparison.loads:
+            return "no telemetry before the fault and no quiet window to use instead; is anything exported?"
+        limit = self._settings.max_baseline_error_ratio
+        for service in sorted(self._comparison.watched & self._comparison.loads.keys()):
+            load = self._comparison.loads[service]
+            if load.error_ratio > limit and binomial_at_least(load.errors, load.calls, limit) <= 0.05:
+                return (
+                    f"{service} already fails {load.errors} of {load.calls} calls before the fault "
+                    f"(limit {limit:.0%}); heal the target first"
+                )
+        return ""
+
+    async def inject(self, note: PhaseNote) -> None:
+        """Set the flags."""
+        if not self._changes:
+            note.skip("control without a fault")
+        self.undo = self._prepared
+        for change in self._changes:
+            await self._session.flags.apply(change)
+
+    async def witness(self, note: PhaseNote) -> None:
+        """Prove that the faults are served; sets the fault's start."""
+        self._fault_start_ns = self._session.clock.now()
+        if not self._changes:
+            note.skip("control without a fault")
+            return
+        wanted = {change.key: change.variant for change in self._changes}
+        self._log.witnesses = await witness(self._session, wanted, self._settings)
+        self._refuse_unserved(self._log.witnesses)
+        # The first of the confirming reads: from there on the fault was really in force.
+        self._fault_start_ns = max(proof.at_ns for proof in self._log.witnesses)
+
+    def _refuse_unserved(self, witnesses: tuple[Witness, ...]) -> None:
+        missing = [f"{w.flag}={w.variant} ({w.detail})" for w in witnesses if not w.confirmed]
+        if missing:
+            detail = f"not served after {self._settings.witness_timeout_s:g} s: {', '.join(missing)}"
+            self._log.impact = Impact(reason=ImpactReason.NOT_SERVED, detail=detail)
+            raise SessionStopped(Status.INVALID, f"NOT_SERVED: {detail}")
+
+    @property
+    def _impact_timeout_s(self) -> float:
+        """How long to wait: no longer than the incident is observed when the impact is not required."""
+        timing = self._timing
+        return (
+            timing.impact_timeout_s
+            if self._scenario.require_impact
+            else min(timing.impact_timeout_s, timing.observe_s)
+        )
+
+    async def impact(self, note: PhaseNote) -> None:
+        """Wait until telemetry shows the fault and it was observed long enough; freezes the window."""
+        if self._scenario.control:
+            note.skip("control: nothing to see")
+        else:
+            impact = await self._wait_for_impact()
+            self._log.impact = impact
+            note.detail = f"{impact.reason}: {impact.detail}"
+            if impact.reason is not ImpactReason.VISIBLE and self._scenario.require_impact:
+                raise SessionStopped(Status.INVALID, note.detail)
+        await self._sleep_until(self._timing.observe_s)
+        await self._still_served()
+        incident = Window(start_ns=self._fault_start_ns, end_ns=self._session.clock.now())
+        self._log.windows = self._log.windows.model_copy(update={"incident": incident})
+
+    async def _wait_for_impact(self) -> Impact:
+        assert self._comparison is not None
+        watch = ImpactWatch(self._session, self._comparison, self._fault_start_ns)
+        timeout_s, timing = self._impact_timeout_s, self._timing
+        impact = Impact(reason=ImpactReason.NOT_YET_EXPORTED)
+        for _ in range(looks(timing, timeout_s)):
+            # The last step is shorter where it would overshoot the wait.
+            left_s = timeout_s - self._since_start_s()
+            await self._session.clock.sleep(max(0.0, min(timing.impact_poll_s, left_s)))
+            impact = await watch.look()
+            self._log.progress(impact)
+            if impact.reason is ImpactReason.VISIBLE:
+                break
+            left_s = timeout_s - self._since_start_s()
+            await watch.drive(impact, remaining_s=left_s, most=self._settings.max_driven_calls)
+        return impact
+
+    def _since_start_s(self) -> float:
+        return (self._session.clock.now() - self._fault_start_ns) / NANOS_PER_SECOND
+
+    async def _sleep_until(self, seconds: float) -> None:
+        left_s = seconds - self._since_start_s()
+        if left_s > 0:
+            await self._session.clock.sleep(left_s)
+
+    async def _still_served(self) -> None:
+        """Refuse a session whose fault somebody else took away meanwhile."""
+        served = await served_now(self._session, self._changes, self._settings)
+        lost = [
+            f"{c.key}={c.variant} (now {served[c.key]!r})"
+            for c in self._changes
+            if served[c.key] != c.variant
+        ]
+        if lost:
+            detail = f"switched by somebody else during the session: {', '.join(lost)}"
+            self._log.impact = Impact(reason=ImpactReason.NOT_SERVED, detail=detail)
+            raise SessionStopped(Status.INVALID, f"NOT_SERVED: {detail}")
+
+    async def investigate(self) -> Diagnosis:
+        """Let the analyzer answer within its budget; raises AnalyzerError or BudgetExceeded."""
+        plan, wall = self._log.plan, self._tools.wall
+        timeout_s = min(self._timing.analyze_timeout_s, plan.budget.time_s)
+        home = HomeLoop()
+        budget = plan.budget.model_copy(update={"time_s": timeout_s})
+        metered = MeteredTelemetry(self._session.telemetry, budget, home, monotonic=wall.monotonic)
+        windows = self._log.windows
+        assert windows.incident is not None
+        investigation = Investigation(
+            session_id=opaque_id(plan.session_id),
+            incident=windows.incident,
+            baseline=windows.baseline,
+            reference=windows.reference,
+            telemetry=metered,
+            clock=InvestigationClock(self._session.clock, home),
+            budget=budget,
+            seed=plan.seed,
+        )
+        started_s = wall.monotonic()
+        try:
+            diagnosis = await run_analyzer(
+                self._tools.analyzer,
+                investigation,
+                timeout_s=timeout_s,
+                grace_s=self._settings.cancel_grace_s,
+            )
+        finally:
+            home.revoke("the investigation is over; this telemetry handle was for its time only")
+            self._log.queries = metered.records
+            self._diagnosis_s = wall.monotonic() - started_s
+        self._log.diagnosis = diagnosis
+        if diagnosis.usage.cost_usd > budget.cost_usd:
+            raise BudgetExceeded(
+                f"the analyzer says it cost {diagnosis.usage.cost_usd:g} USD, "
+                f"the budget is {budget.cost_usd:g} USD"
+            )
+        return diagnosis
+
+    async def judge(self, diagnosis: Diagnosis) -> None:
+        """Compare with the expectation; a judge that fails is infrastructure, whatever it raises."""
+        try:
+            async with asyncio.timeout(self._settings.judge_timeout_s):
+                facts = await self._facts()
+                self._log.verdict = await self._tools.judge(diagnosis, self._scenario, facts)
+        except Exception as error:
+            raise SessionStopped(Status.ERROR, f"judge: {describe(error)}", Blame.INFRASTRUCTURE) from error
+
+    async def _facts(self) -> JudgeFacts:
+        telemetry, windows = self._session.telemetry, self._log.windows
+        places = known_windows(windows)
+        edges = await edges_in(telemetry, places)
+        try:
+            services = await services_in(telemetry, places)
+        except TelemetryError:
+            services = ()  # documented: names are then not checked
+        return JudgeFacts(
+            telemetry=telemetry,
+            queries=self._log.queries,
+            impact=self._log.impact,
+            time_to_diagnosis_s=self._diagnosis_s,
+            known_services=tuple(sorted({*services, *(e.caller for e in edges), *(e.callee for e in edges)})),
+            edges=edges,
+            windows=windows,
+        )
+
+    def recovery(self) -> Comparison | None:
+        """Return what the target must look like again; None when no baseline was learnt.
+
+        One look, one question: the level is not divided by the looks, so that "recovered" is harder
+        to reach than "not visibly broken".
+        """
+        comparison = self._comparison
+        return replace(comparison, alpha=self._settings.alpha) if comparison and comparison.loads else None
