@@ -1,1 +1,1 @@
-"""Recorded incidents on disk: format, reader, writer, importers."""
+"""Recorded incidents on disk: the format, its reader and writer, importers, quiet windows."""

@@ -1,0 +1,63 @@
+"""Finds recordings under a path: our format, or an importable layout that is imported into a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_otel_diag.errors import RecordingError, nearest
+from pytest_otel_diag.recordings.cases import CASES, is_cases_folder
+from pytest_otel_diag.recordings.importer import content_key, import_cases
+from pytest_otel_diag.recordings.lock import exclusive
+from pytest_otel_diag.recordings.manifest import MANIFEST
+from pytest_otel_diag.recordings.reader import Recording, read_recording
+
+
+def open_recording(path: Path, cache_dir: Path) -> Recording:
+    """Return the recording in a folder, importing it into *cache_dir* when it is not in our format.
+
+    The cache is keyed by the content of the folder, so an import happens once. Raises RecordingError.
+    """
+    if (path / MANIFEST).is_file():
+        return read_recording(path)
+    if not is_cases_folder(path):
+        raise RecordingError(f"{path} is no recording: it has neither {MANIFEST} nor {CASES}{_hint(path)}")
+    key = content_key(path)
+    imported = cache_dir / "recordings" / key[:32]
+    with exclusive(cache_dir / "recordings" / f"{key[:32]}.lock"):
+        if not (imported / MANIFEST).is_file():
+            import_cases(path, imported)
+    return read_recording(imported)
+
+
+def find_recordings(path: Path) -> tuple[Path, ...]:
+    """Return the folders with a recording: the path itself, or its sub-folders in order of name.
+
+    Raises RecordingError when there is none, or the path does not exist.
+    """
+    if not path.is_dir():
+        raise RecordingError(f"{path} is not a folder{_hint(path)}")
+    if _is_recording(path):
+        return (path,)
+    found = tuple(folder for folder in sorted(path.iterdir()) if folder.is_dir() and _is_recording(folder))
+    if not found:
+        raise RecordingError(
+            f"no recording in {path} or right below it: a recording is a folder with {MANIFEST} or {CASES}"
+        )
+    return found
+
+
+def open_recordings(paths: Sequence[Path], cache_dir: Path) -> tuple[Recording, ...]:
+    """Open every recording under the paths; the same content is opened once. Raises RecordingError."""
+    opened = [open_recording(folder, cache_dir) for path in paths for folder in find_recordings(path)]
+    return tuple({recording.sha256: recording for recording in opened}.values())
+
+
+def _is_recording(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file() or is_cases_folder(folder)
+
+
+def _hint(path: Path) -> str:
+    if path.exists() or not path.parent.is_dir():
+        return "; name a folder with a recording"
+    return nearest(path.name, [sibling.name for sibling in path.parent.iterdir()])

@@ -1,0 +1,116 @@
+"""Which telemetry a replayed session sees, and how its time runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario, Timing
+from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, seconds_to_ns
+from pytest_otel_diag.recordings.manifest import ControlWindow, Incident, Manifest
+from pytest_otel_diag.recordings.quiet import reference_windows
+from pytest_otel_diag.recordings.reader import Recording
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One incident or control (``incident`` None) of one recording.
+
+    ``onset_ns`` is where the baseline ends, ``start_ns`` where the fault (or, in a control, the
+    judged window) begins, ``end_ns`` where telemetry that belongs to it ends.
+    """
+
+    id: str
+    system: str
+    recording: Recording
+    incident: Incident | None
+    onset_ns: Nanos
+    start_ns: Nanos
+    end_ns: Nanos
+
+    def session(self, timing: Timing) -> Window:
+        """Return the session's own time: its baseline, the fault or judged window, all in between."""
+        return Window(start_ns=self.onset_ns - seconds_to_ns(timing.baseline_s), end_ns=self.end_ns)
+
+    def visible(self, timing: Timing) -> tuple[Window, ...]:
+        """Return the session's own windows: without the time before the onset that other faults disturb."""
+        session = self.session(timing)
+        manifest = self.recording.manifest
+        before = Window(start_ns=session.start_ns, end_ns=self.onset_ns)
+        others = tuple(i.disturbed(manifest.policy) for i in manifest.incidents if i is not self.incident)
+        return (*before.minus(others), Window(start_ns=self.onset_ns, end_ns=session.end_ns))
+
+    def reference(self, timing: Timing, *, past_only: bool = False) -> tuple[Window, ...]:
+        """Return the quiet windows to compare with; none comes near the session."""
+        return reference_windows(self.recording.manifest, self.session(timing), past_only=past_only)
+
+
+def replay_of_incident(recording: Recording, incident: Incident) -> Replay:
+    """Return the replay of a recorded fault."""
+    return Replay(
+        id=incident.id,
+        system=incident.system,
+        recording=recording,
+        incident=incident,
+        onset_ns=incident.onset_ns,
+        start_ns=incident.start_ns,
+        end_ns=incident.telemetry_to_ns,
+    )
+
+
+def replay_of_control(recording: Recording, control: ControlWindow) -> Replay:
+    """Return the replay of a quiet window."""
+    return Replay(
+        id=control.id,
+        system=control.system,
+        recording=recording,
+        incident=None,
+        onset_ns=control.window.start_ns,
+        start_ns=control.window.start_ns,
+        end_ns=control.window.end_ns,
+    )
+
+
+def scenario_of(replay: Replay) -> Scenario:
+    """Return the scenario of a replay, with timing fitted to the telemetry there is.
+
+    Impact is not required: the recorded fault is known to have been there, seen by us or not.
+    """
+    incident = replay.incident
+    tags = {
+        "system": replay.system,
+        "fault_type": (incident.fault_type or "unknown") if incident else "control",
+        "recording": replay.recording.manifest.id,
+        **(dict(incident.tags) if incident else {}),
+    }
+    return Scenario(
+        id=replay.id,
+        faults=(Fault(flag=replay.id, variant=incident.variant),) if incident else (),
+        expectation=incident.expectation if incident else Expectation(healthy=True),
+        timing=_timing(replay),
+        require_impact=False,
+        tags=tuple(tags.items()),
+    )
+
+
+def _timing(replay: Replay) -> Timing:
+    observe_s = (replay.end_ns - replay.start_ns) / NANOS_PER_SECOND
+    return Timing(
+        baseline_s=_baseline_s(replay.recording.manifest, replay.onset_ns),
+        impact_timeout_s=observe_s,
+        impact_poll_s=max(5.0, observe_s / 24),
+        observe_s=observe_s,
+        recover_timeout_s=0.0,
+    )
+
+
+def _baseline_s(manifest: Manifest, onset_ns: Nanos) -> float:
+    """Return the length of the quiet telemetry right before the onset, at most the policy's.
+
+    Where there is none, the policy's length: sparser signals, metrics above all, may still be there.
+    """
+    policy = manifest.policy
+    slack = seconds_to_ns(policy.gap_s)
+    before = [quiet for quiet in manifest.quiet if quiet.start_ns < onset_ns <= quiet.end_ns + slack]
+    covered_s = max(((onset_ns - quiet.start_ns) / NANOS_PER_SECOND for quiet in before), default=0.0)
+    return min(covered_s, policy.baseline_s) if covered_s >= policy.min_quiet_s else policy.baseline_s
