@@ -1,0 +1,31 @@
+"""The run as one document, and the port that renderings of it implement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.reports.manifest import Manifest
+from pytest_otel_diag.scoring.scorecard import Scorecard
+
+
+@dataclass(frozen=True)
+class RunDocument:
+    """Everything known of a run. ``warnings`` say what was tolerated while it was read."""
+
+    manifest: Manifest
+    sessions: tuple[SessionResult, ...]
+    scorecard: Scorecard
+    warnings: tuple[str, ...] = field(default=())
+
+
+class ReportWriter(Protocol):
+    """Renders a run; found through the entry-point group ``pytest_otel_diag.report_writers``."""
+
+    name: str
+
+    def write(self, run: RunDocument, directory: Path) -> Path:
+        """Write one file into *directory* (which exists) and return its path."""
+        ...

@@ -1,0 +1,59 @@
+"""HTML that cannot be injected into: everything is escaped unless it was built here."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from typing import TypeAlias
+
+
+class Markup(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+Child: TypeAlias = "str | Markup | Iterable[str | Markup]"
+
+_EMPTY_ELEMENTS = frozenset({"meta", "br", "hr"})
+
+
+def text(value: str) -> Markup:
+    """Return *value* escaped; characters that no document may hold become a replacement mark."""
+    if isinstance(value, Markup):
+        return value
+    clean = "".join(char if _allowed(char) else "\N{REPLACEMENT CHARACTER}" for char in value)
+    return Markup(html.escape(clean, quote=True))
+
+
+def _allowed(char: str) -> bool:
+    code = ord(char)
+    return code in (9, 10, 13) or (code >= 32 and not 0x7F <= code <= 0x9F and not 0xD800 <= code <= 0xDFFF)
+
+
+def el(tag: str, *children: Child, **attributes: str | bool) -> Markup:
+    """Return an element. Children are escaped; ``class_`` stands for ``class``, True for a bare attribute.
+
+    *tag* and attribute names come from code, never from data.
+    """
+    opening = tag
+    for name, value in attributes.items():
+        key = name.rstrip("_").replace("_", "-")
+        if value is True:
+            opening += f" {key}"
+        elif value is not False:
+            opening += f' {key}="{text(value)}"'
+    if tag in _EMPTY_ELEMENTS:
+        return Markup(f"<{opening}>")
+    return Markup(f"<{opening}>{join(*children)}</{tag}>")
+
+
+def join(*children: Child) -> Markup:
+    """Return the children one after another, escaped where they are plain text."""
+    parts: list[str] = []
+    for child in children:
+        if isinstance(child, str):
+            parts.append(text(child))
+        else:
+            parts.extend(text(item) for item in child)
+    return Markup("".join(parts))

@@ -1,0 +1,59 @@
+"""The scorecard as text for a terminal or a CI log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_otel_diag.reports.blocks import STYLES, Block, Style, blocks, facts, gate_lines, headline
+from pytest_otel_diag.reports.document import RunDocument
+from pytest_otel_diag.scoring.scorecard import Scorecard
+from pytest_otel_diag.scoring.text import WIDTH, clip, one_line, table
+
+ROWS_SHOWN = 40
+"""Rows of one table; a log is no place for hundreds."""
+
+Paint = Callable[[str, Style], str]
+"""Colours one line of text; the renderer itself knows no terminal."""
+
+
+def plain(text: str, _style: Style) -> str:
+    """Return the text as it is."""
+    return text
+
+
+def render_scorecard(card: Scorecard, *, width: int = WIDTH, paint: Paint = plain) -> str:
+    """Return the scorecard as lines of at most *width* columns, the gate last."""
+    lines = [clip(headline(card), width), *(clip(f"  {fact}", width) for fact in facts(card))]
+    for block in blocks(card):
+        lines += ["", *_block_lines(block, width, paint)]
+    if card.gate is not None:
+        style = STYLES[card.gate.outcome]
+        outcome, *reasons = gate_lines(card)
+        lines += ["", paint(outcome, style)]
+        # Reasons are what a person acts on: never cut, at worst wrapped by the terminal.
+        lines += [paint(f"  {one_line(reason)}", style) for reason in reasons]
+    return "\n".join(lines)
+
+
+def _block_lines(block: Block, width: int, paint: Paint) -> list[str]:
+    shown = block.rows[:ROWS_SHOWN]
+    header, *rows = table(shown, header=block.header, right=block.right, width=width)
+    lines = [one_line(block.title), header]
+    lines += [paint(row, block.style(index)) for index, row in enumerate(rows)]
+    if len(block.rows) > ROWS_SHOWN:
+        lines.append(f"  and {len(block.rows) - ROWS_SHOWN} more")
+    return [*lines, *(f"  ({note})" for note in block.notes)]
+
+
+class TextWriter:
+    """Writes ``scorecard.txt``."""
+
+    name = "text"
+
+    def write(self, run: RunDocument, directory: Path) -> Path:
+        """Write the scorecard as text and return the file."""
+        file = directory / "scorecard.txt"
+        lines = [f"run {run.manifest.run_id}", *(f"warning: {one_line(w)}" for w in run.warnings)]
+        file.write_text("\n".join([*lines, render_scorecard(run.scorecard), ""]), encoding="utf-8")
+        return file

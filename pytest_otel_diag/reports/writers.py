@@ -1,0 +1,49 @@
+"""Finds report writers by name: the built-in ones and those other packages register."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import metadata
+
+from pytest_otel_diag.errors import ConfigurationError, nearest
+from pytest_otel_diag.reports.document import ReportWriter
+from pytest_otel_diag.reports.html import HtmlWriter
+from pytest_otel_diag.reports.json_report import JsonWriter
+from pytest_otel_diag.reports.markdown import MarkdownWriter
+from pytest_otel_diag.reports.terminal import TextWriter
+
+GROUP = "pytest_otel_diag.report_writers"
+
+_BUILT_IN: tuple[ReportWriter, ...] = (TextWriter(), MarkdownWriter(), HtmlWriter(), JsonWriter())
+
+
+def report_writers(names: Iterable[str]) -> tuple[ReportWriter, ...]:
+    """Return the writers called *names*, in this order.
+
+    Raises ConfigurationError for an unknown name and for a registered writer that cannot be loaded.
+    """
+    built_in = {writer.name: writer for writer in _BUILT_IN}
+    registered = {entry.name: entry for entry in metadata.entry_points(group=GROUP)}
+    found = []
+    for name in names:
+        if name in built_in:
+            found.append(built_in[name])
+        elif name in registered:
+            found.append(_load(registered[name]))
+        else:
+            known = [*built_in, *registered]
+            raise ConfigurationError(
+                f"no report writer {name!r}{nearest(name, known)}; there are {', '.join(known)}"
+            )
+    return tuple(found)
+
+
+def _load(entry: metadata.EntryPoint) -> ReportWriter:
+    try:
+        writer: ReportWriter = entry.load()()
+    except Exception as problem:  # whatever a foreign package raises while it is imported
+        raise ConfigurationError(
+            f"report writer {entry.name!r} ({entry.value}) cannot be loaded: "
+            f"{type(problem).__name__}: {problem}; update or uninstall the package that brings it"
+        ) from problem
+    return writer
