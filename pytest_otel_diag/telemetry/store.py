@@ -126,13 +126,15 @@ class Store:
         *,
         now: Callable[[], Nanos] | None = None,
         visible: Sequence[Window] | None = None,
+        settled: Sequence[Window] = (),
     ) -> StoreTelemetry:
         """Return the read-only view of *database* for one session.
 
         With *now* or *visible* the session gets a private database of views that hides what has not
-        ended by ``now()`` and what lies outside the windows; ``close()`` drops it. Without both no
-        DDL is made, so a user who may only read is enough. Raises SchemaError for a database that
-        is not there.
+        ended by ``now()`` and what lies outside the windows; ``close()`` drops it. *settled* windows
+        (the quiet reference of a recording) are visible beside these whatever the time. Without
+        *now* and *visible* no DDL is made, so a user who may only read is enough. Raises
+        SchemaError for a database that is not there.
         """
         visibility = None
         with (
@@ -143,7 +145,7 @@ class Store:
             if now is not None or visible is not None:
                 windows = merged(visible) if visible is not None else None
                 base = discover(connection, database)
-                visibility = Visibility(self._new_name(), base, windows, bounded=now is not None)
+                visibility = Visibility(self._new_name(), base, windows, now is not None, merged(settled))
                 visibility.create(connection)
         return StoreTelemetry(
             self._engine,

@@ -29,6 +29,7 @@ class Visibility:
     base: TelemetrySchema
     windows: tuple[Window, ...] | None
     bounded: bool
+    settled: tuple[Window, ...] = ()
 
     def create(self, connection: Connection) -> None:
         """Make database, clock table and views; nothing is left behind when this fails."""
@@ -68,8 +69,10 @@ class Visibility:
             select, start, end = self._metric_columns(table), "TimeUnix", ""
         else:
             return
-        conditions = [self._finished(start, end), self._windowed(start)]
+        conditions = [self._finished(start, end), _inside(start, self.windows)]
         where = " AND ".join(condition for condition in conditions if condition) or "1"
+        if self.settled:
+            where = f"({where}) OR {_inside(start, self.settled)}"
         # views take no parameters: names are quoted, instants are integers
         yield (
             f"CREATE VIEW {self._table(ALIASES.get(table, table))} AS SELECT {select} "  # noqa: S608
@@ -84,15 +87,6 @@ class Visibility:
             return f"start_ns <= {now} AND {end} <= {now}"
         starts = f"{start} <= fromUnixTimestamp64Nano({now})"
         return f"{starts} AND {end} <= {now}" if end else starts
-
-    def _windowed(self, start: str) -> str:
-        if self.windows is None:
-            return ""
-        ranges = [
-            f"({start} >= {_at(start, w.start_ns)} AND {start} < {_at(start, w.end_ns)})"
-            for w in self.windows
-        ]
-        return f"({' OR '.join(ranges)})" if ranges else "0"
 
     def _log_columns(self, table: str) -> str:
         extra = [] if self.base.has(table, "EventName") else ["'' AS EventName"]
@@ -109,6 +103,15 @@ class Visibility:
         coarse = [c for c in times if not self.base.tables[table][c].startswith("DateTime64")]
         replaced = ", ".join(f"toDateTime64({column}, 9) AS {column}" for column in coarse)
         return f"* REPLACE ({replaced})" if replaced else "*"
+
+
+def _inside(column: str, windows: Sequence[Window] | None) -> str:
+    if windows is None:
+        return ""
+    ranges = [
+        f"({column} >= {_at(column, w.start_ns)} AND {column} < {_at(column, w.end_ns)})" for w in windows
+    ]
+    return f"({' OR '.join(ranges)})" if ranges else "0"
 
 
 def _at(column: str, instant_ns: Nanos) -> str:
