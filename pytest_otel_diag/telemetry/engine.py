@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,6 +60,7 @@ class _EmbeddedSlot:
 
 
 _slot = _EmbeddedSlot()
+_SELECTING = re.compile(r"[\s(]*(SELECT|WITH)\b", re.IGNORECASE)
 
 
 class Connection:
@@ -89,9 +91,14 @@ class Connection:
                 query_formats={"DateTime64*": "int"},
                 column_oriented=True,
             )
-            columns = list(result.result_columns)
-            names = tuple(result.column_names)
-            return names, columns or [() for _ in names]
+            names = tuple(result.column_names) or self._described(sql, parameters)
+            return names, list(result.result_columns) or [() for _ in names]
+
+    def _described(self, sql: str, parameters: Mapping[str, Any] | None) -> tuple[str, ...]:
+        """Return the column names of a statement without rows: chDB sends no header for it."""
+        if not _SELECTING.match(sql):
+            return ()
+        return tuple(str(row[0]) for row in self.rows(f"DESCRIBE TABLE (\n{sql}\n)", parameters))
 
     def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Return the rows as tuples."""
