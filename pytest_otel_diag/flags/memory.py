@@ -31,9 +31,10 @@ class MemoryFlags:
         """Set one flag; raises FlagError for an unknown flag or variant, then nothing has changed."""
         flag = self._known(change.key)
         if change.variant not in flag.variants:
+            guess = nearest(change.variant, flag.variants)
+            known = ", ".join(flag.variants)
             raise FlagError(
-                f"flag {change.key!r} has no variant {change.variant!r}{nearest(change.variant, flag.variants)}; "
-                f"there are {', '.join(flag.variants)}"
+                f"flag {change.key!r} has no variant {change.variant!r}{guess}; there are {known}"
             )
         self._flags[change.key] = flag.model_copy(update={"default_variant": change.variant})
 

@@ -239,7 +239,7 @@ def _with_last_scrape(last: Nanos, scrapes: Sequence[Nanos]) -> Nanos:
     """
     end = last + NANOS_PER_SECOND // 1000
     closing = [scrape for scrape in scrapes if last <= scrape <= last + seconds_to_ns(SCRAPE_SLACK_S)]
-    return max([end, *(scrape + 1 for scrape in closing)])
+    return max([end, *(scrape + NANOS_PER_SECOND // 1000 for scrape in closing)])
 
 
 def _issues(cases: Sequence[IssueCase], path: Path) -> Cases:
@@ -265,7 +265,7 @@ def _issues(cases: Sequence[IssueCase], path: Path) -> Cases:
         _systems(usable),
         _source(usable),
         policy,
-        quiet=tuple(Window(start_ns=_epoch(start), end_ns=_epoch(end) + 1) for start, end in quiet),
+        quiet=tuple(Window(start_ns=_epoch(start), end_ns=_epoch(end + 1)) for start, end in quiet),
         hidden_keys=frozenset({"split", "issue", "petshop.scenario"}),
         notes=(f"{skipped} incidents that the source calls unusable were left out",) if skipped else (),
     )
@@ -283,10 +283,10 @@ def _issue(case: IssueCase) -> Incident:
         fault_type=mechanism.value if mechanism else "unknown",
         label=case.command,
         start_ns=_epoch(start),
-        end_ns=_epoch(end) + 1,
+        end_ns=_epoch(end + 1),
         label_uncertainty_s=max(0.0, float(alarm - start)),
         telemetry_from_ns=_epoch(start),
-        telemetry_to_ns=_epoch(end) + 1,
+        telemetry_to_ns=_epoch(end + 1),
         signals=("metrics",),
         expectation=_expectation(case.service, mechanism, case.target),
     )

@@ -9,7 +9,7 @@ from pytest_otel_diag.errors import RecordingError, nearest
 from pytest_otel_diag.recordings.cases import CASES, is_cases_folder
 from pytest_otel_diag.recordings.importer import content_key, import_cases
 from pytest_otel_diag.recordings.lock import exclusive
-from pytest_otel_diag.recordings.manifest import MANIFEST
+from pytest_otel_diag.recordings.manifest import MANIFEST, Manifest
 from pytest_otel_diag.recordings.reader import Recording, read_recording
 
 
@@ -28,6 +28,18 @@ def open_recording(path: Path, cache_dir: Path) -> Recording:
         if not (imported / MANIFEST).is_file():
             import_cases(path, imported)
     return read_recording(imported)
+
+
+def import_recording(source: Path, destination: Path) -> Manifest:
+    """Write an importable folder as a recording at *destination*, which must not exist; return its manifest.
+
+    Raises RecordingError naming what is wrong with the source.
+    """
+    if (source / MANIFEST).is_file():
+        raise RecordingError(f"{source} is in our format already; use it, or copy it, as it is")
+    if not is_cases_folder(source):
+        raise RecordingError(f"{source} cannot be imported: it has no {CASES}{_hint(source)}")
+    return import_cases(source, destination)
 
 
 def find_recordings(path: Path) -> tuple[Path, ...]:

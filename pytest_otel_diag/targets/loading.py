@@ -58,7 +58,9 @@ class RecordingStore:
             self._load(recording, name)
             return
         with exclusive(self._ledger) as ledger:
-            ledger.execute("CREATE TABLE IF NOT EXISTS loaded (database TEXT PRIMARY KEY, sha256 TEXT NOT NULL)")
+            ledger.execute(
+                "CREATE TABLE IF NOT EXISTS loaded (database TEXT PRIMARY KEY, sha256 TEXT NOT NULL)"
+            )
             row = ledger.execute("SELECT sha256 FROM loaded WHERE database = ?", (name,)).fetchone()
             if row == (recording.sha256,) and name in self._store.databases():
                 return

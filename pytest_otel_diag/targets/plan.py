@@ -29,8 +29,12 @@ class Replay:
     end_ns: Nanos
 
     def session(self, timing: Timing) -> Window:
-        """Return the session's own time: its baseline, the fault or judged window, all in between."""
-        return Window(start_ns=self.onset_ns - seconds_to_ns(timing.baseline_s), end_ns=self.end_ns)
+        """Return the session's own time: its baseline, the fault or judged window, all in between.
+
+        A session that observes for less than was recorded ends earlier; none ends later.
+        """
+        end_ns = min(self.end_ns, self.start_ns + seconds_to_ns(timing.observe_s))
+        return Window(start_ns=self.onset_ns - seconds_to_ns(timing.baseline_s), end_ns=end_ns)
 
     def visible(self, timing: Timing) -> tuple[Window, ...]:
         """Return the session's own windows: without the time before the onset that other faults disturb."""

@@ -15,6 +15,7 @@ from pytest_otel_diag.flags.memory import MemoryFlags
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import Flag, FlagChange, FlagValue, ServedFlag
 from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import TargetSession
 from pytest_otel_diag.recordings.library import open_recordings
 from pytest_otel_diag.recordings.manifest import SCHEMA_VERSION
@@ -22,7 +23,7 @@ from pytest_otel_diag.recordings.reader import Recording
 from pytest_otel_diag.targets.clock import VirtualClock
 from pytest_otel_diag.targets.loading import MEMORY_DSN, RecordingStore, shared_store
 from pytest_otel_diag.targets.plan import Replay, replay_of_control, replay_of_incident, scenario_of
-from pytest_otel_diag.telemetry.session import StoreTelemetry
+from pytest_otel_diag.targets.replayed import ReplayedTelemetry
 
 OFF = "off"
 Reference = Literal["recording", "past"]
@@ -92,7 +93,7 @@ class ReplayTarget:
 
     @classmethod
     def from_spec(cls, spec: str, *, store_dsn: str, cache_dir: Path, worker: str = "") -> Self:
-        """Return the target for ``PATH`` or ``replay:PATH``; several paths are joined by the path separator."""
+        """Return the target for ``PATH`` or ``replay:PATH``; join several by the path separator."""
         paths = [Path(part).expanduser() for part in spec.removeprefix("replay:").split(os.pathsep) if part]
         if not paths:
             raise ScenarioError("the target replay needs a recording; write replay:PATH")
@@ -112,9 +113,9 @@ class ReplayTarget:
             found.extend(replay_of_control(recording, control) for control in manifest.controls)
             for replay in found:
                 if replay.id in replays:
+                    first = replays[replay.id].recording.folder
                     raise ScenarioError(
-                        f"{replay.id!r} is in {replays[replay.id].recording.folder} and in {recording.folder}; "
-                        "name only one of the two recordings"
+                        f"{replay.id!r} is in {first} and in {recording.folder}; name only one of the two"
                     )
                 replays[replay.id] = replay
         return replays
@@ -141,7 +142,9 @@ class ReplayTarget:
     def validate(self, scenario: Scenario) -> tuple[str, ...]:
         """Return what keeps the scenario from being replayed, with the nearest spellings."""
         if len(scenario.faults) > 1:
-            return (f"scenario {scenario.id!r} has {len(scenario.faults)} faults; a recorded incident has one",)
+            return (
+                f"scenario {scenario.id!r} has {len(scenario.faults)} faults; a recorded incident has one",
+            )
         wanted, known = self._lookup(scenario)
         if wanted not in known:
             kind = "incident" if scenario.faults else "control"
@@ -153,16 +156,20 @@ class ReplayTarget:
             return (f"incident {wanted!r} was recorded with variant {incident.variant!r}, not {variant!r}",)
         return ()
 
-    def open(self, scenario: Scenario, session_id: str) -> AbstractAsyncContextManager[TargetSession]:
+    def open(
+        self,
+        scenario: Scenario,
+        session_id: str,  # noqa: ARG002 - the port; nothing the analyzer sees may be named after it
+    ) -> AbstractAsyncContextManager[TargetSession]:
         """Open one incident or control; the telemetry is loaded when nobody has done so yet.
 
         The clock stands at the start of the session's baseline. Raises ScenarioError for scenarios
         that :meth:`validate` objects to, RecordingError and TelemetryError when loading fails.
         """
-        return self._session(scenario, session_id)
+        return self._session(scenario)
 
     @asynccontextmanager
-    async def _session(self, scenario: Scenario, session_id: str) -> AsyncIterator[TargetSession]:
+    async def _session(self, scenario: Scenario) -> AsyncIterator[TargetSession]:
         mistakes = self.validate(scenario)
         if mistakes:
             raise ScenarioError("; ".join(mistakes))
@@ -171,7 +178,7 @@ class ReplayTarget:
         session = replay.session(scenario.timing)
         reference = replay.reference(scenario.timing, past_only=self._reference == "past")
         clock = VirtualClock(session.start_ns)
-        telemetry = await asyncio.to_thread(self._telemetry, replay, scenario, clock)
+        telemetry = await asyncio.to_thread(self._telemetry, replay, scenario, clock, reference)
         try:
             yield TargetSession(
                 clock=clock,
@@ -184,11 +191,17 @@ class ReplayTarget:
         finally:
             await asyncio.to_thread(telemetry.close)
 
-    def _telemetry(self, replay: Replay, scenario: Scenario, clock: VirtualClock) -> StoreTelemetry:
-        store = self._store
-        database = store.database_of(replay.recording)
-        own = replay.visible(scenario.timing)
-        return store.store.telemetry(database, now=clock.now, visible=own)
+    def _telemetry(
+        self, replay: Replay, scenario: Scenario, clock: VirtualClock, reference: Sequence[Window]
+    ) -> ReplayedTelemetry:
+        loaded = self._store
+        return ReplayedTelemetry.open(
+            loaded.store,
+            loaded.database_of(replay.recording),
+            clock=clock,
+            own=replay.visible(scenario.timing),
+            reference=reference,
+        )
 
     def close(self) -> None:
         """Release the store; a later session opens it again."""
@@ -203,7 +216,9 @@ class ReplayTarget:
     def _lookup(self, scenario: Scenario) -> tuple[str, Mapping[str, Replay]]:
         """Return the id that the scenario asks for and the replays it may ask for."""
         faulty = bool(scenario.faults)
-        known = {key: replay for key, replay in self._replays.items() if (replay.incident is not None) == faulty}
+        known = {
+            key: replay for key, replay in self._replays.items() if (replay.incident is not None) == faulty
+        }
         return (scenario.faults[0].flag if faulty else scenario.id), known
 
     def _provenance(self, replay: Replay) -> dict[str, str]:

@@ -1,0 +1,216 @@
+"""Is a recording sound? Every finding names file, column and row; memory stays bounded.
+
+Errors make a recording unusable or its answers wrong: missing or changed files, missing or mistyped
+columns, nulls where the exporter has none, rows out of order, incidents without telemetry, controls
+in disturbed time. Warnings are what real systems send and analysis has to cope with: NaN and infinite
+metric values, negative durations, spans and points without a service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pytest_otel_diag.errors import RecordingError
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.windows import iso
+from pytest_otel_diag.recordings import arrow
+from pytest_otel_diag.recordings.columns import batches, first_disorder, nanoseconds, open_parquet
+from pytest_otel_diag.recordings.layout import BY_NAME, FileLayout, schema_mistakes
+from pytest_otel_diag.recordings.manifest import MANIFEST, Manifest, RecordedFile
+from pytest_otel_diag.recordings.reader import Recording, read_recording
+from pytest_otel_diag.recordings.writer import sha256_of
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One observation. ``row`` counts from 0 and is the first of ``count`` rows of the kind."""
+
+    severity: Literal["error", "warning"]
+    file: str
+    message: str
+    column: str | None = None
+    row: int | None = None
+    count: int = 1
+
+    def __str__(self) -> str:
+        place = "".join(
+            [
+                f", column {self.column}" if self.column else "",
+                f", row {self.row}" if self.row is not None else "",
+                f" and {self.count - 1} more" if self.count > 1 else "",
+            ]
+        )
+        return f"{self.severity}: {self.file}{place}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """All findings about one recording."""
+
+    folder: Path
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """What makes the recording unusable."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """What is odd but can be lived with."""
+        return tuple(finding for finding in self.findings if finding.severity == "warning")
+
+
+def validate_recording(folder: Path) -> Validation:
+    """Check manifest, checksums, columns and values of a recording; never raises for bad content.
+
+    Raises RecordingError only when pyarrow is not installed.
+    """
+    arrow.arrow()
+    try:
+        recording = read_recording(folder)
+    except RecordingError as error:
+        return Validation(folder, (Finding("error", MANIFEST, str(error)),))
+    findings = [*_timeline(recording.manifest), *_unlisted(recording)]
+    for file in recording.manifest.files:
+        findings.extend(_file(recording, file))
+    return Validation(folder, tuple(findings))
+
+
+def _unlisted(recording: Recording) -> Iterator[Finding]:
+    listed = {file.name for file in recording.manifest.files}
+    for path in sorted(recording.folder.glob("*.parquet")):
+        if path.name not in listed:
+            yield Finding("warning", path.name, f"not listed in {MANIFEST}; it is never read")
+
+
+def _timeline(manifest: Manifest) -> Iterator[Finding]:
+    disturbed = [(incident.id, incident.disturbed(manifest.policy)) for incident in manifest.incidents]
+    for incident in manifest.incidents:
+        if not manifest.start_ns <= incident.start_ns < manifest.end_ns:
+            yield Finding(
+                "error",
+                MANIFEST,
+                f"incident {incident.id!r} starts at {iso(incident.start_ns)}, telemetry goes from "
+                f"{iso(manifest.start_ns)} to {iso(manifest.end_ns)}",
+            )
+    calm = [(f"control {control.id!r}", control.window) for control in manifest.controls]
+    calm.extend((f"quiet window {window}", window) for window in manifest.quiet)
+    for name, window in calm:
+        hit = next((key for key, hole in disturbed if hole.overlaps(window)), None)
+        if hit is not None:
+            yield Finding("error", MANIFEST, f"{name} overlaps the time disturbed by incident {hit!r}")
+
+
+def _file(recording: Recording, file: RecordedFile) -> Iterator[Finding]:
+    path, layout = recording.path(file), BY_NAME[file.name]
+    if not path.is_file():
+        yield Finding("error", file.name, "missing; the recording is incomplete, copy it again")
+        return
+    found = sha256_of(path)
+    if found != file.sha256:
+        yield Finding("error", file.name, f"SHA-256 is {found}, {MANIFEST} says {file.sha256}")
+    try:
+        with open_parquet(path) as parquet:
+            schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+    except RecordingError as error:
+        yield Finding("error", file.name, str(error))
+        return
+    mistakes = schema_mistakes(schema, layout)
+    yield from (Finding("error", file.name, message, column) for column, message in mistakes)
+    if layout.table != file.table:
+        yield Finding("error", file.name, f"{MANIFEST} says table {file.table!r}, must be {layout.table!r}")
+    if rows != file.rows:
+        yield Finding("error", file.name, f"has {rows} rows, {MANIFEST} says {file.rows}")
+    if not mistakes:
+        yield from _values(path, file, layout)
+
+
+def _values(path: Path, file: RecordedFile, layout: FileLayout) -> list[Finding]:
+    check = _Values(file, layout)
+    try:
+        for batch in batches(path):
+            check.look(batch)
+    except RecordingError as error:
+        check.note("error", None, str(error), [check.rows])
+    return check.findings()
+
+
+@dataclass
+class _Values:
+    """Running checks over the batches of one file; kinds of findings are counted, not listed."""
+
+    file: RecordedFile
+    layout: FileLayout
+    rows: int = 0
+    last_ns: Nanos | None = None
+    first_ns: Nanos | None = None
+    _found: dict[tuple[str, str | None, str], tuple[int, int]] = field(default_factory=dict)
+
+    def look(self, batch: Any) -> None:
+        """Check one batch."""
+        pa, pc = arrow.arrow(), arrow.compute()
+        for name in batch.schema.names:
+            column = batch.column(name)
+            if name in self.layout.required and column.null_count:
+                self._where("error", name, "null, the exporter writes a value", pc.is_null(column))
+            if pa.types.is_floating(column.type):
+                self._where("warning", name, "not a finite number", pc.invert(pc.is_finite(column)))
+            if name == "Duration" and pa.types.is_signed_integer(column.type):
+                self._where("warning", name, "negative duration, counts as 0", pc.less(column, 0))
+            if name == "ServiceName":
+                text = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+                self._where("warning", name, "empty", pc.equal(text, ""))
+        self._times(arrow.compute().drop_null(nanoseconds(batch.column(self.layout.time))))
+        self.rows += batch.num_rows
+
+    def note(self, severity: str, column: str | None, message: str, rows: Iterable[int]) -> None:
+        """Count rows of one kind of finding."""
+        key = (severity, column, message)
+        for row in rows:
+            first, count = self._found.get(key, (row, 0))
+            self._found[key] = (first, count + 1)
+
+    def findings(self) -> list[Finding]:
+        """Return one finding a kind, those of the whole file last."""
+        found = [
+            Finding(
+                "error" if severity == "error" else "warning", self.file.name, message, column, row, count
+            )
+            for (severity, column, message), (row, count) in self._found.items()
+        ]
+        span = (self.first_ns, self.last_ns)
+        if self.rows and span != (self.file.start_ns, self.file.end_ns):
+            said = f"{iso(self.file.start_ns)} to {iso(self.file.end_ns)}"
+            found.append(
+                Finding(
+                    "error",
+                    self.file.name,
+                    f"times do not go from {said} as {MANIFEST} says",
+                    self.layout.time,
+                )
+            )
+        return found
+
+    def _where(self, severity: str, column: str, message: str, mask: Any) -> None:
+        pc = arrow.compute()
+        count = pc.sum(mask).as_py() or 0
+        if count:
+            first, before = self._found.get((severity, column, message), (self.rows + _first(mask), 0))
+            self._found[(severity, column, message)] = (first, before + count)
+
+    def _times(self, times: Any) -> None:
+        disorder = first_disorder(times, self.last_ns)
+        if disorder is not None:
+            self.note("error", self.layout.time, "earlier than the row before it", [self.rows + disorder])
+        if len(times):
+            self.first_ns = times[0].as_py() if self.first_ns is None else self.first_ns
+            self.last_ns = times[-1].as_py()
+
+
+def _first(mask: Any) -> int:
+    index: int = arrow.compute().index(mask, value=True).as_py()
+    return index
