@@ -21,7 +21,7 @@ class BurnIn(Model):
     @property
     def flips(self) -> float:
         """Chance that two runs of unchanged code end in different verdicts."""
-        return 1.0 - self.passed**2 - self.failed**2 - self.inconclusive**2
+        return max(0.0, 1.0 - self.passed**2 - self.failed**2 - self.inconclusive**2)
 
 
 def burn_in(rate: float, n: int, criterion: GateCriterion, *, confidence: float = CONFIDENCE) -> BurnIn:

@@ -1,0 +1,254 @@
+"""The gate: three values from a bound, and what is never green."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.model.session import Cleanup
+from pytest_otel_diag.scoring import gate as gates
+from pytest_otel_diag.scoring.gate import (
+    GateCriterion,
+    GateOutcome,
+    GateSettings,
+    decide,
+    more_needed,
+    run_gate,
+)
+from pytest_otel_diag.scoring.measures import MEASURES
+from pytest_otel_diag.scoring.power import burn_in
+from tests.scoring.samples import control, faulty, ranked, session, solved
+
+directions = st.sampled_from([">=", ">", "<=", "<"])
+criteria = st.builds(
+    GateCriterion, name=st.just("top1"), direction=directions, threshold=st.floats(0.05, 0.95)
+)
+
+
+def green(n=80):
+    return [solved(f"fault-{i}") for i in range(n)] + [control(f"quiet-{i}") for i in range(n)]
+
+
+@given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), criteria)
+def test_a_verdict_needs_the_whole_interval_on_one_side(count, criterion):
+    successes, n = count
+    low, high = proportion_confint(successes, n, method="wilson")
+    outcome = decide(successes, n, criterion)
+    upward = criterion.direction in (">=", ">")
+    reached = low >= criterion.threshold if upward else high <= criterion.threshold
+    missed = high < criterion.threshold if upward else low > criterion.threshold
+    expected = GateOutcome.PASS if reached else GateOutcome.FAIL if missed else GateOutcome.INCONCLUSIVE
+    assert outcome is expected
+
+
+@pytest.mark.parametrize(
+    ("direction", "at_zero", "at_one"),
+    [
+        (">=", "PASS", "INCONCLUSIVE"),
+        (">", "INCONCLUSIVE", "FAIL"),
+        ("<=", "INCONCLUSIVE", "PASS"),
+        ("<", "FAIL", "INCONCLUSIVE"),
+    ],
+)
+def test_strict_directions_differ_exactly_at_the_bound(direction, at_zero, at_one):
+    zero = GateCriterion(name="top1", direction=direction, threshold=0.0)
+    assert decide(0, 9, zero) == at_zero
+    one = GateCriterion(name="top1", direction=direction, threshold=1.0)
+    assert decide(9, 9, one) == at_one
+
+
+@given(st.integers(0, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), criteria)
+def test_more_needed_is_the_first_size_that_decides(count, criterion):
+    successes, n = count
+    rate = successes / n if n else 1.0
+    if n and decide(successes, n, criterion) is not GateOutcome.INCONCLUSIVE:
+        return
+    more = more_needed(rate, n, criterion)
+    undecided = [
+        k
+        for k in range(1, (more or 400))
+        if decide(rate * (n + k), n + k, criterion) is not GateOutcome.INCONCLUSIVE
+    ]
+    assert undecided == []
+    if more is not None:
+        assert decide(rate * (n + more), n + more, criterion) is not GateOutcome.INCONCLUSIVE
+
+
+def test_eleven_of_eleven_wants_twenty_four_more():
+    criterion = GateCriterion(name="detection_sensitivity", direction=">=", threshold=0.9)
+    assert decide(11, 11, criterion) is GateOutcome.INCONCLUSIVE
+    assert more_needed(1.0, 11, criterion) == 24
+    assert decide(34, 34, criterion) is GateOutcome.INCONCLUSIVE
+    assert decide(35, 35, criterion) is GateOutcome.PASS
+
+
+@pytest.mark.parametrize("rate", [0.75, 0.7501])
+def test_a_rate_on_the_threshold_is_never_decided(rate):
+    criterion = GateCriterion(name="top1", direction=">=", threshold=0.75)
+    assert more_needed(rate, 100, criterion) is None
+
+
+def test_all_right_passes_with_exit_code_zero():
+    result = run_gate(green())
+    assert result.outcome is GateOutcome.PASS
+    assert result.outcome.exit_code == 0
+    assert result.reasons == ()
+    assert [r.criterion.name for r in result.criteria if r.criterion.gates] == [
+        "detection_sensitivity",
+        "false_positive_rate",
+        "top1",
+    ]
+
+
+def test_a_wrong_analyzer_fails_and_says_where():
+    sessions = [ranked(f"f{i}", 4) for i in range(40)] + [control(f"q{i}") for i in range(80)]
+    result = run_gate(sessions)
+    assert (result.outcome, result.outcome.exit_code) == (GateOutcome.FAIL, 11)
+    assert result.reasons == ("root cause top-1: 0.00 [0.00, 0.09] n=40, target ≥ 0.75",)
+
+
+def test_false_alarms_fail_and_too_few_controls_are_inconclusive():
+    loud = [solved(f"f{i}") for i in range(80)] + [control(f"q{i}", alarm=True) for i in range(20)]
+    assert run_gate(loud).outcome is GateOutcome.FAIL
+    few = run_gate([solved(f"f{i}") for i in range(80)] + [control("q")])
+    assert (few.outcome, few.outcome.exit_code) == (GateOutcome.INCONCLUSIVE, 13)
+    assert few.reasons == (
+        "false alarms on controls: 0.00 [0.00, 0.79] n=1, target < 0.10; "
+        "34 more scenarios needed at this rate",
+    )
+    none = run_gate([solved(f"f{i}") for i in range(80)])
+    assert none.outcome is GateOutcome.INCONCLUSIVE
+    assert none.reasons == ("false alarms on controls: nothing to measure, at least 35 scenarios needed",)
+
+
+def test_failing_beats_being_inconclusive():
+    result = run_gate([ranked(f"f{i}", None, detected=False) for i in range(20)])
+    assert result.outcome is GateOutcome.FAIL
+    assert len(result.reasons) == 2
+
+
+def test_a_rate_that_cannot_be_decided_says_so():
+    sessions = [solved(f"f{i}") for i in range(75)] + [ranked(f"g{i}", 2) for i in range(25)]
+    result = run_gate([*sessions, *(control(f"q{i}") for i in range(80))])
+    assert result.outcome is GateOutcome.INCONCLUSIVE
+    assert result.reasons[0].endswith("cannot be decided at this rate")
+
+
+def test_repeats_of_a_scenario_do_not_add_evidence_unless_told():
+    sessions = [solved(f"f{i}", repeat=r) for i in range(8) for r in range(10)]
+    sessions += [control(f"q{i}", repeat=r) for i in range(8) for r in range(10)]
+    assert run_gate(sessions).outcome is GateOutcome.INCONCLUSIVE
+    told = run_gate(sessions, GateSettings(repeats_independent=True))
+    assert told.outcome is GateOutcome.PASS
+    few = run_gate(sessions[:10], GateSettings(repeats_independent=True))
+    assert few.reasons[0].endswith("25 more runs needed at this rate")
+
+
+def test_only_reported_criteria_never_decide():
+    slow = [solved(f"f{i}", wall_s=1000.0) for i in range(80)] + [control(f"q{i}") for i in range(80)]
+    result = run_gate(slow)
+    cycle = next(r for r in result.criteria if r.criterion.name == "full_cycle")
+    assert cycle.outcome is GateOutcome.FAIL
+    assert result.outcome is GateOutcome.PASS
+
+
+def test_without_a_gating_criterion_nothing_is_green():
+    settings = GateSettings(criteria=(GateCriterion(name="top1", direction=">=", threshold=0.1),))
+    assert run_gate(green(), settings).outcome is GateOutcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("sessions", "outcome"),
+    [
+        ([], "INCONCLUSIVE"),
+        ([session(faulty(), status="skipped")], "INCONCLUSIVE"),
+        ([session(faulty(), status="invalid", reason="NO_TRAFFIC")], "INFRASTRUCTURE"),
+        ([session(faulty(), status="error", blame="infrastructure")], "INFRASTRUCTURE"),
+        ([session(faulty(), status="error", blame="user")], "INFRASTRUCTURE"),
+        ([session(faulty(), status="error", blame="analyzer")], "FAIL"),
+        ([session(faulty(), status="scored")], "INFRASTRUCTURE"),  # scored without a verdict says nothing
+    ],
+)
+def test_nothing_scored_is_never_green(sessions, outcome):
+    result = run_gate(sessions)
+    assert result.outcome == outcome
+    assert result.reasons
+    lenient = GateSettings(max_unscored_ratio=1.0, max_analyzer_error_ratio=1.0)
+    assert run_gate(sessions, lenient).outcome is GateOutcome.INCONCLUSIVE
+
+
+def test_too_many_broken_sessions_are_infrastructure_and_few_are_tolerated():
+    broken = [session(faulty(f"b{i}"), status="error", blame="infrastructure") for i in range(50)]
+    result = run_gate([*green(), *broken])
+    assert (result.outcome, result.outcome.exit_code) == (GateOutcome.INFRASTRUCTURE, 12)
+    assert result.reasons[0].startswith("50 of 210 sessions say nothing about the analyzer")
+    assert run_gate([*green(), *broken[:20]]).outcome is GateOutcome.PASS
+
+
+def test_an_analyzer_that_breaks_fails_even_if_the_rest_is_right():
+    crashed = [session(faulty(f"b{i}"), status="error", blame="analyzer") for i in range(20)]
+    result = run_gate([*green(), *crashed])
+    assert result.outcome is GateOutcome.FAIL
+    assert "broke in 20 of 180 sessions" in result.reasons[0]
+    assert run_gate([*green(), *crashed[:4]]).outcome is GateOutcome.PASS
+
+
+@pytest.mark.parametrize(
+    "proof", [{"restored": False, "verified": True}, {"restored": True, "verified": False}]
+)
+def test_a_fault_that_may_still_be_on_outweighs_everything(proof):
+    left = solved("left", cleanup=Cleanup(**proof, detail="flagd is gone"))
+    result = run_gate([*green(), left])
+    assert result.outcome is GateOutcome.INFRASTRUCTURE
+    assert "s-left-0 of left (flagd is gone)" in result.reasons[0]
+    fine = solved("fine", cleanup=Cleanup(restored=True, verified=True))
+    assert run_gate([*green(), fine]).outcome is GateOutcome.PASS
+
+
+def test_thresholds_can_be_replaced_by_name():
+    settings = GateSettings().with_thresholds({"top1": 0.5})
+    assert {c.name: c.threshold for c in settings.criteria}["top1"] == 0.5
+    with pytest.raises(ConfigurationError, match="did you mean 'top1'"):
+        GateSettings().with_thresholds({"top11": 0.5})
+    with pytest.raises(ConfigurationError, match="from 0 to 1"):
+        GateSettings().with_thresholds({"top1": 75})
+
+
+def test_a_criterion_names_a_metric():
+    with pytest.raises(ValidationError, match="did you mean 'top1'"):
+        GateCriterion(name="top_1", direction=">=", threshold=0.5)
+    assert set(MEASURES) >= {criterion.name for criterion in gates.DEFAULT_CRITERIA}
+    assert GateCriterion(name="mrr", direction="<", threshold=0.1).target == "< 0.10"
+
+
+def test_exit_codes_tell_the_outcomes_apart():
+    assert {outcome.exit_code for outcome in GateOutcome} == {0, 11, 12, 13}
+
+
+@given(st.floats(0, 1), st.integers(1, 80), criteria)
+def test_burn_in_sums_scipys_binomial(rate, n, criterion):
+    found = burn_in(rate, n, criterion)
+    expected = dict.fromkeys(GateOutcome, 0.0)
+    for k in range(n + 1):
+        expected[decide(k, n, criterion)] += stats.binom.pmf(k, n, rate)
+    assert found.passed == pytest.approx(expected[GateOutcome.PASS], abs=1e-8)
+    assert found.failed == pytest.approx(expected[GateOutcome.FAIL], abs=1e-8)
+    assert found.inconclusive == pytest.approx(expected[GateOutcome.INCONCLUSIVE], abs=1e-8)
+    assert 0 <= found.flips <= 2 / 3 + 1e-9
+
+
+def test_unchanged_good_code_rarely_fails():
+    criterion = GateCriterion(name="top1", direction=">=", threshold=0.75)
+    assert burn_in(0.75, 100, criterion).failed < 0.03
+    assert burn_in(0.75, 100, criterion).passed < 0.03
+    assert burn_in(0.95, 100, criterion).passed > 0.99
+
+
+@pytest.mark.parametrize(("rate", "n"), [(1.5, 10), (-0.1, 10), (0.5, 0)])
+def test_impossible_burn_ins_are_refused(rate, n):
+    criterion = GateCriterion(name="top1", direction=">=", threshold=0.75)
+    with pytest.raises(ValueError, match="no burn-in"):
+        burn_in(rate, n, criterion)

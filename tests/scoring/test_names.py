@@ -1,0 +1,103 @@
+"""Spellings: generous where only one service can be meant, strict everywhere else."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_otel_diag.scoring.names import ServiceNames, mentions, same_operation
+
+parts = st.sampled_from(["pay", "cart", "service", "svc", "Service", "-", "_", ".", "ts", "Ad", "1"])
+names = st.lists(parts, min_size=1, max_size=4).map("".join)
+
+
+@given(st.sets(names, max_size=12))
+def test_known_services_are_never_merged(known):
+    resolver = ServiceNames(known)
+    for name in known:
+        assert resolver.resolve(name) == name
+    for one in known:
+        for other in known:
+            assert resolver.same(one, other) == (one == other)
+
+
+@given(st.sets(names, max_size=8), names)
+def test_a_spelling_resolves_to_a_known_service_or_to_none(known, spelling):
+    found = ServiceNames(known).resolve(spelling)
+    assert found is None or found in known
+
+
+@given(st.lists(names, max_size=8, unique=True), names)
+def test_order_of_known_services_does_not_matter(known, spelling):
+    assert ServiceNames(known).resolve(spelling) == ServiceNames(reversed(known)).resolve(spelling)
+
+
+@pytest.mark.parametrize(
+    "spelling", ["payment", "Payment", "paymentservice", "payment-service", "payment_svc", "PaymentService"]
+)
+def test_the_usual_spellings_mean_one_service(spelling):
+    assert ServiceNames(["payment", "cart"]).resolve(spelling) == "payment"
+    assert ServiceNames(["paymentservice", "cart"]).resolve(spelling) == "paymentservice"
+
+
+def test_an_ambiguous_spelling_means_nothing():
+    both = ServiceNames(["payment", "payment-service"])
+    assert both.resolve("PaymentSvc") is None
+    assert both.resolve("paymentservice") == "payment-service"
+    assert both.resolve("PAYMENT") == "payment"
+    assert ServiceNames(["Cart", "cart"]).resolve("CART") is None
+
+
+def test_similar_services_stay_apart():
+    train = ServiceNames(["ts-payment-service", "ts-inside-payment-service"])
+    assert train.resolve("ts-payment") == "ts-payment-service"
+    assert train.resolve("payment") is None
+
+
+def test_a_service_called_service_keeps_its_name():
+    assert ServiceNames(["service", "cart"]).resolve("Service") == "service"
+    assert ServiceNames(["cart"]).resolve("service") is None
+
+
+def test_unknown_names_are_the_same_only_up_to_case():
+    resolver = ServiceNames(["cart"])
+    assert resolver.same("Ghost", "ghost")
+    assert not resolver.same("ghost", "ghost-service")
+    assert not resolver.same("ghost", "cart")
+    assert resolver.canonical("ghost") == "ghost"
+
+
+def test_including_adds_only_what_is_not_spelled_yet():
+    wider = ServiceNames(["paymentservice"]).including(["payment", "cart"])
+    assert wider.known == ("paymentservice", "cart")
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "same"),
+    [
+        ("Charge", "oteldemo.PaymentService/Charge", True),
+        ("charge", "Charge", True),
+        ("/cart", "GET /cart", True),
+        ("Service/Charge", "oteldemo.PaymentService/Charge", False),
+        ("Charge", "Recharge", False),
+        ("Charge", None, False),
+        ("", "Charge", False),
+        ("Charge", "Charge/Refund", False),
+    ],
+)
+def test_operations_match_whole_or_as_the_last_part(expected, found, same):
+    assert same_operation(expected, found) is same
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "found"),
+    [
+        ("calls to payment fail", "payment", True),
+        ("PAYMENT: 3 errors", "payment", True),
+        ("payment-gateway is fine", "payment", False),
+        ("prepayment", "payment", False),
+        ("a.b(c)", "b(c)", True),
+        ("anything", "", False),
+    ],
+)
+def test_mentions_are_whole_words(text, name, found):
+    assert mentions(text, name) is found
