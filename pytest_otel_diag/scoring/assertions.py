@@ -160,8 +160,8 @@ class DiagnosedSession:
     def assert_path(self, *services: str) -> None:
         """A critical path passes through *services* in this order; hops between them may be left out."""
         if not services:
-            raise ValueError(
-                "assert_path() needs at least one service, such as assert_path('frontend', 'cart')"
+            raise ConfigurationError(
+                "assert_path() was given no service; name some, such as assert_path('frontend', 'cart')"
             )
         names = self._names(services)
         if any(sub_path(services, path.services, names) is not None for path in self.paths):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from itertools import accumulate
 
 WIDTH = 100
 """Columns of a terminal that every text is made for."""
@@ -33,12 +34,8 @@ def clip(text: str, width: int) -> str:
     line = one_line(text)
     if cell_width(line) <= width:
         return line
-    kept, used = [], 0
-    for char in line:
-        used += _char_width(char)
-        if used > width - 1:
-            break
-        kept.append(char)
+    reached = accumulate(map(_char_width, line))
+    kept = (char for char, columns in zip(line, reached, strict=True) if columns < width)
     return "".join(kept) + ELLIPSIS
 
 

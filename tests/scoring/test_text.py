@@ -1,0 +1,49 @@
+"""Tables that stay aligned whatever the text."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_otel_diag.scoring.text import cell_width, clip, one_line, pad, table
+
+
+@given(st.text(max_size=60), st.integers(1, 30))
+def test_clipped_text_fits_and_keeps_its_beginning(text, width):
+    found = clip(text, width)
+    assert cell_width(found) <= width
+    line = one_line(text)
+    assert found == line if cell_width(line) <= width else line.startswith(found[:-1]) and found[-1] == "…"
+
+
+@given(st.text(max_size=60))
+def test_one_line_has_no_control_characters(text):
+    found = one_line(text)
+    assert len(found.splitlines()) <= 1
+    assert found.isprintable()
+    assert found == one_line(found)
+
+
+@given(
+    st.integers(1, 6).flatmap(
+        lambda n: st.lists(st.lists(st.text(max_size=80), min_size=n, max_size=n), max_size=8)
+    ),
+    st.integers(60, 120),
+)
+def test_tables_fit_the_width(rows, width):
+    lines = table(rows, width=width)
+    assert len(lines) == len(rows)
+    assert all(cell_width(line) <= width for line in lines)
+
+
+def test_columns_line_up_in_terminal_columns():
+    assert table([["界", "1"], ["e\u0301", "20"]], header=["name", "n"], right=[1]) == [
+        "  name   n",
+        "  界     1",
+        "  e\u0301     20",
+    ]
+    assert pad("ab", 4, right=True) == "  ab"
+    assert table([]) == []
+
+
+def test_the_widest_column_is_cut_first():
+    lines = table([["short", "x" * 300]], width=30)
+    assert lines == ["  short  " + "x" * 20 + "…"]
