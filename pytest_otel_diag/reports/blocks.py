@@ -24,6 +24,11 @@ STYLES: dict[GateOutcome, Style] = {
 
 DASH = "–"
 
+_LEGEND = (
+    "a verdict in capitals decides the gate, the others are reported",
+    "+k: so many more would decide it, if the rate stayed",
+)
+
 
 @dataclass(frozen=True)
 class Block:
@@ -112,7 +117,7 @@ def _metrics(card: Scorecard) -> Block:
             continue
         rows.append(
             (
-                _label(metric),
+                metric.label,
                 share(metric.value),
                 str(metric.n),
                 interval(metric),
@@ -127,21 +132,17 @@ def _metrics(card: Scorecard) -> Block:
         rows=tuple(rows),
         right=(1, 2),
         styles=tuple(styles),
-        notes=("a verdict in capitals decides the gate, the others are reported",) if criteria else (),
+        notes=_LEGEND if criteria else (),
     )
-
-
-def _label(metric: Metric) -> str:
-    if metric.limit is None:
-        return metric.label
-    return f"{metric.label} ({metric.limit:g} {metric.limit_unit})"
 
 
 def _outcome(result: CriterionResult | None) -> str:
     if result is None:
         return ""
     outcome = str(result.outcome) if result.criterion.gates else str(result.outcome).lower()
-    return f"{outcome}, {result.note}" if result.note else outcome
+    if result.more_needed is not None:
+        return f"{outcome} +{result.more_needed}"
+    return f"{outcome}, at this rate for good" if result.note else outcome
 
 
 def _style(result: CriterionResult | None) -> Style:
@@ -153,7 +154,7 @@ def _groups(groups: Sequence[Group]) -> Iterator[Block]:
         rows = tuple(
             (
                 group.value,
-                str(group.scenarios),
+                f"{group.metric('detection_sensitivity').n}+{group.metric('false_positive_rate').n}",
                 *(share(group.metric(name).value) for name in GROUP_METRICS),
                 interval(group.metric("top1")),
                 DASH if group.seconds is None else f"{group.seconds.median:.3g}",
@@ -172,8 +173,9 @@ def _groups(groups: Sequence[Group]) -> Iterator[Block]:
                 "Avg@5",
                 "mechanism",
                 "top-1 interval",
-                "s",
+                "median s",
             ),
+            notes=("n: faults + controls",),
             rows=rows,
             right=(1, 2, 3, 4, 5, 6, 7, 9),
         )

@@ -28,7 +28,10 @@ Reading = Callable[[SessionResult, Verdict, float], float | None]
 
 @dataclass(frozen=True)
 class Measure:
-    """A question about one session; ``limit`` is its parameter where it has one, in ``limit_unit``."""
+    """A question about one session.
+
+    ``limit`` is its parameter where it has one, in ``limit_unit``; the label may show it as ``{limit}``.
+    """
 
     name: str
     label: str
@@ -173,13 +176,15 @@ _ALL = (
     Measure("named_flag", "flag itself named", _named_flag, better="neither"),
     Measure("red_herring_first", "red herring named first", _red_herring, better="lower"),
     Measure("unknown_services", "names a service not there", _unknown, better="lower"),
-    Measure("full_cycle", "whole session within limit", _full_cycle, 300.0, "s"),
-    Measure("time_to_root_cause", "root cause within limit", _time_to_root_cause, 600.0, "s"),
-    Measure("query_time", "queries faster than limit", _query_time, 30.0, "s"),
+    Measure("full_cycle", "session within {limit:g} s", _full_cycle, 300.0, "s"),
+    Measure("time_to_root_cause", "root cause within {limit:g} s", _time_to_root_cause, 600.0, "s"),
+    Measure("query_time", "queries under {limit:g} s", _query_time, 30.0, "s"),
     Measure("multi_source", "two or more signals read", _multi_source),
     Measure("irrelevant_queries", "irrelevant queries", _irrelevant, better="lower"),
-    Measure("few_irrelevant_queries", "solved, fewer irrelevant", _few_irrelevant, 5.0, "queries"),
-    Measure("solved_few_prompts", "solved, fewer prompts", _few_prompts, 3.0, "prompts"),
+    Measure(
+        "few_irrelevant_queries", "solved, < {limit:g} irrelevant queries", _few_irrelevant, 5.0, "queries"
+    ),
+    Measure("solved_few_prompts", "solved, < {limit:g} human prompts", _few_prompts, 3.0, "prompts"),
 )
 
 MEASURES: Mapping[str, Measure] = {measure.name: measure for measure in _ALL}
@@ -217,7 +222,7 @@ def take(
             readings.setdefault(index if repeats_independent else unit_of(session), []).append(reading)
     described = Metric(
         name=measure.name,
-        label=measure.label,
+        label=measure.label.format(limit=bound),
         limit=bound if measure.limit_unit else None,
         limit_unit=measure.limit_unit,
         better=measure.better,
