@@ -143,10 +143,7 @@ OPTIONS: tuple[Option, ...] = (
         legacy_environment="SESSION_TIMEOUT_MINUTES",
         scale=60.0,
     ),
-    Option("top", _positive(int), 3, "ranks of the root cause within which a recorded incident passes", "K"),
-    Option(
-        "min_sensitivity", _ratio, 0.90, "gate: share of faults that must be detected", "RATIO"
-    ),
+    Option("min_sensitivity", _ratio, 0.90, "gate: share of faults that must be detected", "RATIO"),
     Option("max_false_positives", _ratio, 0.10, "gate: share of controls that may raise an alarm", "RATIO"),
     Option("min_top1", _ratio, 0.75, "gate: share of faults whose first root cause must be right", "RATIO"),
 )

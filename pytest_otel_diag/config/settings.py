@@ -42,7 +42,6 @@ class Settings(Model):
     impact_poll_s: float | None = None
     observe_s: float | None = None
     analyze_timeout_s: float | None = None
-    top: int = 3
     min_sensitivity: Ratio = 0.90
     max_false_positives: Ratio = 0.10
     min_top1: Ratio = 0.75
@@ -60,9 +59,7 @@ class Settings(Model):
     @property
     def budget(self) -> Budget:
         """What an analyzer may use in one session."""
-        return Budget(
-            time_s=self.budget_time_s, queries=self.budget_queries, cost_usd=self.budget_cost_usd
-        )
+        return Budget(time_s=self.budget_time_s, queries=self.budget_queries, cost_usd=self.budget_cost_usd)
 
     def timing(self, scenario: Timing) -> Timing:
         """Return the scenario's timing with the values that the user set."""

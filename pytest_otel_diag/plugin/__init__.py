@@ -138,7 +138,7 @@ def _otel_diag_repeat(request: pytest.FixtureRequest) -> int:
 def diagnose(
     request: pytest.FixtureRequest, _otel_diag_scenario: str | None, _otel_diag_repeat: int
 ) -> Iterator[Diagnose]:
-    """Factory of sessions: ``await diagnose(["paymentFailure=50%"])``, or ``diagnose([...]).result()``."""
+    """Runs sessions of faults: await what a call returns, or ask it for its ``result()``."""
     from pytest_otel_diag.plugin.diagnose import Diagnose
 
     factory = Diagnose(request.node, _otel_diag_repeat)
@@ -149,7 +149,7 @@ def diagnose(
 @pytest.fixture
 def diagnosis(diagnose: Diagnose) -> DiagnosedSession:
     """The answer of the analyzer under test to the scenario that the test's markers name."""
-    from pytest_otel_diag.plugin.diagnose import SessionNotScored
+    from pytest_otel_diag.scoring.assertions import SessionNotScored
 
     try:
         return diagnose.marked().result()

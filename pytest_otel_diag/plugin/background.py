@@ -33,7 +33,7 @@ class Pending(Generic[T]):
     async def _run(self, coroutine: Coroutine[Any, Any, T]) -> None:
         try:
             value = await coroutine
-        except BaseException as error:  # noqa: BLE001 - handed to whoever waits, cancellation included
+        except BaseException as error:  # handed to whoever waits, cancellation included
             if not self._outcome.cancelled():
                 self._outcome.set_exception(error)
         else:

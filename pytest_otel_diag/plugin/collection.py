@@ -21,7 +21,7 @@ _NOT_A_NAME = re.compile(r"\W+")
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
     """Multiply a test by the recorded incidents it asks for, and by the repeats."""
-    recorded = [mark for mark in metafunc.definition.iter_markers(OtelRecorded.name)]
+    recorded = list(metafunc.definition.iter_markers(OtelRecorded.name))
     if recorded and SCENARIO_ARGUMENT in metafunc.fixturenames:
         found, mistakes = parse(recorded)
         if not mistakes:

@@ -14,7 +14,7 @@ from pytest_otel_diag.plugin.stash import RUNTIME
 
 if TYPE_CHECKING:
     from pytest_otel_diag.model.session import SessionResult
-    from pytest_otel_diag.plugin.run import Run
+    from pytest_otel_diag.runs import Run
 
 GATE = next(option for option in OPTIONS if option.name == "gate")
 
@@ -25,6 +25,7 @@ class Collector:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._open: dict[str, list[SessionResult]] = {}
+        self._analyzers: dict[str, None] = {}
         self._run: Run | None = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -34,6 +35,8 @@ class Collector:
             from pytest_otel_diag.model.session import SessionResult
 
             self.run(getattr(report, "otel_diag_target", {}))
+            for text in getattr(report, "otel_diag_analyzers", ()):
+                self._analyzers.setdefault(text)
             ended = [SessionResult.model_validate_json(text) for text in texts]
             self._open.setdefault(report.nodeid, []).extend(ended)
         failures = tuple(getattr(report, "otel_diag_failures", ()))
@@ -58,7 +61,10 @@ class Collector:
         wanted = self._gate_wanted()
         if self._run is None and not wanted:
             return
-        code = self.run({}).finish()
+        from pytest_otel_diag.reports.manifest import AnalyzerIdentity
+
+        identities = [AnalyzerIdentity.model_validate_json(text) for text in self._analyzers]
+        code = self.run({}).finish(identities)
         if wanted and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and code:
             session.exitstatus = code
 
@@ -72,9 +78,12 @@ class Collector:
     def run(self, target: dict[str, str]) -> Run:
         """Return the run, begun with its first session."""
         if self._run is None:
-            from pytest_otel_diag.plugin.run import Run
+            import time
 
-            self._run = Run(self._config, target)
+            from pytest_otel_diag.plugin.runtime import settings_of
+            from pytest_otel_diag.runs import Run
+
+            self._run = Run(settings_of(self._config), self._config.rootpath, target, time.time_ns)
         return self._run
 
     def _write(self, test_id: str) -> None:

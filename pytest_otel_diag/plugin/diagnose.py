@@ -12,22 +12,15 @@ from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario
 from pytest_otel_diag.model.session import SessionResult, Status
 from pytest_otel_diag.plugin import scenarios
 from pytest_otel_diag.plugin.background import Pending
+from pytest_otel_diag.plugin.markers import OtelScenario
 from pytest_otel_diag.plugin.runtime import Runtime, runtime_of
 from pytest_otel_diag.plugin.stash import SESSIONS
-from pytest_otel_diag.scoring.assertions import DiagnosedSession
+from pytest_otel_diag.scoring.assertions import DiagnosedSession, SessionNotScored
 
 NO_SCENARIO = (
     "the test asks for a diagnosis but names no scenario; mark it with otel_flag(key, variant), "
     "otel_control(), otel_scenario(id) or otel_recorded(kind)"
 )
-
-
-class SessionNotScored(Exception):
-    """The session says nothing about the analyzer; ``result`` tells why."""
-
-    def __init__(self, result: SessionResult) -> None:
-        self.result = result
-        super().__init__(describe(result))
 
 
 def describe(result: SessionResult) -> str:
@@ -114,7 +107,7 @@ class Diagnose:
             return scenario
         target = self._runtime.target
         if scenario is not None:
-            found, mistakes = scenarios.from_markers([scenarios.OtelScenario(scenario)], "", target)
+            found, mistakes = scenarios.from_markers([OtelScenario(scenario)], "", target)
             if found is None:
                 raise ScenarioError("; ".join(mistakes))
             return found
@@ -155,5 +148,5 @@ def _fault(fault: str | Fault) -> Fault:
 
 def _answer(result: SessionResult) -> DiagnosedSession:
     if result.status is not Status.SCORED:
-        raise SessionNotScored(result)
+        raise SessionNotScored(describe(result), result.status)
     return DiagnosedSession(result)

@@ -21,7 +21,7 @@ def pytest_html_results_table_row(report: Any, cells: list[str]) -> None:
 
 
 def _texts(report: pytest.TestReport) -> tuple[str, str, str]:
-    found = {name.removeprefix("otel_diag."): value for name, value in report.user_properties}
+    found = {name.removeprefix("otel_diag."): str(value) for name, value in report.user_properties}
     if "status" not in found:
         return "", "", ""
     status = found["status"]

@@ -14,7 +14,7 @@ from pytest_otel_diag.errors import nearest
 
 @dataclass(frozen=True, slots=True)
 class OtelFlag:
-    """turn a feature flag on for the duration of the test (repeatable for several faults)"""
+    """Turn a feature flag on for the duration of the test (repeatable for several faults)."""
 
     name: ClassVar[str] = "otel_flag"
     key: str
@@ -23,14 +23,14 @@ class OtelFlag:
 
 @dataclass(frozen=True, slots=True)
 class OtelControl:
-    """run without a fault: the right answer is that nothing is wrong"""
+    """Run without a fault: the right answer is that nothing is wrong."""
 
     name: ClassVar[str] = "otel_control"
 
 
 @dataclass(frozen=True, slots=True)
 class OtelScenario:
-    """run a scenario that the target knows by itself, for example a recorded incident"""
+    """Run a scenario that the target knows by itself, for example a recorded incident."""
 
     name: ClassVar[str] = "otel_scenario"
     id: str
@@ -38,7 +38,7 @@ class OtelScenario:
 
 @dataclass(frozen=True, slots=True)
 class OtelRecorded:
-    """run once for each 'incidents' or 'controls' of the recording"""
+    """Run once for each 'incidents' or 'controls' of the recording."""
 
     name: ClassVar[str] = "otel_recorded"
     kind: str
@@ -51,7 +51,7 @@ class OtelRecorded:
 
 @dataclass(frozen=True, slots=True)
 class OtelExpect:
-    """say what the right answer is, instead of what the target knows"""
+    """Say what the right answer is, instead of what the target knows."""
 
     name: ClassVar[str] = "otel_expect"
     root_cause: str | tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class OtelExpect:
 
 @dataclass(frozen=True, slots=True)
 class OtelTiming:
-    """change how long the phases of the session may take, in seconds"""
+    """Change how long the phases of the session may take, in seconds."""
 
     name: ClassVar[str] = "otel_timing"
     baseline_s: float | None = None

@@ -5,6 +5,7 @@ Entries in the ``__dict__`` of a report, all made of strings:
 ``otel_diag_sessions``  session results as JSON, of the sessions that ended in this phase of the test
 ``otel_diag_failures``  messages of assertions that failed in this phase
 ``otel_diag_target``    what the target says of itself
+``otel_diag_analyzers`` identities of the analyzers of these sessions, as JSON
 ``otel_diag_missed``    a diagnosis that missed the expectation, left to the gate to judge
 """
 
@@ -22,15 +23,20 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
     if RUNTIME not in item.config.stash:
         return
     runtime = runtime_of(item.config)
-    ended = [result for result in item.stash.get(SESSIONS, []) if runtime.unreported.pop(result.session_id, None)]
+    ended = [
+        result for result in item.stash.get(SESSIONS, []) if runtime.unreported.pop(result.session_id, None)
+    ]
     if ended:
-        target = {name: str(value) for name, value in runtime.target.describe().items()}
         vars(report)["otel_diag_sessions"] = [result.model_dump_json() for result in ended]
-        vars(report)["otel_diag_target"] = target
+        identities = [runtime.identity(name) for name in {result.analyzer for result in ended}]
+        vars(report)["otel_diag_target"] = runtime.describe()
+        vars(report)["otel_diag_analyzers"] = [identity.model_dump_json() for identity in identities]
     error = call.excinfo.value if call.excinfo else None
     if not isinstance(error, AssertionError):
         return
     vars(report)["otel_diag_failures"] = [str(error)]
     if isinstance(error, DiagnosisMissed) and settings_of(item.config).gate:
         report.outcome = "skipped"  # as pytest does for an expected failure
-        vars(report).update(wasxfail="missed; the gate judges the run as a whole", otel_diag_missed=str(error))
+        vars(report).update(
+            wasxfail="missed; the gate judges the run as a whole", otel_diag_missed=str(error)
+        )

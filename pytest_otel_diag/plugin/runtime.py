@@ -18,6 +18,9 @@ from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.plugin.background import Background, Pending
 from pytest_otel_diag.plugin.stash import RUNTIME, SETTINGS
 from pytest_otel_diag.ports import Analyzer, Target
+from pytest_otel_diag.reports.manifest import AnalyzerIdentity
+from pytest_otel_diag.sessions.engine import SessionEngine
+from pytest_otel_diag.sessions.plan import SessionPlan
 
 
 def settings_of(config: pytest.Config) -> Settings:
@@ -88,9 +91,21 @@ class Runtime:
         plan = composition.plan(
             scenario, self.settings, run_id=self._run_id, test_id=test_id, repeat=repeat, analyzer=spec
         )
-        return self.background.submit(self._one_at_a_time(engine.run(plan)))
+        return self.background.submit(self._run(engine, plan))
 
-    async def _one_at_a_time(self, session: object) -> SessionResult: ...
+    async def _run(self, engine: SessionEngine, plan: SessionPlan) -> SessionResult:
+        if not self.target.exclusive:
+            return await engine.run(plan)
+        async with self._exclusive:
+            return await engine.run(plan)
+
+    def identity(self, spec: str) -> AnalyzerIdentity:
+        """Return which analyzer *spec* stands for: module, version, hash of its source."""
+        return composition.identity(spec, self.analyzer(spec))
+
+    def describe(self) -> dict[str, str]:
+        """Return what the target says of itself, as text."""
+        return {name: str(value) for name, value in self.target.describe().items()}
 
     def close(self) -> None:
         """Stop the thread and release the target, as far as they were made."""

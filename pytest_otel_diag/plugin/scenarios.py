@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -38,9 +37,7 @@ def of_item(item: pytest.Item, target: Target) -> tuple[Scenario | None, list[st
     return scenario, mistakes
 
 
-def from_markers(
-    found: Sequence[Marker], test_id: str, target: Target
-) -> tuple[Scenario | None, list[str]]:
+def from_markers(found: Sequence[Marker], test_id: str, target: Target) -> tuple[Scenario | None, list[str]]:
     """Return the scenario that *found* describe for the test *test_id*, and the mistakes in them."""
     flags, chosen = _of(OtelFlag, found), _of(OtelScenario, found)
     controls = _of(OtelControl, found)
@@ -51,7 +48,9 @@ def from_markers(
     if not kinds:
         lost = [mark.name for mark in found if not isinstance(mark, OtelRecorded)]
         if lost:
-            return None, [f"{', '.join(lost)} without a scenario; add otel_flag, otel_control or otel_scenario"]
+            return None, [
+                f"{', '.join(lost)} without a scenario; add otel_flag, otel_control or otel_scenario"
+            ]
         return None, []
     if chosen:
         known = scenarios_by_id(target)
@@ -94,7 +93,6 @@ def with_expectation(scenario: Scenario, expect: OtelExpect) -> tuple[Scenario, 
     return scenario.model_copy(update={"expectation": expectation}), mistakes
 
 
-@functools.lru_cache(maxsize=8)
 def scenarios_by_id(target: Target) -> Mapping[str, Scenario]:
     """Return the target's own scenarios by id."""
     return {scenario.id: scenario for scenario in target.scenarios()}

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from pytest_otel_diag.model.session import SessionResult
     from pytest_otel_diag.plugin.runtime import Runtime
 
-SETTINGS = pytest.StashKey["Settings"]()
+SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 """On the config: settings, resolved once."""
 
-RUNTIME = pytest.StashKey["Runtime"]()
+RUNTIME: pytest.StashKey[Runtime] = pytest.StashKey()
 """On the config: target, analyzers and the thread that runs sessions; made by the first use."""
 
-SESSIONS = pytest.StashKey["list[SessionResult]"]()
+SESSIONS: pytest.StashKey[list[SessionResult]] = pytest.StashKey()
 """On an item: its sessions that ended, in order."""

@@ -39,6 +39,7 @@ class CallableAnalyzer:
 
     def __init__(self, call: Callable[[Investigation], Any]) -> None:
         self._call = call
+        self.__wrapped__ = getattr(call, "__self__", call)  # for inspect.unwrap: what the user wrote
 
     async def diagnose(self, investigation: Investigation) -> Diagnosis:
         """Call the function; what it returns is checked by the session."""

@@ -4,7 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_otel_diag.plugin.markers import MARKERS, OtelExpect, OtelFlag, OtelTiming, parse, registration_lines
+from pytest_otel_diag.plugin.markers import (
+    MARKERS,
+    OtelExpect,
+    OtelFlag,
+    OtelTiming,
+    parse,
+    registration_lines,
+)
 
 
 def marks(*decorators: pytest.MarkDecorator) -> list[pytest.Mark]:

@@ -1,0 +1,101 @@
+"""Commands and their arguments; the work is done by the modules beside this one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pytest_otel_diag.cli import doctor as doctor_command
+from pytest_otel_diag.cli import recordings as recordings_command
+from pytest_otel_diag.cli import report as report_command
+from pytest_otel_diag.cli import run as run_command
+from pytest_otel_diag.config.options import OPTIONS as ALL_OPTIONS
+from pytest_otel_diag.config.options import Option, resolve
+from pytest_otel_diag.config.settings import Settings
+
+app = typer.Typer(
+    help="Prove whether a diagnosis of OpenTelemetry systems works.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+recordings = typer.Typer(help="Recorded incidents: import, validate, list.", no_args_is_help=True)
+app.add_typer(recordings, name="recordings")
+
+Target = Annotated[str | None, typer.Option(help="System under fault, for example replay:PATH.")]
+Analyzer = Annotated[str | None, typer.Option(help="Diagnosis under test: a name or module:attribute.")]
+Store = Annotated[str | None, typer.Option(help="ClickHouse DSN; embedded chDB without one.")]
+Cache = Annotated[Path | None, typer.Option(help="Folder of imported recordings and embedded stores.")]
+
+
+def settings(**given: object) -> Settings:
+    """Return settings from the command line, the environment and defaults."""
+    named: dict[str, Option] = {option.name: option for option in ALL_OPTIONS}
+    command_line = {named[name].ini: value for name, value in given.items() if value is not None}
+    return Settings.of(resolve(command_line, {}))
+
+
+@recordings.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="Folder with cases.json and Parquet files.")],
+    destination: Annotated[Path, typer.Argument(help="New folder for the recording.")],
+) -> None:
+    """Bring recorded incidents from another layout into the recording format."""
+    recordings_command.import_recording(source, destination, typer.echo)
+
+
+@recordings.command()
+def validate(path: Annotated[Path, typer.Argument(help="A recording.")]) -> None:
+    """Check checksums, columns and values; exit code 1 when something is wrong."""
+    raise typer.Exit(recordings_command.validate(path, typer.echo))
+
+
+@recordings.command("list")
+def list_(
+    path: Annotated[Path, typer.Argument(help="A recording, or a folder of recordings.")], cache: Cache = None
+) -> None:
+    """Show what recordings hold."""
+    recordings_command.show(path, settings(cache=cache).cache_dir(), typer.echo)
+
+
+@app.command()
+def run(
+    target: Target = None,
+    analyzer: Analyzer = None,
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="Only scenarios whose id contains this text (repeatable).")
+    ] = None,
+    controls: Annotated[bool, typer.Option(help="Run the controls too.")] = True,
+    repeat: Annotated[int | None, typer.Option(help="Run every scenario this many times.")] = None,
+    reports: Annotated[Path | None, typer.Option(help="Folder that gets one folder a run.")] = None,
+    store: Store = None,
+    cache: Cache = None,
+) -> None:
+    """Diagnose every scenario of a target without pytest, and judge the run.
+
+    Exit codes: 0 pass, 11 gate failed, 12 infrastructure, 13 inconclusive.
+    """
+    chosen = settings(
+        target=target, analyzer=analyzer, repeat=repeat, reports=reports, store=store, cache=cache
+    )
+    raise typer.Exit(run_command.run(chosen, tuple(scenario or ()), controls, typer.echo))
+
+
+@app.command()
+def report(
+    run_directory: Annotated[Path, typer.Argument(help="Folder of a run, for example reports/<run-id>.")],
+    output: Annotated[str, typer.Option("--format", help="text, markdown, json or html.")] = "text",
+) -> None:
+    """Show a run again, or write it as a page."""
+    report_command.report(run_directory, output, typer.echo)
+
+
+@app.command()
+def doctor(
+    target: Target = None, analyzer: Analyzer = None, store: Store = None, cache: Cache = None
+) -> None:
+    """Check this installation, the store and the target; exit code 1 when something would not work."""
+    chosen = settings(target=target, analyzer=analyzer, store=store, cache=cache)
+    raise typer.Exit(doctor_command.doctor(chosen, typer.echo))

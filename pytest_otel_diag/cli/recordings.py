@@ -1,0 +1,53 @@
+"""``otel-diag recordings``: import, validate, list."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_otel_diag.model.windows import iso
+from pytest_otel_diag.recordings.importer import import_cases
+from pytest_otel_diag.recordings.library import open_recordings
+from pytest_otel_diag.recordings.reader import Recording
+from pytest_otel_diag.recordings.validation import validate_recording
+
+Echo = Callable[[str], object]
+
+
+def import_recording(source: Path, destination: Path, echo: Echo) -> None:
+    """Import *source* into the new folder *destination*; raises RecordingError."""
+    manifest = import_cases(source, destination)
+    rows = ", ".join(f"{file.rows:,} rows of {file.table}" for file in manifest.files)
+    echo(f"{destination}: {len(manifest.incidents)} incidents, {len(manifest.controls)} controls, {rows}")
+
+
+def validate(path: Path, echo: Echo) -> int:
+    """Print every finding; return 1 when there are errors among them."""
+    validation = validate_recording(path)
+    for finding in (*validation.errors, *validation.warnings):
+        echo(str(finding))
+    echo(f"{path}: {len(validation.errors)} errors, {len(validation.warnings)} warnings")
+    return 1 if validation.errors else 0
+
+
+def show(path: Path, cache_dir: Path, echo: Echo) -> None:
+    """Print what each recording under *path* holds."""
+    for recording in open_recordings([path], cache_dir):
+        for line in _lines(recording):
+            echo(line)
+
+
+def _lines(recording: Recording) -> list[str]:
+    manifest = recording.manifest
+    kinds = Counter(incident.fault_type or "unknown" for incident in manifest.incidents)
+    lines = [
+        f"{manifest.id}  {', '.join(manifest.systems)}  {iso(manifest.start_ns)}..{iso(manifest.end_ns)}",
+        f"  source     {manifest.source.title} ({manifest.source.licence or 'licence not stated'})",
+        f"  sha256     {recording.sha256}",
+        f"  incidents  {len(manifest.incidents)}: {', '.join(f'{k} {n}' for k, n in kinds.most_common())}",
+        f"  controls   {len(manifest.controls)}, quiet windows {len(manifest.quiet)}, "
+        f"{sum(quiet.duration_s for quiet in manifest.quiet):.0f} s",
+    ]
+    lines += [f"  {file.name:<10} {file.rows:,} rows" for file in manifest.files]
+    return lines

@@ -1,0 +1,84 @@
+"""``otel-diag run``: every scenario of a target, without pytest."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pytest_otel_diag import composition
+from pytest_otel_diag.config.settings import Settings
+from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.ports import Target
+from pytest_otel_diag.runs import Run
+
+Echo = Callable[[str], object]
+
+
+def run(settings: Settings, wanted: Sequence[str], controls: bool, echo: Echo) -> int:
+    """Run the scenarios whose id holds one of *wanted* (all without any); return the gate's exit code.
+
+    Raises ConfigurationError when nothing is left to run.
+    """
+    with composition.opened(settings, "main") as target:
+        chosen = _chosen(target, wanted, controls)
+        return asyncio.run(_run(settings, target, chosen, echo))
+
+
+def _chosen(target: Target, wanted: Sequence[str], controls: bool) -> list[Scenario]:
+    known = target.scenarios()
+    kept = [scenario for scenario in known if controls or not scenario.control]
+    chosen = [s for s in kept if not wanted or any(text in s.id for text in wanted)]
+    if not chosen:
+        raise ConfigurationError(
+            f"no scenario to run: target {target.name} has {len(known)}, none with "
+            f"{' or '.join(repr(text) for text in wanted) or 'a fault'} in its id"
+        )
+    return chosen
+
+
+async def _run(settings: Settings, target: Target, chosen: Sequence[Scenario], echo: Echo) -> int:
+    analyzer = composition.open_analyzer(settings.analyzer)
+    describe = {name: str(value) for name, value in target.describe().items()}
+    kept = Run(settings, Path.cwd(), describe, time.time_ns)
+
+    def ended(result: SessionResult) -> None:
+        kept.add(result)
+        echo(_line(result))
+
+    engine = composition.engine(target, analyzer, ended)
+    run_id = secrets.token_hex(4)
+    try:
+        for scenario in chosen:
+            for repeat in range(settings.repeat):
+                await engine.run(
+                    composition.plan(
+                        scenario,
+                        settings,
+                        run_id=run_id,
+                        test_id="",
+                        repeat=repeat,
+                        analyzer=settings.analyzer,
+                    )
+                )
+    finally:
+        code = kept.finish([composition.identity(settings.analyzer, analyzer)])
+        for line in ("", *kept.summary()):
+            echo(line)
+    return code
+
+
+def _line(result: SessionResult) -> str:
+    verdict = result.verdict
+    if verdict is None:
+        outcome = f"{result.status.value}: {result.reason}"
+    elif not verdict.fault_present:
+        outcome = "false alarm" if verdict.detected else "ok, nothing wrong"
+    else:
+        rank = f"root cause ranked {verdict.service_rank}" if verdict.service_rank else "root cause not named"
+        outcome = rank if verdict.detected else f"not detected, {rank}"
+    return f"{result.scenario.id}  {outcome}  ({result.wall_s:.1f} s)"

@@ -1,0 +1,94 @@
+"""A run: its directory, manifest, scorecard and gate; what the plugin and the command share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from pytest_otel_diag.composition import gate_settings
+from pytest_otel_diag.config.settings import Settings
+from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.reports.document import RunDocument
+from pytest_otel_diag.reports.manifest import (
+    AnalyzerIdentity,
+    Manifest,
+    Setting,
+    code_revision,
+    environment,
+    new_run_id,
+    package_versions,
+)
+from pytest_otel_diag.reports.run_directory import RunWriter
+from pytest_otel_diag.reports.terminal import render_scorecard
+from pytest_otel_diag.reports.writers import report_writers
+from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE, GateOutcome
+
+RENDERINGS = ("markdown", "html")
+
+
+class Run:
+    """One run from its first session to its verdict.
+
+    Raises RunUnreadable when the folder for reports cannot be written.
+    """
+
+    def __init__(
+        self, settings: Settings, root: Path, target: Mapping[str, str], clock: Callable[[], int]
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        now_ns = clock()
+        manifest = Manifest(
+            run_id=new_run_id(now_ns, random.SystemRandom()),
+            started_at_ns=now_ns,
+            code=code_revision(root),
+            packages=package_versions(),
+            python=environment()["python"],
+            platform=environment()["platform"],
+            settings=tuple(
+                Setting(name=name, value=item.value, source=item.source)
+                for name, item in settings.sources.items()
+            ),
+            seeds=tuple(settings.seed + repeat for repeat in range(settings.repeat)),
+            target=dict(target),
+            recordings={
+                name.removeprefix("recording."): value
+                for name, value in target.items()
+                if name.startswith("recording.")
+            },
+        )
+        self._writer = RunWriter.start(root / settings.reports, manifest)
+        self._document: RunDocument | None = None
+
+    @property
+    def directory(self) -> Path:
+        """Where the run is kept."""
+        return self._writer.directory
+
+    def add(self, session: SessionResult) -> None:
+        """Keep one ended session under the id of this run."""
+        self._writer.append(session.model_copy(update={"run_id": self._writer.manifest.run_id}))
+
+    def finish(self, analyzers: Iterable[AnalyzerIdentity] = ()) -> int:
+        """Score the run, write its renderings, and return the exit code of the gate.
+
+        INCONCLUSIVE passes where the settings say so, but never with nothing scored.
+        """
+        self._writer.manifest = self._writer.manifest.model_copy(update={"analyzers": tuple(analyzers)})
+        self._document = self._writer.finish(self._clock(), gate_settings(self._settings))
+        for writer in report_writers(RENDERINGS):
+            writer.write(self._document, self.directory)
+        card = self._document.scorecard
+        if card.gate is None or card.scored == 0:
+            return EXIT_INFRASTRUCTURE
+        if card.gate.outcome is GateOutcome.INCONCLUSIVE and self._settings.inconclusive == "pass":
+            return 0
+        return card.gate.outcome.exit_code
+
+    def summary(self) -> list[str]:
+        """Return the scorecard as lines for a terminal, and where the run is kept."""
+        if self._document is None:
+            return []
+        lines = render_scorecard(self._document.scorecard).splitlines()
+        return [*lines, "", f"run kept in {self.directory}"]

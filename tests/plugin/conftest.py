@@ -1,0 +1,78 @@
+"""Real pytest runs over a tiny recording, with analyzers that live in the run's own folder."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support import tiny_shop
+
+pytest_plugins = ("pytester",)
+
+ANALYZERS = '''
+import asyncio
+import time
+
+from pytest_otel_diag.model.diagnosis import Diagnosis, DiagnosticQuery, RootCause
+
+SLOWER = """
+SELECT ServiceName AS service,
+       avgIf(Duration, Timestamp >= fromUnixTimestamp64Nano({start:Int64})) AS after,
+       avgIf(Duration, Timestamp < fromUnixTimestamp64Nano({start:Int64})) AS before
+FROM otel_traces WHERE SpanKind = 'Server' GROUP BY service
+"""
+
+
+async def slower(investigation):
+    """Names the service deepest in the calls that became slower."""
+    found = await investigation.telemetry.query(SLOWER, {"start": investigation.incident.start_ns})
+    slow = [row["service"] for row in found.dicts() if row["after"] > 1.5 * row["before"]]
+    order = [name for name in ("back", "middle", "front") if name in slow]
+    causes = tuple(RootCause(service=name, confidence=0.9) for name in order)
+    query = DiagnosticQuery(sql="SELECT ServiceName, avg(Duration) FROM otel_traces GROUP BY ServiceName")
+    return Diagnosis(detected=bool(slow), root_causes=causes, confidence=0.9, query=query)
+
+
+async def front(investigation):
+    """Always blames the entry."""
+    return Diagnosis(detected=True, root_causes=(RootCause(service="front", confidence=1.0),))
+
+
+def crash(investigation):
+    raise LookupError("no idea")
+
+
+async def hang(investigation):
+    await asyncio.sleep(3600)
+
+
+async def other(investigation):
+    return {"detected": "maybe"}
+'''
+
+
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny shop's incidents."""
+    return tiny_shop.write(tmp_path_factory.mktemp("recording") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that all runs of a test process share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def diag(pytester: pytest.Pytester, recording: Path, cache: Path):
+    """Run pytest in a process of its own against the recording."""
+    pytester.makepyfile(my_analyzers=ANALYZERS)
+    pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
+
+    def run(*arguments: str, analyzer: str = "my_analyzers:slower", target: str | None = None):
+        target = f"replay:{recording}" if target is None else target
+        chosen = [f"--otel-diag-target={target}"] if target else []
+        return pytester.runpytest_subprocess(
+            *chosen, f"--otel-diag-analyzer={analyzer}", f"--otel-diag-cache={cache}", *arguments
+        )
+
+    return run

@@ -1,0 +1,348 @@
+"""Whole pytest runs with the plugin, as a user starts them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+RECORDED = """
+    import pytest
+
+    @pytest.mark.otel_recorded("incidents")
+    def test_incident(diagnosis):
+        diagnosis.assert_expected()
+
+    @pytest.mark.otel_recorded("controls")
+    def test_control(diagnosis):
+        diagnosis.assert_healthy()
+"""
+
+
+def only_run(pytester: pytest.Pytester) -> Path:
+    """Return the folder of the one run there is."""
+    (run,) = (pytester.path / "reports").iterdir()
+    return run
+
+
+def sessions(pytester: pytest.Pytester) -> list[dict]:
+    lines = (only_run(pytester) / "sessions.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["plain", "xdist"])
+def test_a_recorded_suite_is_scored_and_kept(pytester, diag, workers) -> None:
+    pytester.makepyfile(RECORDED)
+    result = diag("--otel-diag-gate", "--junitxml=junit.xml", *workers)
+    kept = sessions(pytester)
+    incidents = [s for s in kept if s["scenario"]["faults"]]
+    assert [s["verdict"]["service_rank"] for s in incidents] == [1, 1]
+    assert len(kept) == 4
+    assert {s["status"] for s in kept} == {"scored"}
+    assert {s["verdict"]["detected"] for s in kept if not s["scenario"]["faults"]} == {False}
+    result.stdout.fnmatch_lines(["*gate: INCONCLUSIVE*"])
+    assert result.ret == 13
+    manifest = json.loads((only_run(pytester) / "run.json").read_text())
+    assert {s["run_id"] for s in kept} == {manifest["run_id"]}
+    assert manifest["target"]["name"] == "replay"
+    assert manifest["analyzers"][0]["source"] == "my_analyzers:slower"
+    assert {s["name"]: s["source"] for s in manifest["settings"]}["target"] == "command line"
+    assert (only_run(pytester) / "scorecard.json").is_file()
+    junit = (pytester.path / "junit.xml").read_text()
+    assert 'name="otel_diag.root_cause" value="back"' in junit
+    assert 'name="otel_diag.status" value="scored"' in junit
+
+
+def test_an_inconclusive_gate_passes_where_settings_say_so(pytester, diag) -> None:
+    pytester.makepyfile(RECORDED)
+    assert diag("--otel-diag-gate", "--otel-diag-inconclusive=pass").ret == 0
+
+
+def test_a_miss_is_a_statistic_under_the_gate_and_a_failure_without(pytester, diag) -> None:
+    pytester.makepyfile(RECORDED)
+    gated = diag("--otel-diag-gate", "-k", "incident", analyzer="my_analyzers:front")
+    gated.stdout.fnmatch_lines(["*2 missed*"])
+    plain = diag("-k", "incident", analyzer="my_analyzers:front")
+    plain.assert_outcomes(failed=2, deselected=plain.parseoutcomes()["deselected"])
+    plain.stdout.fnmatch_lines(
+        ["*the root cause was not named first*", "*expected*back, first*", "*found*front*"]
+    )
+    assert plain.ret == 1
+
+
+def test_a_failing_gate_has_its_own_exit_code(pytester, diag) -> None:
+    pytester.makepyfile(RECORDED)
+    result = diag("--otel-diag-gate", analyzer="my_analyzers:front")
+    assert result.ret == 11
+    result.stdout.fnmatch_lines(["*gate: FAIL*", "*false alarms on controls: 1.00*"])
+
+
+@pytest.mark.parametrize(
+    ("analyzer", "reason"),
+    [
+        ("my_analyzers:crash", "*no idea*"),
+        ("my_analyzers:hang", "*analyzer*"),
+        ("my_analyzers:other", "*detected*"),
+    ],
+)
+def test_a_broken_analyzer_is_an_error_with_its_blame_never_a_score(pytester, diag, analyzer, reason) -> None:
+    pytester.makepyfile(RECORDED)
+    result = diag("-k", "incident-back", "--otel-diag-analyze-timeout-s=1", analyzer=analyzer)
+    result.assert_outcomes(errors=1, deselected=result.parseoutcomes()["deselected"])
+    (session,) = sessions(pytester)
+    assert (session["status"], session["blame"]) == ("error", "analyzer")
+    assert session["cleanup"]["restored"] is True
+    assert session["verdict"] is None
+    result.stdout.fnmatch_lines([reason])
+
+
+def test_sync_and_async_tests_work_in_strict_mode_too(pytester, diag) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.otel_flag("incident-back")
+        @pytest.mark.asyncio
+        async def test_marked(diagnosis):
+            diagnosis.assert_root_cause("back", top=1)
+            assert diagnosis.named("back") and not diagnosis.named("middle", top=1)
+
+        @pytest.mark.asyncio
+        async def test_factory(diagnose):
+            result = await diagnose(["incident-middle=on"])
+            result.assert_detected()
+            again = await diagnose(["incident-middle"], analyzer="my_analyzers:front")
+            assert again.named("front", top=1)
+
+        def test_sync_factory(diagnose):
+            assert diagnose(["incident-back"]).result().named("back", top=1)
+        """
+    )
+    result = diag("-o", "asyncio_mode=strict")
+    result.assert_outcomes(passed=3)
+    assert len(sessions(pytester)) == 4
+
+
+def test_repeats_multiply_tests_and_are_numbered(pytester, diag) -> None:
+    pytester.makepyfile(RECORDED)
+    result = diag("-k", "incident-back", "--otel-diag-repeat=3")
+    result.assert_outcomes(passed=3, deselected=result.parseoutcomes()["deselected"])
+    assert [s["repeat"] for s in sessions(pytester)] == [0, 1, 2]
+    assert [s["seed"] for s in sessions(pytester)] == [0, 1, 2]
+
+
+def test_fault_type_and_system_are_markers(pytester, diag) -> None:
+    pytester.makepyfile(RECORDED)
+    result = diag("-m", "network_delay and tinyshop", "--strict-markers")
+    result.assert_outcomes(passed=2, deselected=result.parseoutcomes()["deselected"])
+
+
+def test_all_mistakes_are_reported_together_before_anything_runs(pytester, diag) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.otel_flag("incident-bak")
+        def test_misspelt(diagnosis): ...
+
+        @pytest.mark.otel_flag("incident-back", variant="50%")
+        def test_variant(diagnosis): ...
+
+        @pytest.mark.otel_scenario("nothing")
+        def test_scenario(diagnosis): ...
+
+        @pytest.mark.otel_flag("incident-back")
+        def test_unused(): ...
+
+        def test_no_scenario(diagnosis): ...
+
+        @pytest.mark.otel_flag("incident-back")
+        @pytest.mark.otel_control
+        def test_both(diagnosis): ...
+
+        @pytest.mark.otel_flag("incident-back")
+        @pytest.mark.otel_expect(root_cause="back", mechanism="cpuu")
+        def test_mechanism(diagnosis): ...
+
+        @pytest.mark.otel_timing(observe_s=10)
+        def test_timing_only(diagnosis): ...
+
+        @pytest.mark.otel_flag("incident-back")
+        @pytest.mark.otel_timing(impact_poll_s=0)
+        def test_timing(diagnosis): ...
+        """
+    )
+    result = diag()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    text = result.stderr.str() + result.stdout.str()
+    for sentence in (
+        "9 mistakes in markers",
+        "did you mean 'incident-back'?",
+        "recorded with variant 'on', not '50%'",
+        "has no scenario 'nothing'",
+        "nothing would run",
+        "names no scenario",
+        "contradict each other",
+        "mechanism 'cpuu' is not in the taxonomy, did you mean 'cpu'?",
+        "otel_timing without a scenario",
+        "impact_poll_s=0",
+    ):
+        assert sentence in text, sentence
+    assert not (pytester.path / "reports").exists()
+
+
+def test_expectation_and_timing_of_a_marker_replace_the_recorded_ones(pytester, diag) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.otel_flag("incident-back")
+        @pytest.mark.otel_expect(root_cause=("front", "middle"), mechanism="network", not_blamed=("back",))
+        @pytest.mark.otel_timing(observe_s=30)
+        def test_other_truth(diagnosis):
+            assert diagnosis.verdict.named_red_herring == "back"
+            assert diagnosis.verdict.service_rank == 2
+            diagnosis.assert_not_blamed("back")
+        """
+    )
+    result = diag()
+    result.assert_outcomes(failed=1)
+    (session,) = sessions(pytester)
+    assert session["scenario"]["timing"]["observe_s"] == 30
+    assert len(session["failures"]) == 1
+    assert "back" in session["failures"][0]
+
+
+def test_telemetry_and_flags_are_at_hand_and_undone(pytester, diag) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        # The reference windows of the recording, here from 580 s on, stay visible at any time.
+        SPANS = '''SELECT count() AS n, max(Timestamp) AS last FROM otel_traces
+                   WHERE Timestamp < fromUnixTimestamp64Nano(1700000500000000000)'''
+
+        @pytest.mark.otel_flag("incident-back")
+        async def test_telemetry(diagnosis, otel_telemetry):
+            seen = await otel_telemetry.query(SPANS)
+            assert seen.column("last")[0] <= diagnosis.result.windows.incident.end_ns
+            assert await otel_telemetry.now() == diagnosis.result.windows.incident.end_ns
+
+        @pytest.mark.otel_flag("incident-back")
+        def test_flags(otel_flags, otel_telemetry):
+            assert otel_flags.served("incident-back").result().variant == "off"
+            before = otel_telemetry.query(SPANS).result().column("n")[0]
+            otel_telemetry.advance(60).result()
+            assert otel_telemetry.query(SPANS).result().column("n")[0] > before
+            otel_flags.set("incident-back", "on").result()
+            assert otel_flags.served("incident-back").result().variant == "on"
+            assert list(otel_flags.document().result().flags) == ["incident-back"]
+            with pytest.raises(Exception, match="onn"):
+                otel_flags.set("incident-back", "onn").result()
+        """
+    )
+    diag().assert_outcomes(passed=2)
+
+
+def test_without_a_recording_the_suite_says_what_to_do(pytester, diag) -> None:
+    pytester.makepyfile(RECORDED)
+    result = diag("-rs", target="")
+    result.assert_outcomes(skipped=2)
+    result.stdout.fnmatch_lines(["*--otel-diag-target=replay:PATH*"])
+    gated = diag("--otel-diag-gate", "--otel-diag-inconclusive=pass", target="")
+    assert gated.ret == 12, "nothing scored is never green"
+
+
+def test_bad_options_stop_the_run_with_every_mistake(pytester, diag) -> None:
+    pytester.makepyfile("def test_nothing(): ...")
+    result = diag("--otel-diag-repeat=none", "--otel-diag-inconclusive=maybe")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    text = result.stderr.str() + result.stdout.str()
+    assert "--otel-diag-repeat='none'" in text
+    assert "--otel-diag-inconclusive='maybe'" in text
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("repaly:x", "no target 'repaly'"),
+        ("replay:/nowhere/at/all", "/nowhere/at/all"),
+        ("replay:", "replay:PATH"),
+    ],
+)
+def test_a_bad_target_is_a_readable_error(pytester, diag, target, sentence) -> None:
+    pytester.makepyfile(RECORDED)
+    result = diag(target=target)
+    assert result.ret != 0
+    text = result.stderr.str() + result.stdout.str()
+    assert sentence in text
+    assert "INTERNALERROR" not in text
+
+
+def test_a_bad_analyzer_is_a_readable_error(pytester, diag) -> None:
+    pytester.makepyfile(RECORDED)
+    result = diag("-k", "incident-back", analyzer="my_analyzers:slowr")
+    text = result.stderr.str() + result.stdout.str()
+    assert "did you mean 'slower'?" in text
+    assert result.ret != 0
+
+
+def test_header_names_settings_with_their_source(pytester, diag, monkeypatch) -> None:
+    monkeypatch.setenv("OTEL_DIAG_SEED", "7")
+    pytester.makeini("[pytest]\notel_diag_reports = elsewhere\n")
+    pytester.makepyfile("def test_nothing(): ...")
+    result = diag()
+    result.stdout.fnmatch_lines(
+        ["otel-diag: target=replay:*(command line:*seed=7 (environment: OTEL_DIAG_SEED)*"]
+    )
+    result.stdout.fnmatch_lines(["*reports=elsewhere (ini: otel_diag_reports)*"])
+
+
+def test_html_rows_carry_the_verdict(pytester, diag) -> None:
+    pytester.makepyfile(RECORDED)
+    diag("-k", "incident-back", "--html=page.html", "--self-contained-html")
+    page = (pytester.path / "page.html").read_text()
+    assert "<th>Root cause</th>" in page
+    assert "alarm" in page
+    assert "back (right one is number 1)" in page
+
+
+def test_an_interrupted_test_undoes_its_fault_and_keeps_what_ended(pytester, diag) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.otel_flag("incident-back")
+        def test_first(diagnosis): ...
+
+        @pytest.mark.otel_flag("incident-middle")
+        def test_second(diagnosis):
+            raise KeyboardInterrupt
+        """
+    )
+    result = diag()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    kept = sessions(pytester)
+    assert [s["scenario"]["id"] for s in kept] == ["incident-back", "incident-middle"]
+    assert all(s["cleanup"]["restored"] for s in kept)
+    assert json.loads((only_run(pytester) / "run.json").read_text())["ended_at_ns"]
+
+
+def test_a_dying_xdist_worker_loses_only_its_test(pytester, diag) -> None:
+    pytester.makepyfile(
+        """
+        import os
+        import pytest
+
+        @pytest.mark.otel_flag("incident-back")
+        def test_first(diagnosis): ...
+
+        @pytest.mark.otel_flag("incident-middle")
+        def test_second(diagnosis):
+            os._exit(3)
+        """
+    )
+    result = diag("-n", "1")
+    assert result.ret != 0
+    kept = sessions(pytester)
+    assert "incident-back" in [s["scenario"]["id"] for s in kept]
+    result.stdout.fnmatch_lines(["*otel-diag*"])

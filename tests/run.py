@@ -1,0 +1,61 @@
+"""Runs every check of the project, slow ones side by side: ``python -m tests.run``.
+
+Lint, types and import contracts run in one thread while the tests run under coverage in another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import subprocess
+import sys
+import time
+
+PYTHON = sys.executable
+MINIMUM_COVERAGE_PERCENT = 95
+
+CHECKS: tuple[tuple[str, list[str]], ...] = (
+    ("ruff", [PYTHON, "-m", "ruff", "check", "."]),
+    ("format", [PYTHON, "-m", "ruff", "format", "--check", "."]),
+    ("types", [PYTHON, "-m", "mypy"]),
+    ("imports", [PYTHON, "-c", "from importlinter.cli import lint_imports_command as run; run()"]),
+)
+
+
+def timed(name: str, command: list[str]) -> tuple[str, int, float, str]:
+    """Run a command; return name, exit code, seconds and output."""
+    begin = time.monotonic()
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return name, done.returncode, time.monotonic() - begin, done.stdout
+
+
+def checks() -> list[tuple[str, int, float, str]]:
+    """Run the static checks one after the other."""
+    return [timed(name, command) for name, command in CHECKS]
+
+
+def main() -> int:
+    """Run everything, print what failed, return 1 if anything did."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", default="2", help="processes that run tests")
+    parser.add_argument("rest", nargs="*", help="handed to pytest")
+    options = parser.parse_args()
+    pytest = [PYTHON, "-m", "coverage", "run", "-m", "pytest", "-q", "-n", options.workers]
+    subprocess.run([PYTHON, "-m", "coverage", "erase"], check=True)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        static = pool.submit(checks)
+        tests = subprocess.run([*pytest, "--dist", "loadgroup", *options.rest], check=False).returncode
+        results = static.result()
+    results.append(timed("combine", [PYTHON, "-m", "coverage", "combine", "-q"]))
+    report = [PYTHON, "-m", "coverage", "report", f"--fail-under={MINIMUM_COVERAGE_PERCENT}"]
+    results.append(timed("coverage", report))
+    for name, code, seconds, output in results:
+        print(f"{name:<10}{'ok' if code == 0 else 'FAILED'}  {seconds:.0f} s")
+        if code or name == "coverage":
+            print(output)
+    print(f"{'tests':<10}{'ok' if tests == 0 else 'FAILED'}")
+    return int(tests != 0 or any(code for _, code, _, _ in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Small real inputs that several test packages share."""
