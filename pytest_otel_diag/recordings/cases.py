@@ -72,15 +72,11 @@ _METRIC_SIGNALS: Mapping[str, Signal] = {
     "requests": Signal.REQUEST_RATE,
 }
 
-_NEZHA = Source(
-    title="Nezha data set", citation="Yu et al., ESEC/FSE 2023", licence="MIT", importer="cases/injection"
-)
+_NEZHA = Source(title="Nezha data set", citation="Yu et al., ESEC/FSE 2023", licence="MIT")
 _SOURCES: Mapping[str, Source] = {
     "OnlineBoutique": _NEZHA,
     "TrainTicket": _NEZHA,
-    "PetShop": Source(
-        title="PetShop data set", citation="Hardt et al., 2023", licence="CC-BY-4.0", importer="cases/issue"
-    ),
+    "PetShop": Source(title="PetShop data set", citation="Hardt et al., 2023", licence="CC-BY-4.0"),
 }
 
 
@@ -197,7 +193,7 @@ def _parse(raw: Sequence[Any], model: type[_CaseT], path: Path) -> list[_CaseT]:
 
 def _injections(cases: Sequence[InjectionCase], scrapes: Sequence[Nanos]) -> Cases:
     incidents = tuple(_injection(case, scrapes) for case in cases)
-    return Cases(incidents, _systems(cases), _source(cases), QuietPolicy())
+    return Cases(incidents, _systems(cases), _source(cases, "injection"), QuietPolicy())
 
 
 def _injection(case: InjectionCase, scrapes: Sequence[Nanos]) -> Incident:
@@ -205,7 +201,9 @@ def _injection(case: InjectionCase, scrapes: Sequence[Nanos]) -> Incident:
     start = _to_ns(case.inject_time)
     guard_s = RESOURCE_GUARD_S if case.fault_type in _MECHANISMS.keys() - _CODE_FAULTS else CODE_GUARD_S
     first = start - seconds_to_ns(policy.baseline_s) if case.traces_from is None else _to_ns(case.traces_from)
-    last = start + seconds_to_ns(policy.fault_s) if case.traces_to is None else _to_ns(case.traces_to)
+    last = start if case.traces_to is None else _to_ns(case.traces_to)
+    if last <= start:  # no spans after the fault: other signals cover it for as long as it may last
+        last = start + seconds_to_ns(policy.fault_s)
     mechanism = _MECHANISMS.get(case.fault_type)
     signals: dict[SignalName, bool] = {
         "traces": case.has.traces_before or case.has.traces_after,
@@ -263,7 +261,7 @@ def _issues(cases: Sequence[IssueCase], path: Path) -> Cases:
     return Cases(
         tuple(_issue(case) for case in usable),
         _systems(usable),
-        _source(usable),
+        _source(usable, "issue"),
         policy,
         quiet=tuple(Window(start_ns=_epoch(start), end_ns=_epoch(end + 1)) for start, end in quiet),
         hidden_keys=frozenset({"split", "issue", "petshop.scenario"}),
@@ -316,8 +314,9 @@ def _systems(cases: Sequence[_Case]) -> tuple[str, ...]:
     return tuple(sorted({case.system for case in cases}))
 
 
-def _source(cases: Sequence[_Case]) -> Source:
-    return _SOURCES.get(cases[0].system, Source(title=cases[0].system, licence="not stated by the source"))
+def _source(cases: Sequence[_Case], shape: str) -> Source:
+    unknown = Source(title=cases[0].system, licence="not stated by the source")
+    return _SOURCES.get(cases[0].system, unknown).model_copy(update={"importer": f"cases/{shape}"})
 
 
 def _epoch(seconds: int) -> Nanos:

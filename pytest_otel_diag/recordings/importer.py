@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, iso
@@ -54,21 +56,29 @@ def import_cases(folder: Path, destination: Path) -> Manifest:
     covered = coverage(_densest_seconds(folder, sources), cases.policy.gap_s)
     known = covered if cases.quiet is None else _within(covered, cases.quiet)
     quiet = quiet_windows(known, cases.incidents, cases.policy)
-    manifest = Manifest(
-        id=_name(cases, content_key(folder)),
-        title=_title(cases),
-        source=cases.source,
-        systems=cases.systems,
-        start_ns=0,
-        end_ns=0,
-        policy=cases.policy,
-        quiet=quiet,
-        controls=_controls(cases, quiet),
-        incidents=cases.incidents,
-        notes=(*cases.notes, *_notes(folder)),
-    )
+    described = _describe(folder, cases, quiet)
     tables = {table: _stream(folder / name, table, cases.hidden_keys) for name, table in sources.items()}
-    return write_recording(destination, manifest, tables)
+    return write_recording(destination, described, tables)
+
+
+def _describe(folder: Path, cases: Cases, quiet: tuple[Window, ...]) -> Manifest:
+    """Return the manifest without files; raises RecordingError where it contradicts itself."""
+    try:
+        return Manifest(
+            id=_name(cases, content_key(folder)),
+            title=_title(cases),
+            source=cases.source,
+            systems=cases.systems,
+            start_ns=0,
+            end_ns=0,
+            policy=cases.policy,
+            quiet=quiet,
+            controls=_controls(cases, quiet),
+            incidents=cases.incidents,
+            notes=(*cases.notes, *_notes(folder)),
+        )
+    except ValidationError as error:
+        raise RecordingError(f"{folder / CASES}: {error.errors()[0]['msg']}") from error
 
 
 def _rows(path: Path) -> int:

@@ -100,6 +100,8 @@ class Incident(Model):
                 f"incident {self.id!r} starts at {iso(self.start_ns)} but its telemetry ends at "
                 f"{iso(self.telemetry_to_ns)}; an incident needs telemetry after its start"
             )
+        if self.variant == "off":
+            raise ValueError(f"incident {self.id!r} has the variant 'off', which is no fault")
         if self.end_ns is not None and self.end_ns < self.start_ns:
             raise ValueError(f"incident {self.id!r} ends at {iso(self.end_ns)}, before it starts")
         return self

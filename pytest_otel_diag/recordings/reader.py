@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
@@ -16,7 +16,9 @@ from pytest_otel_diag.recordings.layout import BY_NAME
 from pytest_otel_diag.recordings.manifest import MANIFEST, SCHEMA_VERSION, Manifest, RecordedFile
 from pytest_otel_diag.recordings.writer import sha256_of
 
-MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+Migration: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+
+MIGRATIONS: Mapping[int, Migration] = {}
 """Version → function that turns its document into the next version's. Version 1 is the first."""
 
 
@@ -73,21 +75,26 @@ def read_recording(folder: Path) -> Recording:
     return Recording(folder, manifest, hashlib.sha256(raw).hexdigest())
 
 
-def migrate(document: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return the document in today's schema version; raises RecordingError for unknown versions."""
+def migrate(
+    document: dict[str, Any],
+    where: str,
+    *,
+    newest: int = SCHEMA_VERSION,
+    migrations: Mapping[int, Migration] = MIGRATIONS,
+) -> dict[str, Any]:
+    """Return the document in the newest schema version; raises RecordingError for unknown versions."""
     version = document.get("schema_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise RecordingError(
-            f"{where}: schema_version is {version!r}, must be a whole number from 1 to {SCHEMA_VERSION}"
+            f"{where}: schema_version is {version!r}, must be a whole number from 1 to {newest}"
         )
-    if version > SCHEMA_VERSION:
+    if version > newest:
         raise RecordingError(
-            f"{where}: schema_version {version} is newer than {SCHEMA_VERSION}, the newest this release "
-            "reads; upgrade pytest-otel-diag"
+            f"{where}: schema_version {version} is newer than {newest}, the newest this release reads; "
+            "upgrade pytest-otel-diag"
         )
-    while version < SCHEMA_VERSION:
-        document = MIGRATIONS[version](document)
-        version += 1
+    for step in range(version, newest):
+        document = migrations[step](document)
     return document
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from pytest_otel_diag.telemetry.store import Store
 
 MEMORY_DSN = "chdb://memory"
 _PREFIX = "telemetry_"
+_SESSION_PREFIX = "session_"
+
+
+def _random_id() -> str:
+    return uuid.uuid4().hex[:12]
 
 
 class RecordingStore:
@@ -25,9 +31,11 @@ class RecordingStore:
     last row, so a load that was killed is seen as none and done again.
     """
 
-    def __init__(self, dsn: str, cache_dir: Path) -> None:
-        self._store = Store.open(dsn)
+    def __init__(self, dsn: str, cache_dir: Path, *, new_id: Callable[[], str] = _random_id) -> None:
+        self._store = Store.open(dsn, new_name=lambda: f"{_SESSION_PREFIX}{new_id()}")
         self._ledger = None if dsn == MEMORY_DSN else _ledger(self._store.dsn, cache_dir)
+        if self._store.embedded:
+            self._sweep()
         self._lock = threading.Lock()
         self._loaded: set[str] = set()
 
@@ -52,6 +60,12 @@ class RecordingStore:
     def close(self) -> None:
         """Close the store."""
         self._store.close()
+
+    def _sweep(self) -> None:
+        """Drop what sessions of a killed process left: nobody else can have the engine open now."""
+        for name in self._store.databases():
+            if name.startswith(_SESSION_PREFIX):
+                self._store.drop_database(name)
 
     def _ensure(self, recording: Recording, name: str) -> None:
         if self._ledger is None:

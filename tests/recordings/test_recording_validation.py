@@ -1,0 +1,158 @@
+"""Validation names file, column and row, and tells errors from oddities."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.recordings.manifest import ControlWindow
+from pytest_otel_diag.recordings.validation import Finding, validate_recording
+from tests.recordings.recording_samples import (
+    SECOND,
+    T0,
+    edit,
+    gauges,
+    incident,
+    rewrite,
+    small_recording,
+    traces,
+)
+
+TIMES = [T0 + i * SECOND for i in range(300)]
+
+
+def findings(folder):
+    return [str(finding) for finding in validate_recording(folder).findings]
+
+
+def test_a_sound_recording_has_no_findings(tmp_path):
+    calm = Window(start_ns=T0, end_ns=T0 + 60 * SECOND)
+    folder = small_recording(
+        tmp_path / "rec",
+        incidents=(incident(),),
+        quiet=(calm,),
+        controls=(ControlWindow(id="c", system="Shop", window=calm),),
+    )
+    validation = validate_recording(folder)
+    assert (validation.findings, validation.errors, validation.warnings) == ((), (), ())
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (
+            traces(TIMES, SpanName=None),
+            "error: traces.parquet, column SpanName: missing; it must be a string",
+        ),
+        (
+            traces(TIMES, Duration=pa.array(["1"] * 300)),
+            "error: traces.parquet, column Duration: has type string, must be a integer",
+        ),
+        (
+            traces(TIMES, ResourceAttributes=pa.array(["a"] * 300)),
+            "error: traces.parquet, column ResourceAttributes: has type string, must be a map",
+        ),
+        (
+            traces(TIMES, SpanId=pa.array([None if i in {3, 7} else "a" for i in range(300)], pa.string())),
+            "error: traces.parquet, column SpanId, row 3 and 1 more: null, the exporter writes a value",
+        ),
+        (
+            traces([*TIMES[:4], TIMES[2], *TIMES[5:]]),
+            "error: traces.parquet, column Timestamp, row 4: earlier than the row before it",
+        ),
+        (traces(TIMES[:299]), "error: traces.parquet: has 299 rows, recording.json says 300"),
+        (
+            traces([*TIMES[:299], TIMES[299] + 5]),
+            "error: traces.parquet, column Timestamp: times do not go from",
+        ),
+        (
+            traces(TIMES, Duration=pa.array([-1 if i == 9 else 5 for i in range(300)])),
+            "warning: traces.parquet, column Duration, row 9: negative duration, counts as 0",
+        ),
+        (
+            traces(
+                TIMES, ServiceName=pa.array(["" if i == 5 else "a" for i in range(300)]).dictionary_encode()
+            ),
+            "warning: traces.parquet, column ServiceName, row 5: empty",
+        ),
+    ],
+)
+def test_one_thing_wrong_is_one_finding(tmp_path, batch, message):
+    folder = small_recording(tmp_path / "rec")
+    rewrite(folder, "traces.parquet", batch)
+    found = findings(folder)
+    assert len(found) == 1 or "299 rows" in message
+    assert any(line.startswith(message) for line in found), found
+
+
+def test_metric_values_that_are_no_numbers_are_warnings(tmp_path):
+    folder = small_recording(tmp_path / "rec")
+    nan, inf = float("nan"), float("inf")
+    rewrite(folder, "metrics_gauge.parquet", gauges(TIMES[::60], [1.0, nan, 2.0, inf, nan]))
+    (finding,) = validate_recording(folder).warnings
+    assert finding == Finding("warning", "metrics_gauge.parquet", "not a finite number", "Value", 1, 3)
+    assert validate_recording(folder).errors == ()
+
+
+def test_rows_are_counted_over_batches(tmp_path):
+    folder = small_recording(tmp_path / "rec")
+    count = 70_000
+    values = [float("nan") if i in {66_000, 69_000} else 1.0 for i in range(count)]
+    rewrite(folder, "metrics_gauge.parquet", gauges([T0 + i for i in range(count)], values))
+    (finding,) = validate_recording(folder).warnings
+    assert (finding.row, finding.count) == (66_000, 2)
+
+
+def test_a_truncated_file_is_named(tmp_path):
+    folder = small_recording(tmp_path / "rec")
+    path = folder / "traces.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    checksum, unreadable = findings(folder)
+    assert checksum.startswith("error: traces.parquet: SHA-256 is")
+    assert "cannot be read as Parquet, it is truncated" in unreadable
+
+
+def test_damage_inside_a_file_is_found_with_its_row(tmp_path):
+    folder = small_recording(tmp_path / "rec")
+    path = folder / "metrics_gauge.parquet"
+    table = pa.Table.from_batches([gauges([T0 + i for i in range(70_000)])])
+    pq.write_table(table, path, row_group_size=65_536, compression="zstd", use_dictionary=False)
+    start = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start : start + 60] = bytes(60)
+    path.write_bytes(content)
+    damaged = [line for line in findings(folder) if "cannot be read" in line]
+    assert len(damaged) == 1
+    assert "row 65536: " in damaged[0]
+
+
+def test_missing_and_unlisted_files_are_named(tmp_path):
+    folder = small_recording(tmp_path / "rec")
+    (folder / "traces.parquet").rename(folder / "spans.parquet")
+    found = findings(folder)
+    assert found == [
+        "warning: spans.parquet: not listed in recording.json; it is never read",
+        "error: traces.parquet: missing; the recording is incomplete, copy it again",
+    ]
+
+
+def test_an_unreadable_manifest_is_one_error(tmp_path):
+    folder = small_recording(tmp_path / "rec")
+    edit(folder, lambda document: document.update(schema_version=99))
+    (error,) = validate_recording(folder).errors
+    assert error.file == "recording.json"
+    assert "newer than 1" in error.message
+
+
+def test_the_timeline_is_checked(tmp_path):
+    late = incident("late", start_s=5000)
+    near = incident("near", start_s=100, guard_s=10)
+    window = Window(start_ns=T0 + 80 * SECOND, end_ns=T0 + 95 * SECOND)
+    control = ControlWindow(id="c", system="Shop", window=window)
+    folder = small_recording(tmp_path / "rec", incidents=(late, near), controls=(control,), quiet=(window,))
+    edit(folder, lambda d: d["files"][1].update(table="otel_metrics_sum"))
+    outside, in_control, in_quiet, table = findings(folder)
+    assert "incident 'late' starts at 2023-11-14T23:36:40.000Z, telemetry goes from" in outside
+    assert in_control.endswith("control 'c' overlaps the time disturbed by incident 'near'")
+    assert "quiet window 2023-11-14T22:14:40.000Z" in in_quiet
+    assert table.endswith("says table 'otel_metrics_sum', must be 'otel_metrics_gauge'")
