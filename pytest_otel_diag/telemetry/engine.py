@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from pytest_otel_diag.errors import TelemetryUnavailable
+from pytest_otel_diag.errors import QueryFailed, TelemetryUnavailable
 from pytest_otel_diag.telemetry.dsn import MEMORY, Address, EmbeddedAddress, ServerAddress
 from pytest_otel_diag.telemetry.failures import translated
 
@@ -84,7 +84,7 @@ class Connection:
         self, sql: str, parameters: Mapping[str, Any] | None = None
     ) -> tuple[tuple[str, ...], list[Any]]:
         """Return column names and columns; DateTime64 values are integers in ticks of their scale."""
-        with self._drained():
+        with self._drained(), _bound():
             result = self._client.query(
                 sql,
                 parameters=dict(parameters) if parameters else None,
@@ -126,6 +126,17 @@ class Connection:
             if self._embedded:
                 self._client.ping()
             raise
+
+
+@contextmanager
+def _bound() -> Iterator[None]:
+    """Turn what the driver raises for values it cannot send into an error that says so."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise QueryFailed(
+            f"the parameters cannot be sent ({error}); write them as {{name:Type}} with values of that type"
+        ) from error
 
 
 class Engine:

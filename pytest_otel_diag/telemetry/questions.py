@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from pytest_otel_diag import statements
-from pytest_otel_diag.errors import QueryRejected, SchemaError
+from pytest_otel_diag.errors import QueryRejected
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.telemetry import (
     SPANS_TABLE,
@@ -18,6 +18,7 @@ from pytest_otel_diag.model.telemetry import (
 )
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.statements import Statement
+from pytest_otel_diag.telemetry.relations import missing, named
 from pytest_otel_diag.telemetry.schema import signal_of
 
 
@@ -37,16 +38,18 @@ class Asks(Protocol):
         """Run a statement of this package."""
         ...
 
-    async def spans(
-        self,
-        name: str,
-        windows: Sequence[Window],
-        parameters: Mapping[str, Any] | None = None,
-        *,
-        slices: int = 1,
-    ) -> list[Table]:
-        """Run a named statement over the relation of spans."""
-        ...
+
+async def over_windows(
+    telemetry: Asks, name: str, windows: Sequence[Window], parameters: Mapping[str, Any] | None = None
+) -> Table:
+    """Run the named statement over telemetry of the windows; no answer when all windows are empty."""
+    statement = named(name, await telemetry.schema())
+    if all(window.empty for window in windows):
+        return Table((), ())
+    whole = next(statements.key_slices(1))
+    return await telemetry.ask(
+        statement, {**statements.window_parameters(windows), **whole, **(parameters or {})}
+    )
 
 
 async def latest(telemetry: Asks) -> Nanos | None:
@@ -77,9 +80,7 @@ async def service_health(telemetry: Asks, window: Window, bucket_s: float) -> tu
     bucket_ns = seconds_to_ns(bucket_s)
     if bucket_ns <= 0:
         raise QueryRejected(f"a bucket of {bucket_s} s cannot be counted; use a positive number of seconds")
-    if window.empty:
-        return ()
-    (answer,) = await telemetry.spans("service_health", [window], {"bucket_ns": bucket_ns})
+    answer = await over_windows(telemetry, "service_health", [window], {"bucket_ns": bucket_ns})
     return tuple(
         ServiceHealth(
             service=service,
@@ -96,19 +97,8 @@ async def service_health(telemetry: Asks, window: Window, bucket_s: float) -> tu
 
 async def call_edges(telemetry: Asks, window: Window) -> tuple[CallEdge, ...]:
     """Return the calls between services whose both spans start in the window."""
-    if window.empty:
-        return ()
-    (answer,) = await telemetry.spans("call_edges", [window])
+    answer = await over_windows(telemetry, "call_edges", [window])
     return tuple(CallEdge(**row) for row in answer.dicts())
-
-
-def missing(schema: TelemetrySchema, table: str) -> SchemaError:
-    """Return the error for a table that a question needs."""
-    there = ", ".join(sorted(schema.tables)) or "none of the exporter's tables"
-    return SchemaError(
-        f"database {schema.database!r} has no table {table!r}, it has {there}; "
-        "point the DSN at the database that the collector's ClickHouse exporter writes to"
-    )
 
 
 def _latest_statement(table: str, schema: TelemetrySchema) -> str | None:

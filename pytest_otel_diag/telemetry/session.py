@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, TypeVar
 
-from pytest_otel_diag import statements
 from pytest_otel_diag.errors import TelemetryUnavailable
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.telemetry import CallEdge, QueryLimits, ServiceHealth, Table, TelemetrySchema
@@ -117,22 +116,6 @@ class StoreTelemetry:
         """Return the calls between services."""
         return await questions.call_edges(self, window)
 
-    async def spans(
-        self,
-        name: str,
-        windows: Sequence[Window],
-        parameters: Mapping[str, Any] | None = None,
-        *,
-        slices: int = 1,
-    ) -> list[Table]:
-        """Run the named statement over the ``spans`` of the windows, in *slices* of the trace key."""
-        schema = await self.schema()
-        if not schema.has("otel_traces") and not schema.has("otel_traces_slim"):
-            raise questions.missing(schema, "otel_traces")
-        statement = statements.over_spans(statements.load(__package__, name), schema)
-        shared = {**statements.window_parameters(windows), **(parameters or {})}
-        return [await self.ask(statement, {**shared, **keys}) for keys in statements.key_slices(slices)]
-
     def close(self) -> None:
         """Drop the session's private database; a second call does nothing."""
         if self._closed:
@@ -170,7 +153,9 @@ class StoreTelemetry:
 
     def _guarded(self, sql: str, parameters: dict[str, Any], limits: QueryLimits, now: Nanos | None) -> Table:
         with self._open(limits, now, restricted=True) as connection:
-            return self._timed(connection, self._checked_sql(connection, sql, parameters), parameters)
+            checked = self._checked_sql(connection, sql, parameters)
+            used = Statement("query", checked).parameters
+            return self._timed(connection, checked, {n: v for n, v in parameters.items() if n in used})
 
     def _asked(
         self, statement: Statement, parameters: dict[str, Any], limits: QueryLimits, now: Nanos | None
