@@ -1,0 +1,5 @@
+"""``python -m pytest_otel_diag.cli``: the command without its script on the path."""
+
+from pytest_otel_diag.cli import main
+
+main()
