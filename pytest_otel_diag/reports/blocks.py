@@ -24,6 +24,8 @@ STYLES: dict[GateOutcome, Style] = {
 
 DASH = "–"
 
+_GROUP_HEADER = ("n", "detected", "alarms", "top-1", "interval", "top-3", "Avg@5", "mechanism", "s")
+
 _LEGEND = (
     "a verdict in capitals decides the gate, the others are reported",
     "+k: so many more would decide it, if the rate stayed",
@@ -142,7 +144,7 @@ def _outcome(result: CriterionResult | None) -> str:
     outcome = str(result.outcome) if result.criterion.gates else str(result.outcome).lower()
     if result.more_needed is not None:
         return f"{outcome} +{result.more_needed}"
-    return f"{outcome}, at this rate for good" if result.note else outcome
+    return f"{outcome} +∞" if result.note else outcome
 
 
 def _style(result: CriterionResult | None) -> Style:
@@ -151,34 +153,25 @@ def _style(result: CriterionResult | None) -> Style:
 
 def _groups(groups: Sequence[Group]) -> Iterator[Block]:
     for tag, members in groupby(groups, key=lambda group: group.tag):
-        rows = tuple(
-            (
-                group.value,
-                f"{group.metric('detection_sensitivity').n}+{group.metric('false_positive_rate').n}",
-                *(share(group.metric(name).value) for name in GROUP_METRICS),
-                interval(group.metric("top1")),
-                DASH if group.seconds is None else f"{group.seconds.median:.3g}",
-            )
-            for group in members
-        )
         yield Block(
             title=f"by {tag}",
-            header=(
-                tag,
-                "n",
-                "detected",
-                "false alarms",
-                "top-1",
-                "top-3",
-                "Avg@5",
-                "mechanism",
-                "top-1 interval",
-                "median s",
-            ),
-            notes=("n: faults + controls",),
-            rows=rows,
-            right=(1, 2, 3, 4, 5, 6, 7, 9),
+            header=(tag, *_GROUP_HEADER),
+            rows=tuple(map(_group, members)),
+            right=(1, 2, 3, 4, 6, 7, 8, 9),
+            notes=("n: faults + controls; interval: of top-1; s: median seconds a session",),
         )
+
+
+def _group(group: Group) -> tuple[str, ...]:
+    detected, alarms, top1, *others = (group.metric(name) for name in GROUP_METRICS)
+    return (
+        group.value,
+        f"{detected.n}+{alarms.n}",
+        *(share(metric.value) for metric in (detected, alarms, top1)),
+        interval(top1),
+        *(share(metric.value) for metric in others),
+        DASH if group.seconds is None else f"{group.seconds.median:.3g}",
+    )
 
 
 def _misses(misses: Sequence[Miss]) -> Block:

@@ -24,7 +24,7 @@ def plain(text: str, _style: Style) -> str:
 
 def render_scorecard(card: Scorecard, *, width: int = WIDTH, paint: Paint = plain) -> str:
     """Return the scorecard as lines of at most *width* columns, the gate last."""
-    lines = [clip(headline(card), width), *(clip(f"  {fact}", width) for fact in facts(card))]
+    lines = [clip(headline(card), width), *(f"  {clip(fact, width - 2)}" for fact in facts(card))]
     for block in blocks(card):
         lines += ["", *_block_lines(block, width, paint)]
     if card.gate is not None:

@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_otel_diag.reports.manifest import Manifest, new_run_id
@@ -54,6 +54,7 @@ def test_every_session_is_on_the_disk_before_the_run_ends(tmp_path):
     writer.close()
 
 
+@settings(max_examples=25)
 @given(st.integers(1, 400))
 def test_a_torn_last_line_is_left_out_with_a_warning(tmp_path_factory, cut):
     directory = run(tmp_path_factory.mktemp("torn"), solved("a"), solved("b"), end=False)
@@ -80,6 +81,7 @@ def test_blank_lines_are_nothing(tmp_path):
     assert len(read_run(directory).sessions) == 1
 
 
+@settings(max_examples=25)
 @given(st.text(max_size=40))
 def test_any_text_survives(tmp_path_factory, text):
     odd = session(faulty("x"), status="invalid", reason=text + "\u2028\x85\ud800\n")

@@ -1,0 +1,410 @@
+"""What the renderings show, and that nothing in a run can break out of them."""
+
+import json
+import re
+from html.parser import HTMLParser
+from importlib import metadata
+
+import pytest
+
+from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.model.diagnosis import Diagnosis, DiagnosticQuery, Evidence, Hypothesis
+from pytest_otel_diag.model.scenario import ExpectedAnomaly
+from pytest_otel_diag.model.session import Cleanup, Impact, ImpactReason, PhaseRecord, QueryRecord
+from pytest_otel_diag.model.verdict import Match, QueryVerdict, Verdict
+from pytest_otel_diag.reports import writers
+from pytest_otel_diag.reports.document import RunDocument
+from pytest_otel_diag.reports.html import render_html
+from pytest_otel_diag.reports.manifest import AnalyzerIdentity, CodeRevision, Manifest, Setting
+from pytest_otel_diag.reports.markdown import escape, render_markdown
+from pytest_otel_diag.reports.markup import Markup, el, join, text
+from pytest_otel_diag.reports.terminal import ROWS_SHOWN, render_scorecard
+from pytest_otel_diag.reports.writers import report_writers
+from pytest_otel_diag.scoring.scorecard import build_scorecard
+from tests.scoring.samples import anomaly, cause, control, faulty, path, ranked, session, solved
+
+SCRIPT = "<script>alert('x')</script>"
+NASTY = f'{SCRIPT}"&\x1b[31m\x00界|`*_\n</td>'
+BROKEN = f"{NASTY}\ud800"  # a lone surrogate, as broken telemetry decodes to
+
+
+def sample():
+    tags = (("system", "boutique"), ("fault_type", "cpu"))
+    other = (("system", "boutique"), ("fault_type", "network"))
+    return [
+        *(solved(f"cpu-{i}", tags=tags) for i in range(30)),
+        ranked("net-1", 2, tags=other),
+        ranked("net-2", None, detected=False, tags=other),
+        *(control(f"quiet-{i}", tags=(("system", "boutique"),)) for i in range(30)),
+        control("noisy", alarm=True),
+        session(faulty("gone"), status="error", blame="analyzer", reason="TimeoutError: 600 s"),
+    ]
+
+
+def document(*sessions, warnings=(), **fields):
+    defaults = {"run_id": "20251124T160000Z-0000aa", "started_at_ns": 1_764_000_000_000_000_000}
+    return RunDocument(
+        manifest=Manifest(**(defaults | fields)),
+        sessions=tuple(sessions),
+        scorecard=build_scorecard(sessions),
+        warnings=warnings,
+    )
+
+
+def hostile():
+    """A session whose every text is an attack."""
+    diagnosis = Diagnosis(
+        detected=True,
+        summary=BROKEN,
+        anomalies=(
+            anomaly(NASTY, "cpu", operation=NASTY, evidence=(Evidence(source="logs", summary=NASTY),)),
+        ),
+        root_causes=(cause(NASTY, operation=NASTY, explanation=NASTY),),
+        critical_paths=(path("a", NASTY),),
+        query=DiagnosticQuery(sql=f"SELECT '{NASTY}'", description=NASTY),
+        hypotheses=(Hypothesis(statement=NASTY, status="kept", reason=NASTY),),
+    )
+    verdict = Verdict(
+        fault_present=True,
+        detected=True,
+        service_rank=2,
+        expected_operation=True,
+        expected_mechanism=True,
+        mechanism_rank=1,
+        anomalies=(Match(expected=NASTY), Match(expected=NASTY, found=NASTY)),
+        paths=(Match(expected=NASTY, found=NASTY),),
+        unknown_services=(NASTY,),
+        named_red_herring=NASTY,
+        query=QueryVerdict(executed=True, rows=1, columns=(NASTY,), sample=((NASTY,),)),
+    )
+    return session(
+        faulty(NASTY, NASTY, anomalies=(ExpectedAnomaly(service=NASTY),), tags=((NASTY, NASTY),)),
+        verdict,
+        session_id=NASTY,
+        test_id=NASTY,
+        target=NASTY,
+        analyzer=NASTY,
+        reason=BROKEN,
+        diagnosis=diagnosis,
+        failures=(NASTY,),
+        impact=Impact(reason=ImpactReason.VISIBLE, time_to_impact_s=4.0, detail=NASTY),
+        cleanup=Cleanup(restored=False, verified=False, detail=NASTY),
+        queries=(QueryRecord(sql=NASTY, elapsed_s=0.1, rows=0, data_sources=("logs",), error=NASTY),),
+        phases=(PhaseRecord(phase="impact", start_ns=1, end_ns=2, wall_s=0.1, outcome="ok", detail=NASTY),),
+    )
+
+
+def attacked():
+    origin = {
+        "code": CodeRevision(commit="c0ffee", dirty=True),
+        "packages": {NASTY: NASTY},
+        "settings": (Setting(name="x", value=NASTY, source=NASTY),),
+        "target": {"name": NASTY},
+        "recordings": {NASTY: NASTY},
+        "analyzers": (AnalyzerIdentity(id=NASTY, source=NASTY),),
+    }
+    broken = session(faulty("b"), status="error", blame="analyzer", reason=BROKEN)
+    return document(hostile(), broken, warnings=(NASTY,), **origin)
+
+
+def test_the_scorecard_as_text():
+    lines = render_scorecard(build_scorecard(sample())).splitlines()
+    assert all(len(line) <= 100 for line in lines[: lines.index("gate: INCONCLUSIVE")])
+    assert lines[:3] == [
+        "builtin on shop",
+        "  64 sessions, 63 scored: 32 scenarios with a fault, 31 controls",
+        "  95% Wilson intervals; repeats of a scenario count once",
+    ]
+
+    def section(title):
+        start = lines.index(title)
+        return lines[start + 1 : lines.index("", start)]
+
+    scores = section("scores")
+    assert scores[1].split() == [
+        "faults",
+        "detected",
+        "0.97",
+        "32",
+        "[0.84,",
+        "0.99]",
+        "≥",
+        "0.90",
+        "INCONCLUSIVE",
+        "+42",
+    ]
+    assert any(
+        re.match(r"  session within 300 s +1\.00  63  \[0\.94, 1\.00\]  ≥ 0\.90  pass$", s) for s in scores
+    )
+    assert section("by fault_type") == [
+        "  fault_type     n  detected  alarms  top-1  interval      top-3  Avg@5  mechanism  s",
+        "  cpu         30+0      1.00       –   1.00  [0.89, 1.00]   1.00   1.00          –  2",
+        "  network      2+0      0.50       –   0.00  [0.00, 0.66]   0.50   0.40          –  2",
+        "  (n: faults + controls; interval: of top-1; s: median seconds a session)",
+    ]
+    assert section("wrong") == [
+        "  what              scenario  expected       named                     rank",
+        "  wrong root cause  net-1     payment        cart, payment, checkout      2",
+        "  not detected      net-2     payment        cart, checkout, frontend     –",
+        "  false positive    noisy     nothing wrong  cart                         –",
+    ]
+    assert section("not scored") == [
+        "  n  status  blame     reason               scenarios",
+        "  1  error   analyzer  TimeoutError: 600 s  gone",
+    ]
+    assert section("calibration")[-1] == "  (Brier 0.077, expected error 0.137)"
+    gate = lines[lines.index("gate: INCONCLUSIVE") :]
+    assert gate[1].startswith("  faults detected: 0.97 [0.84, 0.99] n=32, target ≥ 0.90; 42 more scenarios")
+
+
+def test_repeats_and_impact_are_told():
+    verdict = {"time_to_impact_s": 12.0}
+    flaky = [ranked("a", 1 + r % 2, repeat=r, verdict=verdict) for r in range(4)]
+    shown = render_scorecard(build_scorecard(flaky))
+    assert "repeats: 100% of 1 repeated scenarios change their verdict" in shown
+    assert "seconds to impact: median 12, p90 12, max 12 (n=4)" in shown
+    assert "every run counts" in render_scorecard(
+        build_scorecard(flaky).model_copy(update={"repeats_independent": True})
+    )
+
+
+def test_a_rate_on_the_threshold_is_said_to_stay_there():
+    even = [solved(f"a{i}") for i in range(75)] + [ranked(f"b{i}", 2) for i in range(25)]
+    assert "INCONCLUSIVE +∞" in render_scorecard(build_scorecard(even))
+
+
+def test_colour_comes_from_outside_and_never_moves_a_column():
+    card = build_scorecard(sample())
+    painted = render_scorecard(card, paint=lambda line, style: f"<{style}>{line}")
+    assert re.sub(r"<(?:good|bad|warn|plain)>", "", painted) == render_scorecard(card)
+    assert "<warn>  faults detected" in painted
+    assert "<warn>gate: INCONCLUSIVE" in painted
+    assert "<plain>  session within" in painted
+
+
+def test_an_empty_run_and_one_without_gate():
+    empty = render_scorecard(build_scorecard([]))
+    assert empty.startswith("no analyzer on no target\n  0 sessions, 0 scored")
+    assert empty.endswith("gate: INCONCLUSIVE\n  nothing ran: 0 sessions, all skipped")
+    bare = build_scorecard(sample()).model_copy(update={"gate": None})
+    shown = render_scorecard(bare)
+    assert "gate" not in shown
+    assert "verdict in capitals" not in shown
+    assert "**gate" not in render_markdown(bare)
+    without = document(solved("a"))
+    page = render_html(RunDocument(without.manifest, without.sessions, bare))
+    assert "gate:" not in page
+
+
+def test_long_tables_are_cut_in_text_alone():
+    misses = [ranked(f"wrong-{i:03}", 2) for i in range(ROWS_SHOWN + 7)]
+    card = build_scorecard(misses)
+    shown = render_scorecard(card)
+    assert "  and 7 more" in shown
+    assert "wrong-046" not in shown
+    assert "wrong-046" in render_markdown(card).replace("\\", "")
+
+
+def test_text_of_an_attack_stays_on_its_lines():
+    shown = render_scorecard(attacked().scorecard)
+    assert "\x1b" not in shown
+    assert "\x00" not in shown
+    assert shown.encode()
+    assert all(
+        sum(2 if char == "界" else 1 for char in line) <= 100 or line.startswith("  a fault may")
+        for line in shown.splitlines()
+    )
+
+
+def test_markdown_shows_what_the_text_shows():
+    shown = render_markdown(build_scorecard(sample()))
+    assert "| root cause top-1 | 0.94 | 32 | \\[0.80, 0.98\\] | ≥ 0.75 | PASS |" in shown
+    assert "## builtin on shop" in shown
+    assert "**gate: INCONCLUSIVE**" in shown
+
+
+def test_markdown_cannot_be_injected_into():
+    shown = render_markdown(attacked().scorecard)
+    assert not re.search(r"(?<!\\)<", shown)
+    rows = [line for line in shown.splitlines() if line.startswith("|")]
+    tables = [re.split(r"(?<!\\)\|", row) for row in rows]
+    assert {len(cells) - 2 for cells in tables} <= {4, 5, 6, 10}
+    assert escape("a|b*c <d>\n@e") == r"a\|b\*c \<d\> \@e"
+
+
+class Page(HTMLParser):
+    """Collects tags and text; checks that tags nest."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.open, self.words = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def parsed(run):
+    page = Page()
+    page.feed(render_html(run))
+    page.close()
+    assert page.open == []
+    return page
+
+
+def test_html_cannot_be_injected_into():
+    page = parsed(attacked())
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "img", "iframe", "a", "form", "object"}
+    assert {name for _, attributes in page.tags for name in attributes} <= {
+        "lang",
+        "charset",
+        "name",
+        "content",
+        "http-equiv",
+        "class",
+    }
+    shown = "".join(page.words)
+    assert shown.count(SCRIPT) >= 30  # shown, not run
+    assert "\x1b" not in shown
+    assert "\x00" not in shown
+    assert "界" in shown
+    assert (
+        "meta",
+        {"http-equiv": "Content-Security-Policy", "content": "default-src 'none'; style-src 'unsafe-inline'"},
+    ) in page.tags
+
+
+def test_html_needs_nothing_from_outside():
+    source = render_html(document(*sample()))
+    assert not re.search(r"https?:|src=|url\(|@import", source.replace("default-src", ""))
+    assert "prefers-color-scheme: dark" in source
+
+
+def test_html_tells_the_whole_session():
+    shown = " ".join(parsed(attacked()).words)
+    for expected in (
+        "rank 2",
+        "NOT PROVEN, a fault may still be on",
+        "VISIBLE after 4.0 s",
+        "diagnostic query",
+        "1 rows in 0.000 s, does not show the culprit",
+        "1 queries of the analyzer",
+        "missed",
+        "red herring",
+        "services not there",
+        "hypotheses",
+        "c0ffee with changes",
+        "did not end",
+        "phases",
+    ):
+        assert expected in shown, expected
+
+
+@pytest.mark.parametrize(
+    ("one", "outcome"),
+    [
+        (solved("a"), "solved"),
+        (ranked("a", 3), "rank 3"),
+        (ranked("a", None), "not named"),
+        (ranked("a", 1, detected=False), "not detected"),
+        (control("a"), "healthy"),
+        (control("a", alarm=True), "false positive"),
+        (session(faulty("a"), status="invalid", reason="NO_TRAFFIC"), "invalid"),
+        (session(faulty("a"), status="scored"), "scored"),
+    ],
+)
+def test_html_badges(one, outcome):
+    page = parsed(document(one))
+    assert outcome in page.words
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (None, "SELECT 1"),
+        (QueryVerdict(executed=False, error="QueryRejected: no"), "did not run: QueryRejected: no"),
+        (QueryVerdict(executed=False), "did not run: no reason was given"),
+        (QueryVerdict(executed=True, rows=0, shows_culprit=True), "0 rows in 0.000 s, shows the culprit"),
+    ],
+)
+def test_html_diagnostic_query(answer, shown):
+    verdict = Verdict(fault_present=True, detected=True, query=answer)
+    diagnosis = Diagnosis(detected=True, query=DiagnosticQuery(sql="SELECT 1"))
+    page = parsed(document(session(faulty("a"), verdict, diagnosis=diagnosis)))
+    assert shown in page.words
+
+
+def test_html_of_a_diagnosis_that_was_never_judged():
+    diagnosis = Diagnosis(detected=True, query=DiagnosticQuery(sql="SELECT 1"))
+    impact = Impact(reason=ImpactReason.NO_EFFECT)
+    clean = Cleanup(restored=True, verified=True)
+    page = parsed(
+        document(
+            session(faulty("a"), status="error", diagnosis=diagnosis, impact=impact, cleanup=clean),
+            ended_at_ns=1_764_000_000_000_000_001,
+        )
+    )
+    assert "SELECT 1" in page.words
+    assert "NO_EFFECT " in page.words
+    assert not any("NOT PROVEN" in word for word in page.words)
+    assert any("ended 2025-11-24" in word for word in page.words)
+
+
+def test_markup_escapes_everything_it_did_not_build():
+    assert el("b", "<i>", Markup("<i>"), ["&", Markup("&amp;")]) == "<b>&lt;i&gt;<i>&amp;&amp;</b>"
+    assert el("td", "x", class_='a"b', hidden=True, open=False) == '<td class="a&quot;b" hidden>x</td>'
+    assert el("br") == "<br>"
+    assert text("a\x00\x9f\ud800\t") == "a\ufffd\ufffd\ufffd\t"
+    assert join() == ""
+
+
+def test_every_writer_writes_its_file(tmp_path):
+    run = attacked()
+    found = report_writers(["text", "markdown", "html", "json"])
+    files = [writer.write(run, tmp_path) for writer in found]
+    assert [file.name for file in files] == ["scorecard.txt", "scorecard.md", "report.html", "report.json"]
+    assert files[0].read_text(encoding="utf-8").startswith("run 20251124T160000Z-0000aa\nwarning: ")
+    assert files[1].read_text(encoding="utf-8").startswith("> \\<script\\>")
+    content = json.loads(files[3].read_text(encoding="ascii"))
+    assert content["sessions"][0]["session_id"] == NASTY
+    assert content["warnings"] == [NASTY]
+    assert set(content) == {"schema_version", "manifest", "scorecard", "sessions", "warnings"}
+
+
+def register(tmp_path, monkeypatch, value):
+    info = tmp_path / "h5_report_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: h5-report-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{writers.GROUP}]\nforeign = {value}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_writers_of_other_packages(tmp_path, monkeypatch):
+    (tmp_path / "otel_diag_foreign_writer.py").write_text(
+        "class Foreign:\n"
+        "    name = 'foreign'\n"
+        "    def write(self, run, directory):\n"
+        "        file = directory / 'foreign.txt'\n"
+        "        file.write_text(run.manifest.run_id)\n"
+        "        return file\n"
+    )
+    register(tmp_path, monkeypatch, "otel_diag_foreign_writer:Foreign")
+    assert metadata.entry_points(group=writers.GROUP, name="foreign")
+    (writer,) = report_writers(["foreign"])
+    assert writer.write(document(), tmp_path).read_text() == "20251124T160000Z-0000aa"
+
+
+def test_writers_that_are_unknown_or_broken(tmp_path, monkeypatch):
+    with pytest.raises(ConfigurationError, match="no report writer 'htm', did you mean 'html'"):
+        report_writers(["htm"])
+    register(tmp_path, monkeypatch, "otel_diag_no_such_module:Writer")
+    with pytest.raises(ConfigurationError, match="cannot be loaded: ModuleNotFoundError"):
+        report_writers(["foreign"])
