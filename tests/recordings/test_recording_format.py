@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_otel_diag.errors import RecordingError
-from pytest_otel_diag.recordings.columns import in_time_order, nanoseconds
+from pytest_otel_diag.recordings.columns import batches, in_time_order, nanoseconds
 from pytest_otel_diag.recordings.reader import migrate, read_recording
 from pytest_otel_diag.recordings.writer import write_recording
 from tests.recordings.recording_samples import (
@@ -192,6 +192,11 @@ def test_without_pyarrow_the_way_out_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(RecordingError, match=r"pip install 'pytest-otel-diag\[embedded\]'"):
         write_recording(tmp_path / "rec", manifest(), {"otel_traces": [traces([T0])]})
+
+
+def test_a_file_that_is_not_there_is_told_to_be_missing(tmp_path):
+    with pytest.raises(RecordingError, match=r"x.parquet is missing; the recording is incomplete"):
+        list(batches(tmp_path / "x.parquet"))
 
 
 @settings(max_examples=30, deadline=None)

@@ -94,6 +94,16 @@ def test_metric_values_that_are_no_numbers_are_warnings(tmp_path):
     assert validate_recording(folder).errors == ()
 
 
+def test_a_file_without_a_single_time_is_an_error_and_no_crash(tmp_path):
+    folder = small_recording(tmp_path / "rec")
+    rewrite(
+        folder, "traces.parquet", traces(TIMES, Timestamp=pa.array([None] * 300, pa.timestamp("ns", "UTC")))
+    )
+    nulls, span = findings(folder)
+    assert nulls.startswith("error: traces.parquet, column Timestamp, row 0 and 299 more: null")
+    assert "times do not go from" in span
+
+
 def test_rows_are_counted_over_batches(tmp_path):
     folder = small_recording(tmp_path / "rec")
     count = 70_000

@@ -1,0 +1,109 @@
+"""Loaded telemetry outlives the process: loaded once, redone after a kill, apart for each worker."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from pytest_otel_diag.testing.sample_recording import write_sample_cases
+
+RUN = """
+import asyncio, json, os, signal, sys
+from pathlib import Path
+from pytest_otel_diag.targets.replay import ReplayTarget
+from pytest_otel_diag.telemetry.store import Store
+
+loads = []
+ingest = Store.ingest_parquet
+def counted(self, database, table, path):
+    loads.append(table)
+    if len(loads) == die_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return ingest(self, database, table, path)
+Store.ingest_parquet = counted
+source, cache, worker = sys.argv[1:4]
+die_at = int(sys.argv[4])
+target = ReplayTarget([Path(source)], store_dsn="", cache_dir=Path(cache), worker=worker)
+
+async def main():
+    async with target.open(target.scenarios()[0], "s") as session:
+        await session.clock.sleep(3600)
+        rows = (await session.telemetry.query("SELECT count() FROM otel_traces")).columns[0][0]
+    print(json.dumps({"loads": len(loads), "rows": rows, "dsn": target._store.store.dsn,
+                      "databases": list(target._store.store.databases())}), flush=True)
+    HOOK
+
+asyncio.run(main())
+target.close()
+"""
+
+
+def start(source, cache, worker="", *, hook="pass", die_at=0):
+    script = RUN.replace("HOOK", hook)
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(source), str(cache), worker, str(die_at)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(source, cache, worker=""):
+    process = start(source, cache, worker)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_sample_cases(tmp_path_factory.mktemp("source"))
+
+
+def test_the_second_start_finds_everything_loaded_and_a_lost_entry_is_redone(source, tmp_path):
+    first = run(source, tmp_path)
+    assert first["loads"] == 3
+    assert first["dsn"] == f"chdb://{tmp_path}/stores/main"
+    second = run(source, tmp_path)
+    assert second == {**first, "loads": 0}
+    # What a load that was killed leaves: rows, but no entry in the ledger.
+    (ledger,) = (tmp_path / "stores").glob("*.sqlite")
+    with sqlite3.connect(ledger) as connection:
+        connection.execute("DELETE FROM loaded")
+    connection.close()
+    assert run(source, tmp_path) == first
+
+
+def test_a_load_that_was_killed_is_done_again_and_sessions_left_behind_are_swept(source, tmp_path):
+    killed = start(source, tmp_path, die_at=3, hook="pass")
+    killed.communicate(timeout=120)
+    assert killed.returncode == -9
+    after_kill = start(
+        source, tmp_path, hook="target._store.store.create_database('session_left'); os._exit(0)"
+    )
+    again = json.loads(after_kill.communicate(timeout=120)[0])
+    assert again["loads"] == 3
+    third = run(source, tmp_path)
+    assert (third["loads"], third["rows"]) == (0, again["rows"])
+    assert not [name for name in third["databases"] if name == "session_left"]
+
+
+def test_parallel_workers_have_a_store_each(source, tmp_path):
+    running = [start(source, tmp_path, worker) for worker in ("gw0", "gw1")]
+    answers = [json.loads(process.communicate(timeout=120)[0]) for process in running]
+    assert {answer["dsn"] for answer in answers} == {f"chdb://{tmp_path}/stores/{w}" for w in ("gw0", "gw1")}
+    assert {answer["loads"] for answer in answers} == {3}
+    assert len({answer["rows"] for answer in answers}) == 1
+
+
+def test_while_another_process_holds_the_store_memory_is_used(source, tmp_path):
+    holder = start(source, tmp_path, hook="sys.stdin.read()")
+    first = json.loads(holder.stdout.readline())
+    second = run(source, tmp_path)
+    assert second["dsn"] == "chdb://memory"
+    assert second["rows"] == first["rows"]
+    holder.communicate(timeout=60)
+    assert holder.returncode == 0
+    assert list((tmp_path / "stores" / "main").iterdir())
