@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,8 @@ from pytest_otel_diag.telemetry.failures import translated
 CONNECT_TIMEOUT_S = 10
 REPLY_TIMEOUT_S = 600
 _INSTALL = 'pip install "pytest-otel-diag[embedded]"'
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
 _generation = 0
 
 
@@ -75,7 +77,10 @@ class Connection:
         """Select database and settings for what follows; only differences cost a statement."""
         if database is not None:
             self._client.database = database
-        for name, value in settings.items():
+        wanted = dict(settings)
+        if "readonly" in self._settings:
+            wanted.setdefault("readonly", 0)  # the one setting that must not outlast its session
+        for name, value in wanted.items():
             if self._settings.get(name) != value:
                 self._client.set_client_setting(name, value)
                 self._settings[name] = value
@@ -103,6 +108,12 @@ class Connection:
     def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Return the rows as tuples."""
         return list(zip(*self.query(sql, parameters)[1], strict=True))
+
+    def lines(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[str]:
+        """Return a one-column answer as text, for statements that cannot carry a FORMAT clause."""
+        with self._drained(), _bound():
+            raw: bytes = self._client.raw_query(sql, parameters=dict(parameters) if parameters else None)
+        return [_unescaped(line) for line in raw.decode().split("\n") if line]
 
     def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         """Run a statement without a result."""
@@ -290,12 +301,6 @@ def quote(name: str) -> str:
     return f"`{escaped}`"
 
 
-def text(value: str) -> str:
-    """Return *value* as a string literal."""
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def listed(values: Sequence[int]) -> str:
-    """Return integers as an array literal."""
-    return f"[{', '.join(str(int(value)) for value in values)}]"
+def _unescaped(line: str) -> str:
+    """Return a field of the TabSeparated format as it was."""
+    return _ESCAPE.sub(lambda match: _ESCAPES.get(match.group(1), match.group(1)), line)

@@ -118,13 +118,14 @@ def canonical(connection: Connection, sql: str) -> str:
         raise QueryRejected("the statement is empty; write one SELECT")
     if len(sql) > MAX_SQL_CHARS:
         raise QueryRejected(f"the statement has {len(sql):,} characters, {MAX_SQL_CHARS:,} are allowed")
-    return str(connection.rows("SELECT formatQuerySingleLine({sql:String})", {"sql": sql})[0][0])
+    text = str(connection.rows("SELECT formatQuerySingleLine({sql:String})", {"sql": sql})[0][0])
+    _check_output(text)
+    return text
 
 
 def tree(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> tuple[Node, ...]:
     """Return the syntax tree of a canonical statement."""
-    lines = [str(row[0]) for row in connection.rows(f"EXPLAIN AST {sql}", parameters)]
-    return tuple(_nodes("\n".join(lines)))
+    return tuple(_nodes("\n".join(connection.lines(f"EXPLAIN AST {sql}", parameters))))
 
 
 def check(sql: str, nodes: Sequence[Node], scope: Scope) -> None:
@@ -138,7 +139,7 @@ def check(sql: str, nodes: Sequence[Node], scope: Scope) -> None:
         raise QueryRejected(
             "parameters of type Identifier cannot be checked; write table and column names out"
         )
-    _check_output(sql, nodes)
+    _check_kind(sql, nodes)
     _check_settings(sql, nodes)
     for index, node in enumerate(nodes):
         parents = _ancestry(nodes, index)
@@ -173,15 +174,21 @@ def _ancestry(nodes: Sequence[Node], index: int) -> list[Node]:
     return parents
 
 
-def _check_output(sql: str, nodes: Sequence[Node]) -> None:
+def _check_output(sql: str) -> None:
+    """Refuse what would redirect the answer; before EXPLAIN, which would obey it."""
+    tokens = _TOKEN.findall(sql)
+    for token, following in zip(tokens, [*tokens[1:], ""], strict=True):
+        if (token, following) == ("INTO", "OUTFILE"):
+            raise QueryRejected("INTO OUTFILE is not allowed here; the rows are returned to the caller")
+    for position in (len(tokens) - 2, tokens.index("SETTINGS") - 2 if "SETTINGS" in tokens else -1):
+        if position > 0 and tokens[position] == "FORMAT" and tokens[position + 1].isalnum():
+            raise QueryRejected("FORMAT is not allowed here; leave it out, rows are returned as a table")
+
+
+def _check_kind(sql: str, nodes: Sequence[Node]) -> None:
     for node in nodes:
         if node.kind.endswith("Query") and node.kind not in _QUERIES:
             raise QueryRejected(f"only reading is allowed here, the statement holds {node.kind}")
-        if node.depth == 1 and nodes[0].kind == "SelectWithUnionQuery":
-            if node.kind == "Literal":
-                raise QueryRejected("INTO OUTFILE is not allowed here; the rows are returned to the caller")
-            if node.kind == "Identifier" and node.rest != "Native":
-                raise QueryRejected("FORMAT is not allowed here; leave it out, rows are returned as a table")
     if nodes[0].kind == "Explain" and nodes[0].rest not in _EXPLAINS:
         raise QueryRejected(
             f"{nodes[0].rest} is not allowed here; allowed are {', '.join(sorted(_EXPLAINS))}"

@@ -21,6 +21,9 @@ from pytest_otel_diag.statements import Statement
 from pytest_otel_diag.telemetry.relations import missing, named
 from pytest_otel_diag.telemetry.schema import signal_of
 
+LAST_NS = 2**63 - 1
+"""The last instant there is, in nanoseconds."""
+
 
 class Asks(Protocol):
     """What the questions need of a session's telemetry."""
@@ -52,20 +55,22 @@ async def over_windows(
     )
 
 
-async def latest(telemetry: Asks) -> Nanos | None:
+async def latest(telemetry: Asks, *, until_ns: Nanos | None = None) -> Nanos | None:
     """Return the end of the newest span, log line or metric point visible, None when there is none.
 
+    What ended after *until_ns* does not count (settled windows may lie in a session's future).
     Raises SchemaError when none of the exporter's tables is there.
     """
     schema = await telemetry.schema()
     if not schema.signals():
         raise missing(schema, "otel_traces")
     newest: list[Nanos] = []
+    until = until_ns if until_ns is not None else LAST_NS
     for table in schema.tables:
         name = _latest_statement(table, schema)
         if name is None:
             continue
-        answer = await telemetry.ask(statements.load(__package__, name), {"table": table})
+        answer = await telemetry.ask(statements.load(__package__, name), {"table": table, "until_ns": until})
         if answer.column("rows")[0]:
             newest.append(int(answer.column("newest_ns")[0]))
     return max(newest, default=None)

@@ -23,14 +23,13 @@ from pytest_otel_diag.telemetry.workers import Workers
 T = TypeVar("T")
 
 _CHECKED_MAX = 512
-WRITING: Mapping[str, Any] = {
+_WRITING: Mapping[str, Any] = {
     "max_execution_time": 0,
     "max_memory_usage": 0,
     "max_result_rows": 0,
     "max_rows_to_read": 0,
     "additional_table_filters": {},
 }
-"""Settings of the package's own writes: none of a query's limits."""
 
 _OWN_TABLES_ONLY = {
     "system.tables": "database = currentDatabase() AND NOT startsWith(name, '_')",
@@ -106,7 +105,7 @@ class StoreTelemetry:
 
     async def latest(self) -> Nanos | None:
         """Return the end of the newest telemetry visible, None when there is none."""
-        return await questions.latest(self)
+        return await questions.latest(self, until_ns=self._now() if self._now else None)
 
     async def service_health(self, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:
         """Return requests, errors and latency per service and bucket (buckets start at window.start_ns)."""
@@ -122,7 +121,11 @@ class StoreTelemetry:
             return
         self._closed = True
         if self._visibility:
-            with self._engine.connection() as connection, translated(what="dropping the session's views"):
+            settings = writing(self._readonly)
+            with (
+                self._engine.connection(settings=settings) as connection,
+                translated(what="dropping the session's views"),
+            ):
                 self._visibility.drop(connection)
 
     @contextmanager
@@ -134,7 +137,7 @@ class StoreTelemetry:
             self._show(now)
         settings = {} if self._readonly == 1 else _settings(limits, restricted=restricted)
         if not self._engine.embedded and self._readonly == 0:
-            settings["readonly"] = 2  # a server refuses writes itself; chDB would keep the handle read-only
+            settings["readonly"] = 2  # a server refuses writes itself; chDB would never forget it
         with (
             self._engine.connection(self.database, settings) as connection,
             translated(limits=limits, schema=self._schema),
@@ -146,7 +149,10 @@ class StoreTelemetry:
         with self._lock:
             if now == self._now_shown or self._visibility is None:
                 return
-            with self._engine.connection(settings=WRITING) as connection, translated(what="moving the clock"):
+            with (
+                self._engine.connection(settings=writing(self._readonly)) as connection,
+                translated(what="moving the clock"),
+            ):
                 self._visibility.move(connection, self._steps, now)
             self._steps += 1
             self._now_shown = now
@@ -202,3 +208,11 @@ def _settings(limits: QueryLimits, *, restricted: bool) -> dict[str, Any]:
         "timeout_overflow_mode": "throw",
         "additional_table_filters": dict(_OWN_TABLES_ONLY) if restricted else {},
     }
+
+
+def writing(readonly: int) -> dict[str, Any]:
+    """Return the settings of the package's own statements: none of a query's limits.
+
+    *readonly* is the user's setting: a user who may not change settings gets none.
+    """
+    return {} if readonly == 1 else dict(_WRITING)

@@ -16,7 +16,7 @@ from pytest_otel_diag.telemetry.engine import Connection, Engine, quote
 from pytest_otel_diag.telemetry.failures import translated
 from pytest_otel_diag.telemetry.layout import Layout
 from pytest_otel_diag.telemetry.schema import discover
-from pytest_otel_diag.telemetry.session import WRITING, StoreTelemetry
+from pytest_otel_diag.telemetry.session import StoreTelemetry, writing
 from pytest_otel_diag.telemetry.views import Visibility, merged
 from pytest_otel_diag.telemetry.workers import Workers
 
@@ -166,7 +166,7 @@ class Store:
             )
 
     def _writing(self) -> dict[str, object]:
-        return {} if self._readonly == 1 else dict(WRITING)
+        return writing(self._readonly)
 
     def _probe_readonly(self) -> int:
         """Return the user's ``readonly`` setting: 0 free, 1 may not even change settings, 2 may."""
