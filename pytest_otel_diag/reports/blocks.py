@@ -34,12 +34,17 @@ _LEGEND = (
 
 @dataclass(frozen=True)
 class Block:
-    """A table with a title. ``right`` lists right-aligned columns, ``styles`` has one entry a row."""
+    """A table with a title.
+
+    ``right`` lists right-aligned columns, ``keep`` those a narrow page cuts last; ``styles`` has one
+    entry a row.
+    """
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     right: tuple[int, ...] = ()
+    keep: tuple[int, ...] = ()
     styles: tuple[Style, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -185,7 +190,7 @@ def _misses(misses: Sequence[Miss]) -> Block:
         )
         for miss in misses
     )
-    return Block("wrong", ("what", "scenario", "expected", "named", "rank"), rows, right=(4,))
+    return Block("wrong", ("what", "scenario", "expected", "named", "rank"), rows, (4,), (1,))
 
 
 def _unscored(unscored: Sequence[Unscored]) -> Block:
@@ -193,7 +198,7 @@ def _unscored(unscored: Sequence[Unscored]) -> Block:
         (str(item.count), str(item.status), str(item.blame or DASH), item.reason, ", ".join(item.scenarios))
         for item in unscored
     )
-    return Block("not scored", ("n", "status", "blame", "reason", "scenarios"), rows, right=(0,))
+    return Block("not scored", ("n", "status", "blame", "reason", "scenarios"), rows, (0,), (3,))
 
 
 def _calibration(calibration: Calibration) -> Block:

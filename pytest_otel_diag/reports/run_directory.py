@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -67,6 +66,11 @@ class RunWriter:
     def sessions(self) -> Sequence[SessionResult]:
         """Sessions appended so far."""
         return tuple(self._sessions)
+
+    def update(self, manifest: Manifest) -> None:
+        """Replace ``run.json``, for what is known only once the run is under way (the analyzers)."""
+        _write_atomically(self.directory / RUN_FILE, manifest)
+        self.manifest = manifest
 
     def append(self, session: SessionResult) -> None:
         """Add one ended session; it is on the disk when this returns."""
@@ -179,13 +183,14 @@ def _json(value: BaseModel) -> str:
 
 
 def _write_atomically(file: Path, value: BaseModel) -> None:
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    # Not tempfile: its files are for their owner alone, and reports are read by whoever serves them.
+    temporary = file.with_name(f".{file.name}.part")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("wb") as stream:
             stream.write(_json(value).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).replace(file)
+        temporary.replace(file)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

@@ -38,7 +38,7 @@ def render_scorecard(card: Scorecard, *, width: int = WIDTH, paint: Paint = plai
 
 def _block_lines(block: Block, width: int, paint: Paint) -> list[str]:
     shown = block.rows[:ROWS_SHOWN]
-    header, *rows = table(shown, header=block.header, right=block.right, width=width)
+    header, *rows = table(shown, header=block.header, right=block.right, keep=block.keep, width=width)
     lines = [one_line(block.title), header]
     lines += [paint(row, block.style(index)) for index, row in enumerate(rows)]
     if len(block.rows) > ROWS_SHOWN:

@@ -11,6 +11,8 @@ WIDTH = 100
 
 ELLIPSIS = "…"
 
+_NARROWEST = 4
+
 
 def cell_width(text: str) -> int:
     """Return how many terminal columns *text* takes: wide characters two, combining marks none."""
@@ -50,20 +52,22 @@ def table(
     *,
     header: Sequence[str] = (),
     right: Sequence[int] = (),
+    keep: Sequence[int] = (),
     indent: int = 2,
     width: int = WIDTH,
 ) -> list[str]:
     """Return aligned lines of at most *width* columns; the widest columns are cut first.
 
-    *right* lists the columns aligned to the right. Rows must be equally long.
+    *right* lists the columns aligned to the right, *keep* those that are cut only when cutting the
+    others is not enough. Rows must be equally long.
     """
     lines = [list(map(one_line, row)) for row in ((header, *rows) if header else rows)]
     if not lines:
         return []
     widths = [max(cell_width(row[index]) for row in lines) for index in range(len(lines[0]))]
     room = width - indent - 2 * (len(widths) - 1)
-    while sum(widths) > room and max(widths) > 4:
-        widths[widths.index(max(widths))] -= 1
+    _shrink(widths, [index for index in range(len(widths)) if index not in keep], room)
+    _shrink(widths, range(len(widths)), room)
     shown = []
     for row in lines:
         cells = [
@@ -72,3 +76,12 @@ def table(
         ]
         shown.append((" " * indent + "  ".join(cells)).rstrip())
     return shown
+
+
+def _shrink(widths: list[int], columns: Sequence[int], room: int) -> None:
+    """Take from the widest of *columns* until all widths fit, down to _NARROWEST each."""
+    while sum(widths) > room and columns:
+        widest = max(columns, key=lambda column: widths[column])
+        if widths[widest] <= _NARROWEST:
+            return
+        widths[widest] -= 1

@@ -157,6 +157,13 @@ def test_a_manifest_is_replaced_whole_or_not_at_all(tmp_path):
     ]
 
 
+def test_what_is_learnt_during_the_run_is_kept_even_if_it_dies(tmp_path):
+    writer = RunWriter.start(tmp_path, manifest())
+    writer.update(writer.manifest.model_copy(update={"target": {"name": "shop"}}))
+    assert read_run(writer.directory).manifest.target == {"name": "shop"}
+    writer.close()
+
+
 def test_run_ids_sort_by_time_and_come_from_their_arguments():
     assert new_run_id(START, random.Random(1)) == new_run_id(START + 5, random.Random(1))
     assert new_run_id(START, random.Random(1)) == "20251124T160000Z-2265b1"
@@ -166,6 +173,8 @@ def test_run_ids_sort_by_time_and_come_from_their_arguments():
 
 def test_run_json_is_readable_by_anyone(tmp_path):
     directory = run(tmp_path, solved("a"))
+    modes = {file.stat().st_mode for file in directory.iterdir()}
+    assert len(modes) == 1  # that of any file, whatever the umask
     assert json.loads((directory / "run.json").read_text())["run_id"] == "20251124T160000Z-0000aa"
     line = (directory / "sessions.jsonl").read_text().splitlines()[0]
     assert json.loads(line)["verdict"]["service_rank"] == 1

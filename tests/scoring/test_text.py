@@ -47,3 +47,10 @@ def test_columns_line_up_in_terminal_columns():
 def test_the_widest_column_is_cut_first():
     lines = table([["short", "x" * 300]], width=30)
     assert lines == ["  short  " + "x" * 20 + "…"]
+
+
+def test_kept_columns_are_cut_last():
+    row = ["a" * 40, "b" * 30]
+    assert table([row], width=60, keep=[0]) == [f"  {'a' * 40}  {'b' * 15}…"]
+    assert table([row], width=30, keep=[0]) == [f"  {'a' * 21}…  bbb…"]
+    assert table([["a" * 9] * 8], width=20) == ["  " + "  ".join(["aaa…"] * 8)]  # too narrow for anything
