@@ -94,7 +94,7 @@ def gate_lines(card: Scorecard) -> tuple[str, ...]:
 
 def blocks(card: Scorecard) -> tuple[Block, ...]:
     """Return every table that has rows."""
-    shown = (_metrics(card), *_groups(card.groups), _misses(card.misses), _unscored(card.unscored))
+    shown = (_metrics(card), *_groups(card.groups), *_misses(card.misses), _unscored(card.unscored))
     calibration = () if card.calibration is None else (_calibration(card.calibration),)
     return tuple(block for block in (*shown, *calibration) if block.rows)
 
@@ -179,18 +179,20 @@ def _group(group: Group) -> tuple[str, ...]:
     )
 
 
-def _misses(misses: Sequence[Miss]) -> Block:
-    rows = tuple(
-        (
-            miss.kind,
-            miss.scenario_id,
-            " or ".join(miss.expected) or "nothing wrong",
-            ", ".join(miss.named) or "nobody",
-            DASH if miss.rank is None else str(miss.rank),
+def _misses(misses: Sequence[Miss]) -> Iterator[Block]:
+    header = ("scenario", "expected", "named", "rank")
+    for kind in dict.fromkeys(miss.kind for miss in misses):
+        rows = tuple(
+            (
+                miss.scenario_id,
+                " or ".join(miss.expected) or "nothing wrong",
+                ", ".join(miss.named) or "nobody",
+                DASH if miss.rank is None else str(miss.rank),
+            )
+            for miss in misses
+            if miss.kind == kind
         )
-        for miss in misses
-    )
-    return Block("wrong", ("what", "scenario", "expected", "named", "rank"), rows, (4,), (1,))
+        yield Block(kind, header, rows, right=(3,))
 
 
 def _unscored(unscored: Sequence[Unscored]) -> Block:

@@ -142,11 +142,17 @@ def test_the_scorecard_as_text():
         "  network      2+0      0.50       –   0.00  [0.00, 0.66]   0.50   0.40          –  2",
         "  (n: faults + controls; interval: of top-1; s: median seconds a session)",
     ]
-    assert section("wrong") == [
-        "  what              scenario  expected       named                     rank",
-        "  wrong root cause  net-1     payment        cart, payment, checkout      2",
-        "  not detected      net-2     payment        cart, checkout, frontend     –",
-        "  false positive    noisy     nothing wrong  cart                         –",
+    assert section("wrong root cause") == [
+        "  scenario  expected  named                    rank",
+        "  net-1     payment   cart, payment, checkout     2",
+    ]
+    assert section("not detected") == [
+        "  scenario  expected  named                     rank",
+        "  net-2     payment   cart, checkout, frontend     –",
+    ]
+    assert section("false positive") == [
+        "  scenario  expected       named  rank",
+        "  noisy     nothing wrong  cart      –",
     ]
     assert section("not scored") == [
         "  n  status  blame     reason               scenarios",
