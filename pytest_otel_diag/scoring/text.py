@@ -32,13 +32,23 @@ def one_line(text: str) -> str:
 
 
 def clip(text: str, width: int) -> str:
-    """Return *text* on one line, cut to *width* columns with an ellipsis at the cut."""
+    """Return *text* on one line, cut to *width* columns with an ellipsis at the cut.
+
+    Prose loses its end; a name (one word) loses its middle, since names differ at both ends.
+    """
     line = one_line(text)
     if cell_width(line) <= width:
         return line
+    if " " in line:
+        return _head(line, width - 1) + ELLIPSIS
+    tail = (width - 1) // 2
+    end = _head(line[::-1], tail)[::-1]
+    return _head(line, width - 1 - tail) + ELLIPSIS + end
+
+
+def _head(line: str, columns: int) -> str:
     reached = accumulate(map(_char_width, line))
-    kept = (char for char, columns in zip(line, reached, strict=True) if columns < width)
-    return "".join(kept) + ELLIPSIS
+    return "".join(char for char, used in zip(line, reached, strict=True) if used <= columns)
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:

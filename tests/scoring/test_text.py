@@ -7,11 +7,24 @@ from pytest_otel_diag.scoring.text import cell_width, clip, one_line, pad, table
 
 
 @given(st.text(max_size=60), st.integers(1, 30))
-def test_clipped_text_fits_and_keeps_its_beginning(text, width):
+def test_clipped_text_fits_and_keeps_its_ends(text, width):
     found = clip(text, width)
-    assert cell_width(found) <= width
     line = one_line(text)
-    assert found == line if cell_width(line) <= width else line.startswith(found[:-1]) and found[-1] == "…"
+    assert cell_width(found) <= width
+    if cell_width(line) <= width:
+        assert found == line
+        return
+    if "…" not in line:
+        ends = found.split("…")
+        assert line.startswith(ends[0])
+        assert line.endswith(ends[1])
+        assert " " not in line or ends[1] == ""
+
+
+def test_names_lose_their_middle_and_prose_its_end():
+    assert clip("control-boutique-20220822T0542", 13) == "contro…2T0542"
+    assert clip("the queue of payment is full", 13) == "the queue of…"
+    assert clip("ab", 1) == "…"
 
 
 @given(st.text(max_size=60))
@@ -46,11 +59,11 @@ def test_columns_line_up_in_terminal_columns():
 
 def test_the_widest_column_is_cut_first():
     lines = table([["short", "x" * 300]], width=30)
-    assert lines == ["  short  " + "x" * 20 + "…"]
+    assert lines == ["  short  " + "x" * 10 + "…" + "x" * 10]
 
 
 def test_kept_columns_are_cut_last():
     row = ["a" * 40, "b" * 30]
-    assert table([row], width=60, keep=[0]) == [f"  {'a' * 40}  {'b' * 15}…"]
-    assert table([row], width=30, keep=[0]) == [f"  {'a' * 21}…  bbb…"]
-    assert table([["a" * 9] * 8], width=20) == ["  " + "  ".join(["aaa…"] * 8)]  # too narrow for anything
+    assert table([row], width=60, keep=[0]) == [f"  {'a' * 40}  {'b' * 8}…{'b' * 7}"]
+    assert table([row], width=30, keep=[0]) == [f"  {'a' * 11}…{'a' * 10}  bb…b"]
+    assert table([["a" * 9] * 8], width=20) == ["  " + "  ".join(["aa…a"] * 8)]  # too narrow for anything
