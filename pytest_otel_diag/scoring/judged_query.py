@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from pytest_otel_diag.errors import OtelDiagError
+from pytest_otel_diag.errors import OtelDiagError, TelemetryUnavailable
 from pytest_otel_diag.model.diagnosis import DiagnosticQuery
 from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, SPANS_TABLE, QueryLimits, Table
 from pytest_otel_diag.model.verdict import QueryVerdict
@@ -31,11 +31,15 @@ async def run_diagnostic_query(
     """Execute the query within LIMITS and say whether a row names one of *culprits*.
 
     A query that reads no telemetry table shows nothing, whatever it answers: a constant is no
-    evidence. What the store refuses or breaks off is returned in ``error``.
+    evidence. What the store refuses or breaks off is returned in ``error``; a store that cannot be
+    reached is nobody's wrong answer and raises TelemetryUnavailable.
     """
     try:
+        query.sql.encode()  # a lone surrogate is the analyzer's mistake, not one of the store's driver
         table = await telemetry.query(query.sql, None, LIMITS)
-    except OtelDiagError as problem:
+    except TelemetryUnavailable:
+        raise
+    except (OtelDiagError, UnicodeEncodeError) as problem:
         return QueryVerdict(executed=False, error=f"{type(problem).__name__}: {problem}")
     shows = reads_telemetry(query.sql) and _holds(table, frozenset(culprits))
     return QueryVerdict(

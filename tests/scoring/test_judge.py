@@ -2,6 +2,7 @@
 
 import pytest
 
+from pytest_otel_diag.errors import TelemetryUnavailable
 from pytest_otel_diag.model.diagnosis import Diagnosis, DiagnosticQuery, Evidence, Hypothesis, Usage
 from pytest_otel_diag.model.scenario import ExpectedAnomaly, ExpectedRootCause
 from pytest_otel_diag.model.session import Impact, ImpactReason, QueryRecord
@@ -9,6 +10,7 @@ from pytest_otel_diag.model.telemetry import CallEdge
 from pytest_otel_diag.ports import JudgeFacts
 from pytest_otel_diag.scoring.judge import judge, sub_path
 from pytest_otel_diag.scoring.names import ServiceNames
+from pytest_otel_diag.telemetry.store import Store
 from tests.scoring.samples import anomaly, cause, faulty, path, quiet
 
 SERVICES = ("frontend", "checkout", "payment", "cart", "redis", "email")
@@ -293,6 +295,7 @@ async def test_a_control_has_no_culprit_to_show(facts):
         "SELECT 1; SELECT 2",
         "SELECT arrayJoin(range(20000)) FROM otel_traces",
         "",
+        "SELECT '\ud800' FROM otel_traces",
     ],
 )
 async def test_refused_queries_are_part_of_the_verdict(facts, sql):
@@ -302,6 +305,15 @@ async def test_refused_queries_are_part_of_the_verdict(facts, sql):
     assert answer.error is not None
     after = await asked(facts, "SELECT ServiceName FROM otel_traces WHERE ServiceName = 'payment'")
     assert after.sample == (("payment",),)
+
+
+async def test_a_store_that_is_gone_is_not_the_analyzers_mistake(shop_store):
+    _, name = shop_store
+    with Store.open() as other:
+        telemetry = other.telemetry(name)
+    diagnosis = said(query=DiagnosticQuery(sql="SELECT ServiceName FROM otel_traces"))
+    with pytest.raises(TelemetryUnavailable):
+        await judge(diagnosis, faulty(), JudgeFacts(telemetry=telemetry))
 
 
 async def test_samples_are_cut(facts):
