@@ -74,7 +74,7 @@ class RunWriter:
 
     def append(self, session: SessionResult) -> None:
         """Add one ended session; it is on the disk when this returns."""
-        self._stream.write(_json(session).encode() + b"\n")
+        self._stream.write(to_json(session).encode() + b"\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._sessions.append(session)
@@ -174,10 +174,14 @@ def _parse(model: type[_M], content: bytes, where: str) -> _M:
         raise RunUnreadable(f"{where}, field {place}: {first['msg']}") from None
 
 
-def _json(value: BaseModel) -> str:
-    """Return one line of JSON. Lone surrogates (broken text in telemetry) are kept as escapes."""
+def to_json(value: BaseModel) -> str:
+    """Return one line of JSON. Lone surrogates (broken text in telemetry) are kept as escapes.
+
+    Read it back with ``Model.model_validate(json.loads(text))``: pydantic's own JSON parser refuses
+    such escapes.
+    """
     try:
-        return value.model_dump_json()
+        return value.model_dumpto_json()
     except PydanticSerializationError:
         return json.dumps(value.model_dump(mode="python"))
 
@@ -187,7 +191,7 @@ def _write_atomically(file: Path, value: BaseModel) -> None:
     temporary = file.with_name(f".{file.name}.part")
     try:
         with temporary.open("wb") as stream:
-            stream.write(_json(value).encode() + b"\n")
+            stream.write(to_json(value).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(file)
