@@ -181,7 +181,7 @@ def to_json(value: BaseModel) -> str:
     such escapes.
     """
     try:
-        return value.model_dumpto_json()
+        return value.model_dump_json()
     except PydanticSerializationError:
         return json.dumps(value.model_dump(mode="python"))
 
