@@ -169,6 +169,8 @@ class _CleaningUp:
                 note.skip("nothing was set")
             else:
                 interrupt = await self._undo(undo, note)
+        if interrupt is not None:
+            log.end(interrupt)
         with log.phase(Phase.RECOVER) as note:
             await self._recover(note, interrupted=error is not None or interrupt is not None)
         if interrupt is not None:
@@ -178,7 +180,7 @@ class _CleaningUp:
     async def _undo(self, undo: Undo, note: PhaseNote) -> BaseException | None:
         """Return the interrupt that arrived meanwhile."""
         limit_s = self._settings.undo_timeout_s
-        cleanup, cancelled = await protected(undo.run(), timeout_s=limit_s)
+        cleanup, cancelled = await protected(undo.run(), timeout_s=limit_s, give_up=undo.give_up)
         if cleanup is None:
             cleanup = Cleanup(
                 restored=False, verified=False, detail=f"the undo took longer than {limit_s:g} s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -75,19 +76,22 @@ class ImpactWatch:
 
     async def look(self) -> Impact:
         """Return what is visible now; raises TelemetryError when telemetry cannot answer."""
-        latest = await self.session.telemetry.latest()
-        if latest is None or latest <= self.start_ns:
-            return Impact(
-                reason=ImpactReason.NOT_YET_EXPORTED,
-                detail="no telemetry is newer than the start of the fault",
-            )
-        window = Window(
-            start_ns=self.start_ns, end_ns=min(latest, max(self.session.clock.now(), self.start_ns))
-        )
-        loads = await loads_in(self.session.telemetry, (window,), self.comparison.bucket_s)
+        telemetry, bucket_s = self.session.telemetry, self.comparison.bucket_s
+        window = Window(start_ns=self.start_ns, end_ns=max(self.session.clock.now(), self.start_ns))
+        health = await health_in(telemetry, window, bucket_s)
+        if not health:
+            # Asked only here: in a quiet system silence may be late exports or missing calls.
+            latest = await telemetry.latest()
+            if latest is None or latest <= self.start_ns:
+                return Impact(
+                    reason=ImpactReason.NOT_YET_EXPORTED,
+                    detail="no telemetry is newer than the start of the fault",
+                )
+        exported = as_far_as(health, window, bucket_s)
+        loads = loads_of(health, (exported,), bucket_s)
         impact = assess(self.comparison, loads, grown=bool(self.driven.calls))
         if impact.reason is ImpactReason.VISIBLE:
-            impact = impact.model_copy(update={"time_to_impact_s": window.duration_s})
+            impact = impact.model_copy(update={"time_to_impact_s": exported.duration_s})
         return impact
 
     async def drive(self, impact: Impact, *, remaining_s: float, most: int) -> None:
@@ -99,8 +103,10 @@ class ImpactWatch:
             (self.comparison.loads[name].rate for name in services if name in self.comparison.loads),
             default=0,
         )
-        missing = int(impact.calls_needed - impact.calls_seen - rate * max(0.0, remaining_s))
-        wanted = min(missing, most - self.driven.calls)
+        forecast = impact.calls_seen + rate * max(0.0, remaining_s)
+        # A tenth more: a forecast is none to the call, and calls of the last moment are not seen.
+        missing = 1.1 * (impact.calls_needed - forecast)
+        wanted = min(math.ceil(missing), most - self.driven.calls)
         if wanted <= 0:
             return
         made = await self.session.traffic.drive(services, wanted)
@@ -110,13 +116,26 @@ class ImpactWatch:
 
 async def loads_in(telemetry: Telemetry, windows: Sequence[Window], bucket_s: float) -> dict[str, Load]:
     """Return the load of each service over the windows together; empty where there are no traces."""
+    health: list[ServiceHealth] = []
+    for window in windows:
+        health.extend(await health_in(telemetry, window, bucket_s))
+    return loads_of(health, windows, bucket_s)
+
+
+def loads_of(health: Iterable[ServiceHealth], windows: Sequence[Window], bucket_s: float) -> dict[str, Load]:
+    """Return the load of each service from its buckets in the windows."""
     pieces: dict[str, list[ServiceHealth]] = {}
+    for row in health:
+        pieces.setdefault(row.service, []).append(row)
     seconds = sum(window.duration_s for window in windows)
     buckets = sum(max(1, round(window.duration_s / bucket_s)) for window in windows)
-    for window in windows:
-        for health in await health_in(telemetry, window, bucket_s):
-            pieces.setdefault(health.service, []).append(health)
     return {service: _load(rows, seconds, buckets) for service, rows in pieces.items()}
+
+
+def as_far_as(health: Sequence[ServiceHealth], window: Window, bucket_s: float) -> Window:
+    """Return the window up to the newest bucket with calls: later ones may not be exported yet."""
+    newest = max((row.bucket_start_ns for row in health if row.requests), default=window.end_ns)
+    return Window(start_ns=window.start_ns, end_ns=min(window.end_ns, newest + seconds_to_ns(bucket_s)))
 
 
 async def health_in(telemetry: Telemetry, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:

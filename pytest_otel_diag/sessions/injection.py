@@ -179,13 +179,18 @@ class Undo:
         self._document = document
         self._served = dict(served)
         self._settings = settings
+        self._given_up = False
         self.interrupt: BaseException | None = None
 
-    async def run(self) -> Cleanup:
-        """Restore, then read back until every flag answers as before. Never raises.
+    def give_up(self) -> None:
+        """Let the next interrupt end the undo: it has had its time."""
+        self._given_up = True
 
-        An interrupt that hits in the middle does not stop it: the attempt is repeated and the
-        interrupt kept in ``interrupt`` for the caller to raise.
+    async def run(self) -> Cleanup:
+        """Restore, then read back until every flag answers as before.
+
+        Raises nothing before :meth:`give_up`. An interrupt that hits in the middle does not stop
+        it: the attempt is repeated and the interrupt kept in ``interrupt`` for the caller to raise.
         """
         failure = "no attempt was made"
         for _ in range(self._settings.undo_attempts):
@@ -214,8 +219,11 @@ class Undo:
         return Cleanup(restored=True, verified=False, detail=f"reading back failed: {failure}")
 
     def _keep(self, error: BaseException) -> None:
-        if not isinstance(error, Exception):
-            self.interrupt = error
+        if isinstance(error, Exception):
+            return
+        if self._given_up:
+            raise error
+        self.interrupt = error
 
     def way_out(self, cleanup: Cleanup) -> str:
         """Return the sentence a person needs when the undo did not go through."""
