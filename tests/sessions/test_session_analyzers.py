@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 from dataclasses import replace
-from functools import partial
-from types import SimpleNamespace
 
 import pytest
 
 from pytest_otel_diag.errors import (
     AnalyzerError,
     BudgetExceeded,
-    ConfigurationError,
     QueryFailed,
     TelemetryUnavailable,
 )
@@ -23,8 +19,6 @@ from pytest_otel_diag.model.diagnosis import Diagnosis, RootCause
 from pytest_otel_diag.model.session import Blame, Budget, Phase, Status
 from pytest_otel_diag.model.telemetry import QueryLimits
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.ports import Analyzer
-from pytest_otel_diag.sessions import as_analyzer, load_analyzer
 from pytest_otel_diag.sessions.investigation import as_diagnosis, opaque_id
 from pytest_otel_diag.sessions.metering import HomeLoop, MeteredTelemetry, data_sources
 from tests.sessions.session_fakes import QUICK, FakeTarget, Watcher, blames_payment, engine, plan, scenario
@@ -371,155 +365,3 @@ def test_data_sources_are_the_tables_a_statement_names(sql, sources):
 def test_the_session_id_an_analyzer_sees_tells_nothing_but_stays_the_same():
     assert opaque_id("paymentFailure") == opaque_id("paymentFailure") != opaque_id("adFailure")
     assert "payment" not in opaque_id("paymentFailure\ud800")
-
-
-# Shapes of analyzers
-
-
-class AsyncOne:
-    async def diagnose(self, investigation):
-        return FINE
-
-
-class SyncOne:
-    def diagnose(self, investigation):
-        return FINE
-
-
-class CallableOne:
-    async def __call__(self, investigation):
-        return FINE
-
-
-async def async_function(investigation):
-    return FINE
-
-
-def sync_function(investigation):
-    return FINE
-
-
-async def with_settings(depth, investigation):
-    return FINE
-
-
-NESTED = SimpleNamespace(agents=SimpleNamespace(best=AsyncOne()))
-NOT_ONE = 42
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [
-        AsyncOne,
-        AsyncOne(),
-        SyncOne,
-        SyncOne(),
-        CallableOne(),
-        CallableOne,
-        async_function,
-        sync_function,
-        partial(with_settings, 3),
-    ],
-)
-async def test_every_shape_of_analyzer_diagnoses(shape):
-    analyzer = as_analyzer(shape)
-
-    assert isinstance(analyzer, Analyzer)
-    assert (await run(shape)).diagnosis == FINE
-    assert await analyzer.diagnose(None) == FINE  # type: ignore[arg-type]
-
-
-def test_an_analyzer_is_taken_as_it_is():
-    one = AsyncOne()
-    assert as_analyzer(one) is one
-
-
-class NeedsKey:
-    def __init__(self, key):
-        self.key = key
-
-    async def diagnose(self, investigation):
-        return FINE
-
-
-class NoArgument:
-    async def diagnose(self):
-        return FINE
-
-
-class Plain:
-    pass
-
-
-@pytest.mark.parametrize(
-    ("shape", "says"),
-    [
-        (42, r"42 \(int\) is no analyzer; wanted a class or object with diagnose"),
-        (Plain, "class Plain is no analyzer"),
-        (Plain(), "is no analyzer"),
-        (NeedsKey, r"cannot make the analyzer NeedsKey\(\) without arguments: .*'key'"),
-        (NoArgument(), "NoArgument.diagnose cannot be called with one argument, the investigation"),
-        (lambda: FINE, "cannot be called with one argument"),
-    ],
-)
-def test_what_cannot_be_an_analyzer_is_refused(shape, says):
-    with pytest.raises(ConfigurationError, match=says):
-        as_analyzer(shape)
-
-
-def test_a_builtin_without_a_signature_is_given_the_benefit_of_the_doubt():
-    assert isinstance(as_analyzer(type("Odd", (), {"diagnose": staticmethod(max)})()), Analyzer)
-
-
-class Point:
-    def __init__(self, name, found):
-        self.name = name
-        self._found = found
-
-    def load(self):
-        if isinstance(self._found, Exception):
-            raise self._found
-        return self._found
-
-
-POINTS = [Point("builtin", AsyncOne), Point("broken", ImportError("no module named litellm"))]
-
-
-def test_an_installed_analyzer_is_found_by_name():
-    assert isinstance(load_analyzer("builtin", POINTS), AsyncOne)
-
-
-def test_an_analyzer_is_found_by_module_and_attribute(monkeypatch):
-    monkeypatch.setitem(sys.modules, "their_agents", sys.modules[__name__])
-
-    assert isinstance(load_analyzer("their_agents:AsyncOne", ()), AsyncOne)
-    assert load_analyzer("their_agents:NESTED.agents.best", ()) is NESTED.agents.best
-
-
-@pytest.mark.parametrize(
-    ("spec", "says"),
-    [
-        (
-            "bultin",
-            "no analyzer 'bultin', did you mean 'builtin'?; known: broken, builtin; own ones are written",
-        ),
-        ("broken", "installed but cannot be imported: ImportError: no module named litellm"),
-        (":x", "not of the form module:attribute"),
-        ("x:", "not of the form module:attribute"),
-        ("no_such_module_here:x", "cannot import module 'no_such_module_here': ModuleNotFoundError"),
-        ("their_agents:AsyncOn", "has no 'AsyncOn', did you mean 'AsyncOne'?"),
-        ("their_agents:NESTED.agent.best", "did you mean 'agents'?"),
-        ("their_agents:NOT_ONE", "42 (int) is no analyzer"),
-    ],
-)
-def test_an_analyzer_that_cannot_be_loaded_says_why(spec, says, monkeypatch):
-    monkeypatch.setitem(sys.modules, "their_agents", sys.modules[__name__])
-
-    with pytest.raises(ConfigurationError) as caught:
-        load_analyzer(spec, POINTS)
-    assert says in str(caught.value)
-
-
-def test_no_installed_analyzer_is_said():
-    with pytest.raises(ConfigurationError, match="known: none installed"):
-        load_analyzer("x", ())
