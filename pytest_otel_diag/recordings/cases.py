@@ -33,7 +33,7 @@ RESOURCE_GUARD_S = 10.0
 just before the fault still lives in it."""
 
 SCRAPE_SLACK_S = 5.0
-"""A metric point up to this much after the last span still describes the incident's last minute."""
+"""Sources are cut into minutes at a scrape: a metric point this close to the cut belongs to it."""
 
 ISSUE_POINT_S = 300
 """Distance of metric points where incidents are given as windows of points."""
@@ -221,12 +221,21 @@ def _injection(case: InjectionCase, scrapes: Sequence[Nanos]) -> Incident:
         start_ns=start,
         label_uncertainty_s=LABEL_UNCERTAINTY_S,
         guard_s=guard_s,
-        telemetry_from_ns=first,
+        telemetry_from_ns=_with_first_scrape(first, scrapes),
         telemetry_to_ns=_with_last_scrape(last, scrapes),
         signals=tuple(signal for signal, there in signals.items() if there),
         tags=(("traces_before", str(case.has.traces_before).lower()),),
         expectation=_expectation(case.service, mechanism),
     )
+
+
+def _with_first_scrape(first: Nanos, scrapes: Sequence[Nanos]) -> Nanos:
+    """Return the start of telemetry: the scrape just before the first span, where there is one.
+
+    It is the end of the minute before, and the only point that a source cut at a scrape has of it.
+    """
+    opening = [scrape for scrape in scrapes if first - seconds_to_ns(SCRAPE_SLACK_S) <= scrape <= first]
+    return min([first, *opening])
 
 
 def _with_last_scrape(last: Nanos, scrapes: Sequence[Nanos]) -> Nanos:

@@ -20,7 +20,7 @@ from pytest_otel_diag.recordings.manifest import ControlWindow, Manifest
 from pytest_otel_diag.recordings.quiet import coverage, cut_controls, quiet_windows
 from pytest_otel_diag.recordings.writer import sha256_of, write_recording
 
-IMPORT_VERSION = 1
+IMPORT_VERSION = 2
 """Counts up when the same input is imported differently, so that caches are not reused."""
 
 _SOURCE_FILES: Mapping[str, str] = {

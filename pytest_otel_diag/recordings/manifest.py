@@ -72,7 +72,8 @@ class Incident(Model):
     ``start_ns`` is the labelled start, right to ±``label_uncertainty_s``; ``guard_s`` is the time
     before it that counts as neither quiet nor faulty. ``end_ns`` is None where the source does not
     say when the fault ended. ``telemetry_from_ns`` to ``telemetry_to_ns`` bounds the telemetry that
-    belongs to the incident (the session observes until ``telemetry_to_ns``).
+    belongs to the incident: a session observes until ``telemetry_to_ns``, from the start of the fault or,
+    where the source has nothing of its first moments, from ``telemetry_from_ns``.
     """
 
     id: str = Field(min_length=1)

@@ -28,7 +28,8 @@ class RecordingStore:
 
     A recording is kept in a database of its own, named after its content. What outlives the process
     (a path, a server) is remembered in an SQLite file in *cache_dir*; the entry is written after the
-    last row, so a load that was killed is seen as none and done again.
+    last row, so a load that was killed is seen as none and done again. Machines that share a server
+    need one cache folder in common, or must not load the same recording at the same time.
     """
 
     def __init__(self, dsn: str, cache_dir: Path, *, new_id: Callable[[], str] = _random_id) -> None:

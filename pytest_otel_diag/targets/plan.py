@@ -17,7 +17,8 @@ class Replay:
     """One incident or control (``incident`` None) of one recording.
 
     ``onset_ns`` is where the baseline ends, ``start_ns`` where the fault (or, in a control, the
-    judged window) begins, ``end_ns`` where telemetry that belongs to it ends.
+    judged window) begins, but not before there is telemetry of it: the silence would look like an
+    outage. ``end_ns`` is where telemetry that belongs to it ends.
     """
 
     id: str
@@ -57,7 +58,7 @@ def replay_of_incident(recording: Recording, incident: Incident) -> Replay:
         recording=recording,
         incident=incident,
         onset_ns=incident.onset_ns,
-        start_ns=incident.start_ns,
+        start_ns=max(incident.start_ns, incident.telemetry_from_ns),
         end_ns=incident.telemetry_to_ns,
     )
 

@@ -241,4 +241,4 @@ def _flags(replay: Replay, clock: VirtualClock) -> MemoryFlags:
         return MemoryFlags([], now=clock.now)
     variants: dict[str, FlagValue] = {OFF: False, incident.variant: True}
     flag = Flag(key=incident.id, variants=variants, default_variant=OFF)
-    return RecordedFlag(flag, incident.start_ns, clock)
+    return RecordedFlag(flag, replay.start_ns, clock)

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.diagnosis import Mechanism, Signal
+from pytest_otel_diag.model.windows import iso
 from pytest_otel_diag.recordings.importer import without_keys
 from pytest_otel_diag.recordings.library import (
     find_recordings,
@@ -88,6 +89,17 @@ def test_the_incident_lasts_until_the_scrape_that_closes_its_last_minute(tmp_pat
     manifest = open_recording(write_sample_cases(tmp_path / "source"), tmp_path / "cache").manifest
     scrape = (START_S + INCIDENT_SECONDS[0] + 120) * SECOND
     assert manifest.incidents[0].telemetry_to_ns == scrape + 1_000_000
+
+
+def test_an_incident_whose_first_moments_are_missing_starts_with_the_scrape_before_its_telemetry(tmp_path):
+    source = write_sample_cases(tmp_path / "source")
+    cases = json.loads((source / "cases.json").read_text())
+    cases[0]["traces_from"] = iso((START_S + 300) * SECOND + 400_000_000)
+    cases[1]["traces_from"] = iso((START_S + 890) * SECOND)
+    (source / "cases.json").write_text(json.dumps(cases))
+    first, second = open_recording(source, tmp_path / "cache").manifest.incidents
+    assert first.telemetry_from_ns == (START_S + 300) * SECOND
+    assert second.telemetry_from_ns == (START_S + 890) * SECOND
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from pytest_otel_diag.errors import FlagError, RecordingError, ScenarioError
 from pytest_otel_diag.model.flags import Flag, FlagChange
 from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario, Timing
-from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
+from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, iso
 from pytest_otel_diag.recordings.library import open_recording
 from pytest_otel_diag.targets.clock import VirtualClock
 from pytest_otel_diag.targets.replay import RecordedFlag, ReplayTarget
@@ -208,6 +208,25 @@ async def test_a_reference_of_the_past_only_leaves_the_future_out(folder):
     async with target.open(scenario(target, EXCEPTION), "s") as session:
         assert len(session.reference) == 1
         assert session.reference[0].end_ns <= session.clock.now()
+    target.close()
+
+
+async def test_an_incident_begins_where_its_telemetry_begins(tmp_path):
+    source = write_sample_cases(tmp_path / "sample")
+    cases = (source / "cases.json").read_text()
+    first = f'"traces_from": "{iso(at(STARTS[NETWORK] - 110))}"'
+    assert first in cases
+    (source / "cases.json").write_text(
+        cases.replace(first, f'"traces_from": "{iso(at(STARTS[NETWORK] + 30))}"')
+    )
+    target = ReplayTarget([source], store_dsn="chdb://memory", cache_dir=tmp_path / "cache")
+    item = scenario(target, NETWORK)
+    assert item.timing.observe_s == 90.001
+    async with target.open(item, "s") as session:
+        await session.clock.sleep(item.timing.baseline_s)
+        assert session.clock.now() == at(STARTS[NETWORK] - 10)
+        await session.flags.apply(FlagChange(key=NETWORK, variant="on"))
+        assert session.clock.now() == at(STARTS[NETWORK] + 30)
     target.close()
 
 
