@@ -7,6 +7,10 @@ import sys
 
 import pytest
 
+from pytest_otel_diag.model.flags import FlagChange
+from pytest_otel_diag.targets.loading import database_name
+from pytest_otel_diag.targets.replay import ReplayTarget
+from pytest_otel_diag.testing.clickhouse_server import clickhouse_server
 from pytest_otel_diag.testing.sample_recording import write_sample_cases
 
 RUN = """
@@ -107,3 +111,25 @@ def test_while_another_process_holds_the_store_memory_is_used(source, tmp_path):
     holder.communicate(timeout=60)
     assert holder.returncode == 0
     assert list((tmp_path / "stores" / "main").iterdir())
+
+
+def loaded(database, store):
+    with store._engine.connection(database) as connection:
+        return connection.rows("SELECT count() FROM otel_traces")[0][0]
+
+
+async def test_a_server_is_loaded_once_for_all_processes(source, tmp_path):
+    with clickhouse_server() as server:
+        seen = []
+        for _ in range(2):
+            target = ReplayTarget([source], store_dsn=server.dsn(), cache_dir=tmp_path)
+            item = target.scenarios()[0]
+            async with target.open(item, "s") as session:
+                await session.clock.sleep(item.timing.baseline_s)
+                await session.flags.apply(FlagChange(key=item.id, variant="on"))
+                await session.clock.sleep(item.timing.observe_s)
+                health = await session.telemetry.service_health(session.reference[0], 60.0)
+                seen.append(sorted((row.service, row.requests) for row in health))
+            assert loaded(database_name(target.recordings[0]), target._store.store) == 5 * 340 + 4 * 120
+            target.close()
+        assert seen[0] == seen[1] != []
