@@ -24,6 +24,9 @@ from pytest_otel_diag.reports.terminal import render_scorecard
 from pytest_otel_diag.reports.writers import report_writers
 from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE, GateOutcome
 
+MIN_WIDTH = 120
+"""Narrower than this, names of scenarios are cut until they look alike; terminals wrap instead."""
+
 RENDERINGS = ("markdown", "html")
 
 
@@ -86,9 +89,9 @@ class Run:
             return 0
         return card.gate.outcome.exit_code
 
-    def summary(self) -> list[str]:
-        """Return the scorecard as lines for a terminal, and where the run is kept."""
+    def summary(self, width: int) -> list[str]:
+        """Return the scorecard as lines for a terminal of *width* columns, and where the run is kept."""
         if self._document is None:
             return []
-        lines = render_scorecard(self._document.scorecard).splitlines()
+        lines = render_scorecard(self._document.scorecard, width=max(width, MIN_WIDTH)).splitlines()
         return [*lines, "", f"run kept in {self.directory}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,7 +68,7 @@ async def _run(settings: Settings, target: Target, chosen: Sequence[Scenario], e
                 )
     finally:
         code = kept.finish([composition.identity(settings.analyzer, analyzer)])
-        for line in ("", *kept.summary()):
+        for line in ("", *kept.summary(shutil.get_terminal_size().columns)):
             echo(line)
     return code
 

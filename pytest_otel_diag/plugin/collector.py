@@ -5,6 +5,7 @@ Lives in the process that writes to the terminal: plain pytest, or the controlle
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,7 +38,7 @@ class Collector:
             self.run(getattr(report, "otel_diag_target", {}))
             for text in getattr(report, "otel_diag_analyzers", ()):
                 self._analyzers.setdefault(text)
-            ended = [SessionResult.model_validate_json(text) for text in texts]
+            ended = [SessionResult.model_validate(json.loads(text)) for text in texts]
             self._open.setdefault(report.nodeid, []).extend(ended)
         failures = tuple(getattr(report, "otel_diag_failures", ()))
         if failures and report.nodeid in self._open:
@@ -72,7 +73,7 @@ class Collector:
         """Show the scorecard."""
         if self._run is not None:
             terminalreporter.section("otel-diag")
-            for line in self._run.summary():
+            for line in self._run.summary(terminalreporter._tw.fullwidth):
                 terminalreporter.write_line(line)
 
     def run(self, target: dict[str, str]) -> Run:

@@ -15,6 +15,7 @@ import pytest
 
 from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
 from pytest_otel_diag.plugin.stash import RUNTIME, SESSIONS
+from pytest_otel_diag.reports.run_directory import to_json
 from pytest_otel_diag.scoring.assertions import DiagnosisMissed
 
 
@@ -27,7 +28,7 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
         result for result in item.stash.get(SESSIONS, []) if runtime.unreported.pop(result.session_id, None)
     ]
     if ended:
-        vars(report)["otel_diag_sessions"] = [result.model_dump_json() for result in ended]
+        vars(report)["otel_diag_sessions"] = [to_json(result) for result in ended]
         identities = [runtime.identity(name) for name in {result.analyzer for result in ended}]
         vars(report)["otel_diag_target"] = runtime.describe()
         vars(report)["otel_diag_analyzers"] = [identity.model_dump_json() for identity in identities]
@@ -35,8 +36,19 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
     if not isinstance(error, AssertionError):
         return
     vars(report)["otel_diag_failures"] = [str(error)]
-    if isinstance(error, DiagnosisMissed) and settings_of(item.config).gate:
+    if not isinstance(error, DiagnosisMissed):
+        return
+    report.longrepr = _where(item, call) + str(error)  # the table says it all, frames of ours nothing
+    if settings_of(item.config).gate:
         report.outcome = "skipped"  # as pytest does for an expected failure
         vars(report).update(
             wasxfail="missed; the gate judges the run as a whole", otel_diag_missed=str(error)
         )
+
+
+def _where(item: pytest.Item, call: pytest.CallInfo[None]) -> str:
+    """Return the line of the test that raised, with its place."""
+    entries = [entry for entry in call.excinfo.traceback if entry.path == item.path] if call.excinfo else []
+    if not entries:
+        return ""
+    return f"{item.location[0]}:{entries[-1].lineno + 1}: {str(entries[-1].statement).strip()}\n"
