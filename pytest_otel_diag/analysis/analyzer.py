@@ -1,0 +1,122 @@
+"""The built-in analyzer: statistics over traces, logs and metrics. No training, no knowledge of any system."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+
+from pytest_otel_diag.analysis import detection, report
+from pytest_otel_diag.analysis.evidence import Kind, hits
+from pytest_otel_diag.analysis.gather import Gatherer
+from pytest_otel_diag.analysis.kinds_other import lines, loose_lines, resources
+from pytest_otel_diag.analysis.kinds_traces import spans_of, trace_kinds
+from pytest_otel_diag.analysis.observations import Observations
+from pytest_otel_diag.analysis.paths import ServicePath, critical_paths, read_paths
+from pytest_otel_diag.analysis.diagnostic_query import query_for, spans_query
+from pytest_otel_diag.analysis.ranking import Candidate, rank, reachable
+from pytest_otel_diag.analysis.report import Case
+from pytest_otel_diag.analysis.slots import plan
+from pytest_otel_diag.analysis.symptoms import symptom_kinds
+from pytest_otel_diag.model.diagnosis import Diagnosis, DiagnosticQuery
+from pytest_otel_diag.ports import Investigation
+
+
+class BuiltinAnalyzer:
+    """Implements the Analyzer port.
+
+    1. Cut baseline and reference into slots (:mod:`.slots`), ask telemetry for features of every key in
+       every slot (:mod:`.gather`).
+    2. Score how far each key is from quiet (:mod:`.scores`), hold the deviations against services
+       (:mod:`.kinds_traces`, :mod:`.kinds_other`), add up independent evidence and explain symptoms
+       away (:mod:`.ranking`).
+    3. Score quiet slots in the same way and alarm only when the incident stands out (:mod:`.detection`).
+    """
+
+    async def diagnose(self, investigation: Investigation) -> Diagnosis:
+        """Say what is wrong. Raises TelemetryError when the store cannot answer."""
+        incident = investigation.incident
+        slots = plan(incident, investigation.baseline, investigation.reference)
+        gatherer = Gatherer(investigation.telemetry, await investigation.telemetry.schema(), slots)
+        seen = await gatherer.gather()
+        case = await asyncio.to_thread(examine, seen)
+        first = case.ranking[0] if case.ranking else None
+        trace_ids, paths = await asyncio.gather(_exemplars(gatherer, seen, first), _paths(gatherer, seen))
+        causes = report.root_causes(case, trace_ids)
+        suspects = [cause.service for cause in causes]
+        return Diagnosis(
+            detected=case.alarm.detected,
+            anomalies=report.anomalies(case),
+            critical_paths=critical_paths(paths, suspects, detected=case.alarm.detected),
+            root_causes=causes,
+            query=_query(case, seen) if causes else None,
+            hypotheses=report.hypotheses(case, causes),
+            confidence=causes[0].confidence if causes else 0.0,
+            summary=report.summary(case, causes),
+        )
+
+
+def examine(seen: Observations) -> Case:
+    """Rank the services of the incident and decide whether anything is wrong."""
+    quiet = quiet_columns(seen)
+    below, services = reachable(seen.callees()), seen.services
+    kinds = evidence_kinds(seen, quiet)
+    found = list(hits(kinds, 0))
+    ranking = rank(found, below, services)
+    alike = evidence_kinds(seen, [0, *quiet])
+
+    def top_score(column: int) -> float:
+        return max((one.score for one in rank(hits(alike, column), below, services)), default=0.0)
+
+    null = detection.null_scores(top_score, quiet)
+    alarm = detection.decide(ranking[0].score if ranking else 0.0, top_score(0), null)
+    symptoms = symptom_kinds(seen, quiet)
+    every = [*found, *hits(symptoms, 0)]
+    return Case(alarm, ranking, every, [*kinds, *symptoms])
+
+
+def evidence_kinds(seen: Observations, reference: list[int]) -> list[Kind]:
+    """Return every kind of evidence, scored against the *reference* columns."""
+    return [
+        *trace_kinds(seen, reference),
+        lines(seen, reference),
+        loose_lines(seen, reference),
+        resources(seen, reference),
+    ]
+
+
+def quiet_columns(seen: Observations) -> list[int]:
+    """Return the quiet slots in which the richest signal was recorded at all."""
+    spans = spans_of(seen)
+    if spans:
+        there = np.sum(list(spans.values()), axis=0) > 0
+    elif len(seen.series):
+        there = np.isfinite(seen.metrics).any(axis=0)
+    elif seen.log_rates:
+        there = np.sum(list(seen.log_rates.values()), axis=0) > 0
+    else:
+        return []
+    return [column for column in range(1, seen.columns) if there[column]]
+
+
+def _query(case: Case, seen: Observations) -> DiagnosticQuery:
+    service = case.ranking[0].service
+    findings = case.findings_of(service)
+    quiet = [slot for slot in seen.slots.windows if slot.end_ns <= seen.slots.incident.start_ns] or [
+        slot for slot in seen.slots.windows if slot.start_ns >= seen.slots.incident.end_ns
+    ]
+    if not findings:
+        return spans_query(service, seen.slots.incident, quiet)
+    return query_for(findings[0][1], seen.series, seen.slots.incident, quiet)
+
+
+async def _exemplars(gatherer: Gatherer, seen: Observations, first: Candidate | None) -> tuple[str, ...]:
+    if first is None or "traces" not in seen.signals:
+        return ()
+    return await gatherer.exemplars(first.service)
+
+
+async def _paths(gatherer: Gatherer, seen: Observations) -> list[ServicePath]:
+    spans = spans_of(seen)
+    incident = float(sum(counts[0] for counts in spans.values()))
+    return await read_paths(gatherer, incident) if incident else []

@@ -1,0 +1,172 @@
+"""Asking telemetry: few, wide statements whose answers do not grow with the number of spans."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pytest_otel_diag.analysis.observations import (
+    MatrixBuilder,
+    Observations,
+    Operation,
+    SeriesKey,
+    row_of,
+)
+from pytest_otel_diag.analysis.slots import Slots
+from pytest_otel_diag.analysis.stats import Floats
+from pytest_otel_diag.analysis.templates import MASK, Body, Templates, mine
+from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, SPANS_TABLE, QueryLimits, Table, TelemetrySchema
+from pytest_otel_diag.ports import Telemetry
+from pytest_otel_diag.statements import KEY_MAX, Statement, key_slices, load, over_spans, window_parameters
+
+KEYS_MAX = 20_000
+"""Rows of one answer: the busiest operations, calls and flows; a system with more is cut here."""
+
+BODIES_MAX = 5_000
+SERIES_MAX = 5_000
+SPANS_PER_SLICE = 1_200_000
+"""Spans grouped at once, about half a gigabyte."""
+
+_CELLS = ("counts", "low", "mid", "high", "took_mid", "took_high", "failed", "origins", "lonely")
+
+
+def after(relation: str, statement: Statement) -> Statement:
+    """Return the statement with ``relation`` (``log_events`` or ``points``, from its file) in front."""
+    name = "points" if relation.startswith("points") else "log_events"
+    body = statement.sql
+    rest = f",\n{body[4:].lstrip()}" if body[:4].upper() == "WITH" else f"\n{body}"
+    return Statement(f"{statement.name}/{relation}", f"WITH {name} AS (\n{load(__package__, relation).sql}\n){rest}")
+
+
+class Gatherer:
+    """Fills observations from one session's telemetry."""
+
+    def __init__(self, telemetry: Telemetry, schema: TelemetrySchema, slots: Slots) -> None:
+        self._telemetry = telemetry
+        self._schema = schema
+        self._slots = slots
+        self._limits = QueryLimits(time_s=120.0, result_rows=200_000)
+        self._shared: dict[str, Any] = {
+            **window_parameters(slots.windows),
+            **slots.parameters(),
+            **next(key_slices(1)),
+            "keys": KEYS_MAX,
+            "mask": MASK,
+            "bodies": [0],
+            "templates": [0],
+        }
+        self.spans = 0
+
+    async def gather(self) -> Observations:
+        """Return the observations; signals without a table are empty."""
+        operations, bodies, requests, metrics = await asyncio.gather(
+            self._operations(), self._bodies(), self._requests(), self._metrics()
+        )
+        self.spans = sum(operation.spans for operation in operations.values())
+        templates = mine(bodies)
+        if templates.bodies:
+            self._shared["bodies"] = list(templates.bodies)
+            self._shared["templates"] = list(templates.template_of_body)
+        features, log_rates = await asyncio.gather(self._features(templates), self._log_rates(templates))
+        series = tuple(metrics)
+        values = np.stack(list(metrics.values())) if metrics else np.zeros((0, self._slots.count))
+        return Observations(
+            self._slots, operations, features.matrices(), templates, log_rates, requests, series, values
+        )
+
+    @property
+    def _traces(self) -> bool:
+        return self._schema.has("otel_traces") or self._schema.has(SPANS_TABLE)
+
+    async def _ask(self, statement: Statement, extra: Mapping[str, Any] | None = None) -> Table:
+        wanted = statement.parameters
+        values = {**self._shared, **(extra or {})}
+        return await self._telemetry.query(
+            statement.sql, {name: value for name, value in values.items() if name in wanted}, self._limits
+        )
+
+    async def _operations(self) -> dict[int, Operation]:
+        if not self._traces:
+            return {}
+        table = await self._ask(over_spans(load(__package__, "operations"), self._schema))
+        return {
+            int(op): Operation(str(service), str(name), str(kind), int(n), int(roots))
+            for op, service, name, kind, n, roots in table.rows()
+        }
+
+    async def _bodies(self) -> list[Body]:
+        if not self._schema.has("otel_logs", "Body"):
+            return []
+        table = await self._ask(load(__package__, "log_bodies"), {"keys": BODIES_MAX})
+        return [
+            Body(int(body), str(service), str(severity), str(masked))
+            for masked, body, service, severity, _ in table.rows()
+        ]
+
+    async def _requests(self) -> dict[str, tuple[Floats, Floats]]:
+        if not self._traces:
+            return {}
+        table = await self._ask(over_spans(load(__package__, "requests"), self._schema))
+        columns = self._slots.count
+        return {
+            str(service): (row_of(columns, slots, roots, 0.0), row_of(columns, slots, entries, 0.0))
+            for service, slots, roots, entries in table.rows()
+        }
+
+    async def _features(self, templates: Templates) -> MatrixBuilder:
+        builder = MatrixBuilder(self._slots.count)
+        if not self.spans:
+            return builder
+        relation = "log_events" if templates.bodies else "log_events_none"
+        # the relation of log lines goes in first, then spans in front of it
+        statement = over_spans(after(relation, load(__package__, "features")), self._schema)
+        for keys in key_slices(max(1, math.ceil(self.spans / SPANS_PER_SLICE))):
+            table = await self._ask(statement, keys)
+            cells = [table.column(name) for name in _CELLS]
+            for index, (feature, op, a, b, slots) in enumerate(
+                zip(*(table.column(name) for name in ("feature", "op", "a", "b", "slots")), strict=True)
+            ):
+                values = {name: column[index] for name, column in zip(_CELLS, cells, strict=True)}
+                builder.add(int(feature), (int(op), int(a), int(b)), slots, values)
+        return builder
+
+    async def _log_rates(self, templates: Templates) -> dict[tuple[str, int], Floats]:
+        if not templates.bodies:
+            return {}
+        table = await self._ask(load(__package__, "log_rates"))
+        return {
+            (str(service), int(template)): row_of(self._slots.count, slots, counts, 0.0)
+            for service, template, slots, counts in table.rows()
+        }
+
+    async def incident_spans(self, statement: Statement, *, share: float, extra: Mapping[str, Any]) -> Table:
+        """Run a statement over the spans of the incident, or of a random *share* of its traces."""
+        window = window_parameters([self._slots.incident])
+        keys = {"key_from": 0, "key_to": int(KEY_MAX * share)}
+        return await self._ask(over_spans(statement, self._schema), {**window, **keys, **extra})
+
+    async def exemplars(self, service: str) -> tuple[str, ...]:
+        """Return up to three traces of the incident through the service: failing ones, then slow ones."""
+        if not self._schema.has("otel_traces"):
+            return ()
+        incident = self._slots.incident
+        instants = {"start_ns": incident.start_ns, "end_ns": incident.end_ns}
+        table = await self._ask(load(__package__, "exemplars"), {"service": service, **instants})
+        return tuple(map(str, table.column("trace_id"))) if len(table) else ()
+
+    async def _metrics(self) -> dict[SeriesKey, Floats]:
+        names = [name for name in SIGNAL_TABLES["metrics"] if self._schema.has(name)]
+        statements = [
+            after(f"points_{name.removeprefix('otel_metrics_')}", load(__package__, "metrics")) for name in names
+        ]
+        tables = await asyncio.gather(*(self._ask(one, {"keys": SERIES_MAX}) for one in statements))
+        found: dict[SeriesKey, Floats] = {}
+        for name, table in zip(names, tables, strict=True):
+            for service, metric, unit, series, slots, means in table.rows():
+                key = SeriesKey(str(service), str(metric), str(unit), str(series), name)
+                found[key] = row_of(self._slots.count, slots, means, math.nan)
+        return found

@@ -1,0 +1,168 @@
+"""What the statements answer, as matrices of keys by slots (column 0 is the incident)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pytest_otel_diag.analysis.slots import Slots
+from pytest_otel_diag.analysis.stats import Floats
+from pytest_otel_diag.analysis.templates import Templates
+
+SERVING, CALLING, LONELY = 1, 5, 8
+GAP, LAG, CALL, LOG, FLOW = 2, 7, 3, 6, 4
+START, END = 1, 2
+"""Numbers of the features of ``features.sql``, and of the two ends of a flow."""
+
+Key = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A span name of a service."""
+
+    service: str
+    name: str
+    kind: str
+    spans: int
+    roots: int
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Counts and quantiles of one feature: one row a key, one column a slot; NaN where nothing was seen."""
+
+    keys: tuple[Key, ...]
+    counts: Floats
+    low: Floats
+    mid: Floats
+    high: Floats
+    took_mid: Floats
+    took_high: Floats
+    failed: Floats
+    origins: Floats
+    lonely: Floats
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesKey:
+    """A metric series; ``attributes`` is its canonical text."""
+
+    service: str
+    metric: str
+    unit: str
+    attributes: str
+    table: str
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Everything the analysis looks at."""
+
+    slots: Slots
+    operations: dict[int, Operation] = field(default_factory=dict)
+    features: dict[int, Matrix] = field(default_factory=dict)
+    templates: Templates = field(default_factory=lambda: Templates({}, (), ()))
+    log_rates: dict[tuple[str, int], Floats] = field(default_factory=dict)
+    requests: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
+    series: tuple[SeriesKey, ...] = ()
+    metrics: Floats = field(default_factory=lambda: np.zeros((0, 1)))
+
+    @property
+    def columns(self) -> int:
+        """Number of slots, the incident's included."""
+        return self.slots.count
+
+    @property
+    def services(self) -> list[str]:
+        """Every service that any signal names."""
+        named = {operation.service for operation in self.operations.values()}
+        return sorted(named | {key.service for key in self.series} | {service for service, _ in self.log_rates})
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Signals that say anything."""
+        present = {
+            "traces": bool(self.operations),
+            "logs": bool(self.templates.by_id),
+            "metrics": bool(self.series),
+        }
+        return tuple(name for name, there in present.items() if there)
+
+    def feature(self, number: int) -> Matrix:
+        """Return the matrix of one feature, empty when it was never seen."""
+        return self.features.get(number) or empty_matrix(self.columns)
+
+    def callees(self) -> dict[str, set[str]]:
+        """Return which services each service calls."""
+        calls: dict[str, set[str]] = {}
+        for op, child, _ in self.feature(CALL).keys:
+            caller, callee = self.operations.get(op), self.operations.get(child)
+            if caller and callee and caller.service != callee.service:
+                calls.setdefault(caller.service, set()).add(callee.service)
+        return calls
+
+
+def empty_matrix(columns: int) -> Matrix:
+    """Return a matrix without rows."""
+    none = np.zeros((0, columns))
+    return Matrix((), none, none, none, none, none, none, none, none, none)
+
+
+_QUANTILES = ("low", "mid", "high", "took_mid", "took_high")
+_SUMS = ("failed", "origins", "lonely")
+
+
+class MatrixBuilder:
+    """Joins the rows of several slices of the trace key.
+
+    Counts add up. A quantile of the whole is taken as the mean of the slices' quantiles weighted by
+    their counts: slices are random samples of traces, so theirs differ by sampling error only.
+    """
+
+    def __init__(self, columns: int) -> None:
+        self._columns = columns
+        self._rows: dict[tuple[int, Key], dict[str, Floats]] = {}
+
+    def add(self, feature: int, key: Key, slots: Sequence[int], cells: dict[str, Sequence[float]]) -> None:
+        """Add one row of ``features.sql``."""
+        row = self._rows.get((feature, key))
+        if row is None:
+            row = {name: np.zeros(self._columns) for name in ("counts", *_QUANTILES, *_SUMS)}
+            self._rows[feature, key] = row
+        at = np.asarray(slots, dtype=np.intp)
+        counts = np.asarray(cells["counts"], dtype=np.float64)
+        row["counts"][at] += counts
+        for name in _QUANTILES:
+            row[name][at] += np.nan_to_num(np.asarray(cells[name], dtype=np.float64)) * counts
+        for name in _SUMS:
+            row[name][at] += np.asarray(cells[name], dtype=np.float64)
+
+    def matrices(self) -> dict[int, Matrix]:
+        """Return one matrix a feature."""
+        by_feature: dict[int, list[Key]] = {}
+        for feature, key in self._rows:
+            by_feature.setdefault(feature, []).append(key)
+        return {feature: self._matrix(feature, keys) for feature, keys in by_feature.items()}
+
+    def _matrix(self, feature: int, keys: list[Key]) -> Matrix:
+        def stack(name: str) -> Floats:
+            return np.stack([self._rows[feature, key][name] for key in keys])
+
+        counts = stack("counts")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means = [np.where(counts > 0, stack(name) / counts, np.nan) for name in _QUANTILES]
+        return Matrix(tuple(keys), counts, *means, *(stack(name) for name in _SUMS))
+
+
+def row_of(columns: int, slots: Iterable[int], values: Iterable[float], empty: float) -> Floats:
+    """Return one row of a matrix from slots and values; slots without a value hold *empty*."""
+    row = np.full(columns, empty)
+    for slot, value in zip(slots, values, strict=True):
+        row[slot] = value
+    return row

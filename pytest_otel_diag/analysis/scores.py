@@ -1,0 +1,136 @@
+"""How far each key of each feature is from quiet, in every slot at once.
+
+``z`` counts spreads (see :func:`stats.spread`), signed. ``reference`` says which columns are the
+quiet ones. Scored against columns 1.. the incident is told apart; scored with every column in the
+reference all slots, the incident's too, are treated alike, which is what a conformal test needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pytest_otel_diag.analysis import stats
+from pytest_otel_diag.analysis.observations import Matrix, Observations
+from pytest_otel_diag.analysis.stats import Floats
+from pytest_otel_diag.analysis.vocabulary import GOOD, meaning
+from pytest_otel_diag.model.diagnosis import Signal
+
+MIN_HERE, MIN_REFERENCE = 3, 10
+"""Fewer observations than these in a slot, or in the reference, say nothing."""
+
+TIME_FLOOR_MS = 1.0
+"""A millisecond is below what a scheduler's tick or a log line costs."""
+
+SHARE_FLOOR, ERROR_FLOOR = 0.02, 0.01
+"""Changes in the number of calls below 2 %, or of errors below 1 %, have no practical meaning."""
+
+METRIC_OWN, METRIC_PEERS = 0.25, 0.05
+"""A metric must move by a quarter of its level, and by 5 % of the largest value that any service shows:
+a pod that idles at 0.1 % CPU is free to reach 0.5 %."""
+
+SURPRISE = 1.5
+"""Share of the likelihood-ratio root that counts as spreads, so that rare events need both: a large
+change and enough of them (z = 3 needs G at two standard deviations)."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Deviations of one kind: rows are keys, columns are slots. ``tested`` marks rows that could deviate."""
+
+    z: Floats
+    value: Floats
+    centre: Floats
+    unit: Floats
+    freedom: int
+    tested: Floats
+
+
+def times(matrix: Matrix, reference: list[int]) -> Scores:
+    """Score medians of durations: (median here - median of quiet medians) / max(IQR + 1 ms, spread).
+
+    The interquartile range within a slot measures effect size: a shift that the usual requests
+    already span is no finding, however significant.
+    """
+    between = stats.spread(matrix.mid[:, reference])
+    within = matrix.high - matrix.low
+    inner = stats.sorted_quantile(
+        np.sort(within[:, reference], axis=1), np.isfinite(within[:, reference]).sum(axis=1).astype(float), 0.5
+    )
+    unit = np.fmax(np.nan_to_num(inner) + TIME_FLOOR_MS, between.unit)
+    with np.errstate(invalid="ignore"):
+        z = (matrix.mid - between.centre[:, None]) / unit[:, None]
+    enough = matrix.counts[:, reference].sum(axis=1) >= MIN_REFERENCE
+    z = np.where((matrix.counts >= MIN_HERE) & enough[:, None], np.nan_to_num(z), 0.0)
+    return Scores(z, matrix.mid, between.centre, unit, len(reference) - 1, enough)
+
+
+def ratios(hits: Floats, trials: Floats, reference: list[int], floor: float = SHARE_FLOOR) -> Scores:
+    """Score mean counts per trial (child calls per span, errors per span, next events per event).
+
+    z = ±min(|x - median| / unit, 1.5 · |G| / √φ) with unit = max(spread, floor), G the likelihood-ratio
+    root against all quiet slots and φ their overdispersion.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(trials > 0, hits / trials, np.nan)
+    quiet = stats.spread(share[:, reference])
+    unit = np.fmax(quiet.unit, floor)
+    own = np.zeros(hits.shape[1])
+    own[reference] = 1.0
+    rest_hits = hits[:, reference].sum(axis=1)[:, None] - hits * own
+    rest_trials = trials[:, reference].sum(axis=1)[:, None] - trials * own
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.nan_to_num(hits[:, reference].sum(axis=1) / trials[:, reference].sum(axis=1))
+    phi = stats.overdispersion(hits[:, reference], mean[:, None] * trials[:, reference])
+    surprise = stats.rate_deviance(hits, trials, rest_hits, rest_trials) / np.sqrt(phi)[:, None]
+    change = np.nan_to_num((share - np.nan_to_num(quiet.centre)[:, None]) / unit[:, None])
+    z = np.sign(change) * np.minimum(np.abs(change), SURPRISE * np.abs(surprise))
+    enough = trials[:, reference].sum(axis=1) >= MIN_REFERENCE
+    z = np.where((trials >= MIN_HERE) & (rest_trials >= MIN_REFERENCE), z, 0.0)
+    return Scores(z, share, np.nan_to_num(quiet.centre), unit, len(reference) - 1, enough)
+
+
+def rates(hits: Floats, seconds: Floats, reference: list[int]) -> Scores:
+    """Score rates per second on a logarithmic scale, since traffic swings by factors.
+
+    unit = max(spread of ln rate, 0.15, sampling error 1/√k): a doubling is ln 2 = 0.69.
+    """
+    value = hits / np.maximum(seconds, 1e-9)[None, :]
+    with np.errstate(divide="ignore"):
+        logs = np.log((hits + 0.5) / np.maximum(seconds, 1e-9)[None, :])
+    logs[:, hits.sum(axis=0) == 0] = np.nan  # nothing at all was recorded in these slots
+    quiet = stats.spread(logs[:, reference])
+    unit = np.fmax(quiet.unit, 0.15)
+    enough = hits[:, reference].sum(axis=1) >= MIN_REFERENCE
+    with np.errstate(invalid="ignore"):
+        error = np.fmax(unit[:, None], 1.0 / np.sqrt(np.maximum(hits, 0.0) + 1.0))
+        z = np.where(enough[:, None], np.nan_to_num((logs - quiet.centre[:, None]) / error), 0.0)
+    return Scores(z, value, np.exp(quiet.centre), unit, len(reference) - 1, enough)
+
+
+def levels(observations: Observations, reference: list[int]) -> Scores:
+    """Score metric series.
+
+    unit = max(spread, 25 % of the level, 5 % of the largest value that any service shows). Shares of
+    success count in points of 1 %, as errors do; latency has no peers, each service has its own scale.
+    """
+    values, series = observations.metrics, observations.series
+    quiet = stats.spread(values[:, reference])
+    peaks = np.nan_to_num(np.abs(values[:, reference])).max(axis=1, initial=0.0)
+    largest: dict[tuple[str, str], float] = {}
+    for key, peak in zip(series, peaks, strict=True):
+        largest[key.metric, key.attributes] = max(largest.get((key.metric, key.attributes), 0.0), float(peak))
+    signals = [meaning(key.metric, key.unit)[0] for key in series]
+    own = np.array([ERROR_FLOOR if GOOD.search(key.metric) else METRIC_OWN for key in series])
+    peers = np.array([
+        0.0 if signal is Signal.LATENCY or GOOD.search(key.metric) else METRIC_PEERS * largest[key.metric, key.attributes]
+        for key, signal in zip(series, signals, strict=True)
+    ])  # fmt: skip
+    unit = np.fmax(np.fmax(quiet.unit, own * np.abs(quiet.centre)), peers)
+    enough = quiet.count >= MIN_HERE
+    with np.errstate(invalid="ignore"):
+        z = (values - quiet.centre[:, None]) / np.maximum(np.nan_to_num(unit), 1e-9)[:, None]
+    z = np.where(enough[:, None], np.nan_to_num(z), 0.0)
+    freedom = max(1, int(np.median(quiet.count)) - 1) if len(series) else 1
+    return Scores(z, values, quiet.centre, unit, freedom, enough)

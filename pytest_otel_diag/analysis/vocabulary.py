@@ -1,0 +1,42 @@
+"""What OpenTelemetry's names and units say about a metric. Words of the conventions, of no system."""
+
+from __future__ import annotations
+
+import re
+
+from pytest_otel_diag.model.diagnosis import Mechanism, Signal
+
+DURATION_UNITS = frozenset({"s", "ms", "us", "µs", "ns", "sec", "second", "seconds", "millisecond", "milliseconds"})
+
+# First match wins. Names are cut into words at dots, underscores and humps.
+_WORDS: tuple[tuple[str, Signal, Mechanism | None], ...] = (
+    (r"restarts?|uptime", Signal.RESTART, None),
+    (r"gc|garbage", Signal.GC, Mechanism.GC),
+    (r"lag|queue|queued|backlog|pending|waiting", Signal.QUEUE, Mechanism.QUEUE),
+    (r"cpu|throttled|throttling", Signal.CPU, Mechanism.CPU),
+    (r"memory|heap|rss|oom|nonheap", Signal.MEMORY, Mechanism.MEMORY),
+    (r"errors?|failures?|failed|faults?|exceptions?|availability|success", Signal.ERROR_RATE, Mechanism.ERROR),
+    (r"latency|duration|time", Signal.LATENCY, Mechanism.LATENCY),
+    (r"network|net|transmit|receive|sockets?|tcp|packets?", Signal.NETWORK, None),
+    (r"requests?|calls?|messages?|ops|workload|throughput", Signal.REQUEST_RATE, Mechanism.TRAFFIC),
+)
+_PATTERNS = tuple((re.compile(rf"^(?:{words})$"), signal, mechanism) for words, signal, mechanism in _WORDS)
+_CUT = re.compile(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])")
+GOOD = re.compile(r"availability|success", re.IGNORECASE)
+"""Shares that are near their maximum while all is well."""
+
+
+def meaning(metric: str, unit: str) -> tuple[Signal, Mechanism | None]:
+    """Return the signal that a metric measures and the mechanism that its rise speaks for."""
+    words = [word.lower() for word in _CUT.split(metric) if word]
+    for pattern, signal, mechanism in _PATTERNS:
+        if any(pattern.match(word) for word in words):
+            return signal, mechanism
+    if is_duration(unit):
+        return Signal.LATENCY, Mechanism.LATENCY
+    return Signal.METRIC, None
+
+
+def is_duration(unit: str) -> bool:
+    """Whether the unit is one of time."""
+    return unit.strip().lower() in DURATION_UNITS
