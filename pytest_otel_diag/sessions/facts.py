@@ -26,6 +26,13 @@ def known_windows(windows: SessionWindows) -> tuple[Window, ...]:
     return tuple(window for window in (before, windows.incident) if window is not None)
 
 
+def hulls(windows: SessionWindows) -> tuple[Window, ...]:
+    """Return the same as few windows: baseline to incident in one, since nothing foreign lies between."""
+    if windows.baseline and windows.incident:
+        return (Window(start_ns=windows.baseline.start_ns, end_ns=windows.incident.end_ns),)
+    return known_windows(windows)
+
+
 async def services_in(telemetry: Telemetry, windows: Sequence[Window]) -> tuple[str, ...]:
     """Return the services that any table names in the windows, sorted; raises TelemetryError."""
     schema = await telemetry.schema()
@@ -44,16 +51,21 @@ async def _services(telemetry: Telemetry, statement: Statement, window: Window) 
     return {str(name) for name in table.column("service") if name}
 
 
-async def edges_in(telemetry: Telemetry, windows: Sequence[Window]) -> tuple[CallEdge, ...]:
-    """Return the calls of the windows, one edge a pair (of the busier window); nothing without traces."""
-    edges: dict[tuple[str, str], CallEdge] = {}
+async def edges_in(
+    telemetry: Telemetry, windows: Sequence[Window], known: Sequence[CallEdge] = ()
+) -> tuple[CallEdge, ...]:
+    """Return the calls of the windows beside *known* ones, one edge a pair (of the busier window).
+
+    Windows that cannot be asked, for want of traces above all, add nothing.
+    """
+    edges = {(edge.caller, edge.callee): edge for edge in known}
     for window in windows:
         try:
             found = await telemetry.call_edges(window)
         except TelemetryError:
             continue  # documented: paths are then judged without knowing the calls
         for edge in found:
-            known = edges.get((edge.caller, edge.callee))
-            if known is None or known.calls < edge.calls:
+            seen = edges.get((edge.caller, edge.callee))
+            if seen is None or seen.calls < edge.calls:
                 edges[edge.caller, edge.callee] = edge
     return tuple(edges[pair] for pair in sorted(edges))

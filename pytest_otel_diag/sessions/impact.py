@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pytest_otel_diag.errors import SchemaError, TelemetryError
+from pytest_otel_diag.errors import SchemaError
 from pytest_otel_diag.model.base import Nanos
-from pytest_otel_diag.model.scenario import Expectation, Timing
+from pytest_otel_diag.model.scenario import Timing
 from pytest_otel_diag.model.session import Impact, ImpactReason
 from pytest_otel_diag.model.telemetry import ServiceHealth
-from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, seconds_to_ns
+from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.ports import TargetSession, Telemetry
 from pytest_otel_diag.sessions.exposure import (
     Load,
@@ -22,11 +22,10 @@ from pytest_otel_diag.sessions.exposure import (
     rate_p,
 )
 
-_SIGNALS = 3
-_MIN_BUCKETS = 8
+SIGNALS = 3
+"""Signals a service is compared by: errors, latency, request rate."""
 _LATENCY_CHANGE = 1.25
 _RATE_CHANGE = 2.0
-_REFERENCES = 5
 
 
 @dataclass(frozen=True)
@@ -160,51 +159,6 @@ def _load(rows: Sequence[ServiceHealth], seconds: float, buckets: int) -> Load:
     )
 
 
-def bucket_seconds(timing: Timing) -> float:
-    """Return the width of a bucket: the poll interval, or less where the baseline would have few buckets."""
-    return min(timing.impact_poll_s, timing.baseline_s / _MIN_BUCKETS)
-
-
-async def compare_with(
-    telemetry: Telemetry,
-    baseline: Window | None,
-    reference: Sequence[Window],
-    *,
-    expectation: Expectation,
-    base: Comparison,
-) -> Comparison:
-    """Return *base* with loads and watched services filled in from baseline, or else from quiet windows."""
-    windows = (baseline,) if baseline else tuple(reference[-_REFERENCES:])
-    loads = await loads_in(telemetry, windows, base.bucket_s)
-    if not loads and baseline:
-        windows = tuple(reference[-_REFERENCES:])
-        loads = await loads_in(telemetry, windows, base.bucket_s)
-    causes = {cause.service for cause in expectation.root_causes}
-    expected = causes | {anomaly.service for anomaly in expectation.anomalies}
-    callers = await _callers(telemetry, windows, causes) if causes else set()
-    watched = frozenset(expected | callers) if expected else frozenset(loads)
-    return Comparison(
-        loads=loads,
-        expected=frozenset(expected),
-        watched=watched,
-        bucket_s=base.bucket_s,
-        alpha=base.alpha / (_SIGNALS * max(1, len(watched))),
-        power=base.power,
-        effect=base.effect,
-    )
-
-
-async def _callers(telemetry: Telemetry, windows: Iterable[Window], services: set[str]) -> set[str]:
-    callers: set[str] = set()
-    for window in windows:
-        try:
-            edges = await telemetry.call_edges(window)
-        except TelemetryError:
-            continue  # knowing the callers widens the view; the services themselves are still watched
-        callers.update(edge.caller for edge in edges if edge.callee in services)
-    return callers
-
-
 def assess(comparison: Comparison, after: Mapping[str, Load], *, grown: bool = False) -> Impact:
     """Return VISIBLE with the clearest deviation, or the reason why there is none.
 
@@ -304,13 +258,6 @@ def as_before(comparison: Comparison, after: Mapping[str, Load]) -> bool:
     busy = [name for name in comparison.watched if name in comparison.loads]
     served = all(name in after and after[name].calls for name in busy)
     return bool(busy) and served and not deviations(comparison, after, grown=True)
-
-
-def first_data(health: Sequence[ServiceHealth], window: Window) -> Window:
-    """Return the window from its first data on, when more than a quarter of it lies before that."""
-    first = min((row.bucket_start_ns for row in health if row.requests), default=window.start_ns)
-    gap_s = (first - window.start_ns) / NANOS_PER_SECOND
-    return Window(start_ns=first, end_ns=window.end_ns) if gap_s > window.duration_s / 4 else window
 
 
 def looks(timing: Timing, timeout_s: float) -> int:

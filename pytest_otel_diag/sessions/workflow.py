@@ -14,17 +14,9 @@ from pytest_otel_diag.model.session import Blame, Impact, ImpactReason, Status, 
 from pytest_otel_diag.model.telemetry import TelemetrySchema
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import Analyzer, Investigation, JudgeFacts, TargetSession
-from pytest_otel_diag.sessions.exposure import binomial_at_least
-from pytest_otel_diag.sessions.facts import edges_in, known_windows, services_in
-from pytest_otel_diag.sessions.impact import (
-    Comparison,
-    ImpactWatch,
-    bucket_seconds,
-    compare_with,
-    first_data,
-    health_in,
-    looks,
-)
+from pytest_otel_diag.sessions.baseline import Baseline, bucket_seconds, learn, sickness
+from pytest_otel_diag.sessions.facts import edges_in, hulls, known_windows, services_in
+from pytest_otel_diag.sessions.impact import Comparison, ImpactWatch, looks
 from pytest_otel_diag.sessions.injection import (
     Undo,
     foreign_faults,
@@ -65,7 +57,7 @@ class Workflow:
         self._scenario: Scenario = log.plan.scenario
         self._timing = log.plan.scenario.timing
         self._changes: tuple[FlagChange, ...] = ()
-        self._comparison: Comparison | None = None
+        self._baseline: Baseline | None = None
         self._fault_start_ns: Nanos = 0
         self._diagnosis_s = 0.0
         self._prepared: Undo | None = None
@@ -103,53 +95,33 @@ class Workflow:
 
     async def baseline(self, note: PhaseNote) -> None:
         """Let the baseline pass and learn it; a sick one stops sessions that need to see the impact."""
-        clock, telemetry = self._session.clock, self._session.telemetry
+        clock = self._session.clock
         start_ns = clock.now()
         await clock.sleep(self._timing.baseline_s)
-        window: Window | None = Window(start_ns=start_ns, end_ns=clock.now())
-        assert window is not None
-        latest = await telemetry.latest()
-        bucket_s = bucket_seconds(self._timing)
-        health = await health_in(telemetry, window, bucket_s)
-        window = first_data(health, window) if health else window
-        if latest is None or latest <= start_ns:
-            window = None
-        reference = self._session.reference
-        self._log.windows = self._log.windows.model_copy(update={"baseline": window, "reference": reference})
-        self._comparison = await compare_with(
-            telemetry, window, reference, expectation=self._scenario.expectation, base=self._plain(bucket_s)
+        self._baseline = await learn(
+            self._session.telemetry,
+            Window(start_ns=start_ns, end_ns=clock.now()),
+            self._session.reference,
+            expectation=self._scenario.expectation,
+            base=self._plain(),
         )
-        sick = self._sick(window)
-        if sick and self._scenario.require_impact:
-            raise SessionStopped(Status.ERROR, f"baseline: {sick}", Blame.INFRASTRUCTURE)
-        note.detail = sick
+        update = {"baseline": self._baseline.window, "reference": self._session.reference}
+        self._log.windows = self._log.windows.model_copy(update=update)
+        note.detail = sickness(self._baseline, self._settings)
+        if note.detail and self._scenario.require_impact:
+            raise SessionStopped(Status.ERROR, f"baseline: {note.detail}", Blame.INFRASTRUCTURE)
 
-    def _plain(self, bucket_s: float) -> Comparison:
+    def _plain(self) -> Comparison:
         settings = self._settings
         return Comparison(
             loads={},
             expected=frozenset(),
             watched=frozenset(),
-            bucket_s=bucket_s,
+            bucket_s=bucket_seconds(self._timing),
             alpha=settings.alpha / looks(self._timing, self._impact_timeout_s),
             power=settings.power,
             effect=settings.min_error_ratio,
         )
-
-    def _sick(self, window: Window | None) -> str:
-        """Return why this baseline is none ('' when it is fine)."""
-        assert self._comparison is not None
-        if window is None and not self._comparison.loads:
-            return "no telemetry before the fault and no quiet window to use instead; is anything exported?"
-        limit = self._settings.max_baseline_error_ratio
-        for service in sorted(self._comparison.watched & self._comparison.loads.keys()):
-            load = self._comparison.loads[service]
-            if load.error_ratio > limit and binomial_at_least(load.errors, load.calls, limit) <= 0.05:
-                return (
-                    f"{service} already fails {load.errors} of {load.calls} calls before the fault "
-                    f"(limit {limit:.0%}); heal the target first"
-                )
-        return ""
 
     async def inject(self, note: PhaseNote) -> None:
         """Set the flags."""
@@ -204,8 +176,8 @@ class Workflow:
         self._log.windows = self._log.windows.model_copy(update={"incident": incident})
 
     async def _wait_for_impact(self) -> Impact:
-        assert self._comparison is not None
-        watch = ImpactWatch(self._session, self._comparison, self._fault_start_ns)
+        assert self._baseline is not None
+        watch = ImpactWatch(self._session, self._baseline.comparison, self._fault_start_ns)
         timeout_s, timing = self._impact_timeout_s, self._timing
         impact = Impact(reason=ImpactReason.NOT_YET_EXPORTED)
         for _ in range(looks(timing, timeout_s)):
@@ -291,10 +263,10 @@ class Workflow:
 
     async def _facts(self) -> JudgeFacts:
         telemetry, windows = self._session.telemetry, self._log.windows
-        places = known_windows(windows)
-        edges = await edges_in(telemetry, places)
+        known = self._baseline.edges if self._baseline else ()
+        edges = await edges_in(telemetry, known_windows(windows)[1 if known else 0 :], known)
         try:
-            services = await services_in(telemetry, places)
+            services = await services_in(telemetry, hulls(windows))
         except TelemetryError:
             services = ()  # documented: names are then not checked
         return JudgeFacts(
@@ -313,5 +285,5 @@ class Workflow:
         One look, one question: the level is not divided by the looks, so that "recovered" is harder
         to reach than "not visibly broken".
         """
-        comparison = self._comparison
+        comparison = self._baseline.comparison if self._baseline else None
         return replace(comparison, alpha=self._settings.alpha) if comparison and comparison.loads else None

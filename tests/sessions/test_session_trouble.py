@@ -154,7 +154,6 @@ async def test_the_first_reason_is_kept_behind_the_scream():
         ("target.open", Phase.PREFLIGHT),
         ("flags.document", Phase.PREFLIGHT),
         ("telemetry.schema", Phase.PREFLIGHT),
-        ("telemetry.latest", Phase.BASELINE),
         ("telemetry.service_health", Phase.BASELINE),
         ("flags.apply", Phase.INJECT),
         ("flags.applied", Phase.INJECT),
@@ -248,11 +247,10 @@ async def test_facts_survive_a_store_that_cannot_answer_them():
         told.append(facts)
         return engine_verdict(diagnosis)
 
-    def breaks():
-        target.trouble.raising("telemetry.query", TelemetryUnavailable("gone"))
-        target.trouble.raising("telemetry.call_edges", TelemetryUnavailable("gone"))
-
-    watcher.when[Phase.JUDGE] = breaks
+    target.trouble.raising("telemetry.call_edges", TelemetryUnavailable("gone"))
+    watcher.when[Phase.JUDGE] = lambda: (
+        target.trouble.raising("telemetry.query", TelemetryUnavailable("gone")) and None
+    )
     result = await engine(target, judge=listening, observer=watcher).run(plan())
 
     assert result.status is Status.SCORED

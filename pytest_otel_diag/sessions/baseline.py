@@ -1,0 +1,102 @@
+"""What the target was like before the fault, and whether that can be compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pytest_otel_diag.errors import TelemetryError
+from pytest_otel_diag.model.scenario import Expectation, Timing
+from pytest_otel_diag.model.telemetry import CallEdge, ServiceHealth
+from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
+from pytest_otel_diag.ports import Telemetry
+from pytest_otel_diag.sessions.exposure import Load, binomial_at_least
+from pytest_otel_diag.sessions.impact import SIGNALS, Comparison, health_in, loads_in, loads_of
+from pytest_otel_diag.sessions.plan import EngineSettings
+
+_MIN_BUCKETS = 8
+_REFERENCES = 5
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The session's own window before the fault (None: no telemetry), and what to compare with.
+
+    ``edges`` are the calls of that window where they were asked for.
+    """
+
+    window: Window | None
+    comparison: Comparison
+    edges: tuple[CallEdge, ...] = ()
+
+
+async def learn(
+    telemetry: Telemetry,
+    window: Window,
+    reference: Sequence[Window],
+    *,
+    expectation: Expectation,
+    base: Comparison,
+) -> Baseline:
+    """Return the baseline; where it holds no calls, quiet windows are compared with instead.
+
+    *base* gives bucket width and statistics, its ``alpha`` for the whole look. Raises TelemetryError.
+    """
+    health = await health_in(telemetry, window, base.bucket_s)
+    own: Window | None = first_data(health, window)
+    loads: Mapping[str, Load] = loads_of(health, (own,) if own else (), base.bucket_s)
+    places: tuple[Window | None, ...] = (own,)
+    if not loads:
+        latest = await telemetry.latest()
+        own = None if latest is None or latest <= window.start_ns else window
+        quiet = tuple(reference[-_REFERENCES:])
+        loads = await loads_in(telemetry, quiet, base.bucket_s)
+        places = quiet[-1:]
+    causes = {cause.service for cause in expectation.root_causes}
+    expected = causes | {anomaly.service for anomaly in expectation.anomalies}
+    edges = await _edges(telemetry, places) if causes else ()
+    callers = {edge.caller for edge in edges if edge.callee in causes}
+    watched = frozenset(expected | callers) if expected else frozenset(loads)
+    comparison = replace(
+        base,
+        loads=loads,
+        expected=frozenset(expected),
+        watched=watched,
+        alpha=base.alpha / (SIGNALS * max(1, len(watched))),
+    )
+    return Baseline(own, comparison, edges)
+
+
+async def _edges(telemetry: Telemetry, windows: Sequence[Window | None]) -> tuple[CallEdge, ...]:
+    try:
+        return tuple([edge for w in windows if w is not None for edge in await telemetry.call_edges(w)])
+    except TelemetryError:
+        return ()  # knowing the callers widens the view; the services themselves are still watched
+
+
+def first_data(health: Sequence[ServiceHealth], window: Window) -> Window:
+    """Return the window from its first data on, when more than a quarter of it lies before that."""
+    first = min((row.bucket_start_ns for row in health if row.requests), default=window.start_ns)
+    gap_s = (first - window.start_ns) / NANOS_PER_SECOND
+    return Window(start_ns=first, end_ns=window.end_ns) if gap_s > window.duration_s / 4 else window
+
+
+def bucket_seconds(timing: Timing) -> float:
+    """Return the width of a bucket: the poll interval, or less where the baseline would have few buckets."""
+    return min(timing.impact_poll_s, timing.baseline_s / _MIN_BUCKETS)
+
+
+def sickness(baseline: Baseline, settings: EngineSettings) -> str:
+    """Return why this baseline is none ('' when it is fine)."""
+    comparison = baseline.comparison
+    if baseline.window is None and not comparison.loads:
+        return "no telemetry before the fault and no quiet window to use instead; is anything exported?"
+    limit = settings.max_baseline_error_ratio
+    for service in sorted(comparison.watched & comparison.loads.keys()):
+        load = comparison.loads[service]
+        if load.error_ratio > limit and binomial_at_least(load.errors, load.calls, limit) <= 0.05:
+            return (
+                f"{service} already fails {load.errors} of {load.calls} calls before the fault "
+                f"(limit {limit:.0%}); heal the target first"
+            )
+    return ""

@@ -1,0 +1,103 @@
+"""Sessions over a real store: recorded incidents of the sample system, replayed from Parquet."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pytest_otel_diag.errors import QueryRejected
+from pytest_otel_diag.model.diagnosis import Diagnosis, DiagnosticQuery, RootCause
+from pytest_otel_diag.model.session import ImpactReason, Phase, Status
+from pytest_otel_diag.scoring.judge import judge
+from pytest_otel_diag.sessions import SessionEngine, SessionPlan, as_analyzer
+from pytest_otel_diag.targets.replay import ReplayTarget
+from pytest_otel_diag.testing.sample_recording import write_sample_cases
+
+SLOWEST = """
+SELECT ServiceName AS service, quantileExact(0.5)(Duration) AS median_ns
+FROM otel_traces
+WHERE Timestamp >= fromUnixTimestamp64Nano({start_ns:Int64})
+  AND Timestamp < fromUnixTimestamp64Nano({end_ns:Int64})
+GROUP BY service
+ORDER BY median_ns DESC
+"""
+
+
+@pytest.fixture(scope="session")
+def target(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sessions")
+    target = ReplayTarget(
+        [write_sample_cases(folder / "sample")], store_dsn="chdb://memory", cache_dir=folder / "cache"
+    )
+    yield target
+    target.close()
+
+
+async def run(target, item, analyzer):
+    plan = SessionPlan(scenario=item, session_id=item.id, run_id="run")
+    return await SessionEngine(target, as_analyzer(analyzer), judge).run(plan)
+
+
+def incident(target, kind):
+    return next(item for item in target.scenarios() if item.id.endswith(kind))
+
+
+async def names_cart(investigation):
+    window = {"start_ns": investigation.incident.start_ns, "end_ns": investigation.incident.end_ns}
+    table = await investigation.telemetry.query(SLOWEST, window)
+    assert set(table.column("service")) == {"frontend", "cart", "db"}
+    return Diagnosis(
+        detected=True,
+        root_causes=(RootCause(service="cart"),),
+        query=DiagnosticQuery(sql="SELECT ServiceName, count() FROM otel_traces GROUP BY ServiceName"),
+    )
+
+
+async def test_a_recorded_incident_is_diagnosed_and_judged(target):
+    result = await run(target, incident(target, "network_delay"), names_cart)
+
+    assert (result.status, result.reason) == (Status.SCORED, "")
+    assert result.verdict is not None and result.verdict.top1
+    assert result.verdict.query is not None and result.verdict.query.executed
+    assert result.impact is not None and result.impact.reason is ImpactReason.VISIBLE
+    assert (result.impact.service, result.impact.signal) == ("frontend", "latency")
+    assert [(query.rows, query.data_sources) for query in result.queries] == [(3, ("traces",))]
+    assert result.cleanup is not None and result.cleanup.verified
+    assert result.windows.baseline is not None and result.windows.reference
+    assert [record.phase for record in result.phases] == list(Phase)
+
+
+async def test_a_recorded_control_has_nothing_to_find(target):
+    control = next(item for item in target.scenarios() if item.control)
+
+    result = await run(target, control, lambda _: Diagnosis(detected=False))
+
+    assert result.status is Status.SCORED
+    assert result.verdict is not None and not result.verdict.fault_present
+
+
+async def test_sessions_side_by_side_keep_apart(target):
+    items = [incident(target, "network_delay"), incident(target, "exception")]
+
+    async def windows(investigation):
+        latest = await investigation.telemetry.latest()
+        assert investigation.incident.start_ns < latest <= investigation.clock.now()
+        return {"detected": True}
+
+    results = await asyncio.gather(*(run(target, item, windows) for item in items))
+
+    assert [result.reason for result in results] == ["", ""]
+    assert results[0].windows.incident != results[1].windows.incident
+
+
+async def test_an_analyzer_may_only_read(target):
+    async def vandal(investigation):
+        with pytest.raises(QueryRejected):
+            await investigation.telemetry.query("DROP TABLE otel_traces")
+        return {"detected": False}
+
+    result = await run(target, incident(target, "exception"), vandal)
+
+    assert result.status is Status.SCORED
+    assert result.queries[0].error is not None and result.queries[0].error.startswith("QueryRejected")
