@@ -20,7 +20,7 @@ from pytest_otel_diag.recordings.manifest import ControlWindow, Manifest
 from pytest_otel_diag.recordings.quiet import coverage, cut_controls, quiet_windows
 from pytest_otel_diag.recordings.writer import sha256_of, write_recording
 
-IMPORT_VERSION = 2
+IMPORT_VERSION = 3
 """Counts up when the same input is imported differently, so that caches are not reused."""
 
 _SOURCE_FILES: Mapping[str, str] = {
@@ -56,12 +56,15 @@ def import_cases(folder: Path, destination: Path) -> Manifest:
     covered = coverage(_densest_seconds(folder, sources), cases.policy.gap_s)
     known = covered if cases.quiet is None else _within(covered, cases.quiet)
     quiet = quiet_windows(known, cases.incidents, cases.policy)
-    described = _describe(folder, cases, quiet)
+    certain = quiet_windows(known, cases.incidents, cases.policy, strict=True)
+    described = _describe(folder, cases, quiet=quiet, controls=_controls(cases, certain))
     tables = {table: _stream(folder / name, table, cases.hidden_keys) for name, table in sources.items()}
     return write_recording(destination, described, tables)
 
 
-def _describe(folder: Path, cases: Cases, quiet: tuple[Window, ...]) -> Manifest:
+def _describe(
+    folder: Path, cases: Cases, *, quiet: tuple[Window, ...], controls: tuple[ControlWindow, ...]
+) -> Manifest:
     """Return the manifest without files; raises RecordingError where it contradicts itself."""
     try:
         return Manifest(
@@ -73,7 +76,7 @@ def _describe(folder: Path, cases: Cases, quiet: tuple[Window, ...]) -> Manifest
             end_ns=0,
             policy=cases.policy,
             quiet=quiet,
-            controls=_controls(cases, quiet),
+            controls=controls,
             incidents=cases.incidents,
             notes=(*cases.notes, *_notes(folder)),
         )

@@ -69,11 +69,13 @@ class QuietPolicy(Model):
 class Incident(Model):
     """One recorded fault with its ground truth. Nothing of it may reach an analyzer.
 
-    ``start_ns`` is the labelled start, right to ±``label_uncertainty_s``; ``guard_s`` is the time
-    before it that counts as neither quiet nor faulty. ``end_ns`` is None where the source does not
-    say when the fault ended. ``telemetry_from_ns`` to ``telemetry_to_ns`` bounds the telemetry that
-    belongs to the incident: a session observes until ``telemetry_to_ns``, from the start of the fault or,
-    where the source has nothing of its first moments, from ``telemetry_from_ns``.
+    ``start_ns`` is the labelled start, right to ±``label_uncertainty_s``: no control comes that close.
+    ``guard_s`` is the time before it in which baselines and reference windows have ended; it may be
+    shorter, since a median over many windows bears a few that are not quite quiet. ``end_ns`` is None
+    where the source does not say when the fault ended. ``telemetry_from_ns`` to ``telemetry_to_ns``
+    bounds the telemetry that belongs to the incident: a session observes until ``telemetry_to_ns``,
+    from the start of the fault or, where the source has nothing of its first moments, from
+    ``telemetry_from_ns``.
     """
 
     id: str = Field(min_length=1)
@@ -112,11 +114,15 @@ class Incident(Model):
         """The last instant that is certainly before the fault."""
         return self.start_ns - seconds_to_ns(self.guard_s)
 
-    def disturbed(self, policy: QuietPolicy) -> Window:
-        """Return the time that the fault may colour: from its onset until the system has settled."""
+    def disturbed(self, policy: QuietPolicy, *, strict: bool = False) -> Window:
+        """Return the time that the fault may colour: from its onset until the system has settled.
+
+        *strict* counts from the earliest instant that the label allows.
+        """
         end = self.end_ns if self.end_ns is not None else self.start_ns + seconds_to_ns(policy.fault_s)
+        earliest = self.start_ns - seconds_to_ns(self.label_uncertainty_s)
         return Window(
-            start_ns=self.onset_ns,
+            start_ns=min(self.onset_ns, earliest) if strict else self.onset_ns,
             end_ns=max(end, self.telemetry_to_ns) + seconds_to_ns(policy.settle_s),
         )
 

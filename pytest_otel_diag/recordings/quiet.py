@@ -30,10 +30,13 @@ def coverage(seconds: Iterable[int], gap_s: float) -> tuple[Window, ...]:
 
 
 def quiet_windows(
-    covered: Sequence[Window], incidents: Sequence[Incident], policy: QuietPolicy
+    covered: Sequence[Window], incidents: Sequence[Incident], policy: QuietPolicy, *, strict: bool = False
 ) -> tuple[Window, ...]:
-    """Return the covered time that no incident disturbs, without pieces too short to compare with."""
-    disturbed = tuple(incident.disturbed(policy) for incident in incidents)
+    """Return the covered time that no incident disturbs, without pieces too short to compare with.
+
+    *strict* leaves out what any incident's label may be wrong about; controls are cut from that.
+    """
+    disturbed = tuple(incident.disturbed(policy, strict=strict) for incident in incidents)
     pieces = [piece for window in covered for piece in window.minus(disturbed)]
     return tuple(piece for piece in pieces if piece.duration_s >= policy.min_quiet_s)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
-from pytest_otel_diag.model.windows import iso
+from pytest_otel_diag.model.windows import Window, iso
 from pytest_otel_diag.recordings import arrow
 from pytest_otel_diag.recordings.columns import batches, first_disorder, nanoseconds, open_parquet
 from pytest_otel_diag.recordings.layout import BY_NAME, FileLayout, schema_mistakes
@@ -88,7 +88,6 @@ def _unlisted(recording: Recording) -> Iterator[Finding]:
 
 
 def _timeline(manifest: Manifest) -> Iterator[Finding]:
-    disturbed = [(incident.id, incident.disturbed(manifest.policy)) for incident in manifest.incidents]
     for incident in manifest.incidents:
         if not manifest.start_ns <= incident.start_ns < manifest.end_ns:
             yield Finding(
@@ -97,10 +96,18 @@ def _timeline(manifest: Manifest) -> Iterator[Finding]:
                 f"incident {incident.id!r} starts at {iso(incident.start_ns)}, telemetry goes from "
                 f"{iso(manifest.start_ns)} to {iso(manifest.end_ns)}",
             )
-    calm = [(f"control {control.id!r}", control.window) for control in manifest.controls]
-    calm.extend((f"quiet window {window}", window) for window in manifest.quiet)
+    controls = [(f"control {control.id!r}", control.window) for control in manifest.controls]
+    quiet = [(f"quiet window {window}", window) for window in manifest.quiet]
+    yield from _disturbed(manifest, controls, strict=True)
+    yield from _disturbed(manifest, quiet, strict=False)
+
+
+def _disturbed(manifest: Manifest, calm: Iterable[tuple[str, Window]], *, strict: bool) -> Iterator[Finding]:
+    holes = [
+        (incident.id, incident.disturbed(manifest.policy, strict=strict)) for incident in manifest.incidents
+    ]
     for name, window in calm:
-        hit = next((key for key, hole in disturbed if hole.overlaps(window)), None)
+        hit = next((key for key, hole in holes if hole.overlaps(window)), None)
         if hit is not None:
             yield Finding("error", MANIFEST, f"{name} overlaps the time disturbed by incident {hit!r}")
 

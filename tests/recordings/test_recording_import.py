@@ -120,6 +120,28 @@ def test_fault_types_name_their_mechanism(tmp_path, fault_type, mechanisms, guar
     assert incident.guard_s == guard_s
 
 
+@pytest.mark.parametrize(
+    ("system", "fault_type", "uncertainty_s"),
+    [
+        ("OnlineBoutique", "network_delay", 10),
+        ("OnlineBoutique", "return", 60),
+        ("TrainTicket", "network_delay", 60),
+        ("Shop", "cpu_contention", 60),
+    ],
+)
+def test_controls_keep_away_from_labels_by_what_is_known_of_them(tmp_path, system, fault_type, uncertainty_s):
+    times = [T0 + i * SECOND for i in range(0, 1200)]
+    manifest = imported(
+        tmp_path, [{**INJECTION, "system": system, "fault_type": fault_type}], spans=traces(times)
+    )
+    (incident,) = manifest.incidents
+    assert incident.label_uncertainty_s == uncertainty_s
+    assert manifest.quiet[0].end_ns == incident.start_ns - (60 if fault_type == "return" else 10) * SECOND
+    strict = incident.disturbed(manifest.policy, strict=True)
+    assert strict.start_ns == incident.start_ns - uncertainty_s * SECOND
+    assert not any(control.window.overlaps(strict) for control in manifest.controls)
+
+
 @pytest.mark.parametrize("traces_to", [None, "2023-11-14T22:19:59Z"])
 def test_missing_bounds_of_telemetry_are_taken_from_the_policy(tmp_path, traces_to):
     incident = injections(tmp_path, inject_time="2023-11-14T22:20:00", traces_to=traces_to)

@@ -50,6 +50,10 @@ def test_coverage_bridges_short_gaps_only():
 def test_a_fault_of_unknown_end_disturbs_for_as_long_as_the_policy_says():
     first = incident(start_s=100, guard_s=60, telemetry_to_ns=T0 + 220 * SECOND)
     assert first.disturbed(POLICY) == window(40, 340)
+    unsure = incident(start_s=100, guard_s=10, label_uncertainty_s=60)
+    assert unsure.disturbed(POLICY).start_ns == T0 + 90 * SECOND
+    assert unsure.disturbed(POLICY, strict=True).start_ns == T0 + 40 * SECOND
+    assert unsure.disturbed(POLICY, strict=True).end_ns == unsure.disturbed(POLICY).end_ns
     known = incident(start_s=100, guard_s=10, end_ns=T0 + 130 * SECOND, telemetry_to_ns=T0 + 190 * SECOND)
     assert known.disturbed(POLICY) == window(90, 250)
 

@@ -1,6 +1,7 @@
 """Replay: what a session sees is what had happened, and nothing that gives the answer away."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,9 @@ from pytest_otel_diag.model.flags import Flag, FlagChange
 from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario, Timing
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, iso
 from pytest_otel_diag.recordings.library import open_recording
+from pytest_otel_diag.recordings.manifest import ControlWindow
 from pytest_otel_diag.targets.clock import VirtualClock
+from pytest_otel_diag.targets.plan import replay_of_control, scenario_of
 from pytest_otel_diag.targets.replay import RecordedFlag, ReplayTarget
 from pytest_otel_diag.testing.flag_contract import FlagControllerContract
 from pytest_otel_diag.testing.sample_recording import INCIDENT_SECONDS, START_S, write_sample_cases
@@ -104,10 +107,27 @@ def test_every_incident_and_every_control_is_a_scenario(target):
     assert all(target.validate(item) == () for item in scenarios)
 
 
-def test_a_control_right_at_the_start_of_telemetry_gets_the_longest_baseline(target):
-    first, second, *_ = controls(target)
-    assert first.timing.baseline_s == 120
-    assert second.timing.baseline_s == first.timing.observe_s == 50
+@pytest.mark.parametrize(
+    ("quiet", "control", "baseline_s"),
+    [
+        ((0, 60), (0, 60), 120),  # telemetry starts with the control
+        ((0, 60), (5, 60), 120),  # five seconds are no baseline
+        ((0, 90), (30, 90), 30),
+        ((0, 500), (440, 500), 120),
+        ((0, 500), (510, 520), 120),  # the last scrape of a stretch may lie a little behind it
+        ((0, 30), (60, 90), 120),  # too far back
+    ],
+)
+def test_the_baseline_is_the_quiet_telemetry_right_before(target, quiet, control, baseline_s):
+    def window(seconds):
+        return Window(start_ns=at(seconds[0]), end_ns=at(seconds[1]))
+
+    recording = target.recordings[0]
+    manifest = recording.manifest.model_copy(update={"quiet": (window(quiet),)})
+    cut = ControlWindow(id="c", system="Sample", window=window(control))
+    replay = replay_of_control(replace(recording, manifest=manifest), cut)
+    assert scenario_of(replay).timing.baseline_s == baseline_s
+    assert scenario_of(replay).timing.observe_s == control[1] - control[0]
 
 
 @pytest.mark.parametrize("key", [NETWORK, EXCEPTION])
