@@ -1,0 +1,174 @@
+"""The contract of targets: what every implementation has to do, ours or third-party.
+
+Subclass in a test module and give two fixtures: ``target``, and ``scenario``, one that the target can
+run and that has a fault::
+
+    class TestMine(TargetContract):
+        @pytest.fixture
+        def target(self): ...
+        @pytest.fixture
+        def scenario(self): ...
+
+The test methods are coroutines: run them with pytest-asyncio in auto mode.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import pytest
+
+from pytest_otel_diag.errors import FlagError, QueryRejected
+from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.flags import FlagChange
+from pytest_otel_diag.model.scenario import Fault, Scenario
+from pytest_otel_diag.model.session import SessionResult, Status
+from pytest_otel_diag.model.verdict import Verdict
+from pytest_otel_diag.model.windows import seconds_to_ns
+from pytest_otel_diag.ports import Investigation, JudgeFacts, Target, TargetSession
+from pytest_otel_diag.sessions import EngineSettings, SessionEngine, SessionPlan, as_analyzer
+from pytest_otel_diag.sessions.injection import foreign_faults, resolve_faults, witness
+
+WRITES = (
+    "DROP TABLE otel_traces",
+    "TRUNCATE TABLE otel_traces",
+    "INSERT INTO otel_traces (TraceId) VALUES ('x')",
+    "CREATE TABLE mine (x Int8) ENGINE = Memory",
+    "SELECT 1; SELECT 2",
+)
+
+
+class TargetContract:
+    """Behaviour that the session engine relies on."""
+
+    async def test_it_says_what_it_is(self, target: Target) -> None:
+        """For the manifest of a run: text throughout."""
+        described = target.describe()
+        assert target.name
+        assert isinstance(target.exclusive, bool)
+        assert described["name"] == target.name
+        assert all(isinstance(text, str) for pair in described.items() for text in pair)
+
+    async def test_it_knows_its_own_scenarios(self, target: Target, scenario: Scenario) -> None:
+        """And finds the mistake in another one, naming it."""
+        assert list(target.validate(scenario)) == []
+        wrong = scenario.model_copy(update={"faults": (Fault(flag="no-such-flag"),)})
+        assert any("no-such-flag" in sentence for sentence in target.validate(wrong))
+
+    async def test_sessions_start_without_a_fault(self, target: Target, scenario: Scenario) -> None:
+        """Each of them, whatever the one before it did."""
+        documents = []
+        for _ in range(2):
+            async with target.open(scenario, "contract") as session:
+                document = await session.flags.document()
+                assert await foreign_faults(session, document, EngineSettings()) == []
+                documents.append(document.raw)
+        assert documents[0] == documents[1]
+
+    async def test_an_error_in_a_session_passes_through(self, target: Target, scenario: Scenario) -> None:
+        """And leaves the target usable."""
+        with pytest.raises(ZeroDivisionError):
+            async with target.open(scenario, "contract"):
+                raise ZeroDivisionError
+        async with target.open(scenario, "contract") as session:
+            assert session.clock.now() > 0
+
+    async def test_time_passes_while_sleeping(self, target: Target, scenario: Scenario) -> None:
+        """And never runs back."""
+        async with target.open(scenario, "contract") as session:
+            before = session.clock.now()
+            await session.clock.sleep(0.05)
+            assert session.clock.now() - before >= seconds_to_ns(0.05)
+
+    async def test_a_fault_is_served_and_taken_back(self, target: Target, scenario: Scenario) -> None:
+        """As the engine does it: resolved, applied, witnessed, restored byte for byte, witnessed."""
+        async with target.open(scenario, "contract") as session:
+            before = await session.flags.document()
+            changes = resolve_faults(scenario.faults, before)
+            assert changes
+            answered = {c.key: (await session.flags.served(c.key, {})).variant for c in changes}
+            for change in changes:
+                await session.flags.apply(change)
+            await _proven(session, {change.key: change.variant for change in changes})
+            await session.flags.restore(before)
+            assert (await session.flags.document()).raw == before.raw
+            await _proven(session, answered)
+
+    async def test_unknown_flags_and_variants_are_refused(self, target: Target, scenario: Scenario) -> None:
+        """With a FlagError, before anything is written."""
+        async with target.open(scenario, "contract") as session:
+            before = await session.flags.document()
+            with pytest.raises(FlagError):
+                await session.flags.apply(FlagChange(key="no-such-flag", variant="on"))
+            with pytest.raises(FlagError):
+                await session.flags.apply(FlagChange(key=scenario.faults[0].flag, variant="no-such-variant"))
+            assert (await session.flags.document()).raw == before.raw
+
+    async def test_telemetry_tells_nothing_of_the_future(self, target: Target, scenario: Scenario) -> None:
+        """What is visible has ended by now."""
+        async with target.open(scenario, "contract") as session:
+            await session.clock.sleep(scenario.timing.baseline_s)
+            assert (await session.telemetry.schema()).signals()
+            latest = await session.telemetry.latest()
+            assert latest is None or latest <= session.clock.now()
+
+    async def test_telemetry_can_only_be_read(self, target: Target, scenario: Scenario) -> None:
+        """Whatever an analyzer sends."""
+        async with target.open(scenario, "contract") as session:
+            for sql in WRITES:
+                with pytest.raises(QueryRejected):
+                    await session.telemetry.query(sql)
+
+    async def test_reference_windows_are_in_order(self, target: Target, scenario: Scenario) -> None:
+        """Not empty, and none over the next one."""
+        async with target.open(scenario, "contract") as session:
+            assert all(not window.empty for window in session.reference)
+            pairs = zip(session.reference, session.reference[1:], strict=False)
+            assert all(first.end_ns <= second.start_ns for first, second in pairs)
+
+    async def test_no_traffic_is_no_calls(self, target: Target, scenario: Scenario) -> None:
+        """Driving reports what was done."""
+        async with target.open(scenario, "contract") as session:
+            assert await session.traffic.drive([], 0) == 0
+
+    async def test_sessions_keep_apart(self, target: Target, scenario: Scenario) -> None:
+        """Side by side where the target is not exclusive: neither sees the other's fault."""
+        if target.exclusive:
+            pytest.skip("an exclusive target holds one session at a time")
+        async with AsyncExitStack() as stack:
+            one = await stack.enter_async_context(target.open(scenario, "one"))
+            other = await stack.enter_async_context(target.open(scenario, "other"))
+            document, now = await other.flags.document(), other.clock.now()
+            (change, *_) = resolve_faults(scenario.faults, document)
+            await one.flags.apply(change)
+            assert (await other.flags.document()).raw == document.raw
+            assert other.clock.now() - now < seconds_to_ns(1)
+
+    async def test_a_whole_session_leaves_no_trace(self, target: Target, scenario: Scenario) -> None:
+        """Through the engine: set, witnessed, judged or found without impact, verified as taken back."""
+        analyzer = as_analyzer(_finds_nothing)
+        plan = SessionPlan(scenario=scenario, session_id="contract", run_id="contract")
+        result: SessionResult = await SessionEngine(target, analyzer, _judges_nothing).run(plan)
+        assert result.status in {Status.SCORED, Status.INVALID}, result.reason
+        assert result.witnesses
+        assert all(proof.confirmed for proof in result.witnesses)
+        assert result.cleanup is not None
+        assert result.cleanup.restored
+        assert result.cleanup.verified
+
+
+async def _proven(session: TargetSession, wanted: dict[str, str]) -> None:
+    for proof in await witness(session, wanted, EngineSettings()):
+        assert proof.confirmed, proof
+
+
+async def _finds_nothing(_: Investigation) -> Diagnosis:
+    return Diagnosis(detected=False)
+
+
+async def _judges_nothing(
+    diagnosis: Diagnosis,
+    scenario: Scenario,
+    facts: JudgeFacts,  # noqa: ARG001 - the protocol's name
+) -> Verdict:
+    return Verdict(fault_present=not scenario.control, detected=diagnosis.detected)

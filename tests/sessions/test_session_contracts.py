@@ -1,0 +1,106 @@
+"""The public contracts of analyzers and targets, over small implementations; and that they bite."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_otel_diag.model.diagnosis import Diagnosis, DiagnosticQuery, RootCause
+from pytest_otel_diag.targets.replay import ReplayTarget
+from pytest_otel_diag.testing.analyzer_contract import (
+    AnalyzerContract,
+    BrokenTelemetry,
+    StandingClock,
+    investigation_of,
+)
+from pytest_otel_diag.testing.sample_recording import write_sample_cases
+from pytest_otel_diag.testing.target_contract import TargetContract
+
+COUNTS = """
+SELECT ServiceName AS service, countIf(StatusCode = 'Error') AS errors
+FROM otel_traces GROUP BY service ORDER BY errors DESC, service
+"""
+
+
+class MostErrors:
+    """Names the service with the most errors in the incident."""
+
+    async def diagnose(self, investigation):
+        health = await investigation.telemetry.service_health(investigation.incident, 60.0)
+        errors = {row.service: row.errors for row in health if row.errors}
+        await investigation.telemetry.latest()
+        return Diagnosis(
+            detected=bool(errors),
+            root_causes=tuple(RootCause(service=name) for name in sorted(errors, key=errors.__getitem__)),
+            query=DiagnosticQuery(sql=COUNTS) if errors else None,
+        )
+
+
+class TestAsync(AnalyzerContract):
+    @pytest.fixture
+    def analyzer(self):
+        return MostErrors
+
+
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("contract")
+    target = ReplayTarget(
+        [write_sample_cases(folder / "sample")], store_dsn="chdb://memory", cache_dir=folder / "cache"
+    )
+    yield target
+    target.close()
+
+
+class TestReplay(TargetContract):
+    @pytest.fixture
+    def target(self, replayed):
+        return replayed
+
+    @pytest.fixture
+    def scenario(self, target):
+        return target.scenarios()[0]
+
+
+async def swallows(investigation):
+    try:
+        await investigation.telemetry.schema()
+    except Exception:
+        return Diagnosis(detected=False)
+
+
+async def test_the_contract_finds_an_analyzer_that_swallows_errors():
+    with pytest.raises(AssertionError):
+        await AnalyzerContract().test_a_broken_store_is_not_taken_for_a_quiet_system(_adapted(swallows))
+
+
+async def invents(investigation):
+    return Diagnosis(detected=True, root_causes=(RootCause(service="payment"),))
+
+
+async def test_the_contract_finds_an_analyzer_that_invents_services():
+    with pytest.raises(AssertionError):
+        await AnalyzerContract().test_it_names_services_as_telemetry_does(
+            _adapted(invents), BrokenTelemetry()
+        )
+
+
+def _adapted(function):
+    from_function = type("Adapted", (), {"diagnose": staticmethod(function)})
+    return from_function()
+
+
+async def test_every_question_to_a_broken_store_fails():
+    broken = BrokenTelemetry()
+    question = investigation_of(broken)
+    for ask in (
+        lambda: broken.query("SELECT 1"),
+        broken.schema,
+        broken.latest,
+        lambda: broken.service_health(question.incident, 1.0),
+        lambda: broken.call_edges(question.incident),
+    ):
+        with pytest.raises(Exception, match="refuses connections"):
+            await ask()
+    assert broken.asked == 5
+    await StandingClock().sleep(3600)
+    assert StandingClock().now() == question.incident.end_ns
