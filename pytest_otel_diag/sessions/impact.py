@@ -138,9 +138,7 @@ def as_far_as(health: Sequence[ServiceHealth], window: Window, bucket_s: float) 
 
 
 async def health_in(telemetry: Telemetry, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:
-    """Return service health, nothing for an empty window or a store without traces."""
-    if window.empty:
-        return ()
+    """Return service health, nothing for a store without traces."""
     try:
         return await telemetry.service_health(window, bucket_s)
     except SchemaError:

@@ -113,9 +113,11 @@ async def witness(
     """Read flags back as served until each answers its variant ``witness_reads`` times in a row.
 
     ``at_ns`` is the first read of that row: from there on the variant was really in force. Reads
-    that fail count as another answer. Returns after ``witness_timeout_s`` of the target's clock,
-    a hanging read after as many wall seconds.
+    that fail count as another answer. Returns after about ``witness_timeout_s`` of the target's
+    clock, or as many wall seconds when reads hang.
     """
+    wall = asyncio.get_running_loop().time
+    deadline = wall() + settings.witness_timeout_s + settings.witness_reads * settings.witness_poll_s
     rounds = settings.witness_reads + math.ceil(settings.witness_timeout_s / settings.witness_poll_s)
     seen = {key: _Row(variant) for key, variant in wanted.items()}
     for turn in range(rounds):
@@ -124,7 +126,7 @@ async def witness(
         for key, row in seen.items():
             if row.count < settings.witness_reads:
                 await _read(session, key, row, settings)
-        if all(row.count >= settings.witness_reads for row in seen.values()):
+        if all(row.count >= settings.witness_reads for row in seen.values()) or wall() > deadline:
             break
     return tuple(
         Witness(

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -31,10 +31,18 @@ class _Run:
     """Handle on the analyzer's own event loop, set from its thread."""
 
     loop: asyncio.AbstractEventLoop | None = None
-    task: asyncio.Task[Any] | None = field(default=None)
+    task: asyncio.Task[Any] | None = None
+    cancelled: bool = False
+
+    def begin(self) -> None:
+        """Note loop and task; raises CancelledError when it was cancelled before it began."""
+        self.loop, self.task = asyncio.get_running_loop(), asyncio.current_task()
+        if self.cancelled:
+            raise asyncio.CancelledError
 
     def cancel(self) -> None:
         """Ask the analyzer to stop; a blocked one will not hear it."""
+        self.cancelled = True
         if self.loop is not None and self.task is not None:
             with suppress(RuntimeError):  # its loop is closed: it has already ended
                 self.loop.call_soon_threadsafe(self.task.cancel)
@@ -53,7 +61,7 @@ async def run_analyzer(
     run = _Run()
 
     async def main() -> Any:
-        run.loop, run.task = asyncio.get_running_loop(), asyncio.current_task()
+        run.begin()
         return await analyzer.diagnose(investigation)
 
     future = asyncio.wrap_future(start_daemon(lambda: asyncio.run(main()), "otel-diag analyzer"))

@@ -21,6 +21,7 @@ from pytest_otel_diag.model.telemetry import (
 )
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Clock, Telemetry
+from pytest_otel_diag.sessions.record import writable
 
 T = TypeVar("T")
 
@@ -164,12 +165,12 @@ class MeteredTelemetry:
             result = await ask()
             rows = len(result)
         except BaseException as error:
-            failure = f"{type(error).__name__}: {error}"
+            failure = writable(f"{type(error).__name__}: {error}")
             raise
         finally:
             self._records.append(
                 QueryRecord(
-                    sql=sql,
+                    sql=writable(sql),
                     elapsed_s=self._monotonic() - started,
                     rows=rows,
                     data_sources=sources,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,9 +39,14 @@ class SessionStopped(OtelDiagError):
         self.blame = blame
 
 
+def writable(text: str) -> str:
+    """Return the text without what UTF-8 cannot hold: a foreign message must not cost the record."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def describe(error: BaseException) -> str:
     """Return the error for a reader: our own by message, foreign ones with their type."""
-    text = str(error).strip()
+    text = writable(str(error).strip())
     if isinstance(error, OtelDiagError) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -100,7 +105,10 @@ class SessionLog:
 
     def now(self) -> Nanos:
         """Return the target's time, wall time before the target is open."""
-        return self._session.clock.now() if self._session else self._wall.now_ns()
+        if self._session is not None:
+            with suppress(Exception):  # a clock that fails is no reason to lose the record
+                return self._session.clock.now()
+        return self._wall.now_ns()
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[PhaseNote]:
@@ -193,5 +201,9 @@ class SessionLog:
             verdict=self.verdict,
             queries=self.queries,
             cleanup=self.cleanup,
-            provenance=dict(self._session.provenance) if self._session else {},
+            provenance=self._provenance(),
         )
+
+    def _provenance(self) -> dict[str, str]:
+        given = self._session.provenance if self._session else {}
+        return {writable(str(key)): writable(str(value)) for key, value in given.items()}

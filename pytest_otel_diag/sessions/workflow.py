@@ -12,6 +12,7 @@ from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import Blame, Impact, ImpactReason, Status, Witness
 from pytest_otel_diag.model.telemetry import TelemetrySchema
+from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import Analyzer, Investigation, JudgeFacts, TargetSession
 from pytest_otel_diag.sessions.baseline import Baseline, bucket_seconds, learn, sickness
@@ -257,7 +258,10 @@ class Workflow:
         try:
             async with asyncio.timeout(self._settings.judge_timeout_s):
                 facts = await self._facts()
-                self._log.verdict = await self._tools.judge(diagnosis, self._scenario, facts)
+                verdict = await self._tools.judge(diagnosis, self._scenario, facts)
+                if not isinstance(verdict, Verdict):
+                    raise TypeError(f"returned {type(verdict).__name__}, not a Verdict")
+                self._log.verdict = verdict
         except Exception as error:
             raise SessionStopped(Status.ERROR, f"judge: {describe(error)}", Blame.INFRASTRUCTURE) from error
 

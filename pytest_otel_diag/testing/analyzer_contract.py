@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import pytest
 
@@ -73,7 +73,7 @@ class BrokenTelemetry:
         self.asked = 0
         self._hang = hang
 
-    async def _fail(self) -> None:
+    async def _fail(self) -> NoReturn:
         self.asked += 1
         if self._hang:
             await asyncio.Event().wait()
@@ -87,17 +87,14 @@ class BrokenTelemetry:
     ) -> Table:
         """Fail."""
         await self._fail()
-        raise AssertionError
 
     async def schema(self) -> TelemetrySchema:
         """Fail."""
         await self._fail()
-        raise AssertionError
 
     async def latest(self) -> Nanos | None:
         """Fail."""
         await self._fail()
-        raise AssertionError
 
     async def service_health(
         self,
@@ -106,12 +103,10 @@ class BrokenTelemetry:
     ) -> Sequence[ServiceHealth]:
         """Fail."""
         await self._fail()
-        raise AssertionError
 
     async def call_edges(self, window: Window) -> Sequence[CallEdge]:  # noqa: ARG002 - the port
         """Fail."""
         await self._fail()
-        raise AssertionError
 
 
 def incident_traces() -> pyarrow.Table:

@@ -230,7 +230,7 @@ class FakeTraffic:
     async def drive(self, services: Sequence[str], calls: int) -> int:
         await self.telemetry.trouble.hit("traffic.drive")
         self.asked.append(calls)
-        if not self.willing:
+        if not (self.willing and services and calls):
             return 0
         self.telemetry.driven.append((self.telemetry.clock.now(), services[0], calls))
         return calls

@@ -8,6 +8,8 @@ import time
 from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pytest_otel_diag.errors import (
     AnalyzerError,
@@ -26,9 +28,9 @@ from tests.sessions.session_fakes import QUICK, FakeTarget, Watcher, blames_paym
 FINE = Diagnosis(detected=True, root_causes=(RootCause(service="payment"),))
 
 
-async def run(analyzer, target=None, settings=QUICK, **changes):
+async def run(analyzer, target=None, knobs=QUICK, **changes):
     target = target or FakeTarget()
-    result = await engine(target, analyzer, settings=settings).run(plan(**changes))
+    result = await engine(target, analyzer, settings=knobs).run(plan(**changes))
     assert target.restored
     assert target.opened == target.closed == 1
     return result
@@ -113,7 +115,7 @@ async def test_a_dictionary_is_as_good_as_a_diagnosis():
     assert result.status is Status.SCORED and result.diagnosis == FINE
 
 
-SHORT = replace(QUICK, cancel_grace_s=0.2)
+PATIENT = replace(QUICK, cancel_grace_s=10.0)
 
 
 def limited(seconds: float, **changes):
@@ -129,10 +131,10 @@ async def test_an_analyzer_that_sleeps_forever_is_cancelled():
         finally:
             told.set()
 
-    result = await run(sleeps, case=limited(0.05), settings=SHORT)
+    result = await run(sleeps, case=limited(0.2), knobs=PATIENT)
 
     assert (result.status, result.blame) == (Status.ERROR, Blame.ANALYZER)
-    assert result.reason == "investigate: no diagnosis within 0.05 s; the analyzer was stopped"
+    assert result.reason == "investigate: no diagnosis within 0.2 s; the analyzer was stopped"
     assert told.is_set()
 
 
@@ -157,6 +159,28 @@ async def test_an_analyzer_that_blocks_its_thread_is_abandoned(sync, busy):
     assert (result.status, result.blame) == (Status.ERROR, Blame.ANALYZER)
     assert "no diagnosis within 0.05 s" in result.reason
     assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("otel-diag"))
+
+
+async def test_an_analyzer_cancelled_before_it_began_never_begins(monkeypatch):
+    begun, hold = threading.Event(), threading.Event()
+    start = threading.Thread.start
+
+    def late(thread):
+        if thread.name == "otel-diag analyzer":
+            thread._target, work = (lambda: (hold.wait(10), work())), thread._target
+        start(thread)
+
+    async def begins(investigation):
+        begun.set()
+
+    monkeypatch.setattr(threading.Thread, "start", late)
+    await run(begins, case=limited(0.05))
+    hold.set()
+    for thread in threading.enumerate():
+        if thread.name == "otel-diag analyzer":
+            await asyncio.to_thread(thread.join, 10)
+
+    assert not begun.is_set()
 
 
 async def test_an_analyzer_that_refuses_to_be_cancelled_is_abandoned():
@@ -365,3 +389,18 @@ def test_data_sources_are_the_tables_a_statement_names(sql, sources):
 def test_the_session_id_an_analyzer_sees_tells_nothing_but_stays_the_same():
     assert opaque_id("paymentFailure") == opaque_id("paymentFailure") != opaque_id("adFailure")
     assert "payment" not in opaque_id("paymentFailure\ud800")
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(text=st.text(st.characters(codec=None, categories=None)))
+def test_whatever_text_an_analyzer_sends_the_result_can_be_written(text):
+    async def odd(investigation):
+        await investigation.telemetry.query(text)
+        raise ValueError(text)
+
+    target = FakeTarget()
+    target.trouble.raising("telemetry.query", QueryFailed(text), times=1)
+    for _ in range(2):  # the first query fails, the second one passes
+        result = asyncio.run(engine(target, odd).run(plan()))
+        assert result.blame is Blame.ANALYZER
+        assert type(result).model_validate_json(result.model_dump_json()) == result

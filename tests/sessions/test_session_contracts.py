@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_otel_diag.errors import SchemaError, TelemetryUnavailable
 from pytest_otel_diag.model.diagnosis import Diagnosis, DiagnosticQuery, RootCause
 from pytest_otel_diag.targets.replay import ReplayTarget
 from pytest_otel_diag.testing.analyzer_contract import (
@@ -14,6 +15,7 @@ from pytest_otel_diag.testing.analyzer_contract import (
 )
 from pytest_otel_diag.testing.sample_recording import write_sample_cases
 from pytest_otel_diag.testing.target_contract import TargetContract
+from tests.sessions.session_fakes import FLAGS, FakeTarget, scenario
 
 COUNTS = """
 SELECT ServiceName AS service, countIf(StatusCode = 'Error') AS errors
@@ -35,10 +37,39 @@ class MostErrors:
         )
 
 
-class TestAsync(AnalyzerContract):
+class TestSmall(AnalyzerContract):
     @pytest.fixture
     def analyzer(self):
         return MostErrors
+
+
+class TestUnsure(AnalyzerContract):
+    """Every other answer differs; the rest of the contract is the same and was tested above."""
+
+    deterministic = False
+    __test__ = False
+
+
+async def test_analyzers_that_say_so_may_differ():
+    with pytest.raises(pytest.skip.Exception, match="not deterministic"):
+        await TestUnsure().test_the_same_question_gets_the_same_answer(MostErrors(), BrokenTelemetry())
+
+
+async def test_the_contract_lets_telemetry_errors_and_budgets_pass():
+    contract = AnalyzerContract()
+
+    async def demanding(investigation):
+        raise SchemaError("needs logs")
+
+    async def spendthrift(investigation):
+        while True:
+            await investigation.telemetry.latest()
+            await investigation.telemetry.call_edges(investigation.incident)
+
+    await contract.test_odd_telemetry_is_answered(_adapted(demanding), lambda tables: None, "empty")
+    with pytest.raises(TelemetryUnavailable):
+        await contract.test_a_small_budget_is_kept(_adapted(spendthrift), BrokenTelemetry())
+    await contract.test_a_small_budget_is_kept(_adapted(spendthrift), FakeTarget().telemetry)
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +135,22 @@ async def test_every_question_to_a_broken_store_fails():
     assert broken.asked == 5
     await StandingClock().sleep(3600)
     assert StandingClock().now() == question.incident.end_ns
+
+
+class TestExclusive(TargetContract):
+    """The fake is exclusive here, and is no store: what asks its telemetry is left to the replay."""
+
+    test_telemetry_can_only_be_read = None
+
+    @pytest.fixture
+    def target(self):
+        return OneAtATime(exclusive=True)
+
+    @pytest.fixture
+    def scenario(self):
+        return scenario("paymentFailure=50%")
+
+
+class OneAtATime(FakeTarget):
+    def validate(self, scenario):
+        return [f"no flag {fault.flag!r}" for fault in scenario.faults if fault.flag not in FLAGS]

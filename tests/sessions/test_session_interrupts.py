@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from dataclasses import replace
 
 import pytest
@@ -75,6 +76,20 @@ def test_an_interrupt_is_passed_on_after_the_cleanup(point, interrupt):
     (result,) = watcher.results
     assert (result.status, result.blame) == (Status.ERROR, Blame.USER)
     assert result.reason.startswith(f"cancelled ({interrupt.__name__}) during")
+
+
+@pytest.mark.parametrize("phase", BEFORE_RECORD)
+def test_ctrl_c_in_any_phase_leaves_flags_and_record_in_order(phase):
+    """The real signal: asyncio turns it into a cancellation, and that into KeyboardInterrupt."""
+    target, watcher = FakeTarget(), Watcher()
+    watcher.when[phase] = lambda: signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(engine(target, observer=watcher).run(plan()))
+
+    assert target.restored and target.opened == target.closed
+    (result,) = watcher.results
+    assert (result.status, result.reason) == (Status.ERROR, f"cancelled during {phase}")
 
 
 def test_an_interrupt_in_the_middle_of_the_undo_does_not_leave_the_fault_on():

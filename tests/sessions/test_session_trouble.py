@@ -344,10 +344,10 @@ async def test_a_session_that_takes_too_long_is_stopped_and_undone():
     target = FakeTarget()
     target.trouble.hanging("flags.applied")
 
-    result = await engine(target, settings=replace(QUICK, session_timeout_s=0.2)).run(plan())
+    result = await engine(target, settings=replace(QUICK, session_timeout_s=0.6)).run(plan())
 
     assert (result.status, result.blame) == (Status.ERROR, Blame.INFRASTRUCTURE)
-    assert result.reason == "inject: the session took longer than 0.2 s"
+    assert result.reason == "inject: the session took longer than 0.6 s"
     assert target.restored
 
 
@@ -356,7 +356,7 @@ async def test_the_session_limit_during_the_diagnosis_is_the_analyzers():
         await asyncio.Event().wait()
 
     target = FakeTarget()
-    result = await engine(target, sleeps, settings=replace(QUICK, session_timeout_s=0.3)).run(plan())
+    result = await engine(target, sleeps, settings=replace(QUICK, session_timeout_s=1.0)).run(plan())
 
     assert result.blame is Blame.ANALYZER and target.restored
 
@@ -391,3 +391,43 @@ async def test_progress_output_that_fails_ends_no_session(caplog):
 
     assert result.status is Status.SCORED and watcher.results == [result]
     assert "an observer failed in" in caplog.text
+
+
+async def test_a_witness_that_hangs_is_given_up():
+    target, watcher = FakeTarget(), Watcher()
+    watcher.when[Phase.WITNESS] = lambda: target.trouble.hanging("flags.served") and None
+    watcher.when[Phase.UNDO] = target.trouble.at.clear
+    brisk = replace(QUICK, witness_timeout_s=0.05, witness_poll_s=0.01)
+
+    result = await engine(target, observer=watcher, settings=brisk).run(plan())
+
+    assert result.status is Status.INVALID
+    assert "(last answer: TimeoutError)" in result.reason
+    assert target.restored
+
+
+async def test_a_judge_that_judges_nothing_is_infrastructure():
+    async def silent(diagnosis, scenario, facts):
+        return None
+
+    result = await engine(FakeTarget(), judge=silent).run(plan())
+
+    assert result.reason == "judge: TypeError: returned NoneType, not a Verdict"
+    assert result.blame is Blame.INFRASTRUCTURE
+
+
+async def test_a_clock_that_breaks_does_not_cost_the_record():
+    target, watcher = FakeTarget(), Watcher()
+
+    def breaks():
+        target.clock.now = _raises
+
+    watcher.when[Phase.JUDGE] = breaks
+    result = await engine(target, observer=watcher).run(plan())
+
+    assert watcher.results == [result]
+    assert target.restored
+
+
+def _raises():
+    raise OSError("no clock")
