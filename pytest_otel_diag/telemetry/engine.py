@@ -71,12 +71,13 @@ class Connection:
     def __init__(self, client: Any, embedded: bool) -> None:
         self._client = client
         self._embedded = embedded
+        self._home: str = client.database or "default"
         self._settings: dict[str, Any] = {}
 
     def prepare(self, database: str | None, settings: Mapping[str, Any]) -> None:
         """Select database and settings for what follows; only differences cost a statement."""
-        if database is not None:
-            self._client.database = database
+        # never left on the database of an earlier session, which may be gone by now
+        self._client.database = database or self._home
         wanted = dict(settings)
         if "readonly" in self._settings:
             wanted.setdefault("readonly", 0)  # the one setting that must not outlast its session

@@ -16,7 +16,8 @@ SELECT
     call.4 AS latency_ns
 FROM
 (
-    WITH arrayMap(x -> x.3, arraySort(arrayZip(starts, ids, arrayEnumerate(ids)))) AS canonical
+    WITH arrayMap(x -> x.7, arraySort(arrayZip(starts, durations, ids, services, kinds, errors,
+        arrayEnumerate(ids)))) AS canonical
     SELECT
         win, services, errors, kinds, durations,
         arrayMap(up -> if(up = 0, 0, canonical[indexOf(arrayMap(i -> ids[i], canonical) AS ordered, up)]), ups) AS ats

@@ -4,37 +4,69 @@
 -- the cursor is on the path and the cursor moves to its start; ties go to the longer child. What no
 -- chosen child covers is the span's own. Spans on a cycle of parents have no root and are on no path.
 -- chosen: indices on the path, without roots, by (parent, time downwards); cursors: where each was met.
-WITH
-    range(toUInt8(ceil(log2(length(ids) + 1)))) AS steps,
-    arrayMap((p, i) -> if(p = 0, i, p), parents, arrayEnumerate(parents)) AS ups,
-    arrayFold((acc, step) -> (
-        arrayMap(i -> acc.1[i], acc.1),
-        arrayMap((s, i) -> greatest(s, acc.2[i]), acc.2, acc.1),
-        arrayMap((e, i) -> least(e, acc.3[i]), acc.3, acc.1)
-    ), steps, (ups, starts, ends)) AS clipped,
-    arrayMap(x -> x.4, arraySort(arrayMap(i -> (parents[i], -rights[i], lefts[i], i),
-        arrayFilter((i, p, s, e) -> p > 0 AND e > s, arrayEnumerate(parents), parents, lefts, rights)))) AS walk,
-    arrayFold((acc, p, s, e, last) -> (
-        p,
-        if(e <= if(p = acc.1, acc.2, last), s, if(p = acc.1, acc.2, last)),
-        arrayPushBack(acc.3, if(e <= if(p = acc.1, acc.2, last), if(p = acc.1, acc.2, last), -1))
-    ), arrayMap(i -> parents[i], walk), arrayMap(i -> lefts[i], walk), arrayMap(i -> rights[i], walk),
-        arrayMap(i -> rights[parents[i]], walk), (toUInt64(0), toInt64(0), emptyArrayInt64())).3 AS met,
-    arrayMap(x -> x.2, arraySort(arrayConcat(
-        arrayMap((i, cursor) -> (i, toUInt8(cursor >= 0)), walk, met),
-        arrayMap(i -> (i, toUInt8(parents[i] = 0)),
-            arrayFilter((i, p, s, e) -> p = 0 OR e <= s, arrayEnumerate(parents), parents, lefts, rights))
-    ))) AS taken,
-    arrayFold((acc, step) -> (
-        arrayMap(i -> acc.1[i], acc.1),
-        arrayMap((on, i) -> toUInt8(on AND acc.2[i]), acc.2, acc.1)
-    ), steps, (ups, taken)).2 AS whole
+-- Ancestors are reached by doubling, so `steps` is the logarithm of the number of spans. Every step is a
+-- subquery of its own because the engine copies an alias into each of its uses.
 SELECT
-    trace, win, ids, starts, ends, services, operations, errors, parents,
-    clipped.1 AS tops,
-    clipped.2 AS lefts,
-    clipped.3 AS rights,
-    arrayMap((on, top) -> toUInt8(on AND parents[top] = 0), whole, tops) AS on_path,
+    *,
     arrayFilter((i, cursor) -> cursor >= 0 AND on_path[i] = 1, walk, met) AS chosen,
     arrayFilter((cursor, i) -> cursor >= 0 AND on_path[i] = 1, met, walk) AS cursors
-FROM placed
+FROM
+(
+    SELECT
+        * EXCEPT (steps, ups, taken),
+        arrayMap((on, top) -> toUInt8(on AND parents[top] = 0), arrayFold((acc, step) -> (
+            arrayMap(i -> acc.1[i], acc.1),
+            arrayMap((on, i) -> toUInt8(on AND acc.2[i]), acc.2, acc.1)
+        ), steps, (ups, taken)).2, tops) AS on_path
+    FROM
+    (
+        SELECT
+            *,
+            arrayMap(x -> x.2, arraySort(arrayConcat(
+                arrayMap((i, cursor) -> (i, toUInt8(cursor >= 0)), walk, met),
+                arrayMap((i, p) -> (i, toUInt8(p = 0)),
+                    arrayFilter((i, p, s, e) -> p = 0 OR e <= s, arrayEnumerate(parents), parents, lefts, rights),
+                    arrayFilter((p, s, e) -> p = 0 OR e <= s, parents, lefts, rights))
+            ))) AS taken
+        FROM
+        (
+            SELECT
+                * EXCEPT (walking),
+                walking.4 AS walk,
+                arrayFold((acc, p, e, s, last) -> (
+                    p,
+                    if(-e <= if(p = acc.1, acc.2, last), s, if(p = acc.1, acc.2, last)),
+                    arrayPushBack(acc.3, if(-e <= if(p = acc.1, acc.2, last), if(p = acc.1, acc.2, last), -1))
+                ), walking.1, walking.2, walking.3, arrayMap(p -> rights[p], walking.1),
+                    (toUInt64(0), toInt64(0), emptyArrayInt64())).3 AS met
+            FROM
+            (
+                SELECT
+                    * EXCEPT (clipped),
+                    clipped.1 AS tops,
+                    clipped.2 AS lefts,
+                    clipped.3 AS rights,
+                    arraySort(arrayFilter(x -> x.1 > 0 AND -x.2 > x.3, arrayMap((p, s, e, i) -> (p, -e, s, i),
+                        parents, clipped.2, clipped.3, arrayEnumerate(parents)))) AS walking
+                FROM
+                (
+                    SELECT
+                        *,
+                        arrayFold((acc, step) -> (
+                            arrayMap(i -> acc.1[i], acc.1),
+                            arrayMap((s, i) -> greatest(s, acc.2[i]), acc.2, acc.1),
+                            arrayMap((e, i) -> least(e, acc.3[i]), acc.3, acc.1)
+                        ), steps, (ups, starts, ends)) AS clipped
+                    FROM
+                    (
+                        SELECT
+                            *,
+                            range(toUInt8(ceil(log2(length(ids) + 1)))) AS steps,
+                            arrayMap((p, i) -> if(p = 0, i, p), parents, arrayEnumerate(parents)) AS ups
+                        FROM placed
+                    )
+                )
+            )
+        )
+    )
+)

@@ -1,14 +1,5 @@
 -- Service paths: from every root downwards along its longest critical child, 64 spans at most, repeated
 -- services merged. Latency is the root's; a request failed when any span of the chain did.
-WITH
-    arraySort(arrayMap(i -> (parents[i], lefts[i] - rights[i], i), chosen)) AS heirs,
-    arrayMap(x -> x.1, heirs) AS owners,
-    arrayMap(x -> toUInt64(x.3), heirs) AS favourites,
-    arrayFilter((i, p) -> p = 0, arrayEnumerate(parents), parents) AS roots,
-    range(least(length(chosen), 63)) AS steps,
-    arrayFold((acc, step) -> arrayMap(chain ->
-        if((indexOf(owners, chain[-1]) AS at) = 0, chain, arrayPushBack(chain, favourites[at])), acc),
-        steps, arrayMap(i -> [toUInt64(i)], roots)) AS chains
 SELECT
     win,
     path.1 AS services,
@@ -24,7 +15,22 @@ FROM
         arrayExists(i -> errors[i] = 1, chain),
         ends[chain[1]] - starts[chain[1]]
     ), chains)) AS path
-    FROM walked
+    FROM
+    (
+        SELECT
+            win, services, errors, starts, ends,
+            arrayFold((acc, step) -> arrayMap(chain ->
+                if((indexOf(heirs.1, chain[-1]) AS at) = 0, chain, arrayPushBack(chain, toUInt64(heirs.3[at]))), acc),
+                range(least(length(chosen), 63)), roots) AS chains
+        FROM
+        (
+            SELECT
+                win, services, errors, starts, ends, chosen,
+                arraySort(arrayMap(i -> (parents[i], lefts[i] - rights[i], i), chosen)) AS heirs,
+                arrayMap(i -> [toUInt64(i)], arrayFilter((i, p) -> p = 0, arrayEnumerate(parents), parents)) AS roots
+            FROM walked
+        )
+    )
 )
 GROUP BY win, services
 ORDER BY win, total_ms DESC, services

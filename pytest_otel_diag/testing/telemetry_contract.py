@@ -1,0 +1,354 @@
+"""The contract of telemetry: what every implementation has to do, ours or third-party.
+
+Subclass in a test module and give one fixture, ``telemetry_of``: a function that takes Arrow tables by
+exporter table name (and ``now``, ``visible``) and returns a Telemetry over exactly these::
+
+    class TestMine(TelemetryContract):
+        @pytest.fixture
+        def telemetry_of(self):
+            return lambda tables, *, now=None, visible=None: ...
+
+The test methods are coroutines: run them with pytest-asyncio in auto mode.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from pytest_otel_diag.errors import (
+    QueryFailed,
+    QueryLimitExceeded,
+    QueryRejected,
+    SchemaError,
+    TelemetryError,
+)
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.telemetry import QueryLimits
+from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.ports import Telemetry
+
+if TYPE_CHECKING:
+    import pyarrow
+
+START_NS = 1_700_000_000_000_000_000
+SECOND_NS = 1_000_000_000
+MINUTE = Window(start_ns=START_NS, end_ns=START_NS + 60 * SECOND_NS)
+ODD_NAME = 'pay\'ment "€" `--` ; DROP TABLE otel_traces /* %s {x:String} \\'
+
+
+class TelemetryOf(Protocol):
+    """Makes a Telemetry over the given tables."""
+
+    def __call__(
+        self,
+        tables: Mapping[str, pyarrow.Table],
+        *,
+        now: Callable[[], Nanos] | None = None,
+        visible: Sequence[Window] | None = None,
+    ) -> Telemetry:
+        """Return it; what it holds on to is released with the fixture."""
+        ...
+
+
+def span(  # noqa: PLR0913 - a span has that many independent properties, all but the ids by keyword
+    trace: str,
+    span_id: str,
+    parent: str = "",
+    *,
+    service: str = "front",
+    operation: str = "op",
+    kind: str = "Server",
+    at_s: float = 0.0,
+    ms: float = 1.0,
+    error: bool = False,
+) -> dict[str, Any]:
+    """Return one row of ``otel_traces``; *at_s* counts from START_NS."""
+    return {
+        "Timestamp": START_NS + round(at_s * SECOND_NS),
+        "TraceId": trace,
+        "SpanId": span_id,
+        "ParentSpanId": parent,
+        "ServiceName": service,
+        "SpanName": operation,
+        "SpanKind": kind,
+        "Duration": round(ms * 1_000_000),
+        "StatusCode": "Error" if error else "Unset",
+        "ResourceAttributes": [("service.name", service), ("k8s.pod.name", f"{service}-0")],
+    }
+
+
+def traces_table(rows: Sequence[Mapping[str, Any]]) -> pyarrow.Table:
+    """Return rows of :func:`span` as an Arrow table of ``otel_traces``."""
+    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
+
+    texts = ("TraceId", "SpanId", "ParentSpanId", "ServiceName", "SpanName", "SpanKind", "StatusCode")
+    columns = {
+        "Timestamp": pa.array([row["Timestamp"] for row in rows], pa.timestamp("ns", "UTC")),
+        "Duration": pa.array([row["Duration"] for row in rows], pa.int64()),
+        "ResourceAttributes": pa.array(
+            [row["ResourceAttributes"] for row in rows], pa.map_(pa.string(), pa.string())
+        ),
+        **{name: pa.array([row[name] for row in rows], pa.string()) for name in texts},
+    }
+    return pa.table(columns)
+
+
+def sample_traces() -> pyarrow.Table:
+    """Return ten traces, one a second: front → middle (client span between) → back, the last one failing."""
+    rows = []
+    for number in range(10):
+        trace, at_s, failing = f"t{number}", float(number), number == 9
+        rows += [
+            span(trace, f"{number}a", at_s=at_s, ms=100),
+            span(trace, f"{number}b", f"{number}a", kind="Client", at_s=at_s + 0.01, ms=80),
+            span(trace, f"{number}c", f"{number}b", service="middle", at_s=at_s + 0.02, ms=60),
+            span(trace, f"{number}d", f"{number}c", service=ODD_NAME, at_s=at_s + 0.03, ms=40, error=failing),
+        ]
+    return traces_table(rows)
+
+
+class TelemetryContract:
+    """Behaviour that the workflow, the judge and analyzers rely on."""
+
+    @pytest.fixture
+    def telemetry(self, telemetry_of: TelemetryOf) -> Telemetry:
+        """The sample traces, all visible."""
+        return telemetry_of({"otel_traces": sample_traces()})
+
+    async def test_the_schema_names_tables_and_columns(self, telemetry: Telemetry) -> None:
+        """As the exporter calls them."""
+        schema = await telemetry.schema()
+        assert schema.has("otel_traces", "Timestamp", "TraceId", "Duration", "StatusCode")
+        assert "traces" in schema.signals()
+
+    async def test_service_health_counts_requests_in_buckets(self, telemetry: Telemetry) -> None:
+        """Server spans only, in buckets from the window's start; empty buckets have no row."""
+        health = await telemetry.service_health(MINUTE, 5.0)
+        found = {(row.service, row.bucket_start_ns): (row.requests, row.errors, row.p50_ms) for row in health}
+        late = START_NS + 5 * SECOND_NS
+        assert found == {
+            ("front", START_NS): (5, 0, 100.0),
+            ("front", late): (5, 0, 100.0),
+            ("middle", START_NS): (5, 0, 60.0),
+            ("middle", late): (5, 0, 60.0),
+            (ODD_NAME, START_NS): (5, 0, 40.0),
+            (ODD_NAME, late): (5, 1, 40.0),
+        }
+
+    async def test_call_edges_join_callers_and_callees(self, telemetry: Telemetry) -> None:
+        """By parent id over services; a client span lends its latency, network included."""
+        edges = {
+            (e.caller, e.callee): (e.calls, e.errors, e.p50_ms) for e in await telemetry.call_edges(MINUTE)
+        }
+        assert edges == {("front", "middle"): (10, 0, 80.0), ("middle", ODD_NAME): (10, 1, 40.0)}
+
+    async def test_nothing_lies_in_an_empty_window(self, telemetry: Telemetry) -> None:
+        """Neither in one of no length nor in one without telemetry."""
+        for window in (
+            Window(start_ns=START_NS, end_ns=START_NS),
+            Window(start_ns=0, end_ns=SECOND_NS),
+        ):
+            assert list(await telemetry.service_health(window, 1.0)) == []
+            assert list(await telemetry.call_edges(window)) == []
+
+    async def test_latest_is_the_end_of_the_newest_telemetry(self, telemetry: Telemetry) -> None:
+        """The end of the last span, not its start."""
+        assert await telemetry.latest() == START_NS + 9 * SECOND_NS + 100_000_000
+
+    async def test_without_telemetry_there_is_no_latest(self, telemetry_of: TelemetryOf) -> None:
+        """None, not zero."""
+        assert await telemetry_of({"otel_traces": traces_table([])}).latest() is None
+
+    async def test_what_has_not_ended_is_hidden(self, telemetry_of: TelemetryOf) -> None:
+        """And appears when the clock has moved on."""
+        now = [START_NS + 5 * SECOND_NS + 50_000_000]
+        telemetry = telemetry_of({"otel_traces": sample_traces()}, now=lambda: now[0])
+        counted = "SELECT count() AS n FROM otel_traces WHERE ServiceName = 'front' AND SpanKind = 'Server'"
+        assert list((await telemetry.query(counted)).column("n")) == [5]
+        assert sum(row.requests for row in await telemetry.service_health(MINUTE, 60.0)) == 15
+        now[0] += SECOND_NS
+        assert list((await telemetry.query(counted)).column("n")) == [6]
+        latest = await telemetry.latest()
+        assert latest is not None
+        assert latest <= now[0]
+
+    async def test_what_lies_outside_the_windows_is_hidden(self, telemetry_of: TelemetryOf) -> None:
+        """Traces that start in a visible window are seen, others are not."""
+        windows = [
+            Window(start_ns=START_NS, end_ns=START_NS + 2 * SECOND_NS),
+            Window(start_ns=START_NS + 8 * SECOND_NS, end_ns=START_NS + 9 * SECOND_NS),
+        ]
+        telemetry = telemetry_of({"otel_traces": sample_traces()}, visible=windows)
+        answer = await telemetry.query("SELECT DISTINCT TraceId FROM otel_traces ORDER BY TraceId")
+        assert list(answer.column("TraceId")) == ["t0", "t1", "t8"]
+
+    async def test_sessions_do_not_see_each_other(self, telemetry_of: TelemetryOf) -> None:
+        """Two views with clocks of their own, asked in turns."""
+        early, late = START_NS + 2 * SECOND_NS, START_NS + 60 * SECOND_NS
+        one = telemetry_of({"otel_traces": sample_traces()}, now=lambda: early)
+        two = telemetry_of({"otel_traces": sample_traces()}, now=lambda: late)
+        for _ in range(2):
+            counts = [
+                list((await t.query("SELECT uniqExact(TraceId) AS n FROM otel_traces")).column("n"))
+                for t in (one, two)
+            ]
+            assert counts == [[2], [10]]
+
+    async def test_parameters_travel_as_values(self, telemetry: Telemetry) -> None:
+        """Quotes, comments and placeholders inside a value stay part of the value."""
+        answer = await telemetry.query(
+            "SELECT {name:String} AS name, count() AS n FROM otel_traces "
+            "WHERE ServiceName = {name:String} AND Duration >= {least:UInt64}",
+            {"name": ODD_NAME, "least": 1, "unused": [1, 2]},
+        )
+        assert list(answer.rows()) == [(ODD_NAME, 10)]
+
+    async def test_an_answer_without_rows_names_its_columns(self, telemetry: Telemetry) -> None:
+        """Analyzers look columns up by name whatever came back."""
+        answer = await telemetry.query("SELECT TraceId AS id, Duration FROM otel_traces WHERE 0")
+        assert (answer.names, len(answer)) == (("id", "Duration"), 0)
+
+    async def test_instants_are_nanoseconds(self, telemetry: Telemetry) -> None:
+        """No digit is lost on the way."""
+        answer = await telemetry.query("SELECT max(Timestamp) AS t FROM otel_traces WHERE SpanId = '3c'")
+        assert list(answer.column("t")) == [START_NS + 3_020_000_000]
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "WITH slow AS (SELECT * FROM otel_traces WHERE Duration > 1) SELECT count() FROM slow",
+            "SELECT count() FROM (SELECT 1 FROM otel_traces UNION ALL SELECT 2 FROM numbers(3))",
+            "SELECT ';', '-- no comment', 'INTO OUTFILE', \"TraceId\" FROM otel_traces -- done;\n LIMIT 1;",
+            "SELECT t.TraceId FROM otel_traces AS t WHERE t.SpanId IN (SELECT SpanId FROM otel_traces)",
+            "SELECT SpanName AS format FROM otel_traces ORDER BY format LIMIT 1 SETTINGS max_threads = 1",
+            "EXPLAIN SELECT count() FROM otel_traces",
+            "DESCRIBE TABLE otel_traces",
+            "SHOW TABLES",
+            "SELECT name FROM system.columns WHERE table = 'otel_traces'",
+        ],
+    )
+    async def test_reading_is_allowed(self, telemetry: Telemetry, sql: str) -> None:
+        """In every form an analyzer may write it."""
+        assert len(await telemetry.query(sql)) > 0
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "",
+            "SELECT 1; SELECT 2",
+            "SELECT 1; DROP TABLE otel_traces",
+            "INSERT INTO otel_traces (TraceId) VALUES ('x')",
+            "DROP TABLE otel_traces",
+            "ALTER TABLE otel_traces DELETE WHERE 1",
+            "SET max_memory_usage = 0",
+            "SELECT 1 INTO OUTFILE 'stolen.txt'",
+            "SELECT * FROM file('/etc/hostname', 'LineAsString')",
+            "SELECT file('/etc/hostname')",
+            "SELECT * FROM url('http://localhost:1/', 'LineAsString')",
+            "SELECT * FROM remote('localhost', 'system.one')",
+            "SELECT * FROM (SELECT * FROM s3('http://localhost:1/x'))",
+            "SELECT * FROM merge('system', '.*')",
+            "SELECT * FROM system.settings",
+            "SELECT count() FROM otel_traces WHERE TraceId IN (SELECT name FROM system.databases)",
+            "SELECT 1 SETTINGS max_execution_time = 0",
+            "SELECT (SELECT 1 FROM numbers(1) SETTINGS max_rows_to_read = 0)",
+            "EXPLAIN INSERT INTO otel_traces SELECT * FROM otel_traces",
+            "SHOW DATABASES",
+        ],
+    )
+    async def test_anything_else_is_rejected(self, telemetry: Telemetry, sql: str) -> None:
+        """Before it does anything, and the telemetry stays usable."""
+        with pytest.raises(QueryRejected):
+            await telemetry.query(sql)
+        assert list((await telemetry.query("SELECT count() AS n FROM otel_traces")).column("n")) == [40]
+
+    @pytest.mark.parametrize(
+        ("sql", "limits", "says"),
+        [
+            ("SELECT number FROM numbers(1000)", QueryLimits(result_rows=10), "10 result rows"),
+            ("SELECT sum(number) FROM numbers(1000000)", QueryLimits(read_rows=1000), "1,000 rows read"),
+            (
+                "SELECT length(groupArray(toString(number))) FROM numbers(10000000)",
+                QueryLimits(memory_bytes=20_000_000),
+                "20,000,000 bytes",
+            ),
+            (
+                "SELECT count() FROM numbers(100000000000) WHERE cityHash64(number) = 1",
+                QueryLimits(time_s=0.5, read_rows=10**15),
+                "0.5 s",
+            ),
+        ],
+    )
+    async def test_limits_hold_and_say_which(
+        self, telemetry: Telemetry, sql: str, limits: QueryLimits, says: str
+    ) -> None:
+        """Rows, memory and time; the next query is not affected."""
+        with pytest.raises(QueryLimitExceeded) as caught:
+            await telemetry.query(sql, limits=limits)
+        assert says in str(caught.value)
+        assert list((await telemetry.query("SELECT 42 AS n")).column("n")) == [42]
+
+    async def test_an_unknown_table_names_those_there_are(self, telemetry: Telemetry) -> None:
+        """With the nearest spelling."""
+        await telemetry.schema()
+        with pytest.raises(SchemaError, match="otel_traces"):
+            await telemetry.query("SELECT * FROM otel_trace")
+
+    async def test_an_unknown_column_names_the_nearest(self, telemetry: Telemetry) -> None:
+        """Among the columns of the tables."""
+        await telemetry.schema()
+        with pytest.raises(SchemaError, match="ServiceName"):
+            await telemetry.query("SELECT ServiceNam FROM otel_traces")
+
+    @pytest.mark.parametrize(
+        ("sql", "code"), [("SELEC 1", 62), ("SELECT 1 + 'x'", 43), ("SELECT {x:UInt8}", 456)]
+    )
+    async def test_the_engine_s_code_is_kept(self, telemetry: Telemetry, sql: str, code: int) -> None:
+        """For errors without a class of their own."""
+        with pytest.raises(QueryFailed) as caught:
+            await telemetry.query(sql)
+        assert caught.value.code == code
+
+    async def test_a_value_that_cannot_be_sent_is_an_error(self, telemetry: Telemetry) -> None:
+        """Of telemetry, not of the driver."""
+        with pytest.raises(TelemetryError):
+            await telemetry.query("SELECT {n:UInt8} AS n", {"n": object()})
+
+    async def test_a_failed_query_leaves_nothing_behind(self, telemetry: Telemetry) -> None:
+        """Not even rows that were out before it failed."""
+        for _ in range(3):
+            with pytest.raises(QueryFailed):
+                await telemetry.query(
+                    "SELECT number, throwIf(number = 90000) FROM numbers(95000) SETTINGS max_block_size = 1000"
+                )
+            assert list((await telemetry.query("SELECT 42 AS n")).rows()) == [(42,)]
+
+    async def test_queries_run_beside_each_other(self, telemetry: Telemetry) -> None:
+        """Every one gets its own answer."""
+        answers = await asyncio.gather(
+            *(telemetry.query("SELECT {n:UInt32} AS n", {"n": number}) for number in range(20))
+        )
+        assert [answer.column("n")[0] for answer in answers] == list(range(20))
+
+    async def test_the_loop_runs_on_and_a_cancelled_query_is_let_go(self, telemetry: Telemetry) -> None:
+        """Cancelling returns at once, and the telemetry answers afterwards."""
+        slow = asyncio.ensure_future(
+            telemetry.query(
+                "SELECT count() FROM numbers(100000000000) WHERE cityHash64(number) = 1",
+                limits=QueryLimits(time_s=1.0, read_rows=10**15),
+            )
+        )
+        ticks = 0
+        for _ in range(10):
+            await asyncio.sleep(0.01)
+            ticks += 1
+        assert not slow.done()
+        slow.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await slow
+        assert list((await telemetry.query("SELECT 42 AS n")).column("n")) == [42]
+        assert ticks == 10
