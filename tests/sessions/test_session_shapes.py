@@ -77,6 +77,10 @@ def test_an_analyzer_is_taken_as_it_is():
     assert as_analyzer(one) is one
 
 
+def test_what_is_wrapped_can_be_seen():
+    assert as_analyzer(sync_function).__wrapped__ is sync_function
+
+
 class NeedsKey:
     def __init__(self, key):
         self.key = key
