@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pytest_otel_diag.model.windows import iso
-from pytest_otel_diag.recordings.importer import import_cases
+from pytest_otel_diag.recordings.library import import_recording as import_into
 from pytest_otel_diag.recordings.library import open_recordings
 from pytest_otel_diag.recordings.reader import Recording
 from pytest_otel_diag.recordings.validation import validate_recording
@@ -17,7 +17,7 @@ Echo = Callable[[str], object]
 
 def import_recording(source: Path, destination: Path, echo: Echo) -> None:
     """Import *source* into the new folder *destination*; raises RecordingError."""
-    manifest = import_cases(source, destination)
+    manifest = import_into(source, destination)
     rows = ", ".join(f"{file.rows:,} rows of {file.table}" for file in manifest.files)
     echo(f"{destination}: {len(manifest.incidents)} incidents, {len(manifest.controls)} controls, {rows}")
 

@@ -80,7 +80,9 @@ def test_run_tells_misses_false_alarms_and_errors_apart(place: Path) -> None:
     chosen = ("--target", "replay:tiny", "--reports", "other")
     blamed = otel_diag(place, "run", *chosen, "--analyzer", "my_analyzers:front", "--scenario", "back").stdout
     assert "incident-back  root cause not named" in blamed
-    alarms = otel_diag(place, "run", *chosen, "--analyzer", "my_analyzers:front", "--scenario", "control").stdout
+    alarms = otel_diag(
+        place, "run", *chosen, "--analyzer", "my_analyzers:front", "--scenario", "control"
+    ).stdout
     assert alarms.count("false alarm  (") == 2
     crashed = otel_diag(place, "run", *chosen, "--analyzer", "my_analyzers:crash", "--no-controls")
     assert "incident-back  error: " in crashed.stdout
