@@ -1,0 +1,1 @@
+"""Timings of the store, of the named statements and of whole analyses."""
