@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_otel_diag.errors import TelemetryError
@@ -11,11 +11,12 @@ from pytest_otel_diag.model.telemetry import CallEdge, ServiceHealth
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.sessions.exposure import Load, binomial_at_least
-from pytest_otel_diag.sessions.impact import SIGNALS, Comparison, health_in, loads_in, loads_of
+from pytest_otel_diag.sessions.impact import SIGNALS, Comparison, health_in, loads_of
 from pytest_otel_diag.sessions.plan import EngineSettings
 
 _MIN_BUCKETS = 8
 _REFERENCES = 5
+_ENOUGH_CALLS = 100
 
 
 @dataclass(frozen=True)
@@ -38,22 +39,24 @@ async def learn(
     expectation: Expectation,
     base: Comparison,
 ) -> Baseline:
-    """Return the baseline; where it holds no calls, quiet windows are compared with instead.
+    """Return the baseline; where it holds few calls, quiet windows are compared with too.
 
     *base* gives bucket width and statistics, its ``alpha`` for the whole look. Raises TelemetryError.
     """
-    health = await health_in(telemetry, window, base.bucket_s)
-    own: Window | None = first_data(health, window)
-    loads: Mapping[str, Load] = loads_of(health, (own,) if own else (), base.bucket_s)
-    places: tuple[Window | None, ...] = (own,)
-    if not loads:
-        latest = await telemetry.latest()
-        own = None if latest is None or latest <= window.start_ns else window
-        quiet = tuple(reference[-_REFERENCES:])
-        loads = await loads_in(telemetry, quiet, base.bucket_s)
-        places = quiet[-1:]
     causes = {cause.service for cause in expectation.root_causes}
     expected = causes | {anomaly.service for anomaly in expectation.anomalies}
+    health = await health_in(telemetry, window, base.bucket_s)
+    own: Window | None = first_data(health, window)
+    if not health:
+        latest = await telemetry.latest()
+        own = None if latest is None or latest <= window.start_ns else window
+    places: tuple[Window, ...] = (own,) if own and health else ()
+    loads = loads_of(health, places, base.bucket_s)
+    if _thin(loads, expected):
+        quiet = tuple(reference[-_REFERENCES:])
+        pooled = [*health, *[row for w in quiet for row in await health_in(telemetry, w, base.bucket_s)]]
+        loads = loads_of(pooled, (*places, *quiet), base.bucket_s)
+        places = places or quiet[-1:]
     edges = await _edges(telemetry, places) if causes else ()
     callers = {edge.caller for edge in edges if edge.callee in causes}
     watched = frozenset(expected | callers) if expected else frozenset(loads)
@@ -67,9 +70,15 @@ async def learn(
     return Baseline(own, comparison, edges)
 
 
-async def _edges(telemetry: Telemetry, windows: Sequence[Window | None]) -> tuple[CallEdge, ...]:
+def _thin(loads: Mapping[str, Load], expected: Collection[str]) -> bool:
+    """Whether a service that is expected to suffer (any, when none is) has few calls to compare with."""
+    calls = [loads[name].calls if name in loads else 0 for name in expected or loads]
+    return min(calls, default=0) < _ENOUGH_CALLS
+
+
+async def _edges(telemetry: Telemetry, windows: Sequence[Window]) -> tuple[CallEdge, ...]:
     try:
-        return tuple([edge for w in windows if w is not None for edge in await telemetry.call_edges(w)])
+        return tuple([edge for window in windows for edge in await telemetry.call_edges(window)])
     except TelemetryError:
         return ()  # knowing the callers widens the view; the services themselves are still watched
 
@@ -86,11 +95,16 @@ def bucket_seconds(timing: Timing) -> float:
     return min(timing.impact_poll_s, timing.baseline_s / _MIN_BUCKETS)
 
 
-def sickness(baseline: Baseline, settings: EngineSettings) -> str:
-    """Return why this baseline is none ('' when it is fine)."""
+def sickness(baseline: Baseline, settings: EngineSettings, *, control: bool) -> str:
+    """Return why this baseline is none ('' when it is fine); a control needs no calls to compare with."""
     comparison = baseline.comparison
     if baseline.window is None and not comparison.loads:
         return "no telemetry before the fault and no quiet window to use instead; is anything exported?"
+    if not comparison.loads and not control:
+        return (
+            "no calls in traces before the fault, so its impact cannot be seen; export traces, drive "
+            "traffic, or set require_impact to False where the fault is known to be there"
+        )
     limit = settings.max_baseline_error_ratio
     for service in sorted(comparison.watched & comparison.loads.keys()):
         load = comparison.loads[service]

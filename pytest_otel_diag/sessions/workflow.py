@@ -108,7 +108,7 @@ class Workflow:
         )
         update = {"baseline": self._baseline.window, "reference": self._session.reference}
         self._log.windows = self._log.windows.model_copy(update=update)
-        note.detail = sickness(self._baseline, self._settings)
+        note.detail = sickness(self._baseline, self._settings, control=self._scenario.control)
         if note.detail and self._scenario.require_impact:
             raise SessionStopped(Status.ERROR, f"baseline: {note.detail}", Blame.INFRASTRUCTURE)
 
@@ -181,10 +181,13 @@ class Workflow:
         watch = ImpactWatch(self._session, self._baseline.comparison, self._fault_start_ns)
         timeout_s, timing = self._impact_timeout_s, self._timing
         impact = Impact(reason=ImpactReason.NOT_YET_EXPORTED)
-        for _ in range(looks(timing, timeout_s)):
+        step_s, count = timing.impact_poll_s, looks(timing, timeout_s)
+        if not watch.comparison.loads:
+            step_s, count = timeout_s, 1  # nothing to compare with: one look at the end tells all there is
+        for _ in range(count):
             # The last step is shorter where it would overshoot the wait.
             left_s = timeout_s - self._since_start_s()
-            await self._session.clock.sleep(max(0.0, min(timing.impact_poll_s, left_s)))
+            await self._session.clock.sleep(max(0.0, min(step_s, left_s)))
             impact = await watch.look()
             self._log.progress(impact)
             if impact.reason is ImpactReason.VISIBLE:

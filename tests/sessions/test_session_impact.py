@@ -267,3 +267,43 @@ async def test_progress_is_told_look_by_look():
     reasons = [impact.reason for impact in watcher.progress]
     assert reasons[0] is ImpactReason.NOT_YET_EXPORTED and reasons[-1] is ImpactReason.VISIBLE
     assert [record.phase for record in watcher.ended] == list(Phase)
+
+
+async def test_quiet_windows_help_out_where_the_baseline_has_few_calls():
+    quiet = Window(start_ns=START_NS - seconds_to_ns(900), end_ns=START_NS)
+    services = with_payment(rate=0.5, errors_on=0.2)
+    changes = {"timing": {"impact_timeout_s": 60}}
+    alone = FakeTarget(services=services)
+    helped = FakeTarget(services=services, reference=(quiet,), begins_ns=quiet.start_ns)
+    for target in (alone, helped):
+        target.traffic.willing = False
+
+    assert (await impact_of(alone, **changes)).impact.reason is ImpactReason.TOO_RARE
+    assert (await impact_of(helped, **changes)).impact.reason is ImpactReason.VISIBLE
+
+
+async def test_metrics_alone_cannot_show_an_impact_that_is_required():
+    target = FakeTarget(services={})
+
+    result = await engine(target).run(plan())
+
+    assert result.status is Status.ERROR
+    assert "no calls in traces before the fault, so its impact cannot be seen" in result.reason
+    assert target.trouble.passed["flags.apply"] == 0
+
+
+async def test_metrics_alone_are_enough_for_a_control():
+    result = await engine(FakeTarget(services={}), lambda _: Diagnosis(detected=False)).run(plan(scenario()))
+
+    assert result.status is Status.SCORED
+    assert result.phases[1].detail == ""
+
+
+async def test_without_anything_to_compare_with_one_look_is_enough():
+    target = FakeTarget(services={})
+
+    result = await impact_of(target, lambda _: Diagnosis(detected=True), require_impact=False)
+
+    assert result.impact.reason is ImpactReason.NO_TRAFFIC
+    assert target.trouble.passed["telemetry.service_health"] == 2
+    assert result.windows.incident.duration_s == pytest.approx(30)
