@@ -1,4 +1,4 @@
-"""The built-in analyzer: statistics over traces, logs and metrics. No training, no knowledge of any system."""
+"""The built-in analyzer: statistics over traces, logs and metrics, with no knowledge of any system."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import asyncio
 
 import numpy as np
 
-from pytest_otel_diag.analysis import detection, report
+from pytest_otel_diag.analysis import report
+from pytest_otel_diag.analysis.detection import Scored, decide, service_scores
+from pytest_otel_diag.analysis.diagnostic_query import query_for, spans_query
 from pytest_otel_diag.analysis.evidence import Kind, hits
 from pytest_otel_diag.analysis.gather import Gatherer
 from pytest_otel_diag.analysis.kinds_other import lines, loose_lines, resources
 from pytest_otel_diag.analysis.kinds_traces import spans_of, trace_kinds
 from pytest_otel_diag.analysis.observations import Observations
 from pytest_otel_diag.analysis.paths import ServicePath, critical_paths, read_paths
-from pytest_otel_diag.analysis.diagnostic_query import query_for, spans_query
 from pytest_otel_diag.analysis.ranking import Candidate, rank, reachable
 from pytest_otel_diag.analysis.report import Case
-from pytest_otel_diag.analysis.slots import plan
+from pytest_otel_diag.analysis.slots import merged, plan
 from pytest_otel_diag.analysis.symptoms import symptom_kinds
 from pytest_otel_diag.model.diagnosis import Diagnosis, DiagnosticQuery
 from pytest_otel_diag.ports import Investigation
@@ -39,7 +40,7 @@ class BuiltinAnalyzer:
         slots = plan(incident, investigation.baseline, investigation.reference)
         gatherer = Gatherer(investigation.telemetry, await investigation.telemetry.schema(), slots)
         seen = await gatherer.gather()
-        case = await asyncio.to_thread(examine, seen)
+        case = await asyncio.to_thread(examine, seen, investigation.seed)
         first = case.ranking[0] if case.ranking else None
         trace_ids, paths = await asyncio.gather(_exemplars(gatherer, seen, first), _paths(gatherer, seen))
         causes = report.root_causes(case, trace_ids)
@@ -56,23 +57,32 @@ class BuiltinAnalyzer:
         )
 
 
-def examine(seen: Observations) -> Case:
+def examine(seen: Observations, seed: int = 0) -> Case:
     """Rank the services of the incident and decide whether anything is wrong."""
-    quiet = quiet_columns(seen)
+    quiet, parts = quiet_columns(seen), part_columns(seen)
     below, services = reachable(seen.callees()), seen.services
     kinds = evidence_kinds(seen, quiet)
-    found = list(hits(kinds, 0))
-    ranking = rank(found, below, services)
     alike = evidence_kinds(seen, [0, *quiet])
 
-    def top_score(column: int) -> float:
-        return max((one.score for one in rank(hits(alike, column), below, services)), default=0.0)
+    def scores(against: list[Kind], column: int) -> dict[str, float]:
+        return {one.service: one.score for one in rank(hits(against, column), below, services)}
 
-    null = detection.null_scores(top_score, quiet)
-    alarm = detection.decide(ranking[0].score if ranking else 0.0, top_score(0), null)
+    def top(against: list[Kind], column: int) -> float:
+        return max(scores(against, column).values(), default=0.0)
+
+    found = list(hits(kinds, 0))
+    ranking = rank(found, below, services)
+    scored = Scored(
+        whole=max((one.score for one in ranking), default=0.0),
+        parts=service_scores([scores(kinds, column) for column in parts], services),
+        quiet=service_scores([scores(kinds, column) for column in quiet], services),
+        whole_alike=top(alike, 0),
+        quiet_alike=np.array([top(alike, column) for column in quiet]),
+    )
     symptoms = symptom_kinds(seen, quiet)
-    every = [*found, *hits(symptoms, 0)]
-    return Case(alarm, ranking, every, [*kinds, *symptoms])
+    return Case(
+        decide(scored, seed), ranking, found, list(hits(symptoms, 0)), [*kinds, *symptoms], quiet, bool(below)
+    )
 
 
 def evidence_kinds(seen: Observations, reference: list[int]) -> list[Kind]:
@@ -87,27 +97,35 @@ def evidence_kinds(seen: Observations, reference: list[int]) -> list[Kind]:
 
 def quiet_columns(seen: Observations) -> list[int]:
     """Return the quiet slots in which the richest signal was recorded at all."""
+    return _recorded(seen, range(1, seen.slots.first_part))
+
+
+def part_columns(seen: Observations) -> list[int]:
+    """Return the parts of the incident in which the richest signal was recorded at all."""
+    return _recorded(seen, range(seen.slots.first_part, seen.columns))
+
+
+def _recorded(seen: Observations, columns: range) -> list[int]:
     spans = spans_of(seen)
     if spans:
         there = np.sum(list(spans.values()), axis=0) > 0
-    elif len(seen.series):
+    elif seen.series:
         there = np.isfinite(seen.metrics).any(axis=0)
     elif seen.log_rates:
         there = np.sum(list(seen.log_rates.values()), axis=0) > 0
     else:
         return []
-    return [column for column in range(1, seen.columns) if there[column]]
+    return [column for column in columns if there[column]]
 
 
 def _query(case: Case, seen: Observations) -> DiagnosticQuery:
     service = case.ranking[0].service
     findings = case.findings_of(service)
-    quiet = [slot for slot in seen.slots.windows if slot.end_ns <= seen.slots.incident.start_ns] or [
-        slot for slot in seen.slots.windows if slot.start_ns >= seen.slots.incident.end_ns
-    ]
+    incident = seen.slots.incident
+    quiet = merged([seen.slots.quiet[column - 1] for column in case.quiet])
     if not findings:
-        return spans_query(service, seen.slots.incident, quiet)
-    return query_for(findings[0][1], seen.series, seen.slots.incident, quiet)
+        return spans_query(service, incident, quiet)
+    return query_for(findings[0][1], seen.series, incident, quiet)
 
 
 async def _exemplars(gatherer: Gatherer, seen: Observations, first: Candidate | None) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ _PERIOD = "if({incident}, 'incident', 'quiet') AS period"
 
 
 def literal(text: str) -> str:
-    """Return a ClickHouse string literal: backslashes and quotes escaped, control characters as \\xNN."""
+    r"""Return a ClickHouse string literal: backslashes and quotes escaped, control characters as \\xNN."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return "'" + "".join(f"\\x{ord(c):02x}" if ord(c) < 32 else c for c in escaped) + "'"
 
@@ -34,10 +34,12 @@ def inside(column: str, windows: Sequence[Window]) -> str:
 
 def spans_query(service: str, incident: Window, quiet: Sequence[Window]) -> DiagnosticQuery:
     """Compare the service's operations inside and outside the incident."""
-    sql = f"""SELECT ServiceName AS service, SpanName AS operation, {_period("Timestamp", incident)},
+    sql = f"""SELECT ServiceName AS service, SpanName AS operation,
+    {_period("Timestamp", incident)},
     count() AS spans, countIf(StatusCode IN ('Error', 'STATUS_CODE_ERROR')) AS errors,
     round(errors / spans, 4) AS error_rate,
-    round(quantileExact(0.5)(Duration) / 1e6, 3) AS p50_ms, round(quantileExact(0.99)(Duration) / 1e6, 3) AS p99_ms
+    round(quantileExact(0.5)(Duration) / 1e6, 3) AS p50_ms,
+    round(quantileExact(0.99)(Duration) / 1e6, 3) AS p99_ms
 FROM otel_traces
 WHERE ServiceName = {literal(service)} AND {inside("Timestamp", [incident, *quiet[-WINDOWS_SHOWN:]])}
 GROUP BY service, operation, period
@@ -49,7 +51,8 @@ LIMIT 200"""  # noqa: S608 - values are quoted by literal(), instants are intege
 def logs_query(service: str, incident: Window, quiet: Sequence[Window]) -> DiagnosticQuery:
     """Compare the service's log lines inside and outside the incident."""
     sql = f"""SELECT ServiceName AS service, SeverityText AS severity,
-    substring(replaceRegexpAll(Body, {literal(MASK)}, '<*>'), 1, 200) AS line, {_period("Timestamp", incident)},
+    substring(replaceRegexpAll(Body, {literal(MASK)}, '<*>'), 1, 200) AS line,
+    {_period("Timestamp", incident)},
     count() AS lines
 FROM otel_logs
 WHERE ServiceName = {literal(service)} AND {inside("Timestamp", [incident, *quiet[-WINDOWS_SHOWN:]])}
@@ -69,7 +72,9 @@ WHERE ServiceName = {literal(key.service)} AND MetricName = {literal(key.metric)
     AND {inside("TimeUnix", [incident, *quiet[-WINDOWS_SHOWN:]])}
 GROUP BY service, metric, period
 ORDER BY period"""  # noqa: S608 - as above; the table is one of the exporter's
-    return DiagnosticQuery(sql=sql, description=f"{key.metric} of {key.service} in the incident and in quiet time")
+    return DiagnosticQuery(
+        sql=sql, description=f"{key.metric} of {key.service} in the incident and in quiet time"
+    )
 
 
 def query_for(

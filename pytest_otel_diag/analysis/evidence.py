@@ -115,7 +115,7 @@ def owners(
     def blame(column: int) -> Iterator[Blame]:
         z = scores.z[:, column]
         for row in np.flatnonzero((z if rising else np.abs(z)) > Z_FLOOR):
-            yield Blame(int(row), services[row], shares[row] if shares else 1.0)
+            yield Blame(int(row), services[int(row)], shares[int(row)] if shares else 1.0)
 
     return blame
 

@@ -39,7 +39,9 @@ def after(relation: str, statement: Statement) -> Statement:
     name = "points" if relation.startswith("points") else "log_events"
     body = statement.sql
     rest = f",\n{body[4:].lstrip()}" if body[:4].upper() == "WITH" else f"\n{body}"
-    return Statement(f"{statement.name}/{relation}", f"WITH {name} AS (\n{load(__package__, relation).sql}\n){rest}")
+    return Statement(
+        f"{statement.name}/{relation}", f"WITH {name} AS (\n{load(__package__, relation).sql}\n){rest}"
+    )
 
 
 class Gatherer:
@@ -146,7 +148,7 @@ class Gatherer:
     async def incident_spans(self, statement: Statement, *, share: float, extra: Mapping[str, Any]) -> Table:
         """Run a statement over the spans of the incident, or of a random *share* of its traces."""
         window = window_parameters([self._slots.incident])
-        keys = {"key_from": 0, "key_to": int(KEY_MAX * share)}
+        keys = {"key_from": 0, "key_to": min(KEY_MAX, int(KEY_MAX * share))}
         return await self._ask(over_spans(statement, self._schema), {**window, **keys, **extra})
 
     async def exemplars(self, service: str) -> tuple[str, ...]:
@@ -161,7 +163,8 @@ class Gatherer:
     async def _metrics(self) -> dict[SeriesKey, Floats]:
         names = [name for name in SIGNAL_TABLES["metrics"] if self._schema.has(name)]
         statements = [
-            after(f"points_{name.removeprefix('otel_metrics_')}", load(__package__, "metrics")) for name in names
+            after(f"points_{name.removeprefix('otel_metrics_')}", load(__package__, "metrics"))
+            for name in names
         ]
         tables = await asyncio.gather(*(self._ask(one, {"keys": SERIES_MAX}) for one in statements))
         found: dict[SeriesKey, Floats] = {}

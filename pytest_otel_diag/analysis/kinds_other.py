@@ -40,7 +40,9 @@ def loose_lines(seen: Observations, reference: list[int]) -> Kind:
         text = f"lines “{seen.templates.by_id[keys[row][1]].text[:120]}” a second"
         return finding(scored, row, service, Words(None, Signal.LOGS, Mechanism.ERROR, "", "logs", text))
 
-    return Kind("loose log lines", Group.FLOW, scored, owners(scored, [service for service, _ in keys]), describe)
+    return Kind(
+        "loose log lines", Group.FLOW, scored, owners(scored, [service for service, _ in keys]), describe
+    )
 
 
 def resources(seen: Observations, reference: list[int]) -> Kind:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -24,7 +23,6 @@ from pytest_otel_diag.analysis.observations import (
     Matrix,
     Observations,
 )
-from pytest_otel_diag.analysis.scores import Scores
 from pytest_otel_diag.analysis.stats import Z_FLOOR, Floats
 from pytest_otel_diag.model.diagnosis import Mechanism, Signal
 
@@ -102,7 +100,9 @@ def errors(seen: Observations, reference: list[int], trials: dict[int, Floats]) 
                 lonely[op] = lonely.get(op, 0.0) + float(alone[0])
     ops = [op for op, counts in origins.items() if counts.any()]
     hits = _stacked([origins[op] for op in ops], seen.columns)
-    scored = score.ratios(hits, _stacked([trials[op] for op in ops], seen.columns), reference, score.ERROR_FLOOR)
+    scored = score.ratios(
+        hits, _stacked([trials[op] for op in ops], seen.columns), reference, score.ERROR_FLOOR
+    )
     services = [seen.operations[op].service for op in ops]
 
     def describe(row: int, service: str) -> Finding:
@@ -110,7 +110,9 @@ def errors(seen: Observations, reference: list[int], trials: dict[int, Floats]) 
         unreached = lonely[ops[row]] > 0.5 * hits[row, 0]
         mechanism = Mechanism.UNREACHABLE if unreached else Mechanism.ERROR
         text = f"{name!r} fails and nobody received the call" if unreached else f"{name!r} fails by itself"
-        return finding(scored, row, service, Words(name, Signal.ERROR_RATE, mechanism, "ratio", "traces", text))
+        return finding(
+            scored, row, service, Words(name, Signal.ERROR_RATE, mechanism, "ratio", "traces", text)
+        )
 
     return Kind("errors", Group.ERROR, scored, owners(scored, services, rising=True), describe)
 
@@ -141,7 +143,9 @@ def gaps(seen: Observations, reference: list[int]) -> Kind:
         name = seen.operations[matrix.keys[row][2]].name
         text = f"between {caller}'s call and {callee}'s answer to {name!r}"
         operation = name if service == callee else seen.operations[matrix.keys[row][0]].name
-        return finding(scored, row, service, Words(operation, Signal.NETWORK, Mechanism.NETWORK, "ms", "traces", text))
+        return finding(
+            scored, row, service, Words(operation, Signal.NETWORK, Mechanism.NETWORK, "ms", "traces", text)
+        )
 
     return Kind("gaps", Group.EDGE, scored, blame, describe)
 
@@ -176,14 +180,18 @@ def lags(seen: Observations, reference: list[int]) -> Kind:
 def calls(seen: Observations, reference: list[int], trials: dict[int, Floats]) -> Kind:
     """Calls to each child per span: exceptions and early returns show as calls that vanish."""
     matrix = known(seen.feature(CALL), lambda key: key[0] in trials and key[0] in seen.operations)
-    scored = score.ratios(matrix.counts, _stacked([trials[op] for op, _, _ in matrix.keys], seen.columns), reference)
+    scored = score.ratios(
+        matrix.counts, _stacked([trials[op] for op, _, _ in matrix.keys], seen.columns), reference
+    )
     services = [seen.operations[op].service for op, _, _ in matrix.keys]
 
     def describe(row: int, service: str) -> Finding:
         op, child, _ = matrix.keys[row]
         caller = seen.operations[op].name
         text = f"{caller!r} calls {_event(seen, child)}"
-        return finding(scored, row, service, Words(caller, Signal.CALLS, Mechanism.ERROR, "times", "traces", text))
+        return finding(
+            scored, row, service, Words(caller, Signal.CALLS, Mechanism.ERROR, "times", "traces", text)
+        )
 
     return Kind("calls", Group.FLOW, scored, owners(scored, services), describe)
 
@@ -221,7 +229,9 @@ def flows(seen: Observations, reference: list[int], trials: dict[int, Floats], *
         text = f"in {name!r}, {_event(seen, event)} is followed by {_event(seen, following)}"
         signal: Signal = Signal.LOGS if about_logs else Signal.CALLS
         source: Source = "logs" if about_logs else "traces"
-        return finding(scored, row, service, Words(name, signal, Mechanism.ERROR, "of the time", source, text))
+        return finding(
+            scored, row, service, Words(name, signal, Mechanism.ERROR, "of the time", source, text)
+        )
 
     return Kind("log flow" if about_logs else "call flow", Group.FLOW, scored, blame, describe)
 
@@ -233,7 +243,9 @@ def traffic(seen: Observations, reference: list[int]) -> Kind:
     scored = score.rates(hits, seen.slots.seconds, reference)
 
     def describe(row: int, service: str) -> Finding:
-        words = Words(None, Signal.REQUEST_RATE, Mechanism.TRAFFIC, "1/s", "traces", "requests that enter here")
+        words = Words(
+            None, Signal.REQUEST_RATE, Mechanism.TRAFFIC, "1/s", "traces", "requests that enter here"
+        )
         return finding(scored, row, service, words)
 
     return Kind("traffic", Group.TRAFFIC, scored, owners(scored, services, rising=True), describe)

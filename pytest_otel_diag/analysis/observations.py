@@ -80,9 +80,12 @@ class Observations:
 
     @property
     def services(self) -> list[str]:
-        """Every service that any signal names."""
-        named = {operation.service for operation in self.operations.values()}
-        return sorted(named | {key.service for key in self.series} | {service for service, _ in self.log_rates})
+        """Every service that any signal names, the busiest first."""
+        spans: dict[str, int] = {}
+        for operation in self.operations.values():
+            spans[operation.service] = spans.get(operation.service, 0) + operation.spans
+        named = {key.service for key in self.series} | {service for service, _ in self.log_rates}
+        return sorted(spans.keys() | named, key=lambda service: (-spans.get(service, 0), service))
 
     @property
     def signals(self) -> tuple[str, ...]:

@@ -33,17 +33,26 @@ class ServicePath:
 async def read_paths(gatherer: Gatherer, incident_spans: float) -> list[ServicePath]:
     """Return the service paths of the incident, by time spent at their end."""
     table = await gatherer.incident_spans(
-        load(__package__, "paths"), share=min(1.0, SPANS_READ / max(incident_spans, 1.0)), extra={"paths": PATHS_READ}
+        load(__package__, "paths"),
+        share=min(1.0, SPANS_READ / max(incident_spans, 1.0)),
+        extra={"paths": PATHS_READ},
     )
     return [
         ServicePath(
-            tuple(map(str, path)), int(requests), float(mean), float(p99), min(1.0, float(failing)), float(spent)
+            tuple(map(str, path)),
+            int(requests),
+            float(mean),
+            float(p99),
+            min(1.0, float(failing)),
+            float(spent),
         )
         for path, requests, mean, p99, failing, spent in table.rows()
     ]
 
 
-def critical_paths(paths: Sequence[ServicePath], suspects: Sequence[str], *, detected: bool) -> tuple[CriticalPath, ...]:
+def critical_paths(
+    paths: Sequence[ServicePath], suspects: Sequence[str], *, detected: bool
+) -> tuple[CriticalPath, ...]:
     """Return the paths worth looking at: to the suspects first, then those that take the most time.
 
     severity = share of the incident's time at the path's start that is spent at its end (after CRISP,
@@ -72,7 +81,10 @@ def _shown(path: ServicePath, suspects: Sequence[str], total: float, *, detected
         endService=path.services[-1],
         edges=tuple(PathEdge(source=source, target=target) for source, target in edges),
         metrics=PathMetrics(
-            requestCount=path.requests, avgLatency=path.mean_ms, errorRate=path.failing, p99Latency=path.p99_ms
+            requestCount=path.requests,
+            avgLatency=path.mean_ms,
+            errorRate=path.failing,
+            p99Latency=path.p99_ms,
         ),
         priority=_priority(path, suspects, severity, detected=detected),
         severity=severity,

@@ -62,9 +62,13 @@ def reachable(callees: Mapping[str, set[str]]) -> dict[str, set[str]]:
 
 
 def rank(
-    hits: Iterable[Hit], below: Mapping[str, set[str]], services: Sequence[str], *, without: Sequence[Group] = ()
+    hits: Iterable[Hit],
+    below: Mapping[str, set[str]],
+    services: Sequence[str],
+    *,
+    without: Sequence[Group] = (),
 ) -> list[Candidate]:
-    """Return all services, the most suspicious first; equal scores in order of name."""
+    """Return all services, the most suspicious first; equal scores in the order of *services*."""
     candidates = {service: Candidate(service) for service in services}
     for hit in hits:
         if hit.group in without or hit.strength <= 0.0:
@@ -81,12 +85,17 @@ def rank(
         if deepest is not None and deepest.total > 0.0:
             candidate.explained = EXPLAINED * min(candidate.symptoms, deepest.total)
             candidate.explained_by = deepest.service if candidate.explained > 0.0 else None
-    return sorted(candidates.values(), key=lambda one: (-one.score, one.service))
+    return sorted(candidates.values(), key=lambda one: -one.score)
 
 
-def shares(scores: Sequence[float]) -> list[float]:
-    """Return exp(score) normalised: scores add up like log-odds, a service without evidence counts as 1."""
-    top = max(scores, default=0.0)
-    weights = [math.exp(score - top) for score in scores]
-    total = sum(weights)
+def shares(scores: Sequence[float], *, graph: bool = True) -> list[float]:
+    """Return how likely each candidate is the culprit: w(s) / (1 + Σ w), w = exp(score) - 1.
+
+    Scores add up like log-odds; a service without evidence weighs nothing, and the 1 stands for a culprit
+    that nothing speaks against. Without a call graph a culprit cannot be told from those it affects, so
+    all with any evidence weigh alike.
+    """
+    positive = [max(0.0, score) for score in scores]
+    weights = [math.expm1(min(score, 700.0)) if graph else float(score > 0.0) for score in positive]
+    total = 1.0 + sum(weights)
     return [weight / total for weight in weights]

@@ -24,11 +24,15 @@ class Case:
     alarm: Alarm
     ranking: Sequence[Candidate]
     hits: Sequence[Hit]
+    symptoms: Sequence[Hit]
     kinds: Sequence[Kind]
+    quiet: Sequence[int]
+    graph: bool
 
     def findings_of(self, service: str) -> list[tuple[float, Finding]]:
-        """Return the deviations held against a service, the strongest first."""
-        mine = sorted((hit for hit in self.hits if hit.service == service), key=lambda hit: -hit.strength)
+        """Return what was held against a service when it was ranked, the strongest first."""
+        mine = [hit for hit in self.hits if hit.service == service and hit.strength > 0.0]
+        mine.sort(key=lambda hit: -hit.strength)
         return [(hit.strength, hit.finding()) for hit in mine[:40]]
 
 
@@ -41,7 +45,7 @@ def anomalies(case: Case) -> tuple[Anomaly, ...]:
     if not case.alarm.detected:
         return ()
     tests = sum(int(kind.scores.tested.sum()) for kind in case.kinds)
-    chosen = [hit for hit in case.hits if hit.strength > 0.0]
+    chosen = [hit for hit in (*case.hits, *case.symptoms) if hit.strength > 0.0]
     raw = [student_tail(SIGMAS_PER_SPREAD * abs(hit.z), hit.kind.scores.freedom) for hit in chosen]
     adjusted = benjamini_hochberg(raw, tests)
     found: dict[tuple[str, str, str | None], Anomaly] = {}
@@ -70,8 +74,8 @@ def _anomaly(hit: Hit, p_value: float) -> Anomaly:
 
 def root_causes(case: Case, trace_ids: Sequence[str]) -> tuple[RootCause, ...]:
     """Return the ranked candidates; *trace_ids* are examples for the first."""
-    confidence = shares([candidate.score for candidate in case.ranking])
-    causes = []
+    confidence = shares([candidate.score for candidate in case.ranking], graph=case.graph)
+    causes: list[RootCause] = []
     for candidate, share in list(zip(case.ranking, confidence, strict=True))[:CAUSES_SHOWN]:
         findings = case.findings_of(candidate.service)
         if findings or not causes:
@@ -126,7 +130,8 @@ def _reason(candidate: Candidate, best: RootCause, *, first: bool, alarm: Alarm)
         return f"strongest evidence, {candidate.score:.2f}: {best.explanation}"
     if candidate.explained_by is not None:
         return (
-            f"{candidate.explained:.2f} of its {candidate.total:.2f} are symptoms that {candidate.explained_by}, "
+            f"{candidate.explained:.2f} of its {candidate.total:.2f} are symptoms that "
+            f"{candidate.explained_by}, "
             f"which it calls, explains; {best.service} has {best.score:.2f}"
         )
     return f"weaker evidence, {candidate.score:.2f} against {best.score:.2f} of {best.service}"
@@ -139,6 +144,10 @@ def summary(case: Case, causes: Sequence[RootCause]) -> str:
     first = causes[0]
     what = first.mechanism.value if first.mechanism else "unknown mechanism"
     if not case.alarm.detected:
-        return f"Nothing is significantly wrong: {case.alarm.reason}. The best guess would be {first.service}."
+        return (
+            f"Nothing is significantly wrong: {case.alarm.reason}. The best guess would be {first.service}."
+        )
     where = f" in {first.operation!r}" if first.operation else ""
-    return f"{first.service}{where} is the likely root cause ({what}): {first.explanation}. {case.alarm.reason}."
+    return (
+        f"{first.service}{where} is the likely root cause ({what}): {first.explanation}. {case.alarm.reason}."
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_otel_diag.analysis import stats
 from pytest_otel_diag.analysis.observations import Matrix, Observations
@@ -44,7 +45,7 @@ class Scores:
     centre: Floats
     unit: Floats
     freedom: int
-    tested: Floats
+    tested: NDArray[np.bool_]
 
 
 def times(matrix: Matrix, reference: list[int]) -> Scores:
@@ -56,7 +57,9 @@ def times(matrix: Matrix, reference: list[int]) -> Scores:
     between = stats.spread(matrix.mid[:, reference])
     within = matrix.high - matrix.low
     inner = stats.sorted_quantile(
-        np.sort(within[:, reference], axis=1), np.isfinite(within[:, reference]).sum(axis=1).astype(float), 0.5
+        np.sort(within[:, reference], axis=1),
+        np.isfinite(within[:, reference]).sum(axis=1).astype(float),
+        0.5,
     )
     unit = np.fmax(np.nan_to_num(inner) + TIME_FLOOR_MS, between.unit)
     with np.errstate(invalid="ignore"):
@@ -121,11 +124,13 @@ def levels(observations: Observations, reference: list[int]) -> Scores:
     largest: dict[tuple[str, str], float] = {}
     for key, peak in zip(series, peaks, strict=True):
         largest[key.metric, key.attributes] = max(largest.get((key.metric, key.attributes), 0.0), float(peak))
-    signals = [meaning(key.metric, key.unit)[0] for key in series]
+    alone = [
+        meaning(key.metric, key.unit)[0] is Signal.LATENCY or bool(GOOD.search(key.metric)) for key in series
+    ]
     own = np.array([ERROR_FLOOR if GOOD.search(key.metric) else METRIC_OWN for key in series])
     peers = np.array([
-        0.0 if signal is Signal.LATENCY or GOOD.search(key.metric) else METRIC_PEERS * largest[key.metric, key.attributes]
-        for key, signal in zip(series, signals, strict=True)
+        0.0 if own_scale else METRIC_PEERS * largest[key.metric, key.attributes]
+        for key, own_scale in zip(series, alone, strict=True)
     ])  # fmt: skip
     unit = np.fmax(np.fmax(quiet.unit, own * np.abs(quiet.centre)), peers)
     enough = quiet.count >= MIN_HERE

@@ -1,5 +1,7 @@
-"""Deviations that users and dashboards see. They are reported as anomalies and do not rank anybody:
-a slow or failing callee shows in each of its callers just the same.
+"""Deviations that users and dashboards see.
+
+They are reported as anomalies and do not rank anybody: a slow or failing callee shows in each of its
+callers just the same.
 """
 
 from __future__ import annotations
@@ -62,7 +64,9 @@ def _failing(seen: Observations, reference: list[int], matrix: Matrix) -> Kind:
 
 def _entries(seen: Observations, reference: list[int]) -> Kind:
     services = list(seen.requests)
-    hits = np.stack([sum(seen.requests[name]) for name in services]) if services else np.zeros((0, seen.columns))
+    hits = (
+        np.stack([sum(seen.requests[name]) for name in services]) if services else np.zeros((0, seen.columns))
+    )
     scored = score.rates(hits, seen.slots.seconds, reference)
 
     def describe(row: int, service: str) -> Finding:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 MASK = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F-]{22}|0x[0-9a-fA-F]+|[0-9]+"
 """Parts of a body that vary from line to line: UUIDs, hexadecimal and decimal numbers (RE2 syntax)."""
@@ -63,7 +64,7 @@ def mine(bodies: Iterable[Body]) -> Templates:
     return Templates(by_id, tuple(known), tuple(known.values()))
 
 
-def _drain():  # type: ignore[no-untyped-def]  # drain3 has no types
+def _drain() -> Any:
     from drain3.drain import Drain  # noqa: PLC0415  # lazy: half a second that sessions without logs save
 
     return Drain(depth=4, sim_th=0.5, max_children=1000, max_clusters=None)

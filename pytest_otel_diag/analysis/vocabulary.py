@@ -6,7 +6,9 @@ import re
 
 from pytest_otel_diag.model.diagnosis import Mechanism, Signal
 
-DURATION_UNITS = frozenset({"s", "ms", "us", "µs", "ns", "sec", "second", "seconds", "millisecond", "milliseconds"})
+DURATION_UNITS = frozenset(
+    {"s", "ms", "us", "µs", "ns", "sec", "second", "seconds", "millisecond", "milliseconds"}
+)
 
 # First match wins. Names are cut into words at dots, underscores and humps.
 _WORDS: tuple[tuple[str, Signal, Mechanism | None], ...] = (
@@ -15,7 +17,11 @@ _WORDS: tuple[tuple[str, Signal, Mechanism | None], ...] = (
     (r"lag|queue|queued|backlog|pending|waiting", Signal.QUEUE, Mechanism.QUEUE),
     (r"cpu|throttled|throttling", Signal.CPU, Mechanism.CPU),
     (r"memory|heap|rss|oom|nonheap", Signal.MEMORY, Mechanism.MEMORY),
-    (r"errors?|failures?|failed|faults?|exceptions?|availability|success", Signal.ERROR_RATE, Mechanism.ERROR),
+    (
+        r"errors?|failures?|failed|faults?|exceptions?|availability|success",
+        Signal.ERROR_RATE,
+        Mechanism.ERROR,
+    ),
     (r"latency|duration|time", Signal.LATENCY, Mechanism.LATENCY),
     (r"network|net|transmit|receive|sockets?|tcp|packets?", Signal.NETWORK, None),
     (r"requests?|calls?|messages?|ops|workload|throughput", Signal.REQUEST_RATE, Mechanism.TRAFFIC),

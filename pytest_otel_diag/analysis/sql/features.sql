@@ -36,7 +36,7 @@ families AS (
 features AS (
     SELECT
         me.3 AS op,
-        transform(roundDown(me.1, {bounds:Array(Int64)}), {bounds:Array(Int64)}, {slots:Array(Int32)}, -1) AS slot,
+        transform(roundDown(me.1, {bounds:Array(Int64)}), {bounds:Array(Int64)}, {slots:Array(Int32)}, -1) AS part,
         arrayFilter(c -> c.3 = 1, below) AS kids,
         arrayFilter(c -> c.5 != me.4, kids) AS far,
         me.2 - me.1 AS took,
@@ -56,7 +56,7 @@ features AS (
             if(empty(below), [], arrayMap((x, y) -> (toUInt8(4), x, y, 0., 0., toUInt8(0), toUInt8(0), toUInt8(0)),
               arrayPopBack(flow), arrayPopFront(flow)))
         )) AS f
-    FROM families WHERE slot >= 0
+    FROM families WHERE part >= 0
 )
 SELECT feature, op, a, b,
     groupArray(slot) AS slots, groupArray(n) AS counts,
@@ -68,7 +68,8 @@ FROM (
         quantilesExactIf(0.25, 0.5, 0.75)(f.4, f.1 IN (1, 2, 5, 7, 8)) AS q,
         quantilesExactIf(0.5, 0.95)(f.5, f.1 IN (1, 5, 8)) AS w,
         sum(f.6) AS failed, sum(f.7) AS origins, sum(f.8) AS lonely
-    FROM features GROUP BY feature, op, a, b, slot
+    FROM features ARRAY JOIN if(part >= {parts_from:Int32}, [0, part], [part]) AS slot
+    GROUP BY feature, op, a, b, slot
 )
 GROUP BY feature, op, a, b
 ORDER BY sum(n) DESC, feature, op, a, b
