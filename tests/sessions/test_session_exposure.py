@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from pytest_otel_diag.model.session import ImpactReason
 from pytest_otel_diag.sessions.exposure import (
     Load,
     binomial_at_least,
@@ -19,6 +21,7 @@ from pytest_otel_diag.sessions.exposure import (
     latency_ratio,
     rate_p,
 )
+from pytest_otel_diag.sessions.impact import SIGNALS, Comparison, assess
 
 
 def load(calls=0, errors=0, seconds=60.0, **changes):
@@ -148,3 +151,45 @@ def test_the_false_alarm_rate_of_the_latency_test_is_its_level():
         for chosen in combinations(values, 3)
     ]
     assert sum(alarms) / len(alarms) <= 0.1
+
+
+def quiet_system(rng: np.random.Generator, buckets: int) -> Load:
+    """Poisson traffic, three failures in a hundred calls, p95s that waver by a fifth."""
+    counts = rng.poisson(20, buckets)
+    return Load(
+        calls=int(counts.sum()),
+        errors=int(rng.binomial(counts.sum(), 0.03)),
+        seconds=buckets * 5.0,
+        bucket_calls=tuple(int(count) for count in counts),
+        bucket_p95_ms=tuple(float(p95) for p95 in rng.lognormal(3, 0.2, buckets)),
+    )
+
+
+def test_quiet_systems_are_seldom_called_visible():
+    """A/A over whole waits of twelve looks: the level holds for the wait, not for one look."""
+    rng, waits, level = np.random.default_rng(5), 300, 0.05
+    visible = 0
+    for _ in range(waits):
+        comparison = Comparison(
+            loads={"a": quiet_system(rng, 24)},
+            expected=frozenset("a"),
+            watched=frozenset("a"),
+            bucket_s=5.0,
+            alpha=level / 12 / SIGNALS,
+            power=0.95,
+            effect=0.1,
+        )
+        after = [quiet_system(rng, 1) for _ in range(12)]
+        looks = [assess(comparison, {"a": together(after[: count + 1])}) for count in range(12)]
+        visible += any(look.reason is ImpactReason.VISIBLE for look in looks)
+    assert visible <= stats.binom.ppf(0.999, waits, level)
+
+
+def together(loads: list[Load]) -> Load:
+    return Load(
+        calls=sum(part.calls for part in loads),
+        errors=sum(part.errors for part in loads),
+        seconds=sum(part.seconds for part in loads),
+        bucket_calls=tuple(count for part in loads for count in part.bucket_calls),
+        bucket_p95_ms=tuple(p95 for part in loads for p95 in part.bucket_p95_ms),
+    )
