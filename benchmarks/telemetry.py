@@ -152,9 +152,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Store.open("chdb://memory") as store:
         store.create_database(DATABASE)
         loaded = ingest(store, arguments.spans, Path(folder))
-        print(
-            f"{loaded['spans']:,.0f} spans, {loaded['spans_per_s']:,.0f} spans/s ingest ({loaded['cpu_s']:.1f} cpu-s)"
-        )
+        rate, cpu = loaded["spans_per_s"], loaded["cpu_s"]
+        print(f"{loaded['spans']:,.0f} spans, {rate:,.0f} spans/s ingest ({cpu:.1f} cpu-s)")
         print(f"{'after ingest':<22}{'':>28}{peak_mb():>8.0f} MB peak", flush=True)
         results = asyncio.run(measure(store, analysis=not arguments.no_analysis))
     if arguments.json:

@@ -15,7 +15,7 @@ from pytest_otel_diag.telemetry.answers import (
     SelfTimeChange,
     TemplateChange,
 )
-from pytest_otel_diag.telemetry.questions import Asks, over_windows
+from pytest_otel_diag.telemetry.asking import Asks, over_windows
 from pytest_otel_diag.telemetry.slices import Row, merge, sliced
 from pytest_otel_diag.telemetry.views import merged
 

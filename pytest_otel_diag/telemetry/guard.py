@@ -244,7 +244,8 @@ def _next_setting(tokens: Sequence[str], position: int) -> int:
 
 def _check_table(name: str, scope: Scope) -> None:
     database, dot, table = name.partition(".")
-    if not dot or name.startswith(f"{scope.database}."):
+    own = name.startswith(f"{scope.database}.") and not _foreign(name, scope)
+    if not dot or own:
         return
     if database.lower() == "system" and table in SYSTEM_TABLES:
         return
@@ -274,10 +275,15 @@ def _right_of_in(nodes: Sequence[Node], index: int, parents: Sequence[Node]) -> 
 
 
 def _check_in(name: str, scope: Scope) -> None:
+    if _foreign(name, scope):
+        _check_table(name, scope)
+
+
+def _foreign(name: str, scope: Scope) -> bool:
+    """Whether a dotted name may start with the name of another database (names may hold dots)."""
     parts = name.split(".")
     prefixes = {".".join(parts[:count]) for count in range(1, len(parts))}
-    if prefixes & (scope.others - {scope.database}):
-        _check_table(name, scope)
+    return bool(prefixes & (scope.others - {scope.database}))
 
 
 def _check_shown(name: str, scope: Scope) -> None:

@@ -2,57 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
-
 from pytest_otel_diag import statements
 from pytest_otel_diag.errors import QueryRejected
 from pytest_otel_diag.model.base import Nanos
-from pytest_otel_diag.model.telemetry import (
-    SPANS_TABLE,
-    CallEdge,
-    QueryLimits,
-    ServiceHealth,
-    Table,
-    TelemetrySchema,
-)
+from pytest_otel_diag.model.telemetry import SPANS_TABLE, CallEdge, ServiceHealth, TelemetrySchema
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
-from pytest_otel_diag.statements import Statement
-from pytest_otel_diag.telemetry.relations import missing, named
+from pytest_otel_diag.telemetry.asking import Asks, over_windows
+from pytest_otel_diag.telemetry.relations import missing
 from pytest_otel_diag.telemetry.schema import signal_of
+from pytest_otel_diag.telemetry.slices import merge, sliced
 
 LAST_NS = 2**63 - 1
 """The last instant there is, in nanoseconds."""
-
-
-class Asks(Protocol):
-    """What the questions need of a session's telemetry."""
-
-    async def schema(self) -> TelemetrySchema:
-        """Return the tables and columns that are there."""
-        ...
-
-    async def ask(
-        self,
-        statement: Statement,
-        parameters: Mapping[str, Any] | None = None,
-        limits: QueryLimits | None = None,
-    ) -> Table:
-        """Run a statement of this package."""
-        ...
-
-
-async def over_windows(
-    telemetry: Asks, name: str, windows: Sequence[Window], parameters: Mapping[str, Any] | None = None
-) -> Table:
-    """Run the named statement over telemetry of the windows; no answer when all windows are empty."""
-    statement = named(name, await telemetry.schema())
-    if all(window.empty for window in windows):
-        return Table((), ())
-    whole = next(statements.key_slices(1))
-    return await telemetry.ask(
-        statement, {**statements.window_parameters(windows), **whole, **(parameters or {})}
-    )
 
 
 async def latest(telemetry: Asks, *, until_ns: Nanos | None = None) -> Nanos | None:
@@ -101,9 +62,13 @@ async def service_health(telemetry: Asks, window: Window, bucket_s: float) -> tu
 
 
 async def call_edges(telemetry: Asks, window: Window) -> tuple[CallEdge, ...]:
-    """Return the calls between services whose both spans start in the window."""
-    answer = await over_windows(telemetry, "call_edges", [window])
-    return tuple(CallEdge(**row) for row in answer.dicts())
+    """Return the calls between services whose both spans start in the window.
+
+    Quantiles are exact up to two million spans, means of exact quantiles of slices beyond.
+    """
+    tables = await sliced(telemetry, "call_edges", [window], {})
+    means = {"p50_ms": "calls", "p99_ms": "calls"}
+    return tuple(CallEdge(**row) for row in merge(tables, ("caller", "callee"), means=means))
 
 
 def _latest_statement(table: str, schema: TelemetrySchema) -> str | None:

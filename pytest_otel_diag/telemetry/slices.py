@@ -13,7 +13,7 @@ from typing import Any
 from pytest_otel_diag import statements
 from pytest_otel_diag.model.telemetry import Table
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.telemetry.questions import Asks, over_windows
+from pytest_otel_diag.telemetry.asking import Asks, over_windows
 
 SPANS_PER_SLICE = 2_000_000
 Row = dict[str, Any]

@@ -15,7 +15,7 @@ from pytest_otel_diag.telemetry.answers import (
     ServicePath,
     TracePath,
 )
-from pytest_otel_diag.telemetry.questions import Asks, over_windows
+from pytest_otel_diag.telemetry.asking import Asks, over_windows
 from pytest_otel_diag.telemetry.relations import missing
 from pytest_otel_diag.telemetry.slices import merge, sliced
 

@@ -53,21 +53,23 @@ def _factory(databases: _Databases) -> Iterator[TelemetryOf]:
         telemetry.close()
 
 
-class TestEmbedded(TelemetryContract):
-    @pytest.fixture(scope="class")
-    def databases(self, store):
-        yield from _loaded(store)
+@pytest.fixture(scope="module")
+def embedded(store):
+    yield from _loaded(store)
 
+
+@pytest.fixture(scope="module")
+def served(server_store):
+    yield from _loaded(server_store)
+
+
+class TestEmbedded(TelemetryContract):
     @pytest.fixture
-    def telemetry_of(self, databases):
-        yield from _factory(databases)
+    def telemetry_of(self, embedded):
+        yield from _factory(embedded)
 
 
 class TestServer(TelemetryContract):
-    @pytest.fixture(scope="class")
-    def databases(self, server_store):
-        yield from _loaded(server_store)
-
     @pytest.fixture
-    def telemetry_of(self, databases):
-        yield from _factory(databases)
+    def telemetry_of(self, served):
+        yield from _factory(served)

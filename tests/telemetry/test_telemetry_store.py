@@ -1,0 +1,353 @@
+"""The store: databases, loading, errors with the way out, process rules."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pytest_otel_diag.errors import QueryFailed, QueryRejected, SchemaError, TelemetryUnavailable
+from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, SPANS_TABLE
+from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.telemetry import Layout, Store
+from pytest_otel_diag.telemetry import engine as engines
+from pytest_otel_diag.testing.telemetry_contract import (
+    MINUTE,
+    ODD_NAME,
+    START_NS,
+    sample_traces,
+    span,
+    traces_table,
+)
+
+
+def rows(store, database, sql, parameters=None):
+    with store._engine.connection(database) as connection:
+        return connection.rows(sql, parameters)
+
+
+async def test_a_database_has_every_table_of_the_exporter(store, database):
+    schema = await store.telemetry(database).schema()
+    expected = {name for names in SIGNAL_TABLES.values() for name in names} | {SPANS_TABLE}
+    assert set(schema.tables) == expected
+    assert database in store.databases()
+    store.create_database(database)
+    assert schema.signals() == ("traces", "logs", "metrics")
+
+
+def test_dropping_is_final_and_repeatable(store):
+    store.create_database("gone")
+    store.drop_database("gone")
+    store.drop_database("gone")
+    assert "gone" not in store.databases()
+    with pytest.raises(SchemaError, match="has no database 'gone'"):
+        store.telemetry("gone")
+
+
+def test_layout_follows_its_parameters():
+    ddl = list(Layout(engine="ReplicatedMergeTree", cluster="c'1", ttl_hours=72).ddl("x`y"))
+    assert all("ON CLUSTER `c'1`" in statement for statement in ddl)
+    assert all("`x\\`y`." in statement for statement in ddl)
+    tables = [statement for statement in ddl if "CREATE TABLE" in statement]
+    assert all("ENGINE = ReplicatedMergeTree" in s and "toIntervalHour(72)" in s for s in tables)
+    assert Layout(cluster="c").create_database("d").endswith("`d` ON CLUSTER `c` ENGINE = Atomic")
+
+
+def test_a_ttl_is_accepted_by_the_engine(store):
+    store.create_database("kept", layout=Layout(ttl_hours=1_000_000))
+    assert rows(store, "kept", "SELECT count() FROM system.tables WHERE database = 'kept'") == [(9,)]
+    store.drop_database("kept")
+
+
+async def test_the_companion_says_the_same_as_the_exporter_s_table(store, database):
+    store.ingest_arrow(database, "otel_traces", sample_traces())
+    telemetry = store.telemetry(database)
+    slim = await telemetry.service_health(MINUTE, 3.0), await telemetry.call_edges(MINUTE)
+    latest = await telemetry.latest()
+    with store._engine.connection(database) as connection:
+        connection.command("DROP TABLE otel_traces_slim_mv")
+        connection.command("DROP TABLE otel_traces_slim")
+    raw = store.telemetry(database)
+    assert (await raw.service_health(MINUTE, 3.0), await raw.call_edges(MINUTE)) == slim
+    assert await raw.latest() == latest
+
+
+def test_parquet_is_matched_by_name_and_keeps_nanoseconds(store, database, tmp_path):
+    path = tmp_path / "tra'ces \\ü.parquet"
+    table = traces_table([span("t", "s", service=ODD_NAME, at_s=1e-9, ms=1)])
+    table = table.append_column(
+        "SpanAttributes", pa.array([[("k'", "v\\")]], pa.map_(pa.string(), pa.string()))
+    )
+    pq.write_table(table.select(sorted(table.column_names)), path)
+    assert store.ingest_parquet(database, "otel_traces", path) == 1
+    found = rows(
+        store, database, "SELECT Timestamp, ServiceName, SpanAttributes, StatusMessage FROM otel_traces"
+    )
+    assert found == [(START_NS + 1, ODD_NAME, {"k'": "v\\"}, "")]
+
+
+def test_paths_with_wildcards_are_taken_literally(store, database, tmp_path):
+    path = tmp_path / "part-[1]{a,b}*.parquet"
+    pq.write_table(sample_traces(), path)
+    pq.write_table(sample_traces(), tmp_path / "part-1ax.parquet")
+    assert store.ingest_parquet(database, "otel_traces", path) == 40
+    assert rows(store, database, "SELECT count() FROM otel_traces") == [(40,)]
+
+
+def test_a_server_gets_parquet_in_batches(server_store, tmp_path, monkeypatch):
+    monkeypatch.setattr("pytest_otel_diag.telemetry.ingest.BATCH_ROWS", 7)
+    server_store.create_database("batches")
+    pq.write_table(sample_traces(), tmp_path / "traces.parquet")
+    assert server_store.ingest_parquet("batches", "otel_traces", tmp_path / "traces.parquet") == 40
+    assert rows(server_store, "batches", "SELECT count(), uniqExact(SpanId) FROM otel_traces") == [(40, 40)]
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "traces.parquet").read_bytes()[:-50])
+    with pytest.raises(SchemaError, match=r"cut\.parquet"):
+        server_store.ingest_parquet("batches", "otel_traces", tmp_path / "cut.parquet")
+    server_store.drop_database("batches")
+
+
+def test_nan_metrics_are_kept_as_they_are(store, database):
+    table = pa.table(
+        {
+            "ServiceName": ["a", "a"],
+            "MetricName": ["m", "m"],
+            "TimeUnix": pa.array([START_NS, START_NS + 1], pa.timestamp("ns", "UTC")),
+            "Value": [float("nan"), float("inf")],
+        }
+    )
+    store.ingest_arrow(database, "otel_metrics_gauge", table)
+    query = "SELECT isNaN(Value), isInfinite(Value) FROM otel_metrics_gauge ORDER BY TimeUnix"
+    assert rows(store, database, query) == [(1, 0), (0, 1)]
+
+
+@pytest.mark.parametrize("store_name", ["store", "server_store"])
+def test_truncated_parquet_names_the_file(store_name, request, tmp_path):
+    opened = request.getfixturevalue(store_name)
+    opened.create_database("truncated")
+    whole, cut = tmp_path / "whole.parquet", tmp_path / "cut.parquet"
+    pq.write_table(sample_traces(), whole)
+    cut.write_bytes(whole.read_bytes()[:-100])
+    with pytest.raises((SchemaError, QueryFailed), match=r"cut\.parquet"):
+        opened.ingest_parquet("truncated", "otel_traces", cut)
+    assert rows(opened, "truncated", "SELECT count() FROM otel_traces") == [(0,)]
+    opened.drop_database("truncated")
+
+
+def test_a_missing_file_is_named(store, database, tmp_path):
+    with pytest.raises(SchemaError, match=r"nothing\.parquet: no such file"):
+        store.ingest_parquet(database, "otel_traces", tmp_path / "nothing.parquet")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "says"),
+    [
+        ("ServiceNam", pa.array(["a"]), "did you mean 'ServiceName'"),
+        ("Timestamp", pa.array([1], pa.int64()), "'Timestamp' is Int64, otel_traces needs DateTime64"),
+        ("Timestamp", pa.array(["now"]), "'Timestamp' is String"),
+        ("Duration", pa.array(["long"]).dictionary_encode(), "'Duration' is String"),
+        ("ServiceName", pa.array([1.5]), "'ServiceName' is Float64"),
+        ("ServiceName", pa.array([True]), "'ServiceName' is Bool"),
+        ("ResourceAttributes", pa.array([["a"]]), "'ResourceAttributes' is Array(String)"),
+    ],
+)
+def test_columns_that_do_not_fit_are_named(store, database, column, values, says):
+    with pytest.raises(SchemaError) as caught:
+        store.ingest_arrow(database, "otel_traces", pa.table({column: values}))
+    assert says in str(caught.value)
+    assert rows(store, database, "SELECT count() FROM otel_traces") == [(0,)]
+
+
+def test_a_parquet_column_of_the_wrong_type_names_file_and_column(store, database, tmp_path):
+    path = tmp_path / "wrong.parquet"
+    pq.write_table(pa.table({"Duration": ["long"], "TraceId": ["t"]}), path)
+    with pytest.raises(SchemaError, match=r"wrong\.parquet: column 'Duration'"):
+        store.ingest_parquet(database, "otel_traces", path)
+
+
+def test_tables_that_are_not_there_are_named(store, database):
+    with pytest.raises(SchemaError, match="no table 'otel_trace'"):
+        store.ingest_arrow(database, "otel_trace", sample_traces())
+
+
+def test_sessions_leave_nothing_behind(store, database):
+    before = store.databases()
+    telemetry = store.telemetry(database, now=lambda: START_NS, visible=[MINUTE])
+    assert len(store.databases()) == len(before) + 1
+    telemetry.close()
+    telemetry.close()
+    assert store.databases() == before
+    with pytest.raises(TelemetryUnavailable, match="closed"):
+        asyncio.run(telemetry.latest())
+
+
+def test_a_session_that_cannot_be_made_leaves_nothing_behind(store, database):
+    with store._engine.connection(database) as connection:
+        connection.command("CREATE TABLE otel_metrics_broken (x UInt8) ENGINE = Memory")
+        connection.command("DROP TABLE otel_traces_slim_mv")
+        connection.command("DROP TABLE otel_traces")
+        connection.command("CREATE TABLE otel_traces (Timestamp String) ENGINE = Memory")
+    before = store.databases()
+    with pytest.raises(SchemaError, match="Duration"):
+        store.telemetry(database, now=lambda: START_NS)
+    assert store.databases() == before
+
+
+async def test_settled_windows_stay_visible_and_do_not_move_latest(store, database):
+    store.ingest_arrow(database, "otel_traces", sample_traces())
+    now = START_NS + 2_500_000_000
+    settled = Window(start_ns=START_NS + 8_000_000_000, end_ns=START_NS + 9_000_000_000)
+    telemetry = store.telemetry(database, now=lambda: now, visible=[MINUTE], settled=[settled])
+    answer = await telemetry.query("SELECT DISTINCT TraceId AS t FROM otel_traces ORDER BY t")
+    assert list(answer.column("t")) == ["t0", "t1", "t2", "t8"]
+    assert await telemetry.latest() == START_NS + 2_100_000_000
+    telemetry.close()
+
+
+async def test_the_base_database_cannot_be_named(store, database):
+    store.ingest_arrow(database, "otel_traces", sample_traces())
+    telemetry = store.telemetry(database, now=lambda: START_NS, visible=[MINUTE])
+    quoted = f"`{database}`"
+    for sql in (
+        f"SELECT count() FROM {quoted}.otel_traces",
+        f"SELECT 1 WHERE 't1' IN {quoted}.otel_traces",
+        f"SELECT 1 WHERE ('t1', 1) GLOBAL NOT IN ({quoted}.otel_traces)",
+        f"WITH x AS (SELECT * FROM {quoted}.otel_traces) SELECT 1 FROM x",
+        f"SELECT * FROM view(SELECT * FROM {quoted}.otel_traces)",
+        f"SELECT * FROM otel_traces AS a JOIN {quoted}.otel_traces AS b ON a.TraceId = b.TraceId",
+        f"SELECT joinGet('{database}.x', 'y', 1)",
+        f"SELECT dictGet('{database}.x', 'y', 1)",
+        f"SELECT * FROM merge('{database}', 'otel_traces')",
+        f"SELECT 1 AS `x\\n{database}`",
+        f"SHOW TABLES FROM {quoted}",
+        f"SHOW COLUMNS FROM otel_traces FROM {quoted}",
+        f"DESCRIBE TABLE {quoted}.otel_traces",
+        f"EXPLAIN SELECT * FROM {quoted}.otel_traces",
+        "EXPLAIN CURRENT TRANSACTION",
+        "SHOW CREATE TABLE otel_traces",
+        "SELECT 1 FORMAT JSON",
+        "SELECT 1 SETTINGS max_threads = 1 FORMAT JSON",
+        "SELECT 1 FORMAT JSON SETTINGS max_threads = 1",
+    ):
+        with pytest.raises(QueryRejected):
+            await telemetry.query(sql)
+    with pytest.raises(QueryRejected, match="Identifier"):
+        await telemetry.query("SELECT count() FROM {db:Identifier}.otel_traces", {"db": database})
+    listed = await telemetry.query("SELECT DISTINCT database AS d FROM system.tables")
+    assert list(listed.column("d")) == [telemetry.database]
+    assert "otel_traces" in list((await telemetry.query("SHOW TABLES")).columns[0])
+    assert list((await telemetry.query("SELECT 1 AS n WHERE 2 IN (SELECT 2)")).column("n")) == [1]
+    array = "SELECT count() AS n FROM (SELECT [1, 2] AS xs) AS t WHERE 1 IN (t.xs)"
+    assert list((await telemetry.query(array)).column("n")) == [1]
+    telemetry.close()
+
+
+async def test_very_long_statements_are_refused(store, database):
+    with pytest.raises(QueryRejected, match="characters"):
+        await store.telemetry(database).query(f"SELECT '{'x' * 200_001}'")
+
+
+async def test_explain_with_settings_is_checked_like_any_other(store, database):
+    telemetry = store.telemetry(database)
+    assert len(await telemetry.query("EXPLAIN indexes = 1 SELECT count() FROM otel_traces")) > 0
+    with pytest.raises(QueryRejected, match="max_memory_usage"):
+        await telemetry.query("EXPLAIN indexes = 1 SELECT 1 SETTINGS max_memory_usage = 0")
+
+
+async def test_bad_buckets_are_refused(store, database):
+    with pytest.raises(QueryRejected, match="positive"):
+        await store.telemetry(database).service_health(MINUTE, 0.0)
+
+
+def test_stores_on_the_same_path_share_it_and_others_are_refused(store, tmp_path):
+    with Store.open() as second:
+        second.create_database("shared")
+        assert "shared" in store.databases()
+        second.drop_database("shared")
+    with pytest.raises(TelemetryUnavailable, match="one path per process"):
+        Store.open(f"chdb://{tmp_path}/other")
+    assert store.databases() == store.databases()
+
+
+def test_a_closed_store_says_so(store):
+    second = Store.open()
+    with second._engine.connection() as lent:
+        second.close()
+        second.close()
+        assert lent.rows("SELECT 1") == [(1,)]
+    with pytest.raises(TelemetryUnavailable, match=r"open it again with Store\.open"):
+        second.databases()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_is_told_instead_of_hanging(store, monkeypatch):
+    monkeypatch.setattr(engines, "_generation", engines._generation + 1)
+    with pytest.raises(TelemetryUnavailable, match="forked"):
+        store.databases()
+
+
+PATH_SCRIPT = """
+    import sys
+    from pytest_otel_diag.errors import TelemetryUnavailable
+    from pytest_otel_diag.telemetry import Store
+    try:
+        store = Store.open(sys.argv[1])
+    except TelemetryUnavailable as error:
+        print(error)
+    else:
+        store.create_database("kept")
+        print(store.databases(), flush=True)
+        sys.stdin.readline()
+        store.close()
+"""
+
+
+def test_a_path_is_kept_and_locked_for_one_process(tmp_path):
+    command = [sys.executable, "-c", textwrap.dedent(PATH_SCRIPT), f"chdb://{tmp_path}/data"]
+    first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline() == "('kept',)\n"
+    second = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "in use by another process" in second.stdout
+    first.communicate("\n", timeout=60)
+
+
+MISSING_SCRIPT = """
+    import sys
+    sys.modules["chdb"] = None
+    from pytest_otel_diag.errors import TelemetryUnavailable
+    from pytest_otel_diag.telemetry import Store
+    try:
+        Store.open()
+    except TelemetryUnavailable as error:
+        print(error)
+"""
+
+
+def test_without_chdb_the_way_out_is_the_extra():
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(MISSING_SCRIPT)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert 'pip install "pytest-otel-diag[embedded]"' in done.stdout
+
+
+def test_importing_the_package_loads_no_driver():
+    script = (
+        "import sys, pytest_otel_diag.telemetry, pytest_otel_diag.testing.clickhouse_server;"
+        "print([m for m in ('chdb', 'clickhouse_connect', 'pyarrow', 'pandas', 'numpy', 'starlette') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "[]\n"
