@@ -31,6 +31,10 @@ SERIES_MAX = 5_000
 SPANS_PER_SLICE = 1_200_000
 """Spans grouped at once, about half a gigabyte."""
 
+SPANS_MAX = 5_000_000
+"""Of more spans a random share of whole traces is read (by the hash of their id): the spread between
+slots, which everything is measured by, does not shrink with more of them."""
+
 _CELLS = ("counts", "low", "mid", "high", "took_mid", "took_high", "failed", "origins", "lonely")
 
 
@@ -126,7 +130,7 @@ class Gatherer:
         relation = "log_events" if templates.bodies else "log_events_none"
         # the relation of log lines goes in first, then spans in front of it
         statement = over_spans(after(relation, load(__package__, "features")), self._schema)
-        for keys in key_slices(max(1, math.ceil(self.spans / SPANS_PER_SLICE))):
+        for keys in _slices(self.spans):
             table = await self._ask(statement, keys)
             cells = [table.column(name) for name in _CELLS]
             for index, (feature, op, a, b, slots) in enumerate(
@@ -173,3 +177,9 @@ class Gatherer:
                 key = SeriesKey(str(service), str(metric), str(unit), str(series), name)
                 found[key] = row_of(self._slots.count, slots, means, math.nan)
         return found
+
+
+def _slices(spans: int) -> list[dict[str, int]]:
+    """Return ranges of the trace hash that hold about SPANS_PER_SLICE spans each, SPANS_MAX together."""
+    ranges = list(key_slices(max(1, math.ceil(spans / SPANS_PER_SLICE))))
+    return ranges[: max(1, SPANS_MAX // SPANS_PER_SLICE)]
