@@ -19,7 +19,7 @@ from pytest_otel_diag.scoring.judge import judge
 from pytest_otel_diag.sessions.analyzers import load_analyzer
 from pytest_otel_diag.sessions.engine import SessionEngine
 from pytest_otel_diag.sessions.observer import NullObserver
-from pytest_otel_diag.sessions.plan import SessionPlan
+from pytest_otel_diag.sessions.plan import EngineSettings, SessionPlan
 
 NO_TARGET = (
     "no system under fault is named; give one with --otel-diag-target=replay:PATH, where PATH is a "
@@ -86,9 +86,12 @@ class _Ended(NullObserver):
         self._ended(result)
 
 
-def engine(target: Target, analyzer: Analyzer, ended: Callable[[SessionResult], None]) -> SessionEngine:
+def engine(
+    settings: Settings, target: Target, analyzer: Analyzer, ended: Callable[[SessionResult], None]
+) -> SessionEngine:
     """Return an engine that judges with our judge and tells *ended* each result."""
-    return SessionEngine(target, analyzer, judge, observer=_Ended(ended))
+    knobs = EngineSettings(session_timeout_s=settings.session_timeout_s)
+    return SessionEngine(target, analyzer, judge, observer=_Ended(ended), settings=knobs)
 
 
 def plan(

@@ -51,7 +51,7 @@ async def _run(settings: Settings, target: Target, chosen: Sequence[Scenario], e
         kept.add(result)
         echo(_line(result))
 
-    engine = composition.engine(target, analyzer, ended)
+    engine = composition.engine(settings, target, analyzer, ended)
     run_id = secrets.token_hex(4)
     try:
         for scenario in chosen:

@@ -140,6 +140,13 @@ OPTIONS: tuple[Option, ...] = (
         None,
         "time after which a hanging analyzer is given up, in seconds (default: the scenario's)",
         "SECONDS",
+    ),
+    Option(
+        "session_timeout_s",
+        _positive(float),
+        None,
+        "wall time after which a whole session is given up and undone, in seconds (default: none)",
+        "SECONDS",
         legacy_environment="SESSION_TIMEOUT_MINUTES",
         scale=60.0,
     ),

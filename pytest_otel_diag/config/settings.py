@@ -42,6 +42,7 @@ class Settings(Model):
     impact_poll_s: float | None = None
     observe_s: float | None = None
     analyze_timeout_s: float | None = None
+    session_timeout_s: float | None = None
     min_sensitivity: Ratio = 0.90
     max_false_positives: Ratio = 0.10
     min_top1: Ratio = 0.75

@@ -87,7 +87,7 @@ class Runtime:
     ) -> Pending[SessionResult]:
         """Start a session; *ended* gets the result, also of one that is cancelled."""
         spec = analyzer or self.settings.analyzer
-        engine = composition.engine(self.target, self.analyzer(spec), ended)
+        engine = composition.engine(self.settings, self.target, self.analyzer(spec), ended)
         plan = composition.plan(
             scenario, self.settings, run_id=self._run_id, test_id=test_id, repeat=repeat, analyzer=spec
         )

@@ -346,3 +346,14 @@ def test_a_dying_xdist_worker_loses_only_its_test(pytester, diag) -> None:
     kept = sessions(pytester)
     assert "incident-back" in [s["scenario"]["id"] for s in kept]
     result.stdout.fnmatch_lines(["*otel-diag*"])
+
+
+def test_a_session_that_takes_too_long_is_given_up_and_undone(pytester, diag, monkeypatch) -> None:
+    monkeypatch.setenv("SESSION_TIMEOUT_MINUTES", "0.05")
+    pytester.makepyfile(RECORDED)
+    result = diag("-k", "incident-back", analyzer="my_analyzers:hang")
+    result.assert_outcomes(errors=1, deselected=result.parseoutcomes()["deselected"])
+    (session,) = sessions(pytester)
+    assert session["status"] == "error"
+    assert session["cleanup"]["restored"] is True
+    result.stdout.fnmatch_lines(["*session_timeout_s=3.0 (environment: SESSION_TIMEOUT_MINUTES)*"])
