@@ -64,6 +64,8 @@ class Slots:
         numbers = [-1]
         pieces = [(slot, index) for index, slot in enumerate((*self.quiet, *self.parts), 1)]
         for window, number in sorted(pieces, key=lambda piece: piece[0].start_ns):
+            if window.empty:
+                continue
             if bounds[-1] == window.start_ns:
                 numbers[-1] = number
             else:

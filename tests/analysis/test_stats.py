@@ -1,0 +1,126 @@
+"""Statistics against scipy and against plain definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from pytest_otel_diag.analysis import stats
+from pytest_otel_diag.analysis.detection import Scored, decide, persistence
+
+cells = st.floats(-1e6, 1e6, allow_nan=False) | st.just(float("nan"))
+rows = st.lists(cells, min_size=1, max_size=30)
+
+
+@given(rows, st.floats(0, 1))
+def test_quantiles_equal_numpys(row: list[float], q: float) -> None:
+    values = np.array([row])
+    count = np.isfinite(values).sum(axis=1).astype(float)
+    found = stats.sorted_quantile(np.sort(values, axis=1), count, q)[0]
+    clean = np.array([value for value in row if not np.isnan(value)])
+    if len(clean):
+        assert found == pytest.approx(np.quantile(clean, q), rel=1e-9, abs=1e-6)
+    else:
+        assert np.isnan(found)
+
+
+def test_quantiles_of_nothing() -> None:
+    assert np.isnan(stats.sorted_quantile(np.zeros((2, 0)), np.zeros(2), 0.5)).all()
+
+
+def test_the_spread_of_a_normal_is_its_95_percent_distance() -> None:
+    draws = np.random.default_rng(1).normal(10.0, 2.0, (4, 20_000))
+    found = stats.spread(draws)
+    assert found.centre == pytest.approx([10.0] * 4, abs=0.1)
+    assert found.unit == pytest.approx([3.92] * 4, rel=0.05)
+
+
+def test_a_fifth_of_disturbed_slots_does_not_widen_the_spread() -> None:
+    row = np.array([[*np.linspace(9, 11, 21), *([1e6] * 4)]])
+    assert stats.spread(row).unit[0] < 3.0
+
+
+@given(st.floats(0, 40), st.integers(1, 60))
+def test_student_tail_is_scipys(z: float, freedom: int) -> None:
+    assert stats.student_tail(z, freedom) == pytest.approx(2 * scipy_stats.t.sf(z, freedom), abs=1e-9)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_benjamini_hochberg_is_scipys(p_values: list[float]) -> None:
+    expected = scipy_stats.false_discovery_control(p_values)
+    assert stats.benjamini_hochberg(p_values, len(p_values)) == pytest.approx(list(expected))
+
+
+def test_tests_that_found_nothing_count_too() -> None:
+    assert stats.benjamini_hochberg([0.01], 100) == [1.0]
+    assert stats.benjamini_hochberg([], 5) == []
+
+
+def test_one_rare_event_is_no_proof() -> None:
+    one = stats.rate_deviance(np.array([1.0]), np.array([5.0]), np.array([0.0]), np.array([30.0]))
+    five = stats.rate_deviance(np.array([5.0]), np.array([5.0]), np.array([0.0]), np.array([30.0]))
+    gone = stats.rate_deviance(np.array([0.0]), np.array([30.0]), np.array([300.0]), np.array([300.0]))
+    none = stats.rate_deviance(np.array([0.0]), np.array([0.0]), np.array([3.0]), np.array([3.0]))
+    assert 0 < one[0] < 2 < 3 < five[0]
+    assert gone[0] < -5
+    assert none[0] == 0.0
+
+
+def test_overdispersed_counts_are_recognised() -> None:
+    wild = stats.overdispersion(np.array([[0.0, 40.0, 2.0, 38.0]]), np.array([[20.0] * 4]))
+    calm = stats.overdispersion(np.array([[20.0, 21.0, 19.0, 20.0]]), np.array([[20.0] * 4]))
+    assert wild[0] > 10
+    assert calm[0] == 1.0
+
+
+def scored(parts: np.ndarray, quiet: np.ndarray) -> Scored:
+    top = quiet.max(axis=0) if quiet.size else np.zeros(0)
+    whole = float(parts.mean(axis=1).max()) if parts.size else 0.0
+    return Scored(whole, parts, quiet, whole, top)
+
+
+def test_a_fault_that_stays_is_told_from_disturbances_that_wander() -> None:
+    dice = np.random.default_rng(2)
+    quiet, wandering, staying = np.zeros((20, 24)), np.zeros((20, 6)), np.zeros((20, 6))
+    for table in (quiet, wandering):
+        for column in range(table.shape[1]):
+            table[dice.integers(20), column] = 2.0
+    staying[3] = 2.0
+    assert persistence(staying, quiet, 0) < 0.01
+    assert persistence(wandering, quiet, 0) > 0.05
+    assert decide(scored(staying, quiet), 0).detected
+
+
+def test_the_persistence_test_keeps_its_level() -> None:
+    dice = np.random.default_rng(3)
+    alarms = [
+        persistence(dice.exponential(1, (8, 5)), dice.exponential(1, (8, 24)), seed) <= 0.1 for seed in range(300)
+    ]
+    assert np.mean(alarms) < 0.15
+
+
+def test_alarms_need_five_spreads() -> None:
+    weak = scored(np.full((2, 5), 0.9), np.zeros((2, 24)))
+    assert not decide(weak, 0).detected
+    assert "below" in decide(weak, 0).reason
+
+
+def test_a_strong_short_incident_alarms_beside_few_quiet_slots() -> None:
+    assert decide(scored(np.array([[6.0]]), np.array([[0.0, 0.1, 0.2, 5.0, 0.0, 0.1]])), 0).detected
+
+
+def test_without_quiet_slots_only_strong_evidence_alarms() -> None:
+    nothing = np.zeros((1, 0))
+    assert decide(scored(np.array([[4.0]]), nothing), 0).detected
+    assert not decide(scored(np.array([[2.0]]), nothing), 0).detected
+    assert persistence(nothing, nothing, 0) == 1.0
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 2**32 - 1))
+def test_persistence_is_repeatable(seed: int) -> None:
+    table = np.random.default_rng(5).exponential(1, (4, 12))
+    assert persistence(table[:, :3], table[:, 3:], seed) == persistence(table[:, :3], table[:, 3:], seed)
