@@ -323,7 +323,7 @@ class TelemetryContract:
         for _ in range(3):
             with pytest.raises(QueryFailed):
                 await telemetry.query(
-                    "SELECT number, throwIf(number = 90000) FROM numbers(95000) SETTINGS max_block_size = 1000"
+                    "SELECT number, throwIf(number = 90000) FROM numbers(95000) SETTINGS max_block_size = 99"
                 )
             assert list((await telemetry.query("SELECT 42 AS n")).rows()) == [(42,)]
 

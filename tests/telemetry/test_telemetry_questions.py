@@ -223,10 +223,10 @@ ENGINE = MergeTree ORDER BY ServiceName;
 CREATE TABLE otel_logs (Timestamp DateTime64(9), TimestampTime DateTime DEFAULT toDateTime(Timestamp),
     TraceId String, SeverityText LowCardinality(String), ServiceName LowCardinality(String), Body String)
 ENGINE = MergeTree ORDER BY (ServiceName, TimestampTime);
-CREATE TABLE otel_metrics_sum (ServiceName String, MetricName String, StartTimeUnix DateTime, TimeUnix DateTime,
-    Value Float64) ENGINE = MergeTree ORDER BY TimeUnix;
-CREATE TABLE otel_metrics_exp_histogram (ServiceName String, MetricName String, TimeUnix DateTime, Count UInt64)
-ENGINE = MergeTree ORDER BY TimeUnix;
+CREATE TABLE otel_metrics_sum (ServiceName String, MetricName String, StartTimeUnix DateTime,
+    TimeUnix DateTime, Value Float64) ENGINE = MergeTree ORDER BY TimeUnix;
+CREATE TABLE otel_metrics_exp_histogram (ServiceName String, MetricName String, TimeUnix DateTime,
+    Count UInt64) ENGINE = MergeTree ORDER BY TimeUnix;
 CREATE TABLE otel_traces_trace_id_ts (TraceId String, Start DateTime, End DateTime) ENGINE = Memory
 """
 
@@ -241,7 +241,7 @@ def older(store):
             connection.command(statement)
         connection.command(
             "INSERT INTO otel_traces VALUES "
-            f"(fromUnixTimestamp64Nano({START_NS}), 't', 'a', '', 'op', 'SPAN_KIND_CLIENT', 'front', {{}}, 9, 'x'), "
+            f"(fromUnixTimestamp64Nano({START_NS}), 't', 'a', '', 'op', 'SPAN_KIND_CLIENT', 'front', {{}}, 9, ''), "
             f"(fromUnixTimestamp64Nano({START_NS}), 't', 'b', 'a', 'op', 'SPAN_KIND_SERVER', 'back', "
             "{'host.name': 'h'}, -5, 'STATUS_CODE_ERROR')"
         )
