@@ -5,6 +5,7 @@
 * A client is used by one thread at a time; the pool lends it out and takes it back drained.
 * One process hosts one embedded engine path; a second path is refused with the way out.
 * The engine does not survive ``fork()``: a child that touches it gets an error instead of a hang.
+  (A child that exits by ``sys.exit`` still hangs, inside chDB; ``os._exit`` and spawn are fine.)
 """
 
 from __future__ import annotations
@@ -192,9 +193,9 @@ class Engine:
             if self._closed:
                 return
             self._closed = True
+            if self._generation != _generation:
+                return  # the clients stay referenced: even dropping one would hang in a forked child
             idle, self._idle = self._idle, []
-        if self._generation != _generation:
-            return
         for connection in idle:
             connection.close()
         if self.embedded:

@@ -100,7 +100,7 @@ class StoreTelemetry:
     async def schema(self) -> TelemetrySchema:
         """Return the tables and columns that are there (cached)."""
         if self._schema is None:
-            self._schema = await self._workers.run(self._discover, time_s=QueryLimits().time_s)
+            return await self._workers.run(self._discover, time_s=QueryLimits().time_s)
         return self._schema
 
     async def latest(self) -> Nanos | None:
@@ -158,34 +158,34 @@ class StoreTelemetry:
             self._now_shown = now
 
     def _guarded(self, sql: str, parameters: dict[str, Any], limits: QueryLimits, now: Nanos | None) -> Table:
+        checked = self._checked_sql(sql, parameters)
         with self._open(limits, now, restricted=True) as connection:
-            checked = self._checked_sql(connection, sql, parameters)
-            used = Statement("query", checked).parameters
-            return self._timed(connection, checked, {n: v for n, v in parameters.items() if n in used})
+            return self._timed(connection, checked, _used(checked, parameters))
 
     def _asked(
         self, statement: Statement, parameters: dict[str, Any], limits: QueryLimits, now: Nanos | None
     ) -> Table:
-        wanted = statement.parameters
-        values = {name: value for name, value in parameters.items() if name in wanted}
         with self._open(limits, now, restricted=False) as connection:
-            return self._timed(connection, statement.sql, values)
+            return self._timed(connection, statement.sql, _used(statement.sql, parameters))
 
     def _timed(self, connection: Connection, sql: str, parameters: dict[str, Any]) -> Table:
         started = perf_counter()
         names, columns = connection.query(sql, parameters)
         return Table(names, tuple(columns), perf_counter() - started)
 
-    def _checked_sql(self, connection: Connection, sql: str, parameters: dict[str, Any]) -> str:
+    def _checked_sql(self, sql: str, parameters: dict[str, Any]) -> str:
+        """Return the canonical text of an allowed statement; the check has limits of its own."""
         key = (sql, tuple(sorted(parameters)))
         known = self._checked.get(key)
         if known is not None:
             return known
-        canonical = guard.canonical(connection, sql)
-        others = frozenset(str(row[0]) for row in connection.rows("SELECT name FROM system.databases"))
-        guard.check(
-            canonical, guard.tree(connection, canonical, parameters), guard.Scope(self.database, others)
-        )
+        if self._schema is None:
+            self._discover()  # so that errors can name what is there
+        with self._open(QueryLimits(), None, restricted=False) as connection:
+            canonical = guard.canonical(connection, sql)
+            others = frozenset(str(row[0]) for row in connection.rows("SELECT name FROM system.databases"))
+            nodes = guard.tree(connection, canonical, _used(canonical, parameters))
+            guard.check(canonical, nodes, guard.Scope(self.database, others))
         if len(self._checked) >= _CHECKED_MAX:
             self._checked.clear()
         self._checked[key] = canonical
@@ -193,7 +193,14 @@ class StoreTelemetry:
 
     def _discover(self) -> TelemetrySchema:
         with self._open(QueryLimits(), None, restricted=False) as connection:
-            return discover(connection, self.database)
+            self._schema = discover(connection, self.database)
+            return self._schema
+
+
+def _used(sql: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that the statement names: the driver would format the text with others."""
+    names = Statement("query", sql).parameters
+    return {name: value for name, value in parameters.items() if name in names}
 
 
 def _settings(limits: QueryLimits, *, restricted: bool) -> dict[str, Any]:

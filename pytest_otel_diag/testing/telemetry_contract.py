@@ -294,13 +294,11 @@ class TelemetryContract:
 
     async def test_an_unknown_table_names_those_there_are(self, telemetry: Telemetry) -> None:
         """With the nearest spelling."""
-        await telemetry.schema()
         with pytest.raises(SchemaError, match="otel_traces"):
             await telemetry.query("SELECT * FROM otel_trace")
 
     async def test_an_unknown_column_names_the_nearest(self, telemetry: Telemetry) -> None:
         """Among the columns of the tables."""
-        await telemetry.schema()
         with pytest.raises(SchemaError, match="ServiceName"):
             await telemetry.query("SELECT ServiceNam FROM otel_traces")
 

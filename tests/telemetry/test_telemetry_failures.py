@@ -9,7 +9,9 @@ import threading
 import time
 import zlib
 
+import lz4.frame
 import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError, InterfaceError, ProgrammingError
 
 from pytest_otel_diag.errors import (
     QueryFailed,
@@ -29,8 +31,6 @@ from pytest_otel_diag.testing.telemetry_contract import MINUTE, START_NS, sample
 
 
 def engine_error(code, text="something"):
-    from clickhouse_connect.driver.exceptions import DatabaseError
-
     return DatabaseError(f"Code: {code}. DB::Exception: {text} (version 26.9) (for url http://h)", code=code)
 
 
@@ -64,8 +64,6 @@ def test_an_unknown_column_lists_those_of_the_table_it_names():
 
 
 def test_wrong_use_of_the_driver_is_a_failed_query():
-    from clickhouse_connect.driver.exceptions import InterfaceError, ProgrammingError
-
     for error in (ProgrammingError("closed"), InterfaceError("odd")):
         with pytest.raises(QueryFailed, match=r"closed|odd"), translated():
             raise error
@@ -178,8 +176,6 @@ def test_the_stand_in_refuses_like_a_server(store, parameters, readonly, code, s
 
 
 def test_the_stand_in_unpacks_bodies():
-    import lz4.frame
-
     packed = {
         "": b"x",
         "identity": b"x",

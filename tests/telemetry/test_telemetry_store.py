@@ -27,6 +27,12 @@ from pytest_otel_diag.testing.telemetry_contract import (
 )
 
 
+def run_python(script, *arguments):
+    """Return what the script prints in a process of its own."""
+    command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
 def rows(store, database, sql, parameters=None):
     with store._engine.connection(database) as connection:
         return connection.rows(sql, parameters)
@@ -284,11 +290,62 @@ def test_a_closed_store_says_so(store):
         second.databases()
 
 
+def test_a_store_of_before_a_fork_refuses_work(store, monkeypatch):
+    second = Store.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "_generation", engines._generation + 1)
+        with pytest.raises(TelemetryUnavailable, match="forked"):
+            second.databases()
+    assert second.databases() == store.databases()
+    second.close()
+
+
+FORK_SCRIPT = """
+    import os
+    from pytest_otel_diag.errors import TelemetryUnavailable
+    from pytest_otel_diag.telemetry import Store
+    store = Store.open()
+    child = os.fork()
+    if child == 0:
+        try:
+            store.databases()
+        except TelemetryUnavailable as error:
+            os.write(1, str(error).encode())
+        store.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    store.close()
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_is_told_instead_of_hanging(store, monkeypatch):
-    monkeypatch.setattr(engines, "_generation", engines._generation + 1)
-    with pytest.raises(TelemetryUnavailable, match="forked"):
-        store.databases()
+def test_a_forked_child_is_told_instead_of_hanging():
+    assert "forked" in run_python(FORK_SCRIPT)
+
+
+async def test_an_empty_answer_of_show_has_no_columns_to_name(store, database):
+    assert len(await store.telemetry(database).query("SHOW TABLES LIKE 'nothing'")) == 0
+
+
+def test_what_the_driver_cannot_format_is_a_failed_query(store):
+    with store._engine.connection() as connection:
+        with pytest.raises(QueryFailed, match="cannot be sent"):
+            connection.query("SELECT '%d'", {"x": 1})
+        assert connection.rows("SELECT 42") == [(42,)]
+
+
+def test_an_engine_that_does_not_start_frees_the_place(tmp_path):
+    script = """
+        from pytest_otel_diag.errors import TelemetryUnavailable
+        from pytest_otel_diag.telemetry import Store
+        import sys
+        try:
+            Store.open(f"chdb://{sys.argv[1]}/file/below")
+        except TelemetryUnavailable:
+            print(Store.open().databases())
+    """
+    (tmp_path / "file").write_text("in the way")
+    assert run_python(script, str(tmp_path)) == "()\n"
 
 
 PATH_SCRIPT = """
@@ -331,14 +388,7 @@ MISSING_SCRIPT = """
 
 
 def test_without_chdb_the_way_out_is_the_extra():
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(MISSING_SCRIPT)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert 'pip install "pytest-otel-diag[embedded]"' in done.stdout
+    assert 'pip install "pytest-otel-diag[embedded]"' in run_python(MISSING_SCRIPT)
 
 
 def test_importing_the_package_loads_no_driver():
