@@ -237,7 +237,9 @@ def _next_setting(tokens: Sequence[str], position: int) -> int:
     while position < len(tokens):
         depth += (tokens[position] in "([{") - (tokens[position] in ")]}")
         position += 1
-        if depth < 0 or (depth == 0 and position < len(tokens) and tokens[position] == ","):
+        if depth < 0:
+            return len(tokens)  # the clause ended with the subquery it belongs to
+        if depth == 0 and position < len(tokens) and tokens[position] == ",":
             return position + 1
     return position
 

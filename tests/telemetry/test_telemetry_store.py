@@ -230,6 +230,9 @@ async def test_the_base_database_cannot_be_named(store, database):
         f"SELECT dictGet('{database}.x', 'y', 1)",
         f"SELECT * FROM merge('{database}', 'otel_traces')",
         f"SELECT 1 AS `x\\n{database}`",
+        f"SELECT 1 WHERE EXISTS (SELECT 1 FROM {quoted}.otel_traces)",
+        f"SELECT * FROM (EXPLAIN SELECT * FROM {quoted}.otel_traces)",
+        f"SELECT in('t1', {quoted}.`otel_traces`)",
         f"SHOW TABLES FROM {quoted}",
         f"SHOW COLUMNS FROM otel_traces FROM {quoted}",
         f"DESCRIBE TABLE {quoted}.otel_traces",
@@ -250,6 +253,8 @@ async def test_the_base_database_cannot_be_named(store, database):
     assert list((await telemetry.query("SELECT 1 AS n WHERE 2 IN (SELECT 2)")).column("n")) == [1]
     array = "SELECT count() AS n FROM (SELECT [1, 2] AS xs) AS t WHERE 1 IN (t.xs)"
     assert list((await telemetry.query(array)).column("n")) == [1]
+    inner = "SELECT (SELECT 1 SETTINGS max_threads = 1, join_algorithm = 'hash') AS a, 'x' = 'y' AS b"
+    assert list((await telemetry.query(inner)).rows()) == [(1, 0)]
     telemetry.close()
 
 

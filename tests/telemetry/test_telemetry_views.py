@@ -1,0 +1,22 @@
+"""Merging the windows that a session may see."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.telemetry.views import merged
+
+WINDOWS = st.lists(
+    st.tuples(st.integers(0, 30), st.integers(0, 8)).map(lambda w: Window(start_ns=w[0], end_ns=w[0] + w[1]))
+)
+
+
+@given(WINDOWS)
+def test_the_same_instants_in_separate_windows_in_order(windows):
+    found = merged(windows)
+    inside = {instant for instant in range(50) if any(instant in window for window in windows)}
+    assert {instant for instant in range(50) if any(instant in window for window in found)} == inside
+    assert all(one.end_ns < two.start_ns for one, two in zip(found, found[1:], strict=False))
+    assert all(not window.empty for window in found)
