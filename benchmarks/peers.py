@@ -1,10 +1,10 @@
-"""``python -m benchmarks.peers RECORDING --python ENV/bin/python``: RCAEval's methods beside ours.
+"""``python -m benchmarks.peers RECORDING``: RCAEval's methods beside ours, on the same incidents.
 
-BARO (FSE 2024) and TraceRCA (IWQoS 2021), as RCAEval ships them, run on the same incidents with the same
-quiet and incident windows as the built-in analyzer, one after the other on this machine. ENV is an
-environment of their own: ``pip install --no-deps rcaeval`` and ``pip install pandas pyarrow scikit-learn
-tqdm python-dateutil``. Timed is the method alone for the peers (their data is in memory already) and the
-whole diagnosis, queries included, for ours. BARO sees metrics, TraceRCA spans, ours everything.
+BARO (FSE 2024) and TraceRCA (IWQoS 2021), as RCAEval ships them, get the same quiet and incident windows as
+the built-in analyzer, one after the other on this machine. They live in an environment of their own,
+``.venv/peers``, which is made when it is missing. Timed is the method alone for the peers (their data is in
+memory already) and the whole diagnosis, queries included, for ours. BARO sees metrics, TraceRCA spans, ours
+everything.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import argparse
 import asyncio
 import json
 import subprocess
+import sys
 import tempfile
 import time
+import venv
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, median
@@ -33,6 +35,8 @@ from pytest_otel_diag.recordings.reader import Recording
 from pytest_otel_diag.targets.plan import replay_of_incident, scenario_of
 from pytest_otel_diag.targets.replay import ReplayTarget
 
+PEERS = "rcaeval==1.8.1"
+PEERS_NEED = ("pandas", "pyarrow", "scikit-learn", "tqdm", "python-dateutil")
 WORKER = Path(__file__).with_name("peer_worker.py")
 Line = dict[str, Any]
 
@@ -108,6 +112,21 @@ def write_metrics(files: Sequence[Path], path: Path) -> None:
     pq.write_table(pa.table(data), path)
 
 
+def environment(folder: Path) -> str:
+    """Return the interpreter of the peers' environment, which is made when it is missing.
+
+    RCAEval comes without its dependencies, which pin old versions for methods that are not run here.
+    """
+    python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    if not (folder / "ready").exists():
+        venv.create(folder, with_pip=True, clear=True)
+        install = [str(python), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*install, "--no-deps", PEERS], check=True)
+        subprocess.run([*install, *PEERS_NEED], check=True)
+        (folder / "ready").touch()
+    return str(python)
+
+
 def peers(python: str, recording: Recording, tasks: list[Line]) -> list[Line]:
     """Run the worker in its environment and return its lines."""
     by_table: dict[str, list[Path]] = {}
@@ -147,16 +166,18 @@ def main() -> None:
     """Time everything on one recording, print the summary and every failure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recording", help="a recording, or a folder that can be imported as one")
-    parser.add_argument("--python", required=True, help="interpreter of the environment with RCAEval")
+    parser.add_argument("--python", help="interpreter of an environment that has RCAEval (default: make one)")
     parser.add_argument("--incidents", type=int, default=10_000, help="only the first N incidents")
     parser.add_argument("--json", type=Path, help="also write every line to this file")
     arguments = parser.parse_args()
+    every: dict[str, list[Line]] = {}
+    python = arguments.python or environment(Path(".venv", "peers"))
     with tempfile.TemporaryDirectory() as cache:
         target = ReplayTarget.from_spec(arguments.recording, store_dsn="chdb://memory", cache_dir=Path(cache))
         target.load()
         for recording in target.recordings:
             mine, tasks = asyncio.run(ours(target, recording, arguments.incidents))
-            lines = mine + peers(arguments.python, recording, tasks)
+            lines = mine + peers(python, recording, tasks)
             truth = {
                 incident.id: {cause.service for cause in incident.expectation.root_causes}
                 for incident in recording.manifest.incidents
@@ -165,9 +186,10 @@ def main() -> None:
             for line in lines:
                 if "error" in line:
                     print(f"{line['method']} failed on {line['id']}: {line['error']}")
-            if arguments.json:
-                arguments.json.write_text(json.dumps(lines, indent=2) + "\n", encoding="utf-8")
+            every[recording.manifest.id] = lines
         target.close()
+    if arguments.json:
+        arguments.json.write_text(json.dumps(every, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

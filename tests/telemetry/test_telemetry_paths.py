@@ -98,7 +98,7 @@ def _placed(example, rows_of_traces):
 
 
 @settings(
-    max_examples=8,
+    max_examples=6,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # an example costs 200 ms: shrinking takes minutes

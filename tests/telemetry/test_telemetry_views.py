@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,5 +20,5 @@ def test_the_same_instants_in_separate_windows_in_order(windows):
     found = merged(windows)
     inside = {instant for instant in range(50) if any(instant in window for window in windows)}
     assert {instant for instant in range(50) if any(instant in window for window in found)} == inside
-    assert all(one.end_ns < two.start_ns for one, two in zip(found, found[1:], strict=False))
+    assert all(one.end_ns < two.start_ns for one, two in itertools.pairwise(found))
     assert all(not window.empty for window in found)
