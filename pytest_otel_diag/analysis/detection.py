@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pytest_otel_diag.analysis.stats import FIVE_SIGMA, Floats, spread
+from pytest_otel_diag.analysis.stats import FIVE_SIGMA, Z_FLOOR, Floats, spread
 
 ALPHA = 0.05
 PERMUTATIONS = 499
 """Relabellings tried: the smallest p-value is 1/500."""
 
-SPREADS = 2.0
+SPREADS = Z_FLOOR
 SPREAD_FLOOR = 0.25
-"""The second test: two robust spreads (four sigma) above the median of the quiet scores."""
+"""The second test: as far above the median of the quiet scores as any signal must be from its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def decide(scored: Scored, seed: int) -> Alarm:
     1. score > log(1 + 5 - 3): at least one deviation of five spreads, or several smaller ones. This
        alone keeps a quiet system quiet.
     2. The same service deviates persistently (:func:`persistence`, p ≤ 0.05), or the score exceeds the
-       quiet slots' median by two robust spreads. The first sees weak faults that last; the second sees
+       quiet slots' median by three robust spreads. The first sees weak faults that last; the second sees
        strong ones also when the incident is short, the quiet slots are few, or an unlabelled incident
        sits among them.
 

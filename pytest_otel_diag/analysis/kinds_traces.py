@@ -26,6 +26,9 @@ from pytest_otel_diag.analysis.observations import (
 from pytest_otel_diag.analysis.stats import Z_FLOOR, Floats
 from pytest_otel_diag.model.diagnosis import Mechanism, Signal
 
+OTHER_END = 0.5
+"""What a callee is held responsible for when one caller does not reach it."""
+
 CALLER_PART = 0.6
 """What is left for the caller when its flow breaks off right after a call to somebody else."""
 
@@ -87,34 +90,73 @@ def self_time(seen: Observations, reference: list[int], feature: int) -> Kind:
 def errors(seen: Observations, reference: list[int], trials: dict[int, Floats]) -> Kind:
     """Failing spans none of whose children failed: where an error begins, not where it passes through.
 
-    A failing client span that no server answered to means that the callee was not reached. The caller
-    is held responsible: what it calls, and where, is its own configuration.
+    A failing client span that no server answered to, though one does otherwise, means that the callee was
+    not reached. The caller is held responsible (what it calls, and where, is its own configuration) and the
+    callee in part; a callee that several callers fail to reach is down.
     """
     origins: dict[int, Floats] = {}
-    lonely: dict[int, float] = {}
+    lonely: dict[int, Floats] = {}
     for feature in (SERVING, CALLING, LONELY):
         matrix = seen.feature(feature)
         for (op, _, _), own, alone in zip(matrix.keys, matrix.origins, matrix.lonely, strict=True):
             if op in seen.operations:
                 origins[op] = origins[op] + own if op in origins else own
-                lonely[op] = lonely.get(op, 0.0) + float(alone[0])
+                lonely[op] = lonely[op] + alone if op in lonely else alone
     ops = [op for op, counts in origins.items() if counts.any()]
     hits = _stacked([origins[op] for op in ops], seen.columns)
-    scored = score.ratios(
-        hits, _stacked([trials[op] for op in ops], seen.columns), reference, score.ERROR_FLOOR
-    )
-    services = [seen.operations[op].service for op in ops]
+    trials_of = _stacked([trials[op] for op in ops], seen.columns)
+    scored = score.ratios(hits, trials_of, reference, score.ERROR_FLOOR)
+    answers = _usual_callees(seen)
+
+    def unreached(row: int, column: int) -> str | None:
+        """Return the callee that the calls of a row did not reach in a slot."""
+        alone = lonely[ops[row]][column] > 0.5 * hits[row, column]
+        return answers.get(ops[row]) if alone else None
+
+    def blame(column: int) -> Iterator[Blame]:
+        rows = np.flatnonzero(scored.z[:, column] > Z_FLOOR)
+        failing = {int(row): (seen.operations[ops[row]].service, unreached(int(row), column)) for row in rows}
+        return _held_responsible(failing)
 
     def describe(row: int, service: str) -> Finding:
         name = seen.operations[ops[row]].name
-        unreached = lonely[ops[row]] > 0.5 * hits[row, 0]
-        mechanism = Mechanism.UNREACHABLE if unreached else Mechanism.ERROR
-        text = f"{name!r} fails and nobody received the call" if unreached else f"{name!r} fails by itself"
-        return finding(
-            scored, row, service, Words(name, Signal.ERROR_RATE, mechanism, "ratio", "traces", text)
+        missed = unreached(row, 0)
+        mechanism = Mechanism.UNREACHABLE if missed else Mechanism.ERROR
+        text = (
+            f"{name!r} fails and {missed} never received the call" if missed else f"{name!r} fails by itself"
         )
+        words = Words(
+            name if service != missed else None, Signal.ERROR_RATE, mechanism, "ratio", "traces", text
+        )
+        return finding(scored, row, service, words)
 
-    return Kind("errors", Group.ERROR, scored, owners(scored, services, rising=True), describe)
+    return Kind("errors", Group.ERROR, scored, blame, describe)
+
+
+def _held_responsible(failing: dict[int, tuple[str, str | None]]) -> Iterator[Blame]:
+    """Yield the blame for rows of a failing service and the callee it did not reach, if that is why."""
+    callers: dict[str, set[str]] = {}
+    for service, missed in failing.values():
+        if missed is not None:
+            callers.setdefault(missed, set()).add(service)
+    for row, (service, missed) in failing.items():
+        if missed is None:
+            yield Blame(row, service)
+        elif len(callers[missed]) > 1:
+            yield Blame(row, missed)
+        else:
+            yield Blame(row, service)
+            yield Blame(row, missed, OTHER_END)
+
+
+def _usual_callees(seen: Observations) -> dict[int, str]:
+    """Return the service that usually answers each client operation."""
+    counts: dict[tuple[int, str], float] = {}
+    matrix = known(seen.feature(GAP), lambda key: key[2] in seen.operations)
+    for (op, _, child), row in zip(matrix.keys, matrix.counts, strict=True):
+        callee = seen.operations[child].service
+        counts[op, callee] = counts.get((op, callee), 0.0) + float(row.sum())
+    return {op: callee for (op, callee), _ in sorted(counts.items(), key=lambda item: item[1])}
 
 
 def gaps(seen: Observations, reference: list[int]) -> Kind:

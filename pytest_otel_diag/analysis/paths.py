@@ -64,7 +64,7 @@ def critical_paths(
     def rank(path: ServicePath) -> tuple[int, float, tuple[str, ...]]:
         return (order.get(path.services[-1], len(order)), -path.spent_ms, path.services)
 
-    chosen = [path for path in sorted(paths, key=rank) if path.services][:PATHS_SHOWN]
+    chosen = sorted((path for path in paths if path.services), key=rank)[:PATHS_SHOWN]
     return tuple(_shown(path, suspects, total, detected=detected) for path in chosen)
 
 

@@ -2,7 +2,7 @@
 
 ``z`` counts spreads (see :func:`stats.spread`), signed. ``reference`` says which columns are the
 quiet ones. Scored against columns 1.. the incident is told apart; scored with every column in the
-reference all slots, the incident's too, are treated alike, which is what a conformal test needs.
+reference all slots, the incident's too, are treated alike, so that the incident can be compared with them.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, seconds_to_ns
 
 SLOTS_WANTED = 24
-"""Enough slots for a spread, and for a conformal p-value below 0.05."""
+"""Enough slots for a spread, and for the scores of quiet slots to have a distribution."""
 
 SLOTS_MAX = 60
 PARTS_MAX = 40

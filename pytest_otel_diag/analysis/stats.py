@@ -24,7 +24,7 @@ Z_FLOOR = 3.0
 """Below three spreads a deviation says nothing: of a thousand quiet signals several get there."""
 
 FIVE_SIGMA = math.log1p(5.0 - Z_FLOOR)
-"""What a single deviation of five spreads is worth after :func:`compress`: the least that can alarm."""
+"""What one deviation of five spreads is worth, log(1 + max(0, z - 3)): the least that can alarm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,6 @@ class Spread:
     centre: Floats
     unit: Floats
     count: Floats
-
-
-def compress(z: Floats) -> Floats:
-    """Return ``log(1 + max(0, z - 3))``: one wild signal must not win against three that agree."""
-    return np.log1p(np.maximum(0.0, z - Z_FLOOR))
 
 
 def sorted_quantile(ordered: Floats, count: Floats, q: float) -> Floats:
@@ -136,11 +131,3 @@ def benjamini_hochberg(p_values: list[float], tests: int) -> list[float]:
         lowest = min(lowest, p_values[index] * max(tests, len(p_values)) / rank)
         adjusted[index] = lowest
     return adjusted
-
-
-def conformal_p(score: float, null: Floats) -> float:
-    """Return the chance that a quiet slot scores as high: (1 + #{null ≥ score}) / (1 + n).
-
-    Valid for any distribution as long as quiet slots are exchangeable (Vovk et al. 2005).
-    """
-    return float((1 + np.sum(null >= score)) / (1 + len(null)))

@@ -122,7 +122,9 @@ async def test_broken_traces(diagnose: Diagnose) -> None:
         elif fate < 0.12:
             span.start_ns -= 30 * MS
     twice = dice.sample(world.spans, 100)
-    world.spans.extend(Span(s.trace, s.id, s.parent, s.service, s.name, s.kind, s.start_ns, s.took_ns) for s in twice)
+    world.spans.extend(
+        Span(s.trace, s.id, s.parent, s.service, s.name, s.kind, s.start_ns, s.took_ns) for s in twice
+    )
     for trace in ("c" * 32, "d" * 32):
         for me, parent in (("1" * 16, "2" * 16), ("2" * 16, "1" * 16)):
             world.spans.append(Span(trace, me, parent, "web", "loop", "Server", INCIDENT.start_ns + 5, MS))
@@ -153,7 +155,9 @@ async def test_fifty_thousand_operations(diagnose: Diagnose, telemetry: Telemetr
     world = shop(logs=False)
     for number in range(50_000):
         at = T0 + number * 6 * MS
-        world.spans.append(Span(f"{number:032x}", f"{number:016x}", "", "web", f"/item/{number}", "Server", at, MS))
+        world.spans.append(
+            Span(f"{number:032x}", f"{number:016x}", "", "web", f"/item/{number}", "Server", at, MS)
+        )
     found = await diagnose(world)
     assert found.root_causes[0].service == "billing"
     gatherer = Gatherer(telemetry, await telemetry.schema(), plan(INCIDENT, BASELINE, ()))

@@ -12,7 +12,11 @@ from tests.analysis.worlds import Fault, Simulation
 FAULTS = {
     "errors begin in a leaf": (Fault(failing={"billing": 0.5}), "billing", {Mechanism.ERROR}),
     "errors begin in a caller": (Fault(failing={"orders": 0.4}), "orders", {Mechanism.ERROR}),
-    "a callee cannot be reached": (Fault(unreachable=("orders", "billing")), "orders", {Mechanism.UNREACHABLE}),
+    "a callee cannot be reached": (
+        Fault(unreachable=("orders", "billing")),
+        "orders",
+        {Mechanism.UNREACHABLE},
+    ),
     "a leaf works slowly": (Fault(slow={"stock": 40.0}), "stock", {Mechanism.LATENCY}),
     "a caller works slowly": (Fault(slow={"orders": 60.0}), "orders", {Mechanism.LATENCY}),
     "the network is slow": (Fault(delayed={"search": 50.0}), "search", {Mechanism.NETWORK}),
@@ -69,7 +73,24 @@ async def test_errors_are_told_by_signal_service_operation_and_direction(diagnos
     assert 0.35 < rate.observed < 0.65
     assert rate.p_value is not None
     assert rate.p_value < 0.001
-    assert {a.service for a in found.anomalies if a.signal is Signal.ERROR_RATE} >= {"billing", "orders", "web"}
+    assert {a.service for a in found.anomalies if a.signal is Signal.ERROR_RATE} >= {
+        "billing",
+        "orders",
+        "web",
+    }
+
+
+async def test_the_callee_that_was_not_reached_is_suspected_next(diagnose: Diagnose) -> None:
+    found = await diagnose(Simulation(7, Fault(unreachable=("orders", "billing"))).run())
+    assert [cause.service for cause in found.root_causes[:2]] == ["orders", "billing"]
+    assert found.root_causes[1].mechanism is Mechanism.UNREACHABLE
+    assert found.root_causes[0].operation == "call billing"
+
+
+async def test_a_callee_that_nobody_reaches_is_down(diagnose: Diagnose) -> None:
+    found = await diagnose(Simulation(7, Fault(down="stock")).run())
+    assert found.root_causes[0].service == "stock"
+    assert found.root_causes[0].mechanism is Mechanism.UNREACHABLE
 
 
 async def test_the_path_to_the_culprit_is_critical(diagnose: Diagnose) -> None:
@@ -90,7 +111,10 @@ async def check_query(found: Diagnosis, telemetry: Telemetry) -> None:
     assert {"incident", "quiet"} >= set(answer.column("period"))
 
 
-@pytest.mark.parametrize("case", ["errors begin in a leaf", "memory leaks", "a histogram rises", "a log line without context appears"])
+@pytest.mark.parametrize(
+    "case",
+    ["errors begin in a leaf", "memory leaks", "a histogram rises", "a log line without context appears"],
+)
 async def test_the_query_runs_as_it_stands_and_names_the_culprit(
     case: str, diagnose: Diagnose, telemetry: Telemetry
 ) -> None:

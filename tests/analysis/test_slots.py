@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +34,7 @@ def test_quiet_slots_are_disjoint_and_never_touch_the_incident(
     slots = plan(incident, baseline, reference)
     assert not any(slot.overlaps(incident) for slot in slots.quiet)
     ordered = sorted(slots.quiet, key=lambda slot: slot.start_ns)
-    assert all(a.end_ns <= b.start_ns for a, b in zip(ordered, ordered[1:], strict=False))
+    assert all(a.end_ns <= b.start_ns for a, b in pairwise(ordered))
     assert slots.count == 1 + len(slots.quiet) + len(slots.parts) == len(slots.seconds)
     assert len(slots.quiet) <= 2 * SLOTS_MAX
     assert 1 <= len(slots.parts) <= PARTS_MAX + 1

@@ -1,4 +1,4 @@
-"""A small made-up system whose faults are known, in the exporter's columns. It shares nothing with any target."""
+"""A small made-up system whose faults are known, in the exporter's columns."""
 
 from __future__ import annotations
 
@@ -150,6 +150,7 @@ class Fault:
     slow: dict[str, float] = field(default_factory=dict)
     failing: dict[str, float] = field(default_factory=dict)
     unreachable: tuple[str, str] | None = None
+    down: str = ""
     delayed: dict[str, float] = field(default_factory=dict)
     returns_early: dict[str, float] = field(default_factory=dict)
     rate: float = 1.0
@@ -231,7 +232,8 @@ class Simulation:
             self._serve(callee, trace, me, reached + lag)
             self._span(Span(trace, me, parent, caller, "mail send", "Producer", now, MS))
             return now + MS, False
-        if self.on and self.fault.unreachable == (caller, callee):
+        lost = self._chance({self.fault.down: 0.5}, callee)
+        if lost or (self.on and self.fault.unreachable == (caller, callee)):
             self._span(Span(trace, me, parent, caller, f"call {callee}", "Client", now, 2 * MS, True))
             return now + 2 * MS, True
         end, failed = self._serve(callee, trace, me, reached)
@@ -263,13 +265,19 @@ class Simulation:
 
     def _points(self, at: int, service: str, on: bool, totals: dict[tuple[str, str], float]) -> None:
         name = self.name(service)
-        for metric, level in (("process.cpu.utilization", 0.2), ("process.memory.usage", 5e7), ("queue.lag", 3.0)):
+        for metric, level in (
+            ("process.cpu.utilization", 0.2),
+            ("process.memory.usage", 5e7),
+            ("queue.lag", 3.0),
+        ):
             factor = self.fault.gauge.get((service, metric), 1.0) if on else 1.0
             value = level * factor * self.random.lognormvariate(0.0, 0.05)
             self.world.gauges.append((at, name, metric, "1", {"kind": "a"}, value))
         for metric, step in (("gc.collections", 20.0), ("http.requests", 100.0)):
             factor = self.fault.counter.get((service, metric), 1.0) if on else 1.0
-            totals[service, metric] = totals.get((service, metric), 0.0) + step * factor * self.random.lognormvariate(0, 0.05)
+            totals[service, metric] = totals.get(
+                (service, metric), 0.0
+            ) + step * factor * self.random.lognormvariate(0, 0.05)
             self.world.sums.append((at, name, metric, "{event}", totals[service, metric]))
         factor = self.fault.histogram.get((service, "pool.wait"), 1.0) if on else 1.0
         count = totals.get((service, "n"), 0.0) + 10
