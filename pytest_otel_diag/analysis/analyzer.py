@@ -8,7 +8,7 @@ import numpy as np
 
 from pytest_otel_diag.analysis import report
 from pytest_otel_diag.analysis.detection import Scored, decide, service_scores
-from pytest_otel_diag.analysis.diagnostic_query import query_for, spans_query
+from pytest_otel_diag.analysis.diagnostic_query import metric_query, query_for, spans_query
 from pytest_otel_diag.analysis.evidence import Kind, hits
 from pytest_otel_diag.analysis.gather import Gatherer
 from pytest_otel_diag.analysis.kinds_other import lines, loose_lines, resources
@@ -53,7 +53,7 @@ class BuiltinAnalyzer:
             query=_query(case, seen) if causes else None,
             hypotheses=report.hypotheses(case, causes),
             confidence=causes[0].confidence if causes else 0.0,
-            summary=report.summary(case, causes),
+            summary=" ".join([report.summary(case, causes), *gatherer.notes]),
         )
 
 
@@ -123,9 +123,12 @@ def _query(case: Case, seen: Observations) -> DiagnosticQuery:
     findings = case.findings_of(service)
     incident = seen.slots.incident
     quiet = merged([seen.slots.quiet[column - 1] for column in case.quiet])
-    if not findings:
-        return spans_query(service, incident, quiet)
-    return query_for(findings[0][1], seen.series, incident, quiet)
+    if findings:
+        return query_for(findings[0][1], seen.series, incident, quiet)
+    series = next((key for key in seen.series if key.service == service), None)
+    if series is not None and not seen.operations:
+        return metric_query(series, incident, quiet)
+    return spans_query(service, incident, quiet)
 
 
 async def _exemplars(gatherer: Gatherer, seen: Observations, first: Candidate | None) -> tuple[str, ...]:

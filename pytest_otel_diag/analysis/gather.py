@@ -19,6 +19,7 @@ from pytest_otel_diag.analysis.observations import (
 from pytest_otel_diag.analysis.slots import Slots
 from pytest_otel_diag.analysis.stats import Floats
 from pytest_otel_diag.analysis.templates import MASK, Body, Templates, mine
+from pytest_otel_diag.errors import QueryFailed, SchemaError
 from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, SPANS_TABLE, QueryLimits, Table, TelemetrySchema
 from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.statements import KEY_MAX, Statement, key_slices, load, over_spans, window_parameters
@@ -66,6 +67,7 @@ class Gatherer:
             "templates": [0],
         }
         self.spans = 0
+        self.notes: list[str] = []
 
     async def gather(self) -> Observations:
         """Return the observations; signals without a table are empty."""
@@ -95,6 +97,14 @@ class Gatherer:
             statement.sql, {name: value for name, value in values.items() if name in wanted}, self._limits
         )
 
+    async def _optional(self, statement: Statement, extra: Mapping[str, Any] | None = None) -> Table:
+        """Ask, but go on without an answer when this part of the store cannot give one; ``notes`` says so."""
+        try:
+            return await self._ask(statement, extra)
+        except (SchemaError, QueryFailed) as error:
+            self.notes.append(f"{statement.name} was not read: {error}")
+            return Table((), ())
+
     async def _operations(self) -> dict[int, Operation]:
         if not self._traces:
             return {}
@@ -107,7 +117,7 @@ class Gatherer:
     async def _bodies(self) -> list[Body]:
         if not self._schema.has("otel_logs", "Body"):
             return []
-        table = await self._ask(load(__package__, "log_bodies"), {"keys": BODIES_MAX})
+        table = await self._optional(load(__package__, "log_bodies"), {"keys": BODIES_MAX})
         return [
             Body(int(body), str(service), str(severity), str(masked))
             for masked, body, service, severity, _ in table.rows()
@@ -143,7 +153,7 @@ class Gatherer:
     async def _log_rates(self, templates: Templates) -> dict[tuple[str, int], Floats]:
         if not templates.bodies:
             return {}
-        table = await self._ask(load(__package__, "log_rates"))
+        table = await self._optional(load(__package__, "log_rates"))
         return {
             (str(service), int(template)): row_of(self._slots.count, slots, counts, 0.0)
             for service, template, slots, counts in table.rows()
@@ -170,7 +180,7 @@ class Gatherer:
             after(f"points_{name.removeprefix('otel_metrics_')}", load(__package__, "metrics"))
             for name in names
         ]
-        tables = await asyncio.gather(*(self._ask(one, {"keys": SERIES_MAX}) for one in statements))
+        tables = await asyncio.gather(*(self._optional(one, {"keys": SERIES_MAX}) for one in statements))
         found: dict[SeriesKey, Floats] = {}
         for name, table in zip(names, tables, strict=True):
             for service, metric, unit, series, slots, means in table.rows():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import pytest
 
 from pytest_otel_diag.analysis import BuiltinAnalyzer
 from pytest_otel_diag.analysis.gather import Gatherer
 from pytest_otel_diag.analysis.slots import plan
+from pytest_otel_diag.errors import QueryFailed
+from pytest_otel_diag.model.telemetry import Table, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.telemetry import Store
@@ -41,6 +44,36 @@ async def test_no_tables_at_all(store: Store) -> None:
     assert not found.detected
 
 
+class Stubborn:
+    """Telemetry that refuses statements about some table."""
+
+    def __init__(self, inner: Telemetry, table: str) -> None:
+        self.inner = inner
+        self.table = table
+
+    async def query(self, sql: str, parameters: object = None, limits: object = None) -> Table:
+        if self.table in sql:
+            raise QueryFailed("out of order", 42)
+        return await self.inner.query(sql, parameters, limits)  # type: ignore[arg-type]
+
+    async def schema(self) -> TelemetrySchema:
+        return await self.inner.schema()
+
+
+async def test_a_signal_that_cannot_be_read_is_told_and_done_without(
+    store: Store, database: str, telemetry: Telemetry
+) -> None:
+    shop().load(store, database)
+    for table in ("otel_metrics_sum", "otel_logs"):
+        stubborn: Any = Stubborn(telemetry, table)
+        found = await BuiltinAnalyzer().diagnose(investigation(stubborn))
+        assert found.root_causes[0].service == "billing"
+        assert "was not read: out of order" in found.summary
+    broken: Any = Stubborn(telemetry, "otel_traces")
+    with pytest.raises(QueryFailed):
+        await BuiltinAnalyzer().diagnose(investigation(broken))
+
+
 async def test_empty_windows(diagnose: Diagnose) -> None:
     instant = Window(start_ns=T0, end_ns=T0)
     found = await diagnose(shop(), incident=instant, baseline=instant)
@@ -69,6 +102,15 @@ async def test_metrics_only(diagnose: Diagnose) -> None:
     assert found.root_causes[0].service == "stock"
     assert found.root_causes[0].confidence == pytest.approx(0.5, abs=0.2), "no call graph, no certainty"
     assert found.critical_paths == ()
+
+
+async def test_quiet_metrics_only(diagnose: Diagnose, telemetry: Telemetry) -> None:
+    world = shop(Fault())
+    world.spans, world.logs = [], []
+    found = await diagnose(world)
+    assert not found.detected
+    assert found.query is not None
+    assert len(await telemetry.query(found.query.sql)) == 2
 
 
 async def test_logs_only(diagnose: Diagnose) -> None:
