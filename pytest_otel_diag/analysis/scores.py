@@ -27,6 +27,9 @@ TIME_FLOOR_MS = 1.0
 SHARE_FLOOR, ERROR_FLOOR = 0.02, 0.01
 """Changes in the number of calls below 2 %, or of errors below 1 %, have no practical meaning."""
 
+RATE_FLOOR = 0.15
+"""Traffic that moves by 15 % moves as traffic does."""
+
 METRIC_OWN, METRIC_PEERS = 0.25, 0.05
 """A metric must move by a quarter of its level, and by 5 % of the largest value that any service shows:
 a pod that idles at 0.1 % CPU is free to reach 0.5 %."""
@@ -97,19 +100,20 @@ def ratios(hits: Floats, trials: Floats, reference: list[int], floor: float = SH
 def rates(hits: Floats, seconds: Floats, reference: list[int]) -> Scores:
     """Score rates per second on a logarithmic scale, since traffic swings by factors.
 
-    unit = max(spread of ln rate, 0.15, sampling error 1/√k): a doubling is ln 2 = 0.69.
+    The spread of ln rate over quiet slots holds the sampling error of a slot (variance 1/k), which a longer
+    incident has less of: unit² = max(0, spread² - 1.96²/k of a quiet slot) + 1.96²/k here, at least 0.15²
+    (a doubling is ln 2 = 0.69).
     """
     value = hits / np.maximum(seconds, 1e-9)[None, :]
-    with np.errstate(divide="ignore"):
-        logs = np.log((hits + 0.5) / np.maximum(seconds, 1e-9)[None, :])
+    logs = np.log((hits + 0.5) / np.maximum(seconds, 1e-9)[None, :])
     logs[:, hits.sum(axis=0) == 0] = np.nan  # nothing at all was recorded in these slots
     quiet = stats.spread(logs[:, reference])
-    unit = np.fmax(quiet.unit, 0.15)
+    usual = hits[:, reference].mean(axis=1) if reference else np.zeros(len(hits))
+    excess = np.maximum(quiet.unit**2 - 1.96**2 / (usual + 0.5), 0.0)
+    unit = np.fmax(np.sqrt(excess[:, None] + 1.96**2 / (hits + 1.0)), RATE_FLOOR)
     enough = hits[:, reference].sum(axis=1) >= MIN_REFERENCE
-    with np.errstate(invalid="ignore"):
-        error = np.fmax(unit[:, None], 1.0 / np.sqrt(np.maximum(hits, 0.0) + 1.0))
-        z = np.where(enough[:, None], np.nan_to_num((logs - quiet.centre[:, None]) / error), 0.0)
-    return Scores(z, value, np.exp(quiet.centre), unit, len(reference) - 1, enough)
+    z = np.where(enough[:, None], np.nan_to_num((logs - quiet.centre[:, None]) / unit), 0.0)
+    return Scores(z, value, np.exp(quiet.centre), unit[:, 0], len(reference) - 1, enough)
 
 
 def levels(observations: Observations, reference: list[int]) -> Scores:
