@@ -56,7 +56,7 @@ async def test_the_culprit_is_first_and_its_mechanism_named(case: str, diagnose:
     assert found.hypotheses[0].service == culprit
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 async def test_a_quiet_system_yields_no_anomaly(seed: int, diagnose: Diagnose) -> None:
     found = await diagnose(Simulation(seed, Fault()).run())
     assert not found.detected, found.summary

@@ -168,7 +168,7 @@ INCIDENT = Window(start_ns=T0 + 200 * SECOND, end_ns=T0 + 300 * SECOND)
 class Simulation:
     """Draws the telemetry of the made-up system."""
 
-    def __init__(self, seed: int, fault: Fault, *, per_second: float = 4.0, logs: bool = True) -> None:
+    def __init__(self, seed: int, fault: Fault, *, per_second: float = 3.0, logs: bool = True) -> None:
         self.random = random.Random(seed)
         self.fault = fault
         self.world = World()
