@@ -125,7 +125,7 @@ def _query(case: Case, seen: Observations) -> DiagnosticQuery:
     quiet = merged([seen.slots.quiet[column - 1] for column in case.quiet])
     if findings:
         return query_for(findings[0][1], seen.series, incident, quiet)
-    series = next((key for key in seen.series if key.service == service), None)
+    series = next((key for key in seen.series if key.owner == service), None)
     if series is not None and not seen.operations:
         return metric_query(series, incident, quiet)
     return spans_query(service, incident, quiet)

@@ -83,7 +83,7 @@ def query_for(
     """Return the query over the signal that speaks the loudest."""
     if finding.source == "metrics":
         for key in series:
-            if key.service == finding.service and finding.text.startswith(key.metric):
+            if key.owner == finding.service and finding.text.startswith(key.metric):
                 return metric_query(key, incident, quiet)
     if finding.source == "logs":
         return logs_query(finding.service, incident, quiet)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,11 @@ def after(relation: str, statement: Statement) -> Statement:
     )
 
 
+def _present(table: str) -> Statement:
+    """Return the question whether one of the exporter's tables is empty (a name is no parameter)."""
+    return Statement(f"present/{table}", load(__package__, "present").sql.replace("TABLE_NAME", table))
+
+
 class Gatherer:
     """Fills observations from one session's telemetry."""
 
@@ -66,15 +72,18 @@ class Gatherer:
             "bodies": [0],
             "templates": [0],
         }
+        self._filled: frozenset[str] = frozenset()
         self.spans = 0
         self.notes: list[str] = []
 
     async def gather(self) -> Observations:
-        """Return the observations; signals without a table are empty."""
+        """Return the observations; signals without a table, or with nothing in it, are empty."""
+        self._filled = await self._tables()
         operations, bodies, requests, metrics = await asyncio.gather(
             self._operations(), self._bodies(), self._requests(), self._metrics()
         )
         self.spans = sum(operation.spans for operation in operations.values())
+        metrics = _owned(metrics, {operation.service for operation in operations.values()})
         templates = mine(bodies)
         if templates.bodies:
             self._shared["bodies"] = list(templates.bodies)
@@ -105,6 +114,16 @@ class Gatherer:
             self.notes.append(f"{statement.name} was not read: {error}")
             return Table((), ())
 
+    async def _tables(self) -> frozenset[str]:
+        """Return the tables of logs and metrics in which there is anything at all."""
+        names = [
+            name for name in (*SIGNAL_TABLES["logs"], *SIGNAL_TABLES["metrics"]) if self._schema.has(name)
+        ]
+        found = await asyncio.gather(*(self._optional(_present(name)) for name in names))
+        return frozenset(
+            name for name, table in zip(names, found, strict=True) if len(table) and any(table.column("n"))
+        )
+
     async def _operations(self) -> dict[int, Operation]:
         if not self._traces:
             return {}
@@ -115,7 +134,7 @@ class Gatherer:
         }
 
     async def _bodies(self) -> list[Body]:
-        if not self._schema.has("otel_logs", "Body"):
+        if not self._schema.has("otel_logs", "Body") or "otel_logs" not in self._filled:
             return []
         table = await self._optional(load(__package__, "log_bodies"), {"keys": BODIES_MAX})
         return [
@@ -175,7 +194,7 @@ class Gatherer:
         return tuple(map(str, table.column("trace_id"))) if len(table) else ()
 
     async def _metrics(self) -> dict[SeriesKey, Floats]:
-        names = [name for name in SIGNAL_TABLES["metrics"] if self._schema.has(name)]
+        names = [name for name in SIGNAL_TABLES["metrics"] if name in self._filled]
         statements = [
             after(f"points_{name.removeprefix('otel_metrics_')}", load(__package__, "metrics"))
             for name in names
@@ -184,9 +203,22 @@ class Gatherer:
         found: dict[SeriesKey, Floats] = {}
         for name, table in zip(names, tables, strict=True):
             for service, metric, unit, series, slots, means in table.rows():
-                key = SeriesKey(str(service), str(metric), str(unit), str(series), name)
+                key = SeriesKey(str(service), str(service), str(metric), str(unit), str(series), name)
                 found[key] = row_of(self._slots.count, slots, means, math.nan)
         return found
+
+
+def _owned(metrics: dict[SeriesKey, Floats], traced: set[str]) -> dict[SeriesKey, Floats]:
+    """Return the series with the traced service as owner where only the case of the name differs."""
+    spellings: dict[str, list[str]] = {}
+    for service in traced:
+        spellings.setdefault(service.casefold(), []).append(service)
+    owned: dict[SeriesKey, Floats] = {}
+    for key, values in metrics.items():
+        alike = spellings.get(key.service.casefold(), [])
+        known = key.service in traced or len(alike) != 1
+        owned[key if known else replace(key, owner=alike[0])] = values
+    return owned
 
 
 def _slices(spans: int) -> list[dict[str, int]]:

@@ -57,13 +57,13 @@ def resources(seen: Observations, reference: list[int]) -> Kind:
     shared: dict[tuple[str, float], set[str]] = {}
     values = np.nan_to_num(seen.metrics[:, 0]) if seen.series else np.zeros(0)
     for key, value in zip(seen.series, values, strict=True):
-        shared.setdefault((key.metric, float(value)), set()).add(key.service)
+        shared.setdefault((key.metric, float(value)), set()).add(key.owner)
     spans = bool(seen.operations)
     shares = [
         0.0 if spans and signal is Signal.LATENCY else 1.0 / len(shared[key.metric, float(value)])
         for key, value, (signal, _) in zip(seen.series, values, meanings, strict=True)
     ]
-    services = [key.service for key in seen.series]
+    services = [key.owner for key in seen.series]
 
     def describe(row: int, service: str) -> Finding:
         key, (signal, mechanism) = seen.series[row], meanings[row]

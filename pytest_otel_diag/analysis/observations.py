@@ -51,8 +51,13 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class SeriesKey:
-    """A metric series; ``attributes`` is its canonical text."""
+    """A metric series; ``attributes`` is its canonical text.
 
+    ``owner`` is the service it speaks of: ``service`` as recorded, or the traced service of the same
+    name in another case, since pipelines of metrics and traces are often named apart.
+    """
+
+    owner: str
     service: str
     metric: str
     unit: str
@@ -84,7 +89,7 @@ class Observations:
         spans: dict[str, int] = {}
         for operation in self.operations.values():
             spans[operation.service] = spans.get(operation.service, 0) + operation.spans
-        named = {key.service for key in self.series} | {service for service, _ in self.log_rates}
+        named = {key.owner for key in self.series} | {service for service, _ in self.log_rates}
         return sorted(spans.keys() | named, key=lambda service: (-spans.get(service, 0), service))
 
     @property

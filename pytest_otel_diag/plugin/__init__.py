@@ -15,7 +15,7 @@ from pytest_otel_diag.config.options import OPTIONS, resolve
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.plugin import markers
 from pytest_otel_diag.plugin.collector import Collector
-from pytest_otel_diag.plugin.stash import RUNTIME
+from pytest_otel_diag.plugin.stash import MISTAKES, RUNTIME
 
 if TYPE_CHECKING:
     from pytest_otel_diag.config.settings import Settings
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pytest_otel_diag.plugin.diagnose import Diagnose
     from pytest_otel_diag.scoring.assertions import DiagnosedSession
 
-FIXTURES = frozenset({"diagnosis", "diagnose", "otel_flags", "otel_telemetry"})
-"""Fixtures that make a test one of ours."""
+SCENARIO_FIXTURE = "_otel_diag_scenario"
+"""Every fixture of ours asks for this one: a project's own ``diagnose`` fixture is not mistaken for ours."""
 
 pytest.register_assert_rewrite("pytest_otel_diag.testing")
 
@@ -77,7 +77,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Multiply tests by recorded incidents and repeats."""
-    if FIXTURES & set(metafunc.fixturenames):
+    if SCENARIO_FIXTURE in metafunc.fixturenames:
         from pytest_otel_diag.plugin import collection
 
         collection.parametrize(metafunc)
@@ -89,12 +89,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if any(_ours(item) for item in items):
         from pytest_otel_diag.plugin import collection
 
-        collection.validate(config, items, FIXTURES)
+        collection.validate(config, items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail an item whose markers are mistaken, in workers of pytest-xdist."""
+    if MISTAKES in item.stash:
+        pytest.fail(f"mistake in markers: {item.stash[MISTAKES]}", pytrace=False)
 
 
 def _ours(item: pytest.Item) -> bool:
     marked = any(mark.name.startswith("otel_") for mark in item.iter_markers())
-    return marked or bool(FIXTURES & set(getattr(item, "fixturenames", ())))
+    return marked or SCENARIO_FIXTURE in getattr(item, "fixturenames", ())
 
 
 @pytest.hookimpl(wrapper=True)

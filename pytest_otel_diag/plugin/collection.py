@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-
 import pytest
 
 from pytest_otel_diag.composition import NO_TARGET
@@ -13,6 +11,7 @@ from pytest_otel_diag.plugin import scenarios
 from pytest_otel_diag.plugin.diagnose import NO_SCENARIO
 from pytest_otel_diag.plugin.markers import MARKERS, OtelRecorded, parse
 from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
+from pytest_otel_diag.plugin.stash import MISTAKES
 
 SCENARIO_ARGUMENT = "_otel_diag_scenario"
 REPEAT_ARGUMENT = "_otel_diag_repeat"
@@ -53,18 +52,31 @@ def _marks(config: pytest.Config, scenario: Scenario) -> list[pytest.MarkDecorat
     return [*marks, pytest.mark.otel_scenario(scenario.id)]
 
 
-def validate(config: pytest.Config, items: Sequence[pytest.Item], fixtures: frozenset[str]) -> None:
-    """Check every marker of every item; raises UsageError that lists all mistakes."""
-    mistakes: list[str] = []
+def validate(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Check every marker of every item; raises UsageError that lists all mistakes.
+
+    A worker of pytest-xdist cannot stop the run by that: there the mistaken items alone are left, and
+    each fails with its mistakes.
+    """
+    mistakes: dict[pytest.Item, list[str]] = {}
     for item in items:
         ours = [mark for mark in item.iter_markers() if mark.name.startswith("otel_")]
-        used = fixtures & set(getattr(item, "fixturenames", ()))
+        used = frozenset(getattr(item, "fixturenames", ()))
+        used = used if SCENARIO_ARGUMENT in used else frozenset()
         if (ours or used) and not _skipped(item):
-            mistakes += [f"{item.nodeid}: {mistake}" for mistake in _of_item(config, item, used)]
-    if mistakes:
-        shown = "\n  ".join(mistakes[:50])
-        more = f"\n  ... and {len(mistakes) - 50} more" if len(mistakes) > 50 else ""
-        raise pytest.UsageError(f"otel-diag: {len(mistakes)} mistakes in markers:\n  {shown}{more}")
+            mistakes[item] = _of_item(config, item, used)
+    mistakes = {item: found for item, found in mistakes.items() if found}
+    if not mistakes:
+        return
+    if hasattr(config, "workerinput"):
+        for item, found in mistakes.items():
+            item.stash[MISTAKES] = "; ".join(found)
+        items[:] = list(mistakes)
+        return
+    lines = [f"{item.nodeid}: {mistake}" for item, found in mistakes.items() for mistake in found]
+    shown = "\n  ".join(lines[:50])
+    more = f"\n  ... and {len(lines) - 50} more" if len(lines) > 50 else ""
+    raise pytest.UsageError(f"otel-diag: {len(lines)} mistakes in markers:\n  {shown}{more}")
 
 
 def _of_item(config: pytest.Config, item: pytest.Item, used: frozenset[str]) -> list[str]:

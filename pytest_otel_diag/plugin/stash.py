@@ -17,5 +17,8 @@ SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 RUNTIME: pytest.StashKey[Runtime] = pytest.StashKey()
 """On the config: target, analyzers and the thread that runs sessions; made by the first use."""
 
+MISTAKES: pytest.StashKey[str] = pytest.StashKey()
+"""On an item of an xdist worker: what is wrong with its markers; it fails instead of running."""
+
 SESSIONS: pytest.StashKey[list[SessionResult]] = pytest.StashKey()
 """On an item: its sessions that ended, in order."""

@@ -185,8 +185,8 @@ def test_gaps_to_everybody_are_the_callers_own() -> None:
 def test_shares_of_success_count_in_points() -> None:
     slots = Slots(INCIDENT, tuple(plan(INCIDENT, BASELINE, ()).quiet[:10]), (), 0)
     series = (
-        SeriesKey("s", "availability", "%", "", "otel_metrics_gauge"),
-        SeriesKey("s", "threads", "", "", "otel_metrics_gauge"),
+        SeriesKey("s", "s", "availability", "%", "", "otel_metrics_gauge"),
+        SeriesKey("s", "s", "threads", "", "", "otel_metrics_gauge"),
     )
     metrics = np.array([[90.0, *[100.0] * 10], [90.0, *[100.0] * 10]])
     found = scores.levels(Observations(slots, series=series, metrics=metrics), list(range(1, 11)))
@@ -251,7 +251,7 @@ def test_numbers_in_words() -> None:
 
 def test_the_query_follows_the_source_of_the_evidence() -> None:
     base = still(9.0, "s", Group.SELF).finding()
-    series = [SeriesKey("s", "pool.wait", "s", "", "otel_metrics_histogram")]
+    series = [SeriesKey("s", "s", "pool.wait", "s", "", "otel_metrics_histogram")]
     quiet = [Window(start_ns=0, end_ns=5)]
     metric = query_for(replace(base, source="metrics", text="pool.wait: 1 → 2"), series, INCIDENT, quiet)
     assert "Sum / Count" in metric.sql
@@ -274,3 +274,21 @@ async def test_stores_without_some_tables(store: Store) -> None:
         assert await found.exemplars("x") == ()
     finally:
         store.drop_database(name)
+
+
+def test_metrics_named_in_another_case_speak_of_the_traced_service() -> None:
+    def key(service: str) -> SeriesKey:
+        return SeriesKey(service, service, "cpu", "%", "", "otel_metrics_gauge")
+
+    owned = gather._owned(
+        {key(name): np.zeros(1) for name in ("Front", "cart", "CART", "Mail", "MAIL", "alone")},
+        {"front", "cart", "mail", "Mail"},
+    )
+    assert {series.service: series.owner for series in owned} == {
+        "Front": "front",
+        "cart": "cart",
+        "CART": "cart",
+        "Mail": "Mail",
+        "MAIL": "MAIL",  # two traced services are written alike: nobody's guess is as good as none
+        "alone": "alone",
+    }

@@ -357,3 +357,50 @@ def test_a_session_that_takes_too_long_is_given_up_and_undone(pytester, diag, mo
     assert session["status"] == "error"
     assert session["cleanup"]["restored"] is True
     result.stdout.fnmatch_lines(["*session_timeout_s=3.0 (environment: SESSION_TIMEOUT_MINUTES)*"])
+
+
+def test_mistakes_stop_a_parallel_run_too(pytester, diag) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.otel_flag("incident-bak")
+        def test_misspelt(diagnosis): ...
+
+        @pytest.mark.otel_flag("incident-back")
+        def test_fine(diagnosis): ...
+        """
+    )
+    result = diag("-n", "2")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*mistake in markers*did you mean 'incident-back'?*"])
+    assert "INTERNALERROR" not in result.stdout.str()
+    assert not (pytester.path / "reports").exists()
+
+
+def test_a_bad_target_in_a_parallel_run_is_readable(pytester, diag) -> None:
+    pytester.makepyfile(RECORDED)
+    result = diag("-n", "2", target="replay:nowhere")
+    assert result.ret != 0
+    assert "INTERNALERROR" not in result.stdout.str()
+    result.stdout.fnmatch_lines(["*nowhere is not a folder*"])
+
+
+def test_fixtures_of_the_same_name_in_a_project_are_left_alone(pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def diagnose():
+            return 42
+
+        @pytest.fixture
+        def diagnosis(diagnose):
+            return diagnose
+
+        def test_own(diagnose, diagnosis):
+            assert diagnosis == 42
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
