@@ -26,7 +26,7 @@ suites: $(VENV)/.run
 	@if [ -z "$(RECORDING)" ]; then \
 	  echo "make suites needs a recording: make suites RECORDING=PATH"; \
 	  echo "PATH is a folder with recording.json, a folder with cases.json and Parquet files that can be imported,"; \
-	  echo "or a folder of such folders. See README.md, 'Recordings'."; \
+	  echo "or a folder of such folders. See docs/recordings.md."; \
 	  exit 2; \
 	fi
 	$(BIN)/python -m pytest suites --otel-diag-target="replay:$(RECORDING)" --otel-diag-gate \

@@ -95,3 +95,14 @@ class Run:
             return []
         lines = render_scorecard(self._document.scorecard, width=max(width, MIN_WIDTH)).splitlines()
         return [*lines, "", f"run kept in {self.directory}"]
+
+
+def outcome(result: SessionResult) -> str:
+    """Return how a session ended, in a few words."""
+    verdict = result.verdict
+    if verdict is None:
+        return f"{result.status.value}: {result.reason}"
+    if not verdict.fault_present:
+        return "false alarm" if verdict.detected else "ok, nothing wrong"
+    rank = f"root cause ranked {verdict.service_rank}" if verdict.service_rank else "root cause not named"
+    return rank if verdict.detected else f"not detected, {rank}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from pathlib import Path
 
 from pytest_otel_diag.errors import OtelDiagError
 
@@ -11,8 +13,10 @@ def main() -> None:
     """Run the command; an error of ours is one readable message and exit code 2."""
     from pytest_otel_diag.cli.app import app
 
+    sys.path.insert(0, str(Path.cwd()))  # analyzers in the working directory, as pytest finds them
+    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())  # we say it better
     try:
         app()
     except OtelDiagError as error:
-        sys.stderr.write(f"otel-diag: {error}\n")
+        sys.stderr.write(f"otel-diag: {str(error).replace('--otel-diag-', '--')}\n")
         sys.exit(2)

@@ -15,7 +15,7 @@ from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.ports import Target
-from pytest_otel_diag.runs import Run
+from pytest_otel_diag.runs import Run, outcome
 
 Echo = Callable[[str], object]
 
@@ -74,12 +74,4 @@ async def _run(settings: Settings, target: Target, chosen: Sequence[Scenario], e
 
 
 def _line(result: SessionResult) -> str:
-    verdict = result.verdict
-    if verdict is None:
-        outcome = f"{result.status.value}: {result.reason}"
-    elif not verdict.fault_present:
-        outcome = "false alarm" if verdict.detected else "ok, nothing wrong"
-    else:
-        rank = f"root cause ranked {verdict.service_rank}" if verdict.service_rank else "root cause not named"
-        outcome = rank if verdict.detected else f"not detected, {rank}"
-    return f"{result.scenario.id}  {outcome}  ({result.wall_s:.1f} s)"
+    return f"{result.scenario.id}  {outcome(result)}  ({result.wall_s:.1f} s)"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pytest_otel_diag.errors import ScenarioError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
 from pytest_otel_diag.model.scenario import Expectation, Scenario
@@ -15,6 +16,7 @@ from pytest_otel_diag.model.telemetry import QueryLimits, Table
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND
 from pytest_otel_diag.plugin import scenarios
 from pytest_otel_diag.plugin.background import Pending
+from pytest_otel_diag.plugin.diagnose import NO_SCENARIO
 from pytest_otel_diag.plugin.runtime import runtime_of
 from pytest_otel_diag.plugin.stash import SESSIONS
 from pytest_otel_diag.ports import TargetSession
@@ -37,7 +39,12 @@ class OpenTarget:
         """Return the open session, its clock at the end of the test's last diagnosis if there is one."""
         if self._session is None:
             scenario, _ = scenarios.of_item(self._item, self._runtime.target)
-            scenario = scenario or Scenario(id=self._item.nodeid, expectation=Expectation(healthy=True))
+            if scenario is None:
+                scenario = Scenario(id=self._item.nodeid, expectation=Expectation(healthy=True))
+                if self._runtime.target.validate(scenario):
+                    raise ScenarioError(
+                        f"target {self._runtime.target.name} opens for a scenario: {NO_SCENARIO}"
+                    )
             opened = self._runtime.target.open(scenario, f"access-{abs(hash(self._item.nodeid)):x}")
             self._session = await self._stack.enter_async_context(opened)
         await self._catch_up(self._session)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+
 import pytest
 
 from pytest_otel_diag.composition import NO_TARGET
@@ -64,7 +65,10 @@ def validate(config: pytest.Config, items: list[pytest.Item]) -> None:
         used = frozenset(getattr(item, "fixturenames", ()))
         used = used if SCENARIO_ARGUMENT in used else frozenset()
         if (ours or used) and not _skipped(item):
-            mistakes[item] = _of_item(config, item, used)
+            try:
+                mistakes[item] = _of_item(config, item, used)
+            except pytest.UsageError as error:  # target or analyzer: every test of ours has this one
+                mistakes[item] = [str(error)]
     mistakes = {item: found for item, found in mistakes.items() if found}
     if not mistakes:
         return
@@ -73,10 +77,18 @@ def validate(config: pytest.Config, items: list[pytest.Item]) -> None:
             item.stash[MISTAKES] = "; ".join(found)
         items[:] = list(mistakes)
         return
+    raise pytest.UsageError(_told(mistakes))
+
+
+def _told(mistakes: dict[pytest.Item, list[str]]) -> str:
+    every = list(mistakes.values())
+    if all(found == every[0] for found in every):
+        tests = f"{len(every)} tests" if len(every) > 1 else next(iter(mistakes)).nodeid
+        return f"otel-diag: {'; '.join(every[0])} ({tests})"
     lines = [f"{item.nodeid}: {mistake}" for item, found in mistakes.items() for mistake in found]
     shown = "\n  ".join(lines[:50])
     more = f"\n  ... and {len(lines) - 50} more" if len(lines) > 50 else ""
-    raise pytest.UsageError(f"otel-diag: {len(lines)} mistakes in markers:\n  {shown}{more}")
+    return f"otel-diag: {len(lines)} mistakes in markers:\n  {shown}{more}"
 
 
 def _of_item(config: pytest.Config, item: pytest.Item, used: frozenset[str]) -> list[str]:
@@ -85,6 +97,7 @@ def _of_item(config: pytest.Config, item: pytest.Item, used: frozenset[str]) -> 
         return mistakes
     if not settings_of(config).target:
         return [NO_TARGET]
+    runtime_of(config).analyzer(settings_of(config).analyzer)
     scenario, mistakes = scenarios.of_item(item, runtime_of(config).target)
     if scenario is None and not mistakes and "diagnosis" in used:
         return [NO_SCENARIO]

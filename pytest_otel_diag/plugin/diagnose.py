@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -15,10 +15,11 @@ from pytest_otel_diag.plugin.background import Pending
 from pytest_otel_diag.plugin.markers import OtelScenario
 from pytest_otel_diag.plugin.runtime import Runtime, runtime_of
 from pytest_otel_diag.plugin.stash import SESSIONS
+from pytest_otel_diag.runs import outcome
 from pytest_otel_diag.scoring.assertions import DiagnosedSession, SessionNotScored
 
 NO_SCENARIO = (
-    "the test asks for a diagnosis but names no scenario; mark it with otel_flag(key, variant), "
+    "the test names no scenario; mark it with otel_flag(key, variant), "
     "otel_control(), otel_scenario(id) or otel_recorded(kind)"
 )
 
@@ -48,6 +49,11 @@ class PendingDiagnosis:
 
     def __await__(self) -> Generator[Any, None, DiagnosedSession]:
         return self._wait().__await__()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"{name!r} belongs to the answer, and this session still runs: await it, or call .result() first"
+        )
 
     async def _wait(self) -> DiagnosedSession:
         return _answer(await self._pending)
@@ -130,6 +136,7 @@ def properties(result: SessionResult) -> list[tuple[str, str]]:
         "scenario": result.scenario.id,
         "analyzer": result.analyzer,
         "status": result.status.value,
+        "verdict": outcome(result),
         "reason": result.reason,
         "detected": verdict and verdict.detected,
         "root_cause": named and named.service,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-COLUMNS = ("Scenario", "Diagnosis", "Root cause")
+COLUMNS = ("Scenario", "Verdict", "Root cause named")
 
 
 def pytest_html_results_table_header(cells: list[str]) -> None:
@@ -20,15 +20,9 @@ def pytest_html_results_table_row(report: Any, cells: list[str]) -> None:
     cells[2:2] = [f"<td>{escape(text)}</td>" for text in _texts(report)]
 
 
-def _texts(report: pytest.TestReport) -> tuple[str, str, str]:
-    found = {name.removeprefix("otel_diag."): str(value) for name, value in report.user_properties}
+def _texts(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str]:
+    properties = getattr(report, "user_properties", ())  # reports of collection have none
+    found = {name.removeprefix("otel_diag."): str(value) for name, value in properties}
     if "status" not in found:
         return "", "", ""
-    status = found["status"]
-    if status == "scored":
-        status = "alarm" if found.get("detected") == "True" else "no alarm"
-    elif "reason" in found:
-        status = f"{status}: {found['reason']}"
-    rank = found.get("root_cause_rank")
-    named = found.get("root_cause", "")
-    return found.get("scenario", ""), status, f"{named} (right one is number {rank})" if rank else named
+    return found.get("scenario", ""), found.get("verdict", ""), found.get("root_cause", "")

@@ -42,7 +42,7 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
     if settings_of(item.config).gate:
         report.outcome = "skipped"  # as pytest does for an expected failure
         vars(report).update(
-            wasxfail="missed; the gate judges the run as a whole", otel_diag_missed=str(error)
+            wasxfail=f"missed, left to the gate: {str(error).splitlines()[0]}", otel_diag_missed=str(error)
         )
 
 
