@@ -54,10 +54,12 @@ def validate(path: Annotated[Path, typer.Argument(help="A recording.")]) -> None
 
 @recordings.command("list")
 def list_(
-    path: Annotated[Path, typer.Argument(help="A recording, or a folder of recordings.")], cache: Cache = None
+    path: Annotated[Path, typer.Argument(help="A recording, or a folder of recordings.")],
+    incidents: Annotated[bool, typer.Option("--incidents", help="Name every incident.")] = False,
+    cache: Cache = None,
 ) -> None:
     """Show what recordings hold."""
-    recordings_command.show(path, settings(cache=cache).cache_dir(), typer.echo)
+    recordings_command.show(path, settings(cache=cache).cache_dir(), typer.echo, incidents=incidents)
 
 
 @app.command()

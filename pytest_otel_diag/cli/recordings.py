@@ -31,11 +31,13 @@ def validate(path: Path, echo: Echo) -> int:
     return 1 if validation.errors else 0
 
 
-def show(path: Path, cache_dir: Path, echo: Echo) -> None:
-    """Print what each recording under *path* holds."""
+def show(path: Path, cache_dir: Path, echo: Echo, *, incidents: bool) -> None:
+    """Print what each recording under *path* holds, with *incidents* also each of them by its id."""
     for recording in open_recordings([path], cache_dir):
         for line in _lines(recording):
             echo(line)
+        for incident in recording.manifest.incidents if incidents else ():
+            echo(f"    {incident.id}  {iso(incident.start_ns)}  {incident.service}  {incident.fault_type}")
 
 
 def _lines(recording: Recording) -> list[str]:

@@ -42,6 +42,9 @@ def test_a_recording_is_imported_validated_and_listed(place: Path) -> None:
     listed = otel_diag(place, "recordings", "list", "imported").stdout
     assert "network_delay 2" in listed
     assert "traces.parquet" in listed
+    assert "incident-back" not in listed
+    named = otel_diag(place, "recordings", "list", "imported", "--incidents").stdout
+    assert "incident-back  2023-11-14T22:17:20.000Z  back  network_delay" in named
     again = otel_diag(place, "recordings", "import", "tiny", "imported")
     assert again.returncode == 2
     assert "exists already" in again.stderr

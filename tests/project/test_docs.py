@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pytest_otel_diag.config.options import OPTIONS
-from pytest_otel_diag.model.diagnosis import Mechanism
+from pytest_otel_diag.model.diagnosis import Diagnosis, Mechanism, Signal
 from pytest_otel_diag.plugin.markers import MARKERS
 from pytest_otel_diag.scoring.assertions import DiagnosedSession
 from tests.support import tiny_shop
@@ -48,6 +48,13 @@ def test_the_page_on_tests_lists_every_marker_and_assertion() -> None:
 def test_the_page_on_analyzers_lists_every_mechanism() -> None:
     text = (ROOT / "docs" / "analyzers.md").read_text()
     assert [mechanism.value for mechanism in Mechanism if f"`{mechanism.value}`" not in text] == []
+
+
+def test_the_answer_shown_is_a_diagnosis_and_every_signal_is_listed() -> None:
+    text = (ROOT / "docs" / "analyzers.md").read_text()
+    (shown,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    assert Diagnosis.model_validate_json(shown).root_causes[0].mechanism is Mechanism.ERROR
+    assert [signal.value for signal in Signal if f"`{signal.value}`" not in text] == []
 
 
 def test_the_examples_of_the_readme_run(pytester: pytest.Pytester, tmp_path: Path) -> None:
