@@ -123,7 +123,10 @@ class SessionWindows(Model):
 
 
 class SessionResult(Model):
-    """Everything known of a session; one line of ``sessions.jsonl``."""
+    """Everything known of a session; one line of ``sessions.jsonl``.
+
+    ``trace`` is the traceback of an analyzer that raised, from its own code on; bounded in length.
+    """
 
     schema_version: Literal[1] = 1
     session_id: str
@@ -136,6 +139,7 @@ class SessionResult(Model):
     analyzer: str
     status: Status
     reason: str = ""
+    trace: str = ""
     blame: Blame | None = None
     started_at_ns: Nanos
     wall_s: Finite
