@@ -92,6 +92,7 @@ _CHILDREN = re.compile(r" \(children \d+\)$")
 _ALIAS = re.compile(r" \(alias .*\)$", re.DOTALL)
 _STRING = r"'(?:[^'\\]|\\.)*'"
 _TOKEN = re.compile(rf"{_STRING}|`(?:[^`\\]|\\.)*`|\"(?:[^\"\\]|\\.)*\"|\w+|[^\s\w]", re.DOTALL)
+_UNSENDABLE = re.compile("[\0\ud800-\udfff]")
 _IDENTIFIER_PARAMETER = re.compile(r"\{\s*\w+\s*:\s*Identifier\s*\}", re.IGNORECASE)
 
 
@@ -110,6 +111,38 @@ class Scope:
 
     database: str
     others: frozenset[str]
+
+
+def check_text(sql: str, parameters: Mapping[str, Any]) -> None:
+    """Raise QueryRejected for text that cannot be sent: lone surrogates are no UTF-8, NUL ends a string."""
+    _check_text("the statement", sql)
+    for name, value in parameters.items():
+        _check_text(f"the name of the parameter {name!r}", name)
+        for text in _texts(value):
+            _check_text(f"the parameter {name!r}", text)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text in a value, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts(key)
+            yield from _texts(item)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            yield from _texts(item)
+
+
+def _check_text(where: str, text: object) -> None:
+    found = _UNSENDABLE.search(text) if isinstance(text, str) else None
+    if found:
+        what = "a NUL character" if found.group() == "\0" else f"the lone surrogate {found.group()!r}"
+        raise QueryRejected(
+            f"{where} holds {what} at position {found.start()}, which cannot be sent; remove it, or "
+            "compare with what is really stored (unhex, char)"
+        )
 
 
 def canonical(connection: Connection, sql: str) -> str:

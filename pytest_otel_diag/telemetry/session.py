@@ -81,6 +81,7 @@ class StoreTelemetry:
         columns are UTC nanoseconds.
         """
         values, bounds = dict(parameters or {}), limits or QueryLimits()
+        guard.check_text(sql, values)
         now = self._now() if self._now else None
         return await self._workers.run(lambda: self._guarded(sql, values, bounds, now), time_s=bounds.time_s)
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from pytest_otel_diag.errors import QueryLimitExceeded
+from pytest_otel_diag.errors import QueryLimitExceeded, TelemetryError
 
 T = TypeVar("T")
 
@@ -29,7 +29,10 @@ class Workers:
         self._places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
     async def run(self, function: Callable[[], T], *, time_s: float) -> T:
-        """Return what *function* returns; raises QueryLimitExceeded *time_s* (plus grace) after its start."""
+        """Return what *function* returns; raises QueryLimitExceeded *time_s* (plus grace) after its start.
+
+        A TelemetryError of the function comes without the driver's exceptions behind it.
+        """
         loop = asyncio.get_running_loop()
         place = self._places.setdefault(loop, asyncio.Semaphore(self._concurrency))
         async with place:
@@ -39,6 +42,8 @@ class Workers:
             ).start()
             try:
                 return await asyncio.wait_for(asyncio.wrap_future(outcome), time_s + GRACE_S)
+            except TelemetryError as error:
+                raise error from None  # the message holds what the engine said
             except TimeoutError:
                 raise QueryLimitExceeded(
                     f"the store did not answer within {time_s:g} s (and {GRACE_S:g} s of grace); the call "

@@ -7,12 +7,19 @@ import os
 import subprocess
 import sys
 import textwrap
+import traceback
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pytest_otel_diag.errors import QueryFailed, QueryRejected, SchemaError, TelemetryUnavailable
+from pytest_otel_diag.errors import (
+    QueryFailed,
+    QueryRejected,
+    SchemaError,
+    TelemetryError,
+    TelemetryUnavailable,
+)
 from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, SPANS_TABLE
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.telemetry import Layout, Store
@@ -261,6 +268,51 @@ async def test_the_base_database_cannot_be_named(store, database):
 async def test_very_long_statements_are_refused(store, database):
     with pytest.raises(QueryRejected, match="characters"):
         await store.telemetry(database).query(f"SELECT '{'x' * 200_001}'")
+
+
+@pytest.mark.parametrize("bad", ["\0", "\ud800", "a\udfffb"])
+@pytest.mark.parametrize(
+    ("sql", "parameters"),
+    [
+        ("SELECT '{bad}'", {}),
+        ("SELECT {{x:String}}", {"x": "{bad}"}),
+        ("SELECT {{x:Array(String)}}", {"x": ["fine", "{bad}"]}),
+        ("SELECT {{x:Map(String, String)}}", {"x": {"{bad}": "v"}}),
+        ("SELECT {{x:Map(String, String)}}", {"x": {"k": ("{bad}",)}}),
+        ("SELECT 1", {"{bad}": 1}),
+    ],
+)
+async def test_text_that_cannot_be_sent_is_refused(store, database, server_store, bad, sql, parameters):
+    def filled(value):
+        if isinstance(value, str):
+            return value.replace("{bad}", bad)
+        if isinstance(value, dict):
+            return {filled(key): filled(item) for key, item in value.items()}
+        return type(value)(map(filled, value)) if isinstance(value, list | tuple) else value
+
+    for telemetry in (store.telemetry(database), server_store.telemetry("default")):
+        with pytest.raises(QueryRejected, match="which cannot be sent; remove it"):
+            await telemetry.query(
+                sql.replace("{{", "{").replace("}}", "}").replace("{bad}", bad), filled(parameters)
+            )
+        assert list((await telemetry.query("SELECT 1 AS n")).column("n")) == [1]
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters", "says"),
+    [
+        ("SELEC 1", {}, "Syntax error"),
+        ("SELECT nothing FROM otel_traces", {}, "nothing"),
+        ("SELECT {x:UInt8} AS n", {"x": "not a number"}, "not a number"),
+        ("SELECT {x:UInt8} AS n", {}, "x"),
+    ],
+)
+async def test_a_failed_query_is_one_exception(store, database, sql, parameters, says):
+    with pytest.raises(TelemetryError, match=says) as caught:
+        await store.telemetry(database).query(sql, parameters)
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+    told = "".join(traceback.format_exception(caught.value))
+    assert told.count("Traceback") == 1 and "clickhouse_connect" not in told
 
 
 async def test_explain_with_settings_is_checked_like_any_other(store, database):
