@@ -70,6 +70,13 @@ def _is_recording(folder: Path) -> bool:
 
 
 def _hint(path: Path) -> str:
-    if path.exists() or not path.parent.is_dir():
-        return "; name a folder with a recording"
-    return nearest(path.name, [sibling.name for sibling in path.parent.iterdir()])
+    """Return the way out: a folder beside *path* that holds a recording and is spelt alike, if any."""
+    found = "" if path.exists() else nearest(path.name, _beside(path))
+    return found or "; name a folder with a recording"
+
+
+def _beside(path: Path) -> list[str]:
+    try:
+        return [sibling.name for sibling in path.parent.iterdir() if _is_recording(sibling)]
+    except OSError:  # no such folder, or one that may not be listed
+        return []

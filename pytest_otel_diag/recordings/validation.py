@@ -17,6 +17,7 @@ from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import Window, iso
 from pytest_otel_diag.recordings import arrow
+from pytest_otel_diag.recordings.cases import CASES, is_cases_folder
 from pytest_otel_diag.recordings.columns import batches, first_disorder, nanoseconds, open_parquet
 from pytest_otel_diag.recordings.layout import BY_NAME, FileLayout, schema_mistakes
 from pytest_otel_diag.recordings.manifest import MANIFEST, Manifest, RecordedFile
@@ -70,6 +71,12 @@ def validate_recording(folder: Path) -> Validation:
     Raises RecordingError only when pyarrow is not installed.
     """
     arrow.arrow()
+    if not (folder / MANIFEST).exists() and is_cases_folder(folder):
+        message = (
+            f"this folder can be imported but is no recording yet, it has no {MANIFEST}; run: "
+            f"otel-diag recordings import {folder} DESTINATION, then validate DESTINATION"
+        )
+        return Validation(folder, (Finding("error", CASES, message),))
     try:
         recording = read_recording(folder)
     except RecordingError as error:

@@ -147,9 +147,8 @@ class ReplayTarget:
             )
         wanted, known = self._lookup(scenario)
         if wanted not in known:
-            kind = "incident" if scenario.faults else "control"
-            shown = ", ".join(sorted(known)) or "none"
-            return (f"no recorded {kind} {wanted!r}{nearest(wanted, known)}; there are {shown}",)
+            hint = f"{nearest(wanted, known)}; there are {', '.join(sorted(known)) or 'none'}"
+            return (f"no recorded incident {wanted!r}{hint}" if scenario.faults else _unnamed(wanted, hint),)
         incident = known[wanted].incident
         variant = scenario.faults[0].variant if scenario.faults else None
         if incident is not None and variant not in {None, incident.variant}:
@@ -233,6 +232,13 @@ class ReplayTarget:
 
     def _store_path(self, worker: str) -> Path:
         return self._cache_dir / "stores" / (worker or "main")
+
+
+def _unnamed(wanted: str, hint: str) -> str:
+    return (
+        f"no recorded control {wanted!r}: a recording has no unnamed control, each is a window of its own; "
+        'name one with otel_scenario(id), or take them all with otel_recorded("controls")' + hint
+    )
 
 
 def _flags(replay: Replay, clock: VirtualClock) -> MemoryFlags:

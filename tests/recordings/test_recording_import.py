@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -330,3 +331,15 @@ def test_a_path_without_a_recording_names_the_nearest(tmp_path):
         import_recording(tmp_path / "online-boutique", tmp_path / "out")
     with pytest.raises(RecordingError, match=r"cannot be imported: it has no cases.json"):
         import_recording(tmp_path / "empty", tmp_path / "out")
+
+
+def test_only_folders_with_a_recording_are_suggested(tmp_path):
+    (tmp_path / "opt").mkdir()
+    (tmp_path / "nopes").write_text("x")
+    with pytest.raises(RecordingError, match=r"nope is not a folder; name a folder with a recording$"):
+        find_recordings(tmp_path / "nope")
+    write_sample_cases(tmp_path / "nopa")
+    with pytest.raises(RecordingError, match=r"nope is not a folder, did you mean 'nopa'\?$"):
+        find_recordings(tmp_path / "nope")
+    with pytest.raises(RecordingError, match=r"^/nope is not a folder; name a folder with a recording$"):
+        find_recordings(Path("/nope"))

@@ -7,6 +7,7 @@ import pytest
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.recordings.manifest import ControlWindow
 from pytest_otel_diag.recordings.validation import Finding, validate_recording
+from pytest_otel_diag.testing.sample_recording import write_sample_cases
 from tests.recordings.recording_samples import (
     SECOND,
     T0,
@@ -166,3 +167,10 @@ def test_the_timeline_is_checked(tmp_path):
     assert in_control.endswith("control 'c' overlaps the time disturbed by incident 'near'")
     assert "quiet window 2023-11-14T22:14:40.000Z" in in_quiet
     assert table.endswith("says table 'otel_metrics_sum', must be 'otel_metrics_gauge'")
+
+
+def test_an_importable_folder_is_told_to_be_imported_first(tmp_path):
+    folder = write_sample_cases(tmp_path / "cases")
+    (error,) = validate_recording(folder).errors
+    assert error.file == "cases.json"
+    assert f"otel-diag recordings import {folder} DESTINATION" in error.message

@@ -315,7 +315,11 @@ async def test_closing_a_session_drops_its_views(target):
             Scenario(id="x", faults=(Fault(flag="sample-cart-network-delay"),), expectation=Expectation()),
             "no recorded incident 'sample-cart-network-delay', did you mean 'sample-cart-network_delay'?",
         ),
-        (Scenario(id="quiet", expectation=Expectation(healthy=True)), "no recorded control 'quiet'"),
+        (
+            Scenario(id="quiet", expectation=Expectation(healthy=True)),
+            "no recorded control 'quiet': a recording has no unnamed control, each is a window of its own; "
+            'name one with otel_scenario(id), or take them all with otel_recorded("controls")',
+        ),
         (
             Scenario(id="x", faults=(Fault(flag=NETWORK, variant="50%"),), expectation=Expectation()),
             "was recorded with variant 'on', not '50%'",
