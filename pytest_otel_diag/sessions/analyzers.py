@@ -16,6 +16,9 @@ from pytest_otel_diag.sessions.threads import in_daemon
 
 _SHAPES = "a class or object with diagnose(investigation), or a function of the investigation, sync or async"
 
+_EXTRAS = {"builtin": 'pip install "pytest-otel-diag[builtin]"'}
+"""Name of an analyzer of ours → how to install what it needs."""
+
 
 class EntryPointLike(Protocol):
     """What :class:`importlib.metadata.EntryPoint` offers."""
@@ -118,9 +121,25 @@ def _from_entry_point(spec: str, entry_points: Iterable[EntryPointLike]) -> Any:
     try:
         return by_name[spec].load()
     except Exception as error:
+        install = _EXTRAS.get(spec, "")
         raise ConfigurationError(
-            f"analyzer {spec!r} is installed but cannot be imported: {type(error).__name__}: {error}"
+            f"analyzer {spec!r} is installed but cannot be imported: "
+            f"{type(error).__name__}: {error}{_way_out(error, install=install)}"
         ) from error
+
+
+def _way_out(error: Exception, *, asked: str = "", install: str = "") -> str:
+    """Return what to do about a failed import, '' where the error says it all.
+
+    *asked* is the module that the user named, *install* the command that brings what it needs.
+    """
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    if asked == error.name or asked.startswith(f"{error.name}."):
+        return "; check the spelling, and that its folder is on sys.path (pytest: pythonpath)"
+    return f"; it needs the module {error.name!r}, which is not installed; run: " + (
+        install or f"pip install with what provides {error.name!r}, or the analyzer's own optional extra"
+    )
 
 
 def _from_module(spec: str) -> Any:
@@ -131,7 +150,8 @@ def _from_module(spec: str) -> Any:
         found: Any = importlib.import_module(module_name)
     except Exception as error:
         raise ConfigurationError(
-            f"analyzer {spec!r}: cannot import module {module_name!r}: {type(error).__name__}: {error}"
+            f"analyzer {spec!r}: cannot import module {module_name!r}: "
+            f"{type(error).__name__}: {error}{_way_out(error, asked=module_name)}"
         ) from error
     for part in path.split("."):
         try:

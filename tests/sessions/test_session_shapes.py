@@ -170,3 +170,34 @@ def test_an_analyzer_that_cannot_be_loaded_says_why(spec, says, monkeypatch):
 def test_no_installed_analyzer_is_said():
     with pytest.raises(ConfigurationError, match="known: none installed"):
         load_analyzer("x", ())
+
+
+def missing(module):
+    def load():
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    return load
+
+
+@pytest.mark.parametrize("module", ["numpy", "drain3"])
+def test_what_our_own_analyzer_needs_is_named_with_the_command(module):
+    points = [SimpleNamespace(name="builtin", load=missing(module))]
+    with pytest.raises(ConfigurationError) as caught:
+        load_analyzer("builtin", points)
+    assert f"it needs the module {module!r}, which is not installed" in str(caught.value)
+    assert str(caught.value).endswith('run: pip install "pytest-otel-diag[builtin]"')
+
+
+def test_what_a_foreign_analyzer_needs_is_named():
+    points = [SimpleNamespace(name="theirs", load=missing("litellm"))]
+    with pytest.raises(ConfigurationError, match=r"needs the module 'litellm', which is not installed; run"):
+        load_analyzer("theirs", points)
+
+
+def test_a_module_that_is_not_there_is_told_from_one_that_it_needs(tmp_path, monkeypatch):
+    (tmp_path / "needy_agents.py").write_text("import no_such_dependency_of_theirs\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigurationError, match="needs the module 'no_such_dependency_of_theirs', which"):
+        load_analyzer("needy_agents:diagnose", ())
+    with pytest.raises(ConfigurationError, match=r"check the spelling, and that its folder is on sys\.path"):
+        load_analyzer("no_such_agents.inner:diagnose", ())
