@@ -15,6 +15,7 @@ from pydantic_core import PydanticSerializationError
 from pytest_otel_diag.errors import AnalyzerError, BudgetExceeded
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.ports import Analyzer, Investigation
+from pytest_otel_diag.sessions.crash import crashed
 from pytest_otel_diag.sessions.record import describe
 from pytest_otel_diag.sessions.threads import start_daemon
 
@@ -91,7 +92,7 @@ def _result(future: asyncio.Future[Any]) -> Any:
     except (BudgetExceeded, AnalyzerError):
         raise
     except Exception as error:
-        raise AnalyzerError(f"the analyzer raised {describe(error)}") from error
+        raise crashed(error) from error
 
 
 def as_diagnosis(answer: object) -> Diagnosis:

@@ -39,6 +39,14 @@ class SessionStopped(OtelDiagError):
         self.blame = blame
 
 
+class AnalyzerCrashed(AnalyzerError):
+    """The analyzer raised; ``trace`` is the traceback from its own code on."""
+
+    def __init__(self, message: str, trace: str) -> None:
+        super().__init__(message)
+        self.trace = trace
+
+
 def writable(text: str) -> str:
     """Return the text without what UTF-8 cannot hold: a foreign message must not cost the record."""
     return text.encode("utf-8", "replace").decode("utf-8")
@@ -46,7 +54,10 @@ def writable(text: str) -> str:
 
 def describe(error: BaseException) -> str:
     """Return the error for a reader: our own by message, foreign ones with their type."""
-    text = writable(str(error).strip())
+    try:
+        text = writable(str(error).strip())
+    except Exception:
+        text = "its message cannot be shown"
     if isinstance(error, OtelDiagError) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -88,6 +99,7 @@ class SessionLog:
         self._status = Status.ERROR
         self._reason = ""
         self._blame: Blame | None = Blame.INFRASTRUCTURE
+        self._trace = ""
         self._interrupted = False
         self._scream = ""
         self.current: Phase = Phase.PREFLIGHT
@@ -161,6 +173,7 @@ class SessionLog:
         else:
             self._status, self._blame = Status.ERROR, blame_for(error)
             self._reason = f"{self.current}: {describe(error)}"
+            self._trace = error.trace if isinstance(error, AnalyzerCrashed) else ""
 
     def scream(self, reason: str) -> None:
         """A fault may still be on: overrules every other outcome."""
@@ -190,6 +203,7 @@ class SessionLog:
             analyzer=plan.analyzer_name,
             status=status,
             reason=reason,
+            trace=self._trace,
             blame=blame,
             started_at_ns=self._started_at_ns,
             wall_s=self._wall.monotonic() - self._wall_start,
