@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pytest_otel_diag.errors import TelemetryError
 from pytest_otel_diag.model.scenario import Expectation, Timing
@@ -13,6 +14,7 @@ from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.sessions.exposure import Load, binomial_at_least
 from pytest_otel_diag.sessions.impact import SIGNALS, Comparison, health_in, loads_of
 from pytest_otel_diag.sessions.plan import EngineSettings
+from pytest_otel_diag.sessions.threads import both, together
 
 _MIN_BUCKETS = 8
 _REFERENCES = 5
@@ -52,12 +54,14 @@ async def learn(
         own = None if latest is None or latest <= window.start_ns else window
     places: tuple[Window, ...] = (own,) if own and health else ()
     loads = loads_of(health, places, base.bucket_s)
-    if _thin(loads, expected):
-        quiet = tuple(reference[-_REFERENCES:])
-        pooled = [*health, *[row for w in quiet for row in await health_in(telemetry, w, base.bucket_s)]]
+    quiet = tuple(reference[-_REFERENCES:]) if _thin(loads, expected) else ()
+    others, edges = await both(
+        lambda: together(*(partial(health_in, telemetry, window, base.bucket_s) for window in quiet)),
+        lambda: _edges(telemetry, (places or quiet[-1:]) if causes else ()),
+    )
+    if quiet:
+        pooled = [*health, *(row for rows in others for row in rows)]
         loads = loads_of(pooled, (*places, *quiet), base.bucket_s)
-        places = places or quiet[-1:]
-    edges = await _edges(telemetry, places) if causes else ()
     callers = {edge.caller for edge in edges if edge.callee in causes}
     watched = frozenset(expected | callers) if expected else frozenset(loads)
     comparison = replace(

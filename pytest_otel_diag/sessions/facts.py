@@ -9,7 +9,7 @@ from pytest_otel_diag.model.session import SessionWindows
 from pytest_otel_diag.model.telemetry import CallEdge
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Telemetry
-from pytest_otel_diag.statements import Statement, load
+from pytest_otel_diag.statements import load
 
 _TABLES = (
     ("services_traces", "otel_traces", "Timestamp"),
@@ -19,36 +19,52 @@ _TABLES = (
     ("services_histogram", "otel_metrics_histogram", "TimeUnix"),
 )
 
+_REFERENCES = 100
+"""Quiet windows that are asked for services, at most."""
+
 
 def known_windows(windows: SessionWindows) -> tuple[Window, ...]:
-    """Return where to look for services: baseline (or the last quiet window) and incident."""
+    """Return where to look for calls: baseline (or the last quiet window) and incident."""
     before = windows.baseline or (windows.reference[-1] if windows.reference else None)
     return tuple(window for window in (before, windows.incident) if window is not None)
 
 
-def hulls(windows: SessionWindows) -> tuple[Window, ...]:
-    """Return the same as few windows: baseline to incident in one, since nothing foreign lies between."""
+def service_windows(windows: SessionWindows) -> tuple[Window, ...]:
+    """Return where services may have been seen: baseline to incident, and the latest quiet windows.
+
+    The quiet windows know a service that vanished before the session began.
+    """
+    quiet = windows.reference[-_REFERENCES:]
     if windows.baseline and windows.incident:
-        return (Window(start_ns=windows.baseline.start_ns, end_ns=windows.incident.end_ns),)
-    return known_windows(windows)
+        hull = Window(start_ns=windows.baseline.start_ns, end_ns=windows.incident.end_ns)
+        return (*quiet, hull)  # nothing foreign lies between the two
+    return (*quiet, windows.incident) if windows.incident else quiet
 
 
 async def services_in(telemetry: Telemetry, windows: Sequence[Window]) -> tuple[str, ...]:
-    """Return the services that any table names in the windows, sorted; raises TelemetryError."""
+    """Return the services that any table names in the windows, sorted.
+
+    Empty where telemetry cannot be asked: names are then not checked.
+    """
+    try:
+        return await _services(telemetry, windows)
+    except TelemetryError:
+        return ()
+
+
+async def _services(telemetry: Telemetry, windows: Sequence[Window]) -> tuple[str, ...]:
     schema = await telemetry.schema()
-    found: set[str] = set()
-    for name, table, time_column in _TABLES:
-        if schema.has(table, "ServiceName", time_column):
-            statement = load(__package__, name)
-            for window in windows:
-                found |= await _services(telemetry, statement, window)
-    return tuple(sorted(found))
-
-
-async def _services(telemetry: Telemetry, statement: Statement, window: Window) -> set[str]:
-    bounds = {"start_ns": window.start_ns, "end_ns": window.end_ns}
-    table = await telemetry.query(statement.sql, bounds)
-    return {str(name) for name in table.column("service") if name}
+    parts = [
+        load(__package__, name).sql
+        for name, table, time_column in _TABLES
+        if schema.has(table, "ServiceName", time_column)
+    ]
+    wanted = [window for window in windows if not window.empty]
+    if not parts or not wanted:
+        return ()
+    bounds = {"starts": [w.start_ns for w in wanted], "ends": [w.end_ns for w in wanted]}
+    table = await telemetry.query("\nUNION ALL\n".join(parts), bounds)
+    return tuple(sorted({str(name) for name in table.column("service") if name}))
 
 
 async def edges_in(

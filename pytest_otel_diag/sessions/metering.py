@@ -32,6 +32,22 @@ _SOURCE_OF = {table: signal for signal, tables in SIGNAL_TABLES.items() for tabl
 }
 
 
+_USUAL = QueryLimits()
+MOST = QueryLimits(
+    time_s=10 * _USUAL.time_s,
+    result_rows=10 * _USUAL.result_rows,
+    read_rows=10 * _USUAL.read_rows,
+    memory_bytes=2 * _USUAL.memory_bytes,
+)
+"""The most that an analyzer may allow its own query: ten times the usual time and rows, twice the memory
+(4 GB), which the machine shares with the tests. 0, which the engine takes for "no limit", is the most too."""
+
+
+def _capped(wanted: float, most: float) -> float:
+    """Return what is wanted, at most *most*; for 0, negative values and NaN, *most*."""
+    return wanted if 0 < wanted <= most else most
+
+
 def data_sources(sql: str) -> tuple[str, ...]:
     """Return the signals whose tables the statement names, comments and literals aside."""
     words = _WORD.findall(_NOT_CODE.sub(" ", sql))
@@ -93,7 +109,7 @@ class MeteredTelemetry:
 
     Queries, service health and call edges count against ``budget.queries``; a query gets no more time
     than is left of ``budget.time_s``. Beyond either, BudgetExceeded is raised; an analyzer may catch
-    it and answer with what it has.
+    it and answer with what it has. Whatever limits it asks for, a query gets at most :data:`MOST`.
     """
 
     def __init__(
@@ -145,9 +161,14 @@ class MeteredTelemetry:
         )
 
     def _within(self, limits: QueryLimits | None) -> QueryLimits:
-        wanted = limits or QueryLimits()
+        wanted, most = limits or QueryLimits(), MOST
         left = max(0.001, self._deadline - self._monotonic())
-        return wanted.model_copy(update={"time_s": min(wanted.time_s, left)})
+        return QueryLimits(
+            time_s=min(_capped(wanted.time_s, most.time_s), left),
+            result_rows=int(_capped(wanted.result_rows, most.result_rows)),
+            read_rows=int(_capped(wanted.read_rows, most.read_rows)),
+            memory_bytes=int(_capped(wanted.memory_bytes, most.memory_bytes)),
+        )
 
     async def _metered(self, sql: str, sources: tuple[str, ...], ask: Callable[[], Awaitable[Sized]]) -> Any:
         started = self._monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-from pytest_otel_diag.errors import BudgetExceeded, TelemetryError
+from pytest_otel_diag.errors import BudgetExceeded
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis, Signal
 from pytest_otel_diag.model.flags import FlagChange
@@ -16,7 +16,7 @@ from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import Analyzer, Investigation, JudgeFacts, TargetSession
 from pytest_otel_diag.sessions.baseline import Baseline, bucket_seconds, learn, sickness
-from pytest_otel_diag.sessions.facts import edges_in, hulls, known_windows, services_in
+from pytest_otel_diag.sessions.facts import edges_in, known_windows, service_windows, services_in
 from pytest_otel_diag.sessions.impact import Comparison, ImpactWatch, looks
 from pytest_otel_diag.sessions.injection import (
     Undo,
@@ -30,6 +30,7 @@ from pytest_otel_diag.sessions.investigation import opaque_id, run_analyzer
 from pytest_otel_diag.sessions.metering import HomeLoop, InvestigationClock, MeteredTelemetry
 from pytest_otel_diag.sessions.plan import EngineSettings, Judge, WallTime
 from pytest_otel_diag.sessions.record import PhaseNote, SessionLog, SessionStopped, describe
+from pytest_otel_diag.sessions.threads import both
 
 _NEEDS: dict[Signal, tuple[str, ...]] = {
     Signal.LOGS: ("logs",),
@@ -271,11 +272,10 @@ class Workflow:
     async def _facts(self) -> JudgeFacts:
         telemetry, windows = self._session.telemetry, self._log.windows
         known = self._baseline.edges if self._baseline else ()
-        edges = await edges_in(telemetry, known_windows(windows)[1 if known else 0 :], known)
-        try:
-            services = await services_in(telemetry, hulls(windows))
-        except TelemetryError:
-            services = ()  # documented: names are then not checked
+        edges, services = await both(
+            lambda: edges_in(telemetry, known_windows(windows)[1 if known else 0 :], known),
+            lambda: services_in(telemetry, service_windows(windows)),
+        )
         return JudgeFacts(
             telemetry=telemetry,
             queries=self._log.queries,

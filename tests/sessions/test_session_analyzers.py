@@ -43,7 +43,11 @@ async def test_an_analyzer_that_raises_is_to_blame():
     result = await run(crashes)
 
     assert (result.status, result.blame) == (Status.ERROR, Blame.ANALYZER)
-    assert result.reason == "investigate: the analyzer raised KeyError: 'payment'"
+    line = crashes.__code__.co_firstlineno + 1
+    place = f"test_session_analyzers.py:{line} in crashes"
+    assert result.reason == f"investigate: the analyzer raised KeyError: 'payment' ({place})"
+    assert result.trace.startswith("Traceback (most recent call last):\n  File ")
+    assert result.trace.count("  File ") == 1 and 'raise KeyError("payment")' in result.trace
     assert result.verdict is None and result.diagnosis is None
     assert result.impact is not None
 
@@ -308,7 +312,7 @@ async def test_an_unreadable_store_lets_the_analyzer_fail_with_its_reason():
 
     result = await engine(target, blames_payment, observer=watcher).run(plan())
 
-    assert result.reason == "investigate: the analyzer raised connection refused"
+    assert "the analyzer raised TelemetryUnavailable: connection refused (session_fakes.py" in result.reason
     assert target.restored
 
 
@@ -359,6 +363,38 @@ async def test_a_query_gets_no_more_time_than_is_left():
 
     assert 0 < limits[0] <= 2.0
     assert limits[1] == 0.5
+
+
+async def limits_given(wanted):
+    target, seen = FakeTarget(), []
+    query = target.telemetry.query
+
+    async def noting(sql, parameters=None, given=None):
+        seen.append(given)
+        return await query(sql, parameters, given)
+
+    target.telemetry.query = noting
+    metered = MeteredTelemetry(target.telemetry, Budget(time_s=1e6), HomeLoop(), monotonic=lambda: 0.0)
+    await metered.query("SELECT 1", None, wanted)
+    return seen[0]
+
+
+@pytest.mark.parametrize("unlimited", [0, -1, 10**18])
+async def test_an_analyzer_cannot_lift_its_limits(unlimited):
+    wanted = QueryLimits(time_s=unlimited, result_rows=unlimited, read_rows=unlimited, memory_bytes=unlimited)
+    assert await limits_given(wanted) == QueryLimits(
+        time_s=300.0, result_rows=1_000_000, read_rows=10_000_000_000, memory_bytes=4_000_000_000
+    )
+
+
+async def test_a_time_limit_that_is_no_number_is_the_most():
+    assert (await limits_given(QueryLimits.model_construct(time_s=float("nan")))).time_s == 300.0
+
+
+async def test_limits_within_the_most_are_the_analyzers_own():
+    wanted = QueryLimits(time_s=120.0, result_rows=7, read_rows=8, memory_bytes=9)
+    assert await limits_given(wanted) == wanted
+    assert await limits_given(None) == QueryLimits()
 
 
 async def test_a_query_after_the_time_budget_is_refused():

@@ -8,12 +8,18 @@ import pytest
 
 from pytest_otel_diag.errors import QueryRejected
 from pytest_otel_diag.model.diagnosis import Diagnosis, DiagnosticQuery, RootCause
-from pytest_otel_diag.model.session import ImpactReason, Phase, Status
+from pytest_otel_diag.model.session import ImpactReason, Phase, SessionWindows, Status
+from pytest_otel_diag.model.verdict import Verdict
+from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.scoring.judge import judge
 from pytest_otel_diag.sessions import SessionEngine, SessionPlan, as_analyzer
+from pytest_otel_diag.sessions.facts import service_windows, services_in
 from pytest_otel_diag.targets.replay import ReplayTarget
+from pytest_otel_diag.telemetry import Store
 from pytest_otel_diag.testing.sample_recording import write_sample_cases
+from pytest_otel_diag.testing.telemetry_contract import START_NS, span, traces_table
 
+EMPTY = Window(start_ns=7, end_ns=7)
 SLOWEST = """
 SELECT ServiceName AS service, quantileExact(0.5)(Duration) AS median_ns
 FROM otel_traces
@@ -101,3 +107,48 @@ async def test_an_analyzer_may_only_read(target):
 
     assert result.status is Status.SCORED
     assert result.queries[0].error is not None and result.queries[0].error.startswith("QueryRejected")
+
+
+async def test_a_service_that_vanished_is_known_from_the_quiet_windows(target):
+    told = {}
+
+    async def listening(diagnosis, scenario, facts):
+        windows = service_windows(facts.windows)
+        own = windows[-1]
+        assert windows[:-1] == facts.windows.reference
+        for name, asked in (("all", windows), ("own", (own,)), ("none", ()), ("empty", (EMPTY,))):
+            told[name] = await services_in(facts.telemetry, asked)
+        told["facts"] = facts.known_services
+        return Verdict(fault_present=True, detected=diagnosis.detected)
+
+    plan = SessionPlan(scenario=incident(target, "network_delay"), session_id="s", run_id="run")
+    result = await SessionEngine(target, as_analyzer(names_cart), listening).run(plan)
+
+    assert result.status is Status.SCORED
+    assert told["facts"] == told["all"] and set(told["own"]) <= set(told["all"])
+    assert {"cart", "db", "frontend"} <= set(told["facts"])
+    assert (told["none"], told["empty"]) == ((), ())
+
+
+def test_windows_for_services_are_what_the_session_knows():
+    quiet, incident_ = Window(start_ns=0, end_ns=5), Window(start_ns=30, end_ns=40)
+    windows = SessionWindows(reference=(quiet,), incident=incident_)
+    assert service_windows(windows) == (quiet, incident_)
+    both = windows.model_copy(update={"baseline": Window(start_ns=10, end_ns=20)})
+    assert service_windows(both) == (quiet, Window(start_ns=10, end_ns=40))
+    assert service_windows(SessionWindows(reference=(quiet,))) == (quiet,)
+
+
+async def test_services_are_found_in_each_window_and_not_beside_them():
+    def at(second):
+        return START_NS + second * 1_000_000_000
+
+    with Store.open("chdb://memory") as store:
+        store.create_database("vanished")
+        traces = [span(name, name, service=name, at_s=at_s) for name, at_s in (("gone", 5), ("foreign", 50))]
+        store.ingest_arrow("vanished", "otel_traces", traces_table([*traces, span("s", "s", at_s=95)]))
+        telemetry = store.telemetry("vanished")
+        quiet, own = Window(start_ns=at(0), end_ns=at(10)), Window(start_ns=at(90), end_ns=at(100))
+        assert await services_in(telemetry, (quiet, own)) == ("front", "gone")
+        assert await services_in(telemetry, (own,)) == ("front",)
+        store.drop_database("vanished")
