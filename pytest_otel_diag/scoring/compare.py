@@ -7,14 +7,15 @@ from collections.abc import Iterable, Sequence
 
 from pytest_otel_diag.model.base import Model, Ratio
 from pytest_otel_diag.model.session import SessionResult
-from pytest_otel_diag.scoring.measures import scored
+from pytest_otel_diag.scoring.measures import Unit, scored, unit_of
+from pytest_otel_diag.scoring.text import count
 
 FEWEST_DISCORDANT = 6
 """2·0.5⁵ = 0.0625: below six discordant pairs no outcome reaches p < .05."""
 
 
 class PairedComparison(Model):
-    """Top-1 of two analyzers on shared scenarios.
+    """Top-1 of two analyzers on shared scenarios (the same target, id, faults, expectation and timing).
 
     ``both``, ``only_first``, ``only_second`` and ``neither`` count scenarios by who was right.
     ``unpaired`` scenarios were scored on one side only, ``undecided`` ones have repeats that are
@@ -42,8 +43,8 @@ class PairedComparison(Model):
         discordant = self.only_first + self.only_second
         if discordant < FEWEST_DISCORDANT:
             return (
-                f"{discordant} discordant pairs: fewer than {FEWEST_DISCORDANT} can never reach p < .05, "
-                "so more scenarios are needed whatever the result"
+                f"{count(discordant, 'discordant pair')}: fewer than {FEWEST_DISCORDANT} can never reach "
+                "p < .05, so more scenarios are needed whatever the result"
             )
         if self.p_value >= 0.05:
             return f"no difference shown (exact McNemar p = {self.p_value:.3f})"
@@ -70,7 +71,9 @@ def compare_paired(first: Iterable[SessionResult], second: Iterable[SessionResul
     """
     one, other = _outcomes(first), _outcomes(second)
     shared = [key for key in one if key in other]
-    decided = [(key[1], one[key], other[key]) for key in shared if None not in (one[key], other[key])]
+    decided = [
+        (key.scenario_id, one[key], other[key]) for key in shared if None not in (one[key], other[key])
+    ]
     only_first = tuple(name for name, a, b in decided if a and not b)
     only_second = tuple(name for name, a, b in decided if b and not a)
     return PairedComparison(
@@ -86,11 +89,11 @@ def compare_paired(first: Iterable[SessionResult], second: Iterable[SessionResul
     )
 
 
-def _outcomes(sessions: Iterable[SessionResult]) -> dict[tuple[str, str], bool | None]:
-    votes: dict[tuple[str, str], list[bool]] = {}
+def _outcomes(sessions: Iterable[SessionResult]) -> dict[Unit, bool | None]:
+    votes: dict[Unit, list[bool]] = {}
     for session, verdict in scored(sessions):
         if verdict.fault_present:
-            votes.setdefault((session.target, session.scenario.id), []).append(verdict.top1)
+            votes.setdefault(unit_of(session)._replace(analyzer=""), []).append(verdict.top1)
     return {key: _majority(rights) for key, rights in votes.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Literal
@@ -12,7 +13,8 @@ from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.model.base import Finite, Model, Ratio
 from pytest_otel_diag.model.session import Blame, SessionResult, Status
 from pytest_otel_diag.scoring.intervals import CONFIDENCE, wilson, wilson_size
-from pytest_otel_diag.scoring.measures import MEASURES, Metric, scored, take
+from pytest_otel_diag.scoring.measures import MEASURES, Metric, by_analyzer, scored, take
+from pytest_otel_diag.scoring.text import count
 
 EXIT_FAIL = 11
 EXIT_INFRASTRUCTURE = 12
@@ -139,7 +141,11 @@ class CriterionResult(Model):
 
 
 class GateResult(Model):
-    """Outcome of the gate, the criteria behind it, and the reasons in words."""
+    """Outcome of the gate, the criteria behind it, and the reasons in words.
+
+    Several analyzers are gated apart: the outcome is then the worst of them, every reason begins with
+    the analyzer it is about, and ``criteria`` is empty (the scorecard has them by analyzer).
+    """
 
     outcome: GateOutcome
     criteria: tuple[CriterionResult, ...] = ()
@@ -147,8 +153,33 @@ class GateResult(Model):
 
 
 def run_gate(sessions: Sequence[SessionResult], settings: GateSettings | None = None) -> GateResult:
-    """Judge a suite. A run in which nothing was scored is never green."""
+    """Judge a suite, each analyzer apart. Where nothing was scored the outcome is INFRASTRUCTURE."""
     settings = settings or GateSettings()
+    groups = by_analyzer(sessions)
+    if len(groups) < 2:
+        return _gate(sessions, settings)
+    results = {analyzer: _gate(group, settings) for analyzer, group in groups.items()}
+    return GateResult(
+        outcome=min((result.outcome for result in results.values()), key=_WORST_FIRST.index),
+        reasons=tuple(
+            f"{analyzer} {result.outcome}: {reason}"
+            for analyzer, result in sorted(
+                results.items(), key=lambda named: _WORST_FIRST.index(named[1].outcome)
+            )
+            for reason in result.reasons
+        ),
+    )
+
+
+_WORST_FIRST = (
+    GateOutcome.INFRASTRUCTURE,
+    GateOutcome.FAIL,
+    GateOutcome.INCONCLUSIVE,
+    GateOutcome.PASS,
+)
+
+
+def _gate(sessions: Sequence[SessionResult], settings: GateSettings) -> GateResult:
     criteria = tuple(_evaluate(sessions, criterion, settings) for criterion in settings.criteria)
     broken = _broken(sessions, settings)
     if broken is not None:
@@ -201,11 +232,15 @@ def _evaluate(
         confidence=settings.confidence,
         repeats_independent=settings.repeats_independent,
     )
-    unit = "runs" if settings.repeats_independent else "scenarios"
+    unit = "run" if settings.repeats_independent else "scenario"
     if metric.value is None:
         best = 1.0 if criterion.direction in (">=", ">") else 0.0
         more = more_needed(best, 0, criterion, settings.confidence)
-        note = "nothing to measure" if more is None else f"nothing to measure, at least {more} {unit} needed"
+        note = (
+            "nothing to measure"
+            if more is None
+            else f"nothing to measure, at least {count(more, unit)} needed"
+        )
         outcome = GateOutcome.INCONCLUSIVE
         return CriterionResult(
             criterion=criterion, metric=metric, outcome=outcome, more_needed=more, note=note
@@ -214,7 +249,11 @@ def _evaluate(
     if outcome is not GateOutcome.INCONCLUSIVE:
         return CriterionResult(criterion=criterion, metric=metric, outcome=outcome)
     more = more_needed(metric.value, metric.n, criterion, settings.confidence)
-    note = "cannot be decided at this rate" if more is None else f"{more} more {unit} needed at this rate"
+    note = (
+        "cannot be decided at this rate"
+        if more is None
+        else f"{count(more, f'more {unit}')} needed at this rate"
+    )
     return CriterionResult(criterion=criterion, metric=metric, outcome=outcome, more_needed=more, note=note)
 
 
@@ -246,24 +285,44 @@ def _broken(sessions: Sequence[SessionResult], settings: GateSettings) -> tuple[
         detail = f" ({first.cleanup.detail})" if first.cleanup is not None and first.cleanup.detail else ""
         return (
             GateOutcome.INFRASTRUCTURE,
-            f"a fault may still be on: {len(left_on)} sessions could not prove their undo, "
+            f"a fault may still be on: {count(len(left_on), 'session')} could not prove the undo, "
             f"first {first.session_id} of {first.scenario.id}{detail}",
         )
     ran = [session for session in sessions if session.status is not Status.SKIPPED]
-    if not ran:
-        return GateOutcome.INCONCLUSIVE, f"nothing ran: {len(sessions)} sessions, all skipped"
+    if not scored(ran):
+        return GateOutcome.INFRASTRUCTURE, _nothing_scored(sessions, ran)
     crashed = [s for s in ran if s.status is Status.ERROR and s.blame is Blame.ANALYZER]
     unscored = len(ran) - len(crashed) - len(scored(ran))
     if unscored > settings.max_unscored_ratio * len(ran):
         return (
             GateOutcome.INFRASTRUCTURE,
-            f"{unscored} of {len(ran)} sessions say nothing about the analyzer "
+            f"{unscored} of {count(len(ran), 'session')} say nothing about the analyzer "
             f"(invalid or broken around it), more than {settings.max_unscored_ratio:.0%}",
         )
     if len(crashed) > settings.max_analyzer_error_ratio * len(ran):
         return (
             GateOutcome.FAIL,
-            f"the analyzer broke in {len(crashed)} of {len(ran)} sessions, "
+            f"the analyzer broke in {len(crashed)} of {count(len(ran), 'session')}, "
             f"more than {settings.max_analyzer_error_ratio:.0%}",
         )
     return None
+
+
+def _nothing_scored(sessions: Sequence[SessionResult], ran: Sequence[SessionResult]) -> str:
+    if not sessions:
+        return "nothing ran: no test that asks for a diagnosis was selected, or none of them began"
+    if not ran:
+        return f"nothing ran: {count(len(sessions), 'session')}, skipped ({_first_reason(sessions)})"
+    kinds = Counter(map(_kind, ran))
+    told = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+    return f"nothing was scored: {count(len(ran), 'session')} ran, {told}; first: {_first_reason(ran)}"
+
+
+def _kind(session: SessionResult) -> str:
+    if session.status is Status.SCORED:
+        return "scored without a verdict"
+    return str(session.status) if session.blame is None else f"{session.status} ({session.blame})"
+
+
+def _first_reason(sessions: Sequence[SessionResult]) -> str:
+    return next((session.reason for session in sessions if session.reason), "no reason was given")

@@ -73,8 +73,10 @@ def irrelevant(query: QueryRecord) -> bool:
 
 
 def data_sources(queries: Iterable[QueryRecord]) -> tuple[str, ...]:
-    """Return the signals that successful queries read: traces, logs, metrics, in this order."""
-    read = {source for query in queries if query.error is None for source in query.data_sources}
+    """Return the signals that queries got rows of: traces, logs, metrics, in this order."""
+    read = {
+        source for query in queries if query.error is None and query.rows > 0 for source in query.data_sources
+    }
     return tuple(source for source in SIGNAL_TABLES if source in read)
 
 

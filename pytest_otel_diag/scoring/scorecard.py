@@ -19,6 +19,8 @@ from pytest_otel_diag.scoring.intervals import Summary, summarise
 from pytest_otel_diag.scoring.measures import (
     MEASURES,
     Metric,
+    Unit,
+    by_analyzer,
     scored,
     take,
     time_to_root_cause_s,
@@ -81,7 +83,11 @@ class Flips(Model):
 
 
 class Scorecard(Model):
-    """What a run says about an analyzer. Counts of every status are part of it."""
+    """What a run says about an analyzer. Counts of every status are part of it.
+
+    Nothing is measured across analyzers: with several of them ``by_analyzer`` has one full scorecard
+    each, and this one holds the counts, one group an analyzer, and the worst gate.
+    """
 
     schema_version: Literal[1] = 1
     targets: tuple[str, ...] = ()
@@ -105,6 +111,7 @@ class Scorecard(Model):
     flips: Flips | None = None
     repeats_independent: bool = False
     gate: GateResult | None = None
+    by_analyzer: tuple[Scorecard, ...] = ()
 
     def metric(self, name: str) -> Metric:
         """Return one metric; raises KeyError naming those there are."""
@@ -121,8 +128,27 @@ def _metric(metrics: Sequence[Metric], name: str) -> Metric:
 def build_scorecard(sessions: Sequence[SessionResult], settings: GateSettings | None = None) -> Scorecard:
     """Aggregate *sessions*; with no session at all every metric is empty and the gate is not green."""
     settings = settings or GateSettings()
+    apart = by_analyzer(sessions)
+    if len(apart) < 2:
+        return _measured(sessions, settings)
+    return _counted(sessions, settings).model_copy(
+        update={
+            "groups": tuple(
+                _group(("analyzer", analyzer), group, _limits(settings), settings)
+                for analyzer, group in apart.items()
+            ),
+            "by_analyzer": tuple(_measured(group, settings) for group in apart.values()),
+        }
+    )
+
+
+def _limits(settings: GateSettings) -> dict[str, float]:
+    return {c.name: c.limit for c in settings.criteria if c.limit is not None}
+
+
+def _counted(sessions: Sequence[SessionResult], settings: GateSettings) -> Scorecard:
+    """Return counts and the gate: what may be said of any sessions."""
     pairs = scored(sessions)
-    limits = {c.name: c.limit for c in settings.criteria if c.limit is not None}
     counts = Counter(session.status.value for session in sessions)
     return Scorecard(
         targets=tuple(dict.fromkeys(session.target for session in sessions)),
@@ -134,26 +160,32 @@ def build_scorecard(sessions: Sequence[SessionResult], settings: GateSettings | 
         confidence=settings.confidence,
         statuses={status.value: counts.get(status.value, 0) for status in Status},
         unscored=_unscored(sessions),
-        metrics=_metrics(sessions, tuple(MEASURES), limits, settings),
-        groups=_groups(sessions, limits, settings),
-        misses=tuple(miss for session, verdict in pairs if (miss := _miss(session, verdict)) is not None),
-        seconds=summarise([session.wall_s for session, _ in pairs]),
-        seconds_to_impact=summarise(
-            [verdict.time_to_impact_s for _, verdict in pairs if verdict.time_to_impact_s is not None]
-        ),
-        seconds_to_root_cause=summarise(
-            [
-                time_to_root_cause_s(verdict)
-                for _, verdict in pairs
-                if verdict.fault_present and verdict.time_to_diagnosis_s is not None
-            ]
-        ),
-        spurious_anomalies=summarise([float(verdict.spurious_anomalies) for _, verdict in pairs]),
-        chance_top1=_chance(pairs),
-        calibration=calibrate(sessions),
-        flips=_flips(pairs),
         repeats_independent=settings.repeats_independent,
         gate=run_gate(sessions, settings),
+    )
+
+
+def _measured(sessions: Sequence[SessionResult], settings: GateSettings) -> Scorecard:
+    """Return the full scorecard of one analyzer."""
+    pairs = scored(sessions)
+    limits = _limits(settings)
+    to_impact = [v.time_to_impact_s for _, v in pairs if v.time_to_impact_s is not None]
+    to_cause = [seconds for _, v in pairs if (seconds := time_to_root_cause_s(v)) is not None]
+    return _counted(sessions, settings).model_copy(
+        update={
+            "metrics": _metrics(sessions, tuple(MEASURES), limits, settings),
+            "groups": _groups(sessions, limits, settings),
+            "misses": tuple(
+                miss for session, verdict in pairs if (miss := _miss(session, verdict)) is not None
+            ),
+            "seconds": summarise([session.wall_s for session, _ in pairs]),
+            "seconds_to_impact": summarise(to_impact),
+            "seconds_to_root_cause": summarise(to_cause),
+            "spurious_anomalies": summarise([float(verdict.spurious_anomalies) for _, verdict in pairs]),
+            "chance_top1": _chance(pairs),
+            "calibration": calibrate(sessions),
+            "flips": _flips(pairs),
+        }
     )
 
 
@@ -179,30 +211,26 @@ def _groups(
     sessions: Sequence[SessionResult], limits: Mapping[str, float], settings: GateSettings
 ) -> tuple[Group, ...]:
     members: dict[tuple[str, str], list[SessionResult]] = {}
+    several_targets = len({session.target for session in sessions}) > 1
     for session in sessions:
+        own = [("target", session.target)] if several_targets else []
         # A tag may say the same twice; the session still counts once.
-        for tag in dict.fromkeys((*_own_tags(session), *session.scenario.tags)):
+        for tag in dict.fromkeys((*own, *session.scenario.tags)):
             members.setdefault(tag, []).append(session)
-    several = {
-        "target": len({session.target for session in sessions}) > 1,
-        "analyzer": len({session.analyzer for session in sessions}) > 1,
-    }
-    return tuple(
-        Group(
-            tag=tag,
-            value=value,
-            sessions=len(group),
-            scenarios=len({unit_of(session) for session, _ in scored(group)}),
-            metrics=_metrics(group, GROUP_METRICS, limits, settings),
-            seconds=summarise([session.wall_s for session, _ in scored(group)]),
-        )
-        for (tag, value), group in sorted(members.items())
-        if several.get(tag, True)
+    return tuple(_group(tag, group, limits, settings) for tag, group in sorted(members.items()))
+
+
+def _group(
+    tag: tuple[str, str], group: Sequence[SessionResult], limits: Mapping[str, float], settings: GateSettings
+) -> Group:
+    return Group(
+        tag=tag[0],
+        value=tag[1],
+        sessions=len(group),
+        scenarios=len({unit_of(session) for session, _ in scored(group)}),
+        metrics=_metrics(group, GROUP_METRICS, limits, settings),
+        seconds=summarise([session.wall_s for session, _ in scored(group)]),
     )
-
-
-def _own_tags(session: SessionResult) -> tuple[tuple[str, str], ...]:
-    return ("analyzer", session.analyzer), ("target", session.target)
 
 
 def _unscored(sessions: Sequence[SessionResult]) -> tuple[Unscored, ...]:
@@ -259,13 +287,13 @@ def _chance(pairs: Sequence[tuple[SessionResult, Verdict]]) -> float | None:
 
 
 def _flips(pairs: Sequence[tuple[SessionResult, Verdict]]) -> Flips | None:
-    repeats: dict[tuple[str, str, str], list[tuple[bool, bool]]] = {}
+    repeats: dict[Unit, list[tuple[bool, bool]]] = {}
     for session, verdict in pairs:
         repeats.setdefault(unit_of(session), []).append((verdict.detected, verdict.top1))
     repeated = {unit: outcomes for unit, outcomes in repeats.items() if len(outcomes) > 1}
     if not repeated:
         return None
-    unstable = tuple(unit[2] for unit, outcomes in repeated.items() if len(set(outcomes)) > 1)
+    unstable = tuple(unit.scenario_id for unit, outcomes in repeated.items() if len(set(outcomes)) > 1)
     differing = [
         sum(a != b for a, b in combinations(outcomes, 2)) / math.comb(len(outcomes), 2)
         for outcomes in repeated.values()

@@ -46,6 +46,31 @@ def clip(text: str, width: int) -> str:
     return _head(line, width - 1 - tail) + ELLIPSIS + end
 
 
+def count(n: int, noun: str, plural: str = "") -> str:
+    """Return the number with its noun: ``1 session``, ``2 sessions``; *plural* where an s is not enough."""
+    return f"{n} {noun if n == 1 else plural or noun + 's'}"
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return *text* on lines of at most *width* columns, broken between words where there are any."""
+    lines = [""]
+    for whole in one_line(text).split(" "):
+        word = whole
+        joined = f"{lines[-1]} {word}" if lines[-1] else word
+        if cell_width(joined) <= width:
+            lines[-1] = joined
+            continue
+        if lines[-1]:
+            lines.append("")
+        while cell_width(word) > width:
+            # A character may be wider than the column; it still has to go somewhere.
+            piece = _head(word, width) or word[0]
+            lines[-1:] = [piece, ""]
+            word = word[len(piece) :]
+        lines[-1] = word
+    return lines if lines[-1] or len(lines) == 1 else lines[:-1]
+
+
 def _head(line: str, columns: int) -> str:
     reached = accumulate(map(_char_width, line))
     return "".join(char for char, used in zip(line, reached, strict=True) if used <= columns)
@@ -62,36 +87,57 @@ def table(
     *,
     header: Sequence[str] = (),
     right: Sequence[int] = (),
-    keep: Sequence[int] = (),
+    wrap: bool = False,
     indent: int = 2,
     width: int = WIDTH,
 ) -> list[str]:
-    """Return aligned lines of at most *width* columns; the widest columns are cut first.
+    """Return one aligned text a row, of at most *width* columns; the widest columns are cut first.
 
-    *right* lists the columns aligned to the right, *keep* those that are cut only when cutting the
-    others is not enough. Rows must be equally long.
+    *right* lists the columns aligned to the right. With *wrap* the last column is prose and never cut:
+    it goes on below itself where it has half of the width, else below its row, and the text of such a
+    row holds newlines. Headers are cut only where nothing else is left to cut. Rows must be equally
+    long.
     """
     lines = [list(map(one_line, row)) for row in ((header, *rows) if header else rows)]
     if not lines:
         return []
     widths = [max(cell_width(row[index]) for row in lines) for index in range(len(lines[0]))]
+    floors = [max(_NARROWEST, cell_width(name)) for name in header] or [_NARROWEST] * len(widths)
     room = width - indent - 2 * (len(widths) - 1)
-    _shrink(widths, [index for index in range(len(widths)) if index not in keep], room)
-    _shrink(widths, range(len(widths)), room)
+    prose = ""
+    if wrap and sum(widths) > room:
+        used = sum(widths[:-1])
+        prose = "beside" if room - used >= room // 2 else "below"
+        # What is below needs no column, so the last one is as wide as its header.
+        widths[-1] = room - used if prose == "beside" else min(widths[-1], floors[-1])
+    _shrink(widths, room, floors)
+    _shrink(widths, room, [_NARROWEST] * len(widths))
+    beside = indent + sum(widths[:-1]) + 2 * (len(widths) - 1)
     shown = []
-    for row in lines:
-        cells = [
-            pad(clip(cell, widths[index]), widths[index], right=index in right)
-            for index, cell in enumerate(row)
-        ]
-        shown.append((" " * indent + "  ".join(cells)).rstrip())
+    for index, row in enumerate(lines):
+        cells, under = row, []
+        if prose == "beside":
+            cells[-1], *under = wrapped(row[-1], widths[-1])
+            under = [" " * beside + line for line in under]
+        elif prose == "below" and not (header and index == 0):
+            cells, under = [*row[:-1], ""], wrapped(row[-1], max(_NARROWEST, width - indent - 4))
+            under = [" " * (indent + 4) + line for line in under if line]
+        shown.append("\n".join([_row(cells, widths, right, indent), *under]))
     return shown
 
 
-def _shrink(widths: list[int], columns: Sequence[int], room: int) -> None:
-    """Take from the widest of *columns* until all widths fit, down to _NARROWEST each."""
-    while sum(widths) > room and columns:
-        widest = max(columns, key=lambda column: widths[column])
-        if widths[widest] <= _NARROWEST:
+def _row(cells: Sequence[str], widths: Sequence[int], right: Sequence[int], indent: int) -> str:
+    padded = [
+        pad(clip(cell, width), width, right=index in right)
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return (" " * indent + "  ".join(padded)).rstrip()
+
+
+def _shrink(widths: list[int], room: int, floors: Sequence[int]) -> None:
+    """Take from the widest columns until all fit, down to the floor of each."""
+    while sum(widths) > room:
+        able = [index for index, width in enumerate(widths) if width > floors[index]]
+        if not able:
             return
-        widths[widest] -= 1
+        widths[max(able, key=lambda index: widths[index])] -= 1

@@ -162,23 +162,41 @@ def test_without_a_gating_criterion_nothing_is_green():
 
 
 @pytest.mark.parametrize(
-    ("sessions", "outcome"),
+    ("sessions", "reason"),
     [
-        ([], "INCONCLUSIVE"),
-        ([session(faulty(), status="skipped")], "INCONCLUSIVE"),
-        ([session(faulty(), status="invalid", reason="NO_TRAFFIC")], "INFRASTRUCTURE"),
-        ([session(faulty(), status="error", blame="infrastructure")], "INFRASTRUCTURE"),
-        ([session(faulty(), status="error", blame="user")], "INFRASTRUCTURE"),
-        ([session(faulty(), status="error", blame="analyzer")], "FAIL"),
-        ([session(faulty(), status="scored")], "INFRASTRUCTURE"),  # scored without a verdict says nothing
+        ([], "nothing ran: no test that asks for a diagnosis was selected, or none of them began"),
+        ([session(faulty(), status="skipped")], "nothing ran: 1 session, skipped (no reason was given)"),
+        (
+            [session(faulty(), status="skipped", reason="no flagd")] * 2,
+            "nothing ran: 2 sessions, skipped (no flagd)",
+        ),
+        (
+            [
+                session(faulty(), status="invalid", reason="NO_TRAFFIC"),
+                session(faulty(), status="error", blame="infrastructure"),
+            ],
+            "nothing was scored: 2 sessions ran, 1 invalid, 1 error (infrastructure); first: NO_TRAFFIC",
+        ),
+        (
+            [session(faulty(), status="error", blame="user")],
+            "nothing was scored: 1 session ran, 1 error (user); first: no reason was given",
+        ),
+        (
+            [session(faulty(), status="error", blame="analyzer", reason="KeyError: 'x'")],
+            "nothing was scored: 1 session ran, 1 error (analyzer); first: KeyError: 'x'",
+        ),
+        (
+            [session(faulty(), status="scored")],  # scored without a verdict says nothing
+            "nothing was scored: 1 session ran, 1 scored without a verdict; first: no reason was given",
+        ),
     ],
 )
-def test_nothing_scored_is_never_green(sessions, outcome):
-    result = run_gate(sessions)
-    assert result.outcome == outcome
-    assert result.reasons
+def test_nothing_scored_says_nothing_about_the_analyzer(sessions, reason):
     lenient = GateSettings(max_unscored_ratio=1.0, max_analyzer_error_ratio=1.0)
-    assert run_gate(sessions, lenient).outcome is GateOutcome.INCONCLUSIVE
+    for settings in (None, lenient):
+        result = run_gate(sessions, settings)
+        assert (result.outcome, result.outcome.exit_code) == (GateOutcome.INFRASTRUCTURE, 12)
+        assert result.reasons == (reason,)
 
 
 def test_too_many_broken_sessions_are_infrastructure_and_few_are_tolerated():
@@ -254,3 +272,42 @@ def test_impossible_burn_ins_are_refused(rate, n):
     criterion = GateCriterion(name="top1", direction=">=", threshold=0.75)
     with pytest.raises(ValueError, match="no burn-in"):
         burn_in(rate, n, criterion)
+
+
+def of(analyzer, sessions):
+    return [one.model_copy(update={"analyzer": analyzer}) for one in sessions]
+
+
+def test_analyzers_are_gated_apart_and_the_worst_counts():
+    good, bad = of("good", green()), of("bad", [ranked(f"fault-{i}", 4) for i in range(80)])
+    few = of("few", [solved("fault-1"), control("quiet-1")])
+    both = run_gate([*good, *of("other", green())])
+    assert (both.outcome, both.reasons, both.criteria) == (GateOutcome.PASS, (), ())
+    mixed = run_gate([*few, *good, *bad])
+    assert mixed.outcome is GateOutcome.FAIL
+    assert mixed.reasons[0] == "bad FAIL: root cause top-1: 0.00 [0.00, 0.05] n=80, target ≥ 0.75"
+    assert all(reason.startswith("few INCONCLUSIVE: ") for reason in mixed.reasons[1:])
+    assert len(mixed.reasons) == 4
+    broken = of("broken", [session(faulty(), status="invalid", reason="NO_TRAFFIC")])
+    assert run_gate([*mixed_in(good, bad), *broken]).outcome is GateOutcome.INFRASTRUCTURE
+    # 80 right of one and 80 wrong of the other are no analyzer of 0.5.
+    assert run_gate(mixed_in(good, bad)).reasons[0].startswith("bad FAIL: root cause top-1: 0.00")
+
+
+def mixed_in(*suites):
+    return [one for suite in suites for one in suite]
+
+
+def test_the_same_fault_under_other_expectations_is_another_scenario():
+    def asked(i):
+        one = solved("same")
+        expectation = one.scenario.expectation.model_copy(update={"red_herrings": (f"service-{i}",)})
+        return one.model_copy(
+            update={"scenario": one.scenario.model_copy(update={"expectation": expectation})}
+        )
+
+    result = run_gate([*(asked(i) for i in range(40)), *(control(f"q{i}") for i in range(40))])
+    assert result.outcome is GateOutcome.PASS
+    one_more = run_gate([*(asked(0) for _ in range(40)), *(control(f"q{i}") for i in range(34))])
+    assert one_more.reasons[0].endswith("n=1, target ≥ 0.90; 34 more scenarios needed at this rate")
+    assert "1 more scenario needed" in " ".join(one_more.reasons)

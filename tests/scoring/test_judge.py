@@ -212,7 +212,7 @@ async def test_queries_are_metered_from_outside(facts):
     )
     verdict = await judge(said(), faulty(), facts(queries=queries))
     assert (verdict.queries_total, verdict.queries_irrelevant) == (4, 3)
-    assert verdict.data_sources == ("traces", "logs", "metrics")
+    assert verdict.data_sources == ("traces", "logs")  # metrics were asked, and answered nothing
 
 
 async def test_times_prompts_and_confidence_are_taken_over(facts):

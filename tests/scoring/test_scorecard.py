@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
+from pytest_otel_diag.model.scenario import Timing
 from pytest_otel_diag.model.session import QueryRecord
 from pytest_otel_diag.model.verdict import Match, QueryVerdict, Verdict
 from pytest_otel_diag.scoring.calibration import calibrate
@@ -23,6 +24,10 @@ ranks = st.one_of(st.none(), st.integers(1, 8))
 def judged(name="x", *, scenario=None, wall_s=2.0, queries=(), **verdict):
     given_verdict = Verdict(**({"fault_present": True, "detected": True} | verdict))
     return session(scenario or faulty(name), given_verdict, wall_s=wall_s, queries=queries)
+
+
+def _asked(*signals):
+    return tuple(QueryRecord(sql="", elapsed_s=0.1, rows=0, data_sources=(signal,)) for signal in signals)
 
 
 @given(st.lists(ranks, min_size=1, max_size=30))
@@ -80,6 +85,38 @@ def test_the_same_scenario_on_another_target_is_another_unit():
     assert [(group.tag, group.value) for group in card.groups] == [("target", "live"), ("target", "shop")]
 
 
+def test_other_answers_or_timing_under_one_id_are_other_units():
+    first = solved("same")
+    others = [
+        first.scenario.model_copy(update={"timing": Timing(observe_s=7.0)}),
+        first.scenario.model_copy(update={"faults": ()}),
+        faulty("same", "cart"),
+    ]
+    sessions = [first, *(ranked("same", 2).model_copy(update={"scenario": other}) for other in others)]
+    card = build_scorecard(sessions)
+    assert (card.scenarios, card.metric("top1").n, card.flips) == (4, 4, None)
+    labelled = first.scenario.model_copy(update={"tags": (("owner", "me"),)})
+    again = build_scorecard([*sessions, first.model_copy(update={"scenario": labelled, "repeat": 1})])
+    assert (again.scenarios, again.flips.scenarios) == (4, 1)  # a label is no other question
+    found = compare_paired(sessions, [first.model_copy(update={"analyzer": "other"})])
+    assert (found.pairs, found.both, found.unpaired) == (1, 1, 3)
+
+
+def test_nothing_is_measured_across_analyzers():
+    good = [solved(f"f{i}", tags=(("system", "x"),)) for i in range(3)]
+    bad = [ranked(f"f{i}", 2, analyzer="other") for i in range(3)]
+    card = build_scorecard([*good, *bad])
+    assert (card.analyzers, card.sessions, card.scored, card.metrics) == (("builtin", "other"), 6, 6, ())
+    assert [(group.tag, group.value) for group in card.groups] == [
+        ("analyzer", "builtin"),
+        ("analyzer", "other"),
+    ]
+    assert [group.metric("top1").value for group in card.groups] == [1.0, 0.0]
+    assert card.by_analyzer == (build_scorecard(good), build_scorecard(bad))
+    assert card.gate.outcome == "FAIL"
+    assert Scorecard.model_validate_json(card.model_dump_json()) == card
+
+
 def test_steady_repeats_do_not_flip():
     card = build_scorecard([solved("f", repeat=r) for r in range(3)])
     assert (card.flips.unstable, card.flips.disagreement, card.flips.unstable_scenarios) == (0.0, 0.0, ())
@@ -110,7 +147,7 @@ def test_what_is_not_scored_is_counted_with_its_reason_and_never_averaged():
 def test_an_empty_run_measures_nothing_and_is_not_green():
     card = build_scorecard([])
     assert all(metric.value is None and metric.n == 0 and metric.low is None for metric in card.metrics)
-    assert card.gate.outcome == "INCONCLUSIVE"
+    assert card.gate.outcome == "INFRASTRUCTURE"
     assert (card.seconds, card.calibration, card.chance_top1, card.flips, card.groups) == (None,) * 4 + ((),)
 
 
@@ -160,11 +197,17 @@ def test_misses_name_what_was_said_instead():
 
 def test_times_and_chance():
     sessions = [solved(f"f{i}", wall_s=float(i)) for i in (1, 2, 9)] + [control("q", wall_s=4.0)]
-    sessions.append(judged("late", time_to_impact_s=30.0, time_to_diagnosis_s=5.0, wall_s=3.0))
+    sessions.append(
+        judged("late", time_to_impact_s=30.0, time_to_diagnosis_s=5.0, wall_s=3.0, service_rank=1)
+    )
+    wrong = {"time_to_impact_s": 900.0, "time_to_diagnosis_s": 1.0}
+    sessions.append(judged("wrong", wall_s=3.0, service_rank=2, **wrong))
     card = build_scorecard(sessions)
-    assert (card.seconds.median, card.seconds.high, card.seconds.n) == (3.0, 9.0, 5)
-    assert (card.seconds_to_impact.n, card.seconds_to_impact.median) == (1, 30.0)
+    assert (card.seconds.median, card.seconds.high, card.seconds.n) == (3.0, 9.0, 6)
+    assert (card.seconds_to_impact.n, card.seconds_to_impact.high) == (2, 900.0)
+    # The wrong answer has no time to the right one.
     assert (card.seconds_to_root_cause.n, card.seconds_to_root_cause.high) == (4, 35.0)
+    assert (card.metric("time_to_root_cause").n, card.metric("time_to_root_cause").value) == (4, 1.0)
     assert card.chance_top1 == pytest.approx(0.25)
 
 
@@ -207,9 +250,22 @@ def test_alternatives_raise_the_chance_of_a_guess():
         ("solved_few_prompts", {"fault_present": False}, None),
         ("full_cycle", {"wall_s": 300.0}, 1.0),
         ("full_cycle", {"wall_s": 301.0}, 0.0),
-        ("time_to_root_cause", {"time_to_impact_s": 500.0, "time_to_diagnosis_s": 101.0}, 0.0),
-        ("time_to_root_cause", {"time_to_diagnosis_s": 600.0}, 1.0),
-        ("time_to_root_cause", {}, None),
+        (
+            "time_to_root_cause",
+            {"service_rank": 1, "time_to_impact_s": 500.0, "time_to_diagnosis_s": 101.0},
+            0.0,
+        ),
+        ("time_to_root_cause", {"service_rank": 1, "time_to_diagnosis_s": 600.0}, 1.0),
+        ("time_to_root_cause", {"service_rank": 2, "time_to_diagnosis_s": 1.0}, None),
+        ("time_to_root_cause", {"time_to_diagnosis_s": 1.0}, None),
+        ("time_to_root_cause", {"service_rank": 1}, None),
+        (
+            "multi_source",
+            {"data_sources": ("metrics",), "queries": _asked("traces", "logs", "metrics")},
+            None,
+        ),
+        ("multi_source", {"data_sources": ("metrics",), "queries": _asked("logs", "metrics")}, 0.0),
+        ("multi_source", {"data_sources": (), "queries": _asked("traces", "logs", "metrics")}, 0.0),
         ("query_time", {"query": QueryVerdict(executed=True, elapsed_s=31.0)}, 0.0),
         ("query_time", {"query": QueryVerdict(executed=False)}, None),
         ("query_time", {"queries": (QueryRecord(sql="", elapsed_s=1.0, rows=0),)}, 1.0),

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_otel_diag.scoring.text import cell_width, clip, one_line, pad, table
+from pytest_otel_diag.scoring.text import cell_width, clip, count, one_line, pad, table, wrapped
 
 
 @given(st.text(max_size=60), st.integers(1, 30))
@@ -62,8 +62,47 @@ def test_the_widest_column_is_cut_first():
     assert lines == ["  short  " + "x" * 10 + "…" + "x" * 10]
 
 
-def test_kept_columns_are_cut_last():
+def test_headers_are_cut_last():
     row = ["a" * 40, "b" * 30]
-    assert table([row], width=60, keep=[0]) == [f"  {'a' * 40}  {'b' * 8}…{'b' * 7}"]
-    assert table([row], width=30, keep=[0]) == [f"  {'a' * 11}…{'a' * 10}  bb…b"]
+    shown = table([row], header=["first", "a long header"], width=30)
+    assert shown == ["  first          a long header", f"  {'a' * 6}…{'a' * 6}  {'b' * 6}…{'b' * 6}"]
+    assert table([["1", "x"]], header=["n" * 30, "m"], width=20) == [
+        f"  {'n' * 7}…{'n' * 7}  m",
+        f"  1{' ' * 14}  x",
+    ]
     assert table([["a" * 9] * 8], width=20) == ["  " + "  ".join(["aa…a"] * 8)]  # too narrow for anything
+
+
+def test_prose_goes_on_beside_or_below_its_row_and_is_never_cut():
+    prose = "one two three four five six"
+    assert table([["a", prose]], width=20, wrap=True) == ["  a  one two three\n     four five six"]
+    rows = [["1", "name-of-a-service", prose], ["2", "x", "short"]]
+    assert table(rows, header=["#", "who", "why"], width=30, wrap=True) == [
+        "  #  who                why",
+        "  1  name-of-a-service\n      one two three four five\n      six",
+        "  2  x\n      short",
+    ]
+    assert table([["a", "b"]], width=20, wrap=True) == ["  a  b"]
+    assert table([["a" * 30, ""]], width=20, wrap=True) == [f"  {'a' * 8}…{'a' * 7}"]
+
+
+@given(st.lists(st.tuples(st.text(max_size=60), st.text(max_size=300)), max_size=5), st.integers(40, 100))
+def test_wrapped_prose_is_whole_and_fits(rows, width):
+    shown = table([list(row) for row in rows], width=width, wrap=True)
+    assert len(shown) == len(rows)
+    assert all(cell_width(line) <= width for text in shown for line in text.split("\n"))
+    for (_, prose), text in zip(rows, shown, strict=True):
+        assert "".join(one_line(prose).split()) in "".join(text.split())
+
+
+@given(st.text(max_size=200), st.integers(1, 40))
+def test_wrapping_keeps_every_character(text, width):
+    lines = wrapped(text, width)
+    assert "".join(lines).replace(" ", "") == one_line(text).replace(" ", "")
+    assert all(cell_width(line) <= max(width, 2) for line in lines)
+    assert all(lines) or lines == [""]
+
+
+def test_one_is_singular():
+    assert [count(n, "session") for n in (0, 1, 2)] == ["0 sessions", "1 session", "2 sessions"]
+    assert [count(n, "query", "queries") for n in (1, 2)] == ["1 query", "2 queries"]
