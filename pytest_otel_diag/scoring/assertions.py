@@ -28,7 +28,7 @@ from pytest_otel_diag.scoring.judge import (
     sub_path,
 )
 from pytest_otel_diag.scoring.names import ServiceNames, same_operation
-from pytest_otel_diag.scoring.text import clip, table
+from pytest_otel_diag.scoring.text import count, one_line, table
 
 _Term = TypeVar("_Term", bound=StrEnum)
 
@@ -148,11 +148,11 @@ class DiagnosedSession:
         if any(matches_anomaly(expected, anomaly, names) for anomaly in self.anomalies):
             return
         close = [anomaly for anomaly in self.anomalies if names.same(service, anomaly.service)]
-        hint = describe_anomaly(close[0]) if close else _spelling(service, names.known)
+        hint = describe_anomaly(close[0]) if close else self._spelling(service)
         self._miss(
             "the anomaly was not found",
             describe_expected(expected),
-            f"{len(self.anomalies)} anomalies, none of them this",
+            f"{count(len(self.anomalies), 'anomaly', 'anomalies')}, none of them this",
             _anomaly_rows(close or self.anomalies),
             hint,
         )
@@ -177,7 +177,7 @@ class DiagnosedSession:
         self._miss(
             "no critical path passes here",
             " → ".join(services),
-            f"{len(self.paths)} paths, none of them in this order",
+            f"{count(len(self.paths), 'path')}, none of them in this order",
             [["priority", "path"], *rows] if rows else [],
             near,
         )
@@ -204,7 +204,7 @@ class DiagnosedSession:
         if right and names.canonical(service) in leading:
             return
         expected = " ".join(part for part in (service, operation, kind) if part)
-        near = self._place((right or own)[0]) if own else _spelling(service, names.known)
+        near = self._place((right or own)[0]) if own else self._spelling(service)
         self._miss(
             "the root cause was not named",
             f"{expected}, in the first {top}" if top > 1 else f"{expected}, first",
@@ -240,7 +240,7 @@ class DiagnosedSession:
         self._miss(
             "the diagnostic query does not show it",
             expected,
-            f"{query.rows} rows without it in the first {len(query.sample)}",
+            f"{count(query.rows, 'row')} without it in the first {len(query.sample)}",
             rows if query.sample else [],
         )
 
@@ -286,10 +286,19 @@ class DiagnosedSession:
         used += [service for path in diagnosis.critical_paths for service in path.services]
         return ServiceNames(used).including(asked)
 
-    def _must_exist(self, service: str) -> None:
+    def _seen(self) -> ServiceNames:
+        """Names of the session and of what its scenario expects: a service may be gone with its fault."""
         expectation = self.result.scenario.expectation
         expected = [cause.service for cause in expectation.root_causes] + list(expectation.red_herrings)
-        seen = self._names(expected)
+        return self._names(expected)
+
+    def _spelling(self, service: str) -> str:
+        """Say what a name that is no service may have meant; of one that is there is nothing to say."""
+        seen = self._seen()
+        return "" if seen.resolve(service) is not None else nearest(service, seen.known).removeprefix(", ")
+
+    def _must_exist(self, service: str) -> None:
+        seen = self._seen()
         if self.verdict.known_services and seen.resolve(service) is None:
             raise ConfigurationError(
                 f"no service {service!r} in session {self.result.session_id}{nearest(service, seen.known)}; "
@@ -312,15 +321,17 @@ class DiagnosedSession:
         if near:
             facts.append(["nearest", near])
         lines = [
-            clip(f"{what} ({result.scenario.id} on {result.target}, analyzer {result.analyzer})", 100),
-            *table(facts),
+            # A report has room and a person acts on this line: it is never cut.
+            one_line(f"{what} ({result.scenario.id} on {result.target}, analyzer {result.analyzer})"),
+            *table(facts, wrap=True),
         ]
         if rows:
-            lines += ["  evidence", *table(rows[: SHOWN + 1], indent=4)]
+            shown = table(rows[1 : SHOWN + 1], header=rows[0], wrap=True, indent=4)
+            lines += ["  evidence", *shown]
             left = len(rows) - SHOWN - 1
             if left > 0:
                 lines.append(f"    and {left} more")
-        lines.append(f"  session   {clip(result.session_id, 86)}")
+        lines.append(f"  session   {one_line(result.session_id)}")
         raise DiagnosisMissed("\n".join(lines))
 
 
@@ -333,11 +344,6 @@ def _member(taxonomy: type[_Term], name: str) -> _Term:
             f"there are {', '.join(known)}"
         )
     return taxonomy(name)
-
-
-def _spelling(service: str, known: Sequence[str]) -> str:
-    hint = nearest(service, [name for name in known if name != service])
-    return hint.removeprefix(", ")
 
 
 def _cause_rows(causes: Sequence[RootCause]) -> list[list[str]]:

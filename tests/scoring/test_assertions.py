@@ -7,6 +7,7 @@ from pytest_otel_diag.model.diagnosis import Diagnosis, Evidence
 from pytest_otel_diag.model.scenario import ExpectedRootCause
 from pytest_otel_diag.model.verdict import QueryVerdict, Verdict
 from pytest_otel_diag.scoring.assertions import DiagnosedSession, DiagnosisMissed, SessionNotScored
+from pytest_otel_diag.scoring.text import cell_width
 from tests.scoring.samples import anomaly, cause, faulty, path, quiet, session
 
 SERVICES = ("frontend", "checkout", "payment", "cart", "email")
@@ -295,4 +296,47 @@ def test_hostile_names_stay_on_their_line():
     message = str(caught.value)
     assert "\x1b" not in message
     assert "\\x1b[31m" in message
-    assert len(message.splitlines()) == 7
+    lines = message.splitlines()
+    assert all(cell_width(line) <= 100 for line in lines)
+    assert [line.split()[0] for line in lines if line[:3].strip()] == [
+        "the",
+        "expected",
+        "found",
+        "evidence",
+        "session",
+    ]
+
+
+def test_the_first_line_and_the_reasons_are_never_cut():
+    why = "own time of demo.Payment/Charge rose from 3 ms to 812 ms while its callers waited, " * 4
+    name = "a-scenario-with-a-very-long-name-" * 5
+    operation = "oteldemo.payment.v1.PaymentService/Charge"
+    slow = cause("payment", operation=operation, mechanism="cpu", score=2.0, explanation=why)
+    result = diagnosed(slow, PLACE, scenario=faulty(name))
+    with pytest.raises(DiagnosisMissed) as caught:
+        result.assert_root_cause("cart")
+    first, *lines = str(caught.value).splitlines()
+    assert first == f"the root cause was not named ({name} on shop, analyzer builtin)"
+    assert " ".join(why.split()) in " ".join(" ".join(lines).split())
+    assert f"    1  payment   {operation}  cpu        2" in lines
+    assert "        slow since 14:07" in lines
+    assert all(len(line) <= 100 for line in lines[:-1])  # the last one is the id
+
+
+def test_a_service_that_is_there_is_not_taken_for_a_misspelt_one():
+    close = {"known_services": ("cart", "carts", "card")}
+    for asked in ("cart", "Cart", "card"):
+        assert "did you mean" not in missed(diagnosed(verdict=close).assert_anomaly, service=asked)
+        assert "did you mean" not in missed(diagnosed(verdict=close).assert_root_cause, asked)
+    assert "did you mean 'cart'?" in missed(diagnosed(verdict=close).assert_anomaly, service="catr")
+
+
+def test_a_culprit_gone_from_telemetry_is_spelt_right():
+    gone = diagnosed(scenario=faulty("x", "paymen"))
+    assert "did you mean" not in missed(gone.assert_anomaly, service="paymen")
+
+
+def test_one_is_singular():
+    one = diagnosed(anomalies=(anomaly("cart", "cpu"),), critical_paths=(path("cart", "email"),))
+    assert "found     1 anomaly, none" in missed(one.assert_anomaly, service="email")
+    assert "found     1 path, none" in missed(one.assert_path, "email", "cart")
