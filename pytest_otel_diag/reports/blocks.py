@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
@@ -12,6 +12,7 @@ from pytest_otel_diag.scoring.gate import CriterionResult, GateOutcome
 from pytest_otel_diag.scoring.intervals import Summary
 from pytest_otel_diag.scoring.measures import Metric
 from pytest_otel_diag.scoring.scorecard import GROUP_METRICS, Group, Miss, Scorecard, Unscored
+from pytest_otel_diag.scoring.text import count
 
 Style = Literal["good", "bad", "warn", "plain"]
 
@@ -26,27 +27,27 @@ DASH = "–"
 
 _GROUP_HEADER = ("n", "detected", "alarms", "top-1", "interval", "top-3", "Avg@5", "mechanism", "s")
 
-_LEGEND = (
-    "a verdict in capitals decides the gate, the others are reported",
-    "+k: so many more would decide it, if the rate stayed",
-)
+_CAPITALS = "a verdict in capitals decides the gate, the others are reported"
+_MORE = "+k: so many more would decide it, if the rate stayed"
 
 
 @dataclass(frozen=True)
 class Block:
     """A table with a title.
 
-    ``right`` lists right-aligned columns, ``keep`` those a narrow page cuts last; ``styles`` has one
-    entry a row.
+    ``right`` lists right-aligned columns; ``wrap`` says that the last column is prose, which is broken
+    into lines rather than cut; ``styles`` has one entry a row. ``redundant`` marks a table that
+    says nothing new, for renderings that are short of room.
     """
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     right: tuple[int, ...] = ()
-    keep: tuple[int, ...] = ()
+    wrap: bool = False
     styles: tuple[Style, ...] = ()
     notes: tuple[str, ...] = ()
+    redundant: bool = False
 
     def style(self, row: int) -> Style:
         """Return the style of a row."""
@@ -55,48 +56,100 @@ class Block:
 
 def headline(card: Scorecard) -> str:
     """Return who was measured on what: ``builtin on replay:boutique``."""
-    return f"{', '.join(card.analyzers) or 'no analyzer'} on {', '.join(card.targets) or 'no target'}"
+    if card.sessions == 0:
+        return "no session ran"
+    return f"{', '.join(card.analyzers)} on {', '.join(card.targets)}"
 
 
 def facts(card: Scorecard) -> tuple[str, ...]:
     """Return the lines below the headline: counts, chance, times, repeats."""
-    unit = "every run counts" if card.repeats_independent else "repeats of a scenario count once"
-    faults = card.scenarios - card.controls
-    lines = [
-        f"{card.sessions} sessions, {card.scored} scored: {faults} scenarios with a fault, "
-        f"{card.controls} controls",
-        f"{card.confidence:.0%} Wilson intervals; {unit}",
-    ]
+    if card.sessions == 0:
+        return ()
+    lines = [_counts(card)] if not card.by_analyzer else [_ran(card)]
+    if card.scored:
+        unit = "every run counts" if card.repeats_independent else "repeats of a scenario count once"
+        lines.append(f"{card.confidence:.0%} Wilson intervals; {unit}")
+    if card.by_analyzer:
+        lines.append(f"{len(card.by_analyzer)} analyzers, each measured and gated on its own")
+        return (
+            *lines,
+            *(
+                f"{part.analyzers[0]}: {fact}"
+                for part in card.by_analyzer
+                for fact in (_counts(part), *_own_facts(part))
+            ),
+        )
+    return (*lines, *_own_facts(card))
+
+
+def _ran(card: Scorecard) -> str:
+    return f"{count(card.sessions, 'session')}, {card.scored} scored"
+
+
+def _counts(card: Scorecard) -> str:
+    if card.scored == 0:
+        return _ran(card)
+    faults = count(card.scenarios - card.controls, "scenario")
+    return f"{_ran(card)}: {faults} with a fault, {count(card.controls, 'control')}"
+
+
+def _own_facts(card: Scorecard) -> list[str]:
+    """Return what is said of one analyzer."""
+    lines = []
     if card.chance_top1 is not None:
         lines.append(f"a guess would reach root cause top-1 {card.chance_top1:.2f}")
     times = (
         ("seconds a session", card.seconds),
         ("seconds to impact", card.seconds_to_impact),
-        ("seconds to root cause", card.seconds_to_root_cause),
+        (
+            "seconds to the right root cause (to impact on the target's clock + analysis in wall time)",
+            card.seconds_to_root_cause,
+        ),
         ("spurious anomalies a session", card.spurious_anomalies),
     )
     lines += [f"{label}: {_summary(summary)}" for label, summary in times if summary is not None]
     if card.flips is not None:
         flips = card.flips
         lines.append(
-            f"repeats: {flips.unstable:.0%} of {flips.scenarios} repeated scenarios change their verdict, "
-            f"two repeats differ with chance {flips.disagreement:.2f}"
+            f"repeats: {len(flips.unstable_scenarios)} of {count(flips.scenarios, 'repeated scenario')} "
+            f"changed the verdict, two repeats differ with chance {flips.disagreement:.2f}"
         )
-    return tuple(lines)
+    return lines
 
 
-def gate_lines(card: Scorecard) -> tuple[str, ...]:
-    """Return the gate's outcome and its reasons, the outcome first; empty without a gate."""
+def gate_lines(card: Scorecard, *, gated: bool = True) -> tuple[str, ...]:
+    """Return the gate's outcome and its reasons, the outcome first; empty without a gate.
+
+    Where the gate was not asked for, only what makes the run worthless is left, as a warning.
+    """
     if card.gate is None:
         return ()
-    return f"gate: {card.gate.outcome}", *card.gate.reasons
+    if gated:
+        return f"gate: {card.gate.outcome}", *card.gate.reasons
+    if card.gate.outcome is GateOutcome.INFRASTRUCTURE:
+        return "warning: this run says little about the analyzer", *card.gate.reasons
+    return ()
 
 
-def blocks(card: Scorecard) -> tuple[Block, ...]:
-    """Return every table that has rows."""
-    shown = (_metrics(card), *_groups(card.groups), *_misses(card.misses), _unscored(card.unscored))
-    calibration = () if card.calibration is None else (_calibration(card.calibration),)
-    return tuple(block for block in (*shown, *calibration) if block.rows)
+def blocks(card: Scorecard, *, gated: bool = True) -> tuple[Block, ...]:
+    """Return every table that has rows, those of several analyzers one after another.
+
+    Without a score there are no tables of scores.
+    """
+    if card.by_analyzer:
+        parts = [
+            replace(block, title=f"{part.analyzers[0]}: {block.title}")
+            for part in card.by_analyzer
+            for block in blocks(part, gated=gated)
+        ]
+        return (*(_groups(card.groups) if card.scored else ()), *parts)
+    shown: list[Block] = []
+    if card.scored:
+        shown = [_metrics(card, gated=gated), *_groups(card.groups), *_misses(card.misses)]
+    shown.append(_unscored(card.unscored))
+    if card.calibration is not None:
+        shown.append(_calibration(card.calibration))
+    return tuple(block for block in shown if block.rows)
 
 
 def share(value: float | None) -> str:
@@ -115,7 +168,7 @@ def _summary(summary: Summary) -> str:
     return f"median {summary.median:.3g}, p90 {summary.p90:.3g}, max {summary.high:.3g} (n={summary.n})"
 
 
-def _metrics(card: Scorecard) -> Block:
+def _metrics(card: Scorecard, *, gated: bool) -> Block:
     criteria = {} if card.gate is None else {result.criterion.name: result for result in card.gate.criteria}
     rows, styles = [], []
     for metric in card.metrics:
@@ -129,41 +182,45 @@ def _metrics(card: Scorecard) -> Block:
                 str(metric.n),
                 interval(metric),
                 result.criterion.target if result is not None else "",
-                _outcome(result),
+                _outcome(result, gated=gated),
             )
         )
-        styles.append(_style(result))
+        styles.append(_style(result, gated=gated))
     return Block(
         title="scores",
         header=("metric", "value", "n", "interval", "target", "verdict"),
         rows=tuple(rows),
         right=(1, 2),
         styles=tuple(styles),
-        notes=_LEGEND if criteria else (),
+        notes=((_CAPITALS, _MORE) if gated else (_MORE,)) if criteria else (),
     )
 
 
-def _outcome(result: CriterionResult | None) -> str:
+def _outcome(result: CriterionResult | None, *, gated: bool) -> str:
     if result is None:
         return ""
-    outcome = str(result.outcome) if result.criterion.gates else str(result.outcome).lower()
+    outcome = str(result.outcome) if gated and result.criterion.gates else str(result.outcome).lower()
     if result.more_needed is not None:
         return f"{outcome} +{result.more_needed}"
     return f"{outcome} +∞" if result.note else outcome
 
 
-def _style(result: CriterionResult | None) -> Style:
-    return STYLES[result.outcome] if result is not None and result.criterion.gates else "plain"
+def _style(result: CriterionResult | None, *, gated: bool) -> Style:
+    decides = gated and result is not None and result.criterion.gates
+    return STYLES[result.outcome] if decides and result is not None else "plain"
 
 
 def _groups(groups: Sequence[Group]) -> Iterator[Block]:
-    for tag, members in groupby(groups, key=lambda group: group.tag):
+    for tag, found in groupby(groups, key=lambda group: group.tag):
+        # A value of which nothing was scored is a row of dashes; "not scored" tells it.
+        members = [group for group in found if group.scenarios]
         yield Block(
             title=f"by {tag}",
             header=(tag, *_GROUP_HEADER),
             rows=tuple(map(_group, members)),
             right=(1, 2, 3, 4, 6, 7, 8, 9),
             notes=("n: faults + controls; interval: of top-1; s: median seconds a session",),
+            redundant=len(members) < 2,
         )
 
 
@@ -197,10 +254,10 @@ def _misses(misses: Sequence[Miss]) -> Iterator[Block]:
 
 def _unscored(unscored: Sequence[Unscored]) -> Block:
     rows = tuple(
-        (str(item.count), str(item.status), str(item.blame or DASH), item.reason, ", ".join(item.scenarios))
+        (str(item.count), str(item.status), str(item.blame or DASH), ", ".join(item.scenarios), item.reason)
         for item in unscored
     )
-    return Block("not scored", ("n", "status", "blame", "reason", "scenarios"), rows, (0,), (3,))
+    return Block("not scored", ("n", "status", "blame", "scenarios", "reason"), rows, (0,), wrap=True)
 
 
 def _calibration(calibration: Calibration) -> Block:

@@ -13,12 +13,21 @@ from pytest_otel_diag.scoring.scorecard import Scorecard
 
 @dataclass(frozen=True)
 class RunDocument:
-    """Everything known of a run. ``warnings`` say what was tolerated while it was read."""
+    """Everything known of a run.
+
+    ``warnings`` say what was tolerated while it was read. ``gated`` says whether the gate was asked
+    for; renderings show its verdicts either way, its outcome only then.
+    """
 
     manifest: Manifest
     sessions: tuple[SessionResult, ...]
     scorecard: Scorecard
     warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def gated(self) -> bool:
+        """Whether the gate was asked for."""
+        return self.manifest.gated
 
 
 class ReportWriter(Protocol):

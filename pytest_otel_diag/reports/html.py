@@ -16,9 +16,12 @@ from pytest_otel_diag.reports.manifest import Manifest
 from pytest_otel_diag.reports.markup import Markup, el, join
 from pytest_otel_diag.scoring.judge import describe_anomaly
 from pytest_otel_diag.scoring.scorecard import Scorecard
-from pytest_otel_diag.scoring.text import clip
+from pytest_otel_diag.scoring.text import clip, count
 
 FINDINGS_SHOWN = 10
+PROSE_CHARS = 48
+"""Longer texts may be broken into lines; shorter ones are names and numbers, which must not."""
+
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -39,7 +42,7 @@ def render_html(run: RunDocument) -> str:
         el("h1", headline(run.scorecard)),
         el("p", f"run {run.manifest.run_id}, {_times(run.manifest)}", class_="dim"),
         [el("p", f"warning: {warning}", class_="warn") for warning in run.warnings],
-        _scorecard(run.scorecard),
+        _scorecard(run.scorecard, gated=run.gated),
         el("h2", "sessions"),
         [_session(session) for session in run.sessions],
         _manifest(run.manifest),
@@ -52,13 +55,13 @@ def _times(manifest: Manifest) -> str:
     return f"started {iso(manifest.started_at_ns)}, {ended}"
 
 
-def _scorecard(card: Scorecard) -> Markup:
+def _scorecard(card: Scorecard, *, gated: bool) -> Markup:
     gate: list[Markup] = []
-    if card.gate is not None:
-        outcome, *reasons = gate_lines(card)
+    if card.gate is not None and (told := gate_lines(card, gated=gated)):
+        outcome, *reasons = told
         style = STYLES[card.gate.outcome]
         gate = [el("p", el("strong", outcome), class_=f"gate {style}"), _bullets(reasons)]
-    return join(gate, _bullets(facts(card)), [_block(block) for block in blocks(card)])
+    return join(gate, _bullets(facts(card)), [_block(block) for block in blocks(card, gated=gated)])
 
 
 def _bullets(lines: Sequence[str]) -> Markup:
@@ -69,25 +72,30 @@ def _block(block: Block) -> Markup:
     rows = [
         el(
             "tr",
-            [
-                el("td", cell, class_="right" if column in block.right else "left")
-                for column, cell in enumerate(row)
-            ],
+            [_cell(cell, "right" if column in block.right else "") for column, cell in enumerate(row)],
             class_=block.style(index),
         )
         for index, row in enumerate(block.rows)
     ]
     notes = [el("p", note, class_="dim") for note in block.notes]
-    return join(el("h2", block.title), _table(block.header, rows), notes)
+    return join(el("h2", block.title), _table(block.header, rows, block.right), notes)
 
 
-def _table(header: Sequence[str], rows: Sequence[Markup]) -> Markup:
-    head = el("thead", el("tr", [el("th", name) for name in header])) if header else ""
+def _table(header: Sequence[str], rows: Sequence[Markup], right: Sequence[int] = ()) -> Markup:
+    names = [el("th", name, class_="right" if i in right else "left") for i, name in enumerate(header)]
+    head = el("thead", el("tr", names)) if header else ""
     return el("div", el("table", head, el("tbody", rows)), class_="scroll")
 
 
 def _rows(cells: Sequence[Sequence[str]]) -> list[Markup]:
-    return [el("tr", [el("td", cell) for cell in row]) for row in cells]
+    return [el("tr", [_cell(cell) for cell in row]) for row in cells]
+
+
+def _cell(cell: str, kind: str = "") -> Markup:
+    """Return a cell: text of several lines as it was laid out, prose with room, the rest unbroken."""
+    if "\n" in cell.strip():
+        return el("td", el("pre", cell.strip("\n")))
+    return el("td", cell, class_=kind or ("prose" if len(cell) > PROSE_CHARS else "short"))
 
 
 def _session(session: SessionResult) -> Markup:
@@ -99,6 +107,8 @@ def _session(session: SessionResult) -> Markup:
         el("span", f"{session.session_id}, {session.wall_s:.2f} s", class_="dim"),
     )
     parts = [_facts(session)]
+    if session.failures:
+        parts.append(join(el("h3", "failures"), [el("pre", failure) for failure in session.failures]))
     if session.verdict is not None:
         parts.append(_verdict(session, session.verdict))
     if session.diagnosis is not None:
@@ -127,7 +137,6 @@ def _facts(session: SessionResult) -> Markup:
         ("faults", ", ".join(map(str, session.scenario.faults))),
         ("tags", ", ".join(f"{key}={value}" for key, value in session.scenario.tags)),
         ("analyzer", f"{session.analyzer} on {session.target}, seed {session.seed}"),
-        ("failures", "; ".join(session.failures)),
     ]
     if session.impact is not None:
         seen = session.impact.time_to_impact_s
@@ -202,7 +211,7 @@ def _query(diagnosis: Diagnosis, verdict: Verdict | None) -> Markup:
     if not answer.executed:
         return join(parts, el("p", f"did not run: {answer.error or 'no reason was given'}", class_="bad"))
     shows = "shows the culprit" if answer.shows_culprit else "does not show the culprit"
-    parts.append(el("p", f"{answer.rows} rows in {answer.elapsed_s:.3f} s, {shows}"))
+    parts.append(el("p", f"{count(answer.rows, 'row')} in {answer.elapsed_s:.3f} s, {shows}"))
     return join(parts, _table(answer.columns, _rows(answer.sample)) if answer.sample else "")
 
 
@@ -222,7 +231,8 @@ def _queries(queries: Sequence[QueryRecord]) -> Markup:
         ]
     )
     header = ("statement", "s", "rows", "read", "error")
-    return el("details", el("summary", f"{len(queries)} queries of the analyzer"), _table(header, rows))
+    asked = f"{count(len(queries), 'query', 'queries')} of the analyzer"
+    return el("details", el("summary", asked), _table(header, rows))
 
 
 def _phases(session: SessionResult) -> Markup:

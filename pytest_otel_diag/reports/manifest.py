@@ -48,7 +48,10 @@ class AnalyzerIdentity(Model):
 
 
 class Manifest(Model):
-    """Provenance of a run; ``run.json``. ``ended_at_ns`` None marks a run that did not end."""
+    """Provenance of a run; ``run.json``.
+
+    ``ended_at_ns`` None marks a run that did not end, ``gated`` False one whose gate was not asked for.
+    """
 
     schema_version: Literal[1] = 1
     run_id: str
@@ -63,6 +66,7 @@ class Manifest(Model):
     target: Mapping[str, str] = Field(default_factory=dict)
     analyzers: tuple[AnalyzerIdentity, ...] = ()
     recordings: Mapping[str, str] = Field(default_factory=dict)
+    gated: bool = True
 
 
 class Difference(Model):
@@ -173,7 +177,7 @@ def hash_files(root: Path, files: Iterable[Path]) -> str:
 
 
 _MATTERS = frozenset({"target", "recordings", "seeds"})
-_IGNORED = frozenset({"schema_version", "run_id", "started_at_ns", "ended_at_ns"})
+_IGNORED = frozenset({"schema_version", "run_id", "started_at_ns", "ended_at_ns", "gated"})
 _BY_KEY = ("packages", "target", "recordings")
 
 

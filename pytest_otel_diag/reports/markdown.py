@@ -19,13 +19,15 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", one_line(text))
 
 
-def render_markdown(card: Scorecard) -> str:
+def render_markdown(card: Scorecard, *, gated: bool = True) -> str:
     """Return the scorecard as GitHub-flavoured Markdown."""
     lines = [f"## {escape(headline(card))}", "", *(f"- {escape(fact)}" for fact in facts(card)), ""]
-    gate = gate_lines(card)
+    gate = gate_lines(card, gated=gated)
     if gate:
         lines += [f"**{escape(gate[0])}**", "", *(f"- {escape(reason)}" for reason in gate[1:]), ""]
-    for block in blocks(card):
+    for block in blocks(card, gated=gated):
+        if block.redundant:
+            continue
         lines += [f"### {escape(block.title)}", "", *_block_lines(block), ""]
     return "\n".join(lines)
 
@@ -50,5 +52,7 @@ class MarkdownWriter:
         """Write the scorecard as Markdown and return the file."""
         file = directory / "scorecard.md"
         warnings = [f"> {escape(warning)}\n" for warning in run.warnings]
-        file.write_text("\n".join([*warnings, render_markdown(run.scorecard)]), encoding="utf-8")
+        file.write_text(
+            "\n".join([*warnings, render_markdown(run.scorecard, gated=run.gated)]), encoding="utf-8"
+        )
         return file

@@ -19,6 +19,7 @@ from pytest_otel_diag.reports.document import RunDocument
 from pytest_otel_diag.reports.manifest import Manifest
 from pytest_otel_diag.scoring.gate import GateSettings
 from pytest_otel_diag.scoring.scorecard import Scorecard, build_scorecard
+from pytest_otel_diag.scoring.text import count
 
 RUN_FILE = "run.json"
 SESSIONS_FILE = "sessions.jsonl"
@@ -108,16 +109,24 @@ def read_run(directory: Path, settings: GateSettings | None = None) -> RunDocume
     """Read a run directory.
 
     A last line torn by a crash is left out with a warning; the scorecard is built anew from the
-    sessions when there is none yet, or when *settings* are given. Raises RunUnreadable.
+    sessions when there is none yet, when *settings* are given, and (with a warning) when the stored
+    one counts other sessions than there are. Raises RunUnreadable.
     """
     manifest = _load(Manifest, directory / RUN_FILE)
     sessions, warnings = _read_sessions(directory / SESSIONS_FILE)
     if manifest.ended_at_ns is None:
         warnings.append(f"run {manifest.run_id} did not end; these are the sessions that did")
     stored = directory / SCORECARD_FILE
+    scorecard = None
     if settings is None and stored.is_file() and manifest.ended_at_ns is not None:
         scorecard = _load(Scorecard, stored)
-    else:
+        if scorecard.sessions != len(sessions):
+            warnings.append(
+                f"{stored} counts {count(scorecard.sessions, 'session')}, {SESSIONS_FILE} holds "
+                f"{len(sessions)}; what follows is about the latter alone"
+            )
+            scorecard = None
+    if scorecard is None:
         scorecard = build_scorecard(sessions, settings)
     return RunDocument(
         manifest=manifest, sessions=tuple(sessions), scorecard=scorecard, warnings=tuple(warnings)
@@ -129,7 +138,7 @@ def _read_sessions(file: Path) -> tuple[list[SessionResult], list[str]]:
         # Split at \n alone: JSON may hold other line separators (U+2028) inside of strings.
         lines = file.read_bytes().split(b"\n")
     except FileNotFoundError:
-        return [], [f"{file} is missing: no session of this run ended"]
+        return [], [f"{file} is missing: no session of this run can be read"]
     except OSError as problem:
         raise RunUnreadable(f"{file} cannot be read: {problem}") from problem
     torn = lines.pop()

@@ -8,7 +8,7 @@ from pathlib import Path
 from pytest_otel_diag.reports.blocks import STYLES, Block, Style, blocks, facts, gate_lines, headline
 from pytest_otel_diag.reports.document import RunDocument
 from pytest_otel_diag.scoring.scorecard import Scorecard
-from pytest_otel_diag.scoring.text import WIDTH, clip, one_line, table
+from pytest_otel_diag.scoring.text import WIDTH, clip, one_line, table, wrapped
 
 ROWS_SHOWN = 40
 """Rows of one table; a log is no place for hundreds."""
@@ -22,14 +22,18 @@ def plain(text: str, _style: Style) -> str:
     return text
 
 
-def render_scorecard(card: Scorecard, *, width: int = WIDTH, paint: Paint = plain) -> str:
-    """Return the scorecard as lines of at most *width* columns, the gate last."""
-    lines = [clip(headline(card), width), *(f"  {clip(fact, width - 2)}" for fact in facts(card))]
-    for block in blocks(card):
-        lines += ["", *_block_lines(block, width, paint)]
-    if card.gate is not None:
+def render_scorecard(card: Scorecard, *, width: int = WIDTH, paint: Paint = plain, gated: bool = True) -> str:
+    """Return the scorecard as lines of at most *width* columns, the gate last if it was asked for."""
+    lines = [clip(headline(card), width)]
+    for fact in facts(card):
+        first, *below = wrapped(fact, width - 4)
+        lines += [f"  {first}", *(f"    {line}" for line in below)]
+    for block in blocks(card, gated=gated):
+        if not block.redundant:
+            lines += ["", *_block_lines(block, width, paint)]
+    if card.gate is not None and (told := gate_lines(card, gated=gated)):
         style = STYLES[card.gate.outcome]
-        outcome, *reasons = gate_lines(card)
+        outcome, *reasons = told
         lines += ["", paint(outcome, style)]
         # Reasons are what a person acts on: never cut, at worst wrapped by the terminal.
         lines += [paint(f"  {one_line(reason)}", style) for reason in reasons]
@@ -38,7 +42,7 @@ def render_scorecard(card: Scorecard, *, width: int = WIDTH, paint: Paint = plai
 
 def _block_lines(block: Block, width: int, paint: Paint) -> list[str]:
     shown = block.rows[:ROWS_SHOWN]
-    header, *rows = table(shown, header=block.header, right=block.right, keep=block.keep, width=width)
+    header, *rows = table(shown, header=block.header, right=block.right, wrap=block.wrap, width=width)
     lines = [one_line(block.title), header]
     lines += [paint(row, block.style(index)) for index, row in enumerate(rows)]
     if len(block.rows) > ROWS_SHOWN:
@@ -55,5 +59,7 @@ class TextWriter:
         """Write the scorecard as text and return the file."""
         file = directory / "scorecard.txt"
         lines = [f"run {run.manifest.run_id}", *(f"warning: {one_line(w)}" for w in run.warnings)]
-        file.write_text("\n".join([*lines, render_scorecard(run.scorecard), ""]), encoding="utf-8")
+        file.write_text(
+            "\n".join([*lines, render_scorecard(run.scorecard, gated=run.gated), ""]), encoding="utf-8"
+        )
         return file

@@ -155,8 +155,8 @@ def test_the_scorecard_as_text():
         "  noisy     nothing wrong  cart      –",
     ]
     assert section("not scored") == [
-        "  n  status  blame     reason               scenarios",
-        "  1  error   analyzer  TimeoutError: 600 s  gone",
+        "  n  status  blame     scenarios  reason",
+        "  1  error   analyzer  gone       TimeoutError: 600 s",
     ]
     assert section("calibration")[-1] == "  (Brier 0.077, expected error 0.137)"
     gate = lines[lines.index("gate: INCONCLUSIVE") :]
@@ -167,7 +167,9 @@ def test_repeats_and_impact_are_told():
     verdict = {"time_to_impact_s": 12.0}
     flaky = [ranked("a", 1 + r % 2, repeat=r, verdict=verdict) for r in range(4)]
     shown = render_scorecard(build_scorecard(flaky))
-    assert "repeats: 100% of 1 repeated scenarios change their verdict" in shown
+    assert (
+        "repeats: 1 of 1 repeated scenario changed the verdict, two repeats differ with chance 0.67" in shown
+    )
     assert "seconds to impact: median 12, p90 12, max 12 (n=4)" in shown
     assert "every run counts" in render_scorecard(
         build_scorecard(flaky).model_copy(update={"repeats_independent": True})
@@ -190,8 +192,10 @@ def test_colour_comes_from_outside_and_never_moves_a_column():
 
 def test_an_empty_run_and_one_without_gate():
     empty = render_scorecard(build_scorecard([]))
-    assert empty.startswith("no analyzer on no target\n  0 sessions, 0 scored")
-    assert empty.endswith("gate: INCONCLUSIVE\n  nothing ran: 0 sessions, all skipped")
+    assert empty == (
+        "no session ran\n\ngate: INFRASTRUCTURE\n"
+        "  nothing ran: no test that asks for a diagnosis was selected, or none of them began"
+    )
     bare = build_scorecard(sample()).model_copy(update={"gate": None})
     shown = render_scorecard(bare)
     assert "gate" not in shown
@@ -218,8 +222,9 @@ def test_text_of_an_attack_stays_on_its_lines():
     assert shown.encode()
     assert all(
         sum(2 if char == "界" else 1 for char in line) <= 100 or line.startswith("  a fault may")
-        for line in shown.splitlines()
+        for line in shown[: shown.index("\ngate: ")].splitlines()
     )
+    assert len(shown[shown.index("\ngate: ") + 1 :].splitlines()) == 3  # the outcome, a reason an analyzer
 
 
 def test_markdown_shows_what_the_text_shows():
@@ -301,8 +306,8 @@ def test_html_tells_the_whole_session():
         "NOT PROVEN, a fault may still be on",
         "VISIBLE after 4.0 s",
         "diagnostic query",
-        "1 rows in 0.000 s, does not show the culprit",
-        "1 queries of the analyzer",
+        "1 row in 0.000 s, does not show the culprit",
+        "1 query of the analyzer",
         "missed",
         "red herring",
         "services not there",
@@ -414,3 +419,108 @@ def test_writers_that_are_unknown_or_broken(tmp_path, monkeypatch):
     register(tmp_path, monkeypatch, "otel_diag_no_such_module:Writer")
     with pytest.raises(ConfigurationError, match="cannot be loaded: ModuleNotFoundError"):
         report_writers(["foreign"])
+
+
+def test_a_gate_nobody_asked_for_is_not_shown_but_its_verdicts_are():
+    card = build_scorecard(sample())
+    shown = render_scorecard(card, gated=False)
+    assert "gate" not in shown
+    assert "INCONCLUSIVE" not in shown
+    assert "inconclusive +42" in shown
+    assert "+k: so many more" in shown
+    painted = render_scorecard(card, gated=False, paint=lambda line, style: f"<{style}>{line}")
+    assert not re.search(r"<(?:good|bad|warn)>", painted)
+    assert "gate" not in render_markdown(card, gated=False)
+    page = parsed(document(*sample(), gated=False))
+    assert not any("gate" in word for word in page.words if "{" not in word)
+    assert document(gated=False).gated is False
+    assert "gate: " in render_scorecard(card)
+
+
+def test_a_writer_knows_from_the_manifest_that_no_gate_was_asked_for(tmp_path):
+    for gated in (True, False):
+        run = document(*sample(), gated=gated)
+        for writer in report_writers(["text", "markdown", "html"]):
+            assert ("gate: " in writer.write(run, tmp_path).read_text(encoding="utf-8")) is gated
+
+
+def test_a_fault_left_on_is_told_without_a_gate_too():
+    left = solved("a", cleanup=Cleanup(restored=False, verified=False, detail="flagd is gone"))
+    shown = render_scorecard(build_scorecard([left]), gated=False)
+    assert "warning: this run says little about the analyzer" in shown
+    assert "a fault may still be on: 1 session could not prove the undo, first s-a-0 of a" in shown
+
+
+def test_a_reason_gets_the_room_it_needs():
+    reason = "TelemetryUnavailable: the store at clickhouse:8123 did not answer within 30 s " * 3
+    tags = (("fault_type", "cpu"),)
+    lost = [
+        session(faulty(f"incident-{i}-of-the-shop", tags=tags), status="error", blame="infrastructure")
+        for i in range(9)
+    ]
+    lost = [one.model_copy(update={"reason": reason}) for one in lost]
+    shown = render_scorecard(build_scorecard(lost), width=120)
+    assert "  n  status  blame           scenarios" in shown
+    assert " ".join(reason.split()) in " ".join(shown[shown.index("not scored") :].split())
+    assert all(len(line) <= 120 for line in shown[: shown.index("\ngate: ")].splitlines())
+    # Without a score there is nothing to group or to measure.
+    assert "\nby " not in shown
+    assert "\nscores" not in shown
+    assert shown.startswith("builtin on shop\n  9 sessions, 0 scored\n\nnot scored\n")
+
+
+def test_a_group_of_which_nothing_was_scored_is_no_row():
+    tags = [(("fault_type", kind),) for kind in ("cpu", "disk", "net")]
+    lost = session(faulty("c", tags=tags[2]), status="invalid", reason="NO_TRAFFIC")
+    shown = render_scorecard(build_scorecard([solved("a", tags=tags[0]), solved("b", tags=tags[1]), lost]))
+    groups = shown[shown.index("by fault_type") : shown.index("not scored")]
+    assert [line.split()[0] for line in groups.splitlines()[2:4]] == ["cpu", "disk"]
+    assert "net" not in groups
+
+
+def test_groups_that_say_what_the_whole_says_are_left_to_html_and_json():
+    one = [solved(f"a{i}", tags=(("system", "boutique"), ("kind", "ab"[i]))) for i in range(2)]
+    card = build_scorecard(one)
+    for shown in (render_scorecard(card), render_markdown(card).replace("\\", "")):
+        assert "by kind" in shown
+        assert "by system" not in shown
+    assert "by system" in parsed(document(*one)).words
+
+
+def test_analyzers_are_shown_apart():
+    run = document(*(solved(f"f{i}") for i in range(40)), *(ranked("x", 2, analyzer="other") for _ in "12"))
+    shown = render_scorecard(run.scorecard)
+    assert shown.startswith(
+        "builtin, other on shop\n  42 sessions, 42 scored\n"
+        "  95% Wilson intervals; repeats of a scenario count once\n"
+        "  2 analyzers, each measured and gated on its own\n"
+        "  builtin: 40 sessions, 40 scored: 40 scenarios with a fault, 0 controls\n"
+    )
+    assert "  other: 2 sessions, 2 scored: 1 scenario with a fault, 0 controls" in shown
+    assert "\nby analyzer\n" in shown
+    ours, theirs = shown.split("\nother: scores\n")
+    assert re.search(r"root cause top-1 +1\.00  40 ", ours[ours.index("\nbuiltin: scores\n") :])
+    assert re.search(r"root cause top-1 +0\.00  1 ", theirs)
+    assert "\n  other INCONCLUSIVE: root cause top-1: 0.00" in theirs
+    assert "other: scores" in parsed(run).words
+    assert "### other: scores" in render_markdown(run.scorecard)
+
+
+def test_html_keeps_the_layout_of_a_failure():
+    failure = "the root cause was not named\n  expected  payment\n  found     <cart>"
+    page = parsed(document(solved("a", failures=(failure, "second"), test_id="t\nu")))
+    assert failure in page.words
+    laid_out = [tag for tag, _ in page.tags].count("pre")
+    assert laid_out == 3
+    style = " ".join(page.words)
+    assert "white-space: pre;" in style
+    assert "anywhere" not in style  # it breaks words to make columns narrow
+
+
+def test_html_tells_short_texts_from_prose():
+    page = parsed(document(solved("a", test_id="x" * 200)))
+    kinds = [attributes.get("class") for tag, attributes in page.tags if tag == "td"]
+    assert kinds.count("prose") == 1
+    assert {"short", "right"} <= set(kinds)
+    heads = [attributes.get("class") for tag, attributes in page.tags if tag == "th"]
+    assert {"left", "right"} == set(heads)

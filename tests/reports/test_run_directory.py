@@ -70,8 +70,8 @@ def test_a_run_that_died_before_its_first_session(tmp_path):
     (directory / "sessions.jsonl").unlink()
     found = read_run(directory)
     assert found.sessions == ()
-    assert found.scorecard.gate.outcome == "INCONCLUSIVE"
-    assert "no session of this run ended" in found.warnings[0]
+    assert found.scorecard.gate.outcome == "INFRASTRUCTURE"
+    assert "no session of this run can be read" in found.warnings[0]
 
 
 def test_blank_lines_are_nothing(tmp_path):
@@ -178,3 +178,33 @@ def test_run_json_is_readable_by_anyone(tmp_path):
     assert json.loads((directory / "run.json").read_text())["run_id"] == "20251124T160000Z-0000aa"
     line = (directory / "sessions.jsonl").read_text().splitlines()[0]
     assert json.loads(line)["verdict"]["service_rank"] == 1
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_scorecard_of_other_sessions_than_there_are_is_not_shown(tmp_path, left):
+    directory = run(tmp_path, solved("a"), ranked("b", 2), control("q"))
+    file = directory / "sessions.jsonl"
+    if left:
+        file.write_bytes(file.read_bytes().splitlines(keepends=True)[0])
+    else:
+        file.unlink()
+    found = read_run(directory)
+    assert (len(found.sessions), found.scorecard.sessions, found.scorecard.scored) == (left, left, left)
+    assert found.warnings[-1].endswith(
+        f"scorecard.json counts 3 sessions, sessions.jsonl holds {left}; "
+        "what follows is about the latter alone"
+    )
+    assert len(found.warnings) == (1 if left else 2)
+    # What is shown then is of one piece: asking with other criteria gives the same counts.
+    assert read_run(directory, GateSettings()).scorecard == found.scorecard
+
+
+def test_whether_a_gate_was_asked_for_is_kept(tmp_path):
+    with RunWriter.start(tmp_path, manifest(gated=False)) as writer:
+        writer.append(solved("a"))
+        assert writer.finish(START + SECOND).gated is False
+    assert read_run(writer.directory).gated is False
+    (writer.directory / "run.json").write_text(
+        '{"schema_version": 1, "run_id": "x", "started_at_ns": 1}'  # of a release that did not know
+    )
+    assert read_run(writer.directory).gated is True
