@@ -57,7 +57,7 @@ class Block:
 def headline(card: Scorecard) -> str:
     """Return who was measured on what: ``builtin on replay:boutique``."""
     if card.sessions == 0:
-        return "no session ran"
+        return "no sessions"
     return f"{', '.join(card.analyzers)} on {', '.join(card.targets)}"
 
 

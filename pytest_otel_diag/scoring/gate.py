@@ -310,7 +310,7 @@ def _broken(sessions: Sequence[SessionResult], settings: GateSettings) -> tuple[
 
 def _nothing_scored(sessions: Sequence[SessionResult], ran: Sequence[SessionResult]) -> str:
     if not sessions:
-        return "nothing ran: no test that asks for a diagnosis was selected, or none of them began"
+        return "there is no session to judge; was a test selected that asks for a diagnosis?"
     if not ran:
         return f"nothing ran: {count(len(sessions), 'session')}, skipped ({_first_reason(sessions)})"
     kinds = Counter(map(_kind, ran))

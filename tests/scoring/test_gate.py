@@ -164,7 +164,7 @@ def test_without_a_gating_criterion_nothing_is_green():
 @pytest.mark.parametrize(
     ("sessions", "reason"),
     [
-        ([], "nothing ran: no test that asks for a diagnosis was selected, or none of them began"),
+        ([], "there is no session to judge; was a test selected that asks for a diagnosis?"),
         ([session(faulty(), status="skipped")], "nothing ran: 1 session, skipped (no reason was given)"),
         (
             [session(faulty(), status="skipped", reason="no flagd")] * 2,
