@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from pytest_otel_diag.composition import gate_settings
 from pytest_otel_diag.config.settings import Settings
-from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.model.scenario import Expectation, Scenario
+from pytest_otel_diag.model.session import Blame, SessionResult, Status
 from pytest_otel_diag.reports.document import RunDocument
 from pytest_otel_diag.reports.manifest import (
     AnalyzerIdentity,
@@ -95,6 +97,23 @@ class Run:
             return []
         lines = render_scorecard(self._document.scorecard, width=max(width, MIN_WIDTH)).splitlines()
         return [*lines, "", f"run kept in {self.directory}"]
+
+
+def lost_session(settings: Settings, test_id: str, reason: str) -> SessionResult:
+    """Return the error that stands for a session whose process died; only the test knew its scenario."""
+    return SessionResult(
+        session_id=f"lost-{secrets.token_hex(4)}",
+        run_id="",
+        test_id=test_id,
+        scenario=Scenario(id=test_id, expectation=Expectation()),
+        target=settings.target.partition(":")[0],
+        analyzer=settings.analyzer,
+        status=Status.ERROR,
+        blame=Blame.INFRASTRUCTURE,
+        reason=reason,
+        started_at_ns=0,
+        wall_s=0.0,
+    )
 
 
 def outcome(result: SessionResult) -> str:

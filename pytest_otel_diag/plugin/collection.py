@@ -7,6 +7,7 @@ import re
 import pytest
 
 from pytest_otel_diag.composition import NO_TARGET
+from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.plugin import scenarios
 from pytest_otel_diag.plugin.diagnose import NO_SCENARIO
@@ -37,10 +38,12 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
 def _recorded(config: pytest.Config, kinds: set[str]) -> list[object]:
     if not settings_of(config).target:
         return [pytest.param(None, marks=pytest.mark.skip(reason=NO_TARGET), id="no-recording")]
+    try:
+        known = scenarios.scenarios_by_id(runtime_of(config).target)
+    except (OtelDiagError, pytest.UsageError) as error:
+        raise pytest.Collector.CollectError(f"otel-diag: {error}") from None
     chosen = [
-        scenario
-        for scenario in scenarios.scenarios_by_id(runtime_of(config).target).values()
-        if ("controls" if scenario.control else "incidents") in kinds
+        scenario for scenario in known.values() if ("controls" if scenario.control else "incidents") in kinds
     ]
     return [pytest.param(scenario.id, marks=_marks(config, scenario), id=scenario.id) for scenario in chosen]
 
@@ -67,7 +70,10 @@ def validate(config: pytest.Config, items: list[pytest.Item]) -> None:
         if (ours or used) and not _skipped(item):
             try:
                 mistakes[item] = _of_item(config, item, used)
-            except pytest.UsageError as error:  # target or analyzer: every test of ours has this one
+            except (
+                OtelDiagError,
+                pytest.UsageError,
+            ) as error:  # target or analyzer: every test of ours has this one
                 mistakes[item] = [str(error)]
     mistakes = {item: found for item, found in mistakes.items() if found}
     if not mistakes:

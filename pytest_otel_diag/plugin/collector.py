@@ -6,6 +6,7 @@ Lives in the process that writes to the terminal: plain pytest, or the controlle
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
     from pytest_otel_diag.model.session import SessionResult
     from pytest_otel_diag.runs import Run
 
-GATE = next(option for option in OPTIONS if option.name == "gate")
+GATE, REPORTS, TARGET = (
+    next(option for option in OPTIONS if option.name == name) for name in ("gate", "reports", "target")
+)
+
+CRASHED = "???"
+"""``when`` of the report that pytest-xdist makes for the test in which a worker died."""
 
 
 class Collector:
@@ -29,8 +35,25 @@ class Collector:
         self._analyzers: dict[str, None] = {}
         self._run: Run | None = None
 
+    def pytest_sessionstart(self) -> None:
+        """Refuse a folder for reports that cannot be written, before anything runs."""
+        command_line = {option.ini: self._config.getoption(option.ini) for option in (REPORTS, TARGET)}
+        ini = {option.ini: self._config.getini(option.ini) for option in (REPORTS, TARGET)}
+        resolved = resolve(command_line, ini, only=(REPORTS, TARGET))
+        if resolved["target"].value and not self._config.option.collectonly:
+            folder = self._config.rootpath / resolved["reports"].value
+            there = next(path for path in (folder, *folder.parents) if path.exists())
+            if not there.is_dir() or not os.access(there, os.W_OK):
+                where = f"{resolved['reports'].spelling}={resolved['reports'].value}"
+                raise pytest.UsageError(
+                    f"otel-diag: no reports can be written to {folder}: {there} is no folder to write to; "
+                    f"change {where}"
+                )
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the sessions off a report; write them once the test is over."""
+        if report.when == CRASHED:
+            self._lost(report)
         texts = getattr(report, "otel_diag_sessions", ())
         if texts:
             from pytest_otel_diag.model.session import SessionResult
@@ -82,10 +105,28 @@ class Collector:
             import time
 
             from pytest_otel_diag.plugin.runtime import settings_of
+            from pytest_otel_diag.reports.run_directory import RunUnreadable
             from pytest_otel_diag.runs import Run
 
-            self._run = Run(settings_of(self._config), self._config.rootpath, target, time.time_ns)
+            settings = settings_of(self._config)
+            try:
+                self._run = Run(settings, self._config.rootpath, target, time.time_ns)
+            except RunUnreadable as error:
+                raise pytest.UsageError(f"otel-diag: {error}") from None
         return self._run
+
+    def _lost(self, report: pytest.TestReport) -> None:
+        """Keep the session that died with its worker as an error: nobody else can tell of it."""
+        from pytest_otel_diag.plugin.runtime import settings_of
+        from pytest_otel_diag.runs import lost_session
+
+        if settings_of(self._config).target and report.nodeid not in self._open:
+            self.run({})
+            reason = f"the worker process died in this test: {report.longreprtext.strip()}"
+            self._open.setdefault(report.nodeid, []).append(
+                lost_session(settings_of(self._config), report.nodeid, reason)
+            )
+        self._write(report.nodeid)
 
     def _write(self, test_id: str) -> None:
         for session in self._open.pop(test_id, ()):

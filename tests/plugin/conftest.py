@@ -10,7 +10,7 @@ pytest_plugins = ("pytester",)
 
 ANALYZERS = '''
 import asyncio
-import time
+import os
 
 from pytest_otel_diag.model.diagnosis import Diagnosis, DiagnosticQuery, RootCause
 
@@ -39,6 +39,10 @@ async def front(investigation):
 
 def crash(investigation):
     raise LookupError("no idea")
+
+
+def die(investigation):
+    os._exit(3)
 
 
 async def hang(investigation):

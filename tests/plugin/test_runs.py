@@ -351,9 +351,18 @@ def test_a_dying_xdist_worker_loses_only_its_test(pytester, diag) -> None:
     )
     result = diag("-n", "1")
     assert result.ret != 0
-    kept = sessions(pytester)
-    assert "incident-back" in [s["scenario"]["id"] for s in kept]
-    result.stdout.fnmatch_lines(["*otel-diag*"])
+    kept = [(s["scenario"]["id"], s["status"]) for s in sessions(pytester)]
+    assert kept == [("incident-back", "scored"), ("incident-middle", "scored")], "ended before the worker did"
+
+
+def test_a_session_that_dies_with_its_worker_is_an_error_never_forgotten(pytester, diag) -> None:
+    pytester.makepyfile(RECORDED)
+    result = diag("-n", "2", "-k", "incident-back", "--otel-diag-gate", analyzer="my_analyzers:die")
+    assert result.ret == 1
+    (session,) = sessions(pytester)
+    assert (session["status"], session["blame"]) == ("error", "infrastructure")
+    assert "worker process died" in session["reason"]
+    assert session["test_id"].endswith("test_incident[incident-back]")
 
 
 def test_a_session_that_takes_too_long_is_given_up_and_undone(pytester, diag, monkeypatch) -> None:
@@ -437,3 +446,14 @@ def test_telemetry_without_a_scenario_says_what_to_add(pytester, diag) -> None:
     diag().stdout.fnmatch_lines(
         ["*opens for a scenario: the test names no scenario; mark it with otel_flag*"]
     )
+
+
+def test_reports_that_cannot_be_written_are_refused_before_anything_runs(pytester, diag) -> None:
+    pytester.makepyfile(RECORDED)
+    (pytester.path / "taken").write_text("a file")
+    result = diag("--otel-diag-reports=taken")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    text = result.stderr.str() + result.stdout.str()
+    assert "no reports can be written to" in text
+    assert "change --otel-diag-reports=taken" in text
+    assert "INTERNALERROR" not in text
