@@ -19,6 +19,10 @@ class Asks(Protocol):
         """Return the tables and columns that are there."""
         ...
 
+    async def spans_at_most(self) -> int | None:
+        """Return how many spans the store holds altogether, None when only counting would tell."""
+        ...
+
     async def ask(
         self,
         statement: Statement,

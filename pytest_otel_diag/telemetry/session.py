@@ -10,9 +10,16 @@ from typing import Any, TypeVar
 
 from pytest_otel_diag.errors import TelemetryUnavailable
 from pytest_otel_diag.model.base import Nanos
-from pytest_otel_diag.model.telemetry import CallEdge, QueryLimits, ServiceHealth, Table, TelemetrySchema
+from pytest_otel_diag.model.telemetry import (
+    SPANS_TABLE,
+    CallEdge,
+    QueryLimits,
+    ServiceHealth,
+    Table,
+    TelemetrySchema,
+)
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.statements import Statement
+from pytest_otel_diag.statements import Statement, load
 from pytest_otel_diag.telemetry import guard, questions
 from pytest_otel_diag.telemetry.engine import Connection, Engine
 from pytest_otel_diag.telemetry.failures import translated
@@ -97,6 +104,13 @@ class StoreTelemetry:
         return await self._workers.run(
             lambda: self._asked(statement, values, bounds, now), time_s=bounds.time_s
         )
+
+    async def spans_at_most(self) -> int | None:
+        """Return how many spans the whole database holds, None when only counting would tell."""
+        table = SPANS_TABLE if (await self.schema()).has(SPANS_TABLE) else "otel_traces"
+        wanted = {"database": self._database, "table": table}
+        found = (await self.ask(load(__package__, "table_rows"), wanted)).column("total_rows")
+        return int(found[0]) if len(found) and found[0] is not None else None
 
     async def schema(self) -> TelemetrySchema:
         """Return the tables and columns that are there (cached)."""

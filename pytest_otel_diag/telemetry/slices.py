@@ -23,13 +23,20 @@ async def sliced(
     telemetry: Asks, name: str, windows: Sequence[Window], parameters: Mapping[str, Any]
 ) -> list[Table]:
     """Run the named statement over as many slices as the spans of the windows need."""
-    counted = await over_windows(telemetry, "span_count", windows)
-    spans = int(counted.column("spans")[0]) if counted.names else 0
-    count = max(1, math.ceil(spans / SPANS_PER_SLICE))
     return [
         await over_windows(telemetry, name, windows, {**parameters, **keys})
-        for keys in statements.key_slices(count)
+        for keys in statements.key_slices(await _slices(telemetry, windows))
     ]
+
+
+async def _slices(telemetry: Asks, windows: Sequence[Window]) -> int:
+    """Return how many slices are needed; a store with few spans altogether needs no count of the windows'."""
+    most = await telemetry.spans_at_most()
+    if most is not None and most <= SPANS_PER_SLICE:
+        return 1
+    counted = await over_windows(telemetry, "span_count", windows)
+    spans = int(counted.column("spans")[0]) if counted.names else 0
+    return max(1, math.ceil(spans / SPANS_PER_SLICE))
 
 
 def merge(

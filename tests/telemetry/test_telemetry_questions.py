@@ -151,6 +151,41 @@ async def test_slices_add_up_to_the_whole(loaded, monkeypatch):
     assert await everything() == whole
 
 
+async def test_spans_are_counted_only_where_slices_may_be_needed(loaded, store, database, monkeypatch):
+    asked, ask = [], loaded.ask
+
+    async def noting(statement, *arguments):
+        asked.append(statement.name.partition("/")[0])
+        return await ask(statement, *arguments)
+
+    monkeypatch.setattr(loaded, "ask", noting)
+    assert await loaded.spans_at_most() == 40
+    calls = await loaded.call_edges(MINUTE)
+    assert asked == ["table_rows", "table_rows", "call_edges"]
+    monkeypatch.setattr(slices, "SPANS_PER_SLICE", 39)
+    asked.clear()
+    assert sorted(map(str, await loaded.call_edges(MINUTE))) == sorted(map(str, calls))
+    assert asked == ["table_rows", "span_count", "call_edges", "call_edges"]
+
+
+async def test_a_view_does_not_know_its_rows(store, database):
+    name = f"{database} view"
+    with store._engine.connection(database) as connection:
+        connection.command(f"CREATE DATABASE `{name}`")
+        connection.command(f"CREATE VIEW `{name}`.otel_traces AS SELECT * FROM `{database}`.otel_traces")
+    store.ingest_arrow(database, "otel_traces", sample_traces())
+    telemetry = store.telemetry(name)
+    assert await telemetry.spans_at_most() is None
+    assert {edge.calls for edge in await telemetry.call_edges(MINUTE)} == {10}
+    with store._engine.connection(database) as connection:
+        connection.command(f"DROP VIEW `{name}`.otel_traces SYNC")
+    without = store.telemetry(name)
+    assert await without.spans_at_most() is None
+    with pytest.raises(SchemaError):
+        await without.call_edges(MINUTE)
+    store.drop_database(name)
+
+
 def test_merging_weighs_by_count_and_ignores_empty_slices():
     nan = float("nan")
     one = Table(("k", "n", "q", "m", "s"), (["a", "b"], [1, 0], [[2.0], [nan]], [4.0, nan], ["x", ""]))
