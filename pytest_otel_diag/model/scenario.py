@@ -55,9 +55,14 @@ class Expectation(Model):
 
 
 class Timing(Model):
-    """How long the phases of a session may take, in seconds of the target's clock."""
+    """How long the phases of a session may take, in seconds of the target's clock.
+
+    ``guard_s`` is the time a control lets pass between baseline and judged window, as switching on a
+    fault takes time: what a session shows of its times must not tell the two apart.
+    """
 
     baseline_s: float = Field(default=120.0, gt=0)
+    guard_s: float = Field(default=0.0, ge=0)
     impact_timeout_s: float = Field(default=180.0, gt=0)
     impact_poll_s: float = Field(default=5.0, gt=0)
     observe_s: float = Field(default=120.0, ge=0)

@@ -129,6 +129,7 @@ class Workflow:
         """Set the flags."""
         if not self._changes:
             note.skip("control without a fault")
+            await self._session.clock.sleep(self._timing.guard_s)
         self.undo = self._prepared
         for change in self._changes:
             await self._session.flags.apply(change)

@@ -41,9 +41,9 @@ class Replay:
         """Return the session's own windows: without the time before the onset that other faults disturb."""
         session = self.session(timing)
         manifest = self.recording.manifest
-        before = Window(start_ns=session.start_ns, end_ns=self.onset_ns)
+        before = Window(start_ns=session.start_ns, end_ns=self.start_ns)
         others = tuple(i.disturbed(manifest.policy) for i in manifest.incidents if i is not self.incident)
-        return (*before.minus(others), Window(start_ns=self.onset_ns, end_ns=session.end_ns))
+        return (*before.minus(others), Window(start_ns=self.start_ns, end_ns=session.end_ns))
 
     def reference(self, timing: Timing, *, past_only: bool = False) -> tuple[Window, ...]:
         """Return the quiet windows to compare with; none comes near the session."""
@@ -51,29 +51,43 @@ class Replay:
 
 
 def replay_of_incident(recording: Recording, incident: Incident) -> Replay:
-    """Return the replay of a recorded fault."""
+    """Return the replay of a recorded fault, in whole seconds as a control is."""
     return Replay(
         id=incident.id,
         system=incident.system,
         recording=recording,
         incident=incident,
         onset_ns=incident.onset_ns,
-        start_ns=max(incident.start_ns, incident.telemetry_from_ns),
-        end_ns=incident.telemetry_to_ns,
+        start_ns=_floor(max(incident.start_ns, incident.telemetry_from_ns)),
+        end_ns=_floor(incident.telemetry_to_ns + NANOS_PER_SECOND // 2),
     )
 
 
 def replay_of_control(recording: Recording, control: ControlWindow) -> Replay:
-    """Return the replay of a quiet window."""
+    """Return the replay of a quiet window.
+
+    Between its baseline and the window lies as much time as in one of the recording's incidents (each
+    in turn), so that the times a session shows do not tell a control from a fault.
+    """
+    manifest = recording.manifest
+    gaps = [
+        one.start_ns - one.onset_ns for one in (replay_of_incident(recording, i) for i in manifest.incidents)
+    ]
+    turn = manifest.controls.index(control) if control in manifest.controls else 0
+    gap_ns = gaps[turn % len(gaps)] if gaps else 0
     return Replay(
         id=control.id,
         system=control.system,
         recording=recording,
         incident=None,
-        onset_ns=control.window.start_ns,
+        onset_ns=control.window.start_ns - gap_ns,
         start_ns=control.window.start_ns,
         end_ns=control.window.end_ns,
     )
+
+
+def _floor(instant_ns: Nanos) -> Nanos:
+    return instant_ns // NANOS_PER_SECOND * NANOS_PER_SECOND
 
 
 def scenario_of(replay: Replay) -> Scenario:
@@ -102,6 +116,7 @@ def _timing(replay: Replay) -> Timing:
     observe_s = (replay.end_ns - replay.start_ns) / NANOS_PER_SECOND
     return Timing(
         baseline_s=_baseline_s(replay.recording.manifest, replay.onset_ns),
+        guard_s=(replay.start_ns - replay.onset_ns) / NANOS_PER_SECOND,
         impact_timeout_s=observe_s,
         impact_poll_s=max(5.0, observe_s / 24),
         observe_s=observe_s,

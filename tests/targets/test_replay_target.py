@@ -99,7 +99,7 @@ def test_every_incident_and_every_control_is_a_scenario(target):
         "recording": target.recordings[0].manifest.id,
         "traces_before": "true",
     }
-    assert (network.timing.baseline_s, network.timing.observe_s) == (100, 120.001)
+    assert (network.timing.baseline_s, network.timing.observe_s) == (100, 120)
     for control in scenarios[2:]:
         assert control.expectation == Expectation(healthy=True)
         assert control.faults == ()
@@ -112,10 +112,10 @@ def test_every_incident_and_every_control_is_a_scenario(target):
     [
         ((0, 60), (0, 60), 120),  # telemetry starts with the control
         ((0, 60), (5, 60), 120),  # five seconds are no baseline
-        ((0, 90), (30, 90), 30),
+        ((0, 90), (30, 90), 20),  # the guard before a control is no baseline
         ((0, 500), (440, 500), 120),
         ((0, 500), (510, 520), 120),  # the last scrape of a stretch may lie a little behind it
-        ((0, 30), (60, 90), 120),  # too far back
+        ((0, 30), (80, 110), 120),  # too far back
     ],
 )
 def test_the_baseline_is_the_quiet_telemetry_right_before(target, quiet, control, baseline_s):
@@ -241,7 +241,7 @@ async def test_an_incident_begins_where_its_telemetry_begins(tmp_path):
     )
     target = ReplayTarget([source], store_dsn="chdb://memory", cache_dir=tmp_path / "cache")
     item = scenario(target, NETWORK)
-    assert item.timing.observe_s == 90.001
+    assert item.timing.observe_s == 90
     async with target.open(item, "s") as session:
         await session.clock.sleep(item.timing.baseline_s)
         assert session.clock.now() == at(STARTS[NETWORK] - 10)
@@ -272,7 +272,8 @@ async def test_controls_have_no_flag_and_exclude_themselves_from_the_reference(t
     for control in controls(target):
         async with target.open(control, "s") as session:
             assert (await session.flags.document()).flags == {}
-            await session.clock.sleep(control.timing.baseline_s + control.timing.observe_s)
+            timing = control.timing
+            await session.clock.sleep(timing.baseline_s + timing.guard_s + timing.observe_s)
             own = Window(
                 start_ns=session.clock.now() - round(control.timing.observe_s * NANOS_PER_SECOND),
                 end_ns=session.clock.now(),
