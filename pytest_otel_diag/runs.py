@@ -45,6 +45,7 @@ class Run:
         self._clock = clock
         now_ns = clock()
         manifest = Manifest(
+            gated=settings.gate,
             run_id=new_run_id(now_ns, random.SystemRandom()),
             started_at_ns=now_ns,
             code=code_revision(root),
@@ -95,7 +96,13 @@ class Run:
         """Return the scorecard as lines for a terminal of *width* columns, and where the run is kept."""
         if self._document is None:
             return []
-        lines = render_scorecard(self._document.scorecard, width=max(width, MIN_WIDTH)).splitlines()
+        lines = render_scorecard(
+            self._document.scorecard, width=max(width, MIN_WIDTH), gated=self._document.gated
+        ).splitlines()
+        gate = self._document.scorecard.gate
+        accepted = self._settings.gate and self._settings.inconclusive == "pass"
+        if accepted and gate is not None and gate.outcome is GateOutcome.INCONCLUSIVE:
+            lines.append("  accepted, since the settings say inconclusive=pass")
         return [*lines, "", f"run kept in {self.directory}"]
 
 

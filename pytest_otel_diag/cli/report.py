@@ -18,7 +18,7 @@ def report(directory: Path, output: str, echo: Echo) -> None:
     if output == "text":
         for warning in run.warnings:
             echo(f"warning: {warning}")
-        echo(render_scorecard(run.scorecard))
+        echo(render_scorecard(run.scorecard, gated=run.gated))
         return
     for writer in report_writers([output]):
         echo(str(writer.write(run, directory)))

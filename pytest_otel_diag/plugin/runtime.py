@@ -53,6 +53,7 @@ class Runtime:
         self.unreported: dict[str, SessionResult] = {}
         self._exclusive = asyncio.Lock()
         self._analyzers: dict[str, Analyzer] = {}
+        self._identities: dict[str, AnalyzerIdentity] = {}
 
     @functools.cached_property
     def background(self) -> Background:
@@ -101,7 +102,9 @@ class Runtime:
 
     def identity(self, spec: str) -> AnalyzerIdentity:
         """Return which analyzer *spec* stands for: module, version, hash of its source."""
-        return composition.identity(spec, self.analyzer(spec))
+        if spec not in self._identities:
+            self._identities[spec] = composition.identity(spec, self.analyzer(spec))
+        return self._identities[spec]
 
     def describe(self) -> dict[str, str]:
         """Return what the target says of itself, as text."""

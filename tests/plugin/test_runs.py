@@ -54,7 +54,16 @@ def test_a_recorded_suite_is_scored_and_kept(pytester, diag, workers) -> None:
 
 def test_an_inconclusive_gate_passes_where_settings_say_so(pytester, diag) -> None:
     pytester.makepyfile(RECORDED)
-    assert diag("--otel-diag-gate", "--otel-diag-inconclusive=pass").ret == 0
+    result = diag("--otel-diag-gate", "--otel-diag-inconclusive=pass")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*accepted, since the settings say inconclusive=pass*"])
+
+
+def test_without_the_gate_none_is_shown(pytester, diag) -> None:
+    pytester.makepyfile(RECORDED)
+    result = diag("-k", "incident-back")
+    assert result.ret == 0
+    assert "gate:" not in result.stdout.str()
 
 
 def test_a_miss_is_a_statistic_under_the_gate_and_a_failure_without(pytester, diag) -> None:
