@@ -64,8 +64,15 @@ _QUERIES = frozenset(
         "DescribeQuery",
     }
 )
-_EXPLAINS = frozenset({"EXPLAIN", "EXPLAIN AST", "EXPLAIN SYNTAX", "EXPLAIN QUERY TREE", "EXPLAIN PIPELINE",
-                       "EXPLAIN ESTIMATE"})  # fmt: skip
+_EXPLAINS = frozenset({"EXPLAIN AST", "EXPLAIN SYNTAX"})
+"""The forms that tell nothing but the statement: the others name the tables behind the views."""
+
+_HIDDEN_COLUMNS = re.compile(
+    r"\b(?:create_table_query|as_select|engine_full|data_paths|metadata_path|loading_\w+|dependencies_\w+)\b",
+    re.IGNORECASE,
+)
+"""Columns of system.tables that quote what the views are made of."""
+
 _OUTSIDE_FUNCTIONS = re.compile(
     r"^(?:file|joinGet\w*|dict\w+|catboostEvaluate|evalMLMethod|getMacro|getServerSetting|getMergeTreeSetting|"
     r"hasColumnInTable|getClientHTTPHeader|sleep\w*|generateSerialID|showCertificate|addressTo\w+|remote\w*)$",
@@ -184,6 +191,8 @@ def check(sql: str, nodes: Sequence[Node], scope: Scope) -> None:
             _check_shown(node.rest, scope)
         elif node.kind == "Identifier" and _right_of_in(nodes, index, parents):
             _check_in(node.rest, scope)
+    if any(node.kind.endswith("dentifier") and node.rest.lower() == "system.tables" for node in nodes):
+        _check_system_tables(sql, nodes)
     if root.kind == "ShowColumns":
         _check_show_columns(sql, scope)
 
@@ -277,7 +286,17 @@ def _next_setting(tokens: Sequence[str], position: int) -> int:
     return position
 
 
+def _check_private(name: str) -> None:
+    """Refuse names that start with an underscore: such tables steer what the session may see."""
+    if name.rpartition(".")[2].startswith("_"):
+        raise QueryRejected(
+            f"the table {name!r} is private, like all whose name starts with '_'; SHOW TABLES lists those "
+            "that may be read (a subquery or array of that name: give it another)"
+        )
+
+
 def _check_table(name: str, scope: Scope) -> None:
+    _check_private(name)
     database, dot, table = name.partition(".")
     own = name.startswith(f"{scope.database}.") and not _foreign(name, scope)
     if not dot or own:
@@ -310,6 +329,7 @@ def _right_of_in(nodes: Sequence[Node], index: int, parents: Sequence[Node]) -> 
 
 
 def _check_in(name: str, scope: Scope) -> None:
+    _check_private(name)
     if _foreign(name, scope):
         _check_table(name, scope)
 
@@ -328,7 +348,23 @@ def _check_shown(name: str, scope: Scope) -> None:
 
 def _check_show_columns(sql: str, scope: Scope) -> None:
     for token in _TOKEN.findall(_without_strings(sql)):
+        _check_private(token.strip('`"'))
         _check_shown(token.strip('`"'), scope)
+
+
+def _check_system_tables(sql: str, nodes: Sequence[Node]) -> None:
+    """Refuse the columns that tell definitions, by name and by what stands for all columns."""
+    named = _HIDDEN_COLUMNS.search(_without_strings(sql))
+    if named:
+        raise QueryRejected(f"the column {named.group()!r} of system.tables is private; DESCRIBE tells columns")
+    for index, node in enumerate(nodes):
+        every = node.kind.endswith(("Asterisk", "Matcher"))
+        counted = [parent.rest for parent in _ancestry(nodes, index)[1:2]] == ["count"]
+        if every and not counted:
+            raise QueryRejected(
+                "system.tables has private columns, so a statement that reads it must name its columns "
+                "instead of * or COLUMNS(...)"
+            )
 
 
 def _without_strings(sql: str) -> str:

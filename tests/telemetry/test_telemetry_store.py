@@ -317,9 +317,81 @@ async def test_a_failed_query_is_one_exception(store, database, sql, parameters,
 
 async def test_explain_with_settings_is_checked_like_any_other(store, database):
     telemetry = store.telemetry(database)
-    assert len(await telemetry.query("EXPLAIN indexes = 1 SELECT count() FROM otel_traces")) > 0
+    assert len(await telemetry.query("EXPLAIN SYNTAX oneline = 1 SELECT count() FROM otel_traces")) > 0
     with pytest.raises(QueryRejected, match="max_memory_usage"):
-        await telemetry.query("EXPLAIN indexes = 1 SELECT 1 SETTINGS max_memory_usage = 0")
+        await telemetry.query("EXPLAIN SYNTAX oneline = 1 SELECT 1 SETTINGS max_memory_usage = 0")
+
+
+@pytest.fixture
+def bounded(store, database):
+    """Telemetry behind views, with instants that must not be learnt."""
+    store.ingest_arrow(database, "otel_traces", sample_traces())
+    opened = store.telemetry(database, now=lambda: START_NS + 5_000_000_000, visible=[MINUTE])
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count() FROM _now",
+        "SELECT now FROM `_now`",
+        'SELECT now FROM "_now" AS x',
+        "SELECT now FROM {own}._now",
+        "SELECT 1 WHERE (1, 1) NOT IN (_now)",
+        "SELECT 1 WHERE (1, 1) IN {own}._now",
+        "SELECT 1 WHERE nullIn((1, 1), _now)",
+        "SELECT * FROM otel_traces LEFT JOIN _now ON 1 = 1",
+        "SELECT * FROM view(SELECT * FROM _now)",
+        "WITH x AS (SELECT * FROM _now) SELECT * FROM x",
+        "DESCRIBE TABLE _now",
+        "SHOW COLUMNS FROM _now",
+        "EXPLAIN SYNTAX SELECT * FROM _now",
+    ],
+)
+async def test_private_tables_cannot_be_read(bounded, sql):
+    with pytest.raises(QueryRejected, match="is private"):
+        await bounded.query(sql.format(own=f"`{bounded.database}`"))
+    assert list((await bounded.query("SELECT uniqExact(TraceId) AS n FROM otel_traces")).column("n")) == [5]
+
+
+@pytest.mark.parametrize("form", ["", "PLAN", "PIPELINE", "ESTIMATE", "QUERY TREE", "indexes = 1"])
+async def test_explain_does_not_tell_the_tables_behind_the_views(bounded, form):
+    with pytest.raises(QueryRejected, match="allowed are EXPLAIN AST, EXPLAIN SYNTAX"):
+        await bounded.query(f"EXPLAIN {form} SELECT * FROM otel_traces")
+
+
+async def test_explain_tells_nothing_but_the_statement(bounded, database):
+    for form in ("AST", "SYNTAX", "SYNTAX run_query_tree_passes = 1"):
+        told = await bounded.query(f"EXPLAIN {form} SELECT * FROM otel_traces")
+        text = "\n".join(told.columns[0])
+        assert "otel_traces" in text
+        assert f"{database}.otel" not in text and "_now" not in text
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT create_table_query FROM system.tables",
+        "SELECT t.`as_select` FROM SYSTEM.tables AS t",
+        "SELECT * FROM system.tables",
+        "SELECT t.* FROM system.tables AS t",
+        "SELECT * EXCEPT (name) FROM system.tables",
+        "SELECT COLUMNS('creat') FROM system.tables",
+        "SELECT t.COLUMNS('select') FROM system.tables AS t",
+        "SELECT * FROM (SELECT upper(engine_full) AS x FROM system.tables)",
+        "SELECT count() FROM system.tables JOIN (SELECT '' AS as_select) AS x USING (as_select)",
+    ],
+    ids=range(9),
+)
+async def test_the_definitions_of_the_views_cannot_be_read(bounded, sql):
+    with pytest.raises(QueryRejected, match=r"system\.tables"):
+        await bounded.query(sql)
+
+
+async def test_other_columns_of_the_tables_can(bounded):
+    found = await bounded.query("SELECT name, engine, count(*) AS n FROM system.tables GROUP BY name, engine")
+    assert ("otel_traces", "View", 1) in list(found.rows())
 
 
 async def test_bad_buckets_are_refused(store, database):
