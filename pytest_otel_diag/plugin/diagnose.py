@@ -29,6 +29,8 @@ def describe(result: SessionResult) -> str:
     blame = f" (by {result.blame.value})" if result.blame else ""
     lines = [f"session not scored: {result.status.value}{blame}: {result.reason}"]
     lines += [f"  {phase.phase.value:<12}{phase.outcome:<8}{phase.detail}" for phase in result.phases]
+    if result.trace:
+        lines += ["", *result.trace.rstrip().splitlines()]
     if result.cleanup is not None and not result.cleanup.restored:
         lines.append(f"  A FAULT MAY STILL BE ON: {result.cleanup.detail}")
     return "\n".join(lines)
