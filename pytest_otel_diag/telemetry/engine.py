@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from pytest_otel_diag.errors import QueryFailed, TelemetryUnavailable
+from pytest_otel_diag.errors import QueryFailed, QueryRejected, TelemetryUnavailable
 from pytest_otel_diag.telemetry.dsn import MEMORY, Address, EmbeddedAddress, ServerAddress
 from pytest_otel_diag.telemetry.failures import translated
 
@@ -143,9 +143,11 @@ class Connection:
 
 @contextmanager
 def _bound() -> Iterator[None]:
-    """Turn what the driver raises for values it cannot send into an error that says so."""
+    """Turn what the driver raises for values it cannot send or read into an error that says so."""
     try:
         yield
+    except RecursionError as error:
+        raise QueryRejected("a value or type is nested too deep to be sent or read; flatten it") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise QueryFailed(
             f"the parameters cannot be sent ({error}); write them as {{name:Type}} with values of that type"

@@ -17,6 +17,7 @@ from pytest_otel_diag.errors import (
 )
 from pytest_otel_diag.model.telemetry import QueryLimits, TelemetrySchema
 
+_TOO_MANY_ROWS = 396
 _UNKNOWN_TABLE, _UNKNOWN_DATABASE = 60, 81
 _UNKNOWN_COLUMN = (47, 16, 10)
 _DENIED = (164, 497)
@@ -58,8 +59,17 @@ def from_engine(
         return TelemetryUnavailable(f"the store did not answer {what}: {text}")
     limit = _limit(code, limits or QueryLimits())
     if limit:
-        return QueryLimitExceeded(f"{what} hit the limit of {limit} [ClickHouse code {code}]", code)
+        return _exceeded(what, limit, code)
     return _refusal(code, text, schema) or QueryFailed(f"the engine refused {what}: {text}", code)
+
+
+def too_many_rows(limits: QueryLimits) -> QueryLimitExceeded:
+    """Return the error for an answer with more rows than *limits* allow that the engine let pass."""
+    return _exceeded("the statement", _limit(_TOO_MANY_ROWS, limits), _TOO_MANY_ROWS)
+
+
+def _exceeded(what: str, limit: str, code: int) -> QueryLimitExceeded:
+    return QueryLimitExceeded(f"{what} hit the limit of {limit} [ClickHouse code {code}]", code)
 
 
 def _refusal(code: int, text: str, schema: TelemetrySchema | None) -> TelemetryError | None:
@@ -86,7 +96,8 @@ def _limit(code: int, limits: QueryLimits) -> str:
         160: f"{limits.time_s:g} s; narrow the window, aggregate earlier, or raise QueryLimits.time_s",
         241: f"{limits.memory_bytes:,} bytes of memory; narrow the window, group by fewer keys, "
         "or raise QueryLimits.memory_bytes",
-        396: f"{limits.result_rows:,} result rows; add LIMIT or aggregate, or raise QueryLimits.result_rows",
+        _TOO_MANY_ROWS: f"{limits.result_rows:,} result rows; add LIMIT or aggregate, or raise "
+        "QueryLimits.result_rows",
         158: f"{limits.read_rows:,} rows read; narrow the window, or raise QueryLimits.read_rows",
         307: f"{limits.read_rows:,} rows read; narrow the window, or raise QueryLimits.read_rows",
     }.get(code, "")

@@ -120,13 +120,26 @@ class Scope:
     others: frozenset[str]
 
 
-def check_text(sql: str, parameters: Mapping[str, Any]) -> None:
-    """Raise QueryRejected for text that cannot be sent: lone surrogates are no UTF-8, NUL ends a string."""
+def check_text(sql: object, parameters: object) -> None:
+    """Raise QueryRejected for what cannot be sent.
+
+    That is a statement that is no text, parameters that are no mapping, or text with lone surrogates
+    (no UTF-8) or NUL (ends a string).
+    """
+    if not isinstance(sql, str):
+        raise QueryRejected(f"the statement must be text, this is {type(sql).__name__}; write one SELECT")
+    if not isinstance(parameters, Mapping):
+        raise QueryRejected(
+            f"parameters must be a mapping of name to value, these are {type(parameters).__name__}"
+        )
     _check_text("the statement", sql)
     for name, value in parameters.items():
         _check_text(f"the name of the parameter {name!r}", name)
-        for text in _texts(value):
-            _check_text(f"the parameter {name!r}", text)
+        try:
+            for text in _texts(value):
+                _check_text(f"the parameter {name!r}", text)
+        except RecursionError:
+            raise QueryRejected(f"the parameter {name!r} is nested too deep to be sent; flatten it") from None
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -356,7 +369,9 @@ def _check_system_tables(sql: str, nodes: Sequence[Node]) -> None:
     """Refuse the columns that tell definitions, by name and by what stands for all columns."""
     named = _HIDDEN_COLUMNS.search(_without_strings(sql))
     if named:
-        raise QueryRejected(f"the column {named.group()!r} of system.tables is private; DESCRIBE tells columns")
+        raise QueryRejected(
+            f"the column {named.group()!r} of system.tables is private; DESCRIBE tells columns"
+        )
     for index, node in enumerate(nodes):
         every = node.kind.endswith(("Asterisk", "Matcher"))
         counted = [parent.rest for parent in _ancestry(nodes, index)[1:2]] == ["count"]

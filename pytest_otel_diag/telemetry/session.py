@@ -22,7 +22,7 @@ from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.statements import Statement, load
 from pytest_otel_diag.telemetry import guard, questions
 from pytest_otel_diag.telemetry.engine import Connection, Engine
-from pytest_otel_diag.telemetry.failures import translated
+from pytest_otel_diag.telemetry.failures import too_many_rows, translated
 from pytest_otel_diag.telemetry.schema import discover
 from pytest_otel_diag.telemetry.views import Visibility
 from pytest_otel_diag.telemetry.workers import Workers
@@ -34,6 +34,7 @@ _WRITING: Mapping[str, Any] = {
     "max_execution_time": 0,
     "max_memory_usage": 0,
     "max_result_rows": 0,
+    "limit": 0,
     "max_rows_to_read": 0,
     "additional_table_filters": {},
 }
@@ -87,8 +88,8 @@ class StoreTelemetry:
         DateTime64 values come back as integers in ticks of their scale, which for the exporter's
         columns are UTC nanoseconds.
         """
+        guard.check_text(sql, parameters or {})
         values, bounds = dict(parameters or {}), limits or QueryLimits()
-        guard.check_text(sql, values)
         now = self._now() if self._now else None
         return await self._workers.run(lambda: self._guarded(sql, values, bounds, now), time_s=bounds.time_s)
 
@@ -175,18 +176,23 @@ class StoreTelemetry:
     def _guarded(self, sql: str, parameters: dict[str, Any], limits: QueryLimits, now: Nanos | None) -> Table:
         checked = self._checked_sql(sql, parameters)
         with self._open(limits, now, restricted=True) as connection:
-            return self._timed(connection, checked, _used(checked, parameters))
+            return self._timed(connection, checked, _used(checked, parameters), limits)
 
     def _asked(
         self, statement: Statement, parameters: dict[str, Any], limits: QueryLimits, now: Nanos | None
     ) -> Table:
         with self._open(limits, now, restricted=False) as connection:
-            return self._timed(connection, statement.sql, _used(statement.sql, parameters))
+            return self._timed(connection, statement.sql, _used(statement.sql, parameters), limits)
 
-    def _timed(self, connection: Connection, sql: str, parameters: dict[str, Any]) -> Table:
+    def _timed(
+        self, connection: Connection, sql: str, parameters: dict[str, Any], limits: QueryLimits
+    ) -> Table:
         started = perf_counter()
         names, columns = connection.query(sql, parameters)
-        return Table(names, tuple(columns), perf_counter() - started)
+        table = Table(names, tuple(columns), perf_counter() - started)
+        if limits.result_rows and len(table) > limits.result_rows:
+            raise too_many_rows(limits)
+        return table
 
     def _checked_sql(self, sql: str, parameters: dict[str, Any]) -> str:
         """Return the canonical text of an allowed statement; the check has limits of its own."""
@@ -224,6 +230,8 @@ def _settings(limits: QueryLimits, *, restricted: bool) -> dict[str, Any]:
         "max_execution_time": limits.time_s,
         "max_memory_usage": limits.memory_bytes,
         "max_result_rows": limits.result_rows,
+        # max_result_rows counts whole blocks, and one row can become a block of any size (arrayJoin)
+        "limit": limits.result_rows + 1 if limits.result_rows else 0,
         "max_rows_to_read": limits.read_rows,
         "result_overflow_mode": "throw",
         "read_overflow_mode": "throw",

@@ -255,6 +255,7 @@ class TelemetryContract:
             "SELECT * FROM system.settings",
             "SELECT count() FROM otel_traces WHERE TraceId IN (SELECT name FROM system.databases)",
             "SELECT 1 SETTINGS max_execution_time = 0",
+            "SELECT arrayJoin(range(1000)) SETTINGS limit = 0",
             "SELECT (SELECT 1 FROM numbers(1) SETTINGS max_rows_to_read = 0)",
             "EXPLAIN SELECT count() FROM otel_traces",
             "EXPLAIN INSERT INTO otel_traces SELECT * FROM otel_traces",
@@ -271,6 +272,8 @@ class TelemetryContract:
         ("sql", "limits", "says"),
         [
             ("SELECT number FROM numbers(1000)", QueryLimits(result_rows=10), "10 result rows"),
+            ("SELECT arrayJoin(range(10000000))", QueryLimits(), "100,000 result rows"),
+            ("SELECT 1 UNION ALL SELECT arrayJoin(range(9))", QueryLimits(result_rows=9), "9 result rows"),
             ("SELECT sum(number) FROM numbers(1000000)", QueryLimits(read_rows=1000), "1,000 rows read"),
             (
                 "SELECT length(groupArray(toString(number))) FROM numbers(10000000)",

@@ -15,12 +15,13 @@ import pytest
 
 from pytest_otel_diag.errors import (
     QueryFailed,
+    QueryLimitExceeded,
     QueryRejected,
     SchemaError,
     TelemetryError,
     TelemetryUnavailable,
 )
-from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, SPANS_TABLE
+from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, SPANS_TABLE, QueryLimits
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.telemetry import Layout, Store
 from pytest_otel_diag.telemetry import engine as engines
@@ -265,6 +266,49 @@ async def test_the_base_database_cannot_be_named(store, database):
     telemetry.close()
 
 
+async def test_only_the_outermost_rows_are_capped(store, database):
+    telemetry, limits = store.telemetry(database), QueryLimits(result_rows=10)
+    whole = (
+        "SELECT (SELECT count() FROM (SELECT arrayJoin(range(500)))) AS a, 400 IN (SELECT number FROM "
+        "numbers(500)) AS b, (SELECT count() FROM (SELECT 1 FROM numbers(99) UNION ALL SELECT 2)) AS c"
+    )
+    assert list((await telemetry.query(whole, limits=limits)).rows()) == [(500, 1, 100)]
+    exact = await telemetry.query("SELECT arrayJoin(range(10)) AS n", limits=limits)
+    assert list(exact.column("n")) == list(range(10))
+    free = await telemetry.query("SELECT number FROM numbers(200000)", limits=QueryLimits(result_rows=0))
+    assert len(free) == 200_000
+
+
+GROWTH_SCRIPT = """
+    import asyncio, resource
+    from pytest_otel_diag.errors import QueryLimitExceeded
+    from pytest_otel_diag.telemetry import Store
+    telemetry = Store.open().telemetry("default")
+    def peak_kib():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    async def grown(sql):
+        before = peak_kib()
+        try:
+            await telemetry.query(sql)
+        except QueryLimitExceeded:
+            return peak_kib() - before
+    print(asyncio.run(grown("SELECT arrayJoin(range(30000000))")) // 1024)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss has other units elsewhere")
+def test_one_row_that_becomes_many_is_stopped_before_they_are_all_in_memory():
+    # the array alone takes 240 MB; its rows as Python integers would take over 1 GB more
+    assert int(run_python(GROWTH_SCRIPT)) < 800
+
+
+async def test_a_user_who_may_not_change_settings_is_held_to_the_rows_too(server):
+    with Store.open(server.dsn("viewer")) as viewer:
+        telemetry = viewer.telemetry("default")
+        with pytest.raises(QueryLimitExceeded, match="10 result rows"):
+            await telemetry.query("SELECT number FROM numbers(11)", limits=QueryLimits(result_rows=10))
+
+
 async def test_very_long_statements_are_refused(store, database):
     with pytest.raises(QueryRejected, match="characters"):
         await store.telemetry(database).query(f"SELECT '{'x' * 200_001}'")
@@ -296,6 +340,32 @@ async def test_text_that_cannot_be_sent_is_refused(store, database, server_store
                 sql.replace("{{", "{").replace("}}", "}").replace("{bad}", bad), filled(parameters)
             )
         assert list((await telemetry.query("SELECT 1 AS n")).column("n")) == [1]
+
+
+def nested(depth):
+    value = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters", "says"),
+    [
+        (None, {}, "must be text, this is NoneType"),
+        (b"SELECT 1", {}, "must be text, this is bytes"),
+        ("SELECT 1", [1], "must be a mapping of name to value, these are list"),
+        (f"SELECT {'[' * 900}{']' * 900}", {}, "nested too deep"),
+        (f"SELECT {'[' * 250}1{']' * 250} AS x", {}, "nested too deep"),
+        ("SELECT {x:Array(String)}", {"x": nested(2000)}, "nested too deep"),
+    ],
+    ids=range(6),
+)
+async def test_what_is_no_statement_or_nested_too_deep_is_refused(store, database, sql, parameters, says):
+    telemetry = store.telemetry(database)
+    with pytest.raises(QueryRejected, match=says):
+        await telemetry.query(sql, parameters)
+    assert list((await telemetry.query("SELECT 1 AS n")).column("n")) == [1]
 
 
 @pytest.mark.parametrize(
