@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from pytest_otel_diag.recordings.reader import Recording, read_recording
 def open_recording(path: Path, cache_dir: Path) -> Recording:
     """Return the recording in a folder, importing it into *cache_dir* when it is not in our format.
 
-    The cache is keyed by the content of the folder, so an import happens once. Raises RecordingError.
+    The cache is keyed by the content of the folder, so an import happens once, and again when the
+    imported copy was damaged. Raises RecordingError.
     """
     if (path / MANIFEST).is_file():
         return read_recording(path)
@@ -25,9 +27,33 @@ def open_recording(path: Path, cache_dir: Path) -> Recording:
     key = content_key(path)
     imported = cache_dir / "recordings" / key[:32]
     with exclusive(cache_dir / "recordings" / f"{key[:32]}.lock"):
-        if not (imported / MANIFEST).is_file():
+        recording = _intact(imported)
+        if recording is None:
+            _remove(imported)
             import_cases(path, imported)
-    return read_recording(imported)
+    return recording or read_recording(imported)
+
+
+def _intact(folder: Path) -> Recording | None:
+    """Return the recording in a folder of the cache when every byte is the one that was written."""
+    try:
+        recording = read_recording(folder)
+        recording.verify()
+    except (RecordingError, OSError):
+        return None
+    return recording
+
+
+def _remove(folder: Path) -> None:
+    if not folder.exists():
+        return
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise RecordingError(
+            f"{folder} is a damaged copy and cannot be removed ({error.strerror}); remove it by hand, or "
+            "give another folder with --otel-diag-cache"
+        ) from error
 
 
 def import_recording(source: Path, destination: Path) -> Manifest:

@@ -21,7 +21,13 @@ def exclusive(path: Path, *, wait_s: float = WAIT_S) -> Iterator[sqlite3.Connect
     exception, and not at all otherwise, a kill included. Raises RecordingError when the lock is not
     free within *wait_s* seconds or the file cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordingError(
+            f"the cache folder {path.parent} cannot be made ({error.strerror}); give a folder that can be "
+            "written with --otel-diag-cache"
+        ) from error
     with closing(_connect(path, wait_s)) as connection:
         try:
             connection.execute("BEGIN EXCLUSIVE")
@@ -45,5 +51,5 @@ def _connect(path: Path, wait_s: float) -> sqlite3.Connection:
         return sqlite3.connect(path, timeout=wait_s, isolation_level=None)
     except sqlite3.OperationalError as error:
         raise RecordingError(
-            f"{path} cannot be opened ({error}); give a cache folder that can be written"
+            f"{path} cannot be opened ({error}); give a folder that can be written with --otel-diag-cache"
         ) from error

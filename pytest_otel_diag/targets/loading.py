@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pytest_otel_diag.errors import RecordingError, TelemetryUnavailable
+from pytest_otel_diag.errors import RecordingError, TelemetryError, TelemetryUnavailable
+from pytest_otel_diag.model.telemetry import SPANS_TABLE
 from pytest_otel_diag.recordings.lock import exclusive
 from pytest_otel_diag.recordings.reader import Recording
 from pytest_otel_diag.telemetry.store import Store
 
 MEMORY_DSN = "chdb://memory"
+_TRACES = "otel_traces"
 _PREFIX = "telemetry_"
 _SESSION_PREFIX = "session_"
 
@@ -28,8 +30,9 @@ class RecordingStore:
 
     A recording is kept in a database of its own, named after its content. What outlives the process
     (a path, a server) is remembered in an SQLite file in *cache_dir*; the entry is written after the
-    last row, so a load that was killed is seen as none and done again. Machines that share a server
-    need one cache folder in common, or must not load the same recording at the same time.
+    last row, so a load that was killed is seen as none and done again, as is one that has lost rows
+    since. Machines that share a server need one cache folder in common, or must not load the same
+    recording at the same time.
     """
 
     def __init__(self, dsn: str, cache_dir: Path, *, new_id: Callable[[], str] = _random_id) -> None:
@@ -77,10 +80,20 @@ class RecordingStore:
                 "CREATE TABLE IF NOT EXISTS loaded (database TEXT PRIMARY KEY, sha256 TEXT NOT NULL)"
             )
             row = ledger.execute("SELECT sha256 FROM loaded WHERE database = ?", (name,)).fetchone()
-            if row == (recording.sha256,) and name in self._store.databases():
+            if row == (recording.sha256,) and self._holds(recording, name):
                 return
             self._load(recording, name)
             ledger.execute("REPLACE INTO loaded VALUES (?, ?)", (name, recording.sha256))
+
+    def _holds(self, recording: Recording, name: str) -> bool:
+        """Whether every row is still there: the engine silently leaves out parts it finds damaged."""
+        wanted = {file.table: file.rows for file in recording.manifest.files}
+        if _TRACES in wanted:
+            wanted[SPANS_TABLE] = wanted[_TRACES]
+        try:
+            return all(self._store.count_rows(name, table) == rows for table, rows in wanted.items())
+        except TelemetryError:
+            return False  # no such database or table, or one that cannot be read: loaded again
 
     def _load(self, recording: Recording, name: str) -> None:
         recording.verify()

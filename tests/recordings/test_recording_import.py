@@ -1,6 +1,7 @@
 """Importing labelled incidents: two shapes, found by content; answers that leak are taken out."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -282,6 +283,29 @@ def test_the_same_content_is_imported_once_wherever_it_lies(tmp_path):
     assert (second.folder / "recording.json").stat().st_mtime_ns == changed
     (tmp_path / "a" / "cases.json").write_text(json.dumps([INJECTION]))
     assert open_recording(tmp_path / "a", tmp_path / "cache").folder != first.folder
+
+
+@pytest.mark.parametrize("name", ["recording.json", "traces.parquet", "missing"])
+def test_a_damaged_copy_in_the_cache_is_imported_again(tmp_path, name):
+    source = write_sample_cases(tmp_path / "a")
+    first = open_recording(source, tmp_path / "cache")
+    damaged = first.folder / name
+    if name == "missing":
+        (first.folder / "recording.json").unlink()
+    else:
+        damaged.write_bytes(damaged.read_bytes()[:-10])
+    again = open_recording(source, tmp_path / "cache")
+    again.verify()
+    assert (again.folder, again.sha256) == (first.folder, first.sha256)
+
+
+def test_a_damaged_copy_that_cannot_be_removed_is_named(tmp_path):
+    source = write_sample_cases(tmp_path / "a")
+    folder = open_recording(source, tmp_path / "cache").folder
+    shutil.rmtree(folder)
+    folder.write_text("no folder")
+    with pytest.raises(RecordingError, match=r"is a damaged copy and cannot be removed .*--otel-diag-cache"):
+        open_recording(source, tmp_path / "cache")
 
 
 def test_processes_that_import_at_once_agree(tmp_path):

@@ -57,3 +57,14 @@ def test_a_damaged_or_unreachable_lock_file_is_named(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(RecordingError, match="folder cannot be opened"), exclusive(tmp_path / "folder"):
         pass
+
+
+@pytest.mark.parametrize("below", ["", "recordings"])
+def test_a_cache_that_is_no_folder_is_named_with_the_option(tmp_path, below):
+    (tmp_path / "file").write_text("in the way")
+    folder = tmp_path / "file" / below
+    with (
+        pytest.raises(RecordingError, match=f"folder {folder} cannot be made.*--otel-diag-cache"),
+        exclusive(folder / "x.lock"),
+    ):
+        pass

@@ -94,6 +94,19 @@ def test_a_load_that_was_killed_is_done_again_and_sessions_left_behind_are_swept
     assert not [name for name in third["databases"] if name == "session_left"]
 
 
+@pytest.mark.parametrize("table", ["largest", "otel_traces_slim"])
+def test_a_store_that_lost_rows_is_loaded_again(source, tmp_path, table):
+    first = run(source, tmp_path)
+    parts = sorted((tmp_path / "stores" / "main").rglob("data.bin"), key=lambda path: path.stat().st_size)
+    if table == "otel_traces_slim":
+        columns = [(part, (part.parent / "columns.txt").read_text()) for part in parts]
+        parts = [part for part, text in columns if "start_ns" in text]
+    damaged = parts[-1]
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    assert run(source, tmp_path) == first
+    assert run(source, tmp_path) == {**first, "loads": 0}
+
+
 def test_parallel_workers_have_a_store_each(source, tmp_path):
     running = [start(source, tmp_path, worker) for worker in ("gw0", "gw1")]
     answers = [json.loads(process.communicate(timeout=120)[0]) for process in running]
