@@ -1,4 +1,6 @@
-"""Nothing to configure: the plugin is found through its entry point.
+"""Our own plugin is found through its entry point.
 
-Naming it in ``pytest_plugins`` here as well would register it twice and stop pytest from starting.
+Naming it here as well would register it twice and stop pytest from starting.
 """
+
+pytest_plugins = ("pytester",)

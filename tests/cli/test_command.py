@@ -1,6 +1,7 @@
 """The otel-diag command, as a process of its own."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def otel_diag(place: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest_otel_diag.cli", *arguments]
-    env = {"OTEL_DIAG_CACHE": str(place / "cache"), "PYTHONPATH": str(place), "PATH": "/usr/bin:/bin"}
+    env = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    env |= {"OTEL_DIAG_CACHE": str(place / "cache"), "PYTHONPATH": str(place), "PATH": "/usr/bin:/bin"}
     return subprocess.run(
         command, cwd=place, env=env | environment, capture_output=True, text=True, check=False, timeout=120
     )

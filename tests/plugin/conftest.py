@@ -6,8 +6,6 @@ import pytest
 
 from tests.support import tiny_shop
 
-pytest_plugins = ("pytester",)
-
 ANALYZERS = '''
 import asyncio
 import os

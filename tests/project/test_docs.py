@@ -15,8 +15,6 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
-pytest_plugins = ("pytester",)
-
 
 def blocks(page: str) -> list[str]:
     return PYTHON.findall((ROOT / page).read_text())
