@@ -202,7 +202,8 @@ class StoreTelemetry:
             return known
         if self._schema is None:
             self._discover()  # so that errors can name what is there
-        with self._open(QueryLimits(), None, restricted=False) as connection:
+        # without a limit of rows: the engine would write it into the tree that is checked
+        with self._open(QueryLimits(result_rows=0), None, restricted=False) as connection:
             canonical = guard.canonical(connection, sql)
             others = frozenset(str(row[0]) for row in connection.rows("SELECT name FROM system.databases"))
             nodes = guard.tree(connection, canonical, _used(canonical, parameters))
