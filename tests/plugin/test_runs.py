@@ -466,3 +466,52 @@ def test_reports_that_cannot_be_written_are_refused_before_anything_runs(pyteste
     assert "no reports can be written to" in text
     assert "change --otel-diag-reports=taken" in text
     assert "INTERNALERROR" not in text
+
+
+def test_the_factory_takes_scenarios_and_names_what_it_cannot_run(pytester, diag) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_otel_diag.errors import ScenarioError
+        from pytest_otel_diag.model.scenario import Expectation, ExpectedRootCause, Fault, Scenario
+
+        def test_scenarios(diagnose):
+            by_id = diagnose(scenario="incident-back").result()
+            whole = diagnose(scenario=by_id.result.scenario).result()
+            assert whole.named("back", top=1)
+            other = Expectation(root_causes=(ExpectedRootCause(service="front"),))
+            judged = diagnose([Fault(flag="incident-back")], expectation=other).result()
+            assert judged.verdict.service_rank == 3
+
+        @pytest.mark.parametrize(
+            ("arguments", "sentence"),
+            [
+                ({"faults": "incident-back"}, "give a list"),
+                ({"faults": ["incident-bak"]}, "did you mean 'incident-back'"),
+                ({"scenario": "incident-bak"}, "did you mean 'incident-back'"),
+                ({}, "unnamed control"),
+            ],
+        )
+        def test_mistakes(diagnose, arguments, sentence):
+            with pytest.raises(ScenarioError, match=sentence):
+                diagnose(**arguments)
+        """
+    )
+    diag().assert_outcomes(passed=5)
+    assert len(sessions(pytester)) == 3
+
+
+def test_a_session_that_is_not_scored_raises_in_the_factory(pytester, diag) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_otel_diag.scoring.assertions import SessionNotScored
+
+        def test_crash(diagnose):
+            with pytest.raises(SessionNotScored, match="no idea"):
+                diagnose(["incident-back"], analyzer="my_analyzers:crash").result()
+            with pytest.raises(pytest.UsageError, match="nosuch"):
+                diagnose(["incident-back"], analyzer="nosuch")
+        """
+    )
+    diag().assert_outcomes(passed=1)
