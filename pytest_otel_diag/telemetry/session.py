@@ -175,6 +175,8 @@ class StoreTelemetry:
 
     def _guarded(self, sql: str, parameters: dict[str, Any], limits: QueryLimits, now: Nanos | None) -> Table:
         checked = self._checked_sql(sql, parameters)
+        if checked.startswith("EXPLAIN"):  # it would tell the engine's limit of rows as if it were written
+            limits = limits.model_copy(update={"result_rows": 0})
         with self._open(limits, now, restricted=True) as connection:
             return self._timed(connection, checked, _used(checked, parameters), limits)
 

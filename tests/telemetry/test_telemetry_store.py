@@ -273,6 +273,11 @@ async def test_only_the_outermost_rows_are_capped(store, database):
         "numbers(500)) AS b, (SELECT count() FROM (SELECT 1 FROM numbers(99) UNION ALL SELECT 2)) AS c"
     )
     assert list((await telemetry.query(whole, limits=limits)).rows()) == [(500, 1, 100)]
+    chosen = "SELECT getSetting('max_block_size') AS n SETTINGS max_block_size = 77"
+    assert list((await telemetry.query(chosen, limits=limits)).column("n")) == [77]
+    ordered = "SELECT number, number FROM numbers(10) ORDER BY number DESC"
+    answer = await telemetry.query(ordered, limits=limits)
+    assert (answer.names, list(answer.columns[1])) == (("number", "number"), list(range(9, -1, -1)))
     exact = await telemetry.query("SELECT arrayJoin(range(10)) AS n", limits=limits)
     assert list(exact.column("n")) == list(range(10))
     free = await telemetry.query("SELECT number FROM numbers(200000)", limits=QueryLimits(result_rows=0))
@@ -436,6 +441,7 @@ async def test_explain_tells_nothing_but_the_statement(bounded, database):
         told = await bounded.query(f"EXPLAIN {form} SELECT * FROM otel_traces")
         text = "\n".join(told.columns[0])
         assert "otel_traces" in text
+        assert "LIMIT" not in text and "Subquery" not in text
         assert f"{database}.otel" not in text and "_now" not in text
 
 
