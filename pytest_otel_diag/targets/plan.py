@@ -59,7 +59,7 @@ def replay_of_incident(recording: Recording, incident: Incident) -> Replay:
         incident=incident,
         onset_ns=incident.onset_ns,
         start_ns=_floor(max(incident.start_ns, incident.telemetry_from_ns)),
-        end_ns=_floor(incident.telemetry_to_ns + NANOS_PER_SECOND // 2),
+        end_ns=-_floor(-incident.telemetry_to_ns),
     )
 
 

@@ -99,7 +99,7 @@ def test_every_incident_and_every_control_is_a_scenario(target):
         "recording": target.recordings[0].manifest.id,
         "traces_before": "true",
     }
-    assert (network.timing.baseline_s, network.timing.observe_s) == (100, 120)
+    assert (network.timing.baseline_s, network.timing.observe_s) == (100, 121)
     for control in scenarios[2:]:
         assert control.expectation == Expectation(healthy=True)
         assert control.faults == ()
@@ -241,7 +241,7 @@ async def test_an_incident_begins_where_its_telemetry_begins(tmp_path):
     )
     target = ReplayTarget([source], store_dsn="chdb://memory", cache_dir=tmp_path / "cache")
     item = scenario(target, NETWORK)
-    assert item.timing.observe_s == 90
+    assert item.timing.observe_s == 91
     async with target.open(item, "s") as session:
         await session.clock.sleep(item.timing.baseline_s)
         assert session.clock.now() == at(STARTS[NETWORK] - 10)
