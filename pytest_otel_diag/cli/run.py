@@ -45,8 +45,7 @@ def _chosen(target: Target, wanted: Sequence[str], controls: bool) -> list[Scena
 
 async def _run(settings: Settings, target: Target, chosen: Sequence[Scenario], echo: Echo) -> int:
     analyzer = composition.open_analyzer(settings.analyzer)
-    describe = {name: str(value) for name, value in target.describe().items()}
-    kept = Run(settings, Path.cwd(), describe, time.time_ns)
+    kept = Run(settings, Path.cwd(), target.describe(), time.time_ns)
 
     def ended(result: SessionResult) -> None:
         kept.add(result)

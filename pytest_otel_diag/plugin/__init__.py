@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_otel_diag.config.options import OPTIONS, resolve
-from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.config.options import OPTIONS
 from pytest_otel_diag.plugin import markers
 from pytest_otel_diag.plugin.collector import Collector
+from pytest_otel_diag.plugin.given import options_of
 from pytest_otel_diag.plugin.stash import MISTAKES, RUNTIME
 
 if TYPE_CHECKING:
@@ -62,15 +62,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Show each setting that somebody set, with its source; nothing in runs without any."""
-    command_line = {option.ini: config.getoption(option.ini, None) for option in OPTIONS}
-    ini = {option.ini: config.getini(option.ini) for option in OPTIONS}
-    try:
-        resolved = resolve(command_line, ini)
-    except ConfigurationError as error:
-        raise pytest.UsageError(str(error)) from None
     given = [
         f"{name}={item.value} ({item.source}: {item.spelling})"
-        for name, item in resolved.items()
+        for name, item in options_of(config).items()
         if item.source != "default"
     ]
     return [f"otel-diag: {', '.join(given)}"] if given else []

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_otel_diag.config.options import OPTIONS, resolve
+from pytest_otel_diag.config.options import OPTIONS
+from pytest_otel_diag.plugin.given import options_of
 from pytest_otel_diag.plugin.stash import RUNTIME
 
 if TYPE_CHECKING:
@@ -37,9 +38,7 @@ class Collector:
 
     def pytest_sessionstart(self) -> None:
         """Refuse a folder for reports that cannot be written, before anything runs."""
-        command_line = {option.ini: self._config.getoption(option.ini) for option in (REPORTS, TARGET)}
-        ini = {option.ini: self._config.getini(option.ini) for option in (REPORTS, TARGET)}
-        resolved = resolve(command_line, ini, only=(REPORTS, TARGET))
+        resolved = options_of(self._config, (REPORTS, TARGET))
         if resolved["target"].value and not self._config.option.collectonly:
             folder = self._config.rootpath / resolved["reports"].value
             there = next(path for path in (folder, *folder.parents) if path.exists())
@@ -135,6 +134,4 @@ class Collector:
     def _gate_wanted(self) -> bool:
         if self._config.option.collectonly:
             return False
-        command_line = {GATE.ini: self._config.getoption(GATE.ini)}
-        ini = {GATE.ini: self._config.getini(GATE.ini)}
-        return bool(resolve(command_line, ini, only=(GATE,))["gate"].value)
+        return bool(options_of(self._config, (GATE,))["gate"].value)

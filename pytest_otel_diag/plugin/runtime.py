@@ -10,12 +10,12 @@ from collections.abc import Callable
 import pytest
 
 from pytest_otel_diag import composition
-from pytest_otel_diag.config.options import OPTIONS, resolve
 from pytest_otel_diag.config.settings import Settings
-from pytest_otel_diag.errors import ConfigurationError, OtelDiagError
+from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.plugin.background import Background, Pending
+from pytest_otel_diag.plugin.given import options_of
 from pytest_otel_diag.plugin.stash import RUNTIME, SETTINGS
 from pytest_otel_diag.ports import Analyzer, Target
 from pytest_otel_diag.reports.manifest import AnalyzerIdentity
@@ -26,12 +26,7 @@ from pytest_otel_diag.sessions.plan import SessionPlan
 def settings_of(config: pytest.Config) -> Settings:
     """Return the settings of this pytest run; raises UsageError that lists every bad value."""
     if SETTINGS not in config.stash:
-        command_line = {option.ini: config.getoption(option.ini, None) for option in OPTIONS}
-        ini = {option.ini: config.getini(option.ini) for option in OPTIONS}
-        try:
-            config.stash[SETTINGS] = Settings.of(resolve(command_line, ini))
-        except ConfigurationError as error:
-            raise pytest.UsageError(str(error)) from None
+        config.stash[SETTINGS] = Settings.of(options_of(config))
     return config.stash[SETTINGS]
 
 
@@ -107,8 +102,8 @@ class Runtime:
         return self._identities[spec]
 
     def describe(self) -> dict[str, str]:
-        """Return what the target says of itself, as text."""
-        return {name: str(value) for name, value in self.target.describe().items()}
+        """Return what the target says of itself."""
+        return dict(self.target.describe())
 
     def close(self) -> None:
         """Stop the thread and release the target, as far as they were made."""

@@ -137,6 +137,10 @@ class ReplayTarget:
 
     def scenarios(self) -> tuple[Scenario, ...]:
         """Return one scenario an incident and one a control, in the order of the recordings."""
+        return self._scenarios
+
+    @cached_property
+    def _scenarios(self) -> tuple[Scenario, ...]:
         return tuple(scenario_of(replay) for replay in self._replays.values())
 
     def validate(self, scenario: Scenario) -> tuple[str, ...]:

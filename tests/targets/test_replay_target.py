@@ -27,14 +27,14 @@ def at(second):
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("replay")
+    place = tmp_path_factory.mktemp("replay")
+    write_sample_cases(place / "sample")
+    return place
 
 
 @pytest.fixture(scope="session")
 def target(folder):
-    target = ReplayTarget(
-        [write_sample_cases(folder / "sample")], store_dsn="chdb://memory", cache_dir=folder / "cache"
-    )
+    target = ReplayTarget([folder / "sample"], store_dsn="chdb://memory", cache_dir=folder / "cache")
     target.load()
     yield target
     target.close()
