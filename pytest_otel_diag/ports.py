@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
-from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.model.scenario import Disturbance, Scenario
 from pytest_otel_diag.model.session import Budget, Impact, QueryRecord, SessionWindows
 from pytest_otel_diag.model.telemetry import CallEdge, QueryLimits, ServiceHealth, Table, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
@@ -134,7 +134,11 @@ class JudgeFacts:
 
 @dataclass(frozen=True)
 class TargetSession:
-    """A system under fault, opened for one session and isolated from the others."""
+    """A system under fault, opened for one session and isolated from the others.
+
+    ``disturb`` makes a harmless change of the scenario happen now; None for targets that cannot, which
+    then refuse such scenarios in :meth:`Target.validate`.
+    """
 
     clock: Clock
     flags: FlagController
@@ -142,6 +146,7 @@ class TargetSession:
     traffic: Traffic
     reference: tuple[Window, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
+    disturb: Callable[[Disturbance], Awaitable[None]] | None = None
 
 
 class Target(Protocol):

@@ -1,0 +1,1 @@
+"""What is known of the demo's flags, release by release, as data."""
