@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -13,12 +13,28 @@ FlagValue = bool | int | float | str | dict[str, Any]
 
 
 class Flag(Model):
-    """A flag: variants (name → value), the default variant, and targeting where there is one."""
+    """A flag: variants (name → value), the default variant, and targeting where there is one.
+
+    ``default_variant`` is empty where the flag has none. A flag that is not ``enabled`` answers what the
+    caller brings as its default.
+    """
 
     key: str = Field(min_length=1)
     variants: Mapping[str, FlagValue]
     default_variant: str
     targeting: Mapping[str, Any] | None = None
+    enabled: bool = True
+
+
+class Evaluation(NamedTuple):
+    """What an SDK answers a service: ``variant`` is None and the value the caller's own after an ERROR.
+
+    ``reason`` is STATIC, TARGETING_MATCH, DEFAULT, DISABLED or ERROR, as OpenFeature names them.
+    """
+
+    value: FlagValue
+    variant: str | None
+    reason: str
 
 
 class FlagDocument(Model):
