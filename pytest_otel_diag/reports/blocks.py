@@ -11,7 +11,7 @@ from pytest_otel_diag.scoring.calibration import Calibration
 from pytest_otel_diag.scoring.gate import CriterionResult, GateOutcome
 from pytest_otel_diag.scoring.intervals import Summary
 from pytest_otel_diag.scoring.measures import Metric
-from pytest_otel_diag.scoring.scorecard import GROUP_METRICS, Group, Miss, Scorecard, Unscored
+from pytest_otel_diag.scoring.scorecard import GROUP_METRICS, Group, Miss, Scorecard, Ungated, Unscored
 from pytest_otel_diag.scoring.text import count
 
 Style = Literal["good", "bad", "warn", "plain"]
@@ -146,7 +146,7 @@ def blocks(card: Scorecard, *, gated: bool = True) -> tuple[Block, ...]:
     shown: list[Block] = []
     if card.scored:
         shown = [_metrics(card, gated=gated), *_groups(card.groups), *_misses(card.misses)]
-    shown.append(_unscored(card.unscored))
+    shown += [_unscored(card.unscored), _ungated(card.ungated)]
     if card.calibration is not None:
         shown.append(_calibration(card.calibration))
     return tuple(block for block in shown if block.rows)
@@ -258,6 +258,15 @@ def _unscored(unscored: Sequence[Unscored]) -> Block:
         for item in unscored
     )
     return Block("not scored", ("n", "status", "blame", "scenarios", "reason"), rows, (0,), wrap=True)
+
+
+def _ungated(ungated: Sequence[Ungated]) -> Block:
+    rows = tuple(
+        (item.scenario_id, str(item.scored), str(item.detected), str(item.top1), item.reason)
+        for item in ungated
+    )
+    header = ("scenario", "scored", "detected", "top-1", "why it does not count")
+    return Block("not in the gate", header, rows, (1, 2, 3), wrap=True)
 
 
 def _calibration(calibration: Calibration) -> Block:

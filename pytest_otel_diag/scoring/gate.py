@@ -13,7 +13,7 @@ from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.model.base import Finite, Model, Ratio
 from pytest_otel_diag.model.session import Blame, SessionResult, Status
 from pytest_otel_diag.scoring.intervals import CONFIDENCE, wilson, wilson_size
-from pytest_otel_diag.scoring.measures import MEASURES, Metric, by_analyzer, scored, take
+from pytest_otel_diag.scoring.measures import MEASURES, Metric, by_analyzer, counting, scored, take
 from pytest_otel_diag.scoring.text import count
 
 EXIT_FAIL = 11
@@ -153,7 +153,10 @@ class GateResult(Model):
 
 
 def run_gate(sessions: Sequence[SessionResult], settings: GateSettings | None = None) -> GateResult:
-    """Judge a suite, each analyzer apart. Where nothing was scored the outcome is INFRASTRUCTURE."""
+    """Judge a suite, each analyzer apart. Where nothing was scored the outcome is INFRASTRUCTURE.
+
+    Sessions whose scenario is ungated do not count, except that a fault they left on is never green.
+    """
     settings = settings or GateSettings()
     groups = by_analyzer(sessions)
     if len(groups) < 2:
@@ -179,9 +182,10 @@ _WORST_FIRST = (
 )
 
 
-def _gate(sessions: Sequence[SessionResult], settings: GateSettings) -> GateResult:
+def _gate(ran: Sequence[SessionResult], settings: GateSettings) -> GateResult:
+    sessions = counting(ran)
     criteria = tuple(_evaluate(sessions, criterion, settings) for criterion in settings.criteria)
-    broken = _broken(sessions, settings)
+    broken = _left_on(ran) or _broken(sessions, settings)
     if broken is not None:
         outcome, reason = broken
         return GateResult(outcome=outcome, criteria=criteria, reasons=(reason,))
@@ -276,18 +280,22 @@ def _reason(result: CriterionResult) -> str:
     return f"{metric.label}: {measured}" + (f"; {result.note}" if result.note else "")
 
 
-def _broken(sessions: Sequence[SessionResult], settings: GateSettings) -> tuple[GateOutcome, str] | None:
+def _left_on(sessions: Sequence[SessionResult]) -> tuple[GateOutcome, str] | None:
     left_on = [
         s for s in sessions if s.cleanup is not None and not (s.cleanup.restored and s.cleanup.verified)
     ]
-    if left_on:
-        first = left_on[0]
-        detail = f" ({first.cleanup.detail})" if first.cleanup is not None and first.cleanup.detail else ""
-        return (
-            GateOutcome.INFRASTRUCTURE,
-            f"a fault may still be on: {count(len(left_on), 'session')} could not prove the undo, "
-            f"first {first.session_id} of {first.scenario.id}{detail}",
-        )
+    if not left_on:
+        return None
+    first = left_on[0]
+    detail = f" ({first.cleanup.detail})" if first.cleanup is not None and first.cleanup.detail else ""
+    return (
+        GateOutcome.INFRASTRUCTURE,
+        f"a fault may still be on: {count(len(left_on), 'session')} could not prove the undo, "
+        f"first {first.session_id} of {first.scenario.id}{detail}",
+    )
+
+
+def _broken(sessions: Sequence[SessionResult], settings: GateSettings) -> tuple[GateOutcome, str] | None:
     ran = [session for session in sessions if session.status is not Status.SKIPPED]
     if not scored(ran):
         return GateOutcome.INFRASTRUCTURE, _nothing_scored(sessions, ran)

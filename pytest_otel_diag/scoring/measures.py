@@ -17,7 +17,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from pytest_otel_diag.model.base import Finite, Model, Ratio
-from pytest_otel_diag.model.scenario import Expectation, Fault, Timing
+from pytest_otel_diag.model.scenario import Disturbance, Environment, Expectation, Fault, Timing
 from pytest_otel_diag.model.session import SessionResult, Status
 from pytest_otel_diag.model.telemetry import SIGNAL_TABLES
 from pytest_otel_diag.model.verdict import Match, Verdict
@@ -215,13 +215,15 @@ class Unit(NamedTuple):
     """What repeats of one scenario share.
 
     The id alone is not enough: two tests may put the same fault under test with different answers or
-    timing, and those are two questions.
+    timing, and those are two questions. Another environment, its seed included, is another incident.
     """
 
     target: str
     analyzer: str
     scenario_id: str
     faults: tuple[Fault, ...]
+    disturbances: tuple[Disturbance, ...]
+    environment: Environment
     expectation: Expectation
     timing: Timing
 
@@ -234,9 +236,16 @@ def unit_of(session: SessionResult) -> Unit:
         analyzer=session.analyzer,
         scenario_id=scenario.id,
         faults=scenario.faults,
+        disturbances=scenario.disturbances,
+        environment=scenario.environment,
         expectation=scenario.expectation,
         timing=scenario.timing,
     )
+
+
+def counting(sessions: Iterable[SessionResult]) -> list[SessionResult]:
+    """Return the sessions that count: those whose scenario gives no reason to leave them out."""
+    return [session for session in sessions if not session.scenario.ungated]
 
 
 def by_analyzer(sessions: Iterable[SessionResult]) -> dict[str, list[SessionResult]]:

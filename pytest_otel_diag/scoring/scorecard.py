@@ -21,6 +21,7 @@ from pytest_otel_diag.scoring.measures import (
     Metric,
     Unit,
     by_analyzer,
+    counting,
     scored,
     take,
     time_to_root_cause_s,
@@ -40,6 +41,17 @@ class Unscored(Model):
     reason: str
     count: int
     scenarios: tuple[str, ...]
+
+
+class Ungated(Model):
+    """A scenario that does not count, why, and how its sessions went all the same."""
+
+    scenario_id: str
+    reason: str
+    sessions: int
+    scored: int
+    detected: int
+    top1: int
 
 
 class Miss(Model):
@@ -85,6 +97,8 @@ class Flips(Model):
 class Scorecard(Model):
     """What a run says about an analyzer. Counts of every status are part of it.
 
+    Ungated sessions are among the counts of statuses and in ``ungated``, and in nothing else.
+
     Nothing is measured across analyzers: with several of them ``by_analyzer`` has one full scorecard
     each, and this one holds the counts, one group an analyzer, and the worst gate.
     """
@@ -99,6 +113,7 @@ class Scorecard(Model):
     confidence: Finite = 0.95
     statuses: Mapping[str, int] = Field(default_factory=dict)
     unscored: tuple[Unscored, ...] = ()
+    ungated: tuple[Ungated, ...] = ()
     metrics: tuple[Metric, ...] = ()
     groups: tuple[Group, ...] = ()
     misses: tuple[Miss, ...] = ()
@@ -148,7 +163,7 @@ def _limits(settings: GateSettings) -> dict[str, float]:
 
 def _counted(sessions: Sequence[SessionResult], settings: GateSettings) -> Scorecard:
     """Return counts and the gate: what may be said of any sessions."""
-    pairs = scored(sessions)
+    pairs = scored(counting(sessions))
     counts = Counter(session.status.value for session in sessions)
     return Scorecard(
         targets=tuple(dict.fromkeys(session.target for session in sessions)),
@@ -160,18 +175,20 @@ def _counted(sessions: Sequence[SessionResult], settings: GateSettings) -> Score
         confidence=settings.confidence,
         statuses={status.value: counts.get(status.value, 0) for status in Status},
         unscored=_unscored(sessions),
+        ungated=_ungated(sessions),
         repeats_independent=settings.repeats_independent,
         gate=run_gate(sessions, settings),
     )
 
 
-def _measured(sessions: Sequence[SessionResult], settings: GateSettings) -> Scorecard:
+def _measured(ran: Sequence[SessionResult], settings: GateSettings) -> Scorecard:
     """Return the full scorecard of one analyzer."""
+    sessions = counting(ran)
     pairs = scored(sessions)
     limits = _limits(settings)
     to_impact = [v.time_to_impact_s for _, v in pairs if v.time_to_impact_s is not None]
     to_cause = [seconds for _, v in pairs if (seconds := time_to_root_cause_s(v)) is not None]
-    return _counted(sessions, settings).model_copy(
+    return _counted(ran, settings).model_copy(
         update={
             "metrics": _metrics(sessions, tuple(MEASURES), limits, settings),
             "groups": _groups(sessions, limits, settings),
@@ -249,6 +266,24 @@ def _unscored(sessions: Sequence[SessionResult]) -> tuple[Unscored, ...]:
             scenarios=tuple(dict.fromkeys(names)),
         )
         for (status, blame, reason), names in alike.items()
+    )
+
+
+def _ungated(sessions: Sequence[SessionResult]) -> tuple[Ungated, ...]:
+    alike: dict[tuple[str, str], list[SessionResult]] = {}
+    for session in sessions:
+        if session.scenario.ungated:
+            alike.setdefault((session.scenario.id, session.scenario.ungated), []).append(session)
+    return tuple(
+        Ungated(
+            scenario_id=scenario_id,
+            reason=reason,
+            sessions=len(group),
+            scored=len(scored(group)),
+            detected=sum(verdict.detected for _, verdict in scored(group)),
+            top1=sum(verdict.top1 for _, verdict in scored(group)),
+        )
+        for (scenario_id, reason), group in alike.items()
     )
 
 

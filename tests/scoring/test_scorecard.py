@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from pytest_otel_diag.model.scenario import Timing
-from pytest_otel_diag.model.session import QueryRecord
+from pytest_otel_diag.model.scenario import Environment, Timing
+from pytest_otel_diag.model.session import Cleanup, QueryRecord
 from pytest_otel_diag.model.verdict import Match, QueryVerdict, Verdict
 from pytest_otel_diag.scoring.calibration import calibrate
 from pytest_otel_diag.scoring.compare import compare_paired, mcnemar_exact
+from pytest_otel_diag.scoring.gate import GateOutcome
 from pytest_otel_diag.scoring.measures import MEASURES, take
 from pytest_otel_diag.scoring.scorecard import Scorecard, build_scorecard
 from tests.scoring.samples import control, faulty, ranked, session, solved
@@ -363,3 +364,43 @@ def test_a_scorecard_survives_json():
     again = Scorecard.model_validate_json(card.model_dump_json())
     assert again == card
     assert not any(math.isnan(metric.value) for metric in again.metrics if metric.value is not None)
+
+
+def test_ungated_sessions_are_shown_and_do_not_count():
+    def ungated(result):
+        scenario = result.scenario.model_copy(update={"ungated": "nothing moves within the window"})
+        return result.model_copy(update={"scenario": scenario})
+
+    card = build_scorecard(
+        [ranked("a", 1), ungated(ranked("leak", None, detected=False)), ungated(ranked("leak", 1))]
+    )
+    assert (card.sessions, card.scored, card.scenarios) == (3, 1, 1)
+    assert card.metric("top1").n == card.metric("detection_sensitivity").n == 1
+    assert [(u.scenario_id, u.sessions, u.scored, u.detected, u.top1) for u in card.ungated] == [
+        ("leak", 2, 2, 1, 1)
+    ]
+    assert card.ungated[0].reason == "nothing moves within the window"
+    assert not card.misses
+
+
+def test_a_fault_left_on_by_an_ungated_session_is_never_green():
+    left = ranked("leak", 1)
+    left = left.model_copy(
+        update={
+            "scenario": left.scenario.model_copy(update={"ungated": "rare"}),
+            "cleanup": Cleanup(restored=False, verified=False),
+        }
+    )
+    gate = build_scorecard([ranked("a", 1), left]).gate
+    assert gate is not None
+    assert gate.outcome is GateOutcome.INFRASTRUCTURE
+    assert "a fault may still be on" in gate.reasons[0]
+
+
+def test_a_scenario_in_another_environment_is_another_observation():
+    def seeded(seed: int):
+        result = ranked("a", 1)
+        scenario = result.scenario.model_copy(update={"environment": Environment(seed=seed)})
+        return result.model_copy(update={"scenario": scenario})
+
+    assert build_scorecard([seeded(1), seeded(2), seeded(2)]).metric("top1").n == 2
