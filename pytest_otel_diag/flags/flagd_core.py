@@ -1,0 +1,65 @@
+"""The one door to flagd's real evaluator, openfeature-flagd-core, loaded when a document is first used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.model.flags import Evaluation, FlagValue
+
+_KINDS: Mapping[type, str] = {
+    bool: "boolean",
+    int: "integer",
+    float: "float",
+    str: "string",
+    dict: "object",
+}
+
+
+@cache
+def _library() -> tuple[Any, Any, Any]:
+    try:
+        from openfeature.contrib.tools.flagd.core import FlagdCore  # noqa: PLC0415 - the extra may be missing
+        from openfeature.evaluation_context import EvaluationContext  # noqa: PLC0415
+        from openfeature.exception import OpenFeatureError  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigurationError(
+            "flags of flagd are evaluated by the package openfeature-flagd-core, which is missing; "
+            'install it with: pip install "pytest-otel-diag[shop]"'
+        ) from error
+    return FlagdCore, EvaluationContext, OpenFeatureError
+
+
+class FlagdEvaluator:
+    """Evaluates the flags of one document as an in-process flagd does.
+
+    ``flags`` is the document's ``flags`` object with references to shared rules already resolved.
+    Rules that ask for ``$flagd.timestamp`` get the wall clock, which the library reads itself.
+    """
+
+    def __init__(self, flags: Mapping[str, Any]) -> None:
+        core, self._context, self._error = _library()
+        self._core = core()
+        # As text: the library keeps and changes the objects it is given.
+        self._core.set_flags(json.dumps({"flags": flags}))
+        self._resolvers = {
+            kind: getattr(self._core, f"resolve_{name}_value") for kind, name in _KINDS.items()
+        }
+
+    def resolve(self, key: str, default: FlagValue, context: Mapping[str, Any]) -> Evaluation:
+        """Return what an SDK answers that asks for the type of *default*.
+
+        The context's ``targetingKey`` is the one that rules of shares go by. A rule that breaks, names no
+        variant, or answers another type gives the default with reason ERROR.
+        """
+        resolver = self._resolvers[type(default)]
+        try:
+            details = resolver(key, default, self._context(context.get("targetingKey"), context))
+        except self._error:
+            return Evaluation(default, None, "ERROR")
+        except Exception:  # rules may divide by zero or call unknown operators; an SDK answers all the same
+            return Evaluation(default, None, "ERROR")
+        return Evaluation(details.value, details.variant, str(details.reason))
