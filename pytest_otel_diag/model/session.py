@@ -10,6 +10,7 @@ from pydantic import Field
 
 from pytest_otel_diag.model.base import Finite, Model, Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.exhibits import Exhibits
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.model.windows import Window
@@ -126,6 +127,7 @@ class SessionResult(Model):
     """Everything known of a session; one line of ``sessions.jsonl``.
 
     ``trace`` is the traceback of an analyzer that raised, from its own code on; bounded in length.
+    ``exhibits`` is what pictures are drawn from.
     """
 
     schema_version: Literal[1] = 1
@@ -152,6 +154,7 @@ class SessionResult(Model):
     queries: tuple[QueryRecord, ...] = ()
     cleanup: Cleanup | None = None
     failures: tuple[str, ...] = ()
+    exhibits: Exhibits | None = None
     provenance: Mapping[str, str] = Field(default_factory=dict)
 
 
