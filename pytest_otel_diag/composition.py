@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import zlib
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any
 
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError, nearest
-from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.model.scenario import Environment, Scenario
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.ports import Analyzer, Target
 from pytest_otel_diag.reports.manifest import AnalyzerIdentity, analyzer_identity
@@ -22,9 +23,13 @@ from pytest_otel_diag.sessions.observer import NullObserver
 from pytest_otel_diag.sessions.plan import EngineSettings, SessionPlan
 
 NO_TARGET = (
-    "no system under fault is named; give one with --otel-diag-target=replay:PATH, where PATH is a "
-    "recording or a folder of recordings (environment OTEL_DIAG_TARGET, ini otel_diag_target)"
+    "no system under fault is named; give one with --otel-diag-target=shop for the simulated shop, or "
+    "replay:PATH, where PATH is a recording or a folder of recordings (environment OTEL_DIAG_TARGET, "
+    "ini otel_diag_target)"
 )
+
+_SEEDS_APART = 1_000_003
+"""Scenarios take their noise from seeds; a step of the run's seed must not lead into a neighbour's."""
 
 
 def open_target(settings: Settings, worker: str) -> Target:
@@ -41,7 +46,13 @@ def open_target(settings: Settings, worker: str) -> Target:
             f"no target {kind!r} in {settings.target!r}{nearest(kind, known)}; "
             f"there are {', '.join(sorted(known))}"
         )
-    factory = known[kind].load()
+    try:
+        factory = known[kind].load()
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the target {kind} needs the package {error.name!r}; "
+            f'pip install "pytest-otel-diag[{kind},embedded]"'
+        ) from error
     target: Target = factory.from_spec(
         rest, store_dsn=settings.store, cache_dir=settings.cache_dir(), worker=worker
     )
@@ -94,12 +105,31 @@ def engine(
     return SessionEngine(target, analyzer, judge, observer=_Ended(ended), settings=knobs)
 
 
+def environment_of(scenario: Scenario, seed: int) -> Environment:
+    """Return the scenario's environment with a seed of its own, moved on by the *seed* of the session.
+
+    Scenarios that name no seed get one from their id: all on one seed would share one quiet noise, and
+    many controls would be one. The simulated system draws from it and never sees the id.
+    """
+    own = scenario.environment.seed
+    base = zlib.crc32(scenario.id.encode()) % 100_000 if own is None else own
+    return scenario.environment.model_copy(update={"seed": base + seed * _SEEDS_APART})
+
+
+def prepared(scenario: Scenario, settings: Settings, target: Target, repeat: int) -> Scenario:
+    """Return the scenario as it is run: with the user's timing, on a seeded target with its seed."""
+    update: dict[str, object] = {"timing": settings.timing(scenario.timing)}
+    if target.seeded:
+        update["environment"] = environment_of(scenario, settings.seed + repeat)
+    return scenario.model_copy(update=update)
+
+
 def plan(
     scenario: Scenario, settings: Settings, *, run_id: str, test_id: str, repeat: int, analyzer: str
 ) -> SessionPlan:
-    """Return the plan of one session under the settings."""
+    """Return the plan of one session of a :func:`prepared` scenario under the settings."""
     return SessionPlan(
-        scenario=scenario.model_copy(update={"timing": settings.timing(scenario.timing)}),
+        scenario=scenario,
         session_id=secrets.token_hex(8),
         run_id=run_id,
         test_id=test_id,

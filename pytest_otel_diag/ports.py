@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
-from pytest_otel_diag.model.scenario import Disturbance, Scenario
+from pytest_otel_diag.model.scenario import Disturbance, Fault, Scenario
 from pytest_otel_diag.model.session import Budget, Impact, QueryRecord, SessionWindows
 from pytest_otel_diag.model.telemetry import CallEdge, QueryLimits, ServiceHealth, Table, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
@@ -152,11 +152,13 @@ class TargetSession:
 class Target(Protocol):
     """A system that faults can be turned on in.
 
-    ``exclusive`` targets hold one session at a time.
+    ``exclusive`` targets hold one session at a time. ``seeded`` ones are drawn from
+    ``scenario.environment.seed``: another seed is another incident.
     """
 
     name: str
     exclusive: bool
+    seeded: bool
 
     def describe(self) -> Mapping[str, str]:
         """Return name, version and source, for the manifest."""
@@ -164,6 +166,14 @@ class Target(Protocol):
 
     def scenarios(self) -> Sequence[Scenario]:
         """Return the scenarios that the target knows by itself, with their expectations."""
+        ...
+
+    def scenario_for(self, faults: Sequence[Fault]) -> Scenario | None:
+        """Return what the target knows of these faults together: names resolved, timing, expectation.
+
+        None when it knows nothing of them; then the caller says what is expected. Never raises: what is
+        wrong with the faults is for :meth:`validate` to say.
+        """
         ...
 
     def validate(self, scenario: Scenario) -> Sequence[str]:

@@ -58,7 +58,7 @@ async def _run(settings: Settings, target: Target, chosen: Sequence[Scenario], e
             for repeat in range(settings.repeat):
                 await engine.run(
                     composition.plan(
-                        scenario,
+                        composition.prepared(scenario, settings, target, repeat),
                         settings,
                         run_id=run_id,
                         test_id="",

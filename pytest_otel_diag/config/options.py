@@ -91,7 +91,7 @@ def _boolean(text: str) -> bool:
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option("target", str, "", "system under fault, for example replay:PATH", "SPEC"),
+    Option("target", str, "shop", "system under fault: shop, shop:demo=2.2,users=25, or replay:PATH", "SPEC"),
     Option("analyzer", str, "builtin", "diagnosis under test: a registered name or module:attribute", "SPEC"),
     Option("repeat", _positive(int), 1, "run every diagnosis this many times", "N"),
     Option("gate", _boolean, False, "judge the run as a whole and set the exit code", flag=True),

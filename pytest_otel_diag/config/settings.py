@@ -26,7 +26,7 @@ class SettingSource(Model):
 class Settings(Model):
     """All settings; fields are the options of :mod:`pytest_otel_diag.config.options`."""
 
-    target: str = ""
+    target: str = "shop"
     analyzer: str = "builtin"
     repeat: int = 1
     gate: bool = False

@@ -38,8 +38,8 @@ class Collector:
 
     def pytest_sessionstart(self) -> None:
         """Refuse a folder for reports that cannot be written, before anything runs."""
-        resolved = options_of(self._config, (REPORTS, TARGET))
-        if resolved["target"].value and not self._config.option.collectonly:
+        if self._asked_for() and not self._config.option.collectonly:
+            resolved = options_of(self._config, (REPORTS,))
             folder = self._config.rootpath / resolved["reports"].value
             there = next(path for path in (folder, *folder.parents) if path.exists())
             if not there.is_dir() or not os.access(there, os.W_OK):
@@ -48,6 +48,10 @@ class Collector:
                     f"otel-diag: no reports can be written to {folder}: {there} is no folder to write to; "
                     f"change {where}"
                 )
+
+    def _asked_for(self) -> bool:
+        """Whether this run is one of ours for sure: a target was named, not left at its default."""
+        return options_of(self._config, (TARGET,))["target"].source != "default"
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the sessions off a report; write them once the test is over."""
@@ -119,7 +123,8 @@ class Collector:
         from pytest_otel_diag.plugin.runtime import settings_of
         from pytest_otel_diag.runs import lost_session
 
-        if settings_of(self._config).target and report.nodeid not in self._open:
+        ours = self._run is not None or self._asked_for()
+        if ours and report.nodeid not in self._open:
             self.run({})
             reason = f"the worker process died in this test: {report.longreprtext.strip()}"
             self._open.setdefault(report.nodeid, []).append(

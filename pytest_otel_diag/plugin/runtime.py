@@ -84,8 +84,9 @@ class Runtime:
         """Start a session; *ended* gets the result, also of one that is cancelled."""
         spec = analyzer or self.settings.analyzer
         engine = composition.engine(self.settings, self.target, self.analyzer(spec), ended)
+        prepared = composition.prepared(scenario, self.settings, self.target, repeat)
         plan = composition.plan(
-            scenario, self.settings, run_id=self._run_id, test_id=test_id, repeat=repeat, analyzer=spec
+            prepared, self.settings, run_id=self._run_id, test_id=test_id, repeat=repeat, analyzer=spec
         )
         return self.background.submit(self._run(engine, plan))
 

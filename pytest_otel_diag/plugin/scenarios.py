@@ -65,13 +65,10 @@ def from_markers(found: Sequence[Marker], test_id: str, target: Target) -> tuple
 
 def for_faults(faults: Sequence[Fault], scenario_id: str, target: Target) -> Scenario:
     """Return a scenario for the faults, with the target's own knowledge of them where it has any."""
-    wanted = sorted(fault.flag for fault in faults)
-    for scenario in scenarios_by_id(target).values():
-        if wanted and sorted(fault.flag for fault in scenario.faults) == wanted:
-            given = {fault.flag: fault for fault in faults if fault.variant is not None}
-            merged = tuple(given.get(fault.flag, fault) for fault in scenario.faults)
-            return scenario.model_copy(update={"faults": merged})
-    expectation = Expectation(healthy=not faults, flags=tuple(wanted))
+    known = target.scenario_for(faults) if faults else None
+    if known is not None:
+        return known
+    expectation = Expectation(healthy=not faults, flags=tuple(sorted(fault.flag for fault in faults)))
     return Scenario(id=scenario_id, faults=tuple(faults), expectation=expectation)
 
 

@@ -14,7 +14,7 @@ from pytest_otel_diag.errors import ScenarioError, nearest
 from pytest_otel_diag.flags.memory import MemoryFlags
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import Flag, FlagChange, FlagValue, ServedFlag
-from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.model.scenario import Environment, Fault, Scenario
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import TargetSession
 from pytest_otel_diag.recordings.library import open_recordings
@@ -75,6 +75,7 @@ class ReplayTarget:
 
     name = "replay"
     exclusive = False
+    seeded = False
 
     def __init__(
         self,
@@ -143,8 +144,29 @@ class ReplayTarget:
     def _scenarios(self) -> tuple[Scenario, ...]:
         return tuple(scenario_of(replay) for replay in self._replays.values())
 
+    def scenario_for(self, faults: Sequence[Fault]) -> Scenario | None:
+        """Return the recorded incident that is the one fault."""
+        if len(faults) != 1:
+            return None
+        known = {scenario.faults[0].flag: scenario for scenario in self._scenarios if scenario.faults}
+        scenario = known.get(faults[0].flag)
+        if scenario is None or faults[0].variant is None:
+            return scenario
+        return scenario.model_copy(update={"faults": tuple(faults)})
+
     def validate(self, scenario: Scenario) -> tuple[str, ...]:
         """Return what keeps the scenario from being replayed, with the nearest spellings."""
+        impossible = [
+            what
+            for what, asked in (
+                ("schedules of faults", any(fault.scheduled for fault in scenario.faults)),
+                ("disturbances", bool(scenario.disturbances)),
+                ("environments", scenario.environment != Environment()),
+            )
+            if asked
+        ]
+        if impossible:
+            return (f"scenario {scenario.id!r} has {', '.join(impossible)}; the past cannot be changed",)
         if len(scenario.faults) > 1:
             return (
                 f"scenario {scenario.id!r} has {len(scenario.faults)} faults; a recorded incident has one",

@@ -46,6 +46,7 @@ class TargetContract:
         described = target.describe()
         assert target.name
         assert isinstance(target.exclusive, bool)
+        assert isinstance(target.seeded, bool)
         assert described["name"] == target.name
         assert all(isinstance(text, str) for pair in described.items() for text in pair)
 
@@ -54,6 +55,14 @@ class TargetContract:
         assert list(target.validate(scenario)) == []
         wrong = scenario.model_copy(update={"faults": (Fault(flag="no-such-flag"),)})
         assert any("no-such-flag" in sentence for sentence in target.validate(wrong))
+
+    async def test_what_it_knows_of_faults_can_be_run(self, target: Target, scenario: Scenario) -> None:
+        """And of faults it does not know it says nothing, without raising."""
+        known = target.scenario_for(scenario.faults)
+        if known is not None:
+            assert [fault.flag for fault in known.faults]
+            assert list(target.validate(known)) == []
+        assert target.scenario_for([Fault(flag="no-such-flag")]) is None
 
     async def test_sessions_start_without_a_fault(self, target: Target, scenario: Scenario) -> None:
         """Each of them, whatever the one before it did."""

@@ -247,6 +247,7 @@ def shop() -> dict[str, Behaviour]:
 
 class FakeTarget:
     name = "fake"
+    seeded = False
 
     def __init__(
         self,
@@ -275,6 +276,9 @@ class FakeTarget:
 
     def describe(self) -> Mapping[str, str]:
         return {"name": self.name, "version": "1"}
+
+    def scenario_for(self, faults: Sequence[Fault]) -> Scenario | None:
+        return None
 
     def validate(self, scenario: Scenario) -> Sequence[str]:
         return self.mistakes
