@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, get_args
 
 import pytest
 
@@ -14,11 +14,58 @@ from pytest_otel_diag.errors import nearest
 
 @dataclass(frozen=True, slots=True)
 class OtelFlag:
-    """Turn a feature flag on for the duration of the test (repeatable for several faults)."""
+    """Turn a feature flag on for the test (repeatable), now or by a schedule in seconds from the injection.
+
+    steps={60: "50%"} changes the variant 60 s after its start.
+    """
 
     name: ClassVar[str] = "otel_flag"
     key: str
     variant: str | None = None
+    at_s: float = 0.0
+    until_s: float | None = None
+    every_s: float | None = None
+    steps: Mapping[float, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OtelDisturb:
+    """Make a harmless change: kind 'load' (times factor), 'restart' or 'gc' of a service (repeatable)."""
+
+    name: ClassVar[str] = "otel_disturb"
+    kind: str
+    service: str | None = None
+    factor: float = 2.0
+    at_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OtelEnvironment:
+    """Ask for a kind of simulated system: demo release, users, browser users, seed, jitter of topology."""
+
+    name: ClassVar[str] = "otel_environment"
+    demo: str | None = None
+    users: int | None = None
+    browser_users: int | None = None
+    seed: int | None = None
+    jitter: bool | None = None
+
+    def given(self) -> dict[str, str | int | bool]:
+        """Return the fields that were set."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class OtelUngated:
+    """Run and show the session, but leave it out of the gate, for this reason."""
+
+    name: ClassVar[str] = "otel_ungated"
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.reason, str) or not self.reason.strip():
+            raise ValueError(f"reason={self.reason!r}: say why the scenario does not count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +125,9 @@ class OtelTiming:
     analyze_timeout_s: float | None = None
 
     def __post_init__(self) -> None:
-        for field, value in self.given().items():
+        for name, value in self.given().items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-                raise ValueError(f"{field}={value!r}: must be a number of seconds from 0 on")
+                raise ValueError(f"{name}={value!r}: must be a number of seconds from 0 on")
 
     def given(self) -> dict[str, float]:
         """Return the fields that were set."""
@@ -88,10 +135,18 @@ class OtelTiming:
         return {field: value for field, value in values.items() if value is not None}
 
 
-Marker = OtelFlag | OtelControl | OtelScenario | OtelRecorded | OtelExpect | OtelTiming
-MARKERS: dict[str, type[Marker]] = {
-    kind.name: kind for kind in (OtelFlag, OtelControl, OtelScenario, OtelRecorded, OtelExpect, OtelTiming)
-}
+Marker = (
+    OtelFlag
+    | OtelControl
+    | OtelScenario
+    | OtelRecorded
+    | OtelExpect
+    | OtelTiming
+    | OtelDisturb
+    | OtelEnvironment
+    | OtelUngated
+)
+MARKERS: dict[str, type[Marker]] = {kind.name: kind for kind in get_args(Marker)}
 
 
 def registration_lines() -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -10,20 +10,33 @@ from pydantic import ValidationError
 
 from pytest_otel_diag.errors import nearest
 from pytest_otel_diag.model.diagnosis import Mechanism
-from pytest_otel_diag.model.scenario import Expectation, ExpectedRootCause, Fault, Scenario, Timing
+from pytest_otel_diag.model.scenario import (
+    Disturbance,
+    Environment,
+    Expectation,
+    ExpectedRootCause,
+    Fault,
+    FaultStep,
+    Scenario,
+    Timing,
+)
 from pytest_otel_diag.plugin.markers import (
     Marker,
     OtelControl,
+    OtelDisturb,
+    OtelEnvironment,
     OtelExpect,
     OtelFlag,
     OtelRecorded,
     OtelScenario,
     OtelTiming,
+    OtelUngated,
     parse,
 )
 from pytest_otel_diag.ports import Target
 
 M = TypeVar("M")
+T = TypeVar("T")
 
 
 def of_item(item: pytest.Item, target: Target) -> tuple[Scenario | None, list[str]]:
@@ -59,7 +72,10 @@ def from_markers(found: Sequence[Marker], test_id: str, target: Target) -> tuple
             return None, [f"target {target.name} has no scenario {chosen[0].id!r}{hint}; it has {len(known)}"]
         base = known[chosen[0].id]
     else:
-        base = for_faults([Fault(flag=mark.key, variant=mark.variant) for mark in flags], test_id, target)
+        faults, mistakes = _made(_fault, flags)
+        if mistakes:
+            return None, mistakes
+        base = for_faults(faults, test_id, target)
     return _changed(base, found)
 
 
@@ -95,8 +111,62 @@ def scenarios_by_id(target: Target) -> Mapping[str, Scenario]:
     return {scenario.id: scenario for scenario in target.scenarios()}
 
 
-def _changed(scenario: Scenario, found: Sequence[Marker]) -> tuple[Scenario, list[str]]:
+def _fault(mark: OtelFlag) -> Fault:
+    return Fault(
+        flag=mark.key,
+        variant=mark.variant,
+        at_s=mark.at_s,
+        until_s=mark.until_s,
+        every_s=mark.every_s,
+        steps=tuple(FaultStep(at_s=at_s, variant=variant) for at_s, variant in mark.steps.items()),
+    )
+
+
+def _disturbance(mark: OtelDisturb) -> Disturbance:
+    return Disturbance.model_validate(
+        {"kind": mark.kind, "service": mark.service, "factor": mark.factor, "at_s": mark.at_s}
+    )
+
+
+def _made(make: Callable[[M], T], marks: Sequence[M]) -> tuple[list[T], list[str]]:
+    """Return what the marks stand for, and what is wrong with those that stand for nothing."""
+    made: list[T] = []
     mistakes: list[str] = []
+    for mark in marks:
+        try:
+            made.append(make(mark))
+        except ValidationError as error:
+            mistakes += [f"{mark}: {_what(detail)}" for detail in error.errors()]
+    return made, mistakes
+
+
+def _what(detail: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in detail["loc"])
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return f"{place}={detail['input']!r}: {message}" if place else message
+
+
+def _surrounded(scenario: Scenario, found: Sequence[Marker]) -> tuple[Scenario, list[str]]:
+    """Return the scenario with disturbances, environment and the reason not to count."""
+    disturbances, mistakes = _made(_disturbance, _of(OtelDisturb, found))
+    update: dict[str, Any] = {}
+    if disturbances:
+        update["disturbances"] = tuple(disturbances)
+    asked: dict[str, Any] = {}
+    for mark in reversed(_of(OtelEnvironment, found)):  # pytest lists the closest marker first; it wins
+        asked |= mark.given()
+    environments, wrong = _made(
+        lambda given: Environment.model_validate({**scenario.environment.model_dump(), **given}), [asked]
+    )
+    if asked and environments:
+        update["environment"] = environments[0]
+    if reasons := _of(OtelUngated, found):
+        update["ungated"] = reasons[0].reason
+    return scenario.model_copy(update=update), mistakes + wrong
+
+
+def _changed(scenario: Scenario, found: Sequence[Marker]) -> tuple[Scenario, list[str]]:
+    scenario, mistakes = _surrounded(scenario, found)
     for expect in reversed(_of(OtelExpect, found)):  # pytest lists the closest marker first; it wins
         scenario, wrong = with_expectation(scenario, expect)
         mistakes += wrong
@@ -106,7 +176,7 @@ def _changed(scenario: Scenario, found: Sequence[Marker]) -> tuple[Scenario, lis
     try:
         timing_now = Timing(**{**scenario.timing.model_dump(), **given})
     except ValidationError as error:
-        mistakes += [f"otel_timing {e['loc'][0]}={e['input']!r}: {e['msg']}" for e in error.errors()]
+        mistakes += [f"otel_timing {_what(detail)}" for detail in error.errors()]
         return scenario, mistakes
     return scenario.model_copy(update={"timing": timing_now}), mistakes
 

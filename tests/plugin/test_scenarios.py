@@ -1,0 +1,79 @@
+"""Markers become scenarios; what cannot be is said at once, with the value."""
+
+import pytest
+
+from pytest_otel_diag.model.scenario import Disturbance, Environment, Fault, FaultStep
+from pytest_otel_diag.plugin.markers import parse
+from pytest_otel_diag.plugin.scenarios import from_markers
+from tests.sessions.session_fakes import FakeTarget
+
+
+def scenario_of(*decorators: pytest.MarkDecorator):
+    found, mistakes = parse([decorator.mark for decorator in decorators])
+    assert mistakes == []
+    return from_markers(found, "test_x", FakeTarget())
+
+
+def test_a_schedule_is_part_of_the_flag() -> None:
+    scenario, mistakes = scenario_of(
+        pytest.mark.otel_flag("a", "10%", at_s=5, until_s=65, every_s=90, steps={30: "50%"})
+    )
+    assert mistakes == []
+    assert scenario.faults == (
+        Fault(
+            flag="a",
+            variant="10%",
+            at_s=5,
+            until_s=65,
+            every_s=90,
+            steps=(FaultStep(at_s=30, variant="50%"),),
+        ),
+    )
+
+
+def test_disturbances_and_environment_surround_the_faults() -> None:
+    scenario, mistakes = scenario_of(
+        pytest.mark.otel_environment(users=25),  # the closest marker comes first and wins
+        pytest.mark.otel_environment(users=5, demo="2.2"),
+        pytest.mark.otel_disturb("load", factor=3),
+        pytest.mark.otel_disturb("restart", "ad", at_s=10),
+        pytest.mark.otel_ungated("rare"),
+        pytest.mark.otel_control(),
+    )
+    assert mistakes == []
+    assert scenario.control
+    assert scenario.environment == Environment(users=25, demo="2.2")
+    assert scenario.disturbances == (
+        Disturbance(kind="load", factor=3),
+        Disturbance(kind="restart", service="ad", at_s=10),
+    )
+    assert scenario.ungated == "rare"
+
+
+@pytest.mark.parametrize(
+    ("marks", "sentence"),
+    [
+        ([pytest.mark.otel_flag("a", until_s=0)], "until_s=0 must lie after at_s=0"),
+        ([pytest.mark.otel_flag("a", every_s=5)], "every_s=5 needs an until_s"),
+        ([pytest.mark.otel_flag("a", steps={5: "x", 3: "y"})], "rising at_s"),
+        ([pytest.mark.otel_flag("a", at_s=-1)], "at_s=-1"),
+        ([pytest.mark.otel_control(), pytest.mark.otel_disturb("lod")], "kind='lod'"),
+        ([pytest.mark.otel_control(), pytest.mark.otel_disturb("gc")], "'gc' needs a service"),
+        ([pytest.mark.otel_control(), pytest.mark.otel_disturb("load", "ad")], "'load' names no service"),
+        ([pytest.mark.otel_control(), pytest.mark.otel_environment(users=0)], "users=0"),
+        ([pytest.mark.otel_disturb("load")], "otel_disturb without a scenario"),
+    ],
+)
+def test_what_cannot_be_names_the_value(marks, sentence) -> None:
+    _, mistakes = scenario_of(*marks)
+    assert len(mistakes) == 1
+    assert sentence in mistakes[0]
+
+
+def test_every_mistake_is_told() -> None:
+    _, mistakes = scenario_of(
+        pytest.mark.otel_control(),
+        pytest.mark.otel_disturb("gc"),
+        pytest.mark.otel_environment(users=0, browser_users=99),
+    )
+    assert len(mistakes) == 3
