@@ -9,7 +9,8 @@ from pydantic import Field
 
 from pytest_otel_diag.model.base import Model, Nanos
 
-FlagValue = bool | int | float | str | dict[str, Any]
+FlagScalar = bool | int | float | str
+FlagValue = FlagScalar | dict[str, Any]
 
 
 class Flag(Model):
@@ -27,14 +28,14 @@ class Flag(Model):
 
 
 class Evaluation(NamedTuple):
-    """What an SDK answers a service: ``variant`` is None and the value the caller's own after an ERROR.
+    """What an SDK answers a service: ``variant`` is empty where the caller's own default is used.
 
     ``reason`` is STATIC, TARGETING_MATCH, DEFAULT, DISABLED or ERROR, as OpenFeature names them.
     """
 
-    value: FlagValue
-    variant: str | None
-    reason: str
+    value: FlagScalar
+    variant: str = ""
+    reason: str = "STATIC"
 
 
 class FlagDocument(Model):
