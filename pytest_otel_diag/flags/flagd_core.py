@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.model.flags import Evaluation, FlagValue
+from pytest_otel_diag.model.flags import Evaluation
 
 _KINDS: Mapping[type, str] = {
     bool: "boolean",
@@ -49,7 +49,7 @@ class FlagdEvaluator:
             kind: getattr(self._core, f"resolve_{name}_value") for kind, name in _KINDS.items()
         }
 
-    def resolve(self, key: str, default: FlagValue, context: Mapping[str, Any]) -> Evaluation:
+    def resolve(self, key: str, default: Any, context: Mapping[str, Any]) -> Evaluation:
         """Return what an SDK answers that asks for the type of *default*.
 
         The context's ``targetingKey`` is the one that rules of shares go by. A rule that breaks, names no
@@ -59,7 +59,7 @@ class FlagdEvaluator:
         try:
             details = resolver(key, default, self._context(context.get("targetingKey"), context))
         except self._error:
-            return Evaluation(default, None, "ERROR")
+            return Evaluation(default, "", "ERROR")
         except Exception:  # rules may divide by zero or call unknown operators; an SDK answers all the same
-            return Evaluation(default, None, "ERROR")
-        return Evaluation(details.value, details.variant, str(details.reason))
+            return Evaluation(default, "", "ERROR")
+        return Evaluation(details.value, details.variant or "", str(details.reason))

@@ -21,7 +21,15 @@ from pytest_otel_diag.errors import FlagError, RestoreFailed, nearest
 from pytest_otel_diag.flags import flagd_text
 from pytest_otel_diag.flags.flagd_core import FlagdEvaluator
 from pytest_otel_diag.model.base import Nanos
-from pytest_otel_diag.model.flags import Evaluation, Flag, FlagChange, FlagDocument, FlagValue, ServedFlag
+from pytest_otel_diag.model.flags import (
+    Evaluation,
+    Flag,
+    FlagChange,
+    FlagDocument,
+    FlagScalar,
+    FlagValue,
+    ServedFlag,
+)
 
 NO_CONTEXT: Mapping[str, Any] = MappingProxyType({})
 
@@ -57,7 +65,7 @@ class FlagdDocument:
         """Return everything, exactly, for a later :meth:`restore`."""
         return FlagDocument(raw=self._text.raw, flags=dict(self._text.flags))
 
-    def evaluate(self, key: str, default: FlagValue, context: Mapping[str, Any] = NO_CONTEXT) -> Evaluation:
+    def evaluate(self, key: str, default: FlagScalar, context: Mapping[str, Any] = NO_CONTEXT) -> Evaluation:
         """Return what an SDK answers a service that asks for the type of *default*.
 
         Unknown flags, broken rules and values of another type give the default with reason ERROR.
@@ -67,9 +75,9 @@ class FlagdDocument:
             return known
         flag = self._text.flags.get(key)
         if flag is None:
-            return Evaluation(default, None, "ERROR")
+            return Evaluation(default, "", "ERROR")
         if not flag.enabled:
-            return Evaluation(default, None, "DISABLED")
+            return Evaluation(default, "", "DISABLED")
         answer = self._evaluator.resolve(key, default, context)
         if answer.reason == "STATIC":
             self._static[key, default.__class__] = answer
@@ -86,7 +94,7 @@ class FlagdDocument:
         first = next(iter(flag.variants.values()))
         numeric = isinstance(first, int | float) and not isinstance(first, bool)
         evaluation = self._evaluator.resolve(key, 0.0 if numeric else first, context)
-        if evaluation.variant is None:
+        if not evaluation.variant:
             raise FlagError(
                 f"flag {key!r} of {self._source} answers no variant for the context {dict(context)}; "
                 "check its targeting and default variant"

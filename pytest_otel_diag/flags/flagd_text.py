@@ -49,7 +49,7 @@ def parse(raw: bytes, source: str = "the flagd document") -> DocumentText:
     if not isinstance(body, dict) or not isinstance(body.get("flags"), dict):
         found = ", ".join(body) if isinstance(body, dict) else type(body).__name__
         raise FlagError(
-            f"{source} has no object 'flags' (it holds: {found or 'nothing'}); flagd would see no flag at all "
+            f"{source} has no object 'flags' (it holds: {found or 'nothing'}); flagd would see no flag "
             'and every service use its defaults. A document is {"flags": {name: {...}}}'
         )
     evaluators = body.get("$evaluators") or {}
@@ -102,7 +102,8 @@ def _flag(key: str, value: Any, source: str) -> Flag:
     if default and default not in variants:
         raise FlagError(
             f"{source}: flag {key!r} has the default variant {default!r}"
-            f"{nearest(str(default), variants)}; it has {', '.join(variants)}. flagd refuses the whole document for this, not only the one flag"
+            f"{nearest(str(default), variants)}; it has {', '.join(variants)}. "
+            "flagd refuses the whole document for this, not only the one flag"
         )
     try:
         return Flag(
