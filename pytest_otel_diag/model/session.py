@@ -11,7 +11,7 @@ from pydantic import Field
 from pytest_otel_diag.model.base import Finite, Model, Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.exhibits import Exhibits
-from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.model.scenario import Disturbance, Scenario
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.model.windows import Window
 
@@ -70,6 +70,21 @@ class Witness(Model):
     detail: str = ""
 
 
+class FlagMoment(Model):
+    """From ``at_ns`` on the flag was served as ``variant``; the first one of a flag is how it was found."""
+
+    at_ns: Nanos
+    flag: str
+    variant: str
+
+
+class DisturbanceMoment(Model):
+    """A harmless change of the scenario that was made at ``at_ns``."""
+
+    at_ns: Nanos
+    disturbance: Disturbance
+
+
 class ImpactReason(StrEnum):
     """Outcome of the wait for impact: VISIBLE, or why not."""
 
@@ -126,6 +141,8 @@ class SessionWindows(Model):
 class SessionResult(Model):
     """Everything known of a session; one line of ``sessions.jsonl``.
 
+    ``flag_timeline`` tells how the flags of the scenario were served, in order of time, and
+    ``disturbances`` which harmless changes were made when; both on the target's clock.
     ``trace`` is the traceback of an analyzer that raised, from its own code on; bounded in length.
     ``exhibits`` is what pictures are drawn from.
     """
@@ -148,6 +165,8 @@ class SessionResult(Model):
     windows: SessionWindows = SessionWindows()
     phases: tuple[PhaseRecord, ...] = ()
     witnesses: tuple[Witness, ...] = ()
+    flag_timeline: tuple[FlagMoment, ...] = ()
+    disturbances: tuple[DisturbanceMoment, ...] = ()
     impact: Impact | None = None
     diagnosis: Diagnosis | None = None
     verdict: Verdict | None = None
