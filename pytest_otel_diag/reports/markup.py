@@ -28,7 +28,12 @@ def text(value: str) -> Markup:
 
 def _allowed(char: str) -> bool:
     code = ord(char)
-    return code in (9, 10, 13) or (code >= 32 and not 0x7F <= code <= 0x9F and not 0xD800 <= code <= 0xDFFF)
+    return code in (9, 10, 13) or (
+        code >= 32
+        and not 0x7F <= code <= 0x9F
+        and not 0xD800 <= code <= 0xDFFF
+        and code not in (0xFFFE, 0xFFFF)
+    )
 
 
 def el(tag: str, *children: Child, **attributes: str | bool) -> Markup:

@@ -1,0 +1,53 @@
+"""What a session leaves for other reports (Allure above all): pictures, tables, the query, each a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, replace
+
+from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.reports.blocks import Block
+from pytest_otel_diag.reports.pictures import pictures
+from pytest_otel_diag.reports.session_tables import expected_and_found, injected, phases, query_answer
+
+SVG = "image/svg+xml"
+TEXT = "text/plain"
+CSV = "text/csv"
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """One file: a name for a person, its media type, its content."""
+
+    name: str
+    media_type: str
+    content: str
+
+
+def attachments(result: SessionResult) -> tuple[Attachment, ...]:
+    """Return everything worth attaching, most telling first; what a session does not have is left out.
+
+    Pictures are SVG documents that stand alone, tables are CSV with a header, the rest is text.
+    """
+    found = [Attachment(picture.name, SVG, picture.document()) for picture in pictures(result)]
+    tables = (expected_and_found(result), injected(result), phases(result))
+    found[1:1] = [Attachment(table.title, CSV, _csv(table)) for table in tables[:1] if table.rows]
+    found += [Attachment(table.title, CSV, _csv(table)) for table in tables[1:] if table.rows]
+    if result.diagnosis is not None and result.diagnosis.query is not None:
+        answer = query_answer(result)
+        told = "".join(f"\n-- {note}" for note in answer.notes)
+        found.append(Attachment("diagnostic query", TEXT, f"{result.diagnosis.query.sql}{told}\n"))
+        if answer.rows:
+            found.append(Attachment("result of the diagnostic query", CSV, _csv(answer)))
+    if result.trace:
+        found.append(Attachment("traceback of the analyzer", TEXT, result.trace))
+    return tuple(replace(one, content=one.content.encode("utf-8", "replace").decode()) for one in found)
+
+
+def _csv(table: Block) -> str:
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(table.header)
+    writer.writerows(table.rows)
+    return stream.getvalue()

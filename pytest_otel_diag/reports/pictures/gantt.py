@@ -1,0 +1,195 @@
+"""The exemplar trace as a Gantt picture: spans by service, errors, and the path that decides its duration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_otel_diag.model.exhibits import MAX_SPANS, ExemplarTrace, ExhibitSpan
+from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.model.windows import iso
+from pytest_otel_diag.reports.markup import Markup, join
+from pytest_otel_diag.reports.pictures.roles import Roles, roles_of
+from pytest_otel_diag.reports.pictures.svg import Picture, fitting, label, line, num, shape, titled, wide
+
+WIDTH, NAMES, RIGHT, ROW, BAR, TOP = 960.0, 330.0, 112.0, 20.0, 12.0, 44.0
+INDENT, DEEPEST = 9.0, 12
+COLOURS = 6
+TICKS = 5
+
+
+@dataclass(frozen=True)
+class _Scale:
+    start_ms: float
+    length_ms: float
+
+    def x(self, at_ms: float) -> float:
+        ratio = (at_ms - self.start_ms) / self.length_ms
+        return NAMES + min(max(ratio, 0.0), 1.0) * (WIDTH - RIGHT - NAMES)
+
+
+def gantt(session: SessionResult) -> Picture | None:
+    """Return the picture of the exemplar trace, None where none was kept."""
+    trace = session.exhibits.trace if session.exhibits is not None else None
+    if trace is None or not trace.spans:
+        return None
+    roles = roles_of(session)
+    scale = _scale(trace.spans)
+    order = rows(trace.spans)[:MAX_SPANS]
+    colours = _colours([trace.spans[index] for index, _ in order])
+    bottom = TOP + ROW * len(order)
+    body = [
+        label(10, 18, _headline(trace), "od-head"),
+        *_axis(scale, bottom),
+        *(
+            _row(trace.spans[index], depth, TOP + ROW * number, (scale, colours, roles))
+            for number, (index, depth) in enumerate(order)
+        ),
+    ]
+    legend, legend_px = _legend(trace, colours, bottom, len(order))
+    return Picture(
+        name="critical path",
+        description=_told(trace),
+        width=WIDTH,
+        height=bottom + legend_px,
+        body=join(body, legend),
+    )
+
+
+def _headline(trace: ExemplarTrace) -> str:
+    name = f"trace {fitting(trace.trace_id, 240)}, {iso(trace.start_ns)}"
+    return fitting(f"{name}: {trace.choice}" if trace.choice else name, WIDTH - 20)
+
+
+def _told(trace: ExemplarTrace) -> str:
+    path = list(dict.fromkeys(span.service for span in trace.spans if span.critical))
+    failed = sum(span.error for span in trace.spans)
+    return f"{trace.spans_total} spans, {failed} failed, critical path through {', '.join(path) or 'nobody'}"
+
+
+def rows(spans: Sequence[ExhibitSpan]) -> list[tuple[int, int]]:
+    """Return every span once as (index, depth): parents before children, siblings by time."""
+    below: dict[int | None, list[int]] = {}
+    for index, span in enumerate(spans):
+        below.setdefault(span.parent if span.parent != index else None, []).append(index)
+    for children in below.values():
+        children.sort(key=lambda index: (spans[index].start_ms, -spans[index].duration_ms, index))
+    found: list[tuple[int, int]] = []
+    seen: set[int] = set()
+    # Spans on a cycle of parents hang below no root; each that is left over starts a tree of its own.
+    for start in (*below.get(None, []), *range(len(spans))):
+        stack = [(start, 0)]
+        while stack:
+            index, depth = stack.pop()
+            if index in seen:
+                continue
+            seen.add(index)
+            found.append((index, depth))
+            stack.extend((child, depth + 1) for child in reversed(below.get(index, [])))
+    return found
+
+
+def _scale(spans: Sequence[ExhibitSpan]) -> _Scale:
+    start = min(span.start_ms for span in spans)
+    end = max(span.start_ms + span.duration_ms for span in spans)
+    return _Scale(start, max(end - start, 1e-3))
+
+
+def _colours(spans: Sequence[ExhibitSpan]) -> dict[str, int]:
+    """Return a colour a service in order of appearance; the last one is shared by the rest."""
+    services = list(dict.fromkeys(span.service for span in spans))
+    return {service: min(index, COLOURS) for index, service in enumerate(services)}
+
+
+def _axis(scale: _Scale, bottom: float) -> list[Markup]:
+    parts = []
+    for step in range(TICKS + 1):
+        at_ms = scale.length_ms * step / TICKS
+        x = scale.x(scale.start_ms + at_ms)
+        parts += [
+            line([(x, TOP - 6), (x, bottom)], "od-rule"),
+            label(x, TOP - 10, _duration(at_ms), "od-small od-soft", "middle"),
+        ]
+    return parts
+
+
+def _row(span: ExhibitSpan, depth: int, top: float, drawn: tuple[_Scale, dict[str, int], Roles]) -> Markup:
+    scale, colours, roles = drawn
+    indent = 26 + INDENT * min(depth, DEEPEST)
+    mark = "".join(("◆" if span.critical else "", "✕" if span.error else ""))
+    words = roles.words(span.service)
+    name = f"{span.service} · {span.operation}"
+    left, right = scale.x(span.start_ms), scale.x(span.start_ms + span.duration_ms)
+    y = top + (ROW - BAR) / 2
+    colour = f"od-f{colours[span.service]}"
+    parts = [
+        label(6, top + 14, mark, "od-small od-bad" if span.error else "od-small"),
+        label(
+            indent,
+            top + 14,
+            fitting(name, NAMES - indent - 8, 6.3),
+            "od-small od-head" if span.critical else "od-small",
+        ),
+        shape(
+            "rect", x=left, y=y, width=max(1.5, right - left), height=BAR, class_=f"{colour} od-pale", rx=1.5
+        ),
+    ]
+    for begin, end in span.critical:
+        from_x, to_x = scale.x(begin), scale.x(end)
+        parts.append(
+            shape(
+                "rect", x=from_x, y=y, width=max(1.0, to_x - from_x), height=BAR, class_=f"{colour} od-crit"
+            )
+        )
+    if span.error:
+        parts.append(_failed(left, right, y))
+    took = f"{_duration(span.duration_ms)} (self {_duration(span.self_ms)})"
+    beside = right + 6
+    parts.append(
+        label(
+            min(beside, WIDTH - RIGHT + 6), top + 14, fitting(took, WIDTH - beside, 5.6), "od-small od-soft"
+        )
+    )
+    kind = f", {span.kind}" if span.kind else ""
+    told = [f"{name}{kind}", f"took {took}", *words]
+    told += ["failed"] * span.error + ["on the critical path"] * bool(span.critical)
+    return titled("; ".join(told), *parts)
+
+
+def _failed(left: float, right: float, y: float) -> Markup:
+    """Outline a failed span and cross its end: colour alone would not tell."""
+    outline = shape("rect", x=left, y=y, width=max(1.5, right - left), height=BAR, class_="od-err", rx=1.5)
+    x = max(left, right - BAR)
+    cross = f"M{num(x)},{num(y)}l{num(BAR)},{num(BAR)}m0,{num(-BAR)}l{num(-BAR)},{num(BAR)}"
+    return join(outline, shape("path", d=cross, class_="od-err"))
+
+
+def _duration(value_ms: float) -> str:
+    if value_ms >= 1000:
+        return f"{value_ms / 1000:.3g} s"
+    return f"{value_ms:.3g} ms" if value_ms >= 0.01 else f"{value_ms * 1000:.2g} µs"
+
+
+def _legend(trace: ExemplarTrace, colours: dict[str, int], top: float, shown: int) -> tuple[Markup, float]:
+    parts, x, y = [], 10.0, top + 22
+    rest = [service for service, colour in colours.items() if colour == COLOURS]
+    keys = [(f"od-f{c}", service) for service, c in colours.items() if c < COLOURS]
+    if rest:
+        keys.append((f"od-f{COLOURS}", ", ".join(rest) if len(rest) < 4 else f"{len(rest)} others"))
+    for kind, words in keys:
+        room = 22 + wide(words)
+        if x + room > WIDTH - 10 and x > 10:
+            x, y = 10.0, y + 18
+        parts += [
+            shape("rect", x=x, y=y - 10, width=14.0, height=11.0, class_=kind),
+            label(x + 19, y, words, "od-small"),
+        ]
+        x += room + 12
+    y += 18
+    signs = (
+        "◆ and full colour: on the critical path, where the span's own time decides · ✕ and outline: failed"
+    )
+    if trace.spans_total > shown:
+        signs += f" · {shown} of {trace.spans_total} spans"
+    parts.append(label(10, y, signs, "od-small od-soft"))
+    return join(parts), y - top + 12

@@ -1,0 +1,289 @@
+"""Who calls whom: the service graph with what was expected, what was named and which calls went bad."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from pytest_otel_diag.model.exhibits import CallLoad, ServiceCall
+from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.reports.markup import Markup, join
+from pytest_otel_diag.reports.pictures.layers import Layout, Slot, layout
+from pytest_otel_diag.reports.pictures.roles import Roles, roles_of
+from pytest_otel_diag.reports.pictures.svg import Picture, fitting, label, num, shape, titled, wide
+from pytest_otel_diag.scoring.text import count
+
+MAX_SERVICES = 50
+MARGIN, TOP, BOX, ROW, THIN, GAP_X = 14.0, 34.0, 30.0, 50.0, 16.0, 78.0
+NARROWEST, WIDEST = 84.0, 170.0
+WORSE_POINTS = 0.05
+"""Share of failed calls by which an edge counts as failing more than before."""
+
+SLOWER = 1.5
+"""Factor of the median latency from which an edge counts as slower than before."""
+
+FEW_CALLS = 5
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Middle of the left and of the right side of a slot."""
+
+    left: float
+    right: float
+    y: float
+
+
+def graph(session: SessionResult) -> Picture | None:
+    """Return the service graph, None where no calls were kept."""
+    exhibits = session.exhibits
+    if exhibits is None or not exhibits.calls:
+        return None
+    roles = roles_of(session)
+    calls, left_out = _shown(exhibits.calls, roles)
+    told = {(call.caller, call.callee): call for call in calls}
+    names = {name for pair in told for name in pair} | set(roles.expected) | set(roles.named)
+    plan = layout(names, told)
+    places, width, height = _places(plan, roles)
+    seconds = (exhibits.baseline_s, exhibits.incident_s)
+    taken = [_box(place) for slot, place in places.items() if isinstance(slot, str)]
+    edges, labels = [], []
+    for pair, route in sorted(plan.routes.items(), key=lambda item: _change(told[item[0]]).weight):
+        edge, words = _edge(told[pair], [places[slot] for slot in route], seconds, taken)
+        edges.append(edge)
+        labels.append(words)
+    nodes = [_node(slot, place, roles) for slot, place in places.items() if isinstance(slot, str)]
+    legend, legend_px = _legend(width, left_out)
+    return Picture(
+        name="service graph",
+        description=_told(roles, len(names), len(calls)),
+        width=width,
+        height=height + legend_px,
+        body=join(edges, nodes, labels, shape("g", legend, transform=f"translate(0 {num(height)})")),
+    )
+
+
+def _told(roles: Roles, services: int, calls: int) -> str:
+    expected = " or ".join(roles.expected) or "nobody"
+    named = ", ".join(roles.named) or "nobody"
+    size = f"{count(services, 'service')}, {count(calls, 'call')} between them"
+    return f"{size}; expected {expected}, named {named}"
+
+
+def _shown(calls: Sequence[ServiceCall], roles: Roles) -> tuple[tuple[ServiceCall, ...], int]:
+    """Return the calls among the services that matter most, and how many services were left out."""
+    volume: dict[str, int] = {}
+    near = set(roles.expected) | set(roles.named) | set(roles.herrings)
+    for call in calls:
+        load = sum(part.calls for part in (call.baseline, call.incident) if part is not None)
+        for name in (call.caller, call.callee):
+            volume[name] = volume.get(name, 0) + load
+    beside = {n for call in calls for n in (call.caller, call.callee) if {call.caller, call.callee} & near}
+    ranked = sorted(volume, key=lambda name: (name not in near, name not in beside, -volume[name], name))
+    kept = set(ranked[:MAX_SERVICES])
+    return tuple(c for c in calls if {c.caller, c.callee} <= kept), len(volume) - len(kept)
+
+
+def _places(plan: Layout, roles: Roles) -> tuple[dict[Slot, _Place], float, float]:
+    heights = [sum(_height(slot) for slot in layer) for layer in plan.layers]
+    tallest = max(heights, default=ROW)
+    places: dict[Slot, _Place] = {}
+    x = MARGIN
+    for layer, height in zip(plan.layers, heights, strict=True):
+        wanted = [_words_px(slot, roles) for slot in layer if isinstance(slot, str)]
+        width = min(max([NARROWEST, *wanted]), WIDEST)
+        y = TOP + (tallest - height) / 2
+        for slot in layer:
+            places[slot] = _Place(x, x + width, y + _height(slot) / 2)
+            y += _height(slot)
+        x += width + GAP_X
+    return places, max(x - GAP_X + MARGIN, 560.0), TOP + tallest + 6.0
+
+
+def _height(slot: Slot) -> float:
+    return ROW if isinstance(slot, str) else THIN
+
+
+def _words_px(name: str, roles: Roles) -> float:
+    return max(wide(name), wide(", ".join(roles.words(name)), 6.2)) + 18
+
+
+def _box(place: _Place) -> tuple[float, float, float, float]:
+    return place.left, place.y - BOX / 2 - 3, place.right, place.y + BOX / 2 + 3
+
+
+def _node(name: str, place: _Place, roles: Roles) -> Markup:
+    words = roles.words(name)
+    kind = "od-node"
+    if name in roles.expected:
+        kind += " od-n-hit" if roles.named.get(name) == 1 else " od-n-expected"
+    elif name in roles.named:
+        kind += " od-n-named"
+    elif name in roles.herrings:
+        kind += " od-n-herring"
+    width, middle = place.right - place.left, (place.left + place.right) / 2
+    half = BOX / 2 + (2 if words else 0)
+    box = shape("rect", x=place.left, y=place.y - half, width=width, height=2 * half, rx=5.0, class_=kind)
+    head = "od-head" if words else ""
+    if not words:
+        texts = [label(middle, place.y + 4, fitting(name, width - 10), head, "middle")]
+    else:
+        texts = [
+            label(middle, place.y - 2, fitting(name, width - 10, 7.2), head, "middle"),
+            label(middle, place.y + 12, fitting(", ".join(words), width - 8, 6.2), "od-small", "middle"),
+        ]
+    return titled(f"{name}: {', '.join(words)}" if words else name, box, texts)
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What became of a call: class suffix, words, and how much it matters for drawing it on top."""
+
+    kind: str
+    words: str
+    weight: int
+
+
+def _change(call: ServiceCall) -> _Change:
+    before, now = call.baseline, call.incident
+    if now is None or not now.calls:
+        return _Change(" od-e-gone", "no calls", 1)
+    rise = _ratio(now) - (_ratio(before) if before is not None else 0.0)
+    if rise > WORSE_POINTS and now.errors > 1:
+        return _Change(" od-e-bad", f"{_ratio(now):.0%} fail", 3)
+    if before is None or not before.calls:
+        return _Change(" od-e-new", "new", 1)
+    enough = min(now.calls, before.calls) >= FEW_CALLS
+    if enough and now.p50_ms > SLOWER * before.p50_ms and now.p50_ms - before.p50_ms > 1.0:
+        return _Change(" od-e-slow", f"{_milliseconds(before.p50_ms)} → {_milliseconds(now.p50_ms)}", 2)
+    return _Change("", "", 0)
+
+
+def _ratio(load: CallLoad) -> float:
+    return min(1.0, load.errors / load.calls) if load.calls else 0.0
+
+
+def _milliseconds(value_ms: float) -> str:
+    return f"{value_ms / 1000:.3g} s" if value_ms >= 1000 else f"{value_ms:.3g} ms"
+
+
+def _edge(
+    call: ServiceCall,
+    stops: Sequence[_Place],
+    seconds: tuple[float, float],
+    taken: list[tuple[float, float, float, float]],
+) -> tuple[Markup, Markup]:
+    change = _change(call)
+    points = _points(stops)
+    load = call.incident or call.baseline
+    thick = 1.0 + min(3.0, 0.55 * math.log10(1 + (load.calls if load is not None else 0)))
+    path = shape(
+        "path",
+        d=_curve(points),
+        class_=f"od-e{change.kind}",
+        stroke_width=thick,
+        data_calls=f"{load.calls if load else 0}",
+    )
+    (x0, _), (x, y) = points[-2], points[-1]
+    back = -7.0 if x >= x0 else 7.0
+    head = f"M{num(x)},{num(y)}l{num(back)},-4v8z"
+    arrow = shape(
+        "path",
+        d=head,
+        class_="od-h" + change.kind.replace("-e-", "-h-").replace(" od-h-gone", "").replace(" od-h-new", ""),
+    )
+    words = Markup("")
+    if change.words and (at := _free(points, change.words, taken)) is not None:
+        kind = {"od-e-bad": "od-bad", "od-e-slow": "od-warn"}.get(change.kind.strip(), "od-soft")
+        words = label(*at, change.words, f"od-small od-halo {kind}", "middle")
+    return titled(_tip(call, seconds), path, arrow), words
+
+
+def _tip(call: ServiceCall, seconds: tuple[float, float]) -> str:
+    told = []
+    for name, load, length_s in zip(
+        ("before", "incident"), (call.baseline, call.incident), seconds, strict=True
+    ):
+        if load is None:
+            told.append(f"{name}: no calls")
+            continue
+        rate = f", {load.calls / length_s:.3g}/s" if length_s > 0 else ""
+        health = f"{_ratio(load):.1%} failed, p50 {_milliseconds(load.p50_ms)}"
+        told.append(f"{name}: {count(load.calls, 'call')}{rate}, {health}")
+    return f"{call.caller} → {call.callee}; {'; '.join(told)}"
+
+
+def _points(stops: Sequence[_Place]) -> list[tuple[float, float]]:
+    """Return the corners of a route: out of one side of a slot and into the facing side of the next."""
+    points: list[tuple[float, float]] = []
+    for index, stop in enumerate(stops):
+        onward = stops[min(index + 1, len(stops) - 1)].left >= stops[max(index - 1, 0)].left
+        entry, leave = (stop.left, stop.right) if onward else (stop.right, stop.left)
+        if index > 0:
+            points.append((entry, stop.y))
+        if index < len(stops) - 1:
+            points.append((leave, stop.y))
+    return points
+
+
+def _curve(points: Sequence[tuple[float, float]]) -> str:
+    """Return a path: across slots straight on, between layers as an S."""
+    parts = [f"M{num(points[0][0])},{num(points[0][1])}"]
+    for index, ((x0, y0), (x1, y1)) in enumerate(pairwise(points)):
+        if index % 2:
+            parts.append(f"H{num(x1)}")
+        else:
+            middle = (x0 + x1) / 2
+            parts.append(f"C{num(middle)},{num(y0)} {num(middle)},{num(y1)} {num(x1)},{num(y1)}")
+    return "".join(parts)
+
+
+def _free(
+    points: Sequence[tuple[float, float]], words: str, taken: list[tuple[float, float, float, float]]
+) -> tuple[float, float] | None:
+    """Return where words on the edge touch neither a node nor other words, and take that place."""
+    half = wide(words, 6.0) / 2
+    spots = [
+        (x0 + (x1 - x0) * t, y0 + (y1 - y0) * (3 * t * t - 2 * t**3) + dy)
+        for dy in (-4.0, 9.0)
+        for t in (0.5, 0.62, 0.38, 0.74, 0.26)
+        for (x0, y0), (x1, y1) in reversed([*zip(points[::2], points[1::2], strict=True)])
+    ]
+    for x, y in spots:
+        box = (x - half, y - 10.0, x + half, y + 2.0)
+        if not any(_touch(box, other) for other in taken):
+            taken.append(box)
+            return x, y
+    return None
+
+
+def _touch(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+_KEYS: Mapping[str, str] = {
+    "od-e": "call",
+    "od-e od-e-bad": "fails more",
+    "od-e od-e-slow": "slower",
+    "od-e od-e-gone": "vanished",
+    "od-e od-e-new": "new",
+}
+
+
+def _legend(width: float, left_out: int) -> tuple[Markup, float]:
+    parts, x, y = [], MARGIN, 16.0
+    for kind, words in _KEYS.items():
+        room = 44 + wide(words)
+        if x + room > width - MARGIN and x > MARGIN:
+            x, y = MARGIN, y + 18
+        drawn = shape("path", d=f"M{num(x)},{num(y - 4)}h26", class_=kind, stroke_width=2.4)
+        parts += [drawn, label(x + 32, y, words, "od-small od-soft")]
+        x += room + 6
+    if left_out:
+        parts.append(
+            label(MARGIN, y + 18, f"and {count(left_out, 'service')} more, not shown", "od-small od-soft")
+        )
+        y += 18
+    return join(parts), y + 12

@@ -1,0 +1,62 @@
+"""Who is who in a session: expected, named and misleading services, as telemetry spells them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.scoring.names import ServiceNames
+
+RANKS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Roles:
+    """``named`` maps a service to its rank, from 1, among the first three that the diagnosis names."""
+
+    expected: tuple[str, ...]
+    named: Mapping[str, int]
+    herrings: tuple[str, ...]
+
+    def words(self, service: str) -> tuple[str, ...]:
+        """Return what is to be said of a service, nothing for a bystander."""
+        said = []
+        if service in self.expected:
+            said.append("★ expected")
+        if service in self.named:
+            said.append(f"named #{self.named[service]}")
+        if service in self.herrings:
+            said.append("red herring")
+        return tuple(said)
+
+
+def roles_of(session: SessionResult) -> Roles:
+    """Return the roles of a session; services are spelt as its exhibits spell them."""
+    names = ServiceNames(services_of(session))
+    expectation = session.scenario.expectation
+    causes = session.diagnosis.root_causes if session.diagnosis is not None else ()
+    alarmed = session.diagnosis is not None and (session.diagnosis.detected or not session.scenario.control)
+    ranked = list(dict.fromkeys(names.canonical(c.service) for c in causes))[:RANKS_SHOWN] if alarmed else []
+    return Roles(
+        expected=_spelt(names, (cause.service for cause in expectation.root_causes)),
+        named={service: rank for rank, service in enumerate(ranked, start=1)},
+        herrings=_spelt(names, expectation.red_herrings),
+    )
+
+
+def services_of(session: SessionResult) -> tuple[str, ...]:
+    """Return the services that the exhibits of a session name, sorted."""
+    exhibits = session.exhibits
+    if exhibits is None:
+        return ()
+    found = {name for call in exhibits.calls for name in (call.caller, call.callee)}
+    if exhibits.timeline is not None:
+        found |= {series.service for series in exhibits.timeline.services}
+    if exhibits.trace is not None:
+        found |= {span.service for span in exhibits.trace.spans}
+    return tuple(sorted(found))
+
+
+def _spelt(names: ServiceNames, wanted: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names.canonical(name) for name in wanted))

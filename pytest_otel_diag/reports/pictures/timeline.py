@@ -1,0 +1,272 @@
+"""The session over time: rate, error rate and p95 of the involved services, with what was done when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.exhibits import ServiceSeries, Timeline
+from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.model.windows import NANOS_PER_SECOND, iso
+from pytest_otel_diag.reports.markup import Markup, join
+from pytest_otel_diag.reports.pictures.intervals import Bar, bars, fault_start_ns
+from pytest_otel_diag.reports.pictures.roles import Roles, roles_of
+from pytest_otel_diag.reports.pictures.svg import Picture, fitting, label, line, shape, titled, wide
+
+WIDTH, LEFT, RIGHT = 960.0, 62.0, 14.0
+PANEL, GAP, LANE = 108.0, 30.0, 17.0
+TICKS = 8
+
+Value = Callable[[ServiceSeries, int], float | None]
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Seconds since the fault (or since the start) to pixels."""
+
+    start_ns: Nanos
+    end_ns: Nanos
+    zero_ns: Nanos
+
+    def x(self, instant_ns: float) -> float:
+        span = max(1, self.end_ns - self.start_ns)
+        ratio = (instant_ns - self.start_ns) / span
+        return LEFT + min(max(ratio, 0.0), 1.0) * (WIDTH - LEFT - RIGHT)
+
+
+@dataclass(frozen=True)
+class _Panel:
+    title: str
+    unit: str
+    value: Value
+
+
+def timeline(session: SessionResult) -> Picture | None:
+    """Return the timeline, None where no telemetry was kept."""
+    exhibit = session.exhibits.timeline if session.exhibits is not None else None
+    if exhibit is None or not exhibit.services or exhibit.duration_s <= 0:
+        return None
+    roles = roles_of(session)
+    start = fault_start_ns(session)
+    scale = _Scale(exhibit.start_ns, exhibit.end_ns, exhibit.start_ns if start is None else start)
+    legend, legend_px = _legend(exhibit, roles)
+    lanes = bars(session, exhibit.end_ns)
+    top = 16.0 + legend_px
+    marks_px = LANE * len(lanes) + 26.0
+    panels_at = top + marks_px
+    height = panels_at + 3 * (PANEL + GAP) + 14.0
+    bottom = panels_at + 3 * (PANEL + GAP) - GAP
+    parts = [
+        legend,
+        _windows(session, scale, panels_at - 4, bottom),
+        _lanes(lanes, scale, top),
+        *(
+            _panel(panel, exhibit, scale, panels_at + index * (PANEL + GAP))
+            for index, panel in enumerate(_PANELS)
+        ),
+        _marks(session, scale, (top + LANE * len(lanes) + 11.0, bottom)),
+        _axis(exhibit, scale, bottom, known=start is not None),
+    ]
+    names = ", ".join(series.service for series in exhibit.services)
+    return Picture(
+        name="timeline",
+        description=f"request rate, error rate and p95 of {names} over {exhibit.duration_s:.0f} s",
+        width=WIDTH,
+        height=height,
+        body=join(parts),
+    )
+
+
+def _rate(series: ServiceSeries, index: int) -> float | None:
+    return float(series.requests[index])
+
+
+def _errors(series: ServiceSeries, index: int) -> float | None:
+    requests = series.requests[index]
+    return 100.0 * min(1.0, series.errors[index] / requests) if requests > 0 else None
+
+
+def _p95(series: ServiceSeries, index: int) -> float | None:
+    return series.p95_ms[index]
+
+
+_PANELS = (_Panel("requests", "/s", _rate), _Panel("errors", "%", _errors), _Panel("p95", "ms", _p95))
+
+
+def _legend(exhibit: Timeline, roles: Roles) -> tuple[Markup, float]:
+    parts, x, y = [], LEFT, 18.0
+    for index, series in enumerate(exhibit.services):
+        words = ", ".join(roles.words(series.service))
+        shown = fitting(series.service, 220) + (f" ({words})" if words else "")
+        room = 42 + wide(shown)
+        if x + room > WIDTH - RIGHT and x > LEFT:
+            x, y = LEFT, y + 18
+        parts += [line([(x, y - 4), (x + 28, y - 4)], f"od-line od-s{index % 6}"), label(x + 34, y, shown)]
+        x += room + 10
+    return join(parts), y
+
+
+def _windows(session: SessionResult, scale: _Scale, top: float, bottom: float) -> Markup:
+    marked = (
+        (session.windows.baseline, "od-w-base", "baseline"),
+        (session.windows.incident, "od-w-fault", ""),
+    )
+    incident = "judged window" if session.scenario.control else "incident"
+    parts = []
+    for window, kind, words in marked:
+        if window is None:
+            continue
+        left, right = scale.x(window.start_ns), scale.x(window.end_ns)
+        told = f"{words or incident} {window}"
+        box = shape("rect", x=left, y=top, width=max(1.0, right - left), height=bottom - top, class_=kind)
+        parts.append(titled(told, box))
+        if right - left > wide(words or incident) + 8:
+            parts.append(label(left + 4, bottom - 5, words or incident, "od-small od-soft"))
+    return join(parts)
+
+
+def _lanes(lanes: Sequence[tuple[str, Sequence[Bar]]], scale: _Scale, top: float) -> Markup:
+    parts: list[Markup] = []
+    for row, (name, pieces) in enumerate(lanes):
+        y = top + 6 + row * LANE
+        for piece in pieces:
+            left, right = scale.x(piece.start_ns), scale.x(piece.end_ns)
+            words = f"{name} = {piece.words}" if piece.words else name
+            width = max(2.0, right - left)
+            box = shape("rect", x=left, y=y, width=width, height=LANE - 4, class_="od-lane", rx=2.0)
+            parts.append(titled(f"{words}, {piece.start_ns and iso(piece.start_ns)}", box))
+            if width > 60:
+                parts.append(label(left + 4, y + 10.5, fitting(words, width - 8), "od-small"))
+            elif piece is pieces[0]:
+                parts.append(_beside(words, left, left + width, y + 10.5))
+    return join(parts)
+
+
+def _beside(words: str, left: float, right: float, y: float) -> Markup:
+    if right + wide(words) + 6 < WIDTH - RIGHT:
+        return label(right + 4, y, words, "od-small")
+    return label(left - 4, y, fitting(words, left - LEFT - 8), "od-small", "end")
+
+
+def _marks(session: SessionResult, scale: _Scale, between: tuple[float, float]) -> Markup:
+    """Draw fault on, fault off and the time of impact, their words in one line that never collides."""
+    top, bottom = between
+    parts, taken = [], LEFT - 60
+    for instant_ns, words, kind in sorted(_events(session, scale)):
+        x = scale.x(instant_ns)
+        parts.append(line([(x, top + 6), (x, bottom)], kind))
+        room = wide(words)
+        left = min(max(x - room / 2, taken + 8), WIDTH - RIGHT - room)
+        if left >= taken + 8:
+            parts.append(label(left, top + 2, words, "od-small od-head"))
+            taken = left + room
+    return join(parts)
+
+
+def _events(session: SessionResult, scale: _Scale) -> Iterator[tuple[Nanos, str, str]]:
+    start = fault_start_ns(session)
+    faults = bool(session.scenario.faults)
+    if start is not None and faults:
+        yield start, "▼ fault on", "od-mark"
+    impact = session.impact
+    if impact is not None and impact.time_to_impact_s is not None and start is not None:
+        seen_ns = start + round(min(impact.time_to_impact_s, 1e6) * NANOS_PER_SECOND)
+        yield seen_ns, f"◆ impact seen +{impact.time_to_impact_s:.0f} s", "od-seen"
+    undone = [phase for phase in session.phases if phase.phase == "undo" and phase.outcome == "ok"]
+    if undone and faults and scale.start_ns < undone[0].end_ns <= scale.end_ns:
+        yield undone[0].end_ns, "▲ fault off", "od-mark"
+
+
+def _panel(panel: _Panel, exhibit: Timeline, scale: _Scale, top: float) -> Markup:
+    per_bucket = exhibit.bucket_s if panel.unit == "/s" else 1.0
+    curves = [
+        [
+            (index, value / per_bucket)
+            for index in range(len(s.requests))
+            if (value := _finite(panel.value(s, index))) is not None
+        ]
+        for s in exhibit.services
+    ]
+    highest = max((value for curve in curves for _, value in curve), default=0.0)
+    ceiling = min(_ceiling(highest), 100.0) if panel.unit == "%" else _ceiling(highest)
+    bottom = top + PANEL
+    parts = [
+        shape("rect", x=LEFT, y=top, width=WIDTH - LEFT - RIGHT, height=PANEL, class_="od-panel"),
+        label(LEFT, top - 5, f"{panel.title}, {panel.unit}", "od-small od-head"),
+    ]
+    for step in range(3):
+        y = bottom - PANEL * step / 2
+        parts.append(label(LEFT - 6, y + 4, _short(ceiling * step / 2), "od-small od-soft", "end"))
+        if step == 1:
+            parts.append(line([(LEFT, y), (WIDTH - RIGHT, y)], "od-rule"))
+    step_ns = exhibit.bucket_s * NANOS_PER_SECOND
+    for number, curve in reversed(list(enumerate(curves))):
+        for run in _runs(curve):
+            points = [
+                (
+                    scale.x(exhibit.start_ns + (index + 0.5) * step_ns),
+                    bottom - PANEL * min(1.0, max(0.0, value / ceiling)),
+                )
+                for index, value in run
+            ]
+            if len(points) == 1:
+                ((x, y),) = points
+                parts.append(shape("circle", cx=x, cy=y, r=2.2, class_=f"od-f{number % 6}"))
+            else:
+                parts.append(line(points, f"od-line od-s{number % 6}"))
+    return join(parts)
+
+
+def _runs(curve: Sequence[tuple[int, float]]) -> Iterator[list[tuple[int, float]]]:
+    """Yield the pieces without a gap: what was not measured is not bridged."""
+    run: list[tuple[int, float]] = []
+    for point in curve:
+        if run and point[0] != run[-1][0] + 1:
+            yield run
+            run = []
+        run.append(point)
+    if run:
+        yield run
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _ceiling(value: float) -> float:
+    """Return the next of 1, 2, 5 × 10ⁿ that is not below the value."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(
+        (factor * power for factor in (1.0, 2.0, 5.0, 10.0) if value <= factor * power * (1 + 1e-9)), value
+    )
+
+
+def _short(value: float) -> str:
+    for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= limit:
+            scaled = value / (1e3 if suffix == "k" else limit)
+            return f"{scaled:.3g}{suffix}"
+    return f"{value:.4g}"
+
+
+def _axis(exhibit: Timeline, scale: _Scale, y: float, *, known: bool) -> Markup:
+    """Draw ticks at round seconds from the start of the fault on."""
+    low = (scale.start_ns - scale.zero_ns) / NANOS_PER_SECOND
+    high = (scale.end_ns - scale.zero_ns) / NANOS_PER_SECOND
+    step = _ceiling((high - low) / TICKS)
+    parts: list[Markup] = []
+    for index in range(math.ceil(low / step), math.floor(high / step) + 1):
+        seconds = index * step
+        x = scale.x(scale.zero_ns + seconds * NANOS_PER_SECOND)
+        parts += [
+            line([(x, y), (x, y + 4)], "od-rule"),
+            label(x, y + 16, f"{seconds:+g}" if seconds else "0", "od-small od-soft", "middle"),
+        ]
+    zero = "the fault" if known else "the start of the session"
+    since = f"seconds from {zero}, {iso(scale.zero_ns)}; one point is {exhibit.bucket_s:g} s"
+    parts.append(label(WIDTH - RIGHT, y + 32, since, "od-small od-soft", "end"))
+    return join(parts)

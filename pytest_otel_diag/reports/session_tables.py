@@ -1,0 +1,181 @@
+"""What a session's report shows as tables: injected and witnessed, expected and found, the query's answer."""
+
+from __future__ import annotations
+
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.scenario import Disturbance, Fault
+from pytest_otel_diag.model.session import SessionResult, Witness
+from pytest_otel_diag.model.verdict import Match, Verdict
+from pytest_otel_diag.model.windows import NANOS_PER_SECOND, iso
+from pytest_otel_diag.reports.blocks import DASH, Block, Style
+from pytest_otel_diag.scoring.text import count
+
+
+def fault_start_ns(session: SessionResult) -> Nanos | None:
+    """Return when the fault (or, in a control, the judged window) began; None when it never did."""
+    if session.windows.incident is not None:
+        return session.windows.incident.start_ns
+    return max((witness.at_ns for witness in session.witnesses if witness.confirmed), default=None)
+
+
+def injected(session: SessionResult) -> Block:
+    """Return what was switched on, one row a fault or disturbance, with the proof that it was served."""
+    proofs = {witness.flag: witness for witness in session.witnesses}
+    rows: list[tuple[str, ...]] = []
+    styles: list[Style] = []
+    for fault in session.scenario.faults:
+        proof = proofs.get(fault.flag)
+        rows.append((*_set(fault, proof), *_witnessed(proof)))
+        styles.append("plain" if proof is None else "good" if proof.confirmed else "bad")
+    rows += [
+        ("disturbance", _disturbed(one), _at(one.at_s), DASH, "", "") for one in session.scenario.disturbances
+    ]
+    return Block(
+        title="injected and witnessed",
+        header=("flag", "variant", "when", "reads", "witnessed", "detail"),
+        rows=tuple(rows),
+        right=(3,),
+        styles=tuple(styles),
+    )
+
+
+def _set(fault: Fault, proof: Witness | None) -> tuple[str, str, str]:
+    variant = fault.variant or (proof.variant if proof else "the target's default fault")
+    steps = ", ".join(f"{step.variant} from {step.at_s:g} s" for step in fault.steps)
+    when = _at(fault.at_s)
+    if fault.until_s is not None:
+        when += f", until {fault.until_s:g} s"
+    if fault.every_s is not None:
+        when += f", again every {fault.every_s:g} s"
+    return fault.flag, f"{variant}, then {steps}" if steps else variant, when
+
+
+def _at(at_s: float) -> str:
+    return f"after {at_s:g} s" if at_s else "at once"
+
+
+def _disturbed(one: Disturbance) -> str:
+    return f"load × {one.factor:g}" if one.kind == "load" else f"{one.kind} of {one.service}"
+
+
+def _witnessed(proof: Witness | None) -> tuple[str, str, str]:
+    if proof is None:
+        return DASH, "not reached", ""
+    served = "served" if proof.confirmed else "NOT SERVED"
+    return str(proof.reads), f"{served}, {iso(proof.at_ns)}", proof.detail
+
+
+def expected_and_found(session: SessionResult) -> Block:
+    """Return the comparison of diagnosis and expectation; no rows without a verdict."""
+    verdict = session.verdict
+    if verdict is None:
+        return Block("expected and found", (), ())
+    rows = [*_causes(session, verdict), *_findings(verdict)]
+    return Block(
+        title="expected and found",
+        header=("what", "expected", "found", "right"),
+        rows=tuple((what, expected, found, _MARKS[style]) for what, expected, found, style in rows),
+        styles=tuple(style for *_, style in rows),
+    )
+
+
+_Row = tuple[str, str, str, Style]
+_MARKS: dict[Style, str] = {"good": "✓ yes", "bad": "✗ no", "warn": "! look", "plain": ""}
+
+
+def _good(right: bool) -> Style:
+    return "good" if right else "bad"
+
+
+def _causes(session: SessionResult, verdict: Verdict) -> list[_Row]:
+    expected = session.scenario.expectation.root_causes
+    wanted = " or ".join(dict.fromkeys(cause.service for cause in expected)) or "nothing wrong"
+    named = session.diagnosis.root_causes if session.diagnosis else ()
+    first = f" ({named[0].service} first)" if named and verdict.service_rank != 1 else ""
+    told = "detected" if verdict.detected else "nothing wrong"
+    present = "a fault" if verdict.fault_present else "nothing wrong"
+    rows: list[_Row] = [("detection", present, told, _good(verdict.fault_present == verdict.detected))]
+    if not verdict.fault_present:
+        return rows
+    rows.append(("root cause", wanted, _rank(verdict.service_rank) + first, _good(verdict.top1)))
+    if verdict.expected_operation:
+        operations = " or ".join(dict.fromkeys(c.operation for c in expected if c.operation))
+        rank = verdict.operation_rank
+        rows.append(("operation", operations, _rank(rank), _good(rank == 1)))
+    if verdict.expected_mechanism:
+        mechanisms = " or ".join(dict.fromkeys(str(m) for c in expected for m in c.mechanisms))
+        rank = verdict.mechanism_rank
+        rows.append(("mechanism", mechanisms, _rank(rank), _good(rank == 1)))
+    if verdict.causes_expected > 1:
+        found = f"{verdict.causes_named} of {verdict.causes_expected}"
+        whole = verdict.causes_named == verdict.causes_expected
+        rows.append(("causes named", str(verdict.causes_expected), found, _good(whole)))
+    return rows
+
+
+def _findings(verdict: Verdict) -> list[_Row]:
+    rows: list[_Row] = [
+        *(_match("anomaly", match) for match in verdict.anomalies),
+        *(_match("path", match) for match in verdict.paths),
+        ("spurious anomalies", "0", str(verdict.spurious_anomalies), "plain"),
+        ("confidence", "", f"{verdict.confidence:.2f}", "plain"),
+    ]
+    if verdict.query is not None and verdict.fault_present:
+        shows = "shows the culprit" if verdict.query.shows_culprit else "does not show the culprit"
+        rows.append(("diagnostic query", "shows the culprit", shows, _good(verdict.query.shows_culprit)))
+    if verdict.named_flag:
+        rows.append(("flag named", "", "the flag itself was named", "warn"))
+    if verdict.unknown_services:
+        rows.append(("services not there", "none", ", ".join(verdict.unknown_services), "bad"))
+    if verdict.named_red_herring is not None:
+        rows.append(("red herring", "not first", verdict.named_red_herring, "bad"))
+    return rows
+
+
+def _rank(rank: int | None) -> str:
+    return "not named" if rank is None else f"rank {rank}"
+
+
+def _match(what: str, match: Match) -> _Row:
+    return what, match.expected, match.found or "missed", _good(match.found is not None)
+
+
+def query_answer(session: SessionResult) -> Block:
+    """Return the first rows of the diagnostic query, with what became of it in the notes."""
+    answer = session.verdict.query if session.verdict is not None else None
+    if answer is None:
+        return Block("diagnostic query", (), ())
+    if not answer.executed:
+        return Block(
+            "diagnostic query", (), (), notes=(f"did not run: {answer.error or 'no reason was given'}",)
+        )
+    shows = "shows the culprit" if answer.shows_culprit else "does not show the culprit"
+    told = f"{count(answer.rows, 'row')} in {answer.elapsed_s:.3f} s, {shows}"
+    if 0 < len(answer.sample) < answer.rows:
+        told += f"; the first {len(answer.sample)} are shown"
+    return Block("diagnostic query", answer.columns, answer.sample, notes=(told,))
+
+
+def phases(session: SessionResult) -> Block:
+    """Return the phases: seconds on the target's clock from the opening of the target on, and wall time."""
+    opened = session.phases[0].end_ns if session.phases else 0
+    rows = tuple(
+        (
+            str(phase.phase),
+            phase.outcome,
+            iso(phase.start_ns),
+            f"{(phase.start_ns - opened) / NANOS_PER_SECOND:+.1f}",
+            f"{(phase.end_ns - phase.start_ns) / NANOS_PER_SECOND:.1f}",
+            f"{phase.wall_s:.3f}",
+            phase.detail,
+        )
+        for phase in session.phases
+    )
+    styles: dict[str, Style] = {"failed": "bad"}
+    return Block(
+        title="phases",
+        header=("phase", "outcome", "start", "at s", "took s", "wall s", "detail"),
+        rows=rows,
+        right=(3, 4, 5),
+        styles=tuple(styles.get(phase.outcome, "plain") for phase in session.phases),
+    )
