@@ -7,6 +7,7 @@ pytest runs pay nothing for the plugin being installed.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pytest_otel_diag.plugin.access import FlagAccess, OpenTarget, TelemetryAccess
     from pytest_otel_diag.plugin.diagnose import Diagnose
     from pytest_otel_diag.scoring.assertions import DiagnosedSession
+
+SCENARIO_SUFFIXES = (".scenario.yaml", ".scenario.yml")
 
 SCENARIO_FIXTURE = "_otel_diag_scenario"
 """Every fixture of ours asks for this one: a project's own ``diagnose`` fixture is not mistaken for ours."""
@@ -70,6 +73,15 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return [f"otel-diag: {', '.join(given)}"] if given else []
 
 
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect scenarios written as YAML."""
+    if not file_path.name.endswith(SCENARIO_SUFFIXES):
+        return None
+    from pytest_otel_diag.plugin.yaml_files import ScenarioFile
+
+    return ScenarioFile.from_parent(parent, path=file_path)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Multiply tests by recorded incidents and repeats."""
     if SCENARIO_FIXTURE in metafunc.fixturenames:
@@ -82,9 +94,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Validate all markers before any flag is touched."""
     if any(_ours(item) for item in items):
-        from pytest_otel_diag.plugin import collection
+        from pytest_otel_diag.plugin import collection, screen
 
         collection.validate(config, items)
+        screen.screen_of(config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -96,7 +109,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def _ours(item: pytest.Item) -> bool:
     marked = any(mark.name.startswith("otel_") for mark in item.iter_markers())
-    return marked or SCENARIO_FIXTURE in getattr(item, "fixturenames", ())
+    written = item.path.name.endswith(SCENARIO_SUFFIXES)
+    return marked or written or SCENARIO_FIXTURE in getattr(item, "fixturenames", ())
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,9 +11,10 @@ from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.plugin import scenarios
 from pytest_otel_diag.plugin.diagnose import NO_SCENARIO
-from pytest_otel_diag.plugin.markers import MARKERS, OtelRecorded, parse
+from pytest_otel_diag.plugin.markers import MARKERS, OtelRecorded, OtelTarget, parse
 from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
 from pytest_otel_diag.plugin.stash import MISTAKES
+from pytest_otel_diag.plugin.yaml_files import ScenarioItem
 
 SCENARIO_ARGUMENT = "_otel_diag_scenario"
 REPEAT_ARGUMENT = "_otel_diag_repeat"
@@ -23,7 +24,7 @@ _NOT_A_NAME = re.compile(r"\W+")
 def parametrize(metafunc: pytest.Metafunc) -> None:
     """Multiply a test by the recorded incidents it asks for, and by the repeats."""
     recorded = list(metafunc.definition.iter_markers(OtelRecorded.name))
-    if recorded and SCENARIO_ARGUMENT in metafunc.fixturenames:
+    if recorded and SCENARIO_ARGUMENT in metafunc.fixturenames and not foreign(metafunc.definition):
         found, mistakes = parse(recorded)
         if not mistakes:
             kinds = {mark.kind for mark in found if isinstance(mark, OtelRecorded)}
@@ -56,6 +57,21 @@ def _marks(config: pytest.Config, scenario: Scenario) -> list[pytest.MarkDecorat
     return [*marks, pytest.mark.otel_scenario(scenario.id)]
 
 
+def foreign(item: pytest.Item) -> str:
+    """Return why the item does not fit the target of the run; empty when it does.
+
+    A test may be made for other kinds of target, or for flags that another release of the demo has.
+    A flag that no release has is a mistake, not a reason.
+    """
+    kind = settings_of(item.config).target.partition(":")[0]
+    marks, _ = parse(item.iter_markers(OtelTarget.name))
+    for mark in marks:
+        if isinstance(mark, OtelTarget) and kind and not mark.holds(kind):
+            kinds = mark.kinds if isinstance(mark.kinds, str) else " or ".join(mark.kinds)
+            return f"needs target {kinds}, this run has {kind}"
+    return ""
+
+
 def validate(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Check every marker of every item; raises UsageError that lists all mistakes.
 
@@ -64,10 +80,12 @@ def validate(config: pytest.Config, items: list[pytest.Item]) -> None:
     """
     mistakes: dict[pytest.Item, list[str]] = {}
     for item in items:
+        if reason := foreign(item):
+            item.add_marker(pytest.mark.skip(reason=reason))
         ours = [mark for mark in item.iter_markers() if mark.name.startswith("otel_")]
         used = frozenset(getattr(item, "fixturenames", ()))
         used = used if SCENARIO_ARGUMENT in used else frozenset()
-        if (ours or used) and not _skipped(item):
+        if (ours or used or isinstance(item, ScenarioItem)) and not _skipped(item):
             try:
                 mistakes[item] = _of_item(config, item, used)
             except (
@@ -104,6 +122,8 @@ def _of_item(config: pytest.Config, item: pytest.Item, used: frozenset[str]) -> 
     if not settings_of(config).target:
         return [NO_TARGET]
     runtime_of(config).analyzer(settings_of(config).analyzer)
+    if isinstance(item, ScenarioItem):
+        return item.scenario(runtime_of(config).target)[1]
     scenario, mistakes = scenarios.of_item(item, runtime_of(config).target)
     if scenario is None and not mistakes and "diagnosis" in used:
         return [NO_SCENARIO]

@@ -97,6 +97,18 @@ class OtelRecorded:
 
 
 @dataclass(frozen=True, slots=True)
+class OtelTarget:
+    """Run on this kind of target only ('shop', or several as a tuple); skipped on others."""
+
+    name: ClassVar[str] = "otel_target"
+    kinds: str | tuple[str, ...]
+
+    def holds(self, kind: str) -> bool:
+        """Whether *kind* of target is among them."""
+        return kind in ((self.kinds,) if isinstance(self.kinds, str) else self.kinds)
+
+
+@dataclass(frozen=True, slots=True)
 class OtelExpect:
     """Say what the right answer is, instead of what the target knows."""
 
@@ -145,6 +157,7 @@ Marker = (
     | OtelDisturb
     | OtelEnvironment
     | OtelUngated
+    | OtelTarget
 )
 MARKERS: dict[str, type[Marker]] = {kind.name: kind for kind in get_args(Marker)}
 

@@ -29,6 +29,7 @@ from pytest_otel_diag.plugin.markers import (
     OtelFlag,
     OtelRecorded,
     OtelScenario,
+    OtelTarget,
     OtelTiming,
     OtelUngated,
     parse,
@@ -59,7 +60,7 @@ def from_markers(found: Sequence[Marker], test_id: str, target: Target) -> tuple
         names = " and ".join(f"otel_{kind}" for kind in kinds)
         return None, [f"{names} contradict each other; a test runs one scenario, keep one of them"]
     if not kinds:
-        lost = [mark.name for mark in found if not isinstance(mark, OtelRecorded)]
+        lost = [mark.name for mark in found if not isinstance(mark, OtelRecorded | OtelTarget)]
         if lost:
             return None, [
                 f"{', '.join(lost)} without a scenario; add otel_flag, otel_control or otel_scenario"

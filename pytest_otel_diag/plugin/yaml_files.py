@@ -1,0 +1,169 @@
+"""Scenarios in ``*.scenario.yaml`` as tests: collected, selected, repeated and reported like Python ones."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_otel_diag.errors import OtelDiagError, nearest
+from pytest_otel_diag.model.base import Model
+from pytest_otel_diag.model.scenario import Expectation, Scenario
+from pytest_otel_diag.plugin import scenarios
+from pytest_otel_diag.plugin.diagnose import Diagnose
+from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
+from pytest_otel_diag.ports import Target
+from pytest_otel_diag.scenario_files.knowledge import labels, scenario_of
+from pytest_otel_diag.scenario_files.loading import Case, load_cases
+from pytest_otel_diag.scenario_files.schema import Check
+from pytest_otel_diag.scoring.assertions import DiagnosedSession, DiagnosisMissed, SessionNotScored
+
+_NOT_A_NAME = re.compile(r"\W+")
+
+
+class ScenarioFile(pytest.File):
+    """One file; its items are its scenarios times their matrix times the repeats of the run."""
+
+    def collect(self) -> Iterator[ScenarioItem]:
+        """Yield the items; raises CollectError with every mistake of the file."""
+        try:
+            cases = load_cases(self.path)
+        except OtelDiagError as error:
+            raise self.CollectError(f"otel-diag: {_relative(str(error), self.path)}") from None
+        repeats = settings_of(self.config).repeat
+        for case in cases:
+            for repeat in range(repeats):
+                name = f"{case.id}[repeat{repeat}]" if repeats > 1 else case.id
+                yield ScenarioItem.from_parent(self, name=name, case=case, repeat=repeat)
+
+
+class ScenarioItem(pytest.Item):
+    """One session and its assertions. The session runs at set-up, as the ``diagnosis`` fixture does."""
+
+    def __init__(self, *, case: Case, repeat: int, **given: Any) -> None:
+        super().__init__(**given)
+        self.case = case
+        self._repeat = repeat
+        self._diagnose: Diagnose | None = None
+        self._diagnosis: DiagnosedSession | None = None
+        if case.entry.targets:
+            self.add_marker(pytest.mark.otel_target(case.entry.targets))
+        mark(self, (*case.entry.marks, *labels_of(case)))
+
+    def scenario(self, target: Target) -> tuple[Scenario | None, list[str]]:
+        """Return the scenario on this target (None: it cannot be one), and all mistakes in it."""
+        base, mistakes = _base(self.case, target)
+        if base is None:
+            return None, [self._told(mistake) for mistake in mistakes]
+        scenario = self.case.scenario(base)
+        mistakes += target.validate(scenario)
+        return scenario, [self._told(mistake) for mistake in mistakes]
+
+    def setup(self) -> None:
+        """Run the session; one that is not scored is an error of the set-up."""
+        scenario, mistakes = self.scenario(runtime_of(self.config).target)
+        if scenario is None or mistakes:
+            pytest.fail("\n".join(mistakes), pytrace=False)
+        self._diagnose = Diagnose(self, self._repeat)
+        try:
+            self._diagnosis = self._diagnose.start(scenario).result()
+        except SessionNotScored as unscored:
+            pytest.fail(str(unscored), pytrace=False)
+
+    def runtest(self) -> None:
+        """Check every assertion; raises DiagnosisMissed that shows all that do not hold."""
+        assert self._diagnosis is not None
+        missed = list(_missed(self._diagnosis, self.case, self._place))
+        if missed:
+            raise DiagnosisMissed("\n\n".join(missed))
+
+    def teardown(self) -> None:
+        """Give up on a session that still runs."""
+        if self._diagnose is not None:
+            self._diagnose.close()
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Show what our errors say; only a bug shows a traceback."""
+        if isinstance(excinfo.value, OtelDiagError | DiagnosisMissed):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[os.PathLike[str], int | None, str]:
+        """Return where the scenario stands in its file."""
+        return self.path, self.case.line - 1, self.name
+
+    def _told(self, mistake: str) -> str:
+        return mistake if mistake.startswith(str(self.path)) else f"{self._place(self.case.line)}: {mistake}"
+
+    def _place(self, line: int) -> str:
+        return f"{self.location[0]}:{line}"
+
+
+def mark(item: pytest.Item, names: Iterable[str]) -> None:
+    """Mark the item with *names*, registered so that strict markers accept them."""
+    for name in dict.fromkeys(_NOT_A_NAME.sub("_", name).strip("_") for name in names):
+        if name:
+            item.config.addinivalue_line("markers", f"{name}: label of a scenario")
+            item.add_marker(name)
+
+
+def labels_of(case: Case) -> tuple[str, ...]:
+    """Return what a case can be selected by: its kind, its flags, and the values of its tags."""
+    flags = [fault.flag for fault in case.entry.faults]
+    kind = ("control",) if case.entry.control else ()
+    return (*kind, *labels(flags, case.entry.tags))
+
+
+def _base(case: Case, target: Target) -> tuple[Scenario | None, list[str]]:
+    """Return what is known of the case beside its file: by the target, else by the catalog."""
+    entry = case.entry
+    if entry.control:
+        return Scenario(id=case.id, expectation=Expectation(healthy=True)), []
+    if entry.scenario is not None:
+        known = scenarios.scenarios_by_id(target)
+        if entry.scenario in known:
+            return known[entry.scenario], []
+        hint = nearest(entry.scenario, known)
+        unknown = f"target {target.name} has no scenario {entry.scenario!r}{hint}; it has {len(known)}"
+        return None, [case.at(unknown, "scenario")]
+    base = scenario_of(entry.faults, entry.environment.demo) if entry.environment.demo else None
+    base = base or scenarios.for_faults(entry.faults, case.id, target)
+    answer_known = base.expectation.root_causes or base.expectation.healthy
+    given = entry.expect.root_causes or entry.expect.healthy
+    if not (answer_known or given) and any(check.expected for check in case.checks):
+        flags = ", ".join(fault.flag for fault in entry.faults)
+        return base, [
+            case.at(f"nobody knows what is expected of {flags}; say it under expect or assert", "faults")
+        ]
+    return base, []
+
+
+def _missed(diagnosis: DiagnosedSession, case: Case, place: Any) -> Iterator[str]:
+    for number, check in enumerate(case.checks):
+        try:
+            assert_that(diagnosis, check)
+        except DiagnosisMissed as missed:
+            yield f"{place(case.check_line(number))}: {check}\n{missed}"
+
+
+def assert_that(diagnosis: DiagnosedSession, check: Check) -> None:
+    """Make the assertion; raises DiagnosisMissed."""
+    value = getattr(check, check.name)
+    assertion = getattr(diagnosis, f"assert_{check.name}")
+    if value is True:
+        assertion()
+    elif isinstance(value, Model):
+        assertion(**{name: getattr(value, name) for name in value.model_fields_set})
+    elif isinstance(value, str):
+        assertion(value)
+    else:
+        assertion(*value)
+
+
+def _relative(text: str, path: Path) -> str:
+    """Return a message with the file's name for its path: the node says where it is."""
+    return text.replace(f"{path}:", f"{path.name}:")
