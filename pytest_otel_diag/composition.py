@@ -12,14 +12,14 @@ from typing import Any
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.model.scenario import Environment, Scenario
-from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.model.session import Impact, Phase, PhaseRecord, SessionResult
 from pytest_otel_diag.ports import Analyzer, Target
 from pytest_otel_diag.reports.manifest import AnalyzerIdentity, analyzer_identity
 from pytest_otel_diag.scoring.gate import GateSettings
 from pytest_otel_diag.scoring.judge import judge
 from pytest_otel_diag.sessions.analyzers import load_analyzer
 from pytest_otel_diag.sessions.engine import SessionEngine
-from pytest_otel_diag.sessions.observer import NullObserver
+from pytest_otel_diag.sessions.observer import NullObserver, Observer, tell
 from pytest_otel_diag.sessions.plan import EngineSettings, SessionPlan
 
 NO_TARGET = (
@@ -86,23 +86,48 @@ def open_analyzer(spec: str) -> Analyzer:
     return load_analyzer(spec, metadata.entry_points(group="pytest_otel_diag.analyzers"))
 
 
-class _Ended(NullObserver):
-    """Hands the finished session on."""
+class _Keeping(NullObserver):
+    """Hands the finished session on, and tells another observer everything.
 
-    def __init__(self, ended: Callable[[SessionResult], None]) -> None:
+    Who keeps the result comes first, and may fail the session; a watcher that fails is only logged.
+    """
+
+    def __init__(self, ended: Callable[[SessionResult], None], watcher: Observer) -> None:
         self._ended = ended
+        self._watcher = watcher
+
+    def phase_started(self, plan: SessionPlan, phase: Phase) -> None:
+        """Tell it."""
+        tell(self._watcher.phase_started, plan, phase)
+
+    def phase_ended(self, plan: SessionPlan, record: PhaseRecord) -> None:
+        """Tell it."""
+        tell(self._watcher.phase_ended, plan, record)
+
+    def impact_progress(self, plan: SessionPlan, impact: Impact) -> None:
+        """Tell it."""
+        tell(self._watcher.impact_progress, plan, impact)
 
     def session_ended(self, result: SessionResult) -> None:
-        """Hand it on."""
-        self._ended(result)
+        """Hand it on, then tell it."""
+        try:
+            self._ended(result)
+        finally:
+            tell(self._watcher.session_ended, result)
 
 
 def engine(
-    settings: Settings, target: Target, analyzer: Analyzer, ended: Callable[[SessionResult], None]
+    settings: Settings,
+    target: Target,
+    analyzer: Analyzer,
+    ended: Callable[[SessionResult], None],
+    *,
+    observer: Observer | None = None,
 ) -> SessionEngine:
-    """Return an engine that judges with our judge and tells *ended* each result."""
+    """Return an engine that judges with our judge, tells *ended* each result and *observer* everything."""
     knobs = EngineSettings(session_timeout_s=settings.session_timeout_s)
-    return SessionEngine(target, analyzer, judge, observer=_Ended(ended), settings=knobs)
+    keeping = _Keeping(ended, observer or NullObserver())
+    return SessionEngine(target, analyzer, judge, observer=keeping, settings=knobs)
 
 
 def environment_of(scenario: Scenario, seed: int) -> Environment:

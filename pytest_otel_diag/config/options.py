@@ -105,6 +105,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("store", str, "", "ClickHouse DSN; empty means embedded chDB with a cache on disk", "DSN"),
     Option("cache", str, "", "folder of imported recordings and embedded stores", "DIR"),
     Option("reports", str, "reports", "folder that gets one folder a run", "DIR"),
+    Option(
+        "progress",
+        _choice("auto", "plain", "live", "off"),
+        "auto",
+        "what is shown while sessions run: drawn in place on a terminal, plain lines elsewhere",
+        "auto|plain|live|off",
+    ),
     Option("seed", int, 0, "seed handed to target and analyzer", "N"),
     Option("budget_time_s", _positive(float), 600.0, "time an analyzer may take, in seconds", "SECONDS"),
     Option("budget_queries", _positive(int), 200, "queries an analyzer may send", "N"),

@@ -34,6 +34,7 @@ class Settings(Model):
     store: str = ""
     cache: str = ""
     reports: str = "reports"
+    progress: str = "auto"
     seed: int = 0
     budget_time_s: float = 600.0
     budget_queries: int = 200

@@ -53,6 +53,7 @@ class Collector:
         """Whether this run is one of ours for sure: a target was named, not left at its default."""
         return options_of(self._config, (TARGET,))["target"].source != "default"
 
+    @pytest.hookimpl(trylast=True)  # after the letter of the test
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the sessions off a report; write them once the test is over."""
         if report.when == CRASHED:
@@ -133,8 +134,16 @@ class Collector:
         self._write(report.nodeid)
 
     def _write(self, test_id: str) -> None:
-        for session in self._open.pop(test_id, ()):
+        ended = self._open.pop(test_id, ())
+        if not ended:
+            return
+        from pytest_otel_diag.plugin.screen import screen_of
+
+        screen = screen_of(self._config)
+        for session in ended:
             self.run({}).add(session)
+            if screen is not None:
+                screen.ended(session)
 
     def _gate_wanted(self) -> bool:
         if self._config.option.collectonly:

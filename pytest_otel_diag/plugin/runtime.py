@@ -16,10 +16,11 @@ from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.plugin.background import Background, Pending
 from pytest_otel_diag.plugin.given import options_of
-from pytest_otel_diag.plugin.stash import RUNTIME, SETTINGS
+from pytest_otel_diag.plugin.stash import OBSERVER, RUNTIME, SETTINGS
 from pytest_otel_diag.ports import Analyzer, Target
 from pytest_otel_diag.reports.manifest import AnalyzerIdentity
 from pytest_otel_diag.sessions.engine import SessionEngine
+from pytest_otel_diag.sessions.observer import Observer
 from pytest_otel_diag.sessions.plan import SessionPlan
 
 
@@ -34,16 +35,20 @@ def runtime_of(config: pytest.Config) -> Runtime:
     """Return the runtime of this process, made at the first use."""
     if RUNTIME not in config.stash:
         worker = getattr(config, "workerinput", {}).get("workerid", "main")
-        config.stash[RUNTIME] = Runtime(settings_of(config), worker)
+        config.stash[RUNTIME] = Runtime(settings_of(config), worker, lambda: config.stash.get(OBSERVER, None))
     return config.stash[RUNTIME]
 
 
 class Runtime:
-    """Runs sessions; one a process. ``worker`` names the process among parallel ones."""
+    """Runs sessions; one a process.
 
-    def __init__(self, settings: Settings, worker: str) -> None:
+    ``worker`` names the process among parallel ones, ``observer`` answers who else is told what they do.
+    """
+
+    def __init__(self, settings: Settings, worker: str, observer: Callable[[], Observer | None]) -> None:
         self.settings = settings
         self._worker = worker
+        self._observer = observer
         self._run_id = secrets.token_hex(4)
         self.unreported: dict[str, SessionResult] = {}
         self._exclusive = asyncio.Lock()
@@ -83,7 +88,9 @@ class Runtime:
     ) -> Pending[SessionResult]:
         """Start a session; *ended* gets the result, also of one that is cancelled."""
         spec = analyzer or self.settings.analyzer
-        engine = composition.engine(self.settings, self.target, self.analyzer(spec), ended)
+        engine = composition.engine(
+            self.settings, self.target, self.analyzer(spec), ended, observer=self._observer()
+        )
         prepared = composition.prepared(scenario, self.settings, self.target, repeat)
         plan = composition.plan(
             prepared, self.settings, run_id=self._run_id, test_id=test_id, repeat=repeat, analyzer=spec

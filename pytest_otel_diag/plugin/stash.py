@@ -10,12 +10,16 @@ if TYPE_CHECKING:
     from pytest_otel_diag.config.settings import Settings
     from pytest_otel_diag.model.session import SessionResult
     from pytest_otel_diag.plugin.runtime import Runtime
+    from pytest_otel_diag.sessions.observer import Observer
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 """On the config: settings, resolved once."""
 
 RUNTIME: pytest.StashKey[Runtime] = pytest.StashKey()
 """On the config: target, analyzers and the thread that runs sessions; made by the first use."""
+
+OBSERVER: pytest.StashKey[Observer] = pytest.StashKey()
+"""On the config: who else is told what sessions do, where somebody wants to know."""
 
 MISTAKES: pytest.StashKey[str] = pytest.StashKey()
 """On an item of an xdist worker: what is wrong with its markers; it fails instead of running."""
