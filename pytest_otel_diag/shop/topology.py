@@ -1,0 +1,134 @@
+"""Which services the shop has, what they run on and who calls whom, per release of the demo.
+
+Limits of memory are those of the demo's compose file. Sizes at rest, workers and CPU shares are of the
+order that a laptop shows (see the figures of a run without faults in the tests of the services).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_otel_diag.shop.names import Generation
+
+Runtime = Literal[
+    "jvm", "go", "dotnet", "nodejs", "cpython", "ruby", "php", "rust", "cpp", "nginx", "envoy", "browser"
+]
+
+MB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One service: runtime, workers that serve requests at once, cores it may use, memory.
+
+    ``memory_limit`` and ``memory_base`` are bytes (limit 0: none that matters), ``heap`` the bytes of a
+    managed heap with a limit of its own (0: none), ``start_s`` the seconds from start until it serves.
+    ``most_replicas`` bounds what jitter may draw.
+    """
+
+    name: str
+    language: str
+    runtime: Runtime
+    workers: int
+    cores: float = 2.0
+    memory_limit: int = 0
+    memory_base: int = 50 * MB
+    heap: int = 0
+    start_s: float = 1.0
+    most_replicas: int = 1
+    callees: tuple[str, ...] = ()
+
+
+_PLANS = (
+    Plan("load-generator", "python", "cpython", 1000, memory_limit=1500 * MB, memory_base=180 * MB,
+         callees=("frontend-proxy", "flagd")),
+    Plan("frontend-web", "webjs", "browser", 1000, memory_base=300 * MB, callees=("frontend-proxy",)),
+    Plan("frontend-proxy", "cpp", "envoy", 1000, cores=2.0, memory_limit=65 * MB, memory_base=28 * MB, start_s=1.5,
+         callees=("frontend", "image-provider", "flagd")),
+    Plan("frontend", "nodejs", "nodejs", 1000, cores=1.0, memory_limit=250 * MB, memory_base=120 * MB, heap=180 * MB,
+         start_s=4.0, most_replicas=3,
+         callees=("ad", "recommendation", "product-catalog", "cart", "checkout", "currency", "shipping")),
+    Plan("ad", "java", "jvm", 64, cores=2.0, memory_limit=300 * MB, memory_base=210 * MB, heap=200 * MB, start_s=8.0,
+         callees=("flagd",)),
+    Plan("recommendation", "python", "cpython", 10, cores=1.0, memory_limit=500 * MB, memory_base=62 * MB,
+         start_s=3.0, callees=("product-catalog",)),
+    Plan("product-catalog", "go", "go", 500, memory_limit=20 * MB, memory_base=11 * MB, start_s=0.6, most_replicas=3,
+         callees=("flagd",)),
+    Plan("cart", "dotnet", "dotnet", 64, memory_limit=160 * MB, memory_base=78 * MB, start_s=2.5, most_replicas=3,
+         callees=("valkey-cart", "flagd")),
+    Plan("checkout", "go", "go", 500, memory_limit=20 * MB, memory_base=13 * MB, start_s=0.6, most_replicas=2,
+         callees=("cart", "product-catalog", "currency", "shipping", "payment", "email", "kafka", "flagd")),
+    Plan("currency", "cpp", "cpp", 16, memory_limit=20 * MB, memory_base=9 * MB, start_s=0.4, most_replicas=3),
+    Plan("payment", "nodejs", "nodejs", 1000, cores=1.0, memory_limit=120 * MB, memory_base=72 * MB, heap=90 * MB,
+         start_s=2.5, most_replicas=2, callees=("flagd",)),
+    Plan("shipping", "rust", "rust", 256, memory_limit=20 * MB, memory_base=6 * MB, start_s=0.3, most_replicas=2,
+         callees=("quote", "flagd")),
+    Plan("quote", "php", "php", 32, memory_limit=40 * MB, memory_base=26 * MB, start_s=1.0, most_replicas=2),
+    Plan("email", "ruby", "ruby", 5, cores=1.0, memory_limit=100 * MB, memory_base=52 * MB, start_s=4.0,
+         callees=("flagd",)),
+    Plan("image-provider", "nginx", "nginx", 1000, memory_limit=50 * MB, memory_base=12 * MB, start_s=0.5),
+    Plan("flagd", "go", "go", 500, memory_limit=75 * MB, memory_base=32 * MB, start_s=0.5),
+    Plan("accounting", "dotnet", "dotnet", 1, memory_limit=120 * MB, memory_base=92 * MB, start_s=3.0,
+         callees=("kafka",)),
+    Plan("fraud-detection", "java", "jvm", 1, memory_limit=300 * MB, memory_base=190 * MB, heap=150 * MB,
+         start_s=8.0, callees=("kafka", "flagd")),
+)  # fmt: skip
+
+_REVIEWS = (
+    Plan("product-reviews", "python", "cpython", 10, cores=1.0, memory_limit=100 * MB, memory_base=66 * MB,
+         start_s=3.0, callees=("product-catalog", "llm", "flagd")),
+    Plan("llm", "python", "cpython", 10, cores=1.0, memory_limit=50 * MB, memory_base=34 * MB, start_s=2.0),
+)  # fmt: skip
+
+SERVICE_EDGES = frozenset(
+    {
+        ("frontend", "ad"),
+        ("frontend", "recommendation"),
+        ("frontend", "product-catalog"),
+        ("frontend", "cart"),
+        ("frontend", "checkout"),
+        ("checkout", "cart"),
+        ("checkout", "payment"),
+        ("checkout", "shipping"),
+        ("checkout", "email"),
+        ("checkout", "product-catalog"),
+        ("checkout", "currency"),
+        ("recommendation", "product-catalog"),
+        ("shipping", "quote"),
+    }
+)
+"""Edges between services that the demo's own telemetry test verifies by walking traces."""
+
+ENTRY_EDGES = frozenset(
+    {
+        ("load-generator", "frontend-proxy"),
+        ("frontend-web", "frontend-proxy"),
+        ("frontend-proxy", "frontend"),
+        ("frontend-proxy", "image-provider"),
+        ("frontend", "currency"),
+        ("frontend", "shipping"),
+    }
+)
+"""Edges of traffic from outside, and those of the shop's pages that only a browser walks."""
+
+REVIEW_EDGES = frozenset(
+    {("frontend", "product-reviews"), ("product-reviews", "llm"), ("product-reviews", "product-catalog")}
+)
+"""Edges of the release with product reviews."""
+
+CONSUMERS = ("accounting", "fraud-detection")
+"""Consumer groups of the topic ``orders``; their traces link to the order's, they are no children of it."""
+
+TOPIC = "orders"
+
+
+def plans(generation: Generation) -> dict[str, Plan]:
+    """Return the plans of the services that exist in a release, by name."""
+    chosen = _PLANS + (_REVIEWS if generation.reviews else ())
+    return {plan.name: plan for plan in chosen}
+
+
+def edges(generation: Generation) -> frozenset[tuple[str, str]]:
+    """Return the edges (caller, callee) that traces of a release show between services."""
+    return SERVICE_EDGES | ENTRY_EDGES | (REVIEW_EDGES if generation.reviews else frozenset())
