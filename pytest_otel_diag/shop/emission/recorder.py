@@ -1,0 +1,154 @@
+"""The way of telemetry from a service to the store, and what is on it now.
+
+SDKs export in batches on a timer, the collector writes to the store in batches on another. A record
+is visible once both have happened; what a killed process has not exported yet is lost with it.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.windows import seconds_to_ns
+from pytest_otel_diag.shop.records import Batch, LogRecord, MetricPoint, SpanRecord
+
+_MIX = 2_654_435_761  # Knuth's multiplicative hash
+
+R = TypeVar("R", SpanRecord, LogRecord, MetricPoint)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportPeriods:
+    """How often an SDK exports, in seconds: its batch processors and its metric reader."""
+
+    spans_s: float = 5.0
+    logs_s: float = 1.0
+    metrics_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorPeriods:
+    """The collector: it writes to the store every ``flush_s``; one write takes ``insert_s``."""
+
+    flush_s: float = 5.0
+    insert_s: float = 0.05
+
+
+class Collector:
+    """When something that leaves a service at some instant can be read in the store."""
+
+    def __init__(self, start_ns: Nanos, rng: random.Random, periods: CollectorPeriods) -> None:
+        self._flush_ns = seconds_to_ns(periods.flush_s)
+        self._insert_ns = seconds_to_ns(periods.insert_s)
+        self._origin_ns = start_ns - rng.randrange(self._flush_ns)
+
+    def visible_ns(self, sent_ns: Nanos) -> Nanos:
+        """Return when the store shows what was sent at *sent_ns*: after the network and the next write.
+
+        The jitter of the network is a function of the instant: nothing depends on who asks when.
+        """
+        arrived = sent_ns + 2_000_000 + sent_ns * _MIX % 10_000_000
+        flushes = (arrived - self._origin_ns) // self._flush_ns + 1
+        return self._origin_ns + flushes * self._flush_ns + self._insert_ns
+
+
+class Buffer(Generic[R]):
+    """The batch processor of one signal in one process.
+
+    ``exported_ns`` is what a record added now will carry; call :meth:`roll` first when the time has
+    reached ``deadline_ns``.
+    """
+
+    __slots__ = ("_collector", "_period_ns", "_sealed", "deadline_ns", "exported_ns", "records")
+
+    def __init__(
+        self, collector: Collector, sealed: list[tuple[Nanos, list[R]]], first_ns: Nanos, period_s: float
+    ) -> None:
+        self._collector = collector
+        self._sealed = sealed
+        self._period_ns = seconds_to_ns(period_s)
+        self.records: list[R] = []
+        self.deadline_ns = first_ns
+        self.exported_ns = collector.visible_ns(first_ns)
+
+    def roll(self, now_ns: Nanos) -> None:
+        """Send what was due before *now_ns* and take the period that holds *now_ns* as the current one."""
+        if now_ns < self.deadline_ns:
+            return
+        if self.records:
+            self._sealed.append((self.exported_ns, self.records))
+            self.records = []
+        periods = (now_ns - self.deadline_ns) // self._period_ns + 1
+        self.deadline_ns += periods * self._period_ns
+        self.exported_ns = self._collector.visible_ns(self.deadline_ns)
+
+    def flush(self, now_ns: Nanos) -> None:
+        """Send everything now, as an orderly shutdown does."""
+        self.roll(now_ns)
+        if self.records:
+            visible = self._collector.visible_ns(now_ns)
+            self._sealed.append((visible, [record._replace(exported_ns=visible) for record in self.records]))
+            self.records = []
+
+    def lose(self, now_ns: Nanos) -> int:
+        """Forget what has not been sent by now, as a kill does; return how many records that were."""
+        self.roll(now_ns)
+        lost = len(self.records)
+        self.records = []
+        return lost
+
+
+class Recorder:
+    """Everything emitted and not yet taken."""
+
+    def __init__(
+        self, start_ns: Nanos, rng: random.Random, periods: CollectorPeriods = CollectorPeriods()
+    ) -> None:
+        self.collector = Collector(start_ns, rng, periods)
+        self._rng = rng
+        self._spans: list[tuple[Nanos, list[SpanRecord]]] = []
+        self._logs: list[tuple[Nanos, list[LogRecord]]] = []
+        self._points: list[tuple[Nanos, list[MetricPoint]]] = []
+        self._buffers: dict[Buffer[SpanRecord] | Buffer[LogRecord], None] = {}
+
+    def buffers(self, now_ns: Nanos, periods: ExportPeriods) -> tuple[Buffer[SpanRecord], Buffer[LogRecord]]:
+        """Return the buffers of spans and logs of a process that starts now."""
+        spans = Buffer(self.collector, self._spans, self._phase_ns(now_ns, periods.spans_s), periods.spans_s)
+        logs = Buffer(self.collector, self._logs, self._phase_ns(now_ns, periods.logs_s), periods.logs_s)
+        self._buffers[spans] = None
+        self._buffers[logs] = None
+        return spans, logs
+
+    def _phase_ns(self, now_ns: Nanos, period_s: float) -> Nanos:
+        return now_ns + 1 + int(self._rng.random() * seconds_to_ns(period_s))
+
+    def retire(self, *buffers: Buffer[SpanRecord] | Buffer[LogRecord]) -> None:
+        """Forget the buffers of a process that has ended; flush or lose them first."""
+        for buffer in buffers:
+            self._buffers.pop(buffer, None)
+
+    def points(self, exported_ns: Nanos, points: list[MetricPoint]) -> None:
+        """Accept what a metric reader collected."""
+        if points:
+            self._points.append((exported_ns, points))
+
+    def take(self, now_ns: Nanos, until_ns: Nanos) -> Batch:
+        """Give and forget what can be read in the store at *until_ns* (not after *now_ns*)."""
+        for buffer in self._buffers:
+            buffer.roll(now_ns)
+        horizon = min(now_ns, until_ns)
+        return Batch(
+            spans=_taken(self._spans, horizon),
+            logs=_taken(self._logs, horizon),
+            metrics=_taken(self._points, horizon),
+        )
+
+
+def _taken(sealed: list[tuple[Nanos, list[R]]], horizon_ns: Nanos) -> list[R]:
+    """Remove and return the records visible by then, in order of becoming visible."""
+    due = [entry for entry in sealed if entry[0] <= horizon_ns]
+    sealed[:] = [entry for entry in sealed if entry[0] > horizon_ns]
+    due.sort(key=lambda entry: entry[0])
+    return [record for _, records in due for record in records]

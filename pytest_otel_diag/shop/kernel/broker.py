@@ -1,0 +1,170 @@
+"""A message broker: topics with partitions and offsets, consumer groups and their lag."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from simpy import AnyOf, Event, Timeout
+
+if TYPE_CHECKING:
+    from pytest_otel_diag.shop.kernel.call import Call
+    from pytest_otel_diag.shop.kernel.world import World
+
+
+class Message(NamedTuple):
+    """A record of a topic. ``trace_id`` and ``span_id`` are its producer's context ('' when none)."""
+
+    topic: str
+    partition: int
+    offset: int
+    value: Any
+    size: int
+    produced_s: float
+    trace_id: str
+    span_id: str
+
+
+@dataclass(eq=False)
+class Topic:
+    """Partitions as lists of messages that at least one group has yet to consume, and where they begin."""
+
+    name: str
+    logs: list[list[Message]]
+    begins: list[int]
+    arrived: Event
+    groups: dict[str, Group] = field(default_factory=dict)
+
+    def end(self, partition: int) -> int:
+        """Return the offset that the next message will get."""
+        return self.begins[partition] + len(self.logs[partition])
+
+    def trim(self, partition: int) -> None:
+        """Forget what every group has committed; offsets go on counting."""
+        if not self.groups:
+            return
+        done = min(group.committed[partition] for group in self.groups.values())
+        gone = done - self.begins[partition]
+        if gone > 0:
+            del self.logs[partition][:gone]
+            self.begins[partition] = done
+
+
+@dataclass(eq=False)
+class Group:
+    """A consumer group: committed offsets by partition and the members that share them."""
+
+    name: str
+    topic: Topic
+    committed: list[int]
+    position: list[int]
+    members: list[object] = field(default_factory=list)
+    consumed: int = 0
+
+    def lag(self, partition: int) -> int:
+        """Return how many messages of the partition are not committed."""
+        return self.topic.end(partition) - self.committed[partition]
+
+    @property
+    def total_lag(self) -> int:
+        """Lag over all partitions."""
+        return sum(self.lag(partition) for partition in range(len(self.committed)))
+
+    def join(self, member: object) -> None:
+        """Add a member; partitions are shared out anew and read from the committed offsets."""
+        self.members.append(member)
+        self.position = list(self.committed)
+
+    def leave(self, member: object) -> None:
+        """Remove a member; its partitions go to the others."""
+        if member in self.members:
+            self.members.remove(member)
+            self.position = list(self.committed)
+
+    def assigned(self, member: object) -> Iterator[int]:
+        """Yield the partitions that the member reads."""
+        if member not in self.members:
+            return
+        turn = self.members.index(member)
+        yield from range(turn, len(self.committed), len(self.members))
+
+    def fetch(self, member: object, max_records: int) -> list[Message]:
+        """Return the next messages for the member and move its position."""
+        batch: list[Message] = []
+        for partition in self.assigned(member):
+            start = self.position[partition] - self.topic.begins[partition]
+            found = self.topic.logs[partition][start : start + max_records - len(batch)]
+            self.position[partition] += len(found)
+            batch.extend(found)
+            if len(batch) >= max_records:
+                break
+        return batch
+
+    def commit(self, batch: list[Message]) -> None:
+        """Commit a processed batch."""
+        for message in batch:
+            before = self.committed[message.partition]
+            self.committed[message.partition] = max(before, message.offset + 1)
+            self.consumed += self.committed[message.partition] - before
+        for partition in {message.partition for message in batch}:
+            self.topic.trim(partition)
+
+
+class Broker:
+    """All topics of a world. A topic exists from its first use on."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.topics: dict[str, Topic] = {}
+        self.append_s = 0.0008
+
+    def topic(self, name: str, partitions: int = 1) -> Topic:
+        """Return the topic, made with so many partitions when it is new."""
+        found = self.topics.get(name)
+        if found is None:
+            logs: list[list[Message]] = [[] for _ in range(partitions)]
+            found = self.topics[name] = Topic(name, logs, [0] * partitions, Event(self._world.env))
+        return found
+
+    def group(self, topic: str, name: str) -> Group:
+        """Return the consumer group of the topic; a new one begins with the next message."""
+        held = self.topic(topic)
+        group = held.groups.get(name)
+        if group is None:
+            ends = [held.end(partition) for partition in range(len(held.logs))]
+            group = held.groups[name] = Group(name, held, list(ends), list(ends))
+        return group
+
+    def publish(
+        self, call: Call, topic: str, value: Any, *, size: int, key: int
+    ) -> Generator[Event, Any, Message]:
+        """Append a message once it has travelled; returns after the acknowledgement has come back."""
+        env, network = self._world.env, self._world.network
+        yield Timeout(env, network.delay_s() + self.append_s)
+        held = self.topic(topic)
+        partition = key % len(held.logs)
+        message = Message(
+            topic=topic,
+            partition=partition,
+            offset=held.end(partition),
+            value=value,
+            size=size,
+            produced_s=float(env.now),
+            trace_id=call.trace_id if call.current is not None else "",
+            span_id=call.current.span_id if call.current is not None else "",
+        )
+        if held.groups:
+            held.logs[partition].append(message)
+        else:
+            held.begins[partition] += 1  # nobody will ever read it: a group begins with the next message
+        self._world.counters.messages_produced += 1
+        arrived, held.arrived = held.arrived, Event(env)
+        arrived.succeed()
+        yield Timeout(env, network.delay_s())
+        return message
+
+    def await_messages(self, group: Group, wait_s: float) -> Event:
+        """Return an event for the next message of the group's topic, or the end of *wait_s*."""
+        env = self._world.env
+        return AnyOf(env, (group.topic.arrived, Timeout(env, wait_s)))

@@ -1,0 +1,85 @@
+"""The loop of a consumer: poll, process each message in a span, commit."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from simpy import Event, Timeout
+
+from pytest_otel_diag.shop.kernel.broker import Group, Message
+from pytest_otel_diag.shop.kernel.call import Call, Span
+from pytest_otel_diag.shop.kernel.failures import RpcFailure
+from pytest_otel_diag.shop.kernel.specs import ConsumerSpec
+
+if TYPE_CHECKING:
+    from pytest_otel_diag.shop.kernel.instance import Instance
+
+LONG_POLL_S = 30.0
+
+
+def consume(instance: Instance, spec: ConsumerSpec) -> Generator[Event, Any, None]:
+    """Consume for as long as the instance lives; see :class:`ConsumerSpec`."""
+    world = instance.world
+    group = world.broker.group(spec.topic, spec.group)
+    group.join(instance)
+    try:
+        while True:
+            batch = group.fetch(instance, spec.max_records)
+            if not batch:
+                yield world.broker.await_messages(group, LONG_POLL_S)
+                yield Timeout(world.env, spec.fetch_wait_s)
+                continue
+            yield Timeout(world.env, world.network.delay_s())
+            yield from _process(instance, spec, group, batch)
+    finally:
+        group.leave(instance)
+
+
+def _process(
+    instance: Instance, spec: ConsumerSpec, group: Group, batch: list[Message]
+) -> Generator[Event, Any, None]:
+    world = instance.world
+    begun_s = world.now_s
+    receive = _received(instance, spec, batch)
+    for message in batch:
+        world.counters.requests_begun += 1
+        try:
+            yield from _handle(instance, spec, message, receive)
+        except RpcFailure:
+            world.counters.requests_failed += 1  # the loop of a consumer survives its handler
+        finally:
+            world.counters.requests_ended += 1
+    if world.now_s - begun_s > spec.max_poll_interval_s:
+        group.leave(instance)  # thrown out meanwhile: the commit is refused, the batch comes again
+        group.join(instance)
+        return
+    group.commit(batch)
+    world.counters.messages_consumed += len(batch)
+
+
+def _received(instance: Instance, spec: ConsumerSpec, batch: list[Message]) -> Call | None:
+    """Record the span of the poll and return a call whose children belong under it."""
+    if spec.receive is None:
+        return None
+    call = Call(instance, None)
+    with call.span(spec.receive, **{"messaging.batch.message_count": len(batch)}) as span:
+        pass
+    call.parent_id = span.span_id
+    return call
+
+
+def _handle(
+    instance: Instance, spec: ConsumerSpec, message: Message, receive: Call | None
+) -> Generator[Event, Any, None]:
+    call = Call(instance, receive)
+    if not spec.linked and message.trace_id:
+        call.trace_id, call.parent_id = message.trace_id, message.span_id
+    if spec.process is None:
+        yield from spec.behaviour(call, message)
+        return
+    extra = dict(spec.process_attributes(message)) if spec.process_attributes is not None else {}
+    with Span(call, spec.process, extra) as span:
+        if spec.linked and message.trace_id:
+            span.link(message.trace_id, message.span_id)
+        yield from spec.behaviour(call, message)

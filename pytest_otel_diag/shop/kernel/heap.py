@@ -1,0 +1,142 @@
+"""Memory of a process: garbage, what lives on, collections that stop the world, and the limit.
+
+Sizes are bytes, times seconds. The model per runtime family: allocation fills a young budget; when it is
+full a collection runs, whose pause grows with what lives. A full collection runs when what lives comes
+near the maximal heap; a runtime that still cannot fit ends with an out-of-memory error of its own.
+Runtimes that count references (Python) or free by hand have no young budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+MB = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class GcPolicy:
+    """How a runtime collects.
+
+    ``young_bytes`` is the budget between two minor collections, ``growth`` makes it at least that share of
+    the live bytes (Go's GOGC = 1.0). A minor pause is ``minor_s`` plus ``minor_s_per_live`` times the live
+    bytes, a full one ``full_s`` plus ``full_s_per_live`` times these. ``full_at_ratio`` of ``max_bytes``
+    brings a full collection with every minor one.
+    """
+
+    name: str = "none"
+    young_bytes: int = 0
+    growth: float = 0.0
+    minor_s: float = 0.0
+    minor_s_per_live: float = 0.0
+    full_s: float = 0.0
+    full_s_per_live: float = 0.0
+    full_at_ratio: float = 0.9
+
+
+MANUAL = GcPolicy()
+JVM = GcPolicy("jvm", 24 * MB, 0.0, 0.002, 1e-11, 0.015, 1.2e-9)
+GO = GcPolicy("go", 4 * MB, 1.0, 0.0001, 1e-12, 0.0003, 1e-12)
+DOTNET = GcPolicy("dotnet", 12 * MB, 0.0, 0.0008, 2e-12, 0.008, 8e-10)
+NODE = GcPolicy("node", 16 * MB, 0.0, 0.0012, 2e-12, 0.010, 9e-10)
+PYTHON = GcPolicy("python", 0, 0.0, 0.0, 0.0, 0.004, 4e-10)
+RUBY = GcPolicy("ruby", 12 * MB, 0.0, 0.002, 3e-11, 0.010, 1.5e-9)
+"""Pauses are of the order that the runtimes' own documentation and logs show for heaps below 1 GB."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeapSpec:
+    """Memory of one process.
+
+    ``base_bytes`` is what it holds besides the heap (code, runtime, buffers), ``live_bytes`` what lives on
+    the heap when idle, ``max_bytes`` the runtime's maximal heap (None: bound by the container only),
+    ``limit_bytes`` the container's limit (None: none).
+    """
+
+    policy: GcPolicy = MANUAL
+    base_bytes: int = 30 * MB
+    live_bytes: int = 10 * MB
+    max_bytes: int | None = None
+    limit_bytes: int | None = None
+
+
+class Heap:
+    """Heap of one instance. *stop(seconds, action)* halts the process, *kill(reason)* ends it."""
+
+    __slots__ = ("_kill", "_stop", "collections", "live", "pause_s", "spec", "young", "young_limit")
+
+    def __init__(
+        self, spec: HeapSpec, stop: Callable[[float, str], None], kill: Callable[[str], None]
+    ) -> None:
+        self.spec = spec
+        self._stop = stop
+        self._kill = kill
+        self.live = spec.live_bytes
+        self.young = 0
+        self.young_limit = self._budget()
+        self.collections = {"minor": 0, "full": 0}
+        self.pause_s = {"minor": 0.0, "full": 0.0}
+
+    @property
+    def used(self) -> int:
+        """Bytes on the heap, garbage included."""
+        return self.live + self.young
+
+    @property
+    def resident(self) -> int:
+        """Bytes that the container accounts for."""
+        return self.spec.base_bytes + self.live + self.young
+
+    def allocate(self, size: int) -> None:
+        """Make garbage; may collect."""
+        if not self.young_limit:
+            return  # freed at once
+        self.young += size
+        if self.young >= self.young_limit:
+            self._collect_as_needed()
+
+    def retain(self, size: int) -> None:
+        """Make something that lives on; may collect, or kill the process."""
+        self.live += size
+        self._check()
+
+    def release(self, size: int) -> None:
+        """Let go of what was retained: it is gone with the next full collection, here at once."""
+        self.live = max(self.spec.live_bytes, self.live - size)
+
+    def collect(self, *, full: bool = True) -> float:
+        """Collect now and return the pause in seconds."""
+        policy = self.spec.policy
+        action = "full" if full else "minor"
+        if full:
+            pause = policy.full_s + policy.full_s_per_live * self.live
+        else:
+            pause = policy.minor_s + policy.minor_s_per_live * self.live
+        self.young = 0
+        self.young_limit = self._budget()
+        self.collections[action] += 1
+        self.pause_s[action] += pause
+        self._stop(pause, action)
+        return pause
+
+    def _collect_as_needed(self) -> None:
+        maximum = self.spec.max_bytes
+        full = maximum is not None and self.live >= self.spec.policy.full_at_ratio * maximum
+        self.collect(full=full)
+
+    def _budget(self) -> int:
+        policy = self.spec.policy
+        budget = max(policy.young_bytes, int(policy.growth * self.live)) if policy.young_bytes else 0
+        if budget and self.spec.max_bytes is not None:
+            # the nearer the heap is to its end, the smaller the budget: collections come faster
+            budget = max(MB, min(budget, self.spec.max_bytes - self.live))
+        return budget
+
+    def _check(self) -> None:
+        maximum, limit = self.spec.max_bytes, self.spec.limit_bytes
+        if limit is not None and self.resident > limit and self.young:
+            self.collect(full=True)  # a runtime under pressure collects before it asks for more
+        if limit is not None and self.resident > limit:
+            self._kill("OOMKilled")
+        elif maximum is not None and self.live > maximum:
+            self._kill("OutOfMemoryError")

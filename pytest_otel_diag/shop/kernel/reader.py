@@ -1,0 +1,26 @@
+"""The periodic metric reader of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from simpy import Event
+
+if TYPE_CHECKING:
+    from pytest_otel_diag.shop.kernel.instance import Instance
+
+
+def read_metrics(instance: Instance) -> Generator[Event, Any, None]:
+    """Collect the instance's instruments at every period of its SDK; the phase is the instance's own."""
+    world = instance.world
+    period_s = instance.service.spec.export.metrics_s
+    yield world.sleep(period_s * instance.rng.random())
+    while True:
+        now_ns = world.now_ns
+        points = instance.meter.collect(
+            now_ns + instance.host.skew_ns, world.recorder.collector.visible_ns(now_ns)
+        )
+        world.counters.points += len(points)
+        world.recorder.points(points[0].exported_ns if points else 0, points)
+        yield world.sleep(period_s)
