@@ -1,0 +1,241 @@
+"""A bounded queue of records and the thread that sends them to a collector.
+
+What does not get through is counted and told, never lost in silence: records that found the queue full,
+records of requests that the collector refused for good or that were tried for too long, records a
+collector rejected out of a request it took, and records that were left when the exporter had to stop.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import NamedTuple
+
+from pytest_otel_diag.shop.realtime.encode import MAX_RECORDS, SIGNALS, ExportRequest, Signal, requests
+from pytest_otel_diag.shop.realtime.transport import Again, Refused, Taken, Transport
+from pytest_otel_diag.shop.records import Batch
+
+_POPPED_RECORDS = 5 * MAX_RECORDS  # what leaves the queue at once: bounds what a long outage keeps beside it
+
+
+class Limits(NamedTuple):
+    """How much waits, and for how long.
+
+    At most ``capacity`` records wait. ``interval_s`` is how long records are collected into one request,
+    unless many come. The second try of a request comes after ``first_retry_s`` seconds, each further one
+    after twice as long up to ``longest_retry_s``, a random half of it taken off; where the collector says
+    when to come back, then. ``give_up_s`` seconds after the first try the request is dropped.
+    """
+
+    capacity: int = 100_000
+    interval_s: float = 1.0
+    first_retry_s: float = 1.0
+    longest_retry_s: float = 30.0
+    give_up_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExportCounts:
+    """What became of the records so far. ``unsent`` are still in the queue or on their way."""
+
+    sent: dict[Signal, int] = field(default_factory=lambda: dict.fromkeys(SIGNALS, 0))
+    rejected: int = 0
+    queue_full: int = 0
+    refused: int = 0
+    given_up: int = 0
+    left_at_stop: int = 0
+    requests: int = 0
+    retries: int = 0
+    unsent: int = 0
+
+    @property
+    def dropped(self) -> int:
+        """Records that no collector has, and none will get."""
+        return self.rejected + self.queue_full + self.refused + self.given_up + self.left_at_stop
+
+    def why_dropped(self) -> str:
+        """Return the reasons with their numbers, or an empty string."""
+        reasons = {
+            "queue full": self.queue_full,
+            "rejected by the collector": self.rejected,
+            "refused by the collector": self.refused,
+            "given up after retries": self.given_up,
+            "left at the end": self.left_at_stop,
+        }
+        return ", ".join(f"{number} {reason}" for reason, number in reasons.items() if number)
+
+
+class Exporter:
+    """Sends batches in the order they came, from a thread of its own.
+
+    ``monotonic`` and ``rng`` serve the waits between tries. ``tell`` gets a line whenever the collector
+    starts or stops to take requests, and once for each other reason; it is called from the exporter's thread.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        monotonic: Callable[[], float],
+        rng: Random,
+        tell: Callable[[str], object],
+        limits: Limits | None = None,
+    ) -> None:
+        self._transport = transport
+        self._monotonic = monotonic
+        self._rng = rng
+        self._tell = tell
+        self._limits = limits or Limits()
+        self._changed = threading.Condition()
+        self._queue: deque[Batch] = deque()
+        self._counts = ExportCounts()
+        self._stop_by: float | None = None
+        self._failing = False
+        self._told: set[str] = set()
+        self._crash: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name="otlp-export", daemon=True)
+        self._thread.start()
+
+    def submit(self, batch: Batch) -> int:
+        """Queue the records; return how many were dropped because the queue is full (all or none).
+
+        Raises what the sending thread died of.
+        """
+        records = _size(batch)
+        with self._changed:
+            if self._crash is not None:
+                raise self._crash
+            if self._counts.unsent + records > self._limits.capacity:
+                self._add(queue_full=records)
+                return records
+            if records:
+                self._queue.append(batch)
+                self._add(unsent=records)
+                self._changed.notify()
+        return 0
+
+    def counts(self) -> ExportCounts:
+        """Return the numbers at this moment."""
+        with self._changed:
+            return replace(self._counts, sent=dict(self._counts.sent))
+
+    def stop(self, timeout_s: float) -> ExportCounts:
+        """Send what is queued for about *timeout_s* seconds at most; close the connection.
+
+        Returns the final numbers. Raises what the sending thread died of.
+        """
+        with self._changed:
+            self._stop_by = self._monotonic() + timeout_s
+            self._changed.notify()
+        self._thread.join()
+        self._transport.close()
+        if self._crash is not None:
+            raise self._crash
+        return self.counts()
+
+    def _work(self) -> None:
+        try:
+            while (batch := self._next()) is not None:
+                for request in requests(batch):
+                    self._deliver(request)
+        except Exception as error:  # raised again in the caller's thread
+            with self._changed:
+                self._crash = error
+
+    def _next(self) -> Batch | None:
+        """Wait for records; return None when there are none and the exporter is to stop."""
+        with self._changed:
+            self._changed.wait_for(self._urgent, timeout=self._limits.interval_s)
+            while not self._queue and self._stop_by is None:
+                self._changed.wait()
+                self._changed.wait_for(self._urgent, timeout=self._limits.interval_s)
+            merged = Batch()
+            while self._queue and _size(merged) < _POPPED_RECORDS:
+                batch = self._queue.popleft()
+                merged.spans += batch.spans
+                merged.logs += batch.logs
+                merged.metrics += batch.metrics
+            return merged if _size(merged) else None
+
+    def _urgent(self) -> bool:
+        return self._stop_by is not None or self._counts.unsent >= MAX_RECORDS
+
+    def _deliver(self, request: ExportRequest) -> None:
+        begun = self._monotonic()
+        wait_s = self._limits.first_retry_s
+        while True:
+            left_s = self._left_s()
+            if left_s is not None and left_s <= 0:
+                self._count(left_at_stop=request.records, unsent=-request.records)
+                return
+            outcome = self._transport.send(request, left_s)
+            self._count(requests=1)
+            if isinstance(outcome, Taken):
+                self._taken(request, outcome)
+                return
+            if isinstance(outcome, Refused):
+                self._once(f"collector refuses {request.signal}: {outcome.reason}")
+                self._count(refused=request.records, unsent=-request.records)
+                return
+            pause_s = self._pause_s(outcome, wait_s)
+            if self._monotonic() + pause_s - begun > self._limits.give_up_s:
+                self._once(f"given up on {request.signal}: {outcome.reason}")
+                self._count(given_up=request.records, unsent=-request.records)
+                return
+            if not self._failing:
+                self._failing = True
+                self._tell(f"collector does not take requests, trying again: {outcome.reason}")
+            self._rest(pause_s)
+            self._count(retries=1)
+            wait_s = min(2 * wait_s, self._limits.longest_retry_s)
+
+    def _pause_s(self, outcome: Again, wait_s: float) -> float:
+        if outcome.after_s is not None:
+            return outcome.after_s
+        return wait_s * self._rng.uniform(0.5, 1.0)
+
+    def _taken(self, request: ExportRequest, outcome: Taken) -> None:
+        if self._failing:
+            self._failing = False
+            self._tell("collector takes requests again")
+        if outcome.rejected or outcome.message:
+            self._once(
+                f"collector took {request.signal} but rejected {outcome.rejected} of {request.records} "
+                f"records: {outcome.message or 'no reason given'}"
+            )
+        rejected = min(outcome.rejected, request.records)
+        with self._changed:
+            self._counts.sent[request.signal] += request.records - rejected
+            self._add(rejected=rejected, unsent=-request.records)
+
+    def _rest(self, pause_s: float) -> None:
+        """Wait; a stop cuts the wait short once, so that it gets one try at once."""
+        with self._changed:
+            if self._stop_by is None:
+                self._changed.wait_for(lambda: self._stop_by is not None, timeout=pause_s)
+            else:
+                self._changed.wait(min(pause_s, max(0.0, self._stop_by - self._monotonic())))
+
+    def _left_s(self) -> float | None:
+        with self._changed:
+            return None if self._stop_by is None else self._stop_by - self._monotonic()
+
+    def _once(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            self._tell(line)
+
+    def _count(self, **changes: int) -> None:
+        with self._changed:
+            self._add(**changes)
+
+    def _add(self, **changes: int) -> None:
+        counts = self._counts
+        self._counts = replace(counts, **{name: getattr(counts, name) + by for name, by in changes.items()})
+
+
+def _size(batch: Batch) -> int:
+    return len(batch.spans) + len(batch.logs) + len(batch.metrics)
