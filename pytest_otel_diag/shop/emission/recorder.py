@@ -67,7 +67,7 @@ class Buffer(Generic[R]):
         self, collector: Collector, sealed: list[tuple[Nanos, list[R]]], first_ns: Nanos, period_s: float
     ) -> None:
         self._collector = collector
-        self._sealed = sealed
+        self._sealed: list[tuple[Nanos, list[R]]] = sealed
         self._period_ns = seconds_to_ns(period_s)
         self.records: list[R] = []
         self.deadline_ns = first_ns
@@ -103,9 +103,7 @@ class Buffer(Generic[R]):
 class Recorder:
     """Everything emitted and not yet taken."""
 
-    def __init__(
-        self, start_ns: Nanos, rng: random.Random, periods: CollectorPeriods = CollectorPeriods()
-    ) -> None:
+    def __init__(self, start_ns: Nanos, rng: random.Random, periods: CollectorPeriods) -> None:
         self.collector = Collector(start_ns, rng, periods)
         self._rng = rng
         self._spans: list[tuple[Nanos, list[SpanRecord]]] = []

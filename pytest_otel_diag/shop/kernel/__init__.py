@@ -5,7 +5,7 @@ time in seconds from the world's start; one SimPy process carries a whole reques
 """
 
 from pytest_otel_diag.shop.kernel.broker import Broker, Group, Message, Topic
-from pytest_otel_diag.shop.kernel.call import Call, Span
+from pytest_otel_diag.shop.kernel.call import Call
 from pytest_otel_diag.shop.kernel.failures import RpcFailure
 from pytest_otel_diag.shop.kernel.heap import (
     DOTNET,
@@ -24,6 +24,7 @@ from pytest_otel_diag.shop.kernel.instance import Instance
 from pytest_otel_diag.shop.kernel.pool import Pool
 from pytest_otel_diag.shop.kernel.service import Service
 from pytest_otel_diag.shop.kernel.shapes import Outcome, SpanShape, described, errored, exception_event
+from pytest_otel_diag.shop.kernel.span import Span
 from pytest_otel_diag.shop.kernel.specs import (
     Behaviour,
     ConsumerSpec,

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from simpy import Event, Timeout
 
 from pytest_otel_diag.shop.kernel.broker import Group, Message
-from pytest_otel_diag.shop.kernel.call import Call, Span
+from pytest_otel_diag.shop.kernel.call import Call
 from pytest_otel_diag.shop.kernel.failures import RpcFailure
+from pytest_otel_diag.shop.kernel.span import Span
 from pytest_otel_diag.shop.kernel.specs import ConsumerSpec
+from pytest_otel_diag.shop.records import AttributeValue
 
 if TYPE_CHECKING:
     from pytest_otel_diag.shop.kernel.instance import Instance
@@ -78,7 +80,9 @@ def _handle(
     if spec.process is None:
         yield from spec.behaviour(call, message)
         return
-    extra = dict(spec.process_attributes(message)) if spec.process_attributes is not None else {}
+    extra: dict[str, AttributeValue] = {}
+    if spec.process_attributes is not None:
+        extra.update(spec.process_attributes(message))
     with Span(call, spec.process, extra) as span:
         if spec.linked and message.trace_id:
             span.link(message.trace_id, message.span_id)

@@ -21,3 +21,8 @@ class RpcFailure(Exception):
         self.code = code
         self.message = message
         self.kind: FailureKind = kind
+
+
+def cancelled() -> RpcFailure:
+    """Return what a callee is left with whose caller has died."""
+    return RpcFailure("CANCELLED", "context canceled", kind="cancelled")

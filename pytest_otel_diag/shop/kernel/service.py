@@ -59,7 +59,7 @@ class Service:
             instance.heap.collect(full=True)
 
     def replace(self) -> None:
-        """Replace the instances one by one, as a deployment does: the new one serves before the old one goes."""
+        """Replace the instances one by one, as a deployment does: the new one serves before the old goes."""
         self.world.spawn(self._roll(list(self.instances)))
 
     def killed(self, instance: Instance, reason: str) -> None:

@@ -23,6 +23,9 @@ class Outcome(NamedTuple):
     events: tuple[EventShape, ...] = ()
 
 
+PLAIN = Outcome()
+
+
 def exception_event(kind: str, message: str, stacktrace: str = "", *, escaped: bool = False) -> EventShape:
     """Return the event that records an exception (semantic conventions, exceptions on spans)."""
     attributes: dict[str, str] = {"exception.type": kind, "exception.message": message}
@@ -50,7 +53,7 @@ class SpanShape:
     kind: SpanKind
     scope: Scope
     attributes: Attributes = field(default_factory=dict)
-    ok: Outcome = Outcome()
+    ok: Outcome = PLAIN
     failed: Callable[[RpcFailure], Outcome] = errored
     duration: MetricShape | None = None
     duration_series: Series = ()

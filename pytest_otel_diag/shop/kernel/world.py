@@ -81,7 +81,7 @@ class World:
         flags: FlagReader,
         start_ns: Nanos,
         latency_scale: float = 1.0,
-        collector: CollectorPeriods = CollectorPeriods(),
+        collector: CollectorPeriods | None = None,
     ) -> None:
         self.seed = seed
         self.flags = flags
@@ -90,7 +90,7 @@ class World:
         self.counters = Counters()
         self.ids = self.rng("ids")
         self.network = Network(self.rng("network"), latency_scale)
-        self.recorder = Recorder(start_ns, self.rng("exporters"), collector)
+        self.recorder = Recorder(start_ns, self.rng("exporters"), collector or CollectorPeriods())
         self.hosts: dict[str, Host] = {}
         self.services: dict[str, Service] = {}
         self.broker = Broker(self)

@@ -63,7 +63,7 @@ def ask(made: World, times: int, every_s: float, operation: str = "GET /") -> li
             replies.append(
                 (yield from made.service("user").instances[0].call().request("front", operation, number))
             )
-        except Exception as error:  # noqa: BLE001 - kept for the test to look at
+        except Exception as error:
             replies.append(error)
 
     def user() -> Steps:

@@ -1,0 +1,274 @@
+"""Records as Arrow tables in the columns of the collector's ClickHouse exporter.
+
+Columns are built as wholes: what repeats (resources, scopes, instruments) is turned into a column of its
+distinct values first, and rows take from it by index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate, chain
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pytest_otel_diag.shop.records import (
+    AttributeValue,
+    Batch,
+    HistogramValue,
+    LogRecord,
+    MetricPoint,
+    Resource,
+    SpanRecord,
+)
+
+if TYPE_CHECKING:
+    import pyarrow
+
+T = TypeVar("T")
+
+CUMULATIVE = 2
+"""AggregationTemporality of the protocol."""
+
+_SAMPLED = 1
+_TRUTH = {True: "true", False: "false"}
+
+
+def tables(batch: Batch) -> Mapping[str, pyarrow.Table]:
+    """Return the batch as tables by name; a signal without records is not there."""
+    by_kind: dict[str, list[MetricPoint]] = {"gauge": [], "sum": [], "histogram": []}
+    for point in batch.metrics:
+        by_kind[point.instrument.kind].append(point)
+    made = {}
+    if batch.spans:
+        made["otel_traces"] = traces(batch.spans)
+    if batch.logs:
+        made["otel_logs"] = logs(batch.logs)
+    for kind, points in by_kind.items():
+        if points:
+            made[f"otel_metrics_{kind}"] = metrics(kind, points)
+    return made
+
+
+def traces(spans: Sequence[SpanRecord]) -> pyarrow.Table:
+    """Return ``otel_traces`` rows, one a span."""
+    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
+
+    columns = list(zip(*spans, strict=True))
+    _, starts, durations, trace_ids, span_ids, parents, names, kinds, resources, scopes, attributes = columns[
+        :11
+    ]
+    statuses, messages, events, links = columns[11:]
+    resource = _Distinct(resources)
+    scope = _Distinct(scopes)
+    table = {
+        "Timestamp": _instants(starts),
+        "TraceId": pa.array(trace_ids, pa.string()),
+        "SpanId": pa.array(span_ids, pa.string()),
+        "ParentSpanId": pa.array(parents, pa.string()),
+        "SpanName": _repeated(names),
+        "SpanKind": _repeated(kinds),
+        "ServiceName": resource.texts(_service),
+        "ResourceAttributes": resource.maps(_resource_attributes),
+        "ScopeName": scope.texts(_name),
+        "ScopeVersion": scope.texts(_version),
+        "SpanAttributes": _shared_maps(attributes),
+        "Duration": pa.array(durations, pa.uint64()),
+        "StatusCode": _repeated(statuses),
+        "StatusMessage": _repeated(messages),
+    }
+    table.update(_event_columns(events))
+    table.update(_link_columns(links))
+    return pa.table(table)
+
+
+def logs(records: Sequence[LogRecord]) -> pyarrow.Table:
+    """Return ``otel_logs`` rows, one a record."""
+    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
+
+    columns = list(zip(*records, strict=True))
+    _, times, resources, scopes, severities, numbers, bodies, attributes = columns[:8]
+    trace_ids, span_ids, event_names = columns[8:]
+    resource = _Distinct(resources)
+    scope = _Distinct(scopes)
+    return pa.table(
+        {
+            "Timestamp": _instants(times),
+            "TraceId": pa.array(trace_ids, pa.string()),
+            "SpanId": pa.array(span_ids, pa.string()),
+            "TraceFlags": pa.array([_SAMPLED if trace else 0 for trace in trace_ids], pa.uint8()),
+            "SeverityText": _repeated(severities),
+            "SeverityNumber": pa.array(numbers, pa.uint8()),
+            "ServiceName": resource.texts(_service),
+            "Body": pa.array(bodies, pa.string()),
+            "ResourceAttributes": resource.maps(_resource_attributes),
+            "ScopeName": scope.texts(_name),
+            "ScopeVersion": scope.texts(_version),
+            "LogAttributes": _maps(attributes),
+            "EventName": _repeated(event_names),
+        }
+    )
+
+
+def metrics(kind: str, points: Sequence[MetricPoint]) -> pyarrow.Table:
+    """Return rows of the table of one kind of metric, one a data point."""
+    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
+
+    _, times, starts, resources, scopes, instruments, attributes, values = zip(*points, strict=True)
+    resource = _Distinct(resources)
+    scope = _Distinct(scopes)
+    instrument = _Distinct(instruments)
+    table = {
+        "ResourceAttributes": resource.maps(_resource_attributes),
+        "ScopeName": scope.texts(_name),
+        "ScopeVersion": scope.texts(_version),
+        "ServiceName": resource.texts(_service),
+        "MetricName": instrument.texts(_name),
+        "MetricDescription": instrument.texts(_description),
+        "MetricUnit": instrument.texts(_unit),
+        "Attributes": _shared_maps(attributes),
+        "StartTimeUnix": _instants(starts),
+        "TimeUnix": _instants(times),
+    }
+    if kind == "histogram":
+        table.update(_histogram_columns(values))
+    else:
+        table["Value"] = pa.array(values, pa.float64())
+    if kind != "gauge":
+        size = len(points)
+        table["AggregationTemporality"] = pa.array([CUMULATIVE] * size, pa.int32())
+    if kind == "sum":
+        table["IsMonotonic"] = pa.array([each.monotonic for each in instruments], pa.bool_())
+    return pa.table(table)
+
+
+def text(value: AttributeValue) -> str:
+    """Return an attribute's value as the exporter writes it into a map of strings."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return _TRUTH[value]
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    return str(value)
+
+
+class _Distinct:
+    """A column of few distinct objects: what is derived from them is derived once each."""
+
+    def __init__(self, objects: Sequence[Any]) -> None:
+        import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
+
+        numbers: dict[int, int] = {}
+        # by identity: the objects stay alive as long as the column is built
+        indices = [numbers.setdefault(key, len(numbers)) for key in map(id, objects)]
+        by_id = dict(zip(map(id, objects), objects, strict=True))
+        self._objects = [by_id[key] for key in numbers]
+        self._indices = pa.array(indices, pa.int32())
+
+    def texts(self, derive: Callable[[Any], str]) -> pyarrow.Array:
+        import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
+
+        return pa.array([derive(each) for each in self._objects], pa.string()).take(self._indices)
+
+    def maps(self, derive: Callable[[Any], Mapping[str, AttributeValue]]) -> pyarrow.Array:
+        return _maps([derive(each) for each in self._objects]).take(self._indices)
+
+
+def _shared_maps(mappings: Sequence[Mapping[str, AttributeValue]]) -> pyarrow.Array:
+    """Return a map column; spans and points of one shape share one mapping, which is built once."""
+    return _Distinct(mappings).maps(_itself)
+
+
+def _maps(mappings: Sequence[Mapping[str, AttributeValue]]) -> pyarrow.Array:
+    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
+
+    offsets = list(accumulate(map(len, mappings), initial=0))
+    keys = list(chain.from_iterable(mappings))
+    values = list(chain.from_iterable(mapping.values() for mapping in mappings))
+    texts = [value if value.__class__ is str else text(value) for value in values]
+    return pa.MapArray.from_arrays(
+        pa.array(offsets, pa.int32()), pa.array(keys, pa.string()), pa.array(texts, pa.string())
+    )
+
+
+def _event_columns(events: Sequence[Sequence[tuple[Any, ...]]]) -> dict[str, pyarrow.Array]:
+    offsets, flat = _flattened(events)
+    return {
+        "Events.Timestamp": _lists(offsets, _instants([event[0] for event in flat])),
+        "Events.Name": _lists(offsets, _repeated([event[1] for event in flat])),
+        "Events.Attributes": _lists(offsets, _maps([event[2] for event in flat])),
+    }
+
+
+def _link_columns(links: Sequence[Sequence[tuple[Any, ...]]]) -> dict[str, pyarrow.Array]:
+    offsets, flat = _flattened(links)
+    return {
+        "Links.TraceId": _lists(offsets, _repeated([link[0] for link in flat])),
+        "Links.SpanId": _lists(offsets, _repeated([link[1] for link in flat])),
+        "Links.TraceState": _lists(offsets, _repeated([""] * len(flat))),
+        "Links.Attributes": _lists(offsets, _maps([link[2] for link in flat])),
+    }
+
+
+def _histogram_columns(values: Sequence[HistogramValue]) -> dict[str, pyarrow.Array]:
+    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
+
+    counts, every_count = _flattened([value.counts for value in values])
+    bounds, every_bound = _flattened([value.bounds for value in values])
+    return {
+        "Count": pa.array([value.count for value in values], pa.uint64()),
+        "Sum": pa.array([value.sum for value in values], pa.float64()),
+        "BucketCounts": _lists(counts, pa.array(every_count, pa.uint64())),
+        "ExplicitBounds": _lists(bounds, pa.array(every_bound, pa.float64())),
+        "Min": pa.array([value.minimum for value in values], pa.float64()),
+        "Max": pa.array([value.maximum for value in values], pa.float64()),
+    }
+
+
+def _flattened(nested: Sequence[Sequence[T]]) -> tuple[list[int], list[T]]:
+    return list(accumulate(map(len, nested), initial=0)), list(chain.from_iterable(nested))
+
+
+def _lists(offsets: list[int], items: pyarrow.Array) -> pyarrow.Array:
+    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
+
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items)
+
+
+def _instants(instants: Iterable[int]) -> pyarrow.Array:
+    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
+
+    return pa.array(instants, pa.int64()).cast(pa.timestamp("ns", tz="UTC"))
+
+
+def _repeated(texts: Sequence[str]) -> pyarrow.Array:
+    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
+
+    return pa.array(texts, pa.string())
+
+
+def _itself(mapping: Mapping[str, AttributeValue]) -> Mapping[str, AttributeValue]:
+    return mapping
+
+
+def _service(resource: Resource) -> str:
+    return resource.service
+
+
+def _resource_attributes(resource: Resource) -> Mapping[str, str]:
+    return resource.attributes
+
+
+def _name(named: Any) -> str:
+    return str(named.name)
+
+
+def _version(versioned: Any) -> str:
+    return str(versioned.version)
+
+
+def _description(instrument: Any) -> str:
+    return str(instrument.description)
+
+
+def _unit(instrument: Any) -> str:
+    return str(instrument.unit)
