@@ -73,7 +73,8 @@ class ExhibitSpan(Model):
     """One span of the exemplar trace. Times are offsets from the start of the trace.
 
     ``parent`` is an index into the kept spans (None: a root, or the parent was not kept).
-    ``critical`` holds the intervals (from, to) in which the span itself decides the duration of the trace.
+    ``on_path`` says that the span is on the critical path, ``critical`` holds the intervals (from, to) in
+    which its own time decides the duration; a span whose children account for all of it has none.
     """
 
     parent: int | None = Field(default=None, ge=0)
@@ -84,6 +85,7 @@ class ExhibitSpan(Model):
     duration_ms: Finite = Field(ge=0)
     self_ms: Finite = Field(default=0.0, ge=0)
     error: bool = False
+    on_path: bool = False
     critical: tuple[tuple[Finite, Finite], ...] = ()
 
 

@@ -27,9 +27,11 @@ def injected(session: SessionResult) -> Block:
         proof = proofs.get(fault.flag)
         rows.append((*_set(fault, proof), *_witnessed(proof)))
         styles.append("plain" if proof is None else "good" if proof.confirmed else "bad")
-    rows += [
-        ("disturbance", _disturbed(one), _at(one.at_s), DASH, "", "") for one in session.scenario.disturbances
-    ]
+    made = {one.disturbance: one.at_ns for one in session.disturbances}
+    for one in session.scenario.disturbances:
+        seen = iso(made[one]) if one in made else "not made"
+        rows.append(("harmless change", disturbed(one), _at(one.at_s), DASH, seen, ""))
+        styles.append("plain")
     return Block(
         title="injected and witnessed",
         header=("flag", "variant", "when", "reads", "witnessed", "detail"),
@@ -54,7 +56,8 @@ def _at(at_s: float) -> str:
     return f"after {at_s:g} s" if at_s else "at once"
 
 
-def _disturbed(one: Disturbance) -> str:
+def disturbed(one: Disturbance) -> str:
+    """Return a harmless change in a few words."""
     return f"load × {one.factor:g}" if one.kind == "load" else f"{one.kind} of {one.service}"
 
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from pytest_otel_diag.errors import ScenarioError
 from pytest_otel_diag.model.session import Blame, Cleanup, Phase, SessionResult, Status
 from pytest_otel_diag.ports import Analyzer, Target, TargetSession
+from pytest_otel_diag.sessions.exhibits import exhibits_of
 from pytest_otel_diag.sessions.injection import Undo, scenario_mistakes
 from pytest_otel_diag.sessions.observer import NullObserver, Observer
 from pytest_otel_diag.sessions.plan import EngineSettings, Judge, SessionPlan, WallTime
@@ -175,6 +176,9 @@ class _CleaningUp:
             await self._recover(note, interrupted=error is not None or interrupt is not None)
         if interrupt is not None:
             raise interrupt
+        if error is None:
+            limit_s = self._settings.close_timeout_s
+            log.exhibits = await exhibits_of(self._session.telemetry, log, timeout_s=limit_s)
         return False
 
     async def _undo(self, undo: Undo, note: PhaseNote) -> BaseException | None:

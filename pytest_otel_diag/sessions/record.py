@@ -11,6 +11,7 @@ from typing import Literal
 from pytest_otel_diag.errors import AnalyzerError, BudgetExceeded, ConfigurationError, OtelDiagError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.exhibits import Exhibits
 from pytest_otel_diag.model.session import (
     Blame,
     Cleanup,
@@ -24,6 +25,7 @@ from pytest_otel_diag.model.session import (
     Witness,
 )
 from pytest_otel_diag.model.verdict import Verdict
+from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import TargetSession
 from pytest_otel_diag.sessions.observer import Observer, tell
 from pytest_otel_diag.sessions.plan import SessionPlan, WallTime
@@ -110,6 +112,7 @@ class SessionLog:
         self.verdict: Verdict | None = None
         self.queries: tuple[QueryRecord, ...] = ()
         self.cleanup: Cleanup | None = None
+        self.exhibits: Exhibits | None = None
 
     def attach(self, session: TargetSession) -> None:
         """From here on times are those of the target's clock."""
@@ -121,6 +124,12 @@ class SessionLog:
             with suppress(Exception):  # a clock that fails is no reason to lose the record
                 return self._session.clock.now()
         return self._wall.now_ns()
+
+    def span(self) -> Window:
+        """Return the time from the opening of the target until now, on its clock."""
+        end_ns = self.now()
+        start_ns = self._phases[0].end_ns if self._phases else end_ns
+        return Window(start_ns=min(start_ns, end_ns), end_ns=end_ns)
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[PhaseNote]:
@@ -215,6 +224,7 @@ class SessionLog:
             verdict=self.verdict,
             queries=self.queries,
             cleanup=self.cleanup,
+            exhibits=self.exhibits,
             provenance=self._provenance(),
         )
 

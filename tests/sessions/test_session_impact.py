@@ -305,5 +305,5 @@ async def test_without_anything_to_compare_with_one_look_is_enough():
     result = await impact_of(target, lambda _: Diagnosis(detected=True), require_impact=False)
 
     assert result.impact.reason is ImpactReason.NO_TRAFFIC
-    assert target.trouble.passed["telemetry.service_health"] == 2
+    assert target.trouble.passed["telemetry.service_health"] == 3  # baseline, one look, the timeline
     assert result.windows.incident.duration_s == pytest.approx(30)

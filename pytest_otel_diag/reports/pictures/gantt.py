@@ -62,7 +62,7 @@ def _headline(trace: ExemplarTrace) -> str:
 
 
 def _told(trace: ExemplarTrace) -> str:
-    path = list(dict.fromkeys(span.service for span in trace.spans if span.critical))
+    path = list(dict.fromkeys(span.service for span in trace.spans if span.on_path))
     failed = sum(span.error for span in trace.spans)
     return f"{trace.spans_total} spans, {failed} failed, critical path through {', '.join(path) or 'nobody'}"
 
@@ -116,7 +116,7 @@ def _axis(scale: _Scale, bottom: float) -> list[Markup]:
 def _row(span: ExhibitSpan, depth: int, top: float, drawn: tuple[_Scale, dict[str, int], Roles]) -> Markup:
     scale, colours, roles = drawn
     indent = 26 + INDENT * min(depth, DEEPEST)
-    mark = "".join(("◆" if span.critical else "", "✕" if span.error else ""))
+    mark = "".join(("◆" if span.on_path else "", "✕" if span.error else ""))
     words = roles.words(span.service)
     name = f"{span.service} · {span.operation}"
     left, right = scale.x(span.start_ms), scale.x(span.start_ms + span.duration_ms)
@@ -128,7 +128,7 @@ def _row(span: ExhibitSpan, depth: int, top: float, drawn: tuple[_Scale, dict[st
             indent,
             top + 14,
             fitting(name, NAMES - indent - 8, 6.3),
-            "od-small od-head" if span.critical else "od-small",
+            "od-small od-head" if span.on_path else "od-small",
         ),
         shape(
             "rect", x=left, y=y, width=max(1.5, right - left), height=BAR, class_=f"{colour} od-pale", rx=1.5
@@ -152,7 +152,7 @@ def _row(span: ExhibitSpan, depth: int, top: float, drawn: tuple[_Scale, dict[st
     )
     kind = f", {span.kind}" if span.kind else ""
     told = [f"{name}{kind}", f"took {took}", *words]
-    told += ["failed"] * span.error + ["on the critical path"] * bool(span.critical)
+    told += ["failed"] * span.error + ["on the critical path"] * span.on_path
     return titled("; ".join(told), *parts)
 
 
@@ -186,9 +186,7 @@ def _legend(trace: ExemplarTrace, colours: dict[str, int], top: float, shown: in
         ]
         x += room + 12
     y += 18
-    signs = (
-        "◆ and full colour: on the critical path, where the span's own time decides · ✕ and outline: failed"
-    )
+    signs = "◆ on the critical path · full colour: where its own time decides · ✕ and outline: failed"
     if trace.spans_total > shown:
         signs += f" · {shown} of {trace.spans_total} spans"
     parts.append(label(10, y, signs, "od-small od-soft"))

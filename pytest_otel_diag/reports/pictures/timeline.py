@@ -11,9 +11,10 @@ from pytest_otel_diag.model.exhibits import ServiceSeries, Timeline
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, iso
 from pytest_otel_diag.reports.markup import Markup, join
-from pytest_otel_diag.reports.pictures.intervals import Bar, bars, fault_start_ns
+from pytest_otel_diag.reports.pictures.intervals import Lane, lanes
 from pytest_otel_diag.reports.pictures.roles import Roles, roles_of
 from pytest_otel_diag.reports.pictures.svg import Picture, fitting, label, line, shape, titled, wide
+from pytest_otel_diag.reports.session_tables import fault_start_ns
 
 WIDTH, LEFT, RIGHT = 960.0, 62.0, 14.0
 PANEL, GAP, LANE = 108.0, 30.0, 17.0
@@ -52,21 +53,21 @@ def timeline(session: SessionResult) -> Picture | None:
     start = fault_start_ns(session)
     scale = _Scale(exhibit.start_ns, exhibit.end_ns, exhibit.start_ns if start is None else start)
     legend, legend_px = _legend(exhibit, roles)
-    lanes = bars(session, exhibit.end_ns)
+    rows = lanes(session, exhibit.end_ns)
     top = 16.0 + legend_px
-    marks_px = LANE * len(lanes) + 26.0
+    marks_px = LANE * len(rows) + 26.0
     panels_at = top + marks_px
     height = panels_at + 3 * (PANEL + GAP) + 14.0
     bottom = panels_at + 3 * (PANEL + GAP) - GAP
     parts = [
         legend,
         _windows(session, scale, panels_at - 4, bottom),
-        _lanes(lanes, scale, top),
+        _lanes(rows, scale, top),
         *(
             _panel(panel, exhibit, scale, panels_at + index * (PANEL + GAP))
             for index, panel in enumerate(_PANELS)
         ),
-        _marks(session, scale, (top + LANE * len(lanes) + 11.0, bottom)),
+        _marks(session, scale, (top + LANE * len(rows) + 11.0, bottom)),
         _axis(exhibit, scale, bottom, known=start is not None),
     ]
     names = ", ".join(series.service for series in exhibit.services)
@@ -127,16 +128,16 @@ def _windows(session: SessionResult, scale: _Scale, top: float, bottom: float) -
     return join(parts)
 
 
-def _lanes(lanes: Sequence[tuple[str, Sequence[Bar]]], scale: _Scale, top: float) -> Markup:
+def _lanes(rows: Sequence[Lane], scale: _Scale, top: float) -> Markup:
     parts: list[Markup] = []
-    for row, (name, pieces) in enumerate(lanes):
+    for row, (name, pieces) in enumerate(rows):
         y = top + 6 + row * LANE
         for piece in pieces:
             left, right = scale.x(piece.start_ns), scale.x(piece.end_ns)
             words = f"{name} = {piece.words}" if piece.words else name
             width = max(2.0, right - left)
             box = shape("rect", x=left, y=y, width=width, height=LANE - 4, class_="od-lane", rx=2.0)
-            parts.append(titled(f"{words}, {piece.start_ns and iso(piece.start_ns)}", box))
+            parts.append(titled(f"{words}, {iso(piece.start_ns)}", box))
             if width > 60:
                 parts.append(label(left + 4, y + 10.5, fitting(words, width - 8), "od-small"))
             elif piece is pieces[0]:
