@@ -17,6 +17,7 @@ HTTP is the standard library's server, gRPC is grpcio; install the ``otlp`` extr
 from __future__ import annotations
 
 import gzip
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -155,8 +156,7 @@ class OtlpCollector:
 def otlp_collector() -> Iterator[OtlpCollector]:
     """Start a collector on free ports of this machine; it stops at the end of the block."""
     collector = OtlpCollector()
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _http_handler(collector))
-    http.daemon_threads = True
+    http = _HttpServer(("127.0.0.1", 0), _http_handler(collector))
     grpc = packages.grpc().server(ThreadPoolExecutor(4, thread_name_prefix="otlp-collector"))
     _add_services(grpc, collector)
     collector.http_url = f"http://127.0.0.1:{http.server_address[1]}"
@@ -187,6 +187,15 @@ def _answer(signal: str, conduct: _Conduct) -> Any:
         setattr(answer.partial_success, _REJECTED[signal], conduct.rejected)
         answer.partial_success.error_message = conduct.reason
     return answer
+
+
+class _HttpServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that hung up before the answer; slow answers make them."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _http_handler(collector: OtlpCollector) -> type[BaseHTTPRequestHandler]:

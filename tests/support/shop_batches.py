@@ -94,7 +94,9 @@ def histograms(draw: st.DrawFn) -> HistogramValue:
 @st.composite
 def points(draw: st.DrawFn) -> MetricPoint:
     instrument = draw(st.sampled_from(INSTRUMENTS))
-    value = draw(histograms() if instrument.kind == "histogram" else numbers | st.integers(-(2**63), 2**63 - 1))
+    value = draw(
+        histograms() if instrument.kind == "histogram" else numbers | st.integers(-(2**63), 2**63 - 1)
+    )
     return MetricPoint(
         exported_ns=0,
         time_ns=draw(instants),

@@ -212,12 +212,12 @@ class Exporter:
             self._add(rejected=rejected, unsent=-request.records)
 
     def _rest(self, pause_s: float) -> None:
-        """Wait; a stop cuts the wait short once, so that it gets one try at once."""
+        """Wait; a stop cuts the wait short, and while stopping there is a try every second."""
         with self._changed:
             if self._stop_by is None:
                 self._changed.wait_for(lambda: self._stop_by is not None, timeout=pause_s)
             else:
-                self._changed.wait(min(pause_s, max(0.0, self._stop_by - self._monotonic())))
+                self._changed.wait(min(pause_s, 1.0, max(0.0, self._stop_by - self._monotonic())))
 
     def _left_s(self) -> float | None:
         with self._changed:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.shop.realtime import packages
 from pytest_otel_diag.shop.realtime.encode import requests
-from pytest_otel_diag.shop.records import Batch, Resource
+from pytest_otel_diag.shop.records import Batch, MetricPoint, Resource
 from pytest_otel_diag.testing.otlp_decoding import decode
 from tests.support.shop_batches import INSTRUMENTS, SCOPES, bag, batches, plain, span
 
@@ -63,12 +63,10 @@ def test_nothing_makes_no_requests() -> None:
 
 
 def test_points_of_one_instrument_are_one_metric() -> None:
-    def point(value: float) -> object:
-        from pytest_otel_diag.shop.records import MetricPoint
-
+    def point(value: float) -> MetricPoint:
         return MetricPoint(0, 5, 1, span(0).resource, SCOPES[0], INSTRUMENTS[1], {"n": value}, value)
 
-    (request,) = requests(Batch(metrics=[point(1), point(2.5)]))  # type: ignore[list-item]
+    (request,) = requests(Batch(metrics=[point(1), point(2.5)]))
     (metric,) = request.message.resource_metrics[0].scope_metrics[0].metrics
     assert [p.WhichOneof("value") for p in metric.sum.data_points] == ["as_int", "as_double"]
     assert metric.sum.aggregation_temporality == 2

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.shop.realtime.flag_file import FlagFile
+from pytest_otel_diag.shop.realtime.flagd import FlagdReader, parse_address
+from tests.support.flagd_stand_in import FlagdStandIn
+
+WAIT_S = 20.0
+
+
+def document(payment: str = "off", product: str = "off", **more: object) -> bytes:
+    flags = {
+        "paymentFailure": {
+            "state": "ENABLED",
+            "variants": {"off": 0, "50%": 0.5, "100%": 1},
+            "defaultVariant": payment,
+        },
+        "productFailure": {
+            "state": "ENABLED",
+            "variants": {"on": True, "off": False},
+            "defaultVariant": "off",
+            "targeting": {"if": [{"==": [{"var": "product_id"}, "OLJ"]}, product, "off"]},
+        },
+        "queue": {"state": "ENABLED", "variants": {"off": 0, "on": 100}, "defaultVariant": "on"},
+        "title": {"state": "ENABLED", "variants": {"a": "A", "b": "B"}, "defaultVariant": "b"},
+        "resting": {"state": "DISABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"},
+    }
+    return json.dumps({"flags": {**flags, **more}}).encode()
+
+
+def eventually(true: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + WAIT_S
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@pytest.fixture
+def flagd() -> Iterator[FlagdStandIn]:
+    server = FlagdStandIn(document())
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def reader(flagd: FlagdStandIn, told: list[str]) -> Iterator[FlagdReader]:
+    with FlagdReader(
+        flagd.address, monotonic=time.monotonic, tell=told.append, deadline_s=5.0, retry_s=0.1
+    ) as reader:
+        assert reader.wait(WAIT_S)
+        yield reader
+
+
+def test_answers_have_the_type_that_was_asked_for(reader: FlagdReader) -> None:
+    assert reader.evaluate("paymentFailure", 0.0, {}) == (0.0, "off", "STATIC")
+    assert reader.evaluate("queue", 0, {}) == (100, "on", "STATIC")
+    assert reader.evaluate("queue", 0.0, {}) == (100.0, "on", "STATIC")
+    assert reader.evaluate("title", "", {}) == ("B", "b", "STATIC")
+
+
+def test_rules_are_asked_each_time_with_the_context_of_the_request(
+    flagd: FlagdStandIn, reader: FlagdReader
+) -> None:
+    flagd.write(document(product="on"))
+    assert eventually(lambda: reader.evaluate("productFailure", False, {"product_id": "OLJ"}).value is True)
+    assert reader.evaluate("productFailure", False, {"product_id": "OLJ"}) == (True, "on", "TARGETING_MATCH")
+    assert reader.evaluate("productFailure", False, {"product_id": "X"}) == (False, "off", "TARGETING_MATCH")
+    assert reader.evaluate("productFailure", False, {"product_id": 5, "b": True}).value is False
+
+
+def test_what_flagd_cannot_answer_is_the_default(reader: FlagdReader, told: list[str]) -> None:
+    assert reader.evaluate("noSuchFlag", 7, {}) == (7, "", "ERROR")
+    assert reader.evaluate("title", 7, {}) == (7, "", "ERROR")
+    assert reader.evaluate("resting", True, {}) == (True, "", "DISABLED")
+    assert told == []
+
+
+def test_an_answer_without_a_rule_is_asked_once_until_something_changes(
+    flagd: FlagdStandIn, reader: FlagdReader
+) -> None:
+    for _ in range(50):
+        assert reader.evaluate("paymentFailure", 0.0, {}).variant == "off"
+    assert flagd.questions == 1
+    flagd.write(document(payment="50%"))
+    assert eventually(lambda: reader.evaluate("paymentFailure", 0.0, {}).value == 0.5)
+
+
+def test_while_flagd_is_away_defaults_are_answered_at_once_and_it_is_found_again(
+    flagd: FlagdStandIn, reader: FlagdReader, told: list[str]
+) -> None:
+    flagd.write(document(payment="100%"))
+    assert eventually(lambda: reader.evaluate("paymentFailure", 0.0, {}).value == 1.0)
+    flagd.stop()
+    assert eventually(lambda: reader.evaluate("paymentFailure", 0.0, {}) == (0.0, "", "ERROR"))
+    assert eventually(lambda: bool(told))
+    assert told[0].startswith(f"flagd {flagd.address} is away (")
+    flagd.start()
+    assert eventually(lambda: reader.evaluate("paymentFailure", 0.0, {}).value == 1.0)
+    assert told[1:] == [f"flagd {flagd.address} is there"]
+
+
+def test_a_flagd_that_comes_late_is_obeyed(told: list[str]) -> None:
+    server = FlagdStandIn(document(payment="50%"))
+    server.stop()
+    with FlagdReader(server.address, monotonic=time.monotonic, tell=told.append, retry_s=0.1) as reader:
+        assert not reader.wait(0.3)
+        assert reader.evaluate("paymentFailure", 0.0, {}) == (0.0, "", "ERROR")
+        server.start()
+        assert reader.wait(WAIT_S)
+        assert reader.evaluate("paymentFailure", 0.0, {}).variant == "50%"
+    assert reader.evaluate("paymentFailure", 0.0, {}).reason == "ERROR"
+    server.stop()
+
+
+def test_a_flagd_that_hangs_is_left_alone_for_a_while(flagd: FlagdStandIn) -> None:
+    now_s = [0.0]
+    with FlagdReader(
+        flagd.address, monotonic=lambda: now_s[0], tell=lambda _: None, deadline_s=0.05, retry_s=1.0
+    ) as reader:
+        assert reader.wait(WAIT_S)
+        with flagd._service.lock:  # questions wait for this
+            assert reader.evaluate("paymentFailure", 0.0, {}).reason == "ERROR"
+        asked = flagd.questions
+        assert reader.evaluate("paymentFailure", 0.0, {}).reason == "ERROR"
+        assert flagd.questions <= asked + 1  # the one that hung may have been counted since
+        now_s[0] = 1.5
+        assert eventually(lambda: reader.evaluate("paymentFailure", 0.0, {}).variant == "off")
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("flagd", "flagd:8013"),
+        (" localhost:9000 ", "localhost:9000"),
+        ("[::1]", "[::1]:8013"),
+        ("[::1]:8013", "[::1]:8013"),
+    ],
+)
+def test_addresses(text: str, address: str) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["", ":8013", "http://flagd:8013", "flagd:http", "flagd:0", "flagd:70000"])
+def test_an_address_that_is_none_is_told(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="write host:port, for example localhost:8013"):
+        parse_address(text)
+
+
+def replaced(path: Path, raw: bytes) -> None:
+    new = path.with_suffix(".new")
+    new.write_bytes(raw)
+    new.replace(path)
+
+
+def test_a_file_is_read_again_when_it_changes(tmp_path: Path, told: list[str]) -> None:
+    path = tmp_path / "flags.json"
+    path.write_bytes(document())
+    flags = FlagFile(path, FlagdDocument, tell=told.append)
+    assert flags.evaluate("paymentFailure", 0.0, {}).variant == "off"
+    replaced(path, document(payment="100%"))
+    assert flags.evaluate("paymentFailure", 0.0, {}).variant == "100%"
+    path.write_bytes(document(payment="50%", product="on"))
+    assert flags.evaluate("paymentFailure", 0.0, {}).variant == "50%"
+    assert flags.evaluate("productFailure", False, {"product_id": "OLJ"}).value is True
+    assert told == [f"flag file {path} read again"] * 2
+
+
+def test_a_file_that_cannot_be_used_leaves_the_flags_as_they_were(tmp_path: Path, told: list[str]) -> None:
+    path = tmp_path / "flags.json"
+    path.write_bytes(document(payment="50%"))
+    flags = FlagFile(path, FlagdDocument, tell=told.append)
+    for raw in (b"", b"{", document(payment="on")):
+        replaced(path, raw)
+        for _ in range(2):
+            assert flags.evaluate("paymentFailure", 0.0, {}).variant == "50%"
+    path.unlink()
+    assert flags.evaluate("paymentFailure", 0.0, {}).variant == "50%"
+    assert len(told) == 4
+    assert all(line.endswith("flags stay as they were") for line in told)
+    path.write_bytes(document(payment="100%"))
+    assert flags.evaluate("paymentFailure", 0.0, {}).variant == "100%"
+
+
+def test_a_file_that_is_no_document_at_the_start_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "flags.json"
+    with pytest.raises(ConfigurationError, match="cannot be used"):
+        FlagFile(path, FlagdDocument, tell=print)
+    path.write_bytes(b"[]")
+    with pytest.raises(ConfigurationError, match="cannot be used"):
+        FlagFile(path, FlagdDocument, tell=print)
