@@ -1,0 +1,110 @@
+"""Reads catalog files: YAML in, checked entries out, mistakes told by file, entry, value and way out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pytest_otel_diag.catalog.entries import CatalogFile
+from pytest_otel_diag.errors import ConfigurationError, nearest
+
+SHIPPED = ("system.yaml", "service_failure.yaml", "performance.yaml", "system_level.yaml")
+_SECTIONS = {"releases": "demo", "services": "name", "flags": "key"}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose only booleans are true and false, so that ``on`` and ``off`` stay names of variants."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:bool"]
+    for letter, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _word in ("true", "false"):
+    _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(rf"^{_word}$"), [_word[0]])
+
+
+def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise ConfigurationError(
+                f"line {key_node.start_mark.line + 1} names {key!r} twice in one place; keep one of them"
+            )
+        seen[key] = loader.construct_object(value_node, deep=True)
+    return seen
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
+
+
+def shipped() -> tuple[tuple[str, CatalogFile], ...]:
+    """Return the files of the OpenTelemetry Demo that come with this package, by name."""
+    folder = resources.files("pytest_otel_diag.catalog").joinpath("data")
+    return tuple((name, parse(folder.joinpath(name).read_text(encoding="utf-8"), name)) for name in SHIPPED)
+
+
+def read(path: Path) -> tuple[str, CatalogFile]:
+    """Return a user's file by name; raises ConfigurationError naming what is wrong in it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"the catalog file {path} cannot be read: {error}; it must be a YAML file in UTF-8"
+        ) from error
+    return str(path), parse(text, str(path))
+
+
+def parse(text: str, source: str) -> CatalogFile:
+    """Return the entries in *text*; raises ConfigurationError naming file, entry, value and way out."""
+    try:
+        content = yaml.load(text, _Loader) or {}  # noqa: S506 - a subclass of SafeLoader
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{source}: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(
+            f"{source} must hold the sections {', '.join(CatalogFile.model_fields)}, "
+            f"not {type(content).__name__}"
+        )
+    try:
+        return CatalogFile.model_validate(content)
+    except ValidationError as error:
+        told = "; ".join(_told(item, content) for item in error.errors())
+        raise ConfigurationError(f"{source}: {told}") from error
+
+
+def _told(error: Any, content: Mapping[str, Any]) -> str:
+    place, rest = _place(error["loc"], content)
+    what = ".".join(str(part) for part in rest)
+    prefix = f"{place}: {what}" if what else place
+    if error["type"] == "extra_forbidden":
+        name = str(rest[-1]) if rest else str(error["loc"][-1])
+        return f"{prefix}: there is no such field{nearest(name, _fields())}; leave it out"
+    if error["type"] == "missing":
+        return f"{prefix}: missing; add it"
+    return f"{prefix}: {error['input']!r} does not fit. {error['msg']}"
+
+
+def _place(loc: tuple[int | str, ...], content: Mapping[str, Any]) -> tuple[str, tuple[int | str, ...]]:
+    section = str(loc[0])
+    if section in _SECTIONS and len(loc) > 1 and isinstance(loc[1], int):
+        entry = content[section][loc[1]]
+        name = entry.get(_SECTIONS[section]) if isinstance(entry, dict) else None
+        return f"{section[:-1]} {name if name is not None else loc[1]!r}", loc[2:]
+    return section, loc[1:]
+
+
+def _fields() -> Iterable[str]:
+    from pytest_otel_diag.catalog import entries  # noqa: PLC0415 - names of fields, for a spelling only
+
+    for value in vars(entries).values():
+        yield from getattr(value, "model_fields", ())

@@ -1,0 +1,113 @@
+"""Scenarios from the catalog: one flag at one variant, with times and traffic that suit it."""
+
+from __future__ import annotations
+
+from pytest_otel_diag.catalog.catalog import DEFAULT_DEMO, Catalog
+from pytest_otel_diag.catalog.entries import FlagEntry, Period
+from pytest_otel_diag.model.scenario import Disturbance, Environment, Expectation, Scenario, Timing
+
+DEFAULT_USERS = 5
+"""Simulated users that the numbers in the catalog are for."""
+
+USERS = (5, 10, 25, 50)
+"""Numbers of users that a scenario chooses from, as the load generator of 3.0 offers them."""
+
+AFFECTED_PER_MINUTE = 2.0
+"""Affected requests a minute that a scenario wants: six in an observation of 180 s."""
+
+BASELINE_S = 300.0
+LEAST_IMPACT_TIMEOUT_S = 180.0
+
+
+def scenario(catalog: Catalog, flag: str, variant: str | None = None, demo: str = DEFAULT_DEMO) -> Scenario:
+    """Return the scenario of a flag and variant (None: the suggested one); raises ScenarioError."""
+    entry = catalog.flag(flag, demo)
+    period = catalog.period(entry, demo)
+    fault = catalog.fault(flag, variant, demo)
+    chosen = catalog.variant(entry, variant, demo)
+    return Scenario(
+        id=str(fault),
+        faults=(fault,),
+        environment=Environment(
+            demo=catalog.generation(demo).demo,
+            users=users(entry, period, chosen),
+            browser_users=1 if entry.traffic.browser else None,
+        ),
+        ungated=ungated(entry, period, chosen),
+        expectation=catalog.expectation(flag, chosen, demo),
+        timing=timing(entry, period, chosen),
+        require_impact=not entry.expectation.healthy,
+        tags=(("category", entry.category), ("severity", entry.severity), ("flag", entry.key)),
+    )
+
+
+def scenarios(catalog: Catalog, demo: str = DEFAULT_DEMO) -> tuple[Scenario, ...]:
+    """Return one scenario for each flag of the release, with its suggested variant."""
+    return tuple(scenario(catalog, key, None, demo) for key in catalog.generation(demo).flags)
+
+
+def controls(catalog: Catalog, demo: str = DEFAULT_DEMO) -> tuple[Scenario, ...]:
+    """Return scenarios without a fault: quiet, more load, a deployment, a collection of garbage."""
+    ad, recommendation = catalog.service("ad", demo), catalog.service("recommendation", demo)
+    kinds: dict[str, tuple[Disturbance, ...]] = {
+        "control-quiet": (),
+        "control-load-doubled": (Disturbance(kind="load", factor=2.0),),
+        "control-deployment": (Disturbance(kind="restart", service=recommendation),),
+        "control-garbage-collection": (Disturbance(kind="gc", service=ad),),
+    }
+    return tuple(
+        Scenario(
+            id=name,
+            disturbances=disturbances,
+            environment=Environment(demo=catalog.generation(demo).demo),
+            expectation=Expectation(healthy=True),
+            timing=Timing(baseline_s=BASELINE_S, observe_s=180.0),
+            tags=(("category", "control"), ("severity", "none")),
+        )
+        for name, disturbances in kinds.items()
+    )
+
+
+def users(entry: FlagEntry, period: Period, variant: str) -> int | None:
+    """Return how many users a scenario asks for, None for the target's own number.
+
+    Traffic that is too rare for :data:`AFFECTED_PER_MINUTE` is raised in the steps of :data:`USERS`.
+    """
+    if entry.traffic.users is not None:
+        return entry.traffic.users
+    affected = affected_per_minute(entry, period, variant)
+    if not affected or affected >= AFFECTED_PER_MINUTE:
+        return None
+    enough = (n for n in USERS if affected * n / DEFAULT_USERS >= AFFECTED_PER_MINUTE)
+    return next(enough, USERS[-1])
+
+
+def affected_per_minute(entry: FlagEntry, period: Period, variant: str) -> float:
+    """Return requests a minute that show the fault, at 5 users."""
+    if entry.traffic.share != "variant":
+        return entry.traffic.per_minute * entry.traffic.share
+    value = period.variants[variant]
+    return entry.traffic.per_minute * (min(1.0, float(value)) if isinstance(value, int | float) else 1.0)
+
+
+def ungated(entry: FlagEntry, period: Period, variant: str) -> str:
+    """Return why a session of this flag and variant should not count in the gate, empty when it should."""
+    if period.broken:
+        return period.broken
+    if not entry.diagnosable.answer:
+        return entry.diagnosable.why
+    return next((note.ungated for note in entry.variants if note.variant == variant), "")
+
+
+def timing(entry: FlagEntry, period: Period, variant: str) -> Timing:
+    """Return times that suit the flag's traffic and how soon it shows; a control waits as long as a fault."""
+    seconds = next(
+        (note.seconds for note in entry.variants if note.variant == variant and note.seconds is not None),
+        entry.visibility.seconds,
+    )
+    raised = (users(entry, period, variant) or DEFAULT_USERS) / DEFAULT_USERS
+    return Timing(
+        baseline_s=BASELINE_S,
+        impact_timeout_s=max(LEAST_IMPACT_TIMEOUT_S, round(4 * seconds / raised)),
+        observe_s=entry.observe_s,
+    )
