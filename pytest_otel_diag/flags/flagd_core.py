@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.model.flags import Evaluation
+from pytest_otel_diag.model.flags import Evaluation, Flag
 
 _KINDS: Mapping[type, str] = {
     bool: "boolean",
@@ -36,15 +36,16 @@ def _library() -> tuple[Any, Any, Any]:
 class FlagdEvaluator:
     """Evaluates the flags of one document as an in-process flagd does.
 
-    ``flags`` is the document's ``flags`` object with references to shared rules already resolved.
+    ``flags`` have their references to shared rules already resolved.
     Rules that ask for ``$flagd.timestamp`` get the wall clock, which the library reads itself.
     """
 
-    def __init__(self, flags: Mapping[str, Any]) -> None:
+    def __init__(self, flags: Mapping[str, Flag]) -> None:
         core, self._context, self._error = _library()
         self._core = core()
-        # As text: the library keeps and changes the objects it is given.
-        self._core.set_flags(json.dumps({"flags": flags}))
+        # As text, since the library keeps and changes the objects it is given; only what it evaluates, since
+        # it refuses members that the schema allows, such as the description of a flag.
+        self._core.set_flags(json.dumps({"flags": {key: _evaluated(flag) for key, flag in flags.items()}}))
         self._resolvers = {
             kind: getattr(self._core, f"resolve_{name}_value") for kind, name in _KINDS.items()
         }
@@ -63,3 +64,12 @@ class FlagdEvaluator:
         except Exception:  # rules may divide by zero or call unknown operators; an SDK answers all the same
             return Evaluation(default, "", "ERROR")
         return Evaluation(details.value, details.variant or "", str(details.reason))
+
+
+def _evaluated(flag: Flag) -> dict[str, Any]:
+    return {
+        "state": "ENABLED" if flag.enabled else "DISABLED",
+        "variants": flag.variants,
+        "defaultVariant": flag.default_variant,
+        "targeting": flag.targeting,
+    }

@@ -45,7 +45,7 @@ class FlagdDocument:
         self._take(flagd_text.parse(raw, source))
 
     def _take(self, text: flagd_text.DocumentText) -> None:
-        evaluator = FlagdEvaluator(text.rules)
+        evaluator = FlagdEvaluator(text.flags)
         self._text = text
         self._evaluator = evaluator
         # Keyed by flag and type asked for: the same flag asked for another type is a mismatch.

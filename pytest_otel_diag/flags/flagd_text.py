@@ -24,15 +24,11 @@ _INDENT = re.compile(r"\n([ \t]+)\"")
 
 @dataclass(frozen=True)
 class DocumentText:
-    """A checked document: its bytes, its JSON and its flags.
-
-    ``rules`` is the JSON of the flags with references to ``$evaluators`` put in place.
-    """
+    """A checked document: its bytes, its JSON, and its flags with shared rules put in place."""
 
     raw: bytes
     body: Mapping[str, Any]
     flags: Mapping[str, Flag]
-    rules: Mapping[str, Any]
 
 
 def parse(raw: bytes, source: str = "the flagd document") -> DocumentText:
@@ -56,8 +52,7 @@ def parse(raw: bytes, source: str = "the flagd document") -> DocumentText:
     if not isinstance(evaluators, dict):
         raise FlagError(f"{source}: '$evaluators' must be an object of named rules, not {evaluators!r}")
     rules = {key: _with_rules(key, value, evaluators, source) for key, value in body["flags"].items()}
-    flags = {key: _flag(key, value, source) for key, value in rules.items()}
-    return DocumentText(raw, body, flags, rules)
+    return DocumentText(raw, body, {key: _flag(key, value, source) for key, value in rules.items()})
 
 
 def write(body: Mapping[str, Any], like: bytes) -> bytes:
