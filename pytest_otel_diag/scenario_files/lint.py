@@ -1,0 +1,94 @@
+"""Mistakes in scenario files that can be found without opening a target: format and catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pytest_otel_diag import catalog
+from pytest_otel_diag.errors import OtelDiagError, nearest
+from pytest_otel_diag.scenario_files.documents import ScenarioFileError
+from pytest_otel_diag.scenario_files.loading import Case, load_cases
+from pytest_otel_diag.scenario_files.schema import Check, Expect
+
+
+def lint(path: Path) -> list[str]:
+    """Return every mistake in a file, with its line; empty when there is none.
+
+    Scenarios for targets other than ``shop`` and ``live`` are held against the format only: their flags
+    are not in the catalog.
+    """
+    try:
+        cases = load_cases(path)
+    except ScenarioFileError as error:
+        return str(error).splitlines()
+    found = [mistake for case in cases for mistake in _against_catalog(case)]
+    return list(dict.fromkeys(found))  # a matrix repeats them
+
+
+def _against_catalog(case: Case) -> Iterator[str]:
+    targets = case.entry.targets
+    if case.entry.scenario is not None or (targets and not {"shop", "live"} & set(targets)):
+        return
+    demo = case.entry.environment.demo or catalog.DEFAULT_DEMO
+    try:
+        catalog.generation(demo)
+    except OtelDiagError as error:
+        yield case.at(str(error), "environment", "demo")
+        return
+    for number, fault in enumerate(case.entry.faults):
+        yield from _wrong_fault(case, number, demo)
+        for step, change in enumerate(fault.steps):
+            yield from _wrong_variant(case, (fault.flag, change.variant), demo, number, "steps", step)
+    known = [name for name, service in catalog.generation(demo).services.items() for name in (name, service)]
+    for service, place in _services(case):
+        if service not in known and catalog.service(service, demo) not in known:
+            yield case.at(f"demo {demo} has no service {service!r}{nearest(service, known)}", *place)
+
+
+def _wrong_fault(case: Case, number: int, demo: str) -> Iterator[str]:
+    fault = case.entry.faults[number]
+    try:
+        catalog.flag(fault.flag, demo)
+    except OtelDiagError as error:
+        yield case.at(str(error), "faults", number, "flag")
+        return
+    if fault.variant is not None:
+        yield from _wrong_variant(case, (fault.flag, fault.variant), demo, number)
+
+
+def _wrong_variant(
+    case: Case, named: tuple[str, str], demo: str, number: int, *place: str | int
+) -> Iterator[str]:
+    flag, variant = named
+    try:
+        catalog.load().variant(flag, variant, demo)
+    except OtelDiagError as error:
+        yield case.at(str(error), "faults", number, *place, "variant")
+
+
+def _services(case: Case) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    """Yield every service that the case names, with its place."""
+    for number, disturbance in enumerate(case.entry.disturbances):
+        if disturbance.service is not None:
+            yield disturbance.service, ("disturbances", number, "service")
+    for place, services in (*_expected(case.entry.expect), *_asserted(case.entry.assertions)):
+        for service in services:
+            yield service, place
+
+
+def _expected(expect: Expect) -> Iterator[tuple[tuple[str | int, ...], Sequence[str]]]:
+    for number, anomaly in enumerate(expect.anomalies or ()):
+        yield ("expect", "anomalies", number, "service"), [anomaly.service]
+    for number, cause in enumerate(expect.root_causes or ()):
+        yield ("expect", "root_causes", number, "service"), [cause.service]
+    for number, path in enumerate(expect.paths or ()):
+        yield ("expect", "paths", number), path
+    for number, herring in enumerate(expect.red_herrings or ()):
+        yield ("expect", "red_herrings", number), [herring]
+
+
+def _asserted(checks: Sequence[Check]) -> Iterator[tuple[tuple[str | int, ...], Sequence[str]]]:
+    for number, check in enumerate(checks):
+        named = [part.service for part in (check.anomaly, check.root_cause, check.not_blamed) if part]
+        yield ("assert", number, check.name), (*named, *(check.path or ()))

@@ -1,0 +1,10 @@
+SELECT ServiceName, SpanName, count() AS spans,
+    countIf(StatusCode IN ('Error', 'STATUS_CODE_ERROR')) AS failed,
+    quantile(0.99)(Duration) / 1e6 AS p99_ms
+FROM otel_traces
+WHERE ServiceName IN (<services>)
+  AND Timestamp >= fromUnixTimestamp64Nano(toInt64(<start>))
+  AND Timestamp < fromUnixTimestamp64Nano(toInt64(<end>))
+GROUP BY ServiceName, SpanName
+ORDER BY failed DESC, p99_ms DESC
+LIMIT 20
