@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol
 
-FlagScalar: TypeAlias = str | bool | int | float
+from pytest_otel_diag.model.flags import Evaluation, FlagScalar
 
-
-class Evaluation(NamedTuple):
-    """An answer of a flag provider.
-
-    ``variant`` is empty where the default of the caller was used; ``reason`` is one of OpenFeature's
-    (STATIC, TARGETING_MATCH, SPLIT, DEFAULT, CACHED, DISABLED, ERROR).
-    """
-
-    value: FlagScalar
-    variant: str = ""
-    reason: str = "STATIC"
+__all__ = ["Evaluation", "FlagReader", "FlagScalar", "NoFlags"]
 
 
 class FlagReader(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from simpy import AllOf, AnyOf, Environment, Event, Interrupt, Process, Timeout
 
@@ -329,8 +329,7 @@ def _outcome(steps: Generator[Event, Any, Any]) -> Generator[Event, Any, tuple[A
 
 
 def _unpacked(process: Process) -> Any:
-    outcome: tuple[Any, RpcFailure | None] = process.value
-    reply, failure = outcome
+    reply, failure = cast("tuple[Any, RpcFailure | None]", process.value)
     if failure is not None:
         raise failure
     return reply

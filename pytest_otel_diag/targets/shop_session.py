@@ -1,0 +1,127 @@
+"""One session in the simulated shop: its time, its traffic, its telemetry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.scenario import Disturbance
+from pytest_otel_diag.model.telemetry import CallEdge, QueryLimits, ServiceHealth, Table, TelemetrySchema
+from pytest_otel_diag.model.windows import Window, seconds_to_ns
+from pytest_otel_diag.shop.emission import rows
+from pytest_otel_diag.shop.simulation import Shop
+from pytest_otel_diag.telemetry.session import StoreTelemetry
+from pytest_otel_diag.telemetry.store import Store
+
+STEP_NS = seconds_to_ns(20.0)
+"""The model runs in steps of so much virtual time; other tasks get their turn in between."""
+
+
+class ShopClock:
+    """Virtual time: sleeping runs the model."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+        self._now_ns = shop.now_ns
+
+    def now(self) -> Nanos:
+        """Return the virtual instant in UTC nanoseconds."""
+        return self._now_ns
+
+    async def sleep(self, seconds: float) -> None:
+        """Run the model for *seconds*; raises ConfigurationError for a number that is no duration."""
+        if not 0 <= seconds < float("inf"):
+            raise ConfigurationError(f"cannot sleep {seconds} s; give a finite number of seconds from 0")
+        await self.sleep_until(self._now_ns + seconds_to_ns(seconds))
+
+    async def sleep_until(self, instant_ns: Nanos) -> None:
+        """Run the model up to the instant; does nothing when it has passed."""
+        while self._now_ns < instant_ns:
+            step_ns = min(self._now_ns + STEP_NS, instant_ns)
+            self._shop.advance(step_ns)
+            self._now_ns = step_ns
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+class ShopTraffic:
+    """Requests beside those of the users."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+
+    async def drive(self, services: Sequence[str], calls: int) -> int:
+        """Send requests soon that reach the services; return how many. Services not there get none."""
+        known = [name for name in services if name in self._shop.services]
+        return self._shop.drive(known, calls)
+
+    async def disturb(self, disturbance: Disturbance) -> None:
+        """Make a harmless change now."""
+        self._shop.disturb(disturbance)
+
+
+class ShopTelemetry:
+    """The Telemetry port over a session's own database.
+
+    What has become visible is written to the store when somebody asks, all at once: many small writes
+    would cost more than the simulation. Nothing that is not visible yet is ever in the store.
+    """
+
+    def __init__(self, shop: Shop, clock: ShopClock, store: Store, database: str) -> None:
+        self._shop = shop
+        self._clock = clock
+        self._store = store
+        self._database = database
+        self._inner: StoreTelemetry = store.telemetry(database)
+        self._lock = asyncio.Lock()
+        self._settled_ns: Nanos = -1
+
+    async def settle(self) -> None:
+        """Write what has become visible since the last time."""
+        async with self._lock:
+            now_ns = self._clock.now()
+            if now_ns == self._settled_ns:
+                return
+            tables = rows.tables(self._shop.take(now_ns))
+            self._settled_ns = now_ns
+            if tables:
+                # a write that was begun ends, whoever is cancelled meanwhile: its rows exist only here
+                await asyncio.shield(asyncio.to_thread(self._write, tables))
+
+    def _write(self, tables: Mapping[str, Any]) -> None:
+        for name, table in tables.items():
+            self._store.ingest_arrow(self._database, name, table)
+
+    async def query(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
+    ) -> Table:
+        """Run one SELECT; see the port."""
+        await self.settle()
+        return await self._inner.query(sql, parameters, limits)
+
+    async def schema(self) -> TelemetrySchema:
+        """Return the tables and columns that are there (cached)."""
+        return await self._inner.schema()
+
+    async def latest(self) -> Nanos | None:
+        """Return the end of the newest telemetry visible, at most now: clocks of hosts run a little ahead."""
+        await self.settle()
+        newest = await self._inner.latest()
+        return None if newest is None else min(newest, self._clock.now())
+
+    async def service_health(self, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:
+        """Return requests, errors and latency per service and bucket."""
+        await self.settle()
+        return await self._inner.service_health(window, bucket_s)
+
+    async def call_edges(self, window: Window) -> Sequence[CallEdge]:
+        """Return the calls between services."""
+        await self.settle()
+        return await self._inner.call_edges(window)
+
+    def close(self) -> None:
+        """Close the view of the database (blocking)."""
+        self._inner.close()
