@@ -10,8 +10,9 @@ from functools import cache
 
 from pytest_otel_diag.catalog import loading
 from pytest_otel_diag.catalog import scenarios as _scenarios
-from pytest_otel_diag.catalog.catalog import DEFAULT_DEMO, Catalog, Generation
+from pytest_otel_diag.catalog.catalog import DEFAULT_DEMO, Catalog
 from pytest_otel_diag.catalog.entries import FlagEntry
+from pytest_otel_diag.catalog.system import Generation
 from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario
 
 __all__ = [

@@ -1,122 +1,103 @@
-"""The catalog: what is known of a system's flags, by release. Built once, asked often."""
+"""The catalog: what is known of the flags of systems, by release. Built once, asked often."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pytest_otel_diag.catalog import loading, validation
-from pytest_otel_diag.catalog.entries import (
-    CatalogFile,
-    ExpectationEntry,
-    FlagEntry,
-    Period,
-    Release,
-    ServiceEntry,
-)
-from pytest_otel_diag.catalog.releases import Releases
-from pytest_otel_diag.errors import ScenarioError, nearest
+from pytest_otel_diag.catalog.entries import CatalogFile, ExpectationEntry, FlagEntry, Period, ServiceEntry
+from pytest_otel_diag.catalog.names import folded
+from pytest_otel_diag.catalog.system import Generation, System, systems
+from pytest_otel_diag.errors import ConfigurationError, ScenarioError, nearest
 from pytest_otel_diag.model.scenario import Expectation, ExpectedAnomaly, ExpectedRootCause, Fault
 
 DEFAULT_DEMO = "3.0"
 _SCHEMA = "https://flagd.dev/schema/v0/flags.json"
-_SEPARATORS = re.compile(r"[\W_]+")
-
-
-def folded(name: str) -> str:
-    """Return *name* without case and separators: ``payment_failure`` and ``paymentFailure`` are one."""
-    return _SEPARATORS.sub("", name).casefold()
-
-
-@dataclass(frozen=True)
-class Generation:
-    """One release with what it has: its flags and the names of its services."""
-
-    release: Release
-    flags: Mapping[str, Period]
-    services: Mapping[str, str]
-
-    @property
-    def demo(self) -> str:
-        """The release, as ``3.0``."""
-        return self.release.demo
 
 
 class Catalog:
     """Entries of one or more files, checked against each other.
 
-    Raises ConfigurationError when a file contradicts itself or another.
+    Names of flags and releases mean one thing across all systems, names of services within one. Raises
+    ConfigurationError naming every contradiction.
     """
 
     def __init__(self, files: Sequence[tuple[str, CatalogFile]]) -> None:
         self._files = tuple(files)
-        self.releases = Releases([release for _, file in files for release in file.releases])
-        self.services: tuple[ServiceEntry, ...] = tuple(s for _, file in files for s in file.services)
-        self.flags: tuple[FlagEntry, ...] = tuple(flag for _, file in files for flag in file.flags)
-        validation.check(self._files, self.releases)
-        self._by_name = {folded(name): flag for flag in self.flags for name in (*flag.names, *flag.aliases)}
-        self._generations: dict[str, Generation] = {}
+        self.systems = systems(self._files)
+        validation.check(self.systems)
+        self._by_name = {
+            folded(name): (system, flag)
+            for system in self.systems
+            for flag in system.flags
+            for name in (*flag.names, *flag.aliases)
+        }
 
     def extended(self, path: Path) -> Catalog:
-        """Return this catalog with the entries of a user's file; raises ConfigurationError for conflicts."""
+        """Return this catalog with the entries of a user's file; raises ConfigurationError for conflicts.
+
+        A file without a ``system``, or with a known one, adds to that system; another name makes a new one.
+        """
         return Catalog((*self._files, loading.read(path)))
 
-    @cached_property
-    def _services(self) -> Mapping[str, ServiceEntry]:
-        return {
-            folded(name): service
-            for service in self.services
-            for name in (service.name, *service.aliases, *(former.name for former in service.formerly))
-        }
+    @property
+    def flags(self) -> tuple[FlagEntry, ...]:
+        """The flags of all systems."""
+        return tuple(flag for system in self.systems for flag in system.flags)
+
+    def demos(self, flag: FlagEntry | str | None = None) -> tuple[str, ...]:
+        """Return the releases that have the flag, oldest first; without one those of all systems."""
+        if flag is None:
+            return tuple(demo for system in self.systems for demo in system.releases.demos)
+        system, entry = self._found(flag if isinstance(flag, str) else flag.key)
+        return system.demos(entry)
 
     def generation(self, demo: str) -> Generation:
         """Return what a release has; raises ConfigurationError for one that is not known."""
-        release = self.releases.named(demo)
-        found = self._generations.get(release.demo)
-        if found is None:
-            flags = {flag.key: period for flag in self.flags if (period := self._period(flag, release.demo))}
-            services = {
-                service.name: self._name_of(service, release.demo)
-                for service in self.services
-                if self.releases.within(release.demo, service.releases)
-            }
-            found = self._generations[release.demo] = Generation(release, flags, services)
-        return found
+        return self._release(demo)[1]
+
+    def _release(self, demo: str) -> tuple[System, Generation]:
+        for system in self.systems:
+            release = system.releases.named(demo)
+            if release is not None:
+                return system, system.generation(release)
+        raise ConfigurationError(
+            f"no demo release {demo!r} is known{nearest(demo, self.demos())}; "
+            f"there are {', '.join(self.demos())}"
+        )
 
     def flag(self, name: str, demo: str | None = None) -> FlagEntry:
         """Return the flag of that name, of any release, in any case and with any separators.
 
         Raises ScenarioError for an unknown name, and with *demo* also for a flag that it does not have.
         """
-        entry = self._by_name.get(folded(name))
-        if entry is None:
-            spellings = [spelling for flag in self.flags for spelling in (*flag.names, *flag.aliases)]
-            known = ", ".join(flag.key for flag in self.flags)
-            raise ScenarioError(f"no flag {name!r} is known{nearest(name, spellings)}; there are {known}")
+        entry = self._found(name)[1]
         if demo is not None:
             self.period(entry, demo)
         return entry
 
-    def period(self, flag: FlagEntry | str, demo: str = DEFAULT_DEMO) -> Period:
-        """Return the flag as it is in a release; raises ScenarioError where it does not exist."""
-        entry = self.flag(flag) if isinstance(flag, str) else flag
-        generation = self.generation(demo)
-        found = generation.flags.get(entry.key)
+    def _found(self, name: str) -> tuple[System, FlagEntry]:
+        found = self._by_name.get(folded(name))
         if found is None:
-            where = ", ".join(self.demos(entry))
-            raise ScenarioError(
-                f"flag {entry.key!r} does not exist in demo {generation.demo}: {entry.absent} "
-                f"It exists in {where}"
-            )
+            spellings = [spelling for flag in self.flags for spelling in (*flag.names, *flag.aliases)]
+            known = ", ".join(flag.key for flag in self.flags)
+            raise ScenarioError(f"no flag {name!r} is known{nearest(name, spellings)}; there are {known}")
         return found
 
-    def demos(self, flag: FlagEntry) -> tuple[str, ...]:
-        """Return the releases that have the flag, oldest first."""
-        return tuple(demo for demo in self.releases.demos if self._period(flag, demo))
+    def period(self, flag: FlagEntry | str, demo: str = DEFAULT_DEMO) -> Period:
+        """Return the flag as it is in a release; raises ScenarioError where it does not exist."""
+        system, entry = self._found(flag if isinstance(flag, str) else flag.key)
+        generation = self.generation(demo)
+        found = generation.flags.get(entry.key)
+        if found is None or generation.system != system.name:
+            reason = entry.absent if generation.system == system.name else f"It is one of {system.name}."
+            raise ScenarioError(
+                f"flag {entry.key!r} does not exist in demo {generation.demo}: {reason} "
+                f"It exists in {', '.join(system.demos(entry))}"
+            )
+        return found
 
     def variant(self, flag: FlagEntry | str, variant: str | None, demo: str = DEFAULT_DEMO) -> str:
         """Return *variant*, or the suggested one for None; raises ScenarioError for one it does not have."""
@@ -132,12 +113,12 @@ class Catalog:
 
     def service(self, name: str, demo: str = DEFAULT_DEMO) -> str:
         """Return what a release calls the service, by any of its names; an unknown name stays as it is."""
-        entry = self._services.get(folded(name))
-        return self._name_of(entry, self.generation(demo).demo) if entry else name
+        system, generation = self._release(demo)
+        return system.service_name(name, generation.demo)
 
-    def service_entry(self, name: str) -> ServiceEntry | None:
-        """Return the service of that name, of any release; None for a name that is not known."""
-        return self._services.get(folded(name))
+    def service_entry(self, name: str, demo: str = DEFAULT_DEMO) -> ServiceEntry | None:
+        """Return the service of that name, of any release of *demo*'s system; None for an unknown name."""
+        return self._release(demo)[0].service(name)
 
     def fault(self, flag: str, variant: str | None = None, demo: str = DEFAULT_DEMO) -> Fault:
         """Return the fault that sets the flag, by its name in *demo* and with its evaluation context."""
@@ -201,15 +182,6 @@ class Catalog:
             flags[period.name] = entry
         body = {"$schema": _SCHEMA, "flags": dict(sorted(flags.items()))}
         return (json.dumps(body, indent=2, ensure_ascii=False) + "\n").encode()
-
-    def _period(self, flag: FlagEntry, demo: str) -> Period | None:
-        return next((p for p in flag.periods if self.releases.within(demo, p.releases)), None)
-
-    def _name_of(self, service: ServiceEntry, demo: str) -> str:
-        for former in service.formerly:
-            if self.releases.within(demo, former.releases):
-                return former.name
-        return service.name
 
     def _named(self, told: ExpectationEntry, demo: str, flags: tuple[str, ...]) -> Expectation:
         return Expectation(

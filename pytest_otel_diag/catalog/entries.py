@@ -60,6 +60,11 @@ class ServiceEntry(Model):
     spans: bool = True
     note: str = ""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names over time, the newest first."""
+        return tuple(dict.fromkeys((self.name, *self.aliases, *(former.name for former in self.formerly))))
+
 
 class AnomalyEntry(Model):
     """An expected deviation, and why the code causes it."""
@@ -200,12 +205,12 @@ class FlagEntry(Model):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names over time, the newest first."""
+        """All names over time, the newest first; aliases are not among them."""
         return tuple(dict.fromkeys((self.key, *(period.name for period in reversed(self.periods)))))
 
 
 class CatalogFile(Model):
-    """One file; every section may be left out."""
+    """One file; every section may be left out. Without a ``system`` it belongs to the shipped one."""
 
     system: str = ""
     releases: tuple[Release, ...] = ()

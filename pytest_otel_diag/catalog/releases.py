@@ -21,10 +21,10 @@ class Releases:
         """Their names, oldest first."""
         return tuple(self._by_demo)
 
-    def named(self, demo: str) -> Release:
+    def named(self, demo: str) -> Release | None:
         """Return the release that *demo* spells: ``3.0``, ``v3.0.1``, or ``2.x`` for the newest of a line.
 
-        The newest of a line is the newest one that is known completely. Raises ConfigurationError.
+        The newest of a line is the newest one that is known completely. None when there is no such release.
         """
         name = demo.strip().removeprefix("v")
         exact = self._by_demo.get(name) or self._by_demo.get(".".join(name.split(".")[:2]))
@@ -36,10 +36,7 @@ class Releases:
             complete = [release for release in members if release.known == "complete"] or members
             if complete:
                 return complete[-1]
-        raise ConfigurationError(
-            f"no demo release {demo!r} is known{nearest(name, self._by_demo)}; "
-            f"there are {', '.join(self.demos)}"
-        )
+        return None
 
     def within(self, demo: str, span: str) -> bool:
         """Whether a known release lies in a range such as ``1.9..1.12``, ``2.1..`` or ``2.2``."""

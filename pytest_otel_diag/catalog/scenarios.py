@@ -17,6 +17,8 @@ AFFECTED_PER_MINUTE = 2.0
 
 BASELINE_S = 300.0
 LEAST_IMPACT_TIMEOUT_S = 180.0
+GUARD_S = 3.0
+"""Time a control lets pass where a fault is being switched on and witnessed, in seconds."""
 
 
 def scenario(catalog: Catalog, flag: str, variant: str | None = None, demo: str = DEFAULT_DEMO) -> Scenario:
@@ -61,7 +63,7 @@ def controls(catalog: Catalog, demo: str = DEFAULT_DEMO) -> tuple[Scenario, ...]
             disturbances=disturbances,
             environment=Environment(demo=catalog.generation(demo).demo),
             expectation=Expectation(healthy=True),
-            timing=Timing(baseline_s=BASELINE_S, observe_s=180.0),
+            timing=Timing(baseline_s=BASELINE_S, guard_s=GUARD_S, observe_s=180.0),
             tags=(("category", "control"), ("severity", "none")),
         )
         for name, disturbances in kinds.items()

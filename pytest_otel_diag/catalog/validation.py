@@ -2,62 +2,55 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pytest_otel_diag.catalog.entries import CatalogFile, ExpectationEntry, FlagEntry, ServiceEntry
+from pytest_otel_diag.catalog.names import folded
 from pytest_otel_diag.catalog.releases import Releases
+from pytest_otel_diag.catalog.system import System
 from pytest_otel_diag.errors import ConfigurationError, nearest
 
-_SEPARATORS = re.compile(r"[\W_]+")
+Files = Sequence[tuple[str, CatalogFile]]
+Named = Callable[[CatalogFile], Iterable[tuple[str, Iterable[str]]]]
 
 
-def check(files: Sequence[tuple[str, CatalogFile]], releases: Releases) -> None:
-    """Raise ConfigurationError with every contradiction between the entries of *files*."""
-    mistakes = [
-        *_twice(files),
-        *(
-            f"{source}: {mistake}"
-            for source, file in files
-            for mistake in _within(file, releases, _known_services(files))
-        ),
-    ]
+def check(systems: Sequence[System]) -> None:
+    """Raise ConfigurationError with every contradiction between the entries of *systems*."""
+    files = [file for system in systems for file in system.files]
+    mistakes = [*_twice("release", files, _releases), *_twice("flag", files, _flags)]
+    for system in systems:
+        mistakes += _twice("service", system.files, _services)
+        names = [service.name for service in system.services]
+        if not system.releases.all:
+            mistakes.append(f"{system.files[0][0]}: system {system.name!r} lists no releases; add one")
+            continue
+        for source, file in system.files:
+            mistakes += [f"{source}: {mistake}" for mistake in _within(file, system.releases, names)]
     if mistakes:
         raise ConfigurationError("; ".join(mistakes))
 
 
-def _known_services(files: Sequence[tuple[str, CatalogFile]]) -> tuple[str, ...]:
-    return tuple(service.name for _, file in files for service in file.services)
+def _twice(kind: str, files: Files, named: Named) -> Iterator[str]:
+    seen: dict[str, tuple[str, int]] = {}
+    for source, file in files:
+        for position, (owner, spellings) in enumerate(named(file)):
+            for spelling in dict.fromkeys(map(folded, spellings)):
+                told = f"{kind} {owner!r} of {source}"
+                earlier = seen.setdefault(spelling, (told, position))
+                if earlier != (told, position):
+                    yield f"{told} is named {spelling!r}, and so is {earlier[0]}; rename one, or leave it out"
 
 
-def _twice(files: Sequence[tuple[str, CatalogFile]]) -> Iterator[str]:
-    for kind, named in (("release", _releases), ("service", _services), ("flag", _flags)):
-        seen: dict[str, tuple[str, str]] = {}
-        for source, file in files:
-            for owner, spellings in named(file):
-                for spelling in dict.fromkeys(spellings):
-                    earlier = seen.setdefault(spelling, (owner, source))
-                    if earlier != (owner, source):
-                        yield (
-                            f"{source}: {kind} {owner!r} has the name {spelling!r}, which {kind} "
-                            f"{earlier[0]!r} of {earlier[1]} has already; rename one, or leave it out"
-                        )
+def _releases(file: CatalogFile) -> Iterable[tuple[str, Iterable[str]]]:
+    return ((release.demo, [release.demo.replace(".", "dot")]) for release in file.releases)
 
 
-def _releases(file: CatalogFile) -> Iterator[tuple[str, list[str]]]:
-    for position, release in enumerate(file.releases):
-        yield f"{release.demo} (entry {position + 1})", [release.demo]
+def _services(file: CatalogFile) -> Iterable[tuple[str, Iterable[str]]]:
+    return ((service.name, service.names) for service in file.services)
 
 
-def _services(file: CatalogFile) -> Iterator[tuple[str, list[str]]]:
-    for service in file.services:
-        names = [service.name, *service.aliases, *(former.name for former in service.formerly)]
-        yield service.name, [_SEPARATORS.sub("", name).casefold() for name in names]
-
-
-def _flags(file: CatalogFile) -> Iterator[tuple[str, list[str]]]:
-    for flag in file.flags:
-        yield flag.key, [_SEPARATORS.sub("", name).casefold() for name in (*flag.names, *flag.aliases)]
+def _flags(file: CatalogFile) -> Iterable[tuple[str, Iterable[str]]]:
+    return ((flag.key, (*flag.names, *flag.aliases)) for flag in file.flags)
 
 
 def _within(file: CatalogFile, releases: Releases, services: Sequence[str]) -> Iterator[str]:

@@ -1,0 +1,12 @@
+"""Spellings: names that differ in case and separators only are one name."""
+
+from __future__ import annotations
+
+import re
+
+_SEPARATORS = re.compile(r"[\W_]+")
+
+
+def folded(name: str) -> str:
+    """Return *name* without case and separators: ``payment_failure`` and ``paymentFailure`` are one."""
+    return _SEPARATORS.sub("", name).casefold()
