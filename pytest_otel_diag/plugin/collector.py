@@ -137,13 +137,13 @@ class Collector:
         ended = self._open.pop(test_id, ())
         if not ended:
             return
-        from pytest_otel_diag.plugin.screen import screen_of
+        from pytest_otel_diag.plugin import listeners
 
-        screen = screen_of(self._config)
+        told = listeners.of(self._config)
         for session in ended:
             self.run({}).add(session)
-            if screen is not None:
-                screen.ended(session)
+            for listener in told:
+                listener.ended(session)
 
     def _gate_wanted(self) -> bool:
         if self._config.option.collectonly:

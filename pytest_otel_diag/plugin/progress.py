@@ -21,6 +21,7 @@ from pytest_otel_diag.model.session import (
     SessionResult,
     Status,
 )
+from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND
 from pytest_otel_diag.runs import outcome
 from pytest_otel_diag.scoring.text import clip, count, one_line
@@ -226,5 +227,14 @@ def colour(result: SessionResult) -> str:
     verdict = result.verdict
     if result.status is not Status.SCORED or verdict is None:
         return "yellow"
-    right = verdict.top1 and verdict.detected if verdict.fault_present else not verdict.detected
-    return "green" if right else "red"
+    return "green" if right(verdict) else "red"
+
+
+def right(verdict: Verdict) -> bool:
+    """Whether a fault was detected and its root cause named first, or a control raised no alarm.
+
+    Where the root cause is unknown, detection is all there is to be right about.
+    """
+    if not verdict.fault_present:
+        return not verdict.detected
+    return verdict.detected and (verdict.top1 or verdict.causes_expected == 0)

@@ -11,12 +11,14 @@ Entries in the ``__dict__`` of a report, all made of strings:
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
 from pytest_otel_diag.plugin.stash import RUNTIME, SESSIONS
 from pytest_otel_diag.reports.run_directory import to_json
-from pytest_otel_diag.scoring.assertions import DiagnosisMissed
+from pytest_otel_diag.scoring.assertions import DiagnosisMissed, SessionNotScored
 
 
 def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
@@ -33,17 +35,39 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
         vars(report)["otel_diag_target"] = runtime.describe()
         vars(report)["otel_diag_analyzers"] = [identity.model_dump_json() for identity in identities]
     error = call.excinfo.value if call.excinfo else None
+    without_score = unscored(error)
+    if without_score is not None and report.failed:
+        report.longrepr = _told(item, call, without_score)
     if not isinstance(error, AssertionError):
         return
     vars(report)["otel_diag_failures"] = [str(error)]
     if not isinstance(error, DiagnosisMissed):
         return
-    report.longrepr = _where(item, call) + str(error)  # the table says it all, frames of ours nothing
+    report.longrepr = _told(item, call, error)
     if settings_of(item.config).gate:
         report.outcome = "skipped"  # as pytest does for an expected failure
         vars(report).update(
             wasxfail=f"missed, left to the gate: {str(error).splitlines()[0]}", otel_diag_missed=str(error)
         )
+
+
+def unscored(error: BaseException | None) -> SessionNotScored | None:
+    """Return what says that a session has no score: the error itself, or the one it was raised over."""
+    for found in (error, error.__context__ if error is not None else None):
+        if isinstance(found, SessionNotScored):
+            return found
+    return None
+
+
+def _told(item: pytest.Item, call: pytest.CallInfo[None], error: BaseException) -> Any:
+    """Return what the error says, with the line of the test: frames of ours would say nothing."""
+    assert call.excinfo is not None
+    shown: Any = call.excinfo.getrepr(style="value", chain=False)
+    text = f"{_where(item, call)}{error}"
+    shown.reprtraceback.reprentries[0].lines[:] = text.splitlines()
+    if shown.reprcrash is not None:
+        shown.reprcrash.message = str(error).partition("\n")[0]
+    return shown
 
 
 def _where(item: pytest.Item, call: pytest.CallInfo[None]) -> str:

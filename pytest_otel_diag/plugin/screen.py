@@ -155,17 +155,18 @@ class Line:
         reporter = self._reporter
         self._interrupted = False
         reporter.currentfspath = -2 if reporter.showlongtestinfo else None  # what it is after a test's word
-        alone = not reporter.config.pluginmanager.hasplugin("dsession")
-        if not reporter.showlongtestinfo and not (reporter.showfspath and alone):
+        if not reporter.showlongtestinfo and not reporter.showfspath:
             reporter._tw.line()
 
     def _percentage(self) -> None:
         """End a line of letters as pytest ends it; the last one it ends itself."""
         reporter = self._reporter
         fill = getattr(reporter, "_write_progress_information_filling_space", None)
-        last = getattr(reporter, "_is_last_item", True)
-        shown = getattr(reporter, "_show_progress_info", False) and not reporter.showlongtestinfo
-        if fill is not None and shown and not last and not self._interrupted:
+        shown = getattr(reporter, "_show_progress_info", False) and not getattr(
+            reporter, "_is_last_item", True
+        )
+        ours = self._interrupted or (reporter.showfspath and reporter.currentfspath is None)
+        if fill is not None and shown and not ours and not reporter.showlongtestinfo:
             fill()
 
     def close(self) -> None:
