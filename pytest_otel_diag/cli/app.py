@@ -11,6 +11,7 @@ from pytest_otel_diag.cli import doctor as doctor_command
 from pytest_otel_diag.cli import recordings as recordings_command
 from pytest_otel_diag.cli import report as report_command
 from pytest_otel_diag.cli import run as run_command
+from pytest_otel_diag.cli import shop as shop_command
 from pytest_otel_diag.cli import scenarios as scenarios_command
 from pytest_otel_diag.config.options import OPTIONS as ALL_OPTIONS
 from pytest_otel_diag.config.options import Option, resolve
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 recordings = typer.Typer(help="Recorded incidents: import, validate, list.", no_args_is_help=True)
 app.add_typer(recordings, name="recordings")
+app.add_typer(shop_command.shop, name="shop")
 app.add_typer(scenarios_command.app, name="scenarios")
 
 Target = Annotated[str | None, typer.Option(help="System under fault, for example replay:PATH.")]

@@ -17,11 +17,9 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, seconds_to_ns
 from pytest_otel_diag.shop.records import Batch
 
-_END_OF_TIME: Nanos = 2**63 - 1
-
 
 class Model(Protocol):
-    """What can be paced; :class:`pytest_otel_diag.shop.simulation.Shop` is one."""
+    """What can be paced; :class:`pytest_otel_diag.shop.realtime.simulated.PacedShop` is one."""
 
     @property
     def now_ns(self) -> Nanos:
@@ -34,6 +32,10 @@ class Model(Protocol):
 
     def take(self, until_ns: Nanos) -> Batch:
         """Give and forget what is visible at this instant."""
+        ...
+
+    def flush(self) -> Batch:
+        """Give everything emitted so far, due or not; the model ends with it."""
         ...
 
 
@@ -97,7 +99,7 @@ class Pacer:
             if self._model.now_ns >= due_ns:
                 self._stop.wait(self._step_s)
             each_step()
-        self._sink(self._model.take(_END_OF_TIME))
+        self._sink(self._model.flush())
 
     def _passed_ns(self) -> Nanos:
         return seconds_to_ns((self._monotonic() - self._begun_s) * self._speed)

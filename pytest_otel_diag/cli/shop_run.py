@@ -1,0 +1,187 @@
+"""Puts the shop in real time together: flags from outside, the model, its pace, the collector."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from types import FrameType
+from typing import Any
+
+from pytest_otel_diag import catalog
+from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.model.windows import seconds_to_ns
+from pytest_otel_diag.shop.flagging import FlagReader, FlagScalar
+from pytest_otel_diag.shop.realtime import status
+from pytest_otel_diag.shop.realtime.endpoint import OtlpEndpoint
+from pytest_otel_diag.shop.realtime.export import Exporter
+from pytest_otel_diag.shop.realtime.flag_file import FlagFile
+from pytest_otel_diag.shop.realtime.flagd import FlagdReader
+from pytest_otel_diag.shop.realtime.pacing import Pacer
+from pytest_otel_diag.shop.realtime.simulated import PacedShop
+from pytest_otel_diag.shop.realtime.transport import open_transport
+from pytest_otel_diag.shop.simulation import Shop, Variation
+
+__all__ = ["Order", "Variation", "endpoint", "run"]
+
+Echo = Callable[[str], object]
+
+_FIRST_ANSWER_S = 5.0  # what flagd gets before the shop starts with defaults
+_FLUSH_S = 15.0  # what a collector gets at the end
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to run. ``duration_s`` is time of the shop; without ``flagd`` and ``flag_file`` flags rest."""
+
+    endpoint: OtlpEndpoint
+    variation: Variation
+    flagd: str = ""
+    flag_file: Path | None = None
+    duration_s: float | None = None
+    speed: float = 1.0
+    every_s: float = 5.0
+
+
+def endpoint(options: Mapping[str, Any]) -> OtlpEndpoint:
+    """Return the collector that resolved options name; raises ConfigurationError."""
+    return OtlpEndpoint.parse(
+        options["otlp"],
+        protocol=options["otlp_protocol"],
+        headers=options["otlp_headers"],
+        compression=options["otlp_compression"],
+        timeout_s=options["otlp_timeout_s"],
+    )
+
+
+def run(order: Order, echo: Echo) -> int:
+    """Run until the duration is over or a signal comes; return 1 when records were dropped, else 0.
+
+    Raises ConfigurationError for what cannot be run.
+    """
+    start_ns = _start_ns(order)
+    stop = threading.Event()
+    with ExitStack() as open_until_end:
+        open_until_end.enter_context(_signals(stop))
+        flags, whose = _flags(order, open_until_end, echo)
+        shop = Shop(order.variation, flags, start_ns)
+        exporter = Exporter(
+            open_transport(order.endpoint, now_s=time.time),
+            monotonic=time.monotonic,
+            rng=Random(),  # noqa: S311 - spreads retries, no secret
+            tell=echo,
+        )
+        pacer = Pacer(
+            PacedShop(shop), exporter.submit, monotonic=time.monotonic, stop=stop, speed=order.speed
+        )
+        told = order.variation
+        echo(
+            f"shop of demo {told.demo}, {told.users} users and {told.browser_users} with a browser, "
+            f"seed {told.seed}, to {order.endpoint}, flags from {whose}"
+        )
+        reporter = _Reporter(pacer, exporter, flags, order, echo)
+        try:
+            pacer.run(order.duration_s, reporter.step)
+        finally:
+            counts = exporter.stop(_FLUSH_S)
+            echo(status.summary(counts, pacer.passed_s))
+    return int(counts.dropped > 0)
+
+
+def _start_ns(order: Order) -> int:
+    """Return the shop's first instant: now, or as long ago as it takes not to end in the future."""
+    now_ns = time.time_ns()
+    if order.speed <= 1:
+        return now_ns
+    if order.duration_s is None:
+        raise ConfigurationError(
+            f"--speed={order.speed:g} without --duration: its telemetry would run ahead of the clock; "
+            "give a duration, the run then starts in the past and ends now"
+        )
+    return now_ns - seconds_to_ns(order.duration_s * (1 - 1 / order.speed))
+
+
+def _flags(order: Order, open_until_end: ExitStack, echo: Echo) -> tuple[FlagReader, str]:
+    if order.flag_file is not None:
+        return FlagFile(order.flag_file, FlagdDocument, tell=echo), str(order.flag_file)
+    if order.flagd:
+        reader = FlagdReader(order.flagd, monotonic=time.monotonic, tell=echo)
+        open_until_end.enter_context(reader)
+        reader.wait(_FIRST_ANSWER_S)
+        return reader, f"flagd {order.flagd}"
+    demo = order.variation.demo
+    return FlagdDocument(catalog.demo_document(demo)), "the catalog (all at default)"
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM end the run in good order, and a second one at once."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, handle) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Reporter:
+    """Prints a status line every now and then."""
+
+    def __init__(self, pacer: Pacer, exporter: Exporter, flags: FlagReader, order: Order, echo: Echo) -> None:
+        self._pacer = pacer
+        self._exporter = exporter
+        self._flags = flags
+        self._periods = tuple(catalog.generation(order.variation.demo).flags.values())
+        self._every_s = order.every_s
+        self._echo = echo
+        self._last_s = time.monotonic()
+        self._last = exporter.counts()
+
+    def step(self) -> None:
+        """Print when it is time."""
+        now_s = time.monotonic()
+        if now_s - self._last_s < self._every_s:
+            return
+        counts = self._exporter.counts()
+        self._echo(
+            status.line(
+                self._last,
+                counts,
+                over_s=now_s - self._last_s,
+                passed_s=self._pacer.passed_s,
+                behind_s=self._pacer.behind_s,
+                flags=self._changed_flags(),
+            )
+        )
+        self._last_s, self._last = now_s, counts
+
+    def _changed_flags(self) -> str:
+        changed = []
+        answered = False
+        for period in self._periods:
+            default = _default(next(iter(period.variants.values())))
+            answer = self._flags.evaluate(period.name, default, dict(period.context))
+            answered = answered or answer.reason != "ERROR"
+            if answer.variant and answer.variant != period.default:
+                changed.append(f"{period.name}={answer.variant}")
+        return status.flags(changed, answered=answered)
+
+
+def _default(value: FlagScalar) -> FlagScalar:
+    """Return what a service would bring as its default for a flag of such values."""
+    if isinstance(value, bool):
+        return False
+    return "" if isinstance(value, str) else 0.0
