@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 from pytest_otel_diag.model.base import Finite, Model, Nanos
 
 MAX_SERIES = 6
-MAX_BUCKETS = 96
+MAX_BUCKETS = 60
 MAX_EDGES = 120
-MAX_SPANS = 60
-"""Bounds of what is kept: about 30 kB of JSON a session, 100 kB at the very most."""
+MAX_SPANS = 40
+"""Bounds of what is kept: about 20 kB of JSON a session, 100 kB at the very most."""
 
 NAME_CHARS = 120
 """Longer names of services and operations are cut when they are kept."""

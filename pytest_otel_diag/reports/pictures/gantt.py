@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,9 +13,10 @@ from pytest_otel_diag.reports.markup import Markup, join
 from pytest_otel_diag.reports.pictures.roles import Roles, roles_of
 from pytest_otel_diag.reports.pictures.svg import Picture, fitting, label, line, num, shape, titled, wide
 
-WIDTH, NAMES, RIGHT, ROW, BAR, TOP = 960.0, 330.0, 112.0, 20.0, 12.0, 44.0
+WIDTH, NAMES, RIGHT, ROW, BAR, THIN, TOP = 960.0, 320.0, 136.0, 19.0, 12.0, 5.0, 46.0
 INDENT, DEEPEST = 9.0, 12
 COLOURS = 6
+_PROCEDURE = re.compile(r"/?[\w.]+/([\w.]+)")
 TICKS = 5
 
 
@@ -58,7 +60,7 @@ def gantt(session: SessionResult) -> Picture | None:
 
 def _headline(trace: ExemplarTrace) -> str:
     name = f"trace {fitting(trace.trace_id, 240)}, {iso(trace.start_ns)}"
-    return fitting(f"{name}: {trace.choice}" if trace.choice else name, WIDTH - 20)
+    return fitting(f"{name}: {trace.choice}" if trace.choice else name, WIDTH - 20, 7.4)
 
 
 def _told(trace: ExemplarTrace) -> str:
@@ -117,56 +119,52 @@ def _row(span: ExhibitSpan, depth: int, top: float, drawn: tuple[_Scale, dict[st
     scale, colours, roles = drawn
     indent = 26 + INDENT * min(depth, DEEPEST)
     mark = "".join(("◆" if span.on_path else "", "✕" if span.error else ""))
-    words = roles.words(span.service)
     name = f"{span.service} · {span.operation}"
     left, right = scale.x(span.start_ms), scale.x(span.start_ms + span.duration_ms)
-    y = top + (ROW - BAR) / 2
     colour = f"od-f{colours[span.service]}"
+    middle = top + ROW / 2
     parts = [
-        label(6, top + 14, mark, "od-small od-bad" if span.error else "od-small"),
+        label(6, middle + 4, mark, "od-small od-bad" if span.error else "od-small"),
         label(
             indent,
-            top + 14,
-            fitting(name, NAMES - indent - 8, 6.3),
+            middle + 4,
+            fitting(f"{span.service} · {_brief(span.operation)}", NAMES - indent - 8, 6.6),
             "od-small od-head" if span.on_path else "od-small",
         ),
-        shape(
-            "rect", x=left, y=y, width=max(1.5, right - left), height=BAR, class_=f"{colour} od-pale", rx=1.5
-        ),
+        _bar(left, right, middle, THIN, f"{colour} od-pale"),
     ]
-    for begin, end in span.critical:
-        from_x, to_x = scale.x(begin), scale.x(end)
-        parts.append(
-            shape(
-                "rect", x=from_x, y=y, width=max(1.0, to_x - from_x), height=BAR, class_=f"{colour} od-crit"
-            )
-        )
+    parts += [_bar(scale.x(one), scale.x(two), middle, BAR, colour) for one, two in span.critical]
     if span.error:
-        parts.append(_failed(left, right, y))
+        parts.append(_failed(left, right, middle))
     took = f"{_duration(span.duration_ms)} (self {_duration(span.self_ms)})"
-    beside = right + 6
-    parts.append(
-        label(
-            min(beside, WIDTH - RIGHT + 6), top + 14, fitting(took, WIDTH - beside, 5.6), "od-small od-soft"
-        )
-    )
-    kind = f", {span.kind}" if span.kind else ""
-    told = [f"{name}{kind}", f"took {took}", *words]
+    parts.append(label(right + 6, middle + 4, fitting(took, WIDTH - right - 8, 5.6), "od-small od-soft"))
+    told = [name, *([span.kind] if span.kind else []), *roles.words(span.service)]
     told += ["failed"] * span.error + ["on the critical path"] * span.on_path
-    return titled("; ".join(told), *parts)
+    return titled(", ".join(told), *parts)
 
 
-def _failed(left: float, right: float, y: float) -> Markup:
-    """Outline a failed span and cross its end: colour alone would not tell."""
-    outline = shape("rect", x=left, y=y, width=max(1.5, right - left), height=BAR, class_="od-err", rx=1.5)
-    x = max(left, right - BAR)
+def _bar(left: float, right: float, middle: float, height: float, kind: str) -> Markup:
+    return shape(
+        "rect", x=left, y=middle - height / 2, width=max(1.2, right - left), height=height, class_=kind
+    )
+
+
+def _brief(operation: str) -> str:
+    """Return the method of a remote procedure's full name, any other name as it is."""
+    found = _PROCEDURE.fullmatch(operation)
+    return found[1] if found else operation
+
+
+def _failed(left: float, right: float, middle: float) -> Markup:
+    """Cross the end of a failed span: colour alone would not tell."""
+    x, y = max(left, right - BAR / 2) - BAR / 2, middle - BAR / 2
     cross = f"M{num(x)},{num(y)}l{num(BAR)},{num(BAR)}m0,{num(-BAR)}l{num(-BAR)},{num(BAR)}"
-    return join(outline, shape("path", d=cross, class_="od-err"))
+    return shape("path", d=cross, class_="od-err")
 
 
 def _duration(value_ms: float) -> str:
-    if value_ms >= 1000:
-        return f"{value_ms / 1000:.3g} s"
+    if value_ms >= 1000 or not value_ms:
+        return f"{value_ms / 1000:.3g} s" if value_ms else "0"
     return f"{value_ms:.3g} ms" if value_ms >= 0.01 else f"{value_ms * 1000:.2g} µs"
 
 
@@ -186,7 +184,7 @@ def _legend(trace: ExemplarTrace, colours: dict[str, int], top: float, shown: in
         ]
         x += room + 12
     y += 18
-    signs = "◆ on the critical path · full colour: where its own time decides · ✕ and outline: failed"
+    signs = "◆ on the critical path · tall bar: where its own time decides · ✕ failed"
     if trace.spans_total > shown:
         signs += f" · {shown} of {trace.spans_total} spans"
     parts.append(label(10, y, signs, "od-small od-soft"))

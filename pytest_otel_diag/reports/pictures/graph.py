@@ -16,7 +16,7 @@ from pytest_otel_diag.reports.pictures.svg import Picture, fitting, label, num, 
 from pytest_otel_diag.scoring.text import count
 
 MAX_SERVICES = 50
-MARGIN, TOP, BOX, ROW, THIN, GAP_X = 14.0, 34.0, 30.0, 50.0, 16.0, 78.0
+MARGIN, TOP, BOX, ROW, THIN, GAP_X = 14.0, 34.0, 30.0, 50.0, 16.0, 104.0
 NARROWEST, WIDEST = 84.0, 170.0
 WORSE_POINTS = 0.05
 """Share of failed calls by which an edge counts as failing more than before."""
@@ -157,8 +157,13 @@ def _change(call: ServiceCall) -> _Change:
         return _Change(" od-e-new", "new", 1)
     enough = min(now.calls, before.calls) >= FEW_CALLS
     if enough and now.p50_ms > SLOWER * before.p50_ms and now.p50_ms - before.p50_ms > 1.0:
-        return _Change(" od-e-slow", f"{_milliseconds(before.p50_ms)} → {_milliseconds(now.p50_ms)}", 2)
+        return _Change(" od-e-slow", _factor(before.p50_ms, now.p50_ms), 2)
     return _Change("", "", 0)
+
+
+def _factor(before_ms: float, now_ms: float) -> str:
+    factor = now_ms / before_ms if before_ms > 0 else math.inf
+    return f"×{factor:.2g}" if factor < 100 else f"+{_milliseconds(now_ms - before_ms)}"
 
 
 def _ratio(load: CallLoad) -> float:

@@ -17,8 +17,10 @@ from pytest_otel_diag.reports.pictures.svg import Picture, fitting, label, line,
 from pytest_otel_diag.reports.session_tables import fault_start_ns
 
 WIDTH, LEFT, RIGHT = 960.0, 62.0, 14.0
-PANEL, GAP, LANE = 108.0, 30.0, 17.0
+PANEL, GAP, LANE, MARK = 108.0, 30.0, 17.0, 14.0
 TICKS = 8
+LOG_FROM = 15.0
+"""Ratio of the largest values of two services from which one scale from 0 would hide the smaller one."""
 
 Value = Callable[[ServiceSeries, int], float | None]
 
@@ -55,7 +57,7 @@ def timeline(session: SessionResult) -> Picture | None:
     legend, legend_px = _legend(exhibit, roles)
     rows = lanes(session, exhibit.end_ns)
     top = 16.0 + legend_px
-    marks_px = LANE * len(rows) + 26.0
+    marks_px = LANE * len(rows) + 26.0 + MARK
     panels_at = top + marks_px
     height = panels_at + 3 * (PANEL + GAP) + 14.0
     bottom = panels_at + 3 * (PANEL + GAP) - GAP
@@ -124,7 +126,7 @@ def _windows(session: SessionResult, scale: _Scale, top: float, bottom: float) -
         box = shape("rect", x=left, y=top, width=max(1.0, right - left), height=bottom - top, class_=kind)
         parts.append(titled(told, box))
         if right - left > wide(words or incident) + 8:
-            parts.append(label(left + 4, bottom - 5, words or incident, "od-small od-soft"))
+            parts.append(label(right - 4, top + 18, words or incident, "od-small od-soft od-halo", "end"))
     return join(parts)
 
 
@@ -138,31 +140,33 @@ def _lanes(rows: Sequence[Lane], scale: _Scale, top: float) -> Markup:
             width = max(2.0, right - left)
             box = shape("rect", x=left, y=y, width=width, height=LANE - 4, class_="od-lane", rx=2.0)
             parts.append(titled(f"{words}, {iso(piece.start_ns)}", box))
-            if width > 60:
-                parts.append(label(left + 4, y + 10.5, fitting(words, width - 8), "od-small"))
+            if width > wide(words) + 8:
+                parts.append(label(left + 4, y + 10.5, words, "od-small"))
             elif piece is pieces[0]:
-                parts.append(_beside(words, left, left + width, y + 10.5))
+                parts.append(_beside(words, (left, scale.x(pieces[-1].end_ns)), y + 10.5))
     return join(parts)
 
 
-def _beside(words: str, left: float, right: float, y: float) -> Markup:
-    if right + wide(words) + 6 < WIDTH - RIGHT:
-        return label(right + 4, y, words, "od-small")
-    return label(left - 4, y, fitting(words, left - LEFT - 8), "od-small", "end")
+def _beside(words: str, between: tuple[float, float], y: float) -> Markup:
+    """Write on that side of a lane's bars that has more room."""
+    left, right = between
+    if WIDTH - RIGHT - right > left - LEFT:
+        return label(right + 6, y, fitting(words, WIDTH - RIGHT - right - 8), "od-small")
+    return label(left - 6, y, fitting(words, left - LEFT), "od-small", "end")
 
 
 def _marks(session: SessionResult, scale: _Scale, between: tuple[float, float]) -> Markup:
-    """Draw fault on, fault off and the time of impact, their words in one line that never collides."""
+    """Draw fault on, fault off and the time of impact, their words in two lines that do not collide."""
     top, bottom = between
-    parts, taken = [], LEFT - 60
+    parts, taken = [], [LEFT - 60.0, LEFT - 60.0]
     for instant_ns, words, kind in sorted(_events(session, scale)):
-        x = scale.x(instant_ns)
-        parts.append(line([(x, top + 6), (x, bottom)], kind))
-        room = wide(words)
-        left = min(max(x - room / 2, taken + 8), WIDTH - RIGHT - room)
-        if left >= taken + 8:
-            parts.append(label(left, top + 2, words, "od-small od-head"))
-            taken = left + room
+        x, room = scale.x(instant_ns), wide(words)
+        left = min(max(x - room / 2, LEFT - 50), WIDTH - RIGHT - room)
+        row = 0 if left >= taken[0] + 8 else 1
+        left = max(left, taken[row] + 8)
+        taken[row] = left + room
+        y = top + MARK * (1 - row)
+        parts += [line([(x, y + 4), (x, bottom)], kind), label(left, y, words, "od-small od-head od-halo")]
     return join(parts)
 
 
@@ -181,35 +185,24 @@ def _events(session: SessionResult, scale: _Scale) -> Iterator[tuple[Nanos, str,
 
 
 def _panel(panel: _Panel, exhibit: Timeline, scale: _Scale, top: float) -> Markup:
-    per_bucket = exhibit.bucket_s if panel.unit == "/s" else 1.0
-    curves = [
-        [
-            (index, value / per_bucket)
-            for index in range(len(s.requests))
-            if (value := _finite(panel.value(s, index))) is not None
-        ]
-        for s in exhibit.services
-    ]
-    highest = max((value for curve in curves for _, value in curve), default=0.0)
-    ceiling = min(_ceiling(highest), 100.0) if panel.unit == "%" else _ceiling(highest)
+    curves = _curves(panel, exhibit)
+    height = _height(panel, curves)
     bottom = top + PANEL
+    log = ", logarithmic" if height.log else ""
     parts = [
         shape("rect", x=LEFT, y=top, width=WIDTH - LEFT - RIGHT, height=PANEL, class_="od-panel"),
-        label(LEFT, top - 5, f"{panel.title}, {panel.unit}", "od-small od-head"),
+        label(LEFT, top - 5, f"{panel.title}, {panel.unit}{log}", "od-small od-head"),
     ]
-    for step in range(3):
-        y = bottom - PANEL * step / 2
-        parts.append(label(LEFT - 6, y + 4, _short(ceiling * step / 2), "od-small od-soft", "end"))
-        if step == 1:
+    for value in height.ticks():
+        y = bottom - PANEL * height.ratio(value)
+        parts.append(label(LEFT - 6, y + 4, _short(value), "od-small od-soft", "end"))
+        if 1 < bottom - y < PANEL - 1:
             parts.append(line([(LEFT, y), (WIDTH - RIGHT, y)], "od-rule"))
     step_ns = exhibit.bucket_s * NANOS_PER_SECOND
     for number, curve in reversed(list(enumerate(curves))):
         for run in _runs(curve):
             points = [
-                (
-                    scale.x(exhibit.start_ns + (index + 0.5) * step_ns),
-                    bottom - PANEL * min(1.0, max(0.0, value / ceiling)),
-                )
+                (scale.x(exhibit.start_ns + (index + 0.5) * step_ns), bottom - PANEL * height.ratio(value))
                 for index, value in run
             ]
             if len(points) == 1:
@@ -220,9 +213,60 @@ def _panel(panel: _Panel, exhibit: Timeline, scale: _Scale, top: float) -> Marku
     return join(parts)
 
 
-def _runs(curve: Sequence[tuple[int, float]]) -> Iterator[list[tuple[int, float]]]:
+Curve = list[tuple[int, float]]
+
+
+def _curves(panel: _Panel, exhibit: Timeline) -> list[Curve]:
+    per_bucket = exhibit.bucket_s if panel.unit == "/s" else 1.0
+    return [
+        [
+            (index, max(0.0, value) / per_bucket)
+            for index in range(len(series.requests))
+            if (value := panel.value(series, index)) is not None and math.isfinite(value)
+        ]
+        for series in exhibit.services
+    ]
+
+
+@dataclass(frozen=True)
+class _Height:
+    """Values to shares of a panel's height."""
+
+    low: float
+    high: float
+    log: bool
+
+    def ratio(self, value: float) -> float:
+        if not self.log:
+            return min(1.0, max(0.0, value / self.high))
+        if value <= self.low:
+            return 0.0
+        return min(1.0, math.log(value / self.low) / math.log(self.high / self.low))
+
+    def ticks(self) -> tuple[float, ...]:
+        if not self.log:
+            return 0.0, self.high / 2, self.high
+        decades = max(1, round(math.log10(self.high / self.low)))
+        step = math.ceil(decades / 4)
+        return tuple(self.low * 10.0**power for power in range(0, decades + 1, step))
+
+
+def _height(panel: _Panel, curves: Sequence[Curve]) -> _Height:
+    """Return a scale from 0, or one by powers of ten where a service would vanish at the bottom."""
+    highest = max((value for curve in curves for _, value in curve), default=0.0)
+    if panel.unit == "%":
+        return _Height(0.0, min(_ceiling(highest), 100.0), log=False)
+    tops = [max(value for _, value in curve) for curve in curves if any(value > 0 for _, value in curve)]
+    if not tops or highest / min(tops) < LOG_FROM:
+        return _Height(0.0, _ceiling(highest), log=False)
+    lowest = min(value for curve in curves for _, value in curve if value > 0)
+    low = 10.0 ** math.floor(math.log10(max(lowest, highest / 1e6)))
+    return _Height(low, 10.0 ** math.ceil(math.log10(highest)), log=True)
+
+
+def _runs(curve: Curve) -> Iterator[Curve]:
     """Yield the pieces without a gap: what was not measured is not bridged."""
-    run: list[tuple[int, float]] = []
+    run: Curve = []
     for point in curve:
         if run and point[0] != run[-1][0] + 1:
             yield run
@@ -230,10 +274,6 @@ def _runs(curve: Sequence[tuple[int, float]]) -> Iterator[list[tuple[int, float]
         run.append(point)
     if run:
         yield run
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _ceiling(value: float) -> float:
