@@ -11,8 +11,8 @@ from pytest_otel_diag.cli import doctor as doctor_command
 from pytest_otel_diag.cli import recordings as recordings_command
 from pytest_otel_diag.cli import report as report_command
 from pytest_otel_diag.cli import run as run_command
-from pytest_otel_diag.cli import shop as shop_command
 from pytest_otel_diag.cli import scenarios as scenarios_command
+from pytest_otel_diag.cli import shop as shop_command
 from pytest_otel_diag.config.options import OPTIONS as ALL_OPTIONS
 from pytest_otel_diag.config.options import Option, resolve
 from pytest_otel_diag.config.settings import Settings
