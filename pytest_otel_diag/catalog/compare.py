@@ -1,0 +1,152 @@
+"""Compares the flags of a real document with the catalog, and guesses which release it is of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pytest_otel_diag.catalog.catalog import Catalog
+from pytest_otel_diag.catalog.entries import Period
+from pytest_otel_diag.catalog.system import Generation
+from pytest_otel_diag.errors import OtelDiagError, nearest
+from pytest_otel_diag.model.flags import Flag
+
+DifferenceKind = Literal["missing", "unknown", "variants", "value", "default", "targeting", "state"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One place where a document is not as the catalog has it."""
+
+    kind: DifferenceKind
+    flag: str
+    expected: str
+    found: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A document against one release.
+
+    ``alike`` are further releases that it fits as well, ``on`` the flags it answers another variant for
+    than as shipped, as ``flag=variant``.
+    """
+
+    demo: str
+    guessed: bool
+    alike: tuple[str, ...]
+    differences: tuple[Difference, ...]
+    on: tuple[str, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether the document is as shipped."""
+        return not self.differences
+
+
+def compare(catalog: Catalog, flags: Mapping[str, Flag], demo: str | None = None) -> Comparison:
+    """Return how *flags* differ from the release (None: the one that they fit best).
+
+    Of releases that fit equally the newest wins. Raises ConfigurationError for an unknown release.
+    """
+    if demo is not None:
+        return _against(catalog, flags, catalog.generation(demo))
+    tried = [_against(catalog, flags, catalog.generation(name)) for name in catalog.demos()]
+    # Switched flags say nothing about the release: they are what the document is used for.
+    fit = {one.demo: sum(item.kind != "default" for item in one.differences) for one in tried}
+    best = min(reversed(tried), key=lambda one: fit[one.demo])
+    alike = tuple(one.demo for one in tried if fit[one.demo] == fit[best.demo] and one.demo != best.demo)
+    return Comparison(best.demo, guessed=True, alike=alike, differences=best.differences, on=best.on)
+
+
+def _against(catalog: Catalog, flags: Mapping[str, Flag], generation: Generation) -> Comparison:
+    shipped = {period.name: period for period in generation.flags.values()}
+    differences = [
+        Difference("missing", name, "a flag", "none", "services get their own defaults")
+        for name in shipped
+        if name not in flags
+    ]
+    on = []
+    for name, flag in flags.items():
+        period = shipped.get(name)
+        if period is None:
+            differences.append(
+                Difference("unknown", name, "no such flag", "a flag", _elsewhere(catalog, name))
+            )
+            continue
+        differences += _flag(flag, period)
+        served = _served(flag)
+        if flag.enabled and served != _served_as_shipped(period):
+            on.append(f"{name}={served}")
+    return Comparison(generation.demo, guessed=False, alike=(), differences=tuple(differences), on=tuple(on))
+
+
+def _elsewhere(catalog: Catalog, name: str) -> str:
+    try:
+        entry = catalog.flag(name)
+    except OtelDiagError:
+        return (
+            f"in no release{nearest(name, [spelling for flag in catalog.flags for spelling in flag.names])}"
+        )
+    where = [demo for demo in catalog.demos(entry) if catalog.period(entry, demo).name == name]
+    if not where:
+        return f"spelt {entry.key!r}"
+    return (
+        f"in {', '.join(where)}"
+        if name == entry.key
+        else f"{entry.key!r} as it is called in {', '.join(where)}"
+    )
+
+
+def _flag(flag: Flag, period: Period) -> Iterator[Difference]:
+    if not flag.enabled:
+        yield Difference("state", flag.key, "ENABLED", "DISABLED", "services get their own defaults")
+    if set(flag.variants) != set(period.variants):
+        yield Difference("variants", flag.key, ", ".join(period.variants), ", ".join(flag.variants))
+    for name, value in period.variants.items():
+        if name in flag.variants and not _same(flag.variants[name], value):
+            there = json.dumps(flag.variants[name])
+            yield Difference("value", flag.key, f"{name} is {json.dumps(value)}", f"{name} is {there}")
+    if _open(flag.targeting) != _open(period.targeting):
+        yield Difference("targeting", flag.key, _shown(period.targeting), _shown(flag.targeting))
+    elif _choice(flag.targeting) != _choice(period.targeting):
+        expected, found = _choice(period.targeting), _choice(flag.targeting)
+        yield Difference("default", flag.key, f"rule gives {expected}", f"rule gives {found}", "switched")
+    if flag.default_variant != period.default:
+        note = "a rule decides, so this does nothing" if flag.targeting else "switched"
+        yield Difference("default", flag.key, period.default, flag.default_variant or "none", note)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def _choice(targeting: Mapping[str, Any] | None) -> str | None:
+    """Return the variant of a rule ``{"if": [condition, variant, …]}``, the place where it is switched."""
+    arguments = (targeting or {}).get("if")
+    if isinstance(arguments, list) and len(arguments) > 1 and isinstance(arguments[1], str):
+        return arguments[1]
+    return None
+
+
+def _open(targeting: Mapping[str, Any] | None) -> Any:
+    """Return the rule without what switching changes."""
+    if not targeting or _choice(targeting) is None:
+        return targeting or None
+    condition, _, *rest = targeting["if"]
+    return {**targeting, "if": [condition, None, *rest]}
+
+
+def _served(flag: Flag) -> str:
+    return _choice(flag.targeting) or flag.default_variant
+
+
+def _served_as_shipped(period: Period) -> str:
+    return _choice(period.targeting) or period.default
+
+
+def _shown(targeting: Mapping[str, Any] | None) -> str:
+    return json.dumps(targeting, ensure_ascii=False) if targeting else "no rule"
