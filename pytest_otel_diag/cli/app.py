@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pytest_otel_diag.cli import catalog as catalog_command
 from pytest_otel_diag.cli import doctor as doctor_command
 from pytest_otel_diag.cli import recordings as recordings_command
 from pytest_otel_diag.cli import report as report_command
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 recordings = typer.Typer(help="Recorded incidents: import, validate, list.", no_args_is_help=True)
 app.add_typer(recordings, name="recordings")
+app.add_typer(catalog_command.app, name="catalog")
 app.add_typer(shop_command.shop, name="shop")
 app.add_typer(scenarios_command.app, name="scenarios")
 
