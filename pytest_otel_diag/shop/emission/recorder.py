@@ -7,16 +7,19 @@ is visible once both have happened; what a killed process has not exported yet i
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import seconds_to_ns
+from pytest_otel_diag.shop.emission.span_metrics import SpanMetrics
 from pytest_otel_diag.shop.records import Batch, LogRecord, MetricPoint, SpanRecord
 
 _MIX = 2_654_435_761  # Knuth's multiplicative hash
 
 R = TypeVar("R", SpanRecord, LogRecord, MetricPoint)
+_Sealed: TypeAlias = tuple[Nanos, int, list[R]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +67,10 @@ class Buffer(Generic[R]):
     __slots__ = ("_collector", "_period_ns", "_sealed", "deadline_ns", "exported_ns", "records")
 
     def __init__(
-        self, collector: Collector, sealed: list[tuple[Nanos, list[R]]], first_ns: Nanos, period_s: float
+        self, collector: Collector, sealed: Callable[[Nanos, list[R]], None], first_ns: Nanos, period_s: float
     ) -> None:
         self._collector = collector
-        self._sealed: list[tuple[Nanos, list[R]]] = sealed
+        self._sealed = sealed
         self._period_ns = seconds_to_ns(period_s)
         self.records: list[R] = []
         self.deadline_ns = first_ns
@@ -78,7 +81,7 @@ class Buffer(Generic[R]):
         if now_ns < self.deadline_ns:
             return
         if self.records:
-            self._sealed.append((self.exported_ns, self.records))
+            self._sealed(self.exported_ns, self.records)
             self.records = []
         periods = (now_ns - self.deadline_ns) // self._period_ns + 1
         self.deadline_ns += periods * self._period_ns
@@ -89,7 +92,7 @@ class Buffer(Generic[R]):
         self.roll(now_ns)
         if self.records:
             visible = self._collector.visible_ns(now_ns)
-            self._sealed.append((visible, [record._replace(exported_ns=visible) for record in self.records]))
+            self._sealed(visible, [record._replace(exported_ns=visible) for record in self.records])
             self.records = []
 
     def lose(self, now_ns: Nanos) -> int:
@@ -106,15 +109,27 @@ class Recorder:
     def __init__(self, start_ns: Nanos, rng: random.Random, periods: CollectorPeriods) -> None:
         self.collector = Collector(start_ns, rng, periods)
         self._rng = rng
-        self._spans: list[tuple[Nanos, list[SpanRecord]]] = []
-        self._logs: list[tuple[Nanos, list[LogRecord]]] = []
-        self._points: list[tuple[Nanos, list[MetricPoint]]] = []
+        self._spans: list[_Sealed[SpanRecord]] = []
+        self._logs: list[_Sealed[LogRecord]] = []
+        self._points: list[_Sealed[MetricPoint]] = []
         self._buffers: dict[Buffer[SpanRecord] | Buffer[LogRecord], None] = {}
+        self._processes = 0
+        self.span_metrics = SpanMetrics(start_ns)
 
     def buffers(self, now_ns: Nanos, periods: ExportPeriods) -> tuple[Buffer[SpanRecord], Buffer[LogRecord]]:
         """Return the buffers of spans and logs of a process that starts now."""
-        spans = Buffer(self.collector, self._spans, self._phase_ns(now_ns, periods.spans_s), periods.spans_s)
-        logs = Buffer(self.collector, self._logs, self._phase_ns(now_ns, periods.logs_s), periods.logs_s)
+        self._processes += 1
+        number = self._processes
+
+        def seal_spans(exported_ns: Nanos, records: list[SpanRecord]) -> None:
+            self._spans.append((exported_ns, number, records))
+            self.span_metrics.add(records)
+
+        def seal_logs(exported_ns: Nanos, records: list[LogRecord]) -> None:
+            self._logs.append((exported_ns, number, records))
+
+        spans = Buffer(self.collector, seal_spans, self._phase_ns(now_ns, periods.spans_s), periods.spans_s)
+        logs = Buffer(self.collector, seal_logs, self._phase_ns(now_ns, periods.logs_s), periods.logs_s)
         self._buffers[spans] = None
         self._buffers[logs] = None
         return spans, logs
@@ -130,12 +145,24 @@ class Recorder:
     def points(self, exported_ns: Nanos, points: list[MetricPoint]) -> None:
         """Accept what a metric reader collected."""
         if points:
-            self._points.append((exported_ns, points))
+            self._points.append((exported_ns, 0, points))
+
+    def roll(self, now_ns: Nanos) -> None:
+        """Send everything that is due by now."""
+        for buffer in self._buffers:
+            buffer.roll(now_ns)
+
+    def read_span_metrics(self, now_ns: Nanos) -> int:
+        """Let the collector report its span metrics; returns how many points these are."""
+        self.roll(now_ns)
+        exported_ns = self.collector.visible_ns(now_ns)
+        points = self.span_metrics.collect(now_ns, exported_ns)
+        self.points(exported_ns, points)
+        return len(points)
 
     def take(self, now_ns: Nanos, until_ns: Nanos) -> Batch:
         """Give and forget what can be read in the store at *until_ns* (not after *now_ns*)."""
-        for buffer in self._buffers:
-            buffer.roll(now_ns)
+        self.roll(now_ns)
         horizon = min(now_ns, until_ns)
         return Batch(
             spans=_taken(self._spans, horizon),
@@ -144,9 +171,9 @@ class Recorder:
         )
 
 
-def _taken(sealed: list[tuple[Nanos, list[R]]], horizon_ns: Nanos) -> list[R]:
-    """Remove and return the records visible by then, in order of becoming visible."""
+def _taken(sealed: list[_Sealed[R]], horizon_ns: Nanos) -> list[R]:
+    """Remove and return the records visible by then, in order of becoming visible and of processes."""
     due = [entry for entry in sealed if entry[0] <= horizon_ns]
     sealed[:] = [entry for entry in sealed if entry[0] > horizon_ns]
-    due.sort(key=lambda entry: entry[0])
-    return [record for _, records in due for record in records]
+    due.sort(key=lambda entry: entry[:2])
+    return [record for *_, records in due for record in records]

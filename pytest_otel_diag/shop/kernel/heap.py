@@ -63,7 +63,17 @@ class HeapSpec:
 class Heap:
     """Heap of one instance. *stop(seconds, action)* halts the process, *kill(reason)* ends it."""
 
-    __slots__ = ("_kill", "_stop", "collections", "live", "pause_s", "spec", "young", "young_limit")
+    __slots__ = (
+        "_kill",
+        "_stop",
+        "allocated",
+        "collections",
+        "live",
+        "pause_s",
+        "spec",
+        "young",
+        "young_limit",
+    )
 
     def __init__(
         self, spec: HeapSpec, stop: Callable[[float, str], None], kill: Callable[[str], None]
@@ -72,6 +82,7 @@ class Heap:
         self._stop = stop
         self._kill = kill
         self.live = spec.live_bytes
+        self.allocated = 0
         self.young = 0
         self.young_limit = self._budget()
         self.collections = {"minor": 0, "full": 0}
@@ -89,6 +100,7 @@ class Heap:
 
     def allocate(self, size: int) -> None:
         """Make garbage; may collect."""
+        self.allocated += size
         if not self.young_limit:
             return  # freed at once
         self.young += size
@@ -97,6 +109,7 @@ class Heap:
 
     def retain(self, size: int) -> None:
         """Make something that lives on; may collect, or kill the process."""
+        self.allocated += size
         self.live += size
         self._check()
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from simpy import Event, Process
+from simpy import Environment, Event, Process
 
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.shop.emission.instruments import Meter
@@ -17,10 +17,12 @@ from pytest_otel_diag.shop.kernel.failures import RpcFailure
 from pytest_otel_diag.shop.kernel.heap import Heap
 from pytest_otel_diag.shop.kernel.pool import Pool
 from pytest_otel_diag.shop.kernel.reader import read_metrics
+from pytest_otel_diag.shop.kernel.runtimes import register
 from pytest_otel_diag.shop.records import Resource
 
 if TYPE_CHECKING:
     from pytest_otel_diag.shop.kernel.service import Service
+    from pytest_otel_diag.shop.kernel.world import Host, World
 
 _NOISE_SIZE = 2048
 
@@ -41,6 +43,23 @@ class Noise:
         return self._factors[self._next]
 
 
+class CpuMeter:
+    """Cores in use between two looks, for one looker."""
+
+    __slots__ = ("_at_s", "_used_s")
+
+    def __init__(self, at_s: float) -> None:
+        self._at_s = at_s
+        self._used_s = 0.0
+
+    def rate(self, instance: Instance) -> float:
+        """Return the mean number of cores in use since the last look."""
+        now_s, used_s = float(instance.env.now), instance.settle_cpu()
+        elapsed_s, spent_s = now_s - self._at_s, used_s - self._used_s
+        self._at_s, self._used_s = now_s, used_s
+        return spent_s / elapsed_s if elapsed_s > 0.0 else 0.0
+
+
 class Instance:
     """A process of a service. ``state`` is the service's own object; it dies with the process.
 
@@ -48,6 +67,14 @@ class Instance:
     ``paused_s`` all of these together, ``hogs`` threads that spin, ``goroutines`` a number that
     behaviours may change (threads, goroutines, handles that leak).
     """
+
+    service: Service
+    world: World
+    env: Environment
+    host: Host
+    heap: Heap
+    pool: Pool
+    meter: Meter
 
     def __init__(self, service: Service, ordinal: int, *, fresh: bool) -> None:
         world, spec = service.world, service.spec
@@ -67,6 +94,8 @@ class Instance:
         self.cpu_s = 0.0
         self.hogs = 0
         self._hogs_since_s = world.now_s
+        self.cpu_meter = CpuMeter(world.now_s)
+        self.collected: Callable[[str, float], None] | None = None
         self.paused_until_s = 0.0
         self.paused_s = 0.0
         self.goroutines = 0
@@ -76,6 +105,7 @@ class Instance:
         self.heap = Heap(spec.heap, self.stop, self._die_soon)
         self.spans, self.logs = world.recorder.buffers(world.now_ns, spec.export)
         self.meter = Meter(self.resource, self._start_ns())
+        register(self)
         self.state: Any = spec.state(self)
         if spec.metrics is not None:
             spec.metrics(self)
@@ -116,12 +146,17 @@ class Instance:
         self._processes.append(process)
         return process
 
-    def stop(self, seconds: float, action: str = "") -> None:  # noqa: ARG002 - for callers that tell why
-        """Stop the world for so long: everything that runs here goes on later."""
+    def stop(self, seconds: float, action: str = "") -> None:
+        """Stop the world for so long: everything that runs here goes on later.
+
+        *action* "minor" or "full" is a collection, which the runtime's metrics tell.
+        """
         now = float(self.env.now)
         self.paused_until_s = max(self.paused_until_s, now) + seconds
         self.paused_s += seconds
         self.cpu_s += seconds
+        if action and self.collected is not None:
+            self.collected(action, seconds)
 
     def hog(self, threads: int) -> None:
         """Let so many threads spin from now on (0 ends it)."""

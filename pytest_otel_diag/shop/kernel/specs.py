@@ -107,8 +107,9 @@ class ServiceSpec:
     new process. Telemetry: ``resource`` attributes beside service.name and service.instance.id;
     ``client(target, operation)`` is the span of an outgoing call (asked once each and kept), ``rephrase``
     puts connection failures in the words of the client library; ``export`` periods; ``metrics(instance)``
-    registers callbacks on ``instance.meter``. ``state(instance)`` makes what dies with a restart; ``loops``
-    run in every instance.
+    registers callbacks on ``instance.meter`` (its runtime's are there already); ``contained``: it runs in
+    a container that the collector looks at (a browser does not). ``state(instance)`` makes what dies with
+    a restart; ``loops`` run in every instance.
     """
 
     name: str
@@ -135,3 +136,4 @@ class ServiceSpec:
     loops: tuple[Loop, ...] = ()
     consumers: tuple[ConsumerSpec, ...] = ()
     metrics: Callable[[Instance], None] | None = None
+    contained: bool = True

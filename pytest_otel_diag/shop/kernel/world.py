@@ -13,9 +13,11 @@ from simpy import Environment, Event, Interrupt, Process
 from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND
+from pytest_otel_diag.shop.emission import span_metrics
 from pytest_otel_diag.shop.emission.recorder import CollectorPeriods, Recorder
 from pytest_otel_diag.shop.flagging import FlagReader
 from pytest_otel_diag.shop.kernel.broker import Broker
+from pytest_otel_diag.shop.kernel.receivers import receive
 from pytest_otel_diag.shop.kernel.service import Service
 from pytest_otel_diag.shop.kernel.specs import ServiceSpec
 
@@ -141,6 +143,17 @@ class World:
     def spawn(self, steps: Generator[Event, Any, Any]) -> Process:
         """Run a generator as a process of its own; an interrupt ends it quietly."""
         return self.env.process(_quiet(steps))
+
+    def watch(self, *, kafka: bool = True) -> None:
+        """Let the collector's receivers and its span metrics run; *kafka* as the release has it."""
+        self.spawn(receive(self, kafka=kafka))
+        self.spawn(self._span_metrics())
+
+    def _span_metrics(self) -> Generator[Event, Any, None]:
+        yield self.sleep(span_metrics.PERIOD_S * self.rng("span metrics").random())
+        while True:
+            self.counters.points += self.recorder.read_span_metrics(self.now_ns)
+            yield self.sleep(span_metrics.PERIOD_S)
 
     def advance(self, until_ns: Nanos) -> None:
         """Run until the instant; does nothing when it has passed."""

@@ -1,0 +1,63 @@
+"""The collector's span metrics: calls and durations counted from the spans that reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.shop.emission.instruments import Meter, MetricShape, Series
+from pytest_otel_diag.shop.records import Instrument, MetricPoint, Resource, Scope, SpanRecord
+
+PERIOD_S = 60.0
+
+_SCOPE = Scope("spanmetricsconnector")
+_CALLS = MetricShape(Instrument("traces.span.metrics.calls", "sum", "", "", monotonic=True), _SCOPE)
+_DURATION = MetricShape(
+    Instrument("traces.span.metrics.duration", "histogram", "ms"),
+    _SCOPE,
+    (2, 4, 6, 8, 10, 50, 100, 200, 400, 800, 1000, 1400, 2000, 5000, 10_000, 15_000),
+)
+"""Buckets are the connector's defaults."""
+
+
+class SpanMetrics:
+    """Counts spans by resource, name, kind and status; cumulative since the start of the collector."""
+
+    def __init__(self, start_ns: Nanos) -> None:
+        self._start_ns = start_ns
+        self._meters: dict[Resource, Meter] = {}
+        self._series: dict[tuple[str, str, str, str], Series] = {}
+
+    def add(self, spans: Sequence[SpanRecord]) -> None:
+        """Count a batch that arrived."""
+        for span in spans:
+            resource = span.resource
+            meter = self._meters.get(resource)
+            if meter is None:
+                meter = self._meters[resource] = Meter(resource, self._start_ns)
+            key = (resource.service, span.name, span.kind, span.status)
+            series = self._series.get(key)
+            if series is None:
+                series = self._series[key] = _labels(*key)
+            meter.add(_CALLS, 1.0, series)
+            meter.observe(_DURATION, span.duration_ns / 1e6, series)
+
+    def collect(self, now_ns: Nanos, exported_ns: Nanos) -> list[MetricPoint]:
+        """Return one point a series, in an order that does not depend on when batches were sent."""
+        points = [point for meter in self._meters.values() for point in meter.collect(now_ns, exported_ns)]
+        points.sort(key=_order)
+        return points
+
+
+def _labels(service: str, name: str, kind: str, status: str) -> Series:
+    return (
+        ("service.name", service),
+        ("span.kind", f"SPAN_KIND_{kind.upper()}"),
+        ("span.name", name),
+        ("status.code", f"STATUS_CODE_{status.upper()}"),
+    )
+
+
+def _order(point: MetricPoint) -> tuple[str, ...]:
+    instance = str(point.resource.attributes.get("service.instance.id", ""))
+    return (point.instrument.name, instance, *map(str, point.attributes.values()))
