@@ -33,12 +33,15 @@ __all__ = ["Order", "Variation", "endpoint", "run"]
 Echo = Callable[[str], object]
 
 _FIRST_ANSWER_S = 5.0  # what flagd gets before the shop starts with defaults
-_FLUSH_S = 15.0  # what a collector gets at the end
 
 
 @dataclass(frozen=True)
 class Order:
-    """What to run. ``duration_s`` is time of the shop; without ``flagd`` and ``flag_file`` flags rest."""
+    """What to run.
+
+    ``duration_s`` is time of the shop. Without ``flagd`` and ``flag_file`` flags stay at their defaults.
+    ``every_s`` is between two status lines, ``flush_s`` what the collector gets at the end.
+    """
 
     endpoint: OtlpEndpoint
     variation: Variation
@@ -47,6 +50,7 @@ class Order:
     duration_s: float | None = None
     speed: float = 1.0
     every_s: float = 5.0
+    flush_s: float = 15.0
 
 
 def endpoint(options: Mapping[str, Any]) -> OtlpEndpoint:
@@ -89,7 +93,7 @@ def run(order: Order, echo: Echo) -> int:
         try:
             pacer.run(order.duration_s, reporter.step)
         finally:
-            counts = exporter.stop(_FLUSH_S)
+            counts = exporter.stop(order.flush_s)
             echo(status.summary(counts, pacer.passed_s))
     return int(counts.dropped > 0)
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from random import Random
 
 import pytest
@@ -255,3 +257,47 @@ def test_many_records_go_in_requests_that_a_server_takes(collector: OtlpCollecto
     assert sending.exporter.stop(WAIT_S).sent["traces"] == 2_500
     assert len(collector.received().spans) == 2_500
     assert max(request.size_bytes for request in collector.requests) <= 3 << 20
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_tls_that_the_server_does_not_speak_is_an_endpoint_that_is_away(
+    collector: OtlpCollector, protocol: str
+) -> None:
+    url = url_of(collector, protocol).replace("http://", "https://")
+    transport = open_transport(OtlpEndpoint.parse(url, protocol=protocol, timeout_s=5.0), now_s=time.time)
+    (request,) = requests(Batch(spans=[span(0)]))
+    assert isinstance(transport.send(request), Again)
+    transport.close()
+
+
+class Garbled(BaseHTTPRequestHandler):
+    """Answers 200 with what is no protobuf."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "3")
+        self.end_headers()
+        self.wfile.write(b"\xff\xff\xff")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_an_answer_that_is_no_otlp_is_a_refusal() -> None:
+    with HTTPServer(("127.0.0.1", 0), Garbled) as server:
+        serving = threading.Thread(target=server.handle_request)
+        serving.start()
+        endpoint = OtlpEndpoint.parse(f"http://127.0.0.1:{server.server_address[1]}")
+        transport = open_transport(endpoint, now_s=time.time)
+        (request,) = requests(Batch(spans=[span(0)]))
+        outcome = transport.send(request)
+        serving.join()
+        transport.close()
+    assert isinstance(outcome, Refused)
+    assert outcome.reason.startswith("the answer to traces is no OTLP")
+
+
+def test_a_wait_for_records_that_never_come_ends(collector: OtlpCollector) -> None:
+    assert not collector.wait(lambda got: bool(got.spans), timeout_s=0.05)
+    assert not collector.wait_for_attempts(collector.attempts + 1, timeout_s=0.05)
