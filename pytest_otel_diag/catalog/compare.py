@@ -55,11 +55,20 @@ def compare(catalog: Catalog, flags: Mapping[str, Flag], demo: str | None = None
     if demo is not None:
         return _against(catalog, flags, catalog.generation(demo))
     tried = [_against(catalog, flags, catalog.generation(name)) for name in catalog.demos()]
-    # Switched flags say nothing about the release: they are what the document is used for.
-    fit = {one.demo: sum(item.kind != "default" for item in one.differences) for one in tried}
+    fit = {one.demo: _misfit(one) for one in tried}
     best = min(reversed(tried), key=lambda one: fit[one.demo])
     alike = tuple(one.demo for one in tried if fit[one.demo] == fit[best.demo] and one.demo != best.demo)
     return Comparison(best.demo, guessed=True, alike=alike, differences=best.differences, on=best.on)
+
+
+def _misfit(one: Comparison) -> tuple[int, int]:
+    """Return how badly a release fits: flags it cannot have and other contents first, then missing flags.
+
+    Switched flags say nothing: they are what the document is used for. Nor do flags somebody took out.
+    """
+    kinds = [item.kind for item in one.differences]
+    other = sum(kind in ("variants", "value", "targeting") for kind in kinds)
+    return 2 * kinds.count("unknown") + other, kinds.count("missing")
 
 
 def _against(catalog: Catalog, flags: Mapping[str, Flag], generation: Generation) -> Comparison:

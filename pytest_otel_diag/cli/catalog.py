@@ -16,7 +16,7 @@ from rich.table import Table
 
 from pytest_otel_diag import catalog as shipped
 from pytest_otel_diag.catalog.catalog import Catalog
-from pytest_otel_diag.catalog.compare import Comparison, compare
+from pytest_otel_diag.catalog.compare import Comparison, Difference, compare
 from pytest_otel_diag.catalog.entries import FlagEntry, Period
 from pytest_otel_diag.catalog.scenarios import scenario, ungated, users
 from pytest_otel_diag.errors import FlagError
@@ -226,11 +226,20 @@ def _print_comparison(found: Comparison, document: Path) -> None:
     if found.same:
         console.print("[green]as shipped[/green]")
         return
-    table = _table("flag", "differs in", "catalog", "document", "note")
+    table = _table("flag", "", "what differs")
     for item in found.differences:
-        table.add_row(*map(escape, (item.flag, item.kind, item.expected, item.found, item.note)))
+        table.add_row(*map(escape, (item.flag, item.kind, _told(item))))
     console.print(table)
     console.print(f"{len(found.differences)} differences")
+
+
+def _told(item: Difference) -> str:
+    if item.kind == "missing":
+        return "the document lacks it"
+    if item.kind == "unknown":
+        return f"the catalog has it {item.note}"
+    note = f" ({item.note})" if item.note else ""
+    return f"{item.expected} in the catalog, {item.found} in the document{note}"
 
 
 def _console() -> Console:
