@@ -8,13 +8,21 @@ import pytest
 
 from pytest_otel_diag.composition import NO_TARGET
 from pytest_otel_diag.errors import OtelDiagError
-from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.model.scenario import Fault, Scenario
 from pytest_otel_diag.plugin import scenarios
 from pytest_otel_diag.plugin.diagnose import NO_SCENARIO
-from pytest_otel_diag.plugin.markers import MARKERS, OtelRecorded, OtelTarget, parse
+from pytest_otel_diag.plugin.markers import (
+    MARKERS,
+    OtelEnvironment,
+    OtelFlag,
+    OtelRecorded,
+    OtelTarget,
+    parse,
+)
 from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
 from pytest_otel_diag.plugin.stash import MISTAKES
 from pytest_otel_diag.plugin.yaml_files import ScenarioItem
+from pytest_otel_diag.scenario_files.knowledge import other_release_only
 
 SCENARIO_ARGUMENT = "_otel_diag_scenario"
 REPEAT_ARGUMENT = "_otel_diag_repeat"
@@ -69,6 +77,23 @@ def foreign(item: pytest.Item) -> str:
         if isinstance(mark, OtelTarget) and kind and not mark.holds(kind):
             kinds = mark.kinds if isinstance(mark.kinds, str) else " or ".join(mark.kinds)
             return f"needs target {kinds}, this run has {kind}"
+    return _other_release(item) if kind == "shop" else ""
+
+
+def _other_release(item: pytest.Item) -> str:
+    """Return why the simulated release has not what the item sets, where the item leaves the release open."""
+    if isinstance(item, ScenarioItem):
+        faults, named = item.case.entry.faults, item.case.entry.environment.demo is not None
+    else:
+        marks, _ = parse(item.iter_markers())
+        faults = tuple(Fault(flag=m.key, variant=m.variant) for m in marks if isinstance(m, OtelFlag))
+        named = any(m.demo is not None for m in marks if isinstance(m, OtelEnvironment))
+    if not faults or named:
+        return ""
+    demo = runtime_of(item.config).describe().get("demo", "")
+    for fault in faults:
+        if there := other_release_only(fault, demo):
+            return f"demo {demo} has no {fault}; it is in {there}"
     return ""
 
 

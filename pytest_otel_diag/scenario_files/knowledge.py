@@ -61,14 +61,23 @@ def scenario_of(faults: Sequence[Fault], demo: str) -> Scenario | None:
     )
 
 
-def other_release_only(flag: str, demo: str) -> str:
-    """Return which releases have the flag when *demo* has not; empty when it has, or nobody knows it."""
+def other_release_only(fault: Fault, demo: str) -> str:
+    """Return which releases have the flag and variant when *demo* has not.
+
+    Empty when it has them, and for what no release has: that is a mistake.
+    """
+    known = catalog.load()
     try:
-        entry = catalog.flag(flag)
-        there = catalog.load().demos(entry)
-        return "" if catalog.generation(demo).demo in there else ", ".join(there)
+        entry = catalog.flag(fault.flag)
+        own = catalog.generation(demo).demo
     except OtelDiagError:
         return ""
+    there = [
+        release
+        for release in known.demos(entry)
+        if fault.variant is None or fault.variant in known.period(entry, release).variants
+    ]
+    return "" if own in there else ", ".join(there)
 
 
 def _with_schedule(known: Fault, given: Fault) -> Fault:

@@ -1,1 +1,20 @@
-"""Public contract suites and helpers for tests of adapters."""
+"""Public contract suites and helpers for tests: of adapters, and of analyzers under test."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from pytest_otel_diag.testing.marks import each_variant
+
+if TYPE_CHECKING:
+    from pytest_otel_diag.testing.running import run_scenario
+
+__all__ = ["each_variant", "run_scenario"]
+
+
+def __getattr__(name: str) -> Any:
+    """Offer what needs the whole package without loading it for those who want marks only."""
+    if name != "run_scenario":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module("pytest_otel_diag.testing.running").run_scenario

@@ -1,0 +1,88 @@
+"""Several things at once, or one thing that is hard to see."""
+
+import pytest
+
+from pytest_otel_diag.plugin import DiagnosedSession
+
+pytestmark = pytest.mark.otel_target("shop")
+
+
+@pytest.mark.otel_flag("adFailure")
+@pytest.mark.otel_flag("paymentFailure", variant="100%")
+def test_two_independent_faults_are_both_named(diagnosis: DiagnosedSession) -> None:
+    """Neither hides the other: ads and orders share no path."""
+    diagnosis.assert_detected()
+    diagnosis.assert_root_cause("payment", top=2)
+    diagnosis.assert_root_cause("ad", top=2)
+
+
+@pytest.mark.otel_flag("kafkaQueueProblems")
+@pytest.mark.otel_flag("productCatalogFailure")
+def test_a_loud_fault_does_not_hide_a_silent_one(diagnosis: DiagnosedSession) -> None:
+    """One shows in every page, the other only behind the broker."""
+    diagnosis.assert_detected()
+    diagnosis.assert_root_cause("product-catalog", top=3)
+    assert diagnosis.named("checkout", top=3) or diagnosis.named("fraud-detection", top=3)
+
+
+@pytest.mark.otel_flag("paymentUnreachable")
+@pytest.mark.otel_flag("cartFailure", variant="100%")
+@pytest.mark.otel_expect(
+    root_cause="checkout",
+    mechanism=("unreachable", "configuration", "network"),
+    path=("frontend", "checkout"),
+    not_blamed=("cart", "payment"),
+)
+def test_a_dormant_fault_is_not_named(diagnosis: DiagnosedSession) -> None:
+    """No order gets as far as emptying its cart, so the second fault never acts: nothing shows it."""
+    diagnosis.assert_expected()
+    diagnosis.assert_not_blamed("cart", top=3)
+    diagnosis.assert_not_blamed("payment")
+
+
+@pytest.mark.otel_flag("paymentFailure", variant="50%")
+@pytest.mark.otel_disturb("load", factor=2)
+def test_more_shoppers_do_not_hide_a_fault(diagnosis: DiagnosedSession) -> None:
+    """Twice the load raises every rate; only one service fails."""
+    diagnosis.assert_expected()
+    diagnosis.assert_not_blamed("load-generator", top=3)
+
+
+@pytest.mark.otel_flag("productCatalogFailure")
+@pytest.mark.otel_disturb("gc", "ad")
+def test_a_collection_elsewhere_is_a_decoy(diagnosis: DiagnosedSession) -> None:
+    """ad collects its garbage once while the catalog fails."""
+    diagnosis.assert_expected()
+    diagnosis.assert_not_blamed("ad", top=2)
+
+
+@pytest.mark.otel_flag("cartFailure", variant="100%")
+@pytest.mark.otel_disturb("restart", "recommendation")
+def test_a_deployment_elsewhere_is_a_decoy(diagnosis: DiagnosedSession) -> None:
+    """recommendation is deployed at the moment cart begins to fail."""
+    diagnosis.assert_expected()
+    diagnosis.assert_not_blamed("recommendation")
+
+
+@pytest.mark.otel_flag("kafkaQueueProblems")
+def test_a_cause_behind_the_broker_is_found(diagnosis: DiagnosedSession) -> None:
+    """No shopper notices and nothing fails: lag, and the linked traces of the consumers, are all there is."""
+    diagnosis.assert_detected()
+    diagnosis.assert_anomaly(service="fraud-detection", signal="queue", direction="up")
+    diagnosis.assert_path("checkout", "fraud-detection")
+
+
+@pytest.mark.otel_flag("paymentFailure", variant="100%", at_s=0, until_s=45, every_s=90)
+@pytest.mark.otel_timing(observe_s=270)
+def test_a_flapping_fault_is_one_fault(diagnosis: DiagnosedSession) -> None:
+    """It comes and goes every 90 s; on the whole payment fails half of its calls."""
+    diagnosis.assert_expected()
+    diagnosis.assert_root_cause("payment", operation="Charge")
+
+
+@pytest.mark.otel_flag("paymentFailure", variant="10%", steps={60: "25%", 120: "50%"})
+@pytest.mark.otel_environment(users=25)
+def test_a_fault_that_grows_is_found(diagnosis: DiagnosedSession) -> None:
+    """A rollout that gets worse: 10 %, then 25 %, then half of the calls."""
+    diagnosis.assert_expected()
+    diagnosis.assert_root_cause("payment")

@@ -1,0 +1,60 @@
+"""Nothing is wrong, though much may change: the right answer is silence."""
+
+import pytest
+
+from pytest_otel_diag.plugin import DiagnosedSession
+
+pytestmark = pytest.mark.otel_target("shop")
+
+
+@pytest.mark.otel_control()
+@pytest.mark.parametrize("hour", range(6))
+def test_a_quiet_hour(diagnosis: DiagnosedSession, hour: int) -> None:
+    """The usual noise, drawn anew."""
+    diagnosis.assert_healthy()
+
+
+@pytest.mark.otel_control()
+@pytest.mark.otel_disturb("load", factor=2)
+@pytest.mark.parametrize("hour", range(3))
+def test_twice_the_shoppers(diagnosis: DiagnosedSession, hour: int) -> None:
+    """More of everything is no fault while everybody is served as before."""
+    diagnosis.assert_healthy()
+
+
+@pytest.mark.otel_control()
+@pytest.mark.parametrize(
+    "service",
+    [
+        pytest.param(name, marks=pytest.mark.otel_disturb("restart", name, at_s=30))
+        for name in ("recommendation", "ad", "payment", "cart", "shipping")
+    ],
+)
+def test_a_deployment(diagnosis: DiagnosedSession, service: str) -> None:
+    """A service is replaced: caches are cold and code is slow for a moment."""
+    diagnosis.assert_healthy()
+
+
+@pytest.mark.otel_control()
+@pytest.mark.parametrize(
+    "service",
+    [
+        pytest.param(name, marks=pytest.mark.otel_disturb("gc", name, at_s=30))
+        for name in ("ad", "fraud-detection")
+    ],
+)
+def test_a_garbage_collection(diagnosis: DiagnosedSession, service: str) -> None:
+    """One collection within limits is what a runtime does."""
+    diagnosis.assert_healthy()
+
+
+@pytest.mark.otel_flag("failedReadinessProbe")
+def test_a_probe_that_nobody_asks(diagnosis: DiagnosedSession) -> None:
+    """The flag is on, and nothing comes of it."""
+    diagnosis.assert_healthy()
+
+
+@pytest.mark.otel_flag("loadGeneratorVUs", variant="10")
+def test_the_load_generator_is_told_to_do_more(diagnosis: DiagnosedSession) -> None:
+    """Twice the users by way of the flag, with a short gap when it starts anew."""
+    diagnosis.assert_healthy()

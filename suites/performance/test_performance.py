@@ -1,0 +1,39 @@
+"""Flags that cost time or processor: whose own time it is, and who only waits."""
+
+import pytest
+
+from pytest_otel_diag.plugin import DiagnosedSession
+from pytest_otel_diag.testing import each_variant
+
+pytestmark = pytest.mark.otel_target("shop")
+
+
+@pytest.mark.otel_flag("adHighCpu")
+def test_threads_compute_without_end(diagnosis: DiagnosedSession) -> None:
+    """No request needs to be slower for it: the processor time tells."""
+    diagnosis.assert_expected()
+    diagnosis.assert_anomaly(service="ad", signal="cpu", direction="up")
+
+
+@pytest.mark.otel_flag("adManualGc")
+def test_every_request_collects_garbage(diagnosis: DiagnosedSession) -> None:
+    """ad pauses itself; whoever asks for ads waits."""
+    diagnosis.assert_expected()
+    diagnosis.assert_anomaly(service="ad", signal="latency", direction="up")
+    diagnosis.assert_not_blamed("frontend")
+
+
+@each_variant("imageSlowLoad", "5sec", "10sec")
+def test_images_are_held_back(diagnosis: DiagnosedSession, variant: str) -> None:
+    """The proxy holds them back; the service that has the images is as quick as ever."""
+    diagnosis.assert_expected()
+    diagnosis.assert_not_blamed("image-provider")
+
+
+@each_variant("intlShippingSlowdown", "5sec", "10sec")
+def test_parcels_abroad_are_slow(diagnosis: DiagnosedSession, variant: str) -> None:
+    """One order in nine is slow, in shipping and not in what it asks."""
+    diagnosis.assert_expected()
+    diagnosis.assert_anomaly(service="shipping", signal="latency", direction="up")
+    diagnosis.assert_not_blamed("quote", top=3)
+    diagnosis.assert_path("frontend", "checkout", "shipping")

@@ -1,0 +1,52 @@
+"""Flags that make calls fail: who throws, who only passes it on, who goes quiet because of it."""
+
+import pytest
+
+from pytest_otel_diag.plugin import DiagnosedSession
+from pytest_otel_diag.testing import each_variant
+
+pytestmark = pytest.mark.otel_target("shop")
+
+
+@pytest.mark.otel_flag("adFailure")
+def test_a_tenth_of_the_ads_fails(diagnosis: DiagnosedSession) -> None:
+    """The errors start in ad; frontend and proxy repeat them."""
+    diagnosis.assert_expected()
+    diagnosis.assert_anomaly(service="ad", signal="error_rate", direction="up")
+    diagnosis.assert_not_blamed("frontend")
+    diagnosis.assert_not_blamed("frontend-proxy")
+
+
+@each_variant("paymentFailure", "10%", "25%", "50%", "90%", "100%")
+def test_charging_cards_fails(diagnosis: DiagnosedSession, variant: str) -> None:
+    """Charge throws. Fewer confirmations and parcels are a consequence, not a cause."""
+    diagnosis.assert_expected()
+    diagnosis.assert_root_cause("payment", operation="Charge", mechanism="error")
+    diagnosis.assert_path("frontend", "checkout", "payment")
+    diagnosis.assert_not_blamed("email", top=3)
+    diagnosis.assert_query_shows("payment")
+
+
+@pytest.mark.otel_flag("paymentUnreachable")
+def test_payment_cannot_be_reached(diagnosis: DiagnosedSession) -> None:
+    """The caller has the wrong address: payment is healthy and idle, and must not be blamed for it."""
+    diagnosis.assert_expected()
+    diagnosis.assert_root_cause("checkout")
+    diagnosis.assert_not_blamed("payment")
+
+
+@each_variant("cartFailure", "25%", "50%", "100%")
+def test_carts_are_not_emptied(diagnosis: DiagnosedSession, variant: str) -> None:
+    """checkout swallows the error, so no shopper sees one: only cart's own spans and lines tell."""
+    diagnosis.assert_expected()
+    diagnosis.assert_anomaly(service="cart", signal="error_rate", direction="up")
+    diagnosis.assert_not_blamed("checkout")
+
+
+@pytest.mark.otel_flag("productCatalogFailure")
+def test_one_product_fails(diagnosis: DiagnosedSession) -> None:
+    """frontend fails more often than the catalog does, and recommendation not at all."""
+    diagnosis.assert_expected()
+    diagnosis.assert_root_cause("product-catalog", operation="GetProduct")
+    diagnosis.assert_not_blamed("frontend")
+    diagnosis.assert_not_blamed("recommendation", top=3)
