@@ -55,6 +55,8 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_otel_diag.plugin import html
 
         config.pluginmanager.register(html, "otel-diag-html")
+        if not hasattr(config, "workerinput"):
+            config.pluginmanager.register(html.Sessions(), "otel-diag-html-sessions")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

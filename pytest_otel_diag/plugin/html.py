@@ -1,7 +1,12 @@
-"""Columns for pytest-html: scenario, verdict and named root cause of each test; registered only beside it."""
+"""What pytest-html shows of sessions: columns beside each test, and the whole session below it.
+
+Registered only beside pytest-html, in the process that writes its report. Imports nothing of ours before
+the first session arrives.
+"""
 
 from __future__ import annotations
 
+import json
 from html import escape
 from typing import Any
 
@@ -18,6 +23,37 @@ def pytest_html_results_table_header(cells: list[str]) -> None:
 def pytest_html_results_table_row(report: Any, cells: list[str]) -> None:
     """Fill the columns from the test's properties."""
     cells[2:2] = [f"<td>{escape(text)}</td>" for text in _texts(report)]
+
+
+class Sessions:
+    """Puts each ended session below its test: pictures, tables, query, phases; the style comes once."""
+
+    def __init__(self) -> None:
+        self._any = False
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Draw the sessions that travel on the report, before pytest-html looks at it."""
+        texts = getattr(report, "otel_diag_sessions", ())
+        if not texts:
+            return
+        from pytest_otel_diag.model.session import SessionResult
+        from pytest_otel_diag.reports.session_page import fragment
+
+        self._any = True
+        drawn = [fragment(SessionResult.model_validate(json.loads(text))) for text in texts]
+        extras = [
+            {"name": None, "format_type": "html", "content": str(one), "mime_type": None, "extension": None}
+            for one in drawn
+        ]
+        vars(report)["extras"] = [*getattr(report, "extras", ()), *extras]
+
+    def pytest_html_results_summary(self, prefix: list[str]) -> None:
+        """Bring the style that the drawn sessions share."""
+        if self._any:
+            from pytest_otel_diag.reports.html import page_style
+
+            prefix.append(f"<style>{page_style()}</style>")
 
 
 def _texts(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str]:

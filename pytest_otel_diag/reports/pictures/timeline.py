@@ -70,7 +70,7 @@ def timeline(session: SessionResult) -> Picture | None:
             for index, panel in enumerate(_PANELS)
         ),
         _marks(session, scale, (top + LANE * len(rows) + 11.0, bottom)),
-        _axis(exhibit, scale, bottom, known=start is not None),
+        _axis(exhibit, scale, bottom, _zero(session, start)),
     ]
     names = ", ".join(series.service for series in exhibit.services)
     return Picture(
@@ -80,6 +80,12 @@ def timeline(session: SessionResult) -> Picture | None:
         height=height,
         body=join(parts),
     )
+
+
+def _zero(session: SessionResult, start: Nanos | None) -> str:
+    if start is None:
+        return "the start of the session"
+    return "the fault" if session.scenario.faults else "the judged window"
 
 
 def _rate(series: ServiceSeries, index: int) -> float | None:
@@ -112,21 +118,24 @@ def _legend(exhibit: Timeline, roles: Roles) -> tuple[Markup, float]:
 
 
 def _windows(session: SessionResult, scale: _Scale, top: float, bottom: float) -> Markup:
+    quiet = session.scenario.control
     marked = (
         (session.windows.baseline, "od-w-base", "baseline"),
-        (session.windows.incident, "od-w-fault", ""),
+        (
+            session.windows.incident,
+            *(("od-w-base", "judged window") if quiet else ("od-w-fault", "incident")),
+        ),
     )
-    incident = "judged window" if session.scenario.control else "incident"
     parts = []
     for window, kind, words in marked:
         if window is None:
             continue
         left, right = scale.x(window.start_ns), scale.x(window.end_ns)
-        told = f"{words or incident} {window}"
+        told = f"{words} {window}"
         box = shape("rect", x=left, y=top, width=max(1.0, right - left), height=bottom - top, class_=kind)
         parts.append(titled(told, box))
-        if right - left > wide(words or incident) + 8:
-            parts.append(label(right - 4, top + 18, words or incident, "od-small od-soft od-halo", "end"))
+        if right - left > wide(words) + 8:
+            parts.append(label(right - 4, top + PANEL + 25, words, "od-small od-soft", "end"))
     return join(parts)
 
 
@@ -294,7 +303,7 @@ def _short(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _axis(exhibit: Timeline, scale: _Scale, y: float, *, known: bool) -> Markup:
+def _axis(exhibit: Timeline, scale: _Scale, y: float, zero: str) -> Markup:
     """Draw ticks at round seconds from the start of the fault on."""
     low = (scale.start_ns - scale.zero_ns) / NANOS_PER_SECOND
     high = (scale.end_ns - scale.zero_ns) / NANOS_PER_SECOND
@@ -307,7 +316,6 @@ def _axis(exhibit: Timeline, scale: _Scale, y: float, *, known: bool) -> Markup:
             line([(x, y), (x, y + 4)], "od-rule"),
             label(x, y + 16, f"{seconds:+g}" if seconds else "0", "od-small od-soft", "middle"),
         ]
-    zero = "the fault" if known else "the start of the session"
     since = f"seconds from {zero}, {iso(scale.zero_ns)}; one point is {exhibit.bucket_s:g} s"
     parts.append(label(WIDTH - RIGHT, y + 32, since, "od-small od-soft", "end"))
     return join(parts)
