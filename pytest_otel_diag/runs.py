@@ -29,6 +29,8 @@ from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE, GateOutcome
 MIN_WIDTH = 120
 """Narrower than this, names of scenarios are cut until they look alike; terminals wrap instead."""
 
+_LOST = "lost-"
+
 RENDERINGS = ("markdown", "html")
 
 
@@ -109,7 +111,7 @@ class Run:
 def lost_session(settings: Settings, test_id: str, reason: str) -> SessionResult:
     """Return the error that stands for a session whose process died; only the test knew its scenario."""
     return SessionResult(
-        session_id=f"lost-{secrets.token_hex(4)}",
+        session_id=f"{_LOST}{secrets.token_hex(4)}",
         run_id="",
         test_id=test_id,
         scenario=Scenario(id=test_id, expectation=Expectation()),
@@ -121,6 +123,11 @@ def lost_session(settings: Settings, test_id: str, reason: str) -> SessionResult
         started_at_ns=0,
         wall_s=0.0,
     )
+
+
+def is_lost(result: SessionResult) -> bool:
+    """Whether the result is a :func:`lost_session`."""
+    return result.session_id.startswith(_LOST)
 
 
 def outcome(result: SessionResult) -> str:

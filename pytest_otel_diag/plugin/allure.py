@@ -28,6 +28,7 @@ from allure_commons.model2 import (
     TestResult,
     TestStepResult,
 )
+from allure_commons.utils import now
 
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import PhaseRecord, SessionResult
@@ -38,6 +39,7 @@ from pytest_otel_diag.plugin.progress import ended_text, impact_text, label, rig
 from pytest_otel_diag.plugin.results import unscored
 from pytest_otel_diag.plugin.stash import SESSIONS
 from pytest_otel_diag.reports.attachments import attachments
+from pytest_otel_diag.runs import is_lost
 
 PLUGIN = "otel-diag-allure"
 LISTENER = "allure_listener"
@@ -100,19 +102,23 @@ class AllureResults:
     ) -> None:
         for parameter in test.parameters:
             parameter.name = ARGUMENTS.get(parameter.name, parameter.name)
-        for session in item.stash.get(SESSIONS, []):
+        sessions = item.stash.get(SESSIONS, [])
+        for session in sessions:
             if session.session_id not in self._added:
                 self._added.add(session.session_id)
-                first = not any(label.value == EPIC for label in test.labels)
                 test.steps.append(session_step(session))
-                if first:
+                if session is sessions[0]:
                     test.labels += labels(session.scenario, _given(item))
                     test.parameters += parameters(session)
+        if sessions and test.start is not None:  # allure-pytest times the call; the session ran before it
+            test.start = min(test.start, sessions[0].started_at_ns // 1_000_000)
         _correct(test, call, report)
 
     def ended(self, session: SessionResult) -> None:
-        """Note what the collecting process learns of a session."""
+        """Note what the collecting process learns of a session; it alone knows of one whose worker died."""
         self._surroundings.add(session)
+        if is_lost(session):
+            plugin_manager.hook.report_result(result=lost_result(session))
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
@@ -123,6 +129,23 @@ class AllureResults:
             write_files(Path(self._config.option.allure_report_dir), self._surroundings)
         except OSError as error:
             _LOG.error("categories and environment of the Allure results could not be written: %s", error)
+
+
+def lost_result(session: SessionResult) -> TestResult:
+    """Return the result of a test whose process died with it."""
+    moment_ms: int = now()  # type: ignore[no-untyped-call]  # allure-python-commons has no types
+    message = f"session not scored: error (by infrastructure): {session.reason}"
+    return TestResult(
+        uuid=str(uuid4()),
+        name=session.test_id.rpartition("::")[2],
+        fullName=session.test_id,
+        status=Status.BROKEN,
+        statusDetails=StatusDetails(message=message),
+        stage="finished",
+        start=moment_ms,
+        stop=moment_ms,
+        labels=[Label(name="epic", value=EPIC), Label(name="framework", value="pytest")],
+    )
 
 
 def session_step(session: SessionResult) -> TestStepResult:

@@ -1,0 +1,320 @@
+"""What is shown while sessions run: as text, on a terminal, and where there is none."""
+
+import os
+import pty
+import sys
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario
+from pytest_otel_diag.model.session import (
+    Blame,
+    Impact,
+    ImpactReason,
+    Phase,
+    PhaseRecord,
+    SessionResult,
+    Status,
+)
+from pytest_otel_diag.model.verdict import Verdict
+from pytest_otel_diag.plugin.progress import Tally, Tracker, colour, ended_text, flight_text, label, span
+from pytest_otel_diag.plugin.screen import Line, chosen_mode
+from pytest_otel_diag.sessions.plan import SessionPlan, WallTime
+from tests.support import terminal
+
+SECOND_NS = 1_000_000_000
+FAULT = Scenario(id="pay", faults=(Fault(flag="paymentFailure", variant="50%"),), expectation=Expectation())
+CONTROL = Scenario(id="quiet", expectation=Expectation(healthy=True))
+
+
+def result(scenario: Scenario = FAULT, verdict: Verdict | None = None, **more: object) -> SessionResult:
+    """A session: scored where it has a verdict."""
+    status = Status.SCORED if verdict is not None else Status.ERROR
+    given = {"status": status, "wall_s": 2.84, "started_at_ns": 0, **more}
+    return SessionResult(
+        session_id="s", run_id="r", scenario=scenario, target="t", analyzer="a", verdict=verdict, **given
+    )
+
+
+def phase(phase: Phase, start_s: float, end_s: float) -> PhaseRecord:
+    start_ns, end_ns = round(start_s * SECOND_NS), round(end_s * SECOND_NS)
+    return PhaseRecord(phase=phase, start_ns=start_ns, end_ns=end_ns, wall_s=0.1, outcome="ok")
+
+
+class Times:
+    """Wall time that a test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def wall(self) -> WallTime:
+        return WallTime(monotonic=lambda: self.now_s, now_ns=lambda: round(self.now_s * SECOND_NS))
+
+
+RIGHT = Verdict(fault_present=True, detected=True, service_rank=1, causes_expected=1)
+WRONG = Verdict(fault_present=True, detected=True, service_rank=3, causes_expected=1)
+MISSED = Verdict(fault_present=True, detected=False, causes_expected=1)
+CALM = Verdict(fault_present=False, detected=False)
+ALARM = Verdict(fault_present=False, detected=True)
+
+
+def test_a_session_is_followed_from_its_first_phase_to_its_end() -> None:
+    times = Times()
+    tracker = Tracker(times.wall())
+    plan = SessionPlan(scenario=FAULT, session_id="one", run_id="r", repeat=2)
+    tracker.phase_started(plan, Phase.BASELINE)
+    (flight,) = tracker.flights().values()
+    assert flight_text(flight, times.now_s) == "pay (repeat 2): baseline, 0.0 s"
+    times.now_s += 1.5
+    tracker.phase_ended(plan, phase(Phase.BASELINE, 50, 170))
+    tracker.phase_started(plan, Phase.IMPACT)
+    seen = Impact(
+        reason=ImpactReason.TOO_RARE, service="payment", signal="errors", calls_seen=3, calls_needed=12
+    )
+    tracker.impact_progress(plan, seen)
+    (flight,) = tracker.flights().values()
+    told = "pay (repeat 2): impact, 2:00 virtual in 1.5 s, TOO_RARE payment errors, 3 of 12 calls"
+    assert flight_text(flight, times.now_s) == told
+    tracker.session_ended(result().model_copy(update={"session_id": "one"}))
+    assert tracker.flights() == {}
+
+
+def test_a_target_on_the_wall_clock_has_one_time_that_goes_on() -> None:
+    times = Times()
+    tracker = Tracker(times.wall())
+    plan = SessionPlan(scenario=CONTROL, session_id="one", run_id="r")
+    tracker.phase_started(plan, Phase.BASELINE)
+    times.now_s += 60
+    tracker.phase_ended(plan, phase(Phase.BASELINE, 1000, 1060))
+    tracker.phase_started(plan, Phase.INJECT)
+    times.now_s += 30
+    (flight,) = tracker.flights().values()
+    assert flight.target_elapsed_s(times.now_s) == 90
+    assert flight_text(flight, times.now_s) == "quiet: inject, 1:30"
+
+
+def test_events_of_a_session_that_never_began_are_passed_over() -> None:
+    tracker = Tracker()
+    plan = SessionPlan(scenario=CONTROL, session_id="one", run_id="r")
+    tracker.phase_ended(plan, phase(Phase.RECORD, 0, 1))
+    tracker.impact_progress(plan, Impact(reason=ImpactReason.VISIBLE))
+    tracker.session_ended(result())
+    assert tracker.flights() == {}
+
+
+@pytest.mark.parametrize(
+    ("session", "line", "shade"),
+    [
+        (result(verdict=RIGHT), "pay: detected, root cause ranked 1 (2.8 s)", "green"),
+        (result(verdict=WRONG), "pay: detected, root cause ranked 3 (2.8 s)", "red"),
+        (result(verdict=MISSED), "pay: not detected, root cause not named (2.8 s)", "red"),
+        (result(CONTROL, CALM), "quiet: ok, nothing wrong (2.8 s)", "green"),
+        (result(CONTROL, ALARM), "quiet: false alarm (2.8 s)", "red"),
+        (result(reason="it\nbroke"), "pay: error: it broke (2.8 s)", "yellow"),
+        (
+            result(reason="judge: no", blame=Blame.ANALYZER),
+            "pay: error (analyzer): judge: no (2.8 s)",
+            "yellow",
+        ),
+        (
+            result(
+                verdict=RIGHT,
+                impact=Impact(reason=ImpactReason.VISIBLE, time_to_impact_s=12),
+                phases=(phase(Phase.BASELINE, 0, 120), phase(Phase.IMPACT, 120, 245)),
+            ),
+            "pay: detected, root cause ranked 1, visible after 12.0 s (4:05 virtual in 2.8 s)",
+            "green",
+        ),
+    ],
+)
+def test_an_ended_session_is_one_line(session: SessionResult, line: str, shade: str) -> None:
+    assert ended_text(session) == line
+    assert colour(session) == shade
+
+
+def test_a_reason_without_end_does_not_fill_the_log() -> None:
+    assert len(ended_text(result(reason="so long a reason " * 500))) < 200
+
+
+def test_a_session_that_only_the_test_names_is_called_by_its_faults() -> None:
+    assert label(FAULT.model_copy(update={"id": "tests/test_a.py::test_one"})) == "paymentFailure=50%"
+    assert label(CONTROL.model_copy(update={"id": "tests/test_a.py::test_one[x]"})) == "test_one[x]"
+
+
+def test_the_tally_counts_rates_and_what_has_no_score() -> None:
+    tally = Tally()
+    assert tally.text() == "0 scored"
+    ungated = FAULT.model_copy(update={"ungated": "nobody can see it"})
+    for session in (
+        result(verdict=RIGHT),
+        result(verdict=MISSED),
+        result(ungated, MISSED),
+        result(CONTROL, ALARM),
+        result(),
+        result(),
+        result(status=Status.INVALID),
+    ):
+        tally.add(session)
+    assert tally.text() == "4 scored: 1/2 detected, 1/1 alarms; 1 invalid; 2 errors"
+
+
+@given(st.floats(min_value=0, max_value=1e6))
+def test_a_length_of_time_is_read_back_to_its_precision(seconds: float) -> None:
+    text = span(seconds)
+    if text.endswith(" s"):
+        assert abs(float(text[:-2]) - seconds) <= 0.0500001
+        assert seconds < 60
+    else:
+        parts = [int(part) for part in text.split(":")]
+        assert all(part < 60 for part in parts[1:])
+        assert abs(sum(part * 60**power for power, part in enumerate(reversed(parts))) - seconds) <= 0.5
+
+
+@pytest.fixture
+def tty() -> Iterator[object]:
+    """A file that is a terminal."""
+    leader, follower = pty.openpty()
+    with os.fdopen(follower, "w", closefd=True) as file:
+        yield file
+    os.close(leader)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "mode"),
+    [
+        ([], {}, "live"),
+        (["-v"], {}, "live"),
+        (["-s"], {}, "plain"),
+        (["--capture=tee-sys"], {}, "plain"),
+        (["-o", "log_cli=true"], {}, "plain"),
+        (["-q"], {}, "plain"),
+        (["-qq"], {}, "off"),
+        ([], {"CI": "true"}, "plain"),
+        ([], {"TERM": "dumb"}, "plain"),
+        (["--otel-diag-progress=live", "-s"], {"CI": "true"}, "live"),
+        (["--otel-diag-progress=plain"], {}, "plain"),
+        (["--otel-diag-progress=plain", "-qq"], {}, "plain"),
+        (["--otel-diag-progress=off"], {}, "off"),
+    ],
+)
+def test_the_terminal_is_drawn_on_only_where_nothing_else_writes(
+    pytester, monkeypatch, tty, arguments, environment, mode
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    for name, value in {"TERM": "xterm", **environment}.items():
+        monkeypatch.setenv(name, value)
+    config = pytester.parseconfigure("-p", "no:asyncio", *arguments)
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    reporter._tw._file = tty
+    line = Line(reporter)
+    assert chosen_mode(config, line) == mode
+    line.close()
+
+
+def test_a_file_is_no_terminal_whatever_is_asked(pytester, tmp_path) -> None:
+    config = pytester.parseconfigure("-p", "no:asyncio", "--otel-diag-progress=live")
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    with (tmp_path / "log").open("w") as file:
+        reporter._tw._file = file
+        line = Line(reporter)
+        assert chosen_mode(config, line) == "plain"
+        assert line.size() == (reporter._tw.fullwidth, 24)
+        line.close()
+
+
+SUITE = """
+    import pytest
+
+    def test_before(): pass
+
+    @pytest.mark.otel_flag("incident-back")
+    async def test_two(diagnose):
+        print("said by the test")
+        both = diagnose(["incident-back"]), diagnose(["incident-middle"])
+        for one in both:
+            (await one).assert_expected()
+
+    def test_after(): pass
+"""
+IMPATIENT = """
+    from pytest_otel_diag.plugin import screen
+
+    screen.PATIENCE_S = 0.0
+    screen.TICK_S = 0.05
+    screen.LONG_S = 0.2
+    screen.QUIET_S = 0.3
+"""
+SLOW = """
+import asyncio
+from my_analyzers import slower
+
+async def diagnose(investigation):
+    await asyncio.sleep(1)
+    return await slower(investigation)
+"""
+
+
+@pytest.fixture
+def suite(pytester, diag) -> None:
+    """A suite of quick tests around one with two sessions that take a second."""
+    pytester.makepyfile(SUITE, slow_analyzer=SLOW)
+    pytester.makeconftest(IMPATIENT)
+
+
+def on_a_terminal(pytester, recording, cache, *arguments: str, **more) -> tuple[str, list[str]]:
+    command = [sys.executable, "-m", "pytest", f"--otel-diag-target=replay:{recording}", *arguments]
+    options = [f"--otel-diag-cache={cache}", "--otel-diag-analyzer=slow_analyzer:diagnose"]
+    return terminal.run([*command, *options, "-p", "no:cacheprovider"], pytester.path, **more)
+
+
+def test_a_terminal_shows_what_runs_in_place_and_keeps_what_ended(suite, pytester, recording, cache) -> None:
+    raw, frames = on_a_terminal(pytester, recording, cache, columns=90)
+    tails = [frame.rstrip().splitlines()[-3:] for frame in frames if frame.strip()]
+    drawn = [tail for tail in tails if any("incident-back: investigate," in line for line in tail)]
+    assert any(
+        tail[0].endswith("test_a_terminal_shows_what_runs_in_place_and_keeps_what_ended.py .")
+        for tail in drawn
+    )
+    assert any("incident-middle: " in line for tail in drawn for line in tail), "both at once"
+    final = frames[-1]
+    assert "investigate" not in final and "baseline" not in final, "nothing drawn is left behind"
+    assert final.count("detected, root cause ranked 1") == 2
+    assert "[2 scored: 2/2 detected]" in final.replace("\n", "")
+    assert ".py .. " in final and ".py . " in final, "letters of pytest stay on its own lines"
+    assert "said by the test" not in final
+    assert "\x1b[32m" in raw
+
+
+def test_colours_can_be_switched_off_and_long_test_names_stay_whole(
+    suite, pytester, recording, cache
+) -> None:
+    raw, frames = on_a_terminal(pytester, recording, cache, "-v", columns=200, environment={"NO_COLOR": "1"})
+    assert "\x1b[3" not in raw
+    lines = frames[-1].splitlines()
+    assert sum("PASSED" in line and "test_" in line for line in lines) == 3
+    assert sum(line.startswith("  incident-") for line in lines) == 2
+
+
+def test_a_log_gets_bounded_lines_and_no_codes(suite, pytester, diag) -> None:
+    out = diag(analyzer="slow_analyzer:diagnose").stdout.str()
+    assert "\x1b" not in out
+    lines = out.splitlines()
+    ended = [line for line in lines if line.startswith("  incident-") and "ranked 1" in line]
+    running = [line for line in lines if line.startswith("  incident-") and "investigate, " in line]
+    assert len(ended) == 2
+    assert 2 <= len(running) <= 12, "at each change of phase, and as often as QUIET_S says"
+    assert ".py .\n" in out, "a letter stands on a line of its file"
+
+
+def test_quiet_runs_and_runs_that_want_none(suite, pytester, diag) -> None:
+    quiet = diag("-q", analyzer="slow_analyzer:diagnose").stdout.str()
+    assert quiet.count("detected, root cause ranked 1") == 2
+    lines = [line.split() for line in quiet.splitlines()]
+    assert [line[0] for line in lines if line and set(line[0]) == {"."}] == [".", ".", "."]
+    for none in (["--otel-diag-progress=off"], ["-p", "no:terminal"]):
+        out = diag(*none, analyzer="slow_analyzer:diagnose")
+        assert out.ret == 0
+        assert "detected, root cause" not in out.stdout.str()
