@@ -71,7 +71,7 @@ def _with_rules(key: str, value: Any, evaluators: Mapping[str, Any], source: str
     if isinstance(value, dict):
         if set(value) == {"$ref"}:
             name = value["$ref"]
-            if name not in evaluators:
+            if not isinstance(name, str) or name not in evaluators:
                 known = ", ".join(evaluators) or "none"
                 raise FlagError(
                     f"{source}: flag {key!r} refers to the rule {name!r}{nearest(str(name), evaluators)}; "
@@ -94,7 +94,7 @@ def _flag(key: str, value: Any, source: str) -> Flag:
     if not isinstance(variants, dict) or not variants:
         raise FlagError(f"{source}: flag {key!r} needs 'variants', an object of names and values")
     default = value.get("defaultVariant") or ""
-    if default and default not in variants:
+    if default and (not isinstance(default, str) or default not in variants):
         raise FlagError(
             f"{source}: flag {key!r} has the default variant {default!r}"
             f"{nearest(str(default), variants)}; it has {', '.join(variants)}. "

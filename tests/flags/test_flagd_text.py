@@ -1,0 +1,60 @@
+"""What flagd refuses, or would lose, is refused with the name of the flag."""
+
+import json
+
+import pytest
+
+from pytest_otel_diag.errors import FlagError
+from pytest_otel_diag.flags import flagd_text
+
+GOOD = {"state": "ENABLED", "variants": {"off": 0, "on": 1}, "defaultVariant": "off"}
+
+
+def refused(raw, match):
+    with pytest.raises(FlagError, match=match):
+        flagd_text.parse(raw if isinstance(raw, bytes) else json.dumps(raw).encode(), "demo.flagd.json")
+
+
+@pytest.mark.parametrize("raw", [b"", b"  \n"])
+def test_an_empty_document_would_switch_every_flag_off_at_once(raw):
+    refused(raw, "demo.flagd.json is empty: flagd would take it for a document without flags")
+
+
+@pytest.mark.parametrize(
+    ("raw", "match"),
+    [
+        (b"{", "is not JSON.*flagd would keep the flags it had"),
+        (b'{"flags": {"a": NaN}}', "NaN is no JSON number"),
+        (b"\xff\xfe{", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        ([], r"no object 'flags' \(it holds: list\)"),
+        ({}, r"no object 'flags' \(it holds: nothing\)"),
+        ({"flag": 1}, r"no object 'flags' \(it holds: flag\)"),
+        ({"flags": []}, "no object 'flags'"),
+        ({"flags": {}, "$evaluators": [1]}, "must be an object of named rules"),
+        ({"flags": {"a": 1}}, "flag 'a' must be an object, not 1"),
+        ({"flags": {"a": {**GOOD, "state": "ON"}}}, "flag 'a' has state 'ON'; allowed are ENABLED, DISABLED"),
+        ({"flags": {"a": {"variants": {"x": 1}}}}, "flag 'a' has state None"),
+        ({"flags": {"a": {**GOOD, "variants": {}}}}, "flag 'a' needs 'variants'"),
+        ({"flags": {"a": {**GOOD, "variants": {"off": None}}}}, "flag 'a': variants.off"),
+        ({"flags": {"a": {**GOOD, "targeting": "x"}}}, "flag 'a': targeting"),
+        ({"flags": {"a": {**GOOD, "defaultVariant": ["off"]}}}, "flag 'a' has the default variant"),
+        ({"flags": {"a": {**GOOD, "targeting": {"$ref": ["x"]}}}}, "flag 'a' refers to the rule"),
+        (
+            {"flags": {"a": {**GOOD, "targeting": {"$ref": "usr"}}}, "$evaluators": {"user": {}}},
+            "flag 'a' refers to the rule 'usr', did you mean 'user'.*'\\$evaluators' has user",
+        ),
+        ({"flags": {"a": {**GOOD, "targeting": {"if": [{"$ref": "x"}]}}}}, "'\\$evaluators' has none"),
+    ],
+)
+def test_the_error_names_place_value_and_way_out(raw, match):
+    refused(raw, match)
+
+
+def test_one_wrong_default_variant_refuses_the_whole_document():
+    flags = {"payment": GOOD, "cart": {**GOOD, "defaultVariant": "onn"}}
+    refused({"flags": flags}, "flag 'cart' has the default variant 'onn', did you mean 'on'.*whole document")
+
+
+def test_a_document_without_any_flag_is_a_document():
+    assert flagd_text.parse(b'{"flags": {}}').flags == {}
