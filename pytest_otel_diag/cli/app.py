@@ -13,6 +13,7 @@ from pytest_otel_diag.cli import recordings as recordings_command
 from pytest_otel_diag.cli import report as report_command
 from pytest_otel_diag.cli import run as run_command
 from pytest_otel_diag.cli import scenarios as scenarios_command
+from pytest_otel_diag.cli import self_test as self_test_command
 from pytest_otel_diag.cli import shop as shop_command
 from pytest_otel_diag.config.options import OPTIONS as ALL_OPTIONS
 from pytest_otel_diag.config.options import Option, resolve
@@ -29,6 +30,7 @@ app.add_typer(recordings, name="recordings")
 app.add_typer(catalog_command.app, name="catalog")
 app.add_typer(shop_command.shop, name="shop")
 app.add_typer(scenarios_command.app, name="scenarios")
+app.command("self-test")(self_test_command.command)
 
 Target = Annotated[str | None, typer.Option(help="System under fault, for example replay:PATH.")]
 Analyzer = Annotated[str | None, typer.Option(help="Diagnosis under test: a name or module:attribute.")]

@@ -55,9 +55,14 @@ def faults(
     return st.sampled_from(pairs)
 
 
-def schedules(of: st.SearchStrategy[Fault] | None = None) -> st.SearchStrategy[Fault]:
-    """Faults that come late, end by themselves, flap, or change their variant on the way."""
-    return (faults() if of is None else of).flatmap(_scheduled)
+def schedules(
+    of: st.SearchStrategy[Fault] | None = None, demo: str = catalog.DEFAULT_DEMO
+) -> st.SearchStrategy[Fault]:
+    """Faults that come late, end by themselves, flap, or change their variant on the way.
+
+    *of* are the faults that get a schedule, of the release *demo*.
+    """
+    return (faults(demo) if of is None else of).flatmap(lambda fault: _scheduled(fault, demo))
 
 
 def environments(
@@ -103,7 +108,7 @@ def scenarios(
     beside = st.lists(disturbances(demo), max_size=2 if disturbed else 0)
     return st.builds(
         _scenario,
-        fault=schedules(one) if scheduled else one,
+        fault=schedules(one, demo) if scheduled else one,
         environment=environments(demo, users=users or (5, 5)),
         disturbances=beside,
         loaded=st.just(users is not None),
@@ -137,12 +142,12 @@ def controls(
 
 
 @st.composite
-def _scheduled(draw: st.DrawFn, fault: Fault) -> Fault:
+def _scheduled(draw: st.DrawFn, fault: Fault, demo: str) -> Fault:
     at_s = draw(st.floats(0, LATEST_ONSET_S))
     lasts_s = draw(st.none() | st.floats(30, 120))
     if lasts_s is None:
         steps: Sequence[FaultStep] = ()
-        others = [name for name in _variants_of(fault.flag) if name != fault.variant]
+        others = [name for name in _visible(catalog.flag(fault.flag), demo) if name != fault.variant]
         change = draw(st.none() | st.sampled_from(others)) if others else None
         if change is not None:
             steps = (FaultStep(at_s=draw(st.floats(10, 60)), variant=change),)
@@ -157,11 +162,6 @@ def _diagnosable(demo: str) -> list[FlagEntry]:
 
 
 def _visible(entry: FlagEntry, demo: str) -> list[str]:
-    period = catalog.generation(demo).flags[entry.key]
+    period = catalog.load().period(entry, demo)
     hidden = {note.variant for note in entry.variants if note.ungated}
     return [name for name in period.variants if name != period.default and name not in hidden]
-
-
-def _variants_of(flag: str) -> list[str]:
-    entry = catalog.flag(flag)
-    return _visible(entry, catalog.load().demos(entry)[-1])
