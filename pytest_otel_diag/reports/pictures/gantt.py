@@ -122,13 +122,14 @@ def _row(span: ExhibitSpan, depth: int, top: float, drawn: tuple[_Scale, dict[st
     name = f"{span.service} · {span.operation}"
     left, right = scale.x(span.start_ms), scale.x(span.start_ms + span.duration_ms)
     colour = f"od-f{colours[span.service]}"
+    star = "★ " if span.service in roles.expected else ""
     middle = top + ROW / 2
     parts = [
         label(6, middle + 4, mark, "od-small od-bad" if span.error else "od-small"),
         label(
             indent,
             middle + 4,
-            fitting(f"{span.service} · {_brief(span.operation)}", NAMES - indent - 8, 6.6),
+            fitting(f"{star}{span.service} · {_brief(span.operation)}", NAMES - indent - 8, 7.0),
             "od-small od-head" if span.on_path else "od-small",
         ),
         _bar(left, right, middle, THIN, f"{colour} od-pale"),
@@ -184,7 +185,7 @@ def _legend(trace: ExemplarTrace, colours: dict[str, int], top: float, shown: in
         ]
         x += room + 12
     y += 18
-    signs = "◆ on the critical path · tall bar: where its own time decides · ✕ failed"
+    signs = "◆ on the critical path · tall bar: where its own time decides · ✕ failed · ★ expected culprit"
     if trace.spans_total > shown:
         signs += f" · {shown} of {trace.spans_total} spans"
     parts.append(label(10, y, signs, "od-small od-soft"))

@@ -16,7 +16,7 @@ from pytest_otel_diag.reports.pictures.svg import Picture, fitting, label, num, 
 from pytest_otel_diag.scoring.text import count
 
 MAX_SERVICES = 50
-MARGIN, TOP, BOX, ROW, THIN, GAP_X = 14.0, 34.0, 30.0, 50.0, 16.0, 104.0
+MARGIN, TOP, BOX, ROW, THIN, GAP_X = 14.0, 10.0, 30.0, 50.0, 16.0, 104.0
 NARROWEST, WIDEST = 84.0, 170.0
 WORSE_POINTS = 0.05
 """Share of failed calls by which an edge counts as failing more than before."""

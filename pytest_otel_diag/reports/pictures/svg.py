@@ -30,7 +30,7 @@ class Picture:
     def inline(self) -> Markup:
         """Return the drawing for a page that brings the style of pictures itself."""
         # Narrower than this, its text cannot be read any more: what is around it scrolls.
-        return self._element(Markup(""), {"style": f"min-width:{num(0.8 * self.width)}px"})
+        return self._element(Markup(""), {"style": f"min-width:{num(0.75 * self.width)}px"})
 
     def document(self) -> str:
         """Return the drawing as a file that stands alone."""
