@@ -70,7 +70,7 @@ class Buffer(Generic[R]):
         self, collector: Collector, sealed: Callable[[Nanos, list[R]], None], first_ns: Nanos, period_s: float
     ) -> None:
         self._collector = collector
-        self._sealed = sealed
+        self._sealed: Callable[[Nanos, list[R]], None] = sealed
         self._period_ns = seconds_to_ns(period_s)
         self.records: list[R] = []
         self.deadline_ns = first_ns

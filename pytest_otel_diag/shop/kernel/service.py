@@ -21,6 +21,9 @@ _POLL_S = 0.25
 class Service:
     """Instances behind one name, asked in turn. ``kills`` lists (virtual second, reason)."""
 
+    world: World
+    spec: ServiceSpec
+
     def __init__(self, world: World, spec: ServiceSpec) -> None:
         self.world = world
         self.spec = spec

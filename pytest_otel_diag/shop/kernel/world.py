@@ -46,6 +46,8 @@ class Host:
 
     __slots__ = ("cores", "name", "runnable", "skew_ns")
 
+    cores: float
+
     def __init__(self, name: str, cores: float, skew_ns: int) -> None:
         self.name = name
         self.cores = cores
