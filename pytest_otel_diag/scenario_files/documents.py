@@ -63,8 +63,8 @@ def read_document(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ScenarioFileError(f"{path}: cannot be read: {error}") from None
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             raise ScenarioFileError(f"{path}:1: the file is empty; a scenario starts with schema: 1")
@@ -76,8 +76,6 @@ def read_document(path: Path) -> Document:
         raise ScenarioFileError(f"{path}:{line}: no YAML: {error.problem or error}") from None
     except yaml.YAMLError as error:
         raise ScenarioFileError(f"{path}: no YAML: {error}") from None
-    finally:
-        loader.dispose()
     return document
 
 

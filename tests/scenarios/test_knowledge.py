@@ -1,0 +1,149 @@
+"""What the catalog adds to files: answers, times, labels, and the mistakes only it can find."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pytest_otel_diag import catalog
+from pytest_otel_diag.cli.app import app
+from pytest_otel_diag.model.scenario import Fault, FaultStep
+from pytest_otel_diag.scenario_files.knowledge import labels, other_release_only, scenario_of
+from pytest_otel_diag.scenario_files.lint import lint
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str, name: str = "some.scenario.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_one_fault_is_the_catalogs_with_the_files_schedule() -> None:
+    fault = Fault(flag="cartServiceFailure", variant="50%", at_s=9, steps=(FaultStep(at_s=3, variant="10%"),))
+    scenario = scenario_of([fault], "3.0")
+    known = catalog.scenario("cartFailure", "50%", "3.0")
+    assert scenario.expectation == known.expectation
+    assert scenario.timing == known.timing
+    (own,) = scenario.faults
+    assert (own.flag, own.variant, own.at_s, own.steps) == ("cartFailure", "50%", 9, fault.steps)
+
+
+def test_the_context_of_a_rule_comes_from_the_catalog() -> None:
+    scenario = scenario_of([Fault(flag="productCatalogFailure")], "3.0")
+    assert dict(scenario.faults[0].context) == {"product_id": "OLJCESPC7Z"}
+
+
+def test_several_faults_want_a_cause_each_and_the_longest_times() -> None:
+    names = ("imageSlowLoad", "recommendationCacheFailure")
+    scenario = scenario_of([Fault(flag=name) for name in names], "3.0")
+    parts = [catalog.scenario(name, None, "3.0") for name in names]
+    assert scenario.timing.impact_timeout_s == max(part.timing.impact_timeout_s for part in parts)
+    assert scenario.timing.observe_s == max(part.timing.observe_s for part in parts)
+    assert (scenario.environment.users, scenario.environment.browser_users) == (25, 1)
+    assert len({cause.fault for cause in scenario.expectation.root_causes}) == 2
+
+
+def test_what_is_not_in_the_catalog_is_not_known() -> None:
+    assert scenario_of([Fault(flag="incident-7")], "3.0") is None
+    assert scenario_of([Fault(flag="adFailure", variant="75%")], "3.0") is None
+    assert scenario_of([Fault(flag="intlShippingSlowdown")], "2.2") is None
+
+
+def test_labels_are_flag_category_and_severity_unless_the_file_says_otherwise() -> None:
+    assert labels(["paymentServiceFailure"], {}) == ("paymentFailure", "service_failure", "severity_critical")
+    assert labels(["paymentFailure"], {"severity": "low", "team": "pay"}) == (
+        "paymentFailure",
+        "service_failure",
+        "severity_low",
+        "pay",
+    )
+    assert labels(["incident-7"], {}) == ("incident-7",)
+    assert labels(["incident-7", "adHighCpu"], {})[2:] == ("performance", "severity_medium")
+
+
+@pytest.mark.parametrize(
+    ("fault", "demo", "there"),
+    [
+        (Fault(flag="intlShippingSlowdown"), "2.2", "3.0, 3.1"),
+        (Fault(flag="cartFailure", variant="100%"), "2.2", "3.0, 3.1"),
+        (Fault(flag="cartFailure"), "2.2", ""),
+        (Fault(flag="cartFailure", variant="no"), "2.2", ""),
+        (Fault(flag="nothing"), "2.2", ""),
+        (Fault(flag="adFailure"), "9.9", ""),
+    ],
+)
+def test_a_flag_of_another_release_is_told_from_a_mistake(fault, demo, there) -> None:
+    assert other_release_only(fault, demo) == there
+
+
+def test_lint_holds_files_against_the_catalog(write) -> None:
+    path = write(
+        """
+        schema: 1
+        scenarios:
+          - faults:
+              - { flag: paymentFailur }
+              - { flag: cartFailure, variant: on, steps: [{ at_s: 9, variant: 11% }] }
+            disturbances: [{ kind: gc, service: add }]
+            expect:
+              anomalies: [{ service: paymnt }]
+              root_causes: [{ service: checkou }]
+              paths: [[frontend, carts]]
+              red_herrings: [quot]
+            assert: [{ not_blamed: emai }, { path: [frontent] }]
+            matrix: { users: [5, 10] }
+          - control: true
+            environment: { demo: "9.9" }
+          - faults: [{ flag: incident-7 }]
+            targets: [replay]
+          - scenario: recorded
+        """
+    )
+    found = [line.removeprefix(f"{path}:") for line in lint(path)]
+    for wanted in (
+        "5: scenarios.0.faults.0.flag: no flag 'paymentFailur' is known, did you mean 'paymentFailure'?",
+        "6: scenarios.0.faults.1.variant: flag 'cartFailure' of demo 3.0 has no variant 'on'",
+        "6: scenarios.0.faults.1.steps.0.variant: flag 'cartFailure' of demo 3.0 has no variant '11%'",
+        "7: scenarios.0.disturbances.0.service: demo 3.0 has no service 'add', did you mean 'ad'?",
+        "9: scenarios.0.expect.anomalies.0.service: demo 3.0 has no service 'paymnt'",
+        "10: scenarios.0.expect.root_causes.0.service: demo 3.0 has no service 'checkou'",
+        "11: scenarios.0.expect.paths.0: demo 3.0 has no service 'carts'",
+        "12: scenarios.0.expect.red_herrings.0: demo 3.0 has no service 'quot'",
+        "13: scenarios.0.assert.0.not_blamed: demo 3.0 has no service 'emai', did you mean 'email'?",
+        "13: scenarios.0.assert.1.path: demo 3.0 has no service 'frontent', did you mean 'frontend'?",
+        "16: scenarios.1.environment.demo: no demo release '9.9' is known",
+    ):
+        assert any(line.startswith(wanted) for line in found), (wanted, found)
+    assert len(found) == 11
+
+
+def test_names_of_older_releases_are_services_too(write) -> None:
+    assert lint(write("schema: 1\ncontrol: true\nassert: [{not_blamed: paymentservice}]\n")) == []
+
+
+def test_the_command_lints_lists_and_prints_the_schema(write, tmp_path) -> None:
+    good = write("schema: 1\nfaults: [{flag: adFailure}]\ntags: {severity: low}\n")
+    done = RUNNER.invoke(app, ["scenarios", "lint", str(good)])
+    assert (done.exit_code, done.output) == (0, "1 files, 0 mistakes\n")
+    bad = write("schema: 1\nfaults: [{flag: adFailur}]\n", "bad.scenario.yaml")
+    done = RUNNER.invoke(app, ["scenarios", "lint", str(tmp_path)])
+    assert done.exit_code == 1
+    assert f"{bad}:2: faults.0.flag: no flag 'adFailur'" in done.output
+    (tmp_path / "empty").mkdir()
+    assert RUNNER.invoke(app, ["scenarios", "lint", str(tmp_path / "empty")]).exit_code == 1
+    listed = RUNNER.invoke(app, ["scenarios", "list", str(good)]).output
+    for wanted in (
+        "paymentUnreachable=on",
+        "control-quiet",
+        f"{good}:1",
+        "nothing is wrong",
+        "not in the gate",
+    ):
+        assert wanted in listed
+    assert '"$schema"' in RUNNER.invoke(app, ["scenarios", "schema"]).output
