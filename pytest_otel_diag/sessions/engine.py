@@ -16,6 +16,7 @@ from pytest_otel_diag.sessions.plan import EngineSettings, Judge, SessionPlan, W
 from pytest_otel_diag.sessions.protection import protected
 from pytest_otel_diag.sessions.record import PhaseNote, SessionLog, SessionStopped, describe
 from pytest_otel_diag.sessions.recovery import recover
+from pytest_otel_diag.sessions.schedule import schedule_mistakes
 from pytest_otel_diag.sessions.workflow import Tools, Workflow
 
 
@@ -98,7 +99,8 @@ class SessionEngine:
     async def _open(self, log: SessionLog, stack: AsyncExitStack) -> Workflow:
         """Open the target; from here on the stack takes back the faults, then closes it."""
         scenario = log.plan.scenario
-        mistakes = [*scenario_mistakes(scenario), *self._target.validate(scenario)]
+        own = (*scenario_mistakes(scenario), *schedule_mistakes(scenario))
+        mistakes = [*own, *self._target.validate(scenario)]
         if mistakes:
             raise ScenarioError("; ".join(mistakes))
         context = self._target.open(scenario, log.plan.session_id)
@@ -190,6 +192,7 @@ class _CleaningUp:
                 restored=False, verified=False, detail=f"the undo took longer than {limit_s:g} s"
             )
         self._log.cleanup = cleanup
+        self._log.served(*undo.proofs)
         if not (cleanup.restored and cleanup.verified):
             note.outcome, note.detail = "failed", cleanup.detail
             self._log.scream(undo.way_out(cleanup))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pytest_otel_diag.errors import FlagError, ScenarioError, nearest
-from pytest_otel_diag.model.flags import Flag, FlagChange, FlagDocument
+from pytest_otel_diag.model.flags import Flag, FlagChange, FlagDocument, FlagValue
 from pytest_otel_diag.model.scenario import Fault, Scenario
 from pytest_otel_diag.model.session import Blame, Cleanup, Status, Witness
 from pytest_otel_diag.ports import TargetSession
@@ -16,6 +17,14 @@ from pytest_otel_diag.sessions.plan import EngineSettings
 from pytest_otel_diag.sessions.record import SessionStopped, describe
 
 OFF = "off"
+
+Contexts = Mapping[str, Mapping[str, FlagValue]]
+"""Flag → the evaluation context it is asked in, beyond the usual one."""
+
+
+def contexts_of(faults: Iterable[Fault]) -> Contexts:
+    """Return the contexts in which the services ask for the flags of the faults."""
+    return {fault.flag: dict(fault.context) for fault in faults if fault.context}
 
 
 def scenario_mistakes(scenario: Scenario) -> list[str]:
@@ -47,8 +56,8 @@ def resolve_faults(faults: Sequence[Fault], document: FlagDocument) -> tuple[Fla
             )
             continue
         variant, mistake = _variant(fault, flag)
-        if mistake:
-            mistakes.append(mistake)
+        steps = (_unknown(flag, step.variant) for step in fault.steps)
+        mistakes.extend(found for found in (mistake, *steps) if found)
         changes.append(FlagChange(key=fault.flag, variant=variant))
     if mistakes:
         raise ScenarioError("; ".join(mistakes))
@@ -57,21 +66,23 @@ def resolve_faults(faults: Sequence[Fault], document: FlagDocument) -> tuple[Fla
 
 def _variant(fault: Fault, flag: Flag) -> tuple[str, str]:
     """Return the variant to set, and what is wrong with it ('' when nothing)."""
-    names = ", ".join(flag.variants)
     if fault.variant is not None:
-        if fault.variant not in flag.variants:
-            guess = nearest(fault.variant, flag.variants)
-            return (
-                fault.variant,
-                f"flag {flag.key!r} has no variant {fault.variant!r}{guess}; it has: {names}",
-            )
-        return fault.variant, ""
+        return fault.variant, _unknown(flag, fault.variant)
     others = [name for name in flag.variants if name != _off(flag)]
     if "on" in others:
         return "on", ""
     if len(others) == 1:
         return others[0], ""
+    names = ", ".join(flag.variants)
     return "", f"flag {flag.key!r} needs a variant, write {flag.key}=VARIANT; it has: {names}"
+
+
+def _unknown(flag: Flag, variant: str) -> str:
+    """Return what is wrong with the variant, '' when the flag has it."""
+    if variant in flag.variants:
+        return ""
+    guess, names = nearest(variant, flag.variants), ", ".join(flag.variants)
+    return f"flag {flag.key!r} has no variant {variant!r}{guess}; it has: {names}"
 
 
 def _off(flag: Flag) -> str:
@@ -79,47 +90,90 @@ def _off(flag: Flag) -> str:
 
 
 async def foreign_faults(
-    session: TargetSession, document: FlagDocument, settings: EngineSettings
+    session: TargetSession,
+    document: FlagDocument,
+    settings: EngineSettings,
+    *,
+    contexts: Iterable[Mapping[str, FlagValue]] = (),
 ) -> list[str]:
     """Return ``flag=variant`` of every flag that has an ``off`` variant and does not answer it.
 
-    A flag with targeting is asked, since there its default variant does not decide.
+    A flag with targeting is asked, since there its default variant does not decide: in the usual
+    context, in each of *contexts*, and with each value that its rule compares a variable with.
     """
-    found = []
+    found: list[str] = []
     for flag in document.flags.values():
         if OFF not in flag.variants:
             continue
-        variant = flag.default_variant
+        variants = [flag.default_variant]
         if flag.targeting:
-            variant = (await session.flags.served(flag.key, settings.flag_context)).variant
-        if variant != OFF:
-            found.append(f"{flag.key}={variant}")
+            probes: list[Mapping[str, FlagValue]] = [{}, *contexts, *_probes(flag.targeting)]
+            variants = [
+                (await session.flags.served(flag.key, {**settings.flag_context, **probe})).variant
+                for probe in probes
+            ]
+        found.extend(f"{flag.key}={variant}" for variant in dict.fromkeys(variants) if variant != OFF)
     return found
 
 
+def _probes(rule: Any) -> Iterator[dict[str, FlagValue]]:
+    """Yield contexts that a JsonLogic rule tells apart: from ``{"==": [{"var": name}, value]}``, ``in``."""
+    if isinstance(rule, list):
+        for part in rule:
+            yield from _probes(part)
+    if not isinstance(rule, Mapping):
+        return
+    for operator, operands in rule.items():
+        if operator in {"==", "===", "in"} and isinstance(operands, list) and len(operands) == 2:
+            left, right = operands
+            yield from _compared(left, right if isinstance(right, list) else [right])
+            yield from _compared(right, [left])
+        yield from _probes(operands)
+
+
+def _compared(variable: Any, literals: Sequence[Any]) -> Iterator[dict[str, FlagValue]]:
+    name = variable.get("var") if isinstance(variable, Mapping) else None
+    for literal in literals:
+        if isinstance(name, str) and isinstance(literal, str | int | float):
+            yield {name: literal}
+
+
 async def served_now(
-    session: TargetSession, changes: Sequence[FlagChange], settings: EngineSettings
+    session: TargetSession,
+    changes: Sequence[FlagChange],
+    settings: EngineSettings,
+    *,
+    contexts: Contexts | None = None,
 ) -> dict[str, str]:
     """Return the variant each changed flag answers now."""
     return {
-        change.key: (await session.flags.served(change.key, settings.flag_context)).variant
+        change.key: (await session.flags.served(change.key, _context(change.key, settings, contexts))).variant
         for change in changes
     }
 
 
+def _context(key: str, settings: EngineSettings, contexts: Contexts | None) -> dict[str, FlagValue]:
+    return {**settings.flag_context, **(contexts or {}).get(key, {})}
+
+
 async def witness(
-    session: TargetSession, wanted: Mapping[str, str], settings: EngineSettings
+    session: TargetSession,
+    wanted: Mapping[str, str],
+    settings: EngineSettings,
+    *,
+    contexts: Contexts | None = None,
 ) -> tuple[Witness, ...]:
     """Read flags back as served until each answers its variant ``witness_reads`` times in a row.
 
-    ``at_ns`` is the first read of that row: from there on the variant was really in force. Reads
-    that fail count as another answer. Returns after about ``witness_timeout_s`` of the target's
-    clock, or as many wall seconds when reads hang.
+    Each is asked in its context of *contexts* over the usual one. ``at_ns`` is the first read of that
+    row: from there on the variant was really in force. Reads that fail count as another answer.
+    Returns after about ``witness_timeout_s`` of the target's clock, or as many wall seconds when reads
+    hang.
     """
     wall = asyncio.get_running_loop().time
     deadline = wall() + settings.witness_timeout_s + settings.witness_reads * settings.witness_poll_s
     rounds = settings.witness_reads + math.ceil(settings.witness_timeout_s / settings.witness_poll_s)
-    seen = {key: _Row(variant) for key, variant in wanted.items()}
+    seen = {key: _Row(variant, _context(key, settings, contexts)) for key, variant in wanted.items()}
     for turn in range(rounds):
         if turn:
             await session.clock.sleep(settings.witness_poll_s)
@@ -144,6 +198,7 @@ async def witness(
 @dataclass
 class _Row:
     wanted: str
+    context: Mapping[str, FlagValue]
     count: int = 0
     reads: int = 0
     first_ns: int = 0
@@ -154,7 +209,7 @@ async def _read(session: TargetSession, key: str, row: _Row, settings: EngineSet
     row.reads += 1
     try:
         async with asyncio.timeout(settings.witness_timeout_s):
-            answer = (await session.flags.served(key, settings.flag_context)).variant
+            answer = (await session.flags.served(key, row.context)).variant
     except (FlagError, OSError, TimeoutError) as error:
         row.count, row.last = 0, describe(error)
         return
@@ -176,13 +231,18 @@ class Undo:
         document: FlagDocument,
         served: Mapping[str, str],
         settings: EngineSettings,
+        *,
+        contexts: Contexts | None = None,
     ) -> None:
         self._session = session
         self._document = document
         self._served = dict(served)
         self._settings = settings
+        self._contexts = contexts
         self._given_up = False
         self.interrupt: BaseException | None = None
+        self.proofs: tuple[Witness, ...] = ()
+        """How the flags answered afterwards, empty before that was read."""
 
     def give_up(self) -> None:
         """Let the next interrupt end the undo: it has had its time."""
@@ -209,13 +269,15 @@ class Undo:
     async def _verify(self) -> Cleanup:
         for _ in range(2):
             try:
-                witnesses = await witness(self._session, self._served, self._settings)
+                self.proofs = await witness(
+                    self._session, self._served, self._settings, contexts=self._contexts
+                )
             except BaseException as error:  # as above
                 failure = describe(error)
                 self._keep(error)
                 continue
             wrong = [
-                f"{w.flag} should answer {w.variant!r}, {w.detail}" for w in witnesses if not w.confirmed
+                f"{w.flag} should answer {w.variant!r}, {w.detail}" for w in self.proofs if not w.confirmed
             ]
             return Cleanup(restored=True, verified=not wrong, detail="; ".join(wrong))
         return Cleanup(restored=True, verified=False, detail=f"reading back failed: {failure}")

@@ -15,6 +15,8 @@ from pytest_otel_diag.model.exhibits import Exhibits
 from pytest_otel_diag.model.session import (
     Blame,
     Cleanup,
+    DisturbanceMoment,
+    FlagMoment,
     Impact,
     Phase,
     PhaseRecord,
@@ -107,6 +109,8 @@ class SessionLog:
         self.current: Phase = Phase.PREFLIGHT
         self.windows = SessionWindows()
         self.witnesses: tuple[Witness, ...] = ()
+        self.flag_timeline: tuple[FlagMoment, ...] = ()
+        self.disturbances: tuple[DisturbanceMoment, ...] = ()
         self.impact: Impact | None = None
         self.diagnosis: Diagnosis | None = None
         self.verdict: Verdict | None = None
@@ -164,6 +168,15 @@ class SessionLog:
         """Tell the observer what is visible so far."""
         tell(self.observer.impact_progress, self.plan, impact)
 
+    def served(self, *proofs: Witness) -> None:
+        """Note from when on flags were served as these variants; unconfirmed proofs say nothing."""
+        moments = [
+            FlagMoment(at_ns=proof.at_ns, flag=proof.flag, variant=proof.variant)
+            for proof in sorted(proofs, key=lambda proof: proof.at_ns)
+            if proof.confirmed
+        ]
+        self.flag_timeline = (*self.flag_timeline, *moments)
+
     def scored(self) -> None:
         """The session went through: its verdict counts."""
         self._status, self._reason, self._blame = Status.SCORED, "", None
@@ -219,6 +232,8 @@ class SessionLog:
             windows=self.windows,
             phases=tuple(self._phases),
             witnesses=self.witnesses,
+            flag_timeline=self.flag_timeline,
+            disturbances=self.disturbances,
             impact=self.impact,
             diagnosis=self.diagnosis,
             verdict=self.verdict,

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from random import Random
 
-from pytest_otel_diag.errors import BudgetExceeded
+from pytest_otel_diag.errors import BudgetExceeded, ScenarioError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis, Signal
 from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.model.scenario import Scenario
-from pytest_otel_diag.model.session import Blame, Impact, ImpactReason, Status, Witness
+from pytest_otel_diag.model.session import Blame, Impact, ImpactReason, Status
 from pytest_otel_diag.model.telemetry import TelemetrySchema
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import Analyzer, Investigation, JudgeFacts, TargetSession
 from pytest_otel_diag.sessions.baseline import Baseline, bucket_seconds, learn, sickness
+from pytest_otel_diag.sessions.conductor import Conductor
 from pytest_otel_diag.sessions.facts import edges_in, known_windows, service_windows, services_in
 from pytest_otel_diag.sessions.impact import Comparison, ImpactWatch, looks
 from pytest_otel_diag.sessions.injection import (
     Undo,
+    contexts_of,
     foreign_faults,
     refuse_foreign,
     resolve_faults,
     served_now,
-    witness,
 )
 from pytest_otel_diag.sessions.investigation import opaque_id, run_analyzer
 from pytest_otel_diag.sessions.metering import HomeLoop, InvestigationClock, MeteredTelemetry
 from pytest_otel_diag.sessions.plan import EngineSettings, Judge, WallTime
 from pytest_otel_diag.sessions.record import PhaseNote, SessionLog, SessionStopped, describe
+from pytest_otel_diag.sessions.schedule import Timeline, timeline
 from pytest_otel_diag.sessions.threads import both
 
 _NEEDS: dict[Signal, tuple[str, ...]] = {
@@ -63,18 +66,34 @@ class Workflow:
         self._fault_start_ns: Nanos = 0
         self._diagnosis_s = 0.0
         self._prepared: Undo | None = None
+        self._conductor = Conductor(session, log, Timeline(), tools.settings)
         self.undo: Undo | None = None
         """What takes the faults back, from the moment before the first one is set."""
 
     async def preflight(self) -> None:
         """Check flags and signals before anything is touched; prepares the undo."""
         document = await self._session.flags.document()
-        self._changes = resolve_faults(self._scenario.faults, document)
-        refuse_foreign(await foreign_faults(self._session, document, self._settings))
+        faults, contexts = self._scenario.faults, contexts_of(self._scenario.faults)
+        self._changes = resolve_faults(faults, document)
+        self._check_disturbances()
+        refuse_foreign(
+            await foreign_faults(self._session, document, self._settings, contexts=contexts.values())
+        )
         self._check_signals(await self._session.telemetry.schema())
+        before = await served_now(self._session, self._changes, self._settings, contexts=contexts)
+        course = timeline(self._scenario, self._changes, before)
+        self._conductor = Conductor(self._session, self._log, course, self._settings, contexts)
+        self._conductor.found(before)
         if self._changes:
-            before = await served_now(self._session, self._changes, self._settings)
-            self._prepared = Undo(self._session, document, before, self._settings)
+            self._prepared = Undo(self._session, document, before, self._settings, contexts=contexts)
+
+    def _check_disturbances(self) -> None:
+        if self._scenario.disturbances and self._session.disturb is None:
+            kinds = ", ".join(sorted({one.kind for one in self._scenario.disturbances}))
+            raise ScenarioError(
+                f"scenario {self._scenario.id!r} has disturbances ({kinds}), which this target cannot make; "
+                "take them out or use a target that can"
+            )
 
     def _check_signals(self, schema: TelemetrySchema) -> None:
         present = schema.signals()
@@ -126,32 +145,36 @@ class Workflow:
         )
 
     async def inject(self, note: PhaseNote) -> None:
-        """Set the flags."""
+        """Set the flags and make the disturbances that are due at once; the schedule counts from here."""
         if not self._changes:
             note.skip("control without a fault")
             await self._session.clock.sleep(self._timing.guard_s)
         self.undo = self._prepared
-        for change in self._changes:
-            await self._session.flags.apply(change)
+        await self._conductor.begin()
 
     async def witness(self, note: PhaseNote) -> None:
-        """Prove that the faults are served; sets the fault's start."""
+        """Prove that the first faults are served, waiting for one that comes late; sets the fault's start."""
         self._fault_start_ns = self._session.clock.now()
         if not self._changes:
             note.skip("control without a fault")
             return
-        wanted = {change.key: change.variant for change in self._changes}
-        self._log.witnesses = await witness(self._session, wanted, self._settings)
-        self._refuse_unserved(self._log.witnesses)
-        # The first of the confirming reads: from there on the fault was really in force.
-        self._fault_start_ns = max(proof.at_ns for proof in self._log.witnesses)
+        await self._conductor.prove()
+        if not self._log.witnesses:
+            await self._conductor.first_fault()
+            self._move_baseline()
+        # The first of the confirming reads: from there on the first fault was really in force.
+        self._fault_start_ns = min(proof.at_ns for proof in self._log.witnesses)
 
-    def _refuse_unserved(self, witnesses: tuple[Witness, ...]) -> None:
-        missing = [f"{w.flag}={w.variant} ({w.detail})" for w in witnesses if not w.confirmed]
-        if missing:
-            detail = f"not served after {self._settings.witness_timeout_s:g} s: {', '.join(missing)}"
-            self._log.impact = Impact(reason=ImpactReason.NOT_SERVED, detail=detail)
-            raise SessionStopped(Status.INVALID, f"NOT_SERVED: {detail}")
+    def _move_baseline(self) -> None:
+        """Let the baseline end where a late fault begins: the gap would tell it from other sessions.
+
+        A disturbance that came before the fault must not become part of what is normal.
+        """
+        baseline, late_ns = self._log.windows.baseline, self._conductor.timeline.first_fault_ns
+        if baseline is None or not late_ns or self._log.disturbances:
+            return
+        moved = Window(start_ns=baseline.start_ns + late_ns, end_ns=baseline.end_ns + late_ns)
+        self._log.windows = self._log.windows.model_copy(update={"baseline": moved})
 
     @property
     def _impact_timeout_s(self) -> float:
@@ -173,8 +196,8 @@ class Workflow:
             note.detail = f"{impact.reason}: {impact.detail}"
             if impact.reason is not ImpactReason.VISIBLE and self._scenario.require_impact:
                 raise SessionStopped(Status.INVALID, note.detail)
-        await self._sleep_until(self._timing.observe_s)
-        await self._still_served()
+        await self._sleep_until(self._observe_s())
+        await self._conductor.still_served()
         incident = Window(start_ns=self._fault_start_ns, end_ns=self._session.clock.now())
         self._log.windows = self._log.windows.model_copy(update={"incident": incident})
 
@@ -189,7 +212,7 @@ class Workflow:
         for _ in range(count):
             # The last step is shorter where it would overshoot the wait.
             left_s = timeout_s - self._since_start_s()
-            await self._session.clock.sleep(max(0.0, min(step_s, left_s)))
+            await self._conductor.sleep(max(0.0, min(step_s, left_s)))
             impact = await watch.look()
             self._log.progress(impact)
             if impact.reason is ImpactReason.VISIBLE:
@@ -202,22 +225,26 @@ class Workflow:
         return (self._session.clock.now() - self._fault_start_ns) / NANOS_PER_SECOND
 
     async def _sleep_until(self, seconds: float) -> None:
-        left_s = seconds - self._since_start_s()
-        if left_s > 0:
-            await self._session.clock.sleep(left_s)
+        await self._conductor.sleep(max(0.0, seconds - self._since_start_s()))
 
-    async def _still_served(self) -> None:
-        """Refuse a session whose fault somebody else took away meanwhile."""
-        served = await served_now(self._session, self._changes, self._settings)
-        lost = [
-            f"{c.key}={c.variant} (now {served[c.key]!r})"
-            for c in self._changes
-            if served[c.key] != c.variant
+    def _observe_s(self) -> float:
+        """Return how long the incident is observed at least.
+
+        Faults that show late make their sessions longer. A control takes as long by a draw, or its
+        length would tell that it is none: as often as not ``observe_s``, else one of the other ends
+        that the wait for an impact has.
+        """
+        timing, settings = self._timing, self._settings
+        if not (self._scenario.control and self._scenario.require_impact):
+            return timing.observe_s
+        first_s = (settings.witness_reads - 1) * settings.witness_poll_s
+        ends = [
+            min(first_s + look * timing.impact_poll_s, timing.impact_timeout_s)
+            for look in range(1, looks(timing, timing.impact_timeout_s) + 1)
         ]
-        if lost:
-            detail = f"switched by somebody else during the session: {', '.join(lost)}"
-            self._log.impact = Impact(reason=ImpactReason.NOT_SERVED, detail=detail)
-            raise SessionStopped(Status.INVALID, f"NOT_SERVED: {detail}")
+        later = sorted({end for end in ends if end > timing.observe_s})
+        draw = Random(f"{self._log.plan.session_id}/{self._log.plan.seed}")  # noqa: S311 - no secret
+        return draw.choice(later) if later and draw.random() < 0.5 else timing.observe_s
 
     async def investigate(self) -> Diagnosis:
         """Let the analyzer answer within its budget; raises AnalyzerError or BudgetExceeded."""
