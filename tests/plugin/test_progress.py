@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario
 from pytest_otel_diag.model.session import (
     Blame,
     Impact,
@@ -19,24 +18,13 @@ from pytest_otel_diag.model.session import (
     SessionResult,
     Status,
 )
-from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.plugin.progress import Tally, Tracker, colour, ended_text, flight_text, label, span
 from pytest_otel_diag.plugin.screen import Line, chosen_mode
 from pytest_otel_diag.sessions.plan import SessionPlan, WallTime
 from tests.support import terminal
+from tests.support.ended import ALARM, CALM, CONTROL, FAULT, MISSED, RIGHT, WRONG, result
 
 SECOND_NS = 1_000_000_000
-FAULT = Scenario(id="pay", faults=(Fault(flag="paymentFailure", variant="50%"),), expectation=Expectation())
-CONTROL = Scenario(id="quiet", expectation=Expectation(healthy=True))
-
-
-def result(scenario: Scenario = FAULT, verdict: Verdict | None = None, **more: object) -> SessionResult:
-    """A session: scored where it has a verdict."""
-    status = Status.SCORED if verdict is not None else Status.ERROR
-    given = {"status": status, "wall_s": 2.84, "started_at_ns": 0, **more}
-    return SessionResult(
-        session_id="s", run_id="r", scenario=scenario, target="t", analyzer="a", verdict=verdict, **given
-    )
 
 
 def phase(phase: Phase, start_s: float, end_s: float) -> PhaseRecord:
@@ -52,13 +40,6 @@ class Times:
 
     def wall(self) -> WallTime:
         return WallTime(monotonic=lambda: self.now_s, now_ns=lambda: round(self.now_s * SECOND_NS))
-
-
-RIGHT = Verdict(fault_present=True, detected=True, service_rank=1, causes_expected=1)
-WRONG = Verdict(fault_present=True, detected=True, service_rank=3, causes_expected=1)
-MISSED = Verdict(fault_present=True, detected=False, causes_expected=1)
-CALM = Verdict(fault_present=False, detected=False)
-ALARM = Verdict(fault_present=False, detected=True)
 
 
 def test_a_session_is_followed_from_its_first_phase_to_its_end() -> None:
@@ -252,14 +233,14 @@ import asyncio
 from my_analyzers import slower
 
 async def diagnose(investigation):
-    await asyncio.sleep(1)
+    await asyncio.sleep(0.7)
     return await slower(investigation)
 """
 
 
 @pytest.fixture
 def suite(pytester, diag) -> None:
-    """A suite of quick tests around one with two sessions that take a second."""
+    """A suite of quick tests around one with two sessions that take a while."""
     pytester.makepyfile(SUITE, slow_analyzer=SLOW)
     pytester.makeconftest(IMPATIENT)
 
@@ -310,11 +291,11 @@ def test_a_log_gets_bounded_lines_and_no_codes(suite, pytester, diag) -> None:
 
 
 def test_quiet_runs_and_runs_that_want_none(suite, pytester, diag) -> None:
-    quiet = diag("-q", analyzer="slow_analyzer:diagnose").stdout.str()
+    quiet = diag("-q").stdout.str()
     assert quiet.count("detected, root cause ranked 1") == 2
     lines = [line.split() for line in quiet.splitlines()]
     assert [line[0] for line in lines if line and set(line[0]) == {"."}] == [".", ".", "."]
-    for none in (["--otel-diag-progress=off"], ["-p", "no:terminal"]):
-        out = diag(*none, analyzer="slow_analyzer:diagnose")
+    for none in (["-qq"], ["-p", "no:terminal"]):
+        out = diag(*none, "-k", "two")
         assert out.ret == 0
         assert "detected, root cause" not in out.stdout.str()
