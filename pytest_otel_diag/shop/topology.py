@@ -20,7 +20,9 @@ MB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One service: runtime, workers that serve requests at once, cores it may use, memory.
+    """One service: runtime, workers that serve requests at once, memory.
+
+    ``cores`` bounds the CPU of runtimes that compute in one thread (0: no bound; the demo sets none).
 
     ``memory_limit`` and ``memory_base`` are bytes (limit 0: none that matters), ``heap`` the bytes of a
     managed heap with a limit of its own (0: none), ``start_s`` the seconds from start until it serves.
@@ -31,7 +33,7 @@ class Plan:
     language: str
     runtime: Runtime
     workers: int
-    cores: float = 2.0
+    cores: float = 0.0
     memory_limit: int = 0
     memory_base: int = 50 * MB
     heap: int = 0
@@ -44,12 +46,12 @@ _PLANS = (
     Plan("load-generator", "python", "cpython", 1000, memory_limit=1500 * MB, memory_base=180 * MB,
          callees=("frontend-proxy", "flagd")),
     Plan("frontend-web", "webjs", "browser", 1000, memory_base=300 * MB, callees=("frontend-proxy",)),
-    Plan("frontend-proxy", "cpp", "envoy", 1000, cores=2.0, memory_limit=65 * MB, memory_base=28 * MB, start_s=1.5,
+    Plan("frontend-proxy", "cpp", "envoy", 1000, memory_limit=65 * MB, memory_base=28 * MB, start_s=1.5,
          callees=("frontend", "image-provider", "flagd")),
     Plan("frontend", "nodejs", "nodejs", 1000, cores=1.0, memory_limit=250 * MB, memory_base=120 * MB, heap=180 * MB,
          start_s=4.0, most_replicas=3,
          callees=("ad", "recommendation", "product-catalog", "cart", "checkout", "currency", "shipping")),
-    Plan("ad", "java", "jvm", 64, cores=2.0, memory_limit=300 * MB, memory_base=210 * MB, heap=200 * MB, start_s=8.0,
+    Plan("ad", "java", "jvm", 64, memory_limit=300 * MB, memory_base=155 * MB, heap=200 * MB, start_s=8.0,
          callees=("flagd",)),
     Plan("recommendation", "python", "cpython", 10, cores=1.0, memory_limit=500 * MB, memory_base=62 * MB,
          start_s=3.0, callees=("product-catalog",)),
@@ -65,13 +67,13 @@ _PLANS = (
     Plan("shipping", "rust", "rust", 256, memory_limit=20 * MB, memory_base=6 * MB, start_s=0.3, most_replicas=2,
          callees=("quote", "flagd")),
     Plan("quote", "php", "php", 32, memory_limit=40 * MB, memory_base=26 * MB, start_s=1.0, most_replicas=2),
-    Plan("email", "ruby", "ruby", 5, cores=1.0, memory_limit=100 * MB, memory_base=52 * MB, start_s=4.0,
+    Plan("email", "ruby", "ruby", 5, cores=1.0, memory_limit=100 * MB, memory_base=44 * MB, start_s=4.0,
          callees=("flagd",)),
     Plan("image-provider", "nginx", "nginx", 1000, memory_limit=50 * MB, memory_base=12 * MB, start_s=0.5),
     Plan("flagd", "go", "go", 500, memory_limit=75 * MB, memory_base=32 * MB, start_s=0.5),
     Plan("accounting", "dotnet", "dotnet", 1, memory_limit=120 * MB, memory_base=92 * MB, start_s=3.0,
          callees=("kafka",)),
-    Plan("fraud-detection", "java", "jvm", 1, memory_limit=300 * MB, memory_base=190 * MB, heap=150 * MB,
+    Plan("fraud-detection", "java", "jvm", 1, memory_limit=300 * MB, memory_base=150 * MB, heap=150 * MB,
          start_s=8.0, callees=("kafka", "flagd")),
 )  # fmt: skip
 

@@ -1,0 +1,149 @@
+"""accounting (.NET): stores every order of the topic. Orders that come twice are skipped; release 2.2 keeps
+one database context for ever, which a duplicate breaks until the process is replaced.
+"""
+
+from __future__ import annotations
+
+from pytest_otel_diag.shop.kernel import (
+    Call,
+    ConsumerSpec,
+    Instance,
+    Message,
+    Outcome,
+    RpcFailure,
+    ServiceSpec,
+    SpanShape,
+    Steps,
+    exception_event,
+)
+from pytest_otel_diag.shop.names import Generation
+from pytest_otel_diag.shop.records import Scope
+from pytest_otel_diag.shop.services.scene import Scene
+from pytest_otel_diag.shop.services.stores import DATABASE
+from pytest_otel_diag.shop.services.web import Placed
+from pytest_otel_diag.shop.topology import TOPIC
+
+GROUP = "accounting"
+_KAFKA = Scope("OpenTelemetry.AutoInstrumentation.Kafka", "1.13.0")
+_CONSUMER = Scope("Accounting.Consumer", "")
+_NPGSQL = Scope("Npgsql", "10.0.0")
+_LOGGER = Scope("Accounting.Consumer", "")
+
+
+class Context:
+    """What an instance keeps: whether its database context has been broken, and the orders it tracks."""
+
+    __slots__ = ("broken", "tracked")
+
+    def __init__(self, instance: Instance) -> None:  # noqa: ARG002 - a factory of state
+        self.broken = False
+        self.tracked: set[str] = set()
+
+
+def _query_failed(failure: RpcFailure) -> Outcome:
+    event = exception_event("Npgsql.PostgresException", failure.message)
+    return Outcome("Error", failure.message, {"db.response.status_code": failure.code}, (event,))
+
+
+def _details(message: Message) -> dict[str, str | int]:
+    return {"messaging.kafka.message.offset": message.offset}
+
+
+def specs(scene: Scene) -> list[ServiceSpec]:
+    """Return the accounting service."""
+    release = scene.generation
+    consumed = SpanShape("order-consumed", "Internal", _CONSUMER)
+    receive = SpanShape(
+        f"{TOPIC} receive",
+        "Consumer",
+        _KAFKA,
+        {
+            "messaging.system": "kafka",
+            "messaging.operation": "receive",
+            "messaging.destination.name": TOPIC,
+            "messaging.kafka.consumer.group": GROUP,
+            "messaging.client_id": "rdkafka#consumer-1",
+            "messaging.kafka.destination.partition": 0,
+        },
+    )
+    database = SpanShape(
+        "postgresql",
+        "Client",
+        _NPGSQL,
+        {
+            "db.system.name": "postgresql",
+            "db.namespace": "otel",
+            "db.query.text": 'INSERT INTO accounting."order" (order_id) VALUES (@p0);',
+            "server.address": DATABASE,
+            "server.port": 5432,
+        },
+        failed=_query_failed,
+    )
+    cost = scene.cpu("accounting", 1.2)
+    stores, shared = release.release != "2.0", _shared_context(release)
+    event_names = (
+        ("accounting.order.received", "accounting.order.duplicate_skipped") if scene.modern else ("", "")
+    )
+
+    def process(call: Call, message: Message) -> Steps:
+        order: Placed = message.value
+        with call.span(consumed):
+            call.log(
+                "Information", "Order details: {@OrderResult}.", scope=_LOGGER, event_name=event_names[0],
+                **{"@OrderResult": f'{{ "orderId": "{order.order_id}", "shippingTrackingId": "{order.tracking_id}" }}'},
+            )  # fmt: skip
+            yield from call.work(cost)
+            if not stores:
+                return
+            if shared and _breaks(call, order):
+                call.log("Error", "Order parsing failed:", scope=_LOGGER, **_tracking_error(order))
+                return
+            try:
+                yield from call.request(DATABASE, "INSERT order", order.order_id)
+            except RpcFailure as failure:
+                if failure.code != "23505":
+                    call.log(
+                        "Error",
+                        "Order parsing failed:",
+                        scope=_LOGGER,
+                        **{"exception.message": failure.message},
+                    )
+                    return
+                call.log(
+                    "Information",
+                    "Duplicate order received, skipping.",
+                    scope=_LOGGER,
+                    event_name=event_names[1],
+                )
+
+    consumer = ConsumerSpec(TOPIC, GROUP, process, receive, max_records=1, process_attributes=_details)
+    return [
+        scene.spec(
+            "accounting",
+            client=lambda target, operation: database,  # noqa: ARG005 - its only dependency
+            state=Context,
+            consumers=(consumer,),
+        )
+    ]
+
+
+def _shared_context(release: Generation) -> bool:
+    return release.release in ("2.1", "2.2")
+
+
+def _breaks(call: Call, order: Placed) -> bool:
+    """Return whether the shared context refuses the order: it tracks it already, or was broken before."""
+    context: Context = call.state
+    if order.order_id in context.tracked:
+        context.broken = True
+    context.tracked.add(order.order_id)
+    call.instance.heap.retain(900)  # tracked entities are never let go
+    return context.broken
+
+
+def _tracking_error(order: Placed) -> dict[str, str]:
+    return {
+        "exception.type": "System.InvalidOperationException",
+        "exception.message": "The instance of entity type 'OrderEntity' cannot be tracked because another instance "
+        f"with the same key value for {{'Id'}} is already being tracked. ({order.order_id})",
+    }

@@ -1,0 +1,211 @@
+"""frontend-web: pages of the shop in a browser, with the files, pictures and API calls that they fetch.
+
+Fetches by script carry a trace context and are the root of their traces; files that tags ask for carry
+none, so the proxy begins traces of its own. Pictures of products are fetched by script because of the
+header that imageSlowLoad adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pytest_otel_diag.shop.kernel import Call, Instance, RpcFailure, ServiceSpec, SpanShape, Steps
+from pytest_otel_diag.shop.records import AttributeValue, Scope
+from pytest_otel_diag.shop.services import frontend, proxy
+from pytest_otel_diag.shop.services.goods import BY_ID, PRODUCT_IDS
+from pytest_otel_diag.shop.services.instrumentation import Http
+from pytest_otel_diag.shop.services.scene import Scene
+from pytest_otel_diag.shop.services.web import Goods, Web
+
+SERVICE = "frontend-web"
+CONNECTIONS = 6
+"""A browser opens so many connections to one host."""
+BASKET = "2ZYFJ3GM2N"
+AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/143.0.0.0 Safari/537.36"
+RENDER_S = 0.12
+
+_LOAD = Scope("@opentelemetry/instrumentation-document-load", "0.55.0")
+_FETCH = Scope("@opentelemetry/instrumentation-fetch", "0.208.0")
+_CLICK = Scope("@opentelemetry/instrumentation-user-interaction", "0.54.0")
+
+# scripts, styles, fonts and icons that a page asks for by tags
+_FILES = (
+    *(f"/_next/static/chunks/{name}.js" for name in (
+        "webpack", "framework", "main", "pages/_app", "pages/index", "114", "237", "318", "475", "560", "642", "891",
+    )),
+    "/_next/static/css/cart.css",
+    "/icons/Cart.svg",
+    "/icons/Chevron.svg",
+    "/favicon.ico",
+)  # fmt: skip
+
+
+class Tab:
+    """State of a browser: the shapes of its spans and who its user is."""
+
+    __slots__ = ("click", "document", "document_fetch", "session")
+
+    def __init__(self, instance: Instance) -> None:
+        rng = instance.rng
+        self.session = f"{rng.getrandbits(128):032x}"
+        self.document = SpanShape("documentLoad", "Internal", _LOAD, _user(self.session, instance))
+        self.document_fetch = SpanShape("documentFetch", "Internal", _LOAD, _user(self.session, instance))
+        self.click = SpanShape(
+            "click", "Internal", _CLICK, {**_user(self.session, instance), "event_type": "click"}
+        )
+
+
+def _user(session: str, instance: Instance) -> dict[str, AttributeValue]:
+    modern = instance.service.spec.resource["service.version"] >= "3"
+    key = "demo.synthetic_request" if modern else "app.synthetic_request"
+    return {"session.id": session, key: True}
+
+
+def specs(scene: Scene) -> list[ServiceSpec]:
+    """Return the browser's side of the shop."""
+    key = scene.generation.attribute("synthetic")
+    fetch = Http(_FETCH)
+    by_operation = {
+        proxy.HTTP: fetch.client("GET", "http://frontend-proxy:8080/", name="HTTP GET"),
+        proxy.FORM: fetch.client("POST", "http://frontend-proxy:8080/", name="HTTP POST"),
+        proxy.RESOURCE: SpanShape("resourceFetch", "Internal", _LOAD, {key: True}),
+    }
+
+    def client(target: str, operation: str) -> SpanShape | None:  # noqa: ARG001 - only the proxy is called
+        return by_operation.get(operation)
+
+    return [scene.spec(SERVICE, client=client, flags=scene.flag_client(hook=False), state=Tab)]
+
+
+class Page:
+    """One page in a browser tab."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._tab: Tab = instance.state
+        self._delay_ms = 0
+        self.currency = "USD"
+
+    def _call(self) -> Call:
+        call = self._instance.call()
+        call.baggage = {"session.id": self._tab.session, "synthetic_request": "true"}
+        return call
+
+    def _ask(self, call: Call, web: Web, operation: str = proxy.HTTP) -> Steps:
+        dynamic: dict[str, AttributeValue] = {"url.full": f"http://frontend-proxy:8080{web.path}"}
+        if operation != proxy.RESOURCE:
+            dynamic["session.id"] = self._tab.session
+        try:
+            return (yield from call.request("frontend-proxy", operation, web, **dynamic))
+        except RpcFailure:
+            return None  # the page shows what it has
+
+    def fetch(self, path: str, route: str, body: object = None, *, method: str = "GET") -> Steps:
+        """Call an API route by script."""
+        operation = proxy.HTTP if method == "GET" else proxy.FORM
+        return self._ask(self._call(), Web(method, path, route, body, agent=AGENT), operation)
+
+    def open(self, path: str, route: str) -> Steps:
+        """Load a document with its files; ask flagd how slow pictures shall be."""
+        call = self._call()
+        with call.span(self._tab.document, **{"http.url": f"http://frontend-proxy:8080{path}"}):
+            with call.span(self._tab.document_fetch):
+                yield from self._ask(call, Web("GET", path, route, agent=AGENT), proxy.RESOURCE)
+            files = [Web("GET", file, frontend.FILE, agent=AGENT) for file in _FILES]
+            yield from self._lanes(call, files, proxy.RESOURCE)
+            yield from call.wait(RENDER_S)
+        yield from self.fetch("/flagservice/flagd.evaluation.v1.Service/ResolveAll", "", method="POST")
+        self._delay_ms = int((yield from call.flag("imageSlowLoad", 0)))
+
+    def pictures(self, products: Sequence[str]) -> Steps:
+        """Fetch the pictures of products, over as many connections as a browser has."""
+        files = [
+            Web("GET", f"/images/products/{BY_ID[product].picture}", "", delay_ms=self._delay_ms, agent=AGENT)
+            for product in products
+        ]
+        yield from self._lanes(None, files, proxy.HTTP)
+
+    def _lanes(self, call: Call | None, files: Sequence[Web], operation: str) -> Steps:
+        def lane(first: int) -> Callable[[Call], Steps]:
+            def walk(branch: Call) -> Steps:
+                for web in files[first::CONNECTIONS]:
+                    yield from self._ask(branch if call is not None else self._call(), web, operation)
+
+            return walk
+
+        parent = call if call is not None else self._call()
+        yield from parent.gather(*(lane(first) for first in range(min(CONNECTIONS, len(files)))))
+
+    def click(self) -> None:
+        """Record a click."""
+        with self._call().span(self._tab.click):
+            pass
+
+    # what components of the shop's pages ask for
+
+    def header(self) -> Steps:
+        """Currency switcher and cart icon."""
+        yield from self.fetch("/api/currency", "GET /api/currency")
+        yield from self.cart()
+
+    def cart(self) -> Steps:
+        """Return the cart's items."""
+        path = f"/api/cart?sessionId={self._tab.session}&currencyCode={self.currency}"
+        return (yield from self.fetch(path, "GET /api/cart", (self._tab.session, self.currency))) or ()
+
+    def recommendations(self, product: str) -> Steps:
+        """Products beside this one, with their pictures, and advertisements."""
+        path = f"/api/recommendations?productIds={product}&sessionId={self._tab.session}&currencyCode={self.currency}"
+        yield from self.fetch(path, "GET /api/recommendations", (product, self.currency))
+        others = [other for other in PRODUCT_IDS if other != product]
+        yield from self.pictures(self._instance.rng.sample(others, frontend.SHOWN))
+
+    def advertisements(self, product: str) -> Steps:
+        """Advertisements for the product's categories."""
+        keys = BY_ID[product].categories
+        query = "&".join(f"contextKeys={key}" for key in keys)
+        yield from self.fetch(f"/api/data?{query}", "GET /api/data", keys)
+
+    def add(self, product: str) -> Steps:
+        """Put the product into the cart."""
+        body = (self._tab.session, Goods(product, 1))
+        yield from self.fetch("/api/cart", "POST /api/cart", body, method="POST")
+
+    def quote(self, items: Sequence[Goods]) -> Steps:
+        """Ask what shipping the cart costs."""
+        if items:
+            yield from self.fetch("/api/shipping", "GET /api/shipping", (items, self.currency))
+
+
+def change_currency(page: Page) -> Steps:
+    """Open the cart and choose another currency: what shows prices is fetched again."""
+    yield from page.open("/cart", "GET /cart")
+    yield from page.header()
+    yield from page.cart()
+    yield from page.recommendations(BASKET)
+    yield from page.advertisements(BASKET)
+    page.currency = "CHF"
+    page.click()
+    yield from page.cart()
+
+
+def add_to_cart(page: Page) -> Steps:
+    """Open the shop, choose the binoculars, put them into the cart and look at it."""
+    yield from page.open("/", "GET /")
+    yield from page.header()
+    yield from page.fetch("/api/products?currencyCode=USD", "GET /api/products", page.currency)
+    yield from page.fetch("/images/Banner.png", "")
+    yield from page.pictures(PRODUCT_IDS)
+    page.click()
+    yield from page.fetch(
+        f"/api/products/{BASKET}?currencyCode=USD", "GET /api/products/[productId]", (BASKET, page.currency)
+    )
+    yield from page.pictures((BASKET,))
+    yield from page.recommendations(BASKET)
+    yield from page.advertisements(BASKET)
+    page.click()
+    yield from page.add(BASKET)
+    items = yield from page.cart()
+    yield from page.pictures((BASKET,))
+    yield from page.quote(items)
+    yield from page.recommendations(BASKET)

@@ -1,0 +1,250 @@
+"""checkout (Go): places an order by asking six services in turn, then publishes it.
+
+paymentUnreachable makes it dial a payment address that does not exist, with a client that is never
+closed; kafkaQueueProblems makes it publish an order many times over. A cart that cannot be emptied is
+ignored, a mail that cannot be sent is a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_otel_diag.shop.kernel import (
+    Call,
+    Operation,
+    RpcFailure,
+    ServiceSpec,
+    SpanShape,
+    Steps,
+)
+from pytest_otel_diag.shop.records import Scope
+from pytest_otel_diag.shop.services import cart, currency, email, flagd, payment, product_catalog, shipping
+from pytest_otel_diag.shop.services.instrumentation import Http, go_message
+from pytest_otel_diag.shop.services.scene import Scene
+from pytest_otel_diag.shop.services.web import Goods, Order, Placed
+from pytest_otel_diag.shop.topology import TOPIC
+
+PLACE_ORDER = "oteldemo.CheckoutService/PlaceOrder"
+BAD_ADDRESS = "badAddress"
+LEAKED_GOROUTINES, LEAKED_BYTES = 8, 48_000
+"""What a gRPC client that nobody closes keeps."""
+
+_TRACER = Scope("checkout", "")
+_LOGGER = Scope("checkout", "")
+_HTTP = Scope("go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp", "0.64.0")
+_PORTS = {"cart": 7070, "product-catalog": 3550, "currency": 7001, "payment": 50051, BAD_ADDRESS: 50051}
+_URLS = {
+    shipping.GET_QUOTE: "http://shipping:50050/get-quote",
+    shipping.SHIP_ORDER: "http://shipping:50050/ship-order",
+    email.CONFIRM: "http://email:6060/send_order_confirmation",
+}
+
+
+class _Service:
+    def __init__(self, scene: Scene) -> None:
+        name = scene.generation.attribute
+        self.modern = scene.modern
+        self.user, self.currency = name("user.id"), name("user.currency")
+        self.order_id, self.tracking = name("order.id"), name("shipping.tracking.id")
+        self.transaction, self.shipping_amount = name("payment.transaction.id"), name("shipping.amount")
+        self.amount, self.order_items = name("order.amount"), name("order.items.count")
+        self.cart_items = name("cart.items.count")
+        self.prepare_shape = SpanShape("prepareOrderItemsAndShippingQuoteFromCart", "Internal", _TRACER)
+        self.publish_shape = SpanShape(
+            f"{TOPIC} publish",
+            "Producer",
+            _TRACER,
+            {
+                "peer.service": "kafka",
+                "network.transport": "tcp",
+                "messaging.system": "kafka",
+                "messaging.destination.name": TOPIC,
+                "messaging.operation": "publish",
+                "messaging.kafka.destination.partition": 0,
+            },
+        )
+        self.cost = scene.cpu("checkout", 0.5)
+
+    def place_order(self, call: Call, order: Order) -> Steps:
+        call.set(**{self.user: order.user, self.currency: order.currency})
+        call.log("INFO", "[PlaceOrder]", scope=_LOGGER, user_id=order.user, user_currency=order.currency)
+        try:
+            return (yield from self._place(call, order))
+        except RpcFailure as failure:
+            call.event("error", **{"exception.message": failure.message})
+            raise
+
+    def _place(self, call: Call, order: Order) -> Steps:
+        rng = call.instance.rng
+        order_id = f"{rng.getrandbits(128):032x}"
+        yield from call.work(self.cost)
+        try:
+            items, prices, freight = yield from self._prepare(call, order)
+        except RpcFailure as failure:
+            raise RpcFailure("INTERNAL", failure.message) from None
+        call.event("prepared")
+        total = freight + sum(price * item.quantity for price, item in zip(prices, items, strict=True))
+        transaction = yield from self._charge(call, order, total)
+        call.log("INFO", "payment went through", scope=_LOGGER, transaction_id=transaction)
+        call.event("charged", **{self.transaction: transaction})
+        try:
+            tracking: str = yield from call.request("shipping", shipping.SHIP_ORDER, (order.country, items))
+        except RpcFailure as failure:
+            raise RpcFailure("UNAVAILABLE", f"shipping error: {failure.message}") from None
+        call.event("shipped", **{self.tracking: tracking})
+        try:
+            yield from call.request("cart", cart.EMPTY, order.user)
+        except RpcFailure:
+            pass  # the code ignores the error: the order stands
+        outcome = {
+            self.order_id: order_id,
+            self.shipping_amount: round(freight, 2),
+            self.amount: round(total, 2),
+            self.order_items: len(items),
+            self.tracking: tracking,
+        }
+        call.set(**outcome)
+        call.log("INFO", "order placed", scope=_LOGGER, **outcome)
+        placed = Placed(order_id, tracking, items, order.country)
+        yield from self._confirm(call, order, placed)
+        yield from self._publish(call, placed)
+        return placed
+
+    def _prepare(self, call: Call, order: Order) -> Steps:
+        """Return items, their prices and the shipping cost, in the order's currency."""
+        with call.span(self.prepare_shape) as span:
+            try:
+                items: Sequence[Goods] = yield from call.request("cart", cart.GET, order.user)
+            except RpcFailure as failure:
+                raise RpcFailure(
+                    "INTERNAL",
+                    f"cart failure: failed to get user cart during checkout: {go_message(failure)}",
+                ) from None
+            prices = []
+            for item in items:
+                prices.append((yield from self._price(call, item, order.currency)))
+            try:
+                quoted = yield from call.request("shipping", shipping.GET_QUOTE, items)
+            except RpcFailure as failure:
+                raise RpcFailure("INTERNAL", f"shipping quote failure: {failure.message}") from None
+            freight = yield from self._convert(call, quoted, order.currency)
+            number = sum(item.quantity for item in items)
+            span.set(
+                {
+                    self.shipping_amount: round(freight, 2),
+                    self.cart_items: number,
+                    self.order_items: len(items),
+                }
+            )
+        return items, prices, freight
+
+    def _price(self, call: Call, item: Goods, code: str) -> Steps:
+        try:
+            product = yield from call.request("product-catalog", product_catalog.GET, item.product)
+        except RpcFailure:
+            raise RpcFailure(
+                "INTERNAL", f'failed to prepare order: failed to get product #"{item.product}"'
+            ) from None
+        return (yield from self._convert(call, product.price_usd, code))
+
+    def _convert(self, call: Call, amount: float, code: str) -> Steps:
+        try:
+            return (yield from call.request("currency", currency.CONVERT, (amount, "USD", code)))
+        except RpcFailure as failure:
+            raise RpcFailure("INTERNAL", f"failed to convert currency: {go_message(failure)}") from None
+
+    def _charge(self, call: Call, order: Order, total: float) -> Steps:
+        target = "payment"
+        if (yield from call.flag("paymentUnreachable", False)):
+            target = BAD_ADDRESS
+            call.instance.goroutines += LEAKED_GOROUTINES
+            call.instance.heap.retain(LEAKED_BYTES)
+        try:
+            request = payment.Charge(total, order.currency, order.card)
+            return (yield from call.request(target, payment.CHARGE, request))
+        except RpcFailure as failure:
+            text = f"failed to charge card: could not charge the card: {go_message(failure)}"
+            raise RpcFailure("INTERNAL", text) from None
+
+    def _confirm(self, call: Call, order: Order, placed: Placed) -> Steps:
+        try:
+            yield from call.request("email", email.CONFIRM, (order.email, placed))
+        except RpcFailure as failure:
+            cause = f'failed POST to email service: Post "{_URLS[email.CONFIRM]}": {failure.message}'
+            text = (
+                f"failed to send order confirmation: {cause}"
+                if self.modern
+                else f'failed to send order confirmation to "{order.email}": {cause}'
+            )
+            call.log("WARN", text, scope=_LOGGER)
+        else:
+            call.log("INFO", f'order confirmation email sent to "{order.email}"', scope=_LOGGER)
+
+    def _publish(self, call: Call, placed: Placed) -> Steps:
+        begun_s = call.now_s
+        call.log("INFO", "sending to postProcessor", scope=_LOGGER)
+        with call.span(self.publish_shape) as span:
+            message = yield from call.publish(TOPIC, placed, size=260 + 90 * len(placed.items))
+            took_ms = round((call.now_s - begun_s) * 1e3)
+            span.set(
+                {
+                    "messaging.kafka.producer.success": True,
+                    "messaging.kafka.producer.duration_ms": took_ms,
+                    "messaging.kafka.message.offset": message.offset,
+                }
+            )
+            text = f"Successful to write message. offset: {message.offset}, duration: {took_ms}ms"
+            call.log("INFO", text, scope=_LOGGER)
+            more = yield from call.flag("kafkaQueueProblems", 0)
+            if more > 0:
+                _overload(call, placed, int(more))
+
+
+def _overload(call: Call, placed: Placed, number: int) -> None:
+    """Publish the order again and again, in goroutines that nobody waits for."""
+    call.log(
+        "INFO",
+        "Warning: FeatureFlag 'kafkaQueueProblems' is activated, overloading queue now.",
+        scope=_LOGGER,
+    )
+    for _ in range(number):
+        apart = Call(call.instance, call)
+        apart.current = call.current
+        call.world.spawn(apart.publish(TOPIC, placed, size=260 + 90 * len(placed.items)))
+    call.log("INFO", f"Done with #{number} messages for overload simulation.", scope=_LOGGER)
+
+
+def go_rephrase(failure: RpcFailure) -> RpcFailure:
+    """Return a broken connection in the words of Go's clients."""
+    if failure.kind == "lost":
+        return RpcFailure(failure.code, "EOF", kind=failure.kind)
+    if failure.kind == "refused":
+        text = (
+            'connection error: desc = "transport: Error while dialing: dial tcp: connect: connection refused"'
+        )
+        return RpcFailure(failure.code, text, kind=failure.kind)
+    return failure
+
+
+def specs(scene: Scene) -> list[ServiceSpec]:
+    """Return the checkout service."""
+    rpc = scene.rpc("go")
+    http = Http(_HTTP, metric=True)
+
+    def client(target: str, operation: str) -> SpanShape | None:
+        if operation in _URLS:
+            return http.client("POST", _URLS[operation], name="HTTP POST")
+        return rpc.client(operation, host=target, port=_PORTS[target]) if target in _PORTS else None
+
+    return [
+        scene.spec(
+            "checkout",
+            operations={
+                PLACE_ORDER: Operation(_Service(scene).place_order, rpc.server(PLACE_ORDER), allocates=90_000)
+            },
+            client=client,
+            rephrase=go_rephrase,
+            flags=scene.flag_client(hook=True),
+            loops=(flagd.LISTEN,),
+        )
+    ]

@@ -1,0 +1,61 @@
+"""currency (C++): converts money; a leaf."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
+from pytest_otel_diag.shop.kernel import Call, Operation, Outcome, ServiceSpec, SpanShape, Steps
+from pytest_otel_diag.shop.records import Instrument, Scope
+from pytest_otel_diag.shop.services.goods import RATES, converted
+from pytest_otel_diag.shop.services.scene import Scene
+
+SERVICE = "oteldemo.CurrencyService"
+CONVERT = f"{SERVICE}/Convert"
+SUPPORTED = f"{SERVICE}/GetSupportedCurrencies"
+_SCOPE = Scope("currency", "1.0.0")
+_LOGGER = Scope("currency", "")
+
+
+def _shape(method: str, *, modern: bool) -> SpanShape:
+    if modern:
+        attributes = {"rpc.system.name": "grpc", "rpc.method": f"{SERVICE}/{method}"}
+        done: dict[str, str | bool | int | float] = {"rpc.response.status_code": "OK"}
+    else:
+        attributes = {"rpc.system": "grpc", "rpc.service": SERVICE, "rpc.method": method}
+        done = {"rpc.grpc.status_code": 0}
+    return SpanShape(f"Currency/{method}", "Server", _SCOPE, attributes, Outcome("Ok", "", done))
+
+
+def specs(scene: Scene) -> list[ServiceSpec]:
+    """Return the currency service."""
+    release = scene.generation
+    counter = MetricShape(Instrument(release.metric("currency.conversions"), "sum"), _SCOPE)
+    series: dict[str, Series] = {code: ((release.attribute("exchange.metric"), code),) for code in RATES}
+    source_key, target_key = release.attribute("exchange.from"), release.attribute("exchange.to")
+    cost = scene.cpu("currency", 0.25)
+
+    def convert(call: Call, request: tuple[float, str, str]) -> Steps:
+        amount, source, target = request
+        call.event("Processing currency conversion request")
+        yield from call.work(cost)
+        call.set(**{source_key: source, target_key: target})
+        call.event("Conversion successful, response sent back")
+        call.count(counter, 1.0, series[target])
+        call.log("INFO", "Convert conversion successful", scope=_LOGGER)
+        return converted(amount, source, target)
+
+    def supported(call: Call, request: Any) -> Steps:  # noqa: ARG001 - a behaviour
+        call.event("Processing supported currencies request")
+        yield from call.work(cost)
+        call.event("Currencies fetched, response sent back")
+        call.log("INFO", "GetSupportedCurrencies successful", scope=_LOGGER)
+        return tuple(RATES)
+
+    operations = {
+        CONVERT: Operation(convert, _shape("Convert", modern=scene.modern), allocates=4_000),
+        SUPPORTED: Operation(
+            supported, _shape("GetSupportedCurrencies", modern=scene.modern), allocates=4_000
+        ),
+    }
+    return [scene.spec("currency", operations=operations)]

@@ -1,0 +1,191 @@
+"""Where traffic comes in: users over HTTP, users with a browser, and requests driven on purpose."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+from pytest_otel_diag.shop import load
+from pytest_otel_diag.shop.kernel import Instance, RpcFailure, Steps, World
+from pytest_otel_diag.shop.names import Generation
+from pytest_otel_diag.shop.services import browser, load_generator
+from pytest_otel_diag.shop.services.goods import PEOPLE, PRODUCT_IDS
+from pytest_otel_diag.shop.services.product_catalog import FAILING
+from pytest_otel_diag.shop.services.users import User
+
+RAMP_S = 8.0
+"""Users come within so many seconds, not all at once."""
+VU_POLL_S = 10.0
+VU_RESTART_S = 3.0
+DRIVE_GAP_S = 0.25
+"""Driven requests begin so far apart."""
+
+# the task that reaches a service; whatever is not here is reached by a checkout
+_REACHED_BY = {
+    "ad": "get_ads",
+    "recommendation": "get_recommendations",
+    "product-catalog": "browse_product",
+    "astronomy-db": "browse_product",
+    "frontend": "index",
+    "frontend-proxy": "index",
+    "load-generator": "index",
+    "flagd": "browse_product",
+    "frontend-web": "browser",
+    "image-provider": "browser",
+    "product-reviews": "ask_product_ai_assistant",
+    "llm": "ask_product_ai_assistant",
+}
+
+
+class Entry:
+    """The traffic of a shop. ``users`` and ``browser_users`` are what the variation says."""
+
+    def __init__(self, world: World, generation: Generation, *, users: int, browser_users: int) -> None:
+        self._world = world
+        self._generation = generation
+        self._users = users
+        self._browser_users = browser_users
+        self._factor = 1.0
+        self._started = False
+        self._pause_until_s = 0.0
+        self._told: int | None = None
+        self._first_told: int | None = None
+        self._driven = 0
+
+    def start(self) -> None:
+        """Let the users in; does nothing the second time."""
+        self._started = True
+
+    def load(self, factor: float) -> None:
+        """Have *factor* times as many users as the variation says (browsers too)."""
+        self._factor = factor
+
+    def drive(self, services: Sequence[str], calls: int) -> int:
+        """Send requests soon that reach each of the services about *calls* times; return how many.
+
+        One task may reach several of the services: each kind of task is sent *calls* times.
+        """
+        tasks = dict.fromkeys(_REACHED_BY.get(service, "checkout") for service in services)
+        steps: list[Callable[[], Steps]] = []
+        for task in tasks:
+            steps += self._tasks(task, calls)
+        for turn, begin in enumerate(steps):
+            self._world.spawn(self._later(DRIVE_GAP_S * (turn + 1), begin))
+        return len(steps)
+
+    def _tasks(self, task: str, calls: int) -> list[Callable[[], Steps]]:
+        instances = self._world.service(load_generator.NAME).instances
+        if not instances:
+            return []
+        self._driven += 1
+        user = User(instances[0], self._generation, self._world.rng(f"driven/{self._driven}"))
+        if task == "checkout":
+            # people from both sides of the border in turn: what is shipped abroad is rare otherwise
+            abroad = [person for person in PEOPLE if person.country != "United States"]
+            people = itertools.cycle((*abroad, *PEOPLE[: len(abroad)]))
+            return [lambda person=person: user.checkout(person) for person in itertools.islice(people, calls)]
+        if task == "browse_product":
+            ids = itertools.cycle((FAILING, *(product for product in PRODUCT_IDS if product != FAILING)))
+            return [
+                lambda product=product: user.browse_product(product)
+                for product in itertools.islice(ids, calls)
+            ]
+        if task == "browser":
+            return [self._visit] * calls
+        return [getattr(user, task)] * calls
+
+    def _visit(self) -> Steps:
+        return browser.add_to_cart(browser.Page(self._world.service(browser.SERVICE).instances[0]))
+
+    def _later(self, seconds: float, begin: Callable[[], Steps]) -> Steps:
+        yield self._world.sleep(seconds)
+        yield from begin()
+
+    # the process of the load generator
+
+    def run(self, instance: Instance) -> Steps:
+        """Keep as many users busy as wanted, for as long as the process lives."""
+        here = [0, 0]
+        if "loadGeneratorVUs" in self._generation.flags:
+            instance.run(self._watch_users(instance))
+        while True:
+            if self._started and self._world.now_s >= self._pause_until_s:
+                wanted = self._wanted()
+                for kind, life in enumerate((self._user_life, self._browser_life)):
+                    for number in range(here[kind], wanted[kind]):
+                        instance.run(life(instance, number))
+                    here[kind] = wanted[kind]
+            yield self._world.sleep(1.0)
+
+    def _wanted(self) -> tuple[int, int]:
+        """Return how many users of both kinds there should be now."""
+        users = self._users
+        if self._told is not None and self._told != self._first_told:
+            users = self._told
+        return round(users * self._factor), round(self._browser_users * self._factor)
+
+    def _here(self, number: int, kind: int) -> bool:
+        return self._world.now_s >= self._pause_until_s and number < self._wanted()[kind]
+
+    def _watch_users(self, instance: Instance) -> Steps:
+        """Ask for the number of users every ten seconds, as the entry point's shell does; restart on a change."""
+        while True:
+            told = int((yield from instance.call().flag("loadGeneratorVUs", self._users)))
+            if self._first_told is None:
+                self._first_told = told
+            elif told != self._told:
+                self._pause_until_s = self._world.now_s + VU_RESTART_S
+            self._told = told
+            yield self._world.sleep(VU_POLL_S)
+
+    def _user_life(self, instance: Instance, number: int) -> Steps:
+        rng = self._world.rng(f"user/{instance.ordinal}/{number}")
+        user = User(instance, self._generation, rng)
+        yield self._world.sleep(rng.uniform(0.0, RAMP_S))
+        begun = False
+        while True:
+            while not self._here(number, 0):
+                yield self._world.sleep(1.0)
+            if not (yield from self._traffic(instance, user)):
+                yield self._world.sleep(user.think_s())
+                continue
+            if not begun:
+                begun = True
+                yield from user.start()
+            yield from user.task()
+            yield self._world.sleep(user.think_s())
+
+    def _traffic(self, instance: Instance, user: User) -> Steps:
+        """Return whether users are to do anything: a flag of 3.0 asked before each task."""
+        if "loadGeneratorTraffic" not in self._generation.flags:
+            return True
+        value = yield from user.flag(instance.call(), "loadGeneratorTraffic", 1)
+        return value > 0
+
+    def _browser_life(self, instance: Instance, number: int) -> Steps:
+        rng = self._world.rng(f"browser/{instance.ordinal}/{number}")
+        user = User(instance, self._generation, rng)
+        shape = load_generator.task_shapes(self._generation)
+        yield self._world.sleep(rng.uniform(0.0, RAMP_S))
+        while True:
+            while not self._here(number, 1):
+                yield self._world.sleep(1.0)
+            if (yield from self._traffic(instance, user)):
+                first = rng.random() < 0.5
+                call = instance.call()
+                with call.span(shape("browser_change_currency" if first else "browser_add_to_cart")):
+                    done = "Currency changed to CHF" if first else "Product added to cart successfully"
+                    call.log("INFO", done)
+                    yield from self._browse(first=first)
+                    yield from call.wait(load.BROWSER_WAIT_S)
+            yield self._world.sleep(user.think_s())
+
+    def _browse(self, *, first: bool) -> Steps:
+        tabs = self._world.service(browser.SERVICE).instances
+        if not tabs:
+            return
+        page = browser.Page(tabs[0])
+        try:
+            yield from (browser.change_currency(page) if first else browser.add_to_cart(page))
+        except RpcFailure:
+            return  # the browser closes the page

@@ -1,0 +1,167 @@
+"""flagd: answers evaluations, with spans of its own, and streams changes to its clients.
+
+Clients whose provider caches static answers ask nothing over the network per request and show no spans of
+flagd. Those that must ask each time are the product catalog of 3.x (its flag has a targeting rule), the
+cart (its provider has no cache), the load generator (OFREP over HTTP) and pages in a browser.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_otel_diag.shop.flagging import Evaluation, FlagScalar
+from pytest_otel_diag.shop.kernel import (
+    Call,
+    Instance,
+    Operation,
+    Outcome,
+    RpcFailure,
+    ServiceSpec,
+    SpanShape,
+    Steps,
+)
+from pytest_otel_diag.shop.kernel.specs import Loop
+from pytest_otel_diag.shop.records import Scope
+from pytest_otel_diag.shop.services.scene import Scene
+
+SERVICE = "flagd.evaluation.v1.Service"
+STREAM_S = 600.0
+"""Seconds after which a stream of changes reaches its deadline and is opened again."""
+
+_CONNECT = Scope("connectrpc.com/otelconnect", "0.8.0")
+_EVALUATOR = Scope("jsonEvaluator", "")
+_EVALUATION = Scope("flagEvaluationService", "")
+_OFREP = Scope("go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp", "0.64.0")
+
+_METHODS = {"bool": "ResolveBoolean", "int": "ResolveInt", "float": "ResolveFloat", "str": "ResolveString"}
+DETACHED = "detached/"
+OFREP = "POST /ofrep/v1/evaluate/flags/{key}"
+EVENT_STREAM = f"{SERVICE}/EventStream"
+
+
+def rpc_method(default: FlagScalar) -> str:
+    """Return the RPC that resolves a flag of the default's type, in the trace of the caller."""
+    return f"{SERVICE}/{_METHODS[type(default).__name__]}"
+
+
+def detached_rpc_method(default: FlagScalar) -> str:
+    """Return the RPC for clients that send no trace context: flagd begins a trace of its own."""
+    return DETACHED + rpc_method(default)
+
+
+def _stream_failed(failure: RpcFailure) -> Outcome:
+    return Outcome("Error", failure.message, {"rpc.connect_rpc.error_code": "deadline_exceeded"})
+
+
+def _resolver(method: str, *, detached: bool) -> Operation:
+    local = method[0].lower() + method[1:]
+    outer = SpanShape(
+        f"{SERVICE}/{method}",
+        "Server",
+        _CONNECT,
+        {"rpc.system": "grpc", "rpc.service": SERVICE, "rpc.method": method, "server.port": 8013},
+        Outcome(attributes={"rpc.grpc.status_code": 0}),
+    )
+    evaluation = SpanShape(local, "Server", _EVALUATION)
+    evaluator = SpanShape(local, "Internal", _EVALUATOR)
+
+    def resolve(call: Call, asked: tuple[str, FlagScalar, Any]) -> Steps:
+        key, default, context = asked
+        with call.span(evaluation) as span:
+            answer = call.world.flags.evaluate(key, default, context)
+            attributes = {"feature_flag.key": key, "feature_flag.provider_name": "flagd"}
+            if answer.variant:
+                attributes["feature_flag.variant"] = answer.variant
+            span.set(attributes)
+            with call.span(evaluator):
+                yield from call.work(0.00006)
+        return answer
+
+    if not detached:
+        return Operation(resolve, outer, allocates=20_000)
+
+    def resolve_apart(call: Call, asked: tuple[str, FlagScalar, Any]) -> Steps:
+        begin_trace(call)
+        with call.span(outer):
+            return (yield from resolve(call, asked))
+
+    return Operation(resolve_apart, allocates=20_000)
+
+
+def begin_trace(call: Call) -> None:
+    """Leave the caller's trace: the request came without a trace context."""
+    call.trace_id = f"{call.world.ids.getrandbits(128):032x}"
+    call.parent_id = ""
+
+
+def _ofrep() -> Operation:
+    evaluator = SpanShape("resolveFlag", "Internal", _EVALUATOR)
+    server = SpanShape(
+        OFREP,
+        "Server",
+        _OFREP,
+        {"http.request.method": "POST", "http.route": "/ofrep/v1/evaluate/flags/{key}", "server.port": 8016},
+        Outcome(attributes={"http.response.status_code": 200}),
+    )
+
+    def resolve(call: Call, asked: tuple[str, FlagScalar, Any]) -> Steps:
+        key, default, context = asked
+        answer = call.world.flags.evaluate(key, default, context)
+        with call.span(evaluator, **{"feature_flag.key": key, "feature_flag.variant": answer.variant}):
+            yield from call.work(0.00008)
+        if answer.reason == "ERROR":
+            call.set(**{"http.response.status_code": 404})
+        return answer
+
+    return Operation(resolve, server, allocates=20_000)
+
+
+def _stream(call: Call, seconds: float) -> Steps:
+    yield from call.wait(seconds)
+    raise RpcFailure("DEADLINE_EXCEEDED", f"deadline exceeded after {STREAM_S - 1e-4:.4f}s")
+
+
+def _all_flags(call: Call, request: Any) -> Steps:  # noqa: ARG001 - a behaviour
+    yield from call.work(0.0002)
+
+
+def specs(scene: Scene) -> list[ServiceSpec]:
+    """Return flagd."""
+    operations = {
+        f"{SERVICE}/{method}": _resolver(method, detached=False) for method in _METHODS.values()
+    } | {f"{DETACHED}{SERVICE}/{method}": _resolver(method, detached=True) for method in _METHODS.values()}
+    operations[OFREP] = _ofrep()
+    stream = SpanShape(
+        EVENT_STREAM,
+        "Server",
+        _CONNECT,
+        {"rpc.system": "grpc", "rpc.service": SERVICE},
+        failed=_stream_failed,
+    )
+    operations[EVENT_STREAM] = Operation(_stream, stream, allocates=2_000)
+    everything = SpanShape(
+        f"{SERVICE}/ResolveAll", "Server", _CONNECT, {"rpc.system": "connect_rpc", "rpc.service": SERVICE}
+    )
+    operations[f"{SERVICE}/ResolveAll"] = Operation(_all_flags, everything, allocates=30_000)
+    return [scene.spec("flagd", operations=operations)]
+
+
+def change_stream(instance: Instance) -> Steps:
+    """Listen to flagd's changes: a stream that ends at its deadline and is opened again, for ever."""
+    world = instance.world
+    left_s = instance.rng.uniform(0.02, 1.0) * STREAM_S
+    while True:
+        try:
+            yield from instance.call().request("flagd", EVENT_STREAM, left_s)
+        except RpcFailure as failure:
+            if failure.code != "DEADLINE_EXCEEDED":
+                yield world.sleep(5.0)
+        left_s = STREAM_S
+
+
+LISTEN: Loop = change_stream
+
+
+def evaluation_of(answer: Evaluation) -> str:
+    """Return how logs of the load generator show an answer."""
+    return str(answer.value)

@@ -1,0 +1,311 @@
+"""frontend (Next.js): pages, files and API routes in front of the shop's gRPC services.
+
+An API route that fails records the exception on its span and answers 500. The frontend exports no logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
+from pytest_otel_diag.shop.kernel import (
+    Call,
+    Operation,
+    Outcome,
+    RpcFailure,
+    ServiceSpec,
+    SpanShape,
+    Steps,
+    exception_event,
+)
+from pytest_otel_diag.shop.records import AttributeValue, Instrument, Scope
+from pytest_otel_diag.shop.services import (
+    ad,
+    cart,
+    checkout,
+    currency,
+    product_catalog,
+    recommendation,
+    shipping,
+)
+from pytest_otel_diag.shop.services.instrumentation import Http, node_message
+from pytest_otel_diag.shop.services.scene import Scene
+from pytest_otel_diag.shop.services.web import Goods, Order, Web
+
+FILE = "file"
+SHOWN = 4
+"""How many of the recommended products the shop shows."""
+
+_HTTP = Scope("@opentelemetry/instrumentation-http", "0.208.0")
+_UNDICI = Scope("@opentelemetry/instrumentation-undici", "0.19.0")
+_NEXT = Scope("next.js", "0.0.1")
+_METER = Scope("frontend", "")
+_PORTS = {
+    "ad": 9555, "cart": 7070, "checkout": 5050, "currency": 7001, "product-catalog": 3550, "recommendation": 9001,
+    "product-reviews": 3551,
+}  # fmt: skip
+
+Handler = Callable[[Call, Web], Steps]
+
+
+def _product(call: Call, product: str, code: str) -> Steps:
+    found = yield from call.request("product-catalog", product_catalog.GET, product)
+    if code != "USD":
+        yield from call.request("currency", currency.CONVERT, (found.price_usd, "USD", code))
+    return found
+
+
+def _products(call: Call, products: Sequence[str], code: str) -> Steps:
+    """Get several products at once, as Promise.all does."""
+    if len(products) == 1:
+        return [(yield from _product(call, products[0], code))]
+    return (yield from call.gather(*(_fetch(product, code) for product in products)))
+
+
+def _fetch(product: str, code: str) -> Callable[[Call], Steps]:
+    return lambda branch: _product(branch, product, code)
+
+
+def _convert(amount: float, code: str) -> Callable[[Call], Steps]:
+    return lambda branch: branch.request("currency", currency.CONVERT, (amount, "USD", code))
+
+
+def _list_products(call: Call, web: Web) -> Steps:
+    ids = yield from call.request("product-catalog", product_catalog.LIST)
+    if web.body != "USD":
+        yield from call.gather(*(_convert(100.0, web.body) for _ in ids))
+
+
+def _get_product(call: Call, web: Web) -> Steps:
+    product, code = web.body
+    return _product(call, product, code)
+
+
+def _recommendations(call: Call, web: Web) -> Steps:
+    product, code = web.body
+    ids = yield from call.request("recommendation", recommendation.LIST, (product,))
+    yield from _products(call, ids[:SHOWN], code)
+
+
+def _ads(call: Call, web: Web) -> Steps:
+    return call.request("ad", ad.GET_ADS, web.body)
+
+
+def _view_cart(call: Call, web: Web) -> Steps:
+    user, code = web.body
+    items: Sequence[Goods] = yield from call.request("cart", cart.GET, user)
+    if items:
+        yield from _products(call, [item.product for item in items], code)
+    return items
+
+
+def _add_to_cart(call: Call, web: Web) -> Steps:
+    yield from call.request("cart", cart.ADD, web.body)
+    return (yield from call.request("cart", cart.GET, web.body[0]))
+
+
+def _checkout(call: Call, web: Web) -> Steps:
+    order: Order = web.body
+    placed = yield from call.request("checkout", checkout.PLACE_ORDER, order)
+    if placed.items:
+        yield from _products(call, [item.product for item in placed.items], order.currency)
+    return placed
+
+
+def _currencies(call: Call, web: Web) -> Steps:  # noqa: ARG001 - a handler
+    return call.request("currency", currency.SUPPORTED)
+
+
+def _shipping(call: Call, web: Web) -> Steps:
+    items, code = web.body
+    price = yield from call.request("shipping", shipping.GET_QUOTE, items)
+    if code != "USD":
+        yield from call.request("currency", currency.CONVERT, (price, "USD", code))
+    return price
+
+
+API: dict[str, Handler] = {
+    "GET /api/products": _list_products,
+    "GET /api/products/[productId]": _get_product,
+    "GET /api/recommendations": _recommendations,
+    "GET /api/data": _ads,
+    "GET /api/cart": _view_cart,
+    "POST /api/cart": _add_to_cart,
+    "POST /api/checkout": _checkout,
+    "GET /api/currency": _currencies,
+    "GET /api/shipping": _shipping,
+}
+PAGES = ("GET /", "GET /cart", "GET /product/[productId]")
+
+
+class _Routes:
+    """Makes the operations: shapes of the HTTP library and of Next.js, costs, the counter of 2.x."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.cost = scene.cpu("frontend", 2.2)
+        self.page_cost = scene.cpu("frontend", 7.0)
+        self.file_cost = scene.cpu("frontend", 0.8)
+        self.counter = (
+            None if scene.modern else MetricShape(Instrument("app.frontend.requests", "sum"), _METER)
+        )
+        self.servers = {method: self._server(method) for method in ("GET", "POST")}
+
+    def _server(self, method: str) -> SpanShape:
+        attributes: dict[str, AttributeValue]
+        if self.scene.modern:
+            attributes = {
+                "http.request.method": method,
+                "url.scheme": "http",
+                "server.address": "frontend-proxy",
+                "server.port": 8080,
+                "network.peer.address": "172.18.0.27",
+                "network.protocol.version": "1.1",
+            }
+            status, name = "http.response.status_code", "http.server.request.duration"
+        else:
+            attributes = {
+                "http.method": method,
+                "http.scheme": "http",
+                "http.flavor": "1.1",
+                "net.host.name": "frontend-proxy",
+                "net.transport": "ip_tcp",
+            }
+            status, name = "http.status_code", "http.server.duration"
+        unit = "s" if self.scene.modern else "ms"
+        key = "http.request.method" if self.scene.modern else "http.method"
+
+        def failed(failure: RpcFailure) -> Outcome:
+            code = int(failure.code) if failure.code.isdigit() else 500
+            return Outcome("Error", "", {status: code})
+
+        return SpanShape(
+            method,
+            "Server",
+            _HTTP,
+            attributes,
+            Outcome(attributes={status: 200}),
+            failed,
+            duration=MetricShape(Instrument(name, "histogram", unit), _HTTP),
+            duration_series=((key, method), (status, 200)),
+            failed_series=lambda failure: ((key, method), (status, 500)),  # noqa: ARG005 - it only answers 500
+        )
+
+    def _next(self, route: str) -> SpanShape:
+        method, _, path = route.partition(" ")
+        name = route
+        if not self.scene.modern and route == "GET /api/products/[productId]":
+            name = "GET /api/products/{productId}"  # as the collector of 2.x renames it
+        attributes = {
+            "next.span_type": "BaseServer.handleRequest",
+            "next.span_name": route,
+            "http.method": method,
+            "next.route": path,
+            "http.route": path,
+        }
+        done = Outcome(attributes={"http.status_code": 200})
+        return SpanShape(
+            name, "Server", _NEXT, attributes, done, lambda _: Outcome("Error", "", {"http.status_code": 500})
+        )
+
+    def _handler(self, text: str, path: str, kind: str) -> SpanShape:
+        attributes = {"next.span_type": kind, "next.span_name": f"{text} {path}"}
+        return SpanShape(f"{text} {path}", "Internal", _NEXT, attributes, failed=_thrown)
+
+    def api(self, route: str, handler: Handler) -> Operation:
+        """Return an API route."""
+        method, _, path = route.partition(" ")
+        outer = self._next(route)
+        inner = self._handler("executing api route (pages)", path, "Node.runHandler")
+        counter, cost = self.counter, self.cost
+        key = "url.path" if self.scene.modern else "http.target"
+        good, bad = (self._series(method, path, status) for status in (200, 500))
+
+        def answer(call: Call, web: Web) -> Steps:
+            call.set(**{key: web.path})
+            try:
+                with call.span(outer):
+                    try:
+                        with call.span(inner):
+                            yield from call.work(cost)
+                            reply = yield from handler(call, web)
+                    except RpcFailure as failure:
+                        raise RpcFailure("500", node_message(failure)) from None
+            except RpcFailure:
+                if counter is not None:
+                    call.count(counter, 1.0, bad)
+                raise
+            if counter is not None:
+                call.count(counter, 1.0, good)
+            return reply
+
+        return Operation(answer, self.servers[method], allocates=350_000)
+
+    def page(self, route: str) -> Operation:
+        """Return a page rendered on the server."""
+        path = route.partition(" ")[2]
+        outer, inner = self._next(route), self._handler("render route (pages)", path, "Render.renderDocument")
+        key = "url.path" if self.scene.modern else "http.target"
+
+        def answer(call: Call, web: Web) -> Steps:
+            call.set(**{key: web.path})
+            with call.span(outer), call.span(inner):
+                yield from call.work(self.page_cost)
+
+        return Operation(answer, self.servers["GET"], allocates=900_000)
+
+    def file(self) -> Operation:
+        """Return a file of the built site."""
+        key = "url.path" if self.scene.modern else "http.target"
+
+        def answer(call: Call, web: Web) -> Steps:
+            call.set(**{key: web.path})
+            yield from call.work(self.file_cost)
+
+        return Operation(answer, self.servers["GET"], allocates=40_000)
+
+    @staticmethod
+    def _series(method: str, path: str, status: int) -> Series:
+        return (("method", method), ("target", path), ("status", status))
+
+
+def _thrown(failure: RpcFailure) -> Outcome:
+    text = node_message(failure)
+    stack = (
+        f"Error: {text}\n    at callErrorFromStatus (/app/node_modules/@grpc/grpc-js/build/src/call.js:32:19)"
+    )
+    return Outcome("Error", text, {}, (exception_event("Error", text, stack),))
+
+
+def _rephrase(failure: RpcFailure) -> RpcFailure:
+    if failure.kind == "lost":
+        return RpcFailure("UNAVAILABLE", "Connection dropped", kind=failure.kind)
+    if failure.kind == "refused":
+        text = "No connection established. Last error: Error: connect ECONNREFUSED"
+        return RpcFailure("UNAVAILABLE", text, kind=failure.kind)
+    return failure
+
+
+def specs(scene: Scene) -> list[ServiceSpec]:
+    """Return the frontend."""
+    routes = _Routes(scene)
+    rpc, fetch = scene.rpc("nodejs"), Http(_UNDICI)
+
+    def client(target: str, operation: str) -> SpanShape | None:
+        if target == "shipping":
+            return fetch.client("POST", "http://shipping:50050/get-quote")
+        return rpc.client(operation, host=target, port=_PORTS[target]) if target in _PORTS else None
+
+    operations = {route: routes.api(route, handler) for route, handler in handlers(scene).items()}
+    operations |= {route: routes.page(route) for route in PAGES}
+    operations[FILE] = routes.file()
+    return [scene.spec("frontend", operations=operations, client=client, rephrase=_rephrase)]
+
+
+def handlers(scene: Scene) -> dict[str, Handler]:
+    """Return the API routes of a release."""
+    if not scene.generation.reviews:
+        return API
+    from pytest_otel_diag.shop.services import reviews
+
+    return {**API, **reviews.ROUTES}

@@ -1,0 +1,36 @@
+"""image-provider (nginx): pictures; a leaf, and fast whatever the proxy does before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_otel_diag.shop.kernel import Call, Operation, Outcome, ServiceSpec, SpanShape, Steps
+from pytest_otel_diag.shop.records import Scope
+from pytest_otel_diag.shop.services.scene import Scene
+
+PICTURE = "GET picture"
+
+
+def specs(scene: Scene) -> list[ServiceSpec]:
+    """Return the image provider."""
+    cost = scene.cpu("image-provider", 0.2)
+
+    def picture(call: Call, request: Any) -> Steps:
+        call.set(**{"http.target": request.path})
+        yield from call.work(cost)
+
+    server = SpanShape(
+        "GET /" if scene.modern else "/",
+        "Server",
+        Scope("nginx", "1.29.4"),
+        {
+            "http.method": "GET",
+            "http.route": "/",
+            "http.scheme": "http",
+            "http.flavor": "1.1",
+            "net.host.name": "image-provider",
+            "net.host.port": 8081,
+        },
+        Outcome(attributes={"http.status_code": 200}),
+    )
+    return [scene.spec("image-provider", operations={PICTURE: Operation(picture, server, allocates=0)})]

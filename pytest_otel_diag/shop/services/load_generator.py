@@ -1,0 +1,74 @@
+"""load-generator: Locust (2.x, 3.1) or k6 (3.0), as the service that users run in.
+
+k6 makes a root span per task and hands its context to every request of the task; a task inside another
+has a root of its own. Locust's tasks nest, and each request has a client span of the requests library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pytest_otel_diag.shop.kernel import Outcome, RpcFailure, ServiceSpec, SpanShape
+from pytest_otel_diag.shop.kernel.specs import Loop
+from pytest_otel_diag.shop.names import Generation
+from pytest_otel_diag.shop.records import Scope, SpanKind
+from pytest_otel_diag.shop.services import flagd
+from pytest_otel_diag.shop.services.scene import Scene
+
+NAME = "load-generator"
+_K6 = Scope("k6/x/otel", "")
+_TASKS = Scope("locustfile", "")
+_REQUESTS = Scope("opentelemetry.instrumentation.requests", "0.60b0")
+
+
+def task_shapes(generation: Generation) -> Callable[[str], SpanShape]:
+    """Return how the span of a task looks."""
+    kind: SpanKind = "Internal" if generation.locust else "Client"
+    scope = _TASKS if generation.locust else _K6
+    made: dict[str, SpanShape] = {}
+
+    def shape(name: str) -> SpanShape:
+        if name not in made:
+            made[name] = SpanShape(name, kind, scope)
+        return made[name]
+
+    return shape
+
+
+def _request_failed(failure: RpcFailure) -> Outcome:
+    if failure.code.isdigit():
+        return Outcome("Error", "", {"http.status_code": int(failure.code)})
+    return Outcome("Error", failure.message, {})
+
+
+def _request(method: str, url: str) -> SpanShape:
+    attributes = {"http.method": method, "http.url": url}
+    return SpanShape(
+        method,
+        "Client",
+        _REQUESTS,
+        attributes,
+        Outcome(attributes={"http.status_code": 200}),
+        _request_failed,
+    )
+
+
+def spec(scene: Scene, run: Loop) -> ServiceSpec:
+    """Return the load generator; *run* lets users in, in every process of it."""
+    locust = scene.generation.locust
+    page, form = (_request(method, "http://frontend-proxy:8080/") for method in ("GET", "POST"))
+    asked = _request("POST", "http://flagd:8016/ofrep/v1/evaluate/flags")
+
+    def client(target: str, operation: str) -> SpanShape | None:  # noqa: ARG001 - spans differ by method only
+        if not locust:
+            return None
+        if target == "flagd":
+            return asked
+        return form if operation.endswith("/POST") else page
+
+    return scene.spec(
+        NAME,
+        client=client,
+        flags=scene.flag_client(hook=locust, remote="flagd", operation=lambda _: flagd.OFREP),
+        loops=(run,),
+    )

@@ -1,0 +1,139 @@
+"""product-catalog (Go): lists and gets products, from PostgreSQL since 2.2 and from memory before.
+
+productCatalogFailure: 3.x asks the flag for every product and leaves the choice to its targeting rule;
+2.x asks only for one product. productCatalogLockContention (3.1): a goroutine locks the table of products
+for half a minute, again and again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_otel_diag.shop.kernel import (
+    Call,
+    Instance,
+    Operation,
+    RpcFailure,
+    ServiceSpec,
+    SpanShape,
+    Steps,
+)
+from pytest_otel_diag.shop.names import Generation
+from pytest_otel_diag.shop.records import Scope
+from pytest_otel_diag.shop.services import flagd
+from pytest_otel_diag.shop.services.goods import BY_ID, PRODUCT_IDS
+from pytest_otel_diag.shop.services.scene import Scene
+from pytest_otel_diag.shop.services.stores import DATABASE
+
+SERVICE = "oteldemo.ProductCatalogService"
+GET = f"{SERVICE}/GetProduct"
+LIST = f"{SERVICE}/ListProducts"
+FAILING = "OLJCESPC7Z"
+FAILURE = "Error: Product Catalog Fail Feature Flag Enabled"
+LOCK_S = 30.0
+LOCK_EVERY_S = 15.0
+"""Pause after which the lock is taken again while the flag is on."""
+
+_LOGGER = Scope("product-catalog", "")
+_SQL = Scope("github.com/XSAM/otelsql", "0.41.0")
+_QUERIES = {
+    "SELECT product": "SELECT p.id, p.name, p.description, p.picture, p.price_currency_code, p.price_units, "
+    "p.price_nanos, p.categories FROM catalog.products p WHERE p.id = $1",
+    "SELECT products": "SELECT p.id, p.name, p.description, p.picture, p.price_currency_code, p.price_units, "
+    "p.price_nanos, p.categories FROM catalog.products p ORDER BY p.id",
+    "LOCK products": "LOCK TABLE catalog.products IN ACCESS EXCLUSIVE MODE",
+}
+
+
+def _query(operation: str) -> SpanShape:
+    attributes = {
+        "db.system.name": "postgresql",
+        "db.query.text": _QUERIES[operation],
+        "server.address": DATABASE,
+        "server.port": 5432,
+    }
+    return SpanShape("sql.conn.query", "Client", _SQL, attributes)
+
+
+def _contention(instance: Instance) -> Steps:
+    world = instance.world
+    yield world.sleep(LOCK_EVERY_S * instance.rng.random())
+    while True:
+        call = instance.call()
+        if (yield from call.flag("productCatalogLockContention", False)):
+            call.log("INFO", "lock contention scenario active", scope=_LOGGER)
+            yield from call.request(DATABASE, "LOCK products", LOCK_S)
+        yield world.sleep(LOCK_EVERY_S)
+
+
+def _fails(release: Generation) -> Any:
+    """Return the generator function that asks whether a product fails."""
+
+    def targeted(call: Call, product: str) -> Steps:
+        return (yield from call.flag("productCatalogFailure", False, {"product_id": product}))
+
+    def single(call: Call, product: str) -> Steps:
+        if product != FAILING:
+            return False
+        return (yield from call.flag("productCatalogFailure", False))
+
+    return targeted if release.modern else single
+
+
+def specs(scene: Scene) -> list[ServiceSpec]:
+    """Return the product catalog."""
+    release = scene.generation
+    id_key, name_key = release.attribute("product.id"), release.attribute("product.name")
+    count_key = release.attribute("product.count")
+    get_cost, list_cost = scene.cpu("product-catalog", 0.25), scene.cpu("product-catalog", 0.6)
+    stored, fails = release.catalog_db, _fails(release)
+    products = len(PRODUCT_IDS)
+
+    def get_product(call: Call, product: str) -> Steps:
+        call.set(**{id_key: product})
+        if (yield from fails(call, product)):
+            call.event(FAILURE)
+            raise RpcFailure("INTERNAL", FAILURE)
+        if stored:
+            yield from call.request(DATABASE, "SELECT product")
+        yield from call.work(get_cost)
+        found = BY_ID.get(product)
+        if found is None:
+            message = f"Product Not Found: {product}"
+            call.event(message)
+            call.fail(message)
+            raise RpcFailure("NOT_FOUND", message)
+        call.event("Product Found")
+        call.set(**{name_key: found.name})
+        call.log("INFO", "Product Found", scope=_LOGGER, **{name_key: found.name, id_key: product})
+        return found
+
+    def list_products(call: Call, request: Any) -> Steps:  # noqa: ARG001 - a behaviour
+        if stored:
+            yield from call.request(DATABASE, "SELECT products")
+            call.log("INFO", f"Loaded {products} products", scope=_LOGGER, products=products)
+        yield from call.work(list_cost)
+        call.set(**{count_key: products})
+        return PRODUCT_IDS
+
+    def client(target: str, operation: str) -> SpanShape | None:
+        return _query(operation) if target == DATABASE else None
+
+    rpc = scene.rpc("go")
+    server = rpc.server(GET)
+    loops = (
+        (flagd.LISTEN, _contention) if "productCatalogLockContention" in release.flags else (flagd.LISTEN,)
+    )
+    remote = "flagd" if scene.modern else ""
+    return [
+        scene.spec(
+            "product-catalog",
+            operations={
+                GET: Operation(get_product, server, allocates=24_000),
+                LIST: Operation(list_products, rpc.server(LIST), allocates=60_000),
+            },
+            client=client,
+            flags=scene.flag_client(hook=True, remote=remote, operation=flagd.detached_rpc_method),
+            loops=loops,
+        )
+    ]

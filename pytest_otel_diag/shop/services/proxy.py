@@ -1,0 +1,170 @@
+"""frontend-proxy (Envoy): routes to pages, pictures and flagd, with an ingress span, a router span and a
+line of access log for every request. The fault filter delays a picture when the request's header says so.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pytest_otel_diag.model.windows import NANOS_PER_SECOND
+from pytest_otel_diag.shop.kernel import Call, Operation, Outcome, RpcFailure, ServiceSpec, SpanShape, Steps
+from pytest_otel_diag.shop.records import AttributeValue, Scope
+from pytest_otel_diag.shop.services import flagd, images
+from pytest_otel_diag.shop.services.scene import Scene
+from pytest_otel_diag.shop.services.web import Web
+
+HTTP = "http/GET"
+FORM = "http/POST"
+RESOURCE = "resource"
+"""Operations: requests with a trace context, by method, and one without (a tag of a page)."""
+ROUTE_TIMEOUT_S = 15.0
+MAX_ACTIVE_FAULTS = 100
+
+_ENVOY = Scope("", "")
+_LOGGER = Scope("", "")
+_UPSTREAMS = {
+    "frontend": "172.18.0.24:8080",
+    "image-provider": "172.18.0.17:8081",
+    "flagd": "172.18.0.6:8013",
+}
+_FLAGS = {"timeout": "UT", "refused": "UF", "lost": "UC", "unresolved": "UH", "overload": "UO"}
+
+
+def _failed(failure: RpcFailure) -> Outcome:
+    flags = _FLAGS.get(failure.kind, "-")
+    return Outcome("Error", "", {"http.status_code": failure.code, "response_flags": flags, "error": "true"})
+
+
+def _rephrase(failure: RpcFailure) -> RpcFailure:
+    code = "504" if failure.kind == "timeout" else "503"
+    text = "upstream request timeout" if code == "504" else "upstream connect error or disconnect/reset"
+    return RpcFailure(code, text, kind=failure.kind)
+
+
+def _router(cluster: str) -> SpanShape:
+    name = "flagservice" if cluster == "flagd" else cluster
+    attributes = {
+        "component": "proxy",
+        "upstream_cluster": name,
+        "upstream_cluster.name": name,
+        "http.protocol": "HTTP/1.1",
+        "upstream_address": _UPSTREAMS[cluster],
+        "peer.address": _UPSTREAMS[cluster],
+    }
+    done = Outcome(attributes={"http.status_code": "200", "response_flags": "-"})
+    return SpanShape(f"router {name} egress", "Client", _ENVOY, attributes, done, _failed)
+
+
+class _Faults:
+    """State: how many requests the fault filter holds now."""
+
+    __slots__ = ("active",)
+
+    def __init__(self, instance: object) -> None:  # noqa: ARG002 - a factory of state
+        self.active = 0
+
+
+def _target(web: Web) -> tuple[str, str]:
+    if web.path.startswith("/images/"):
+        return "image-provider", images.PICTURE
+    if web.path.startswith("/flagservice/"):
+        return "flagd", f"{flagd.SERVICE}/ResolveAll"
+    return "frontend", web.route
+
+
+def _log(call: Call, web: Web, begun_s: float, result: tuple[str, str, str]) -> None:
+    """Write the line of the access log: result is status, response flags and cluster."""
+    status, flags, cluster = result
+    world = call.world
+    at = datetime.fromtimestamp((world.start_ns + round(begun_s * NANOS_PER_SECOND)) / NANOS_PER_SECOND, UTC)
+    took_ms = round((call.now_s - begun_s) * 1e3)
+    line = (
+        f'[{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z] "{web.method} {web.path} HTTP/1.1" {status} {flags} '
+        f'via_upstream - "-" 0 1024 {took_ms} {took_ms} "-" "{web.agent}" "-" "frontend-proxy:8080" '
+        f'"{_UPSTREAMS[cluster]}" {cluster} 172.18.0.26:40112 172.18.0.27:8080 172.18.0.26:37482 - -'
+    )
+    call.log(
+        "", line, scope=_LOGGER,
+        **{"event.name": "proxy.access", "upstream.cluster": cluster, "url.path": web.path, "server.address": "172.18.0.27:8080"},
+    )  # fmt: skip
+
+
+def specs(scene: Scene) -> list[ServiceSpec]:
+    """Return the proxy."""
+    cost = scene.cpu("frontend-proxy", 0.18)
+    ingress = SpanShape(
+        "ingress",
+        "Server",
+        _ENVOY,
+        {
+            "component": "proxy",
+            "node_id": "",
+            "zone": "",
+            "http.protocol": "HTTP/1.1",
+            "downstream_cluster": "-",
+            "peer.address": "172.18.0.26",
+        },
+        Outcome(attributes={"http.status_code": "200", "response_flags": "-"}),
+        _failed,
+    )
+    routers = {cluster: _router(cluster) for cluster in _UPSTREAMS}
+
+    def handle(call: Call, web: Web) -> Steps:
+        begun_s = call.now_s
+        target, operation = _target(web)
+        cluster = target if target != "flagd" else "flagservice"
+        attributes: dict[str, AttributeValue] = {
+            "http.method": web.method,
+            "http.url": f"http://frontend-proxy:8080{web.path}",
+            "user_agent": web.agent,
+            "upstream_cluster": cluster,
+            "upstream_cluster.name": cluster,
+        }
+        call.set(**attributes)
+        yield from call.work(cost)
+        flags = "-"
+        if web.delay_ms and (yield from _delay(call, web)):
+            flags = "DI"
+            call.set(response_flags=flags)
+        timeout_s = ROUTE_TIMEOUT_S if web.path.startswith("/api/") else None
+        try:
+            reply = yield from call.request(target, operation, web, timeout_s=timeout_s)
+        except RpcFailure as failure:
+            if not failure.code.isdigit():  # flagd speaks gRPC
+                failure = RpcFailure("500", failure.message)
+            _log(call, web, begun_s, (failure.code, _FLAGS.get(failure.kind, flags), target))
+            raise failure from None
+        _log(call, web, begun_s, ("200", flags, target))
+        return reply
+
+    def handle_apart(call: Call, web: Web) -> Steps:
+        flagd.begin_trace(call)
+        with call.span(ingress):
+            return (yield from handle(call, web))
+
+    return [
+        scene.spec(
+            "frontend-proxy",
+            operations={
+                HTTP: Operation(handle, ingress, allocates=0),
+                FORM: Operation(handle, ingress, allocates=0),
+                RESOURCE: Operation(handle_apart, allocates=0),
+            },
+            client=lambda target, operation: routers.get(target),  # noqa: ARG005 - one span a cluster
+            rephrase=_rephrase,
+            state=_Faults,
+        )
+    ]
+
+
+def _delay(call: Call, web: Web) -> Steps:
+    """Hold the request back as its header asks; return whether the filter did."""
+    faults: _Faults = call.state
+    if not web.path.startswith("/images/products/") or faults.active >= MAX_ACTIVE_FAULTS:
+        return False
+    faults.active += 1
+    try:
+        yield from call.wait(web.delay_ms / 1e3)
+    finally:
+        faults.active -= 1
+    return True

@@ -1,0 +1,124 @@
+"""recommendation (Python): up to five other products. recommendationCacheFailure caches without bounds.
+
+On a miss (every other request) the cached list takes in the catalog and a quarter of itself again; what
+is cached stays when the flag is off, until the process is replaced. Release 2.2 asks the catalog for one
+product with an empty id instead, which fails: an error, and no leak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
+from pytest_otel_diag.shop.kernel import Call, Instance, Operation, Outcome, ServiceSpec, SpanShape, Steps
+from pytest_otel_diag.shop.kernel.shapes import exception_event
+from pytest_otel_diag.shop.kernel.failures import RpcFailure
+from pytest_otel_diag.shop.records import Instrument, Scope
+from pytest_otel_diag.shop.services import flagd, product_catalog
+from pytest_otel_diag.shop.services.goods import PRODUCT_IDS
+from pytest_otel_diag.shop.services.scene import Scene
+
+LIST = "oteldemo.RecommendationService/ListRecommendations"
+MISS_RATIO = 0.5
+ANSWERS = 5
+POINTER_BYTES = 8
+CPU_S_PER_ID = 3e-8
+"""CPU time to put one id of the list into a set."""
+
+_TRACER = Scope("recommendation", "")
+_LOGGER = Scope("main", "")
+
+
+class Cache:
+    """What an instance keeps: how many ids are cached, and whether it has missed before."""
+
+    __slots__ = ("filled", "ids")
+
+    def __init__(self, instance: Instance) -> None:  # noqa: ARG002 - a factory of state
+        self.ids = 0
+        self.filled = False
+
+
+class _Service:
+    def __init__(self, scene: Scene) -> None:
+        release = scene.generation
+        name = release.attribute
+        self.enabled, self.hit = name("recommendation.cache"), name("recommendation.cache_hit")
+        self.count, self.recommended = name("product.count"), name("product.recommended.count")
+        self.filtered, self.listed = name("product.filtered.count"), name("product.filtered.list")
+        self.requests = MetricShape(Instrument(release.metric("recommendation.requests"), "sum"), _TRACER)
+        self.series: Series = (("recommendation.type", "catalog"),)
+        self.shape = SpanShape("get_product_list", "Internal", _TRACER, failed=_escaped)
+        self.broken = release.release == "2.2"
+        self.cost = scene.cpu("recommendation", 1.8)
+
+    def list_recommendations(self, call: Call, asked: Sequence[str]) -> Steps:
+        with call.span(self.shape) as span:
+            ids = yield from self._known(call)
+            span.set({self.count: ids})
+            yield from call.work(self.cost + ids * CPU_S_PER_ID)
+            others = [product for product in PRODUCT_IDS if product not in asked]
+            chosen = call.instance.rng.sample(others, min(ANSWERS, len(others)))
+            span.set({self.filtered: len(others), self.listed: str(chosen)})
+        call.set(**{self.recommended: len(chosen)})
+        call.log("INFO", f"Receive ListRecommendations for product ids:{chosen}", scope=_LOGGER)
+        call.count(self.requests, float(len(chosen)), self.series)
+        return chosen
+
+    def _known(self, call: Call) -> Steps:
+        """Return how many ids the catalog or the cache gave."""
+        if not (yield from call.flag("recommendationCacheFailure", False)):
+            call.set(**{self.enabled: False})
+            return len((yield from call.request("product-catalog", product_catalog.LIST)))
+        cache: Cache = call.state
+        call.set(**{self.enabled: True})
+        if cache.filled and call.instance.rng.random() >= MISS_RATIO:
+            call.set(**{self.hit: True})
+            call.log("INFO", "get_product_list: cache hit", scope=_LOGGER)
+            return cache.ids
+        cache.filled = True
+        call.set(**{self.hit: False})
+        call.log("INFO", "get_product_list: cache miss", scope=_LOGGER)
+        if self.broken:
+            yield from call.request("product-catalog", product_catalog.GET, "")
+        listed = len((yield from call.request("product-catalog", product_catalog.LIST)))
+        before, cache.ids = cache.ids, cache.ids + listed
+        cache.ids += cache.ids // 4
+        # the new list exists beside the old one before that is let go
+        call.instance.heap.retain(cache.ids * POINTER_BYTES)
+        yield from call.wait(0.0)
+        call.instance.heap.release(before * POINTER_BYTES)
+        return cache.ids
+
+
+def _escaped(failure: RpcFailure) -> Outcome:
+    text = f'<_InactiveRpcError of RPC that terminated with: status = StatusCode.{failure.code}, details = "{failure.message}">'
+    event = exception_event("grpc._channel._InactiveRpcError", text, escaped=True)
+    return Outcome("Error", f"_InactiveRpcError: {text}", {}, (event,))
+
+
+def specs(scene: Scene) -> list[ServiceSpec]:
+    """Return the recommendation service."""
+    rpc = scene.rpc("python")
+
+    def client(target: str, operation: str) -> SpanShape | None:
+        return rpc.client(operation, host=target, port=3550) if target != "flagd" else None
+
+    def unhandled(call: Call, asked: Sequence[str]) -> Steps:
+        try:
+            return (yield from service.list_recommendations(call, asked))
+        except RpcFailure as failure:
+            # grpc turns an exception of the handler into UNKNOWN
+            raise RpcFailure("UNKNOWN", f"Exception calling application: {failure.message}") from None
+
+    service = _Service(scene)
+    return [
+        scene.spec(
+            "recommendation",
+            operations={LIST: Operation(unhandled, rpc.server(LIST), allocates=120_000)},
+            client=client,
+            flags=scene.flag_client(hook=True),
+            state=Cache,
+            loops=(flagd.LISTEN,),
+        )
+    ]

@@ -1,0 +1,144 @@
+"""product-reviews and llm (Python), which only release 2.2 has: reviews of a product and answers about them.
+
+llmRateLimitError makes the mock model refuse with status 429 now and then; llmInaccurateResponse makes it
+answer wrongly for one product, which no telemetry shows but the answer's text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_otel_diag.shop.kernel import (
+    Call,
+    Operation,
+    Outcome,
+    RpcFailure,
+    ServiceSpec,
+    SpanShape,
+    Steps,
+    exception_event,
+)
+from pytest_otel_diag.shop.records import Scope
+from pytest_otel_diag.shop.services import flagd, product_catalog
+from pytest_otel_diag.shop.services.instrumentation import Http
+from pytest_otel_diag.shop.services.scene import Scene
+from pytest_otel_diag.shop.services.stores import DATABASE
+from pytest_otel_diag.shop.services.web import Web
+
+SERVICE = "oteldemo.ProductReviewService"
+GET, AVERAGE = f"{SERVICE}/GetProductReviews", f"{SERVICE}/GetAverageProductReviewScore"
+ASK = f"{SERVICE}/AskProductAIAssistant"
+COMPLETE = "POST /v1/chat/completions"
+INACCURATE_PRODUCT = "L9ECAV7KIM"
+RATE_LIMITED_RATIO = 0.5
+"""The mock model refuses every other request while it is rate limited."""
+_REFUSAL = (
+    "Error code: 429 - {'error': {'message': 'Rate limit reached. Please try again later.', "
+    "'type': 'rate_limit_exceeded', 'param': 'null', 'code': 'null'}}"
+)
+
+_TRACER = Scope("product-reviews", "")
+_OPENAI = Scope("opentelemetry.instrumentation.openai.v1", "0.48.0")
+_PSYCOPG = Scope("opentelemetry.instrumentation.psycopg2", "0.60b0")
+_FLASK = Scope("opentelemetry.instrumentation.flask", "0.60b0")
+_LOGGER = Scope("main", "")
+
+
+def _reviews_route(call: Call, web: Web) -> Steps:
+    return call.request("product-reviews", GET, web.body)
+
+
+def _average_route(call: Call, web: Web) -> Steps:
+    return call.request("product-reviews", AVERAGE, web.body)
+
+
+def _ask_route(call: Call, web: Web) -> Steps:
+    return call.request("product-reviews", ASK, web.body)
+
+
+ROUTES = {
+    "GET /api/product-reviews/[productId]": _reviews_route,
+    "GET /api/product-reviews-avg-score/[productId]": _average_route,
+    "POST /api/product-ask-ai-assistant/[productId]": _ask_route,
+}
+
+
+def _refused(failure: RpcFailure) -> Outcome:
+    event = exception_event("openai.RateLimitError", failure.message)
+    return Outcome("Error", failure.message, {"error.type": "RateLimitError"}, (event,))
+
+
+def _reviews(scene: Scene) -> ServiceSpec:
+    rpc = scene.rpc("python")
+    fetch, assist = (
+        SpanShape(name, "Internal", _TRACER) for name in ("get_product_reviews", "get_ai_assistant_response")
+    )
+    cost = scene.cpu("product-reviews", 1.5)
+    query = SpanShape("SELECT", "Client", _PSYCOPG, {"db.system": "postgresql", "db.name": "otel"})
+    chat = SpanShape(
+        "openai.chat", "Client", _OPENAI, {"gen_ai.system": "openai", "gen_ai.request.model": "astronomy-llm"},
+        failed=_refused,
+    )  # fmt: skip
+
+    def get(call: Call, product: str) -> Steps:
+        call.log("INFO", f"Receive GetProductReviews for product id:{product}", scope=_LOGGER)
+        with call.span(fetch, **{"app.product.id": product, "app.product_reviews.count": 5}):
+            yield from call.work(cost)
+            yield from call.request(DATABASE, "SELECT products")
+
+    def average(call: Call, product: str) -> Steps:
+        call.log("INFO", f"Receive GetAverageProductReviewScore for product id:{product}", scope=_LOGGER)
+        yield from call.work(cost)
+        yield from call.request(DATABASE, "SELECT product")
+
+    def ask(call: Call, product: str) -> Steps:
+        with call.span(assist, **{"app.product.id": product}):
+            limited = yield from call.flag("llmRateLimitError", False)
+            if limited and call.instance.rng.random() < RATE_LIMITED_RATIO:
+                try:
+                    yield from call.request("llm", COMPLETE, "rate-limited")
+                except RpcFailure:
+                    call.log("ERROR", f"Caught Exception: {_REFUSAL}", scope=_LOGGER)
+                    return "The system is unable to process your response. Please try again later."
+            yield from call.request("llm", COMPLETE, "")
+            yield from call.request("product-catalog", product_catalog.GET, product)
+            yield from call.request(DATABASE, "SELECT products")
+            inaccurate = product == INACCURATE_PRODUCT and (
+                yield from call.flag("llmInaccurateResponse", False)
+            )
+            yield from call.request("llm", COMPLETE, "inaccurate" if inaccurate else "")
+        return "answered"
+
+    def client(target: str, operation: str) -> SpanShape | None:
+        if target == DATABASE:
+            return query
+        if target == "llm":
+            return chat
+        return rpc.client(operation, host=target, port=3550) if target == "product-catalog" else None
+
+    operations = {
+        GET: Operation(get, rpc.server(GET)),
+        AVERAGE: Operation(average, rpc.server(AVERAGE)),
+        ASK: Operation(ask, rpc.server(ASK)),
+    }
+    return scene.spec(
+        "product-reviews", operations=operations, client=client, flags=scene.flag_client(hook=True),
+        loops=(flagd.LISTEN,),
+    )  # fmt: skip
+
+
+def _llm(scene: Scene) -> ServiceSpec:
+    cost = scene.cpu("llm", 2.0)
+
+    def complete(call: Call, wanted: Any) -> Steps:
+        yield from call.work(cost)
+        if wanted == "rate-limited":
+            raise RpcFailure("429", _REFUSAL)
+
+    server = Http(_FLASK, "llm", 8000).server("POST", "/v1/chat/completions")
+    return scene.spec("llm", operations={COMPLETE: Operation(complete, server)})
+
+
+def specs(scene: Scene) -> list[ServiceSpec]:
+    """Return both services."""
+    return [_reviews(scene), _llm(scene)]

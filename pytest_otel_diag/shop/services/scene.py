@@ -1,0 +1,148 @@
+"""What every service is built from: the release, the drawn topology, and helpers that all share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from pytest_otel_diag.shop.kernel.heap import DOTNET, GO, JVM, MANUAL, NODE, PYTHON, RUBY, GcPolicy, HeapSpec
+from pytest_otel_diag.shop.kernel.specs import FlagClient, ServiceSpec
+from pytest_otel_diag.shop.names import Generation, generation
+from pytest_otel_diag.shop.services.instrumentation import Http, Rpc, flag_event
+from pytest_otel_diag.shop.topology import Plan, plans
+from pytest_otel_diag.shop.variation import Variation
+
+_POLICIES: dict[str, GcPolicy] = {
+    "jvm": JVM,
+    "go": GO,
+    "dotnet": DOTNET,
+    "nodejs": NODE,
+    "cpython": PYTHON,
+    "ruby": RUBY,
+}
+
+# how many times slower the first requests after a start are: compilation, caches, connections
+_WARMUP = {"jvm": 6.0, "dotnet": 4.0, "nodejs": 3.0, "cpython": 1.5, "ruby": 2.0, "php": 1.5}
+_WARMUP_S = {"jvm": 60.0, "dotnet": 40.0, "nodejs": 25.0}
+
+_RUNTIME_NAMES = {
+    "jvm": ("OpenJDK Runtime Environment", "21.0.8+9-LTS"),
+    "go": ("go", "go1.25.5"),
+    "dotnet": (".NET", "10.0.1"),
+    "nodejs": ("nodejs", "22.21.1"),
+    "cpython": ("cpython", "3.14.2"),
+    "ruby": ("ruby", "3.4.8"),
+    "php": ("fpm-fcgi", "8.4.16"),
+    "rust": ("rustc", "1.92.0"),
+}
+
+SLOWNESS_SIGMA = 0.22
+"""Sigma of the log-normal latency scale of a service under jitter: about ±25 %."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A release with a drawn topology: ``replicas`` and ``slowness`` (1.0 is usual) by service."""
+
+    generation: Generation
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    slowness: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def drawn(cls, variation: Variation, rng: random.Random) -> Scene:
+        """Return the scene of a variation; without jitter every service has one replica of usual speed."""
+        release = generation(variation.demo)
+        if not variation.jitter:
+            return cls(release)
+        replicas: dict[str, int] = {}
+        slowness: dict[str, float] = {}
+        for name, plan in plans(release).items():
+            replicas[name] = rng.randint(1, plan.most_replicas)
+            slowness[name] = rng.lognormvariate(0.0, SLOWNESS_SIGMA)
+        return cls(release, replicas, slowness)
+
+    @cached_property
+    def plans(self) -> Mapping[str, Plan]:
+        """Return the plans of the release."""
+        return plans(self.generation)
+
+    @property
+    def modern(self) -> bool:
+        """Whether the release is a 3.x."""
+        return self.generation.modern
+
+    def cpu(self, service: str, milliseconds: float) -> float:
+        """Return the CPU seconds of a piece of work that usually takes *milliseconds* there."""
+        return milliseconds / 1e3 * self.slowness.get(service, 1.0)
+
+    def rpc(self, language: str) -> Rpc:
+        """Return the gRPC instrumentation of a language in this release."""
+        return Rpc(language, self.modern)
+
+    def flag_client(
+        self, *, hook: bool, remote: str = "", operation: Callable[..., str] | None = None
+    ) -> FlagClient:
+        """Return how a service asks for flags: with the tracing hook or not, each time over the network or not."""
+        event = flag_event(modern=self.modern) if hook else None
+        if operation is None:
+            return FlagClient(event=event, remote=remote)
+        return FlagClient(event=event, remote=remote, operation=operation)
+
+    def resource(self, plan: Plan) -> dict[str, str]:
+        """Return the resource attributes of a service beside its name and instance."""
+        attributes = {
+            "service.namespace": "opentelemetry-demo",
+            "service.version": f"{self.generation.release}.0",
+            "telemetry.sdk.language": plan.language,
+            "telemetry.sdk.name": "opentelemetry",
+            "deployment.environment.name": "demo",
+            "host.arch": "amd64",
+            "os.type": "linux",
+        }
+        runtime = _RUNTIME_NAMES.get(plan.runtime)
+        if runtime is not None:
+            attributes["process.runtime.name"], attributes["process.runtime.version"] = runtime
+        if plan.runtime in ("nginx", "envoy"):
+            del attributes["telemetry.sdk.language"], attributes["telemetry.sdk.name"]
+        return attributes
+
+    def base(self, name: str) -> dict[str, object]:
+        """Return the fields of :class:`ServiceSpec` that follow from the plan; the service adds the rest."""
+        plan = self.plans[name]
+        return {
+            "name": name,
+            "resource": self.resource(plan),
+            "replicas": self.replicas.get(name, 1),
+            "workers": plan.workers,
+            "cpu_limit": plan.cores or None,
+            "heap": heap(plan),
+            "startup_s": plan.start_s,
+            "warmup": _WARMUP.get(plan.runtime, 1.0),
+            "warmup_s": _WARMUP_S.get(plan.runtime, 10.0),
+        }
+
+    def spec(self, name: str, **fields: object) -> ServiceSpec:
+        """Return the service's spec: what its plan says, with *fields* on top."""
+        return ServiceSpec(**{**self.base(name), **fields})  # type: ignore[arg-type] # checked where written
+
+
+def heap(plan: Plan) -> HeapSpec:
+    """Return the memory of a plan: runtimes with a collector keep a third of it on the heap when idle."""
+    policy = _POLICIES.get(plan.runtime, MANUAL)
+    live = plan.memory_base // 3
+    return HeapSpec(
+        policy,
+        base_bytes=plan.memory_base - live,
+        live_bytes=live,
+        max_bytes=plan.heap or None,
+        limit_bytes=plan.memory_limit or None,
+    )
+
+
+def http(scope_name: str, version: str = "", **fields: object) -> Http:
+    """Return an HTTP instrumentation by its library's name."""
+    from pytest_otel_diag.shop.records import Scope
+
+    return Http(Scope(scope_name, version), **fields)  # type: ignore[arg-type]

@@ -1,0 +1,91 @@
+"""shipping (Rust): quotes by way of the quote service, ships orders. intlShippingSlowdown (3.x) delays
+orders that leave the United States.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_otel_diag.shop.emission.instruments import MetricShape
+from pytest_otel_diag.shop.kernel import Call, Operation, RpcFailure, ServiceSpec, SpanShape, Steps
+from pytest_otel_diag.shop.records import Instrument, Scope
+from pytest_otel_diag.shop.services import flagd, quote
+from pytest_otel_diag.shop.services.instrumentation import Http
+from pytest_otel_diag.shop.services.scene import Scene
+from pytest_otel_diag.shop.services.web import Goods
+
+GET_QUOTE, SHIP_ORDER = "POST /get-quote", "POST /ship-order"
+HOME = frozenset({"US", "USA", "UNITED STATES", "UNITED STATES OF AMERICA"})
+_ACTIX = Scope("opentelemetry-instrumentation-actix-web", "0.23.0")
+_LOGGER = Scope("shipping", "")
+_METER = Scope("shipping", "")
+
+
+def specs(scene: Scene) -> list[ServiceSpec]:
+    """Return the shipping service."""
+    release = scene.generation
+    cost_key = release.attribute("shipping.cost.total")
+    counter = MetricShape(Instrument(release.metric("shipping.items"), "sum"), _METER)
+    cost = scene.cpu("shipping", 0.25)
+    slows = "intlShippingSlowdown" in release.flags
+
+    def get_quote(call: Call, items: Sequence[Goods]) -> Steps:
+        number = sum(item.quantity for item in items)
+        yield from call.work(cost)
+        call.log("INFO", "Requesting quote", scope=_LOGGER, quote_service_addr="http://quote:8090")
+        try:
+            price: float = yield from call.request("quote", quote.QUOTE, number)
+        except RpcFailure as failure:
+            raise RpcFailure("500", f"Failed to get quote: {failure.message}") from None
+        call.event("shipping.quote.received", **{cost_key: price})
+        call.set(**{cost_key: price})
+        call.log("INFO", "Sending Quote", scope=_LOGGER, dollars=int(price), cents=round(price % 1 * 100))
+        call.count(counter, number)
+        return price
+
+    def ship_order(call: Call, request: tuple[str, Sequence[Goods]]) -> Steps:
+        country, _ = request
+        yield from call.work(cost)
+        if slows and country.strip().upper() not in HOME:
+            yield from _slow_down(call)
+        tracking = _tracking_id(call)
+        call.log("INFO", "Tracking ID Created", scope=_LOGGER, tracking_id=tracking)
+        return tracking
+
+    server = Http(_ACTIX, "shipping", 50050, metric=True)
+    outgoing = Http(Scope("reqwest-tracing", "0.5.8"))
+
+    def client(target: str, operation: str) -> SpanShape | None:
+        return outgoing.client("POST", "http://quote:8090/getquote") if target == "quote" else None
+
+    return [
+        scene.spec(
+            "shipping",
+            operations={
+                GET_QUOTE: Operation(get_quote, server.server("POST", "/get-quote"), allocates=0),
+                SHIP_ORDER: Operation(ship_order, server.server("POST", "/ship-order"), allocates=0),
+            },
+            client=client,
+            loops=(flagd.LISTEN,) if slows else (),
+        )
+    ]
+
+
+def _slow_down(call: Call) -> Steps:
+    delay_s = yield from call.flag("intlShippingSlowdown", 0)
+    evaluation = call.world.flags.evaluate("intlShippingSlowdown", 0, {})
+    call.log(
+        "INFO", "feature flag evaluated", scope=_LOGGER, event_name="shipping.feature_flag.evaluated",
+        **{"feature_flag.key": "intlShippingSlowdown", "feature_flag.variant": evaluation.variant or "unknown"},
+    )  # fmt: skip
+    if delay_s > 0:
+        call.log(
+            "INFO", "Delaying international shipment due to intlShippingSlowdown feature flag", scope=_LOGGER,
+            event_name="shipping.international.slowdown", delay_secs=delay_s,
+        )  # fmt: skip
+        yield from call.wait(float(delay_s))
+
+
+def _tracking_id(call: Call) -> str:
+    text = f"{call.instance.rng.getrandbits(128):032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,100 @@
+"""Databases that the services ask: the cart's Valkey and the PostgreSQL of catalog and accounting.
+
+They emit nothing themselves; their callers' client spans show them. Queries are mostly waiting, now and
+then one is slow (a checkpoint, a cold page). A table may be locked: readers wait until it is free.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simpy import Event
+
+from pytest_otel_diag.shop.kernel import Call, HeapSpec, Instance, Operation, RpcFailure, ServiceSpec, Steps
+from pytest_otel_diag.shop.services.scene import Scene
+
+VALKEY = "valkey-cart"
+DATABASE = "astronomy-db"
+SLOW_RATIO = 0.0015
+"""Share of database queries that are slow for no reason of the shop's."""
+
+
+class Tables:
+    """State of the database: who holds the products, and which orders are there."""
+
+    __slots__ = ("lock", "orders")
+
+    def __init__(self) -> None:
+        self.lock: Event | None = None
+        self.orders: set[str] = set()
+
+
+def _valkey(seconds: float) -> Operation:
+    def answer(call: Call, request: Any) -> Steps:  # noqa: ARG001 - a behaviour
+        yield from call.work(seconds)
+
+    return Operation(answer, allocates=0)
+
+
+def _select(seconds: float) -> Operation:
+    def answer(call: Call, request: Any) -> Steps:  # noqa: ARG001 - a behaviour
+        tables: Tables = call.state
+        while tables.lock is not None:
+            yield tables.lock
+        yield from call.work(seconds)
+        if call.instance.rng.random() < SLOW_RATIO:
+            yield from call.wait(0.04 + call.instance.rng.expovariate(1 / 0.08))
+
+    return Operation(answer, allocates=0)
+
+
+def _hold_products(call: Call, seconds: float) -> Steps:
+    """Lock the table of products exclusively for so long, after whoever holds it now."""
+    tables: Tables = call.state
+    while tables.lock is not None:
+        yield tables.lock
+    tables.lock = Event(call.env)
+    try:
+        yield from call.wait(seconds)
+    finally:
+        free, tables.lock = tables.lock, None
+        free.succeed()
+
+
+def _insert_order(seconds: float) -> Operation:
+    def answer(call: Call, order_id: str) -> Steps:
+        tables: Tables = call.state
+        yield from call.work(seconds)
+        if call.instance.rng.random() < SLOW_RATIO:
+            yield from call.wait(0.04 + call.instance.rng.expovariate(1 / 0.08))
+        if order_id in tables.orders:
+            raise RpcFailure(
+                "23505",
+                '23505: duplicate key value violates unique constraint "order_pkey"',
+                kind="application",
+            )
+        tables.orders.add(order_id)
+
+    return Operation(answer, allocates=0)
+
+
+def _tables(instance: Instance) -> Tables:  # noqa: ARG001 - a factory of state
+    return Tables()
+
+
+def specs(scene: Scene) -> list[ServiceSpec]:
+    """Return the databases of a release."""
+    speed = scene.slowness.get("cart", 1.0)
+    reading = 0.0009 * speed
+    database = {
+        "SELECT product": _select(reading),
+        "SELECT products": _select(1.6 * reading),
+        "INSERT order": _insert_order(2.2 * reading),
+        "LOCK products": Operation(_hold_products, allocates=0),
+    }
+    keys = {name: _valkey(0.00025 * speed) for name in ("HGET", "HMSET", "EXPIRE")}
+    still = HeapSpec()
+    return [
+        ServiceSpec(VALKEY, keys, workers=64, heap=still, startup_s=0.5),
+        ServiceSpec(DATABASE, database, workers=100, heap=still, startup_s=2.0, state=_tables),
+    ]

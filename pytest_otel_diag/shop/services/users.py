@@ -1,0 +1,208 @@
+"""Virtual users: what one of them does over HTTP, task by task."""
+
+from __future__ import annotations
+
+import random
+
+from pytest_otel_diag.shop import load
+from pytest_otel_diag.shop.flagging import FlagScalar
+from pytest_otel_diag.shop.kernel import Call, Instance, RpcFailure, Steps
+from pytest_otel_diag.shop.names import Generation
+from pytest_otel_diag.shop.records import AttributeValue, Scope
+from pytest_otel_diag.shop.services import load_generator, proxy
+from pytest_otel_diag.shop.services.goods import CATEGORIES, PEOPLE, PRODUCT_IDS, Person
+from pytest_otel_diag.shop.services.web import Goods, Order, Web
+
+_LOGGER = Scope("root", "")
+_K6_AGENT, _LOCUST_AGENT = "k6/1.4.2 (https://k6.io/)", "python-requests/2.32.5"
+
+
+class User:
+    """A user with a session of its own. *rng* decides what it does and how long it thinks."""
+
+    def __init__(self, instance: Instance, generation: Generation, rng: random.Random) -> None:
+        self.instance = instance
+        self._generation = generation
+        self._rng = rng
+        self._locust = generation.locust
+        self._shape = load_generator.task_shapes(generation)
+        self._agent = _LOCUST_AGENT if self._locust else _K6_AGENT
+        self._weights = {**load.WEIGHTS, **(load.REVIEW_WEIGHTS if generation.reviews else {})}
+        self._session = self._uuid()
+        self._baggage = {"session.id": self._session, "synthetic_request": "true"}
+
+    def _uuid(self) -> str:
+        text = f"{self._rng.getrandbits(128):032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    def _begin(self, outer: Call | None) -> Call:
+        """Return the call of a task: inside another under Locust, on its own under k6."""
+        if outer is not None and self._locust:
+            return outer
+        call = self.instance.call()
+        call.baggage = self._baggage
+        return call
+
+    def _ask(self, call: Call, web: Web) -> Steps:
+        try:
+            return (
+                yield from call.request(
+                    "frontend-proxy",
+                    proxy.FORM if web.method == "POST" else proxy.HTTP,
+                    web._replace(agent=self._agent),
+                )
+            )
+        except RpcFailure:
+            return None  # counted by the tool, not shown on the task's span
+
+    def flag(self, call: Call, key: str, default: FlagScalar) -> Steps:
+        """Ask flagd over OFREP; k6 makes a span and a log line of it."""
+        if self._locust:
+            return (yield from call.flag(key, default))
+        with call.span(self._shape("feature_flag.evaluate"), **{"feature_flag.key": key}):
+            value = yield from call.flag(key, default)
+            call.log("INFO", f"Feature flag {key} evaluated to {value}", scope=_LOGGER)
+        return value
+
+    # one iteration
+
+    def start(self) -> Steps:
+        """Begin a session with a look at the front page."""
+        call = self._begin(None)
+        with call.span(self._shape("user_session_start")):
+            call.log("INFO", f"Starting user session: {self._session}", scope=_LOGGER)
+            yield from self._ask(call, Web("GET", "/", "GET /"))
+
+    def task(self) -> Steps:
+        """Do a task chosen by weight."""
+        yield from getattr(self, load.choose(self._rng, self._weights))()
+
+    def think_s(self) -> float:
+        """Return how long to wait before the next task."""
+        return load.think_s(self._rng)
+
+    # tasks
+
+    def index(self) -> Steps:
+        """Look at the front page."""
+        call = self._begin(None)
+        with call.span(self._shape("user_index")):
+            call.log("INFO", "User accessing index page", scope=_LOGGER)
+            yield from self._ask(call, Web("GET", "/", "GET /"))
+
+    def browse_product(self, product: str = "") -> Steps:
+        """Look at a product."""
+        product = product or self._rng.choice(PRODUCT_IDS)
+        call = self._begin(None)
+        with call.span(self._shape("user_browse_product"), **self._product(product)):
+            call.log("INFO", f"User browsing product: {product}", scope=_LOGGER)
+            yield from self._ask(call, _product_page(product))
+
+    def get_recommendations(self) -> Steps:
+        """Ask for recommendations beside a product."""
+        product = self._rng.choice(PRODUCT_IDS)
+        call = self._begin(None)
+        with call.span(self._shape("user_get_recommendations"), **self._product(product)):
+            call.log("INFO", f"User getting recommendations for product: {product}", scope=_LOGGER)
+            path = f"/api/recommendations?productIds={product}"
+            yield from self._ask(call, Web("GET", path, "GET /api/recommendations", (product, "USD")))
+
+    def get_ads(self) -> Steps:
+        """Ask for advertisements of a category, or of none."""
+        category = self._rng.choice(CATEGORIES)
+        call = self._begin(None)
+        attributes: dict[str, AttributeValue] = {"category": str(category)}
+        with call.span(self._shape("user_get_ads"), **attributes):
+            call.log("INFO", f"User getting ads for category: {category}", scope=_LOGGER)
+            # requests leaves out a parameter that is None; k6 sends the word
+            keys = (category,) if category is not None else (() if self._locust else ("None",))
+            yield from self._ask(
+                call, Web("GET", f"/api/data/?contextKeys={category}", "GET /api/data", keys)
+            )
+
+    def view_cart(self) -> Steps:
+        """Look at a cart that nobody has."""
+        call = self._begin(None)
+        with call.span(self._shape("user_view_cart")):
+            call.log("INFO", "User viewing cart", scope=_LOGGER)
+            yield from self._ask(call, Web("GET", "/api/cart", "GET /api/cart", ("", "USD")))
+
+    def add_to_cart(self, user: str = "", outer: Call | None = None) -> Steps:
+        """Look at a product and put some of it into a cart."""
+        user = user or self._uuid()
+        product, quantity = self._rng.choice(PRODUCT_IDS), self._rng.choice(load.QUANTITIES)
+        call = self._begin(outer)
+        attributes = {**self._product(product), "user.id": user, "quantity": quantity}
+        with call.span(self._shape("user_add_to_cart"), **attributes):
+            text = f"User {user} adding {quantity} of product {product} to cart"
+            call.log("INFO", text, scope=_LOGGER)
+            yield from self._ask(call, _product_page(product))
+            yield from self._ask(
+                call, Web("POST", "/api/cart", "POST /api/cart", (user, Goods(product, quantity)))
+            )
+
+    def checkout(self, person: Person | None = None) -> Steps:
+        """Buy one product."""
+        yield from self._check_out("user_checkout_single", 1, person)
+
+    def checkout_multi(self) -> Steps:
+        """Buy several products."""
+        yield from self._check_out("user_checkout_multi", self._rng.choice(load.SEVERAL), None)
+
+    def _check_out(self, name: str, items: int, person: Person | None) -> Steps:
+        user = self._uuid()
+        call = self._begin(None)
+        attributes: dict[str, AttributeValue] = {"user.id": user}
+        if items > 1:
+            attributes["item.count"] = items
+        with call.span(self._shape(name), **attributes):
+            what = (
+                f"multi-item checkout for user {user}, {items} items"
+                if items > 1
+                else f"checkout for user {user}"
+            )
+            call.log("INFO", f"Starting {what}", scope=_LOGGER)
+            for _ in range(items):
+                yield from self.add_to_cart(user, call)
+            who = person or self._rng.choice(PEOPLE)
+            order = Order(user, who.email, who.country, who.currency, who.card)
+            yield from self._ask(call, Web("POST", "/api/checkout", "POST /api/checkout", order))
+            done = "Multi-item checkout" if items > 1 else "Checkout"
+            call.log("INFO", f"{done} completed for user {user}", scope=_LOGGER)
+
+    def flood_home(self) -> Steps:
+        """Load the front page as often as a flag says, which is never unless somebody sets it."""
+        call = self._begin(None)
+        number = int((yield from self.flag(call, "loadGeneratorFloodHomepage", 0)))
+        if number <= 0:
+            return
+        call = self._begin(None)
+        with call.span(self._shape("user_flood_home"), **{"flood.count": number}):
+            call.log("INFO", f"User flooding homepage {number} times", scope=_LOGGER)
+            for _ in range(number):
+                yield from self._ask(call, Web("GET", "/", "GET /"))
+
+    def get_product_reviews(self) -> Steps:
+        """Read what others say of a product (2.2)."""
+        product = self._rng.choice(PRODUCT_IDS)
+        call = self._begin(None)
+        with call.span(self._shape("user_get_product_reviews"), **self._product(product)):
+            for kind in ("product-reviews", "product-reviews-avg-score"):
+                yield from self._ask(
+                    call, Web("GET", f"/api/{kind}/{product}", f"GET /api/{kind}/[productId]", product)
+                )
+
+    def ask_product_ai_assistant(self) -> Steps:
+        """Ask the assistant about a product (2.2)."""
+        product = self._rng.choice(PRODUCT_IDS)
+        call = self._begin(None)
+        with call.span(self._shape("user_ask_product_ai_assistant"), **self._product(product)):
+            path, route = "/api/product-ask-ai-assistant", "POST /api/product-ask-ai-assistant/[productId]"
+            yield from self._ask(call, Web("POST", f"{path}/{product}", route, product))
+
+    def _product(self, product: str) -> dict[str, AttributeValue]:
+        return {"product.id": product}
+
+
+def _product_page(product: str) -> Web:
+    return Web("GET", f"/api/products/{product}", "GET /api/products/[productId]", (product, "USD"))
