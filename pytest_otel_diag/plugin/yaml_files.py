@@ -18,7 +18,7 @@ from pytest_otel_diag.plugin.diagnose import Diagnose
 from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
 from pytest_otel_diag.ports import Target
 from pytest_otel_diag.scenario_files.knowledge import labels, scenario_of
-from pytest_otel_diag.scenario_files.loading import Case, load_cases
+from pytest_otel_diag.scenario_files.loading import Case, load_cases, overridden
 from pytest_otel_diag.scenario_files.schema import Check
 from pytest_otel_diag.scoring.assertions import DiagnosedSession, DiagnosisMissed, SessionNotScored
 
@@ -132,9 +132,8 @@ def _base(case: Case, target: Target) -> tuple[Scenario | None, list[str]]:
         return None, [case.at(unknown, "scenario")]
     base = scenario_of(entry.faults, entry.environment.demo) if entry.environment.demo else None
     base = base or scenarios.for_faults(entry.faults, case.id, target)
-    answer_known = base.expectation.root_causes or base.expectation.healthy
-    given = entry.expect.root_causes or entry.expect.healthy
-    if not (answer_known or given) and any(check.expected for check in case.checks):
+    answer = overridden(base.expectation, entry.expect)
+    if not (answer.root_causes or answer.healthy) and any(check.expected for check in case.checks):
         flags = ", ".join(fault.flag for fault in entry.faults)
         return base, [
             case.at(f"nobody knows what is expected of {flags}; say it under expect or assert", "faults")

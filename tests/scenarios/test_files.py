@@ -229,11 +229,7 @@ def test_what_cannot_be_a_file_of_scenarios(write, text, sentence) -> None:
 
 
 def test_anchors_and_merged_keys_are_yaml(write) -> None:
-    (case,) = load_cases(
-        write(
-            "schema: 1\ncontrol: true\nenvironment: &e {users: 5}\ntiming: {<<: {observe_s: 9}, baseline_s: 8}\n"
-        )
-    )
+    (case,) = load_cases(write("schema: 1\ncontrol: true\ntiming: {<<: {observe_s: 9}, baseline_s: 8}\n"))
     assert case.entry.timing == Timing(observe_s=9, baseline_s=8)
 
 
