@@ -65,7 +65,7 @@ class Catalog:
                 return system, system.generation(release)
         raise ConfigurationError(
             f"no demo release {demo!r} is known{nearest(demo, self.demos())}; "
-            f"there are {', '.join(self.demos())}"
+            f"there are {', '.join(self.demos()) or 'none'}"
         )
 
     def flag(self, name: str, demo: str | None = None) -> FlagEntry:
@@ -82,7 +82,7 @@ class Catalog:
         found = self._by_name.get(folded(name))
         if found is None:
             spellings = [spelling for flag in self.flags for spelling in (*flag.names, *flag.aliases)]
-            known = ", ".join(flag.key for flag in self.flags)
+            known = ", ".join(flag.key for flag in self.flags) or "none"
             raise ScenarioError(f"no flag {name!r} is known{nearest(name, spellings)}; there are {known}")
         return found
 
@@ -130,7 +130,10 @@ class Catalog:
         )
 
     def expectation(self, flag: str, variant: str | None = None, demo: str = DEFAULT_DEMO) -> Expectation:
-        """Return the right answer to the fault, with the names of *demo*; healthy for the default variant."""
+        """Return the right answer to the fault, with the names of *demo*; healthy for the default variant.
+
+        Red herrings that *demo* does not have are left out.
+        """
         entry = self.flag(flag)
         period = self.period(entry, demo)
         chosen = self.variant(entry, variant, demo)
@@ -184,6 +187,8 @@ class Catalog:
         return (json.dumps(body, indent=2, ensure_ascii=False) + "\n").encode()
 
     def _named(self, told: ExpectationEntry, demo: str, flags: tuple[str, ...]) -> Expectation:
+        there = self.generation(demo).services
+        herrings = [herring.service for herring in told.red_herrings]
         return Expectation(
             anomalies=tuple(
                 ExpectedAnomaly(
@@ -203,6 +208,6 @@ class Catalog:
                 )
                 for cause in told.root_causes
             ),
-            red_herrings=tuple(self.service(herring.service, demo) for herring in told.red_herrings),
+            red_herrings=tuple(there[name] for name in herrings if name in there),
             flags=flags,
         )

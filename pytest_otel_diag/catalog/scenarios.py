@@ -49,14 +49,20 @@ def scenarios(catalog: Catalog, demo: str = DEFAULT_DEMO) -> tuple[Scenario, ...
 
 
 def controls(catalog: Catalog, demo: str = DEFAULT_DEMO) -> tuple[Scenario, ...]:
-    """Return scenarios without a fault: quiet, more load, a deployment, a collection of garbage."""
-    ad, recommendation = catalog.service("ad", demo), catalog.service("recommendation", demo)
+    """Return scenarios without a fault: quiet, more load, a deployment, a collection of garbage.
+
+    The last two are left out for a system without the service that they happen to.
+    """
     kinds: dict[str, tuple[Disturbance, ...]] = {
         "control-quiet": (),
         "control-load-doubled": (Disturbance(kind="load", factor=2.0),),
-        "control-deployment": (Disturbance(kind="restart", service=recommendation),),
-        "control-garbage-collection": (Disturbance(kind="gc", service=ad),),
     }
+    services = catalog.generation(demo).services
+    if "recommendation" in services:
+        restart = Disturbance(kind="restart", service=services["recommendation"])
+        kinds["control-deployment"] = (restart,)
+    if "ad" in services:
+        kinds["control-garbage-collection"] = (Disturbance(kind="gc", service=services["ad"]),)
     return tuple(
         Scenario(
             id=name,

@@ -201,6 +201,8 @@ def _answer(known: Catalog, entry: FlagEntry, demo: str) -> Iterable[tuple[str, 
         place = f"{name(cause.service)} {cause.operation or ''}".strip()
         yield "root cause", f"{place}: {' or '.join(cause.mechanisms)}. {cause.why}"
     for herring in answer.red_herrings:
+        if herring.service not in known.generation(demo).services:
+            continue
         yield "red herring", f"{name(herring.service)}. {herring.why}"
 
 

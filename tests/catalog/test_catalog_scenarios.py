@@ -1,0 +1,100 @@
+"""Scenarios of the catalog: times and traffic that suit the flag, and reasons not to count."""
+
+import pytest
+
+from pytest_otel_diag import catalog
+from pytest_otel_diag.catalog.scenarios import AFFECTED_PER_MINUTE, DEFAULT_USERS, affected_per_minute
+from pytest_otel_diag.sessions.injection import scenario_mistakes
+
+DEMOS = catalog.load().demos()
+CASES = [(demo, scenario) for demo in DEMOS for scenario in catalog.scenarios(demo)]
+
+
+@pytest.mark.parametrize(("demo", "scenario"), CASES, ids=lambda value: getattr(value, "id", value))
+def test_a_scenario_is_the_flag_at_one_variant(demo, scenario):
+    assert scenario_mistakes(scenario) == []
+    (fault,) = scenario.faults
+    assert scenario.id == f"{fault.flag}={fault.variant}"
+    tags = dict(scenario.tags)
+    entry = catalog.flag(fault.flag, demo)
+    assert (tags["flag"], tags["category"], tags["severity"]) == (entry.key, entry.category, entry.severity)
+    assert scenario.environment.demo == demo
+    assert scenario.timing.baseline_s == 300
+    assert scenario.timing.observe_s >= 180
+    assert scenario.timing.impact_timeout_s >= 180
+
+
+def test_there_is_one_scenario_a_flag():
+    assert len({scenario.id for scenario in catalog.scenarios("3.0")}) == 15
+
+
+def test_rare_traffic_is_raised_until_six_requests_show_the_fault():
+    asked = {s.id: s.environment.users for s in catalog.scenarios("3.0")}
+    assert asked["paymentUnreachable=on"] is None
+    assert asked["adFailure=on"] == 25
+    assert asked["intlShippingSlowdown=10sec"] == 25
+    assert catalog.scenario("paymentFailure", "10%").environment.users == 50
+    assert catalog.scenario("cartFailure", "10%").environment.users == 50
+    assert catalog.scenario("cartFailure", "25%").environment.users == 25
+    for name, variant in (("paymentFailure", "50%"), ("adFailure", "on"), ("paymentFailure", "75%")):
+        entry, period = catalog.flag(name), catalog.load().period(name)
+        users = catalog.scenario(name, variant).environment.users or DEFAULT_USERS
+        assert affected_per_minute(entry, period, variant) * users / DEFAULT_USERS >= AFFECTED_PER_MINUTE
+
+
+def test_a_flag_of_old_releases_that_is_all_or_nothing_hits_every_request():
+    entry, period = catalog.flag("cartFailure"), catalog.load().period("cartFailure", "2.1")
+    assert affected_per_minute(entry, period, "on") == pytest.approx(3.8)
+    assert affected_per_minute(entry, period, "off") == 0
+    assert catalog.scenario("cartFailure", "off", "2.1").environment.users is None
+
+
+def test_more_users_shorten_the_wait_and_slow_leaks_lengthen_it():
+    assert catalog.scenario("emailMemoryLeak", "100x").timing.impact_timeout_s == 4 * 3300
+    assert catalog.scenario("emailMemoryLeak", "1000x").timing.impact_timeout_s == 480
+    assert catalog.scenario("recommendationCacheFailure").timing.impact_timeout_s == round(4 * 330 / 5)
+
+
+def test_images_need_a_browser():
+    assert catalog.scenario("imageSlowLoad").environment.browser_users == 1
+    assert catalog.scenario("adFailure").environment.browser_users is None
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "demo", "reason"),
+    [
+        ("emailMemoryLeak", "1x", "3.0", "nothing visible grows"),
+        ("emailMemoryLeak", "10x", "2.1", "nothing visible grows"),
+        ("recommendationCacheFailure", None, "2.2", "nothing leaks"),
+        ("llmInaccurateResponse", None, "2.2", "only a reader of the text"),
+        ("loadGeneratorTraffic", None, "3.0", "there is no telemetry"),
+    ],
+)
+def test_what_cannot_be_judged_is_excluded_by_reason(name, variant, demo, reason):
+    assert reason in catalog.scenario(name, variant, demo).ungated
+
+
+def test_most_of_a_release_counts():
+    counted = [scenario.id for scenario in catalog.scenarios("3.0") if not scenario.ungated]
+    assert len(counted) == 14
+    assert not catalog.scenario("emailMemoryLeak").ungated
+
+
+@pytest.mark.parametrize("name", ["failedReadinessProbe", "loadGeneratorVUs"])
+def test_harmless_flags_are_controls_that_need_no_impact(name):
+    told = catalog.scenario(name)
+    assert told.control
+    assert not told.require_impact
+
+
+@pytest.mark.parametrize("demo", ["1.12", "3.0"])
+def test_controls_have_no_fault_and_wait_as_long_as_a_fault_takes(demo):
+    told = catalog.controls(demo)
+    assert len({control.id for control in told}) == 4
+    for control in told:
+        assert control.control
+        assert not control.faults
+        assert control.timing.guard_s > 0
+        assert control.timing.baseline_s == 300
+        for disturbance in control.disturbances:
+            assert disturbance.service in (None, *catalog.generation(demo).services.values())
