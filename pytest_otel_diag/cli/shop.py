@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,8 @@ import typer
 from pytest_otel_diag.config.options import resolve
 from pytest_otel_diag.config.shop_options import SHOP_OPTIONS, duration
 from pytest_otel_diag.errors import ConfigurationError
+
+_SEEDS = 1_000_000
 
 shop = typer.Typer(help="The simulated shop in real time, for your own collector.", no_args_is_help=True)
 
@@ -44,7 +47,10 @@ def run(  # noqa: PLR0913 - parameters of a command are its options
     demo: Annotated[str, typer.Option(help="Release of the demo to be like.")] = "3.0",
     users: Annotated[int, typer.Option(min=1, max=500, help="Virtual users.")] = 5,
     browser_users: Annotated[int, typer.Option(min=0, max=50, help="Virtual users with a browser.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Varies everything drawn.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Decides everything drawn, ids of traces too; a new one each run without."),
+    ] = None,
     jitter: Annotated[bool, typer.Option(help="Let the seed vary the topology too.")] = False,
     length: Annotated[
         str | None, typer.Option("--duration", help="Time of the shop, as 90s, 5m, 1h30m; endless without.")
@@ -69,7 +75,9 @@ def run(  # noqa: PLR0913 - parameters of a command are its options
     options = {name: item.value for name, item in resolve(given, {}, only=SHOP_OPTIONS).items()}
     order = shop_run.Order(
         endpoint=shop_run.endpoint(options),
-        variation=shop_run.Variation(demo, users, browser_users, seed, jitter),
+        variation=shop_run.Variation(
+            demo, users, browser_users, secrets.randbelow(_SEEDS) if seed is None else seed, jitter
+        ),
         flagd="" if flags else options["flagd_address"],
         flag_file=flags,
         duration_s=_duration_s(length),
