@@ -20,17 +20,16 @@ _KINDS: Mapping[type, str] = {
 
 
 @cache
-def _library() -> tuple[Any, Any, Any]:
+def _library() -> tuple[Any, Any]:
     try:
         from openfeature.contrib.tools.flagd.core import FlagdCore  # noqa: PLC0415 - the extra may be missing
         from openfeature.evaluation_context import EvaluationContext  # noqa: PLC0415
-        from openfeature.exception import OpenFeatureError  # noqa: PLC0415
     except ImportError as error:
         raise ConfigurationError(
             "flags of flagd are evaluated by the package openfeature-flagd-core, which is missing; "
             'install it with: pip install "pytest-otel-diag[shop]"'
         ) from error
-    return FlagdCore, EvaluationContext, OpenFeatureError
+    return FlagdCore, EvaluationContext
 
 
 class FlagdEvaluator:
@@ -41,7 +40,7 @@ class FlagdEvaluator:
     """
 
     def __init__(self, flags: Mapping[str, Flag]) -> None:
-        core, self._context, self._error = _library()
+        core, self._context = _library()
         self._core = core()
         # As text, since the library keeps and changes the objects it is given; only what it evaluates, since
         # it refuses members that the schema allows, such as the description of a flag.
@@ -59,8 +58,6 @@ class FlagdEvaluator:
         resolver = self._resolvers[type(default)]
         try:
             details = resolver(key, default, self._context(context.get("targetingKey"), context))
-        except self._error:
-            return Evaluation(default, "", "ERROR")
         except Exception:  # rules may divide by zero or call unknown operators; an SDK answers all the same
             return Evaluation(default, "", "ERROR")
         return Evaluation(details.value, details.variant or "", str(details.reason))

@@ -75,6 +75,7 @@ def test_services_get_variants_by_default_and_by_rule():
         ("ad", 7),
         ("broken", False),
         ("unnamed", False),
+        ("zero", False),
     ],
     ids=str,
 )
@@ -84,6 +85,7 @@ def test_what_cannot_be_answered_gives_the_callers_default_as_an_error(key, defa
             **STANDARD,
             "broken": {**SWITCH, "targeting": {"no_such_operator": [1]}},
             "unnamed": {**SWITCH, "targeting": {"if": [True, "perhaps"]}},
+            "zero": {**SWITCH, "targeting": {"if": [{"/": [1, 0]}, "on", "off"]}},
         }
     )
     for _ in range(2):
