@@ -90,10 +90,14 @@ def run(order: Order, echo: Echo) -> int:
             f"seed {told.seed}, to {order.endpoint}, flags from {whose}"
         )
         reporter = _Reporter(pacer, exporter, flags, order, echo)
+        flush_s = order.flush_s
         try:
             pacer.run(order.duration_s, reporter.step)
+        except KeyboardInterrupt:
+            flush_s = 0.0
+            raise
         finally:
-            counts = exporter.stop(order.flush_s)
+            counts = exporter.stop(flush_s)
             echo(status.summary(counts, pacer.passed_s))
     return int(counts.dropped > 0)
 
