@@ -39,49 +39,113 @@ class Plan:
     heap: int = 0
     start_s: float = 1.0
     most_replicas: int = 1
-    callees: tuple[str, ...] = ()
 
 
 _PLANS = (
-    Plan("load-generator", "python", "cpython", 1000, memory_limit=1500 * MB, memory_base=180 * MB,
-         callees=("frontend-proxy", "flagd")),
-    Plan("frontend-web", "webjs", "browser", 1000, memory_base=300 * MB, callees=("frontend-proxy",)),
-    Plan("frontend-proxy", "cpp", "envoy", 1000, memory_limit=65 * MB, memory_base=28 * MB, start_s=1.5,
-         callees=("frontend", "image-provider", "flagd")),
-    Plan("frontend", "nodejs", "nodejs", 1000, cores=1.0, memory_limit=250 * MB, memory_base=120 * MB, heap=180 * MB,
-         start_s=4.0, most_replicas=3,
-         callees=("ad", "recommendation", "product-catalog", "cart", "checkout", "currency", "shipping")),
-    Plan("ad", "java", "jvm", 64, memory_limit=300 * MB, memory_base=155 * MB, heap=200 * MB, start_s=8.0,
-         callees=("flagd",)),
-    Plan("recommendation", "python", "cpython", 10, cores=1.0, memory_limit=500 * MB, memory_base=62 * MB,
-         start_s=3.0, callees=("product-catalog",)),
-    Plan("product-catalog", "go", "go", 500, memory_limit=20 * MB, memory_base=11 * MB, start_s=0.6, most_replicas=3,
-         callees=("flagd",)),
-    Plan("cart", "dotnet", "dotnet", 64, memory_limit=160 * MB, memory_base=78 * MB, start_s=2.5, most_replicas=3,
-         callees=("valkey-cart", "flagd")),
-    Plan("checkout", "go", "go", 500, memory_limit=20 * MB, memory_base=13 * MB, start_s=0.6, most_replicas=2,
-         callees=("cart", "product-catalog", "currency", "shipping", "payment", "email", "kafka", "flagd")),
-    Plan("currency", "cpp", "cpp", 16, memory_limit=20 * MB, memory_base=9 * MB, start_s=0.4, most_replicas=3),
-    Plan("payment", "nodejs", "nodejs", 1000, cores=1.0, memory_limit=120 * MB, memory_base=72 * MB, heap=90 * MB,
-         start_s=2.5, most_replicas=2, callees=("flagd",)),
-    Plan("shipping", "rust", "rust", 256, memory_limit=20 * MB, memory_base=6 * MB, start_s=0.3, most_replicas=2,
-         callees=("quote", "flagd")),
+    Plan("load-generator", "python", "cpython", 1000, memory_limit=1500 * MB, memory_base=180 * MB),
+    Plan("frontend-web", "webjs", "browser", 1000, memory_base=300 * MB),
+    Plan("frontend-proxy", "cpp", "envoy", 1000, memory_limit=65 * MB, memory_base=28 * MB, start_s=1.5),
+    Plan(
+        "frontend",
+        "nodejs",
+        "nodejs",
+        1000,
+        cores=1.0,
+        memory_limit=250 * MB,
+        memory_base=120 * MB,
+        heap=180 * MB,
+        start_s=4.0,
+        most_replicas=3,
+    ),
+    Plan("ad", "java", "jvm", 64, memory_limit=300 * MB, memory_base=155 * MB, heap=200 * MB, start_s=8.0),
+    Plan(
+        "recommendation",
+        "python",
+        "cpython",
+        10,
+        cores=1.0,
+        memory_limit=500 * MB,
+        memory_base=62 * MB,
+        start_s=3.0,
+    ),
+    Plan(
+        "product-catalog",
+        "go",
+        "go",
+        500,
+        memory_limit=20 * MB,
+        memory_base=11 * MB,
+        start_s=0.6,
+        most_replicas=3,
+    ),
+    Plan(
+        "cart",
+        "dotnet",
+        "dotnet",
+        64,
+        memory_limit=160 * MB,
+        memory_base=78 * MB,
+        start_s=2.5,
+        most_replicas=3,
+    ),
+    Plan(
+        "checkout", "go", "go", 500, memory_limit=20 * MB, memory_base=13 * MB, start_s=0.6, most_replicas=2
+    ),
+    Plan(
+        "currency", "cpp", "cpp", 16, memory_limit=20 * MB, memory_base=9 * MB, start_s=0.4, most_replicas=3
+    ),
+    Plan(
+        "payment",
+        "nodejs",
+        "nodejs",
+        1000,
+        cores=1.0,
+        memory_limit=120 * MB,
+        memory_base=72 * MB,
+        heap=90 * MB,
+        start_s=2.5,
+        most_replicas=2,
+    ),
+    Plan(
+        "shipping",
+        "rust",
+        "rust",
+        256,
+        memory_limit=20 * MB,
+        memory_base=6 * MB,
+        start_s=0.3,
+        most_replicas=2,
+    ),
     Plan("quote", "php", "php", 32, memory_limit=40 * MB, memory_base=26 * MB, start_s=1.0, most_replicas=2),
-    Plan("email", "ruby", "ruby", 5, cores=1.0, memory_limit=100 * MB, memory_base=44 * MB, start_s=4.0,
-         callees=("flagd",)),
+    Plan("email", "ruby", "ruby", 5, cores=1.0, memory_limit=100 * MB, memory_base=44 * MB, start_s=4.0),
     Plan("image-provider", "nginx", "nginx", 1000, memory_limit=50 * MB, memory_base=12 * MB, start_s=0.5),
     Plan("flagd", "go", "go", 500, memory_limit=75 * MB, memory_base=32 * MB, start_s=0.5),
-    Plan("accounting", "dotnet", "dotnet", 1, memory_limit=120 * MB, memory_base=92 * MB, start_s=3.0,
-         callees=("kafka",)),
-    Plan("fraud-detection", "java", "jvm", 1, memory_limit=300 * MB, memory_base=150 * MB, heap=150 * MB,
-         start_s=8.0, callees=("kafka", "flagd")),
-)  # fmt: skip
+    Plan("accounting", "dotnet", "dotnet", 1, memory_limit=120 * MB, memory_base=92 * MB, start_s=3.0),
+    Plan(
+        "fraud-detection",
+        "java",
+        "jvm",
+        1,
+        memory_limit=300 * MB,
+        memory_base=150 * MB,
+        heap=150 * MB,
+        start_s=8.0,
+    ),
+)
 
 _REVIEWS = (
-    Plan("product-reviews", "python", "cpython", 10, cores=1.0, memory_limit=100 * MB, memory_base=66 * MB,
-         start_s=3.0, callees=("product-catalog", "llm", "flagd")),
+    Plan(
+        "product-reviews",
+        "python",
+        "cpython",
+        10,
+        cores=1.0,
+        memory_limit=100 * MB,
+        memory_base=66 * MB,
+        start_s=3.0,
+    ),
     Plan("llm", "python", "cpython", 10, cores=1.0, memory_limit=50 * MB, memory_base=34 * MB, start_s=2.0),
-)  # fmt: skip
+)
 
 SERVICE_EDGES = frozenset(
     {

@@ -1,5 +1,7 @@
-"""accounting (.NET): stores every order of the topic. Orders that come twice are skipped; release 2.2 keeps
-one database context for ever, which a duplicate breaks until the process is replaced.
+"""accounting (.NET): stores every order of the topic.
+
+Orders that come twice are skipped; 2.1 and 2.2 keep one database context for ever, which a duplicate
+breaks until the process is replaced.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from pytest_otel_diag.shop.names import Generation
 from pytest_otel_diag.shop.records import Scope
 from pytest_otel_diag.shop.services.scene import Scene
 from pytest_otel_diag.shop.services.stores import DATABASE
-from pytest_otel_diag.shop.services.web import Placed
+from pytest_otel_diag.shop.services.web import Placed, fields
 from pytest_otel_diag.shop.topology import TOPIC
 
 GROUP = "accounting"
@@ -88,15 +90,16 @@ def specs(scene: Scene) -> list[ServiceSpec]:
     def process(call: Call, message: Message) -> Steps:
         order: Placed = message.value
         with call.span(consumed):
+            details = f'{{ "orderId": "{order.order_id}", "shippingTrackingId": "{order.tracking_id}" }}'
             call.log(
                 "Information", "Order details: {@OrderResult}.", scope=_LOGGER, event_name=event_names[0],
-                **{"@OrderResult": f'{{ "orderId": "{order.order_id}", "shippingTrackingId": "{order.tracking_id}" }}'},
+                **fields({"@OrderResult": details}),
             )  # fmt: skip
             yield from call.work(cost)
             if not stores:
                 return
             if shared and _breaks(call, order):
-                call.log("Error", "Order parsing failed:", scope=_LOGGER, **_tracking_error(order))
+                call.log("Error", "Order parsing failed:", scope=_LOGGER, **fields(_tracking_error(order)))
                 return
             try:
                 yield from call.request(DATABASE, "INSERT order", order.order_id)
@@ -106,7 +109,7 @@ def specs(scene: Scene) -> list[ServiceSpec]:
                         "Error",
                         "Order parsing failed:",
                         scope=_LOGGER,
-                        **{"exception.message": failure.message},
+                        **fields({"exception.message": failure.message}),
                     )
                     return
                 call.log(
@@ -144,6 +147,6 @@ def _breaks(call: Call, order: Placed) -> bool:
 def _tracking_error(order: Placed) -> dict[str, str]:
     return {
         "exception.type": "System.InvalidOperationException",
-        "exception.message": "The instance of entity type 'OrderEntity' cannot be tracked because another instance "
-        f"with the same key value for {{'Id'}} is already being tracked. ({order.order_id})",
+        "exception.message": "The instance of entity type 'OrderEntity' cannot be tracked because another "
+        f"instance with the same key value for {{'Id'}} is already being tracked. ({order.order_id})",
     }

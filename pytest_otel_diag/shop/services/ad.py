@@ -19,10 +19,11 @@ from pytest_otel_diag.shop.kernel import (
     SpanShape,
     Steps,
 )
-from pytest_otel_diag.shop.records import Instrument, Scope
+from pytest_otel_diag.shop.records import AttributeValue, Instrument, Scope
 from pytest_otel_diag.shop.services import flagd
 from pytest_otel_diag.shop.services.goods import AD_CATEGORIES
 from pytest_otel_diag.shop.services.scene import Scene
+from pytest_otel_diag.shop.services.web import fields
 
 GET_ADS = "oteldemo.AdService/GetAds"
 SPINNING_THREADS = 4
@@ -63,7 +64,7 @@ class _Service:
             for asked in ("TARGETED", "NOT_TARGETED")
             for answered in ("TARGETED", "RANDOM")
         }
-        thread = {"thread.name": "grpc-default-executor-0", "thread.id": 41}
+        thread: dict[str, AttributeValue] = {"thread.name": "grpc-default-executor-0", "thread.id": 41}
         self.by_category = SpanShape(
             "getAdsByCategory", "Internal", _ANNOTATIONS,
             {**thread, "code.namespace": "oteldemo.AdService", "code.function": "getAdsByCategory"},
@@ -83,13 +84,15 @@ class _Service:
         yield from call.work(self.cost)
         asked, answered, number = self._choose(call, keys)
         call.set(
-            **{
-                self.keys: f"[{', '.join(keys)}]",
-                self.keys_count: len(keys),
-                self.count: number,
-                self.request_type: asked,
-                self.response_type: answered,
-            }
+            **fields(
+                {
+                    self.keys: f"[{', '.join(keys)}]",
+                    self.keys_count: len(keys),
+                    self.count: number,
+                    self.request_type: asked,
+                    self.response_type: answered,
+                }
+            )
         )
         call.count(self.requests, 1.0, self.series[asked, answered])
         if (yield from call.flag("adFailure", False, context)) and call.instance.rng.random() < FAILING_RATIO:
@@ -107,7 +110,7 @@ class _Service:
             call.log("INFO", f"Targeted ad request received for [{', '.join(keys)}]", scope=_LOGGER)
             for key in keys:
                 number = AD_CATEGORIES.get(key, 0)
-                with call.span(self.by_category, **{self.category: key, self.count: number}):
+                with call.span(self.by_category, **fields({self.category: key, self.count: number})):
                     found += number
         else:
             call.log("INFO", "Non-targeted ad request received, preparing random response.", scope=_LOGGER)

@@ -8,6 +8,7 @@ header that imageSlowLoad adds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from pytest_otel_diag.shop.kernel import Call, Instance, RpcFailure, ServiceSpec, SpanShape, Steps
 from pytest_otel_diag.shop.records import AttributeValue, Scope
@@ -21,7 +22,10 @@ SERVICE = "frontend-web"
 CONNECTIONS = 6
 """A browser opens so many connections to one host."""
 BASKET = "2ZYFJ3GM2N"
-AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/143.0.0.0 Safari/537.36"
+AGENT = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "HeadlessChrome/143.0.0.0 Safari/537.36"
+)
 RENDER_S = 0.12
 
 _LOAD = Scope("@opentelemetry/instrumentation-document-load", "0.55.0")
@@ -30,9 +34,11 @@ _CLICK = Scope("@opentelemetry/instrumentation-user-interaction", "0.54.0")
 
 # scripts, styles, fonts and icons that a page asks for by tags
 _FILES = (
-    *(f"/_next/static/chunks/{name}.js" for name in (
-        "webpack", "framework", "main", "pages/_app", "pages/index", "114", "237", "318", "475", "560", "642", "891",
-    )),
+    "/_next/static/chunks/webpack.js",
+    "/_next/static/chunks/framework.js",
+    "/_next/static/chunks/main.js",
+    "/_next/static/chunks/pages/_app.js",
+    *(f"/_next/static/chunks/{number}.js" for number in (114, 237, 318, 475, 560, 642, 891, 902)),
     "/_next/static/css/cart.css",
     "/icons/Cart.svg",
     "/icons/Chevron.svg",
@@ -92,7 +98,7 @@ class Page:
         return call
 
     def _ask(self, call: Call, web: Web, operation: str = proxy.HTTP) -> Steps:
-        dynamic: dict[str, AttributeValue] = {"url.full": f"http://frontend-proxy:8080{web.path}"}
+        dynamic: dict[str, Any] = {"url.full": f"http://frontend-proxy:8080{web.path}"}
         if operation != proxy.RESOURCE:
             dynamic["session.id"] = self._tab.session
         try:
@@ -155,7 +161,8 @@ class Page:
 
     def recommendations(self, product: str) -> Steps:
         """Products beside this one, with their pictures, and advertisements."""
-        path = f"/api/recommendations?productIds={product}&sessionId={self._tab.session}&currencyCode={self.currency}"
+        query = f"productIds={product}&sessionId={self._tab.session}&currencyCode={self.currency}"
+        path = f"/api/recommendations?{query}"
         yield from self.fetch(path, "GET /api/recommendations", (product, self.currency))
         others = [other for other in PRODUCT_IDS if other != product]
         yield from self.pictures(self._instance.rng.sample(others, frontend.SHOWN))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pytest_otel_diag.shop.kernel.world import World
-from pytest_otel_diag.shop.services.entry import Entry
 from pytest_otel_diag.shop.services import (
     accounting,
     ad,
@@ -26,6 +25,7 @@ from pytest_otel_diag.shop.services import (
     shipping,
     stores,
 )
+from pytest_otel_diag.shop.services.entry import Entry
 from pytest_otel_diag.shop.services.scene import Scene
 from pytest_otel_diag.shop.topology import TOPIC
 from pytest_otel_diag.shop.variation import Variation

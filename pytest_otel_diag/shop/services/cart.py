@@ -28,7 +28,7 @@ from pytest_otel_diag.shop.services import flagd
 from pytest_otel_diag.shop.services.instrumentation import Http
 from pytest_otel_diag.shop.services.scene import Scene
 from pytest_otel_diag.shop.services.stores import VALKEY
-from pytest_otel_diag.shop.services.web import Goods
+from pytest_otel_diag.shop.services.web import Goods, fields
 
 SERVICE = "oteldemo.CartService"
 GET, ADD, EMPTY = f"{SERVICE}/GetCart", f"{SERVICE}/AddItem", f"{SERVICE}/EmptyCart"
@@ -103,7 +103,7 @@ def _server(rpc: str, *, modern: bool) -> SpanShape:
 
 
 def _command(name: str) -> SpanShape:
-    attributes = {
+    attributes: dict[str, AttributeValue] = {
         "db.system": "redis",
         "db.statement": name,
         "db.redis.database_index": 0,
@@ -147,17 +147,23 @@ class _Service:
         yield from call.request(VALKEY, "HGET", user)
         call.observe(self.get_latency, call.now_s - begun_s)
         found = tuple(Goods(product, number) for product, number in self.carts.get(user, {}).items())
-        call.set(**{self.user: user, self.items: sum(item.quantity for item in found)})
+        number = sum(item.quantity for item in found)
+        call.set(**fields({self.user: user, self.items: number}))
         return found
 
     def add_item(self, call: Call, request: tuple[str, Goods]) -> Steps:
         user, item = request
-        call.set(**{self.user: user, self.product: item.product, self.quantity: item.quantity})
+        call.set(**fields({self.user: user, self.product: item.product, self.quantity: item.quantity}))
         begun_s = call.now_s
         call.log(
-            "Information", "AddItemAsync called with userId={userId}, productId={productId}, quantity={quantity}",
-            scope=_STORE, event_name=self.events[0], userId=user, productId=item.product, quantity=item.quantity,
-        )  # fmt: skip
+            "Information",
+            "AddItemAsync called with userId={userId}, productId={productId}, quantity={quantity}",
+            scope=_STORE,
+            event_name=self.events[0],
+            userId=user,
+            productId=item.product,
+            quantity=item.quantity,
+        )
         yield from call.work(self.cost)
         yield from call.request(VALKEY, "HGET", user)
         cart = self.carts.setdefault(user, {})
@@ -198,12 +204,12 @@ def _unreachable(call: Call) -> Steps:
     call.log(
         "Error", "Wasn't able to connect to redis", scope=_STORE, event_name="cart.redis.connection_failed"
     )
-    attributes = {"StatusCode": "FailedPrecondition", "Detail": UNREACHABLE}
     call.log(
         "Information",
         "Error status code '{StatusCode}' with detail '{Detail}' raised.",
         scope=_GRPC_LOG,
-        **attributes,
+        StatusCode="FailedPrecondition",
+        Detail=UNREACHABLE,
     )
     raise RpcFailure("FAILED_PRECONDITION", UNREACHABLE)
 

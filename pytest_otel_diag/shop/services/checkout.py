@@ -8,6 +8,7 @@ ignored, a mail that cannot be sent is a warning.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from pytest_otel_diag.shop.kernel import (
     Call,
@@ -21,7 +22,7 @@ from pytest_otel_diag.shop.records import Scope
 from pytest_otel_diag.shop.services import cart, currency, email, flagd, payment, product_catalog, shipping
 from pytest_otel_diag.shop.services.instrumentation import Http, go_message
 from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.web import Goods, Order, Placed
+from pytest_otel_diag.shop.services.web import Goods, Order, Placed, fields
 from pytest_otel_diag.shop.topology import TOPIC
 
 PLACE_ORDER = "oteldemo.CheckoutService/PlaceOrder"
@@ -92,10 +93,8 @@ class _Service:
         except RpcFailure as failure:
             raise RpcFailure("UNAVAILABLE", f"shipping error: {failure.message}") from None
         call.event("shipped", **{self.tracking: tracking})
-        try:
+        with suppress(RpcFailure):  # the code ignores the error: the order stands
             yield from call.request("cart", cart.EMPTY, order.user)
-        except RpcFailure:
-            pass  # the code ignores the error: the order stands
         outcome = {
             self.order_id: order_id,
             self.shipping_amount: round(freight, 2),
@@ -104,7 +103,7 @@ class _Service:
             self.tracking: tracking,
         }
         call.set(**outcome)
-        call.log("INFO", "order placed", scope=_LOGGER, **outcome)
+        call.log("INFO", "order placed", scope=_LOGGER, **fields(outcome))
         placed = Placed(order_id, tracking, items, order.country)
         yield from self._confirm(call, order, placed)
         yield from self._publish(call, placed)

@@ -12,7 +12,7 @@ from pytest_otel_diag.shop.records import Instrument, Scope
 from pytest_otel_diag.shop.services import flagd
 from pytest_otel_diag.shop.services.instrumentation import Http
 from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.web import Placed
+from pytest_otel_diag.shop.services.web import Placed, fields
 
 CONFIRM = "POST /send_order_confirmation"
 BODY_BYTES, ITEM_BYTES = 3400, 500
@@ -72,7 +72,9 @@ def specs(scene: Scene) -> list[ServiceSpec]:
             else:
                 yield from _keep(call, int(body * multiplier))
             span.set({"app.email.recipient" if not scene.modern else "demo.notification.recipient": address})
-            call.log("INFO", "Order confirmation email sent", scope=_MANUAL, **{order_key: order.order_id})
+            call.log(
+                "INFO", "Order confirmation email sent", scope=_MANUAL, **fields({order_key: order.order_id})
+            )
 
     server = Http(_SINATRA, "email", 6060).server("POST", "/send_order_confirmation")
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from pytest_otel_diag.shop import load
 from pytest_otel_diag.shop.kernel import Instance, RpcFailure, Steps, World
@@ -83,13 +84,10 @@ class Entry:
             # people from both sides of the border in turn: what is shipped abroad is rare otherwise
             abroad = [person for person in PEOPLE if person.country != "United States"]
             people = itertools.cycle((*abroad, *PEOPLE[: len(abroad)]))
-            return [lambda person=person: user.checkout(person) for person in itertools.islice(people, calls)]
+            return [partial(user.checkout, person) for person in itertools.islice(people, calls)]
         if task == "browse_product":
             ids = itertools.cycle((FAILING, *(product for product in PRODUCT_IDS if product != FAILING)))
-            return [
-                lambda product=product: user.browse_product(product)
-                for product in itertools.islice(ids, calls)
-            ]
+            return [partial(user.browse_product, product) for product in itertools.islice(ids, calls)]
         if task == "browser":
             return [self._visit] * calls
         return [getattr(user, task)] * calls
@@ -128,7 +126,7 @@ class Entry:
         return self._world.now_s >= self._pause_until_s and number < self._wanted()[kind]
 
     def _watch_users(self, instance: Instance) -> Steps:
-        """Ask for the number of users every ten seconds, as the entry point's shell does; restart on a change."""
+        """Ask for the number of users as the entry point's shell does; a change restarts k6."""
         while True:
             told = int((yield from instance.call().flag("loadGeneratorVUs", self._users)))
             if self._first_told is None:

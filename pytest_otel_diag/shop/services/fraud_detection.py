@@ -70,7 +70,7 @@ def specs(scene: Scene) -> list[ServiceSpec]:
     return [
         scene.spec(
             "fraud-detection",
-            client=lambda target, operation: rpc.client(operation, host=target, port=8013),  # noqa: ARG005
+            client=lambda target, operation: rpc.client(operation, host=target, port=8013),
             flags=scene.flag_client(hook=False),
             state=Seen,
             consumers=(consumer,),

@@ -26,6 +26,7 @@ from pytest_otel_diag.shop.services import (
     currency,
     product_catalog,
     recommendation,
+    reviews,
     shipping,
 )
 from pytest_otel_diag.shop.services.instrumentation import Http, node_message
@@ -41,9 +42,14 @@ _UNDICI = Scope("@opentelemetry/instrumentation-undici", "0.19.0")
 _NEXT = Scope("next.js", "0.0.1")
 _METER = Scope("frontend", "")
 _PORTS = {
-    "ad": 9555, "cart": 7070, "checkout": 5050, "currency": 7001, "product-catalog": 3550, "recommendation": 9001,
+    "ad": 9555,
+    "cart": 7070,
+    "checkout": 5050,
+    "currency": 7001,
+    "product-catalog": 3550,
     "product-reviews": 3551,
-}  # fmt: skip
+    "recommendation": 9001,
+}
 
 Handler = Callable[[Call, Web], Steps]
 
@@ -306,6 +312,4 @@ def handlers(scene: Scene) -> dict[str, Handler]:
     """Return the API routes of a release."""
     if not scene.generation.reviews:
         return API
-    from pytest_otel_diag.shop.services import reviews
-
     return {**API, **reviews.ROUTES}

@@ -59,7 +59,7 @@ def spec(scene: Scene, run: Loop) -> ServiceSpec:
     page, form = (_request(method, "http://frontend-proxy:8080/") for method in ("GET", "POST"))
     asked = _request("POST", "http://flagd:8016/ofrep/v1/evaluate/flags")
 
-    def client(target: str, operation: str) -> SpanShape | None:  # noqa: ARG001 - spans differ by method only
+    def client(target: str, operation: str) -> SpanShape | None:
         if not locust:
             return None
         if target == "flagd":

@@ -15,9 +15,10 @@ from pytest_otel_diag.shop.kernel import (
     Steps,
     exception_event,
 )
-from pytest_otel_diag.shop.records import Instrument, Scope
+from pytest_otel_diag.shop.records import AttributeValue, Instrument, Scope
 from pytest_otel_diag.shop.services import flagd
 from pytest_otel_diag.shop.services.scene import Scene
+from pytest_otel_diag.shop.services.web import fields
 
 CHARGE = "oteldemo.PaymentService/Charge"
 LEVELS = ("platinum", "gold", "silver", "bronze")
@@ -67,7 +68,7 @@ def specs(scene: Scene) -> list[ServiceSpec]:
 
     def charge(call: Call, request: Charge) -> Steps:
         rng = call.instance.rng
-        call.log("info", "Charge request received.", scope=_LOGGER, **{"service.name": "payment"})
+        call.log("info", "Charge request received.", scope=_LOGGER, **fields({"service.name": "payment"}))
         try:
             with call.span(shape) as span:
                 share = yield from call.flag("paymentFailure", 0.0)
@@ -85,18 +86,18 @@ def specs(scene: Scene) -> list[ServiceSpec]:
                 "warn",
                 failure.message,
                 scope=_LOGGER,
-                **{"err.type": "Error", "err.message": failure.message},
+                **fields({"err.type": "Error", "err.message": failure.message}),
             )
             raise
         transaction = f"{rng.getrandbits(128):032x}"
-        attributes = {
+        attributes: dict[str, AttributeValue] = {
             "transactionId": transaction,
             "cardType": "visa",
             "lastFourDigits": request.card[-4:],
             "amount": round(request.amount, 2),
             "loyalty_level": level,
         }
-        call.log("info", "Transaction complete.", scope=_LOGGER, **attributes)
+        call.log("info", "Transaction complete.", scope=_LOGGER, **fields(attributes))
         series = counted.get(request.currency)
         if series is None:
             series = counted[request.currency] = ((currency_key, request.currency),)
@@ -108,7 +109,7 @@ def specs(scene: Scene) -> list[ServiceSpec]:
         scene.spec(
             "payment",
             operations={CHARGE: Operation(charge, rpc.server(CHARGE), allocates=400_000)},
-            client=lambda target, operation: rpc.client(operation, host=target, port=8013),  # noqa: ARG005
+            client=lambda target, operation: rpc.client(operation, host=target, port=8013),
             flags=scene.flag_client(hook=False),
             loops=(flagd.LISTEN,),
         )

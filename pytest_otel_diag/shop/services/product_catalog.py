@@ -19,11 +19,12 @@ from pytest_otel_diag.shop.kernel import (
     Steps,
 )
 from pytest_otel_diag.shop.names import Generation
-from pytest_otel_diag.shop.records import Scope
+from pytest_otel_diag.shop.records import AttributeValue, Scope
 from pytest_otel_diag.shop.services import flagd
 from pytest_otel_diag.shop.services.goods import BY_ID, PRODUCT_IDS
 from pytest_otel_diag.shop.services.scene import Scene
 from pytest_otel_diag.shop.services.stores import DATABASE
+from pytest_otel_diag.shop.services.web import fields
 
 SERVICE = "oteldemo.ProductCatalogService"
 GET = f"{SERVICE}/GetProduct"
@@ -46,7 +47,7 @@ _QUERIES = {
 
 
 def _query(operation: str) -> SpanShape:
-    attributes = {
+    attributes: dict[str, AttributeValue] = {
         "db.system.name": "postgresql",
         "db.query.text": _QUERIES[operation],
         "server.address": DATABASE,
@@ -105,7 +106,7 @@ def specs(scene: Scene) -> list[ServiceSpec]:
             raise RpcFailure("NOT_FOUND", message)
         call.event("Product Found")
         call.set(**{name_key: found.name})
-        call.log("INFO", "Product Found", scope=_LOGGER, **{name_key: found.name, id_key: product})
+        call.log("INFO", "Product Found", scope=_LOGGER, **fields({name_key: found.name, id_key: product}))
         return found
 
     def list_products(call: Call, request: Any) -> Steps:  # noqa: ARG001 - a behaviour

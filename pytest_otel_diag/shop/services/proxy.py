@@ -1,5 +1,7 @@
-"""frontend-proxy (Envoy): routes to pages, pictures and flagd, with an ingress span, a router span and a
-line of access log for every request. The fault filter delays a picture when the request's header says so.
+"""frontend-proxy (Envoy): routes to pages, pictures and flagd.
+
+Every request has an ingress span, a router span and a line of access log. The fault filter delays a
+picture when the request's header says so.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from pytest_otel_diag.shop.kernel import Call, Operation, Outcome, RpcFailure, S
 from pytest_otel_diag.shop.records import AttributeValue, Scope
 from pytest_otel_diag.shop.services import flagd, images
 from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.web import Web
+from pytest_otel_diag.shop.services.web import Web, fields
 
 HTTP = "http/GET"
 FORM = "http/POST"
@@ -79,14 +81,18 @@ def _log(call: Call, web: Web, begun_s: float, result: tuple[str, str, str]) -> 
     at = datetime.fromtimestamp((world.start_ns + round(begun_s * NANOS_PER_SECOND)) / NANOS_PER_SECOND, UTC)
     took_ms = round((call.now_s - begun_s) * 1e3)
     line = (
-        f'[{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z] "{web.method} {web.path} HTTP/1.1" {status} {flags} '
-        f'via_upstream - "-" 0 1024 {took_ms} {took_ms} "-" "{web.agent}" "-" "frontend-proxy:8080" '
-        f'"{_UPSTREAMS[cluster]}" {cluster} 172.18.0.26:40112 172.18.0.27:8080 172.18.0.26:37482 - -'
+        f'[{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z] "{web.method} {web.path} HTTP/1.1" '
+        f'{status} {flags} via_upstream - "-" 0 1024 {took_ms} {took_ms} "-" "{web.agent}" "-" '
+        f'"frontend-proxy:8080" "{_UPSTREAMS[cluster]}" {cluster} 172.18.0.26:40112 '
+        f"172.18.0.27:8080 172.18.0.26:37482 - -"
     )
-    call.log(
-        "", line, scope=_LOGGER,
-        **{"event.name": "proxy.access", "upstream.cluster": cluster, "url.path": web.path, "server.address": "172.18.0.27:8080"},
-    )  # fmt: skip
+    attributes = {
+        "event.name": "proxy.access",
+        "upstream.cluster": cluster,
+        "url.path": web.path,
+        "server.address": "172.18.0.27:8080",
+    }
+    call.log("", line, scope=_LOGGER, **fields(attributes))
 
 
 def specs(scene: Scene) -> list[ServiceSpec]:

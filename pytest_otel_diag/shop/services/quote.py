@@ -7,6 +7,7 @@ from pytest_otel_diag.shop.kernel import Call, Operation, ServiceSpec, SpanShape
 from pytest_otel_diag.shop.records import Instrument, Scope
 from pytest_otel_diag.shop.services.instrumentation import Http
 from pytest_otel_diag.shop.services.scene import Scene
+from pytest_otel_diag.shop.services.web import fields
 
 QUOTE = "POST /getquote"
 PER_ITEM_USD = 8.99
@@ -47,7 +48,7 @@ def specs(scene: Scene) -> list[ServiceSpec]:
                     counted = series[items] = (("number_of_items", items),)
                 call.count(counter, 1.0, counted)
             span.event("Quote processed, response sent back", {cost_key: cost})
-            call.log("INFO", "Calculated quote", scope=_LOGGER, **{"context.total": cost})
+            call.log("INFO", "Calculated quote", scope=_LOGGER, **fields({"context.total": cost}))
         return cost
 
     server = Http(_SLIM, "quote", 8090).server("POST", "/getquote")

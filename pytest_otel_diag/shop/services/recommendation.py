@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
 from pytest_otel_diag.shop.kernel import Call, Instance, Operation, Outcome, ServiceSpec, SpanShape, Steps
-from pytest_otel_diag.shop.kernel.shapes import exception_event
 from pytest_otel_diag.shop.kernel.failures import RpcFailure
+from pytest_otel_diag.shop.kernel.shapes import exception_event
 from pytest_otel_diag.shop.records import Instrument, Scope
 from pytest_otel_diag.shop.services import flagd, product_catalog
 from pytest_otel_diag.shop.services.goods import PRODUCT_IDS
@@ -92,7 +92,10 @@ class _Service:
 
 
 def _escaped(failure: RpcFailure) -> Outcome:
-    text = f'<_InactiveRpcError of RPC that terminated with: status = StatusCode.{failure.code}, details = "{failure.message}">'
+    text = (
+        f"<_InactiveRpcError of RPC that terminated with: status = StatusCode.{failure.code}, "
+        f'details = "{failure.message}">'
+    )
     event = exception_event("grpc._channel._InactiveRpcError", text, escaped=True)
     return Outcome("Error", f"_InactiveRpcError: {text}", {}, (event,))
 

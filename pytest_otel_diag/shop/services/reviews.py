@@ -23,7 +23,7 @@ from pytest_otel_diag.shop.services import flagd, product_catalog
 from pytest_otel_diag.shop.services.instrumentation import Http
 from pytest_otel_diag.shop.services.scene import Scene
 from pytest_otel_diag.shop.services.stores import DATABASE
-from pytest_otel_diag.shop.services.web import Web
+from pytest_otel_diag.shop.services.web import Web, fields
 
 SERVICE = "oteldemo.ProductReviewService"
 GET, AVERAGE = f"{SERVICE}/GetProductReviews", f"{SERVICE}/GetAverageProductReviewScore"
@@ -76,13 +76,16 @@ def _reviews(scene: Scene) -> ServiceSpec:
     cost = scene.cpu("product-reviews", 1.5)
     query = SpanShape("SELECT", "Client", _PSYCOPG, {"db.system": "postgresql", "db.name": "otel"})
     chat = SpanShape(
-        "openai.chat", "Client", _OPENAI, {"gen_ai.system": "openai", "gen_ai.request.model": "astronomy-llm"},
+        "openai.chat",
+        "Client",
+        _OPENAI,
+        {"gen_ai.system": "openai", "gen_ai.request.model": "astronomy-llm"},
         failed=_refused,
-    )  # fmt: skip
+    )
 
     def get(call: Call, product: str) -> Steps:
         call.log("INFO", f"Receive GetProductReviews for product id:{product}", scope=_LOGGER)
-        with call.span(fetch, **{"app.product.id": product, "app.product_reviews.count": 5}):
+        with call.span(fetch, **fields({"app.product.id": product, "app.product_reviews.count": 5})):
             yield from call.work(cost)
             yield from call.request(DATABASE, "SELECT products")
 
@@ -103,9 +106,9 @@ def _reviews(scene: Scene) -> ServiceSpec:
             yield from call.request("llm", COMPLETE, "")
             yield from call.request("product-catalog", product_catalog.GET, product)
             yield from call.request(DATABASE, "SELECT products")
-            inaccurate = product == INACCURATE_PRODUCT and (
-                yield from call.flag("llmInaccurateResponse", False)
-            )
+            inaccurate = False
+            if product == INACCURATE_PRODUCT:
+                inaccurate = yield from call.flag("llmInaccurateResponse", False)
             yield from call.request("llm", COMPLETE, "inaccurate" if inaccurate else "")
         return "answered"
 

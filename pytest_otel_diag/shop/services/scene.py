@@ -10,7 +10,7 @@ from functools import cached_property
 from pytest_otel_diag.shop.kernel.heap import DOTNET, GO, JVM, MANUAL, NODE, PYTHON, RUBY, GcPolicy, HeapSpec
 from pytest_otel_diag.shop.kernel.specs import FlagClient, ServiceSpec
 from pytest_otel_diag.shop.names import Generation, generation
-from pytest_otel_diag.shop.services.instrumentation import Http, Rpc, flag_event
+from pytest_otel_diag.shop.services.instrumentation import Rpc, flag_event
 from pytest_otel_diag.shop.topology import Plan, plans
 from pytest_otel_diag.shop.variation import Variation
 
@@ -84,7 +84,7 @@ class Scene:
     def flag_client(
         self, *, hook: bool, remote: str = "", operation: Callable[..., str] | None = None
     ) -> FlagClient:
-        """Return how a service asks for flags: with the tracing hook or not, each time over the network or not."""
+        """Return how a service asks for flags: with the tracing hook, over the network each time."""
         event = flag_event(modern=self.modern) if hook else None
         if operation is None:
             return FlagClient(event=event, remote=remote)
@@ -139,10 +139,3 @@ def heap(plan: Plan) -> HeapSpec:
         max_bytes=plan.heap or None,
         limit_bytes=plan.memory_limit or None,
     )
-
-
-def http(scope_name: str, version: str = "", **fields: object) -> Http:
-    """Return an HTTP instrumentation by its library's name."""
-    from pytest_otel_diag.shop.records import Scope
-
-    return Http(Scope(scope_name, version), **fields)  # type: ignore[arg-type]

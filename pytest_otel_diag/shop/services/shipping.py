@@ -1,5 +1,6 @@
-"""shipping (Rust): quotes by way of the quote service, ships orders. intlShippingSlowdown (3.x) delays
-orders that leave the United States.
+"""shipping (Rust): quotes by way of the quote service, and ships orders.
+
+intlShippingSlowdown (3.x) delays orders that leave the United States.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pytest_otel_diag.shop.records import Instrument, Scope
 from pytest_otel_diag.shop.services import flagd, quote
 from pytest_otel_diag.shop.services.instrumentation import Http
 from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.web import Goods
+from pytest_otel_diag.shop.services.web import Goods, fields
 
 GET_QUOTE, SHIP_ORDER = "POST /get-quote", "POST /ship-order"
 HOME = frozenset({"US", "USA", "UNITED STATES", "UNITED STATES OF AMERICA"})
@@ -55,7 +56,7 @@ def specs(scene: Scene) -> list[ServiceSpec]:
     server = Http(_ACTIX, "shipping", 50050, metric=True)
     outgoing = Http(Scope("reqwest-tracing", "0.5.8"))
 
-    def client(target: str, operation: str) -> SpanShape | None:
+    def client(target: str, operation: str) -> SpanShape | None:  # noqa: ARG001 - the signature
         return outgoing.client("POST", "http://quote:8090/getquote") if target == "quote" else None
 
     return [
@@ -72,18 +73,24 @@ def specs(scene: Scene) -> list[ServiceSpec]:
 
 
 def _slow_down(call: Call) -> Steps:
-    delay_s = yield from call.flag("intlShippingSlowdown", 0)
+    # asked of the provider itself: the service logs the variant, and has no hook
     evaluation = call.world.flags.evaluate("intlShippingSlowdown", 0, {})
+    delay_s = float(evaluation.value)
     call.log(
         "INFO", "feature flag evaluated", scope=_LOGGER, event_name="shipping.feature_flag.evaluated",
-        **{"feature_flag.key": "intlShippingSlowdown", "feature_flag.variant": evaluation.variant or "unknown"},
+        **fields(
+            {
+                "feature_flag.key": "intlShippingSlowdown",
+                "feature_flag.variant": evaluation.variant or "unknown",
+            }
+        ),
     )  # fmt: skip
     if delay_s > 0:
         call.log(
             "INFO", "Delaying international shipment due to intlShippingSlowdown feature flag", scope=_LOGGER,
             event_name="shipping.international.slowdown", delay_secs=delay_s,
         )  # fmt: skip
-        yield from call.wait(float(delay_s))
+        yield from call.wait(delay_s)
 
 
 def _tracking_id(call: Call) -> str:

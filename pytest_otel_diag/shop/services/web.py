@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from pytest_otel_diag.shop.records import AttributeValue
 
 
 class Web(NamedTuple):
@@ -43,3 +46,8 @@ class Placed(NamedTuple):
     tracking_id: str
     items: tuple[Goods, ...]
     country: str
+
+
+def fields(attributes: Mapping[str, AttributeValue]) -> dict[str, Any]:
+    """Return attributes with dotted names for unpacking into a log line, beside its other arguments."""
+    return dict(attributes)
