@@ -137,7 +137,8 @@ class TargetSession:
     """A system under fault, opened for one session and isolated from the others.
 
     ``disturb`` makes a harmless change of the scenario happen now; None for targets that cannot, which
-    then refuse such scenarios in :meth:`Target.validate`.
+    then refuse such scenarios in :meth:`Target.validate`. ``normal`` are variants by flag that a healthy
+    system serves although they are not ``off`` (a load generator that is switched on).
     """
 
     clock: Clock
@@ -147,6 +148,7 @@ class TargetSession:
     reference: tuple[Window, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
     disturb: Callable[[Disturbance], Awaitable[None]] | None = None
+    normal: Mapping[str, str] = field(default_factory=dict)
 
 
 class Target(Protocol):

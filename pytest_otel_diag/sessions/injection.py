@@ -98,6 +98,7 @@ async def foreign_faults(
 ) -> list[str]:
     """Return ``flag=variant`` of every flag that has an ``off`` variant and does not answer it.
 
+    A variant that the target calls normal is none.
     A flag with targeting is asked, since there its default variant does not decide: in the usual
     context, in each of *contexts*, and with each value that its rule compares a variable with.
     """
@@ -112,7 +113,8 @@ async def foreign_faults(
                 (await session.flags.served(flag.key, {**settings.flag_context, **probe})).variant
                 for probe in probes
             ]
-        found.extend(f"{flag.key}={variant}" for variant in dict.fromkeys(variants) if variant != OFF)
+        healthy = {OFF, session.normal.get(flag.key, OFF)}
+        found.extend(f"{flag.key}={variant}" for variant in dict.fromkeys(variants) if variant not in healthy)
     return found
 
 
