@@ -18,6 +18,7 @@ from pytest_otel_diag import catalog as shipped
 from pytest_otel_diag.catalog.catalog import Catalog
 from pytest_otel_diag.catalog.compare import Comparison, Difference, compare
 from pytest_otel_diag.catalog.entries import FlagEntry, Period
+from pytest_otel_diag.catalog.page import markdown, told_for
 from pytest_otel_diag.catalog.scenarios import scenario, ungated, users
 from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.flags import flagd_text
@@ -32,9 +33,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")
 
 
 @app.command("list")
-def list_(demo: Demo = shipped.DEFAULT_DEMO, catalog: Extra = None, as_json: AsJson = False) -> None:
+def list_(
+    demo: Demo = shipped.DEFAULT_DEMO,
+    catalog: Extra = None,
+    as_json: AsJson = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the flags of all releases for a page.")
+    ] = False,
+) -> None:
     """Show the flags of a release."""
     known = _catalog(catalog)
+    if as_markdown:
+        typer.echo(markdown(known), nl=False)
+        return
     generation = known.generation(demo)
     rows = [_summary(known, known.flag(key), generation.demo) for key in generation.flags]
     if as_json:
@@ -67,7 +78,7 @@ def show(
     known = _catalog(catalog)
     entry = known.flag(flag)
     there = known.demos(entry)
-    chosen = demo or (shipped.DEFAULT_DEMO if shipped.DEFAULT_DEMO in there else there[-1])
+    chosen = demo or (shipped.DEFAULT_DEMO if shipped.DEFAULT_DEMO in there else told_for(known, entry))
     period = known.period(entry, chosen)
     if as_json:
         told = scenario(known, entry.key, None, chosen)
