@@ -100,6 +100,7 @@ class _Trial:
         self._residue = residue
         self._problems: list[str] = []
         self._quiet = Window(start_ns=0, end_ns=0)
+        self._known: dict[Window, JudgeFacts] = {}
 
     async def run(self) -> Proof:
         timing = self._scenario.timing
@@ -214,6 +215,11 @@ class _Trial:
         return await judge(answer, scenario, await self._facts(window))
 
     async def _facts(self, incident: Window) -> JudgeFacts:
+        if incident not in self._known:
+            self._known[incident] = await self._asked(incident)
+        return self._known[incident]
+
+    async def _asked(self, incident: Window) -> JudgeFacts:
         windows = [self._quiet, incident]
         telemetry = self._session.telemetry
         return JudgeFacts(

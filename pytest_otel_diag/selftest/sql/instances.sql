@@ -1,8 +1,8 @@
--- Instances of one service that sent spans in two windows.
+-- Instances of one service that sent spans in a window, and those that did at any time before it.
 WITH
     toUnixTimestamp64Nano(toDateTime64(Timestamp, 9)) AS at_ns,
     at_ns >= {then_start:Int64} AND at_ns < {then_end:Int64} AS later,
-    at_ns >= {quiet_start:Int64} AND at_ns < {quiet_end:Int64} AS before
+    at_ns >= {quiet_start:Int64} AND at_ns < {then_start:Int64} AS before
 SELECT
     coalesce(nullIf(ResourceAttributes['service.instance.id'], ''),
         nullIf(ResourceAttributes['k8s.pod.name'], ''), toString(cityHash64(ResourceAttributes))) AS instance,

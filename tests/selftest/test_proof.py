@@ -1,0 +1,170 @@
+"""An oracle that is right is proven, and every way to be wrong is found and named."""
+
+import pytest
+
+from pytest_otel_diag.model.scenario import (
+    Disturbance,
+    Expectation,
+    ExpectedAnomaly,
+    ExpectedRootCause,
+    Fault,
+    Scenario,
+    Timing,
+)
+from pytest_otel_diag.selftest.proof import prove
+
+TIMING = Timing(baseline_s=90, observe_s=60)
+BACK = ExpectedRootCause(service="back", operation="Ask", mechanisms=("error",))
+
+ANYBODY = tuple(ExpectedRootCause(service=name) for name in ("front", "back", "sink", "broker"))
+
+
+def scenario(flag: str, *claims: ExpectedAnomaly, **more) -> Scenario:
+    expectation = {
+        "anomalies": claims,
+        "paths": (("front", "back"),),
+        "root_causes": (BACK,),
+        "red_herrings": ("front",),
+        "flags": (flag,),
+        **more,
+    }
+    return Scenario(
+        id=f"{flag}=on",
+        faults=(Fault(flag=flag, variant="on"),),
+        expectation=Expectation(**expectation),
+        timing=TIMING,
+    )
+
+
+def claim(signal: str, direction: str = "up", service: str = "back", operation: str | None = None):
+    return ExpectedAnomaly(service=service, signal=signal, operation=operation, direction=direction)
+
+
+@pytest.mark.parametrize(
+    ("flag", "claims"),
+    [
+        ("fail", [claim("error_rate", operation="Ask"), ExpectedAnomaly(service="front")]),
+        ("slow", [claim("latency", operation="Back/Ask")]),
+        ("crawl", [claim("latency"), claim("latency", service="front")]),
+        ("leak", [claim("memory"), claim("queue", service="sink")]),
+        ("chatter", [claim("logs")]),
+        ("warn", [claim("logs")]),
+        ("flood", [claim("request_rate"), claim("calls", operation="Back/Ask")]),
+        ("starve", [claim("request_rate", "down"), claim("request_rate", "down", "sink")]),
+        ("restart", [claim("restart")]),
+        ("busy", [claim("cpu"), claim("metric", "changed")]),
+        ("gc", [claim("gc")]),
+    ],
+)
+async def test_a_right_oracle_holds(pond, flag, claims) -> None:
+    proof = await prove(scenario(flag, *claims), pond, "the cache is kept" if flag == "leak" else "")
+    assert proof.problems == ()
+    assert proof.holds
+    assert [one.visible for one in proof.healthy.measured] == [False] * len(claims)
+    assert [one.visible for one in proof.faulted.measured] == [True] * len(claims)
+    assert proof.paths == {("front", "back"): ("front", "back")}
+    assert {mutation.name for mutation in proof.mutations} == {
+        "nothing is wrong",
+        "wrong service",
+        "every service",
+        "the flag's name only",
+        "wrong mechanism",
+        "path reversed",
+        "a query without telemetry",
+    }
+    assert all(mutation.reasons for mutation in proof.mutations)
+
+
+async def test_a_path_behind_a_queue_is_found_through_links(pond) -> None:
+    proof = await prove(
+        scenario("fail", claim("error_rate"), paths=(("front", "sink"), ("front", "back", "sink"))), pond
+    )
+    assert proof.paths[("front", "sink")] == ("front", "back", "sink")
+    assert not [problem for problem in proof.problems if "real trace" in problem]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "problem"),
+    [
+        (
+            scenario("inert", claim("error_rate")),
+            "does not show under the fault: back error_rate up: failed 0",
+        ),
+        (scenario("fail", claim("latency")), "does not show under the fault: back latency up: median"),
+        (scenario("fail", claim("error_rate", "down")), "does not show under the fault"),
+        (scenario("fail", claim("network")), "no metric of this kind"),
+        (scenario("stuck", claim("error_rate")), "still shows after the undo: back error_rate up"),
+        (scenario("fail", paths=(("back", "front"),)), "no real trace runs back → front"),
+        (scenario("fail", red_herrings=("back",)), "the reference answer is refused: a red herring"),
+        (scenario("fail", root_causes=(BACK.model_copy(update={"service": "bak"}),)), "no query shows"),
+        (scenario("fail", root_causes=()), "the reference answer is refused"),
+        (scenario("fail", root_causes=ANYBODY, red_herrings=(), paths=()), "is accepted: every service"),
+        (scenario("nothing"), "no flag 'nothing'"),
+    ],
+)
+async def test_a_wrong_oracle_is_broken_for_a_reason(pond, scenario, problem) -> None:
+    proof = await prove(scenario, pond)
+    assert not proof.holds
+    assert any(problem in found for found in proof.problems), proof.problems
+
+
+async def test_what_is_declared_to_stay_may_stay(pond) -> None:
+    proof = await prove(scenario("stuck", claim("error_rate")), pond, residue="it is stuck")
+    assert proof.holds
+    assert proof.residue == "it is stuck"
+
+
+async def test_two_faults_want_two_names_and_half_an_answer_is_refused(pond) -> None:
+    both = scenario("fail", claim("error_rate")).model_copy(
+        update={"faults": (Fault(flag="fail", variant="on"), Fault(flag="flood", variant="on", at_s=20))}
+    )
+    causes = (
+        BACK.model_copy(update={"fault": "fail"}),
+        ExpectedRootCause(service="front", fault="flood", mechanisms=("traffic",)),
+    )
+    both = both.model_copy(
+        update={
+            "expectation": both.expectation.model_copy(update={"root_causes": causes, "red_herrings": ()})
+        }
+    )
+    proof = await prove(both, pond)
+    assert proof.problems == ()
+    assert dict((m.name, m.reasons) for m in proof.mutations)["half of the causes"] == (
+        "not every culprit is named",
+    )
+
+
+async def test_a_control_is_judged_by_its_silence_and_its_disturbances_happen(pond) -> None:
+    control = Scenario(
+        id="control",
+        disturbances=(Disturbance(kind="load", at_s=30), Disturbance(kind="gc", service="back")),
+        expectation=Expectation(healthy=True),
+        timing=TIMING,
+    )
+    proof = await prove(control, pond)
+    assert proof.holds
+    assert proof.mutations[0].reasons == ("a fault was reported where there is none",)
+    assert [one.kind for one in pond.ponds[-1].disturbed] == ["gc", "load"]
+    herring = control.expectation.model_copy(update={"anomalies": (claim("latency", "changed"),)})
+    assert (await prove(control.model_copy(update={"expectation": herring}), pond)).holds
+
+
+async def test_a_flapping_fault_is_seen_as_a_whole(pond) -> None:
+    flapping = scenario("fail", claim("error_rate")).model_copy(
+        update={"faults": (Fault(flag="fail", variant="on", until_s=10, every_s=30),)}
+    )
+    assert (await prove(flapping, pond)).holds
+
+
+async def test_a_store_that_cannot_answer_is_told(pond, store) -> None:
+    class Closed:
+        name, exclusive, seeded = "closed", False, False
+
+        def validate(self, scenario):
+            return ()
+
+        def open(self, scenario, session_id):
+            return store.telemetry("no such database") and pond.open(scenario, session_id)
+
+    proof = await prove(scenario("fail"), Closed())
+    assert any("cannot be proven" in problem for problem in proof.problems)
