@@ -169,6 +169,7 @@ class ShopTarget:
                 reference=() if quiet.empty else (quiet,),
                 provenance=_provenance(variation),
                 disturb=traffic.disturb,
+                normal={flag.key: flag.default_variant for flag in document.flags.values()},
             )
         finally:
             with suppress(TelemetryError):  # a store that is gone has dropped it already
