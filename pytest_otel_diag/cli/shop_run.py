@@ -26,12 +26,14 @@ from pytest_otel_diag.shop.realtime.flagd import FlagdReader
 from pytest_otel_diag.shop.realtime.pacing import Pacer
 from pytest_otel_diag.shop.realtime.simulated import PacedShop
 from pytest_otel_diag.shop.realtime.transport import open_transport
+from pytest_otel_diag.shop.records import Batch
 from pytest_otel_diag.shop.simulation import Shop, Variation
 
 __all__ = ["Order", "Variation", "endpoint", "run"]
 
 Echo = Callable[[str], object]
 
+_PATIENCE_S = 5.0
 _FIRST_ANSWER_S = 5.0  # what flagd gets before the shop starts with defaults
 
 
@@ -82,7 +84,7 @@ def run(order: Order, echo: Echo) -> int:
             tell=echo,
         )
         pacer = Pacer(
-            PacedShop(shop), exporter.submit, monotonic=time.monotonic, stop=stop, speed=order.speed
+            PacedShop(shop), _sink(exporter, order), monotonic=time.monotonic, stop=stop, speed=order.speed
         )
         told = order.variation
         echo(
@@ -100,6 +102,12 @@ def run(order: Order, echo: Echo) -> int:
             counts = exporter.stop(flush_s)
             echo(status.summary(counts, pacer.passed_s))
     return int(counts.dropped > 0)
+
+
+def _sink(exporter: Exporter, order: Order) -> Callable[[Batch], object]:
+    """In real time a full queue drops, as SDKs do; what is faster than that waits for the collector."""
+    patience_s = _PATIENCE_S if order.speed > 1 else 0.0
+    return lambda batch: exporter.submit(batch, patience_s)
 
 
 def _start_ns(order: Order) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import NamedTuple
@@ -99,22 +99,29 @@ class Exporter:
         self._thread = threading.Thread(target=self._work, name="otlp-export", daemon=True)
         self._thread.start()
 
-    def submit(self, batch: Batch) -> int:
-        """Queue the records; return how many were dropped because the queue is full (all or none).
+    def submit(self, batch: Batch, patience_s: float = 0.0) -> int:
+        """Queue the records; return how many were dropped because the queue is full.
 
-        Raises what the sending thread died of.
+        Waits up to *patience_s* seconds for room, again for each 10,000 records. Raises what the sending
+        thread died of.
         """
+        return sum(self._submit(piece, patience_s) for piece in _pieces(batch))
+
+    def _submit(self, batch: Batch, patience_s: float) -> int:
         records = _size(batch)
         with self._changed:
+            fits = self._changed.wait_for(
+                lambda: self._crash is not None or self._counts.unsent + records <= self._limits.capacity,
+                timeout=patience_s,
+            )
             if self._crash is not None:
                 raise self._crash
-            if self._counts.unsent + records > self._limits.capacity:
+            if not fits:
                 self._add(queue_full=records)
                 return records
-            if records:
-                self._queue.append(batch)
-                self._add(unsent=records)
-                self._changed.notify()
+            self._queue.append(batch)
+            self._add(unsent=records)
+            self._changed.notify_all()
         return 0
 
     def counts(self) -> ExportCounts:
@@ -129,7 +136,7 @@ class Exporter:
         """
         with self._changed:
             self._stop_by = self._monotonic() + timeout_s
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join()
         self._transport.close()
         if self._crash is not None:
@@ -144,6 +151,7 @@ class Exporter:
         except Exception as error:  # raised again in the caller's thread
             with self._changed:
                 self._crash = error
+                self._changed.notify_all()
 
     def _next(self) -> Batch | None:
         """Wait for records; return None when there are none and the exporter is to stop."""
@@ -210,6 +218,7 @@ class Exporter:
         with self._changed:
             self._counts.sent[request.signal] += request.records - rejected
             self._add(rejected=rejected, unsent=-request.records)
+            self._changed.notify_all()
 
     def _rest(self, pause_s: float) -> None:
         """Wait; a stop cuts the wait short, and while stopping there is a try every second."""
@@ -231,10 +240,18 @@ class Exporter:
     def _count(self, **changes: int) -> None:
         with self._changed:
             self._add(**changes)
+            self._changed.notify_all()
 
     def _add(self, **changes: int) -> None:
         counts = self._counts
         self._counts = replace(counts, **{name: getattr(counts, name) + by for name, by in changes.items()})
+
+
+def _pieces(batch: Batch) -> Iterator[Batch]:
+    """Yield the batch in pieces of bounded size, each record once and in order."""
+    for start in range(0, max(len(batch.spans), len(batch.logs), len(batch.metrics)), _POPPED_RECORDS):
+        piece = slice(start, start + _POPPED_RECORDS)
+        yield Batch(batch.spans[piece], batch.logs[piece], batch.metrics[piece])
 
 
 def _size(batch: Batch) -> int:

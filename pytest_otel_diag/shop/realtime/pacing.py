@@ -17,6 +17,8 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, seconds_to_ns
 from pytest_otel_diag.shop.records import Batch
 
+_LONGEST_STEP_S = 10.0  # of the model: what comes at once stays bounded at any speed
+
 
 class Model(Protocol):
     """What can be paced; :class:`pytest_otel_diag.shop.realtime.simulated.PacedShop` is one."""
@@ -87,7 +89,7 @@ class Pacer:
         self._begun_s = self._monotonic()
         self._start_ns = self._model.now_ns
         end_ns = None if duration_s is None else self._start_ns + seconds_to_ns(duration_s)
-        step_ns = max(1, seconds_to_ns(self._step_s * self._speed))
+        step_ns = max(1, seconds_to_ns(min(self._step_s * self._speed, _LONGEST_STEP_S)))
         while not self._stop.is_set() and (end_ns is None or self._model.now_ns < end_ns):
             due_ns = self._start_ns + self._passed_ns()
             if end_ns is not None:

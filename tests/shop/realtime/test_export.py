@@ -147,6 +147,14 @@ def test_records_beyond_the_capacity_are_dropped_and_counted(collector: OtlpColl
     assert counts.why_dropped() == "2 queue full"
 
 
+def test_patience_waits_for_room_instead_of_dropping(collector: OtlpCollector) -> None:
+    sending = Sending(collector.http_url, "http/protobuf", QUICK._replace(capacity=10_000))
+    many = Batch(spans=[span(number) for number in range(25_000)])
+    assert sending.exporter.submit(many, WAIT_S) == 0
+    assert sending.exporter.stop(WAIT_S).sent["traces"] == 25_000
+    assert bag(collector.received()) == bag(many)
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_stopping_ends_in_time_and_counts_what_was_left(collector: OtlpCollector, protocol: str) -> None:
     collector.fail()
