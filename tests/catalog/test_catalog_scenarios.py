@@ -66,7 +66,7 @@ def test_images_need_a_browser():
         ("emailMemoryLeak", "1x", "3.0", "nothing visible grows"),
         ("emailMemoryLeak", "10x", "2.1", "nothing visible grows"),
         ("recommendationCacheFailure", None, "2.2", "nothing leaks"),
-        ("llmInaccurateResponse", None, "2.2", "only a reader of the text"),
+        ("llmInaccurateResponse", None, "2.2", "Only a reader of the text"),
         ("loadGeneratorTraffic", None, "3.0", "there is no telemetry"),
     ],
 )
