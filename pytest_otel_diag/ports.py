@@ -12,7 +12,17 @@ from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
 from pytest_otel_diag.model.scenario import Disturbance, Fault, Scenario
 from pytest_otel_diag.model.session import Budget, Impact, QueryRecord, SessionWindows
-from pytest_otel_diag.model.telemetry import CallEdge, QueryLimits, ServiceHealth, Table, TelemetrySchema
+from pytest_otel_diag.model.telemetry import (
+    CallEdge,
+    LogCount,
+    LogKind,
+    MetricLevel,
+    OperationHealth,
+    QueryLimits,
+    ServiceHealth,
+    Table,
+    TelemetrySchema,
+)
 from pytest_otel_diag.model.windows import Window
 
 
@@ -74,6 +84,32 @@ class Telemetry(Protocol):
 
     async def call_edges(self, window: Window) -> Sequence[CallEdge]:
         """Return the calls between services."""
+        ...
+
+    async def operation_health(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[OperationHealth]:
+        """Return calls, errors and latency per operation of the services and bucket; spans of every kind."""
+        ...
+
+    async def metric_levels(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[MetricLevel]:
+        """Return the metrics of the services per bucket; counters as rates within the window.
+
+        A metric belongs to the service that emits it, or that its attributes name as the container,
+        deployment or consumer group that is measured.
+        """
+        ...
+
+    async def log_counts(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[LogCount]:
+        """Return log lines of the services per bucket."""
+        ...
+
+    async def log_kinds(self, window: Window, bucket_s: float, services: Sequence[str]) -> Sequence[LogKind]:
+        """Return the log templates of the services, those in most buckets first (20,000 at most)."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pytest_otel_diag.model.base import Model, Nanos
 
@@ -105,3 +105,52 @@ class CallEdge(Model):
     errors: int
     p50_ms: float
     p99_ms: float
+
+
+class OperationHealth(Model):
+    """One operation (span name, of whatever kind) of one service in one bucket of time."""
+
+    service: str
+    operation: str
+    bucket_start_ns: Nanos
+    calls: int
+    errors: int
+    p95_ms: float
+    max_ms: float
+
+
+MetricKind = Literal["level", "rate", "count_rate", "sum_rate", "restarts"]
+
+
+class MetricLevel(Model):
+    """One metric of one service in one bucket of time, as one number.
+
+    ``level`` is the value of a gauge or an up-and-down counter, ``rate`` what a counter grew by a
+    second; a histogram has two: observations a second and what they add up to a second. ``restarts``
+    counts the series that began anew since their last point.
+    """
+
+    service: str
+    metric: str
+    kind: MetricKind
+    bucket_start_ns: Nanos
+    value: float
+
+
+class LogCount(Model):
+    """Log lines of one service in one bucket of time; ``severe`` ones are warnings and worse."""
+
+    service: str
+    bucket_start_ns: Nanos
+    lines: int
+    severe: int
+
+
+class LogKind(Model):
+    """Lines of one template of one service in a window, and in how many of its buckets there are any."""
+
+    service: str
+    template: str
+    severe: bool
+    lines: int
+    buckets: int

@@ -14,6 +14,10 @@ from pytest_otel_diag.model.telemetry import (
     SIGNAL_TABLES,
     SPANS_TABLE,
     CallEdge,
+    LogCount,
+    LogKind,
+    MetricLevel,
+    OperationHealth,
     QueryLimits,
     ServiceHealth,
     Table,
@@ -107,7 +111,7 @@ async def _coroutine(awaitable: Awaitable[T]) -> T:
 class MeteredTelemetry:
     """Counts and limits what the analyzer asks.
 
-    Queries, service health and call edges count against ``budget.queries``; a query gets no more time
+    Queries and typed questions count against ``budget.queries``; a query gets no more time
     than is left of ``budget.time_s``. Beyond either, BudgetExceeded is raised; an analyzer may catch
     it and answer with what it has. Whatever limits it asks for, a query gets at most :data:`MOST`.
     """
@@ -158,6 +162,52 @@ class MeteredTelemetry:
         asked = f"call_edges({window})"
         return await self._home.run(
             lambda: self._metered(asked, ("traces",), lambda: self._inner.call_edges(window))
+        )
+
+    async def operation_health(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[OperationHealth]:
+        """Return health per operation; counts as a query over traces."""
+        return await self._home.run(
+            lambda: self._metered(
+                f"operation_health({window}, {bucket_s:g} s, {list(services)})",
+                ("traces",),
+                lambda: self._inner.operation_health(window, bucket_s, services),
+            )
+        )
+
+    async def metric_levels(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[MetricLevel]:
+        """Return metrics per service; counts as a query over metrics."""
+        return await self._home.run(
+            lambda: self._metered(
+                f"metric_levels({window}, {bucket_s:g} s, {list(services)})",
+                ("metrics",),
+                lambda: self._inner.metric_levels(window, bucket_s, services),
+            )
+        )
+
+    async def log_counts(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[LogCount]:
+        """Return log lines per service; counts as a query over logs."""
+        return await self._home.run(
+            lambda: self._metered(
+                f"log_counts({window}, {bucket_s:g} s, {list(services)})",
+                ("logs",),
+                lambda: self._inner.log_counts(window, bucket_s, services),
+            )
+        )
+
+    async def log_kinds(self, window: Window, bucket_s: float, services: Sequence[str]) -> Sequence[LogKind]:
+        """Return log templates per service; counts as a query over logs."""
+        return await self._home.run(
+            lambda: self._metered(
+                f"log_kinds({window}, {bucket_s:g} s, {list(services)})",
+                ("logs",),
+                lambda: self._inner.log_kinds(window, bucket_s, services),
+            )
         )
 
     def _within(self, limits: QueryLimits | None) -> QueryLimits:

@@ -10,6 +10,10 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.telemetry import (
     SIGNAL_TABLES,
     CallEdge,
+    LogCount,
+    LogKind,
+    MetricLevel,
+    OperationHealth,
     QueryLimits,
     ServiceHealth,
     Table,
@@ -86,6 +90,28 @@ class ReplayedTelemetry:
     async def call_edges(self, window: Window) -> Sequence[CallEdge]:
         """Return the calls between services."""
         return await self._inner.call_edges(window)
+
+    async def operation_health(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[OperationHealth]:
+        """Return calls, errors and latency per operation of the services and bucket."""
+        return await self._inner.operation_health(window, bucket_s, services)
+
+    async def metric_levels(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[MetricLevel]:
+        """Return the metrics of the services per bucket."""
+        return await self._inner.metric_levels(window, bucket_s, services)
+
+    async def log_counts(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[LogCount]:
+        """Return log lines of the services per bucket."""
+        return await self._inner.log_counts(window, bucket_s, services)
+
+    async def log_kinds(self, window: Window, bucket_s: float, services: Sequence[str]) -> Sequence[LogKind]:
+        """Return the log templates of the services."""
+        return await self._inner.log_kinds(window, bucket_s, services)
 
     def close(self) -> None:
         """Drop the session's view (blocking); a second call does nothing."""

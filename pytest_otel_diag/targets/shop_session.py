@@ -9,7 +9,17 @@ from typing import Any
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.scenario import Disturbance
-from pytest_otel_diag.model.telemetry import CallEdge, QueryLimits, ServiceHealth, Table, TelemetrySchema
+from pytest_otel_diag.model.telemetry import (
+    CallEdge,
+    LogCount,
+    LogKind,
+    MetricLevel,
+    OperationHealth,
+    QueryLimits,
+    ServiceHealth,
+    Table,
+    TelemetrySchema,
+)
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.shop.emission import rows
 from pytest_otel_diag.shop.simulation import Shop
@@ -121,6 +131,32 @@ class ShopTelemetry:
         """Return the calls between services."""
         await self.settle()
         return await self._inner.call_edges(window)
+
+    async def operation_health(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[OperationHealth]:
+        """Return calls, errors and latency per operation of the services and bucket."""
+        await self.settle()
+        return await self._inner.operation_health(window, bucket_s, services)
+
+    async def metric_levels(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[MetricLevel]:
+        """Return the metrics of the services per bucket."""
+        await self.settle()
+        return await self._inner.metric_levels(window, bucket_s, services)
+
+    async def log_counts(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[LogCount]:
+        """Return log lines of the services per bucket."""
+        await self.settle()
+        return await self._inner.log_counts(window, bucket_s, services)
+
+    async def log_kinds(self, window: Window, bucket_s: float, services: Sequence[str]) -> Sequence[LogKind]:
+        """Return the log templates of the services."""
+        await self.settle()
+        return await self._inner.log_kinds(window, bucket_s, services)
 
     def close(self) -> None:
         """Close the view of the database (blocking)."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pytest_otel_diag import statements
-from pytest_otel_diag.errors import QueryRejected
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.telemetry import SPANS_TABLE, CallEdge, ServiceHealth, TelemetrySchema
-from pytest_otel_diag.model.windows import Window, seconds_to_ns
+from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.telemetry.asking import Asks, over_windows
+from pytest_otel_diag.telemetry.levels import bucket_of
 from pytest_otel_diag.telemetry.relations import missing
 from pytest_otel_diag.telemetry.schema import signal_of
 from pytest_otel_diag.telemetry.slices import merge, sliced
@@ -43,10 +43,8 @@ async def service_health(telemetry: Asks, window: Window, bucket_s: float) -> tu
     Counted over server, consumer and root spans that start in the window; a bucket without any has
     no row. Quantiles are exact. Raises QueryRejected for a bucket that is not positive.
     """
-    bucket_ns = seconds_to_ns(bucket_s)
-    if bucket_ns <= 0:
-        raise QueryRejected(f"a bucket of {bucket_s} s cannot be counted; use a positive number of seconds")
-    answer = await over_windows(telemetry, "service_health", [window], {"bucket_ns": bucket_ns})
+    bucket = {"bucket_ns": bucket_of(bucket_s)}
+    answer = await over_windows(telemetry, "service_health", [window], bucket)
     return tuple(
         ServiceHealth(
             service=service,

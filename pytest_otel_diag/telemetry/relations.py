@@ -23,8 +23,15 @@ _READS: Mapping[str, tuple[str, ...]] = {
     "exemplars": ("spans",),
     "log_templates": ("lines",),
     "compare_templates": ("lines",),
+    "operation_health": ("spans",),
+    "log_counts": ("lines",),
+    "log_kinds": ("lines",),
+    "metric_levels_gauge": ("points",),
+    "metric_levels_sum": ("rates", "grown", "cumulative:sums", "points"),
+    "metric_levels_histogram": ("rates", "grown", "cumulative:histograms", "points"),
+    "metric_restarts": ("points",),
 }
-"""Relations of each statement, each before those it reads itself."""
+"""Relations of each statement, each before those it reads itself; ``name:file`` where they differ."""
 
 
 def named(name: str, schema: TelemetrySchema) -> Statement:
@@ -56,7 +63,8 @@ def _require(schema: TelemetrySchema, table: str) -> None:
 
 
 def _in_front(relation: str, statement: Statement) -> Statement:
-    defined = f"WITH {relation} AS (\n{statements.load(__package__, f'relation_{relation}').sql}\n)"
+    name, _, file = relation.partition(":")
+    defined = f"WITH {name} AS (\n{statements.load(__package__, f'relation_{file or name}').sql}\n)"
     body = statement.sql
     joined = f",\n{body[4:].lstrip()}" if body[:4].upper() == "WITH" else f"\n{body}"
     return Statement(statement.name, defined + joined)

@@ -13,6 +13,10 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.telemetry import (
     SPANS_TABLE,
     CallEdge,
+    LogCount,
+    LogKind,
+    MetricLevel,
+    OperationHealth,
     QueryLimits,
     ServiceHealth,
     Table,
@@ -20,7 +24,7 @@ from pytest_otel_diag.model.telemetry import (
 )
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.statements import Statement, load
-from pytest_otel_diag.telemetry import guard, questions
+from pytest_otel_diag.telemetry import guard, levels, questions
 from pytest_otel_diag.telemetry.engine import Connection, Engine
 from pytest_otel_diag.telemetry.failures import too_many_rows, translated
 from pytest_otel_diag.telemetry.schema import discover
@@ -130,6 +134,28 @@ class StoreTelemetry:
     async def call_edges(self, window: Window) -> Sequence[CallEdge]:
         """Return the calls between services."""
         return await questions.call_edges(self, window)
+
+    async def operation_health(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[OperationHealth]:
+        """Return calls, errors and latency per operation of the services and bucket."""
+        return await levels.operation_health(self, window, bucket_s, services)
+
+    async def metric_levels(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[MetricLevel]:
+        """Return the metrics of the services per bucket; counters as rates within the window."""
+        return await levels.metric_levels(self, window, bucket_s, services)
+
+    async def log_counts(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[LogCount]:
+        """Return log lines of the services per bucket."""
+        return await levels.log_counts(self, window, bucket_s, services)
+
+    async def log_kinds(self, window: Window, bucket_s: float, services: Sequence[str]) -> Sequence[LogKind]:
+        """Return the log templates of the services, those in most buckets first."""
+        return await levels.log_kinds(self, window, bucket_s, services)
 
     def close(self) -> None:
         """Drop the session's private database; a second call does nothing."""

@@ -30,7 +30,17 @@ from pytest_otel_diag.errors import BudgetExceeded, TelemetryError, TelemetryUna
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.session import Budget
-from pytest_otel_diag.model.telemetry import CallEdge, QueryLimits, ServiceHealth, Table, TelemetrySchema
+from pytest_otel_diag.model.telemetry import (
+    CallEdge,
+    LogCount,
+    LogKind,
+    MetricLevel,
+    OperationHealth,
+    QueryLimits,
+    ServiceHealth,
+    Table,
+    TelemetrySchema,
+)
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Analyzer, Investigation, Telemetry
 from pytest_otel_diag.sessions.analyzers import as_analyzer
@@ -105,6 +115,22 @@ class BrokenTelemetry:
         await self._fail()
 
     async def call_edges(self, window: Window) -> Sequence[CallEdge]:  # noqa: ARG002 - the port
+        """Fail."""
+        await self._fail()
+
+    async def operation_health(self, *question: Any) -> Sequence[OperationHealth]:  # noqa: ARG002
+        """Fail."""
+        await self._fail()
+
+    async def metric_levels(self, *question: Any) -> Sequence[MetricLevel]:  # noqa: ARG002
+        """Fail."""
+        await self._fail()
+
+    async def log_counts(self, *question: Any) -> Sequence[LogCount]:  # noqa: ARG002
+        """Fail."""
+        await self._fail()
+
+    async def log_kinds(self, *question: Any) -> Sequence[LogKind]:  # noqa: ARG002
         """Fail."""
         await self._fail()
 

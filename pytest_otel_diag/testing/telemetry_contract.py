@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
@@ -30,14 +30,36 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.telemetry import QueryLimits
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Telemetry
+from pytest_otel_diag.testing.sample_telemetry import (
+    MINUTE,
+    ODD_NAME,
+    SECOND_NS,
+    START_NS,
+    gauge_table,
+    logs_table,
+    sample_traces,
+    span,
+    sum_table,
+    traces_table,
+)
 
 if TYPE_CHECKING:
     import pyarrow
 
-START_NS = 1_700_000_000_000_000_000
-SECOND_NS = 1_000_000_000
-MINUTE = Window(start_ns=START_NS, end_ns=START_NS + 60 * SECOND_NS)
-ODD_NAME = 'pay\'ment "€" `--` ; DROP TABLE otel_traces /* %s {x:String} \\'
+__all__ = [
+    "MINUTE",
+    "ODD_NAME",
+    "SECOND_NS",
+    "START_NS",
+    "TelemetryContract",
+    "TelemetryOf",
+    "gauge_table",
+    "logs_table",
+    "sample_traces",
+    "span",
+    "sum_table",
+    "traces_table",
+]
 
 
 class TelemetryOf(Protocol):
@@ -52,63 +74,6 @@ class TelemetryOf(Protocol):
     ) -> Telemetry:
         """Return it; what it holds on to is released with the fixture."""
         ...
-
-
-def span(  # noqa: PLR0913 - a span has that many independent properties, all but the ids by keyword
-    trace: str,
-    span_id: str,
-    parent: str = "",
-    *,
-    service: str = "front",
-    operation: str = "op",
-    kind: str = "Server",
-    at_s: float = 0.0,
-    ms: float = 1.0,
-    error: bool = False,
-) -> dict[str, Any]:
-    """Return one row of ``otel_traces``; *at_s* counts from START_NS."""
-    return {
-        "Timestamp": START_NS + round(at_s * SECOND_NS),
-        "TraceId": trace,
-        "SpanId": span_id,
-        "ParentSpanId": parent,
-        "ServiceName": service,
-        "SpanName": operation,
-        "SpanKind": kind,
-        "Duration": round(ms * 1_000_000),
-        "StatusCode": "Error" if error else "Unset",
-        "ResourceAttributes": [("service.name", service), ("k8s.pod.name", f"{service}-0")],
-    }
-
-
-def traces_table(rows: Sequence[Mapping[str, Any]]) -> pyarrow.Table:
-    """Return rows of :func:`span` as an Arrow table of ``otel_traces``."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
-    texts = ("TraceId", "SpanId", "ParentSpanId", "ServiceName", "SpanName", "SpanKind", "StatusCode")
-    columns = {
-        "Timestamp": pa.array([row["Timestamp"] for row in rows], pa.timestamp("ns", "UTC")),
-        "Duration": pa.array([row["Duration"] for row in rows], pa.int64()),
-        "ResourceAttributes": pa.array(
-            [row["ResourceAttributes"] for row in rows], pa.map_(pa.string(), pa.string())
-        ),
-        **{name: pa.array([row[name] for row in rows], pa.string()) for name in texts},
-    }
-    return pa.table(columns)
-
-
-def sample_traces() -> pyarrow.Table:
-    """Return ten traces, one a second: front → middle (client span between) → back, the last one failing."""
-    rows = []
-    for number in range(10):
-        trace, at_s, failing = f"t{number}", float(number), number == 9
-        rows += [
-            span(trace, f"{number}a", at_s=at_s, ms=100),
-            span(trace, f"{number}b", f"{number}a", kind="Client", at_s=at_s + 0.01, ms=80),
-            span(trace, f"{number}c", f"{number}b", service="middle", at_s=at_s + 0.02, ms=60),
-            span(trace, f"{number}d", f"{number}c", service=ODD_NAME, at_s=at_s + 0.03, ms=40, error=failing),
-        ]
-    return traces_table(rows)
 
 
 class TelemetryContract:
@@ -146,6 +111,61 @@ class TelemetryContract:
         }
         assert edges == {("front", "middle"): (10, 0, 80.0), ("middle", ODD_NAME): (10, 1, 40.0)}
 
+    async def test_operation_health_counts_spans_of_every_kind(self, telemetry: Telemetry) -> None:
+        """Of the services that are asked for, per operation and bucket."""
+        health = await telemetry.operation_health(MINUTE, 30.0, ["front", ODD_NAME])
+        found = {
+            (row.service, row.operation, row.bucket_start_ns): (row.calls, row.errors, row.max_ms)
+            for row in health
+        }
+        assert found == {("front", "op", START_NS): (20, 0, 100.0), (ODD_NAME, "op", START_NS): (10, 1, 40.0)}
+        assert list(await telemetry.operation_health(MINUTE, 30.0, [])) == []
+
+    async def test_metric_levels_are_values_and_rates(self, telemetry_of: TelemetryOf) -> None:
+        """Gauges as they are, counters by what they grew a second between two points of the window."""
+        telemetry = telemetry_of(
+            {
+                "otel_traces": sample_traces(),
+                "otel_metrics_gauge": gauge_table([(10, "ad", "cpu", 0.5), (40, "ad", "cpu", 0.7)]),
+                "otel_metrics_sum": sum_table(
+                    [(5, "ad", "calls", 100.0), (35, "ad", "calls", 160.0), (65, "ad", "calls", 999.0)]
+                ),
+            }
+        )
+        late = START_NS + 30 * SECOND_NS
+        found = {
+            (row.metric, row.kind, row.bucket_start_ns): row.value
+            for row in await telemetry.metric_levels(MINUTE, 30.0, ["ad"])
+        }
+        assert found == {
+            ("cpu", "level", START_NS): 0.5,
+            ("cpu", "level", late): 0.7,
+            ("calls", "rate", late): 2.0,
+        }
+        assert list(await telemetry.metric_levels(MINUTE, 30.0, ["other"])) == []
+
+    async def test_log_counts_and_kinds(self, telemetry_of: TelemetryOf) -> None:
+        """Lines and severe ones per bucket; templates with the buckets that hold them."""
+        rows = [
+            (1.0, "ad", "INFO", "order 17 took 3 ms"),
+            (2.0, "ad", "INFO", "order 18 took 4 ms"),
+            (35.0, "ad", "ERROR", "order 19 took 5 ms"),
+            (36.0, "ad", "warning", "gone"),
+            (37.0, "cart", "FATAL", "gone"),
+        ]
+        telemetry = telemetry_of({"otel_traces": sample_traces(), "otel_logs": logs_table(rows)})
+        counts = await telemetry.log_counts(MINUTE, 30.0, ["ad"])
+        late = START_NS + 30 * SECOND_NS
+        assert [(row.service, row.bucket_start_ns, row.lines, row.severe) for row in counts] == [
+            ("ad", START_NS, 2, 0),
+            ("ad", late, 2, 2),
+        ]
+        kinds = await telemetry.log_kinds(MINUTE, 30.0, ["ad"])
+        assert [(row.template, row.severe, row.lines, row.buckets) for row in kinds] == [
+            ("order <*> took <*> ms", True, 3, 2),
+            ("gone", True, 1, 1),
+        ]
+
     async def test_nothing_lies_in_an_empty_window(self, telemetry: Telemetry) -> None:
         """Neither in one of no length nor in one without telemetry."""
         for window in (
@@ -154,6 +174,10 @@ class TelemetryContract:
         ):
             assert list(await telemetry.service_health(window, 1.0)) == []
             assert list(await telemetry.call_edges(window)) == []
+            assert list(await telemetry.operation_health(window, 1.0, ["front"])) == []
+            assert list(await telemetry.metric_levels(window, 1.0, ["front"])) == []
+            assert list(await telemetry.log_counts(window, 1.0, ["front"])) == []
+            assert list(await telemetry.log_kinds(window, 1.0, ["front"])) == []
 
     async def test_latest_is_the_end_of_the_newest_telemetry(self, telemetry: Telemetry) -> None:
         """The end of the last span, not its start."""
