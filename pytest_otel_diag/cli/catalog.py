@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -51,7 +50,7 @@ def list_(
     if as_json:
         _print_json({"demo": generation.demo, "system": generation.system, "flags": rows})
         return
-    table = _table("flag", "severity", "variant", "root cause", "a scenario is")
+    table = _table("flag", "severity", "variant", "root cause", "a session is")
     category = None
     for row in sorted(rows, key=lambda row: str(row["category"])):
         if row["category"] != category:
@@ -261,7 +260,8 @@ def _console() -> Console:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False, header_style="bold")
+    # Without a frame: 80 columns are few, and a frame is noise in a log.
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
     for position, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=not position)
     return table
