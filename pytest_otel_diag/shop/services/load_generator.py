@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pytest_otel_diag.shop.kernel import Outcome, RpcFailure, ServiceSpec, SpanShape
+from pytest_otel_diag.shop.kernel import HeapSpec, Outcome, RpcFailure, ServiceSpec, SpanShape
 from pytest_otel_diag.shop.kernel.specs import Loop
 from pytest_otel_diag.shop.names import Generation
 from pytest_otel_diag.shop.records import Scope, SpanKind
@@ -66,8 +66,15 @@ def spec(scene: Scene, run: Loop) -> ServiceSpec:
             return asked
         return form if operation.endswith("/POST") else page
 
+    if locust:
+        runtime: dict[str, object] = {}
+    else:  # k6 is a Go program with an extension that only traces: no runtime metrics
+        plan = scene.plans[NAME]
+        memory = HeapSpec(base_bytes=plan.memory_base, live_bytes=0, limit_bytes=plan.memory_limit)
+        runtime = {"heap": memory, "resource": {**scene.resource(plan), "telemetry.sdk.language": "go"}}
     return scene.spec(
         NAME,
+        **runtime,
         client=client,
         flags=scene.flag_client(hook=locust, remote="flagd", operation=lambda _: flagd.OFREP),
         loops=(run,),
