@@ -40,7 +40,7 @@ def test_the_calls_shown_answer_what_is_said():
     (shown,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     calls = [line.partition("#") for line in shown.splitlines() if line.startswith("catalog.")]
     answers = [(eval(call, {"catalog": catalog}), said.strip()) for call, _, said in calls]
-    assert len(answers) == 5
+    assert len(answers) == 6
     for value, said in answers[:2]:
         assert said.startswith(repr(value))
 
