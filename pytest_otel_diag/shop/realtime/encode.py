@@ -1,8 +1,8 @@
 """Records of the shop as OTLP export requests, grouped by resource and scope, of bounded size.
 
 A request holds at most ``max_records`` records and, unless a single record is larger, at most
-``max_bytes`` bytes. Sums and histograms are cumulative. A resource that does not say ``service.name``
-gets it from its service. Field by field this follows opentelemetry-proto 1.x.
+``max_bytes`` bytes. Sums and histograms are cumulative. A resource of a service that does not say
+``service.name`` gets it; what belongs to no service (a container, the broker) stays without. Field by field this follows opentelemetry-proto 1.x.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _metrics(points: Sequence[MetricPoint]) -> Any:
 
 
 def _resource(target: Any, resource: Resource) -> None:
-    if "service.name" not in resource.attributes:
+    if resource.service and "service.name" not in resource.attributes:
         _attributes(target.attributes, {"service.name": resource.service})
     _attributes(target.attributes, resource.attributes)
 

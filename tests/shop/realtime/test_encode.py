@@ -58,6 +58,13 @@ def test_a_resource_without_the_name_of_its_service_gets_it() -> None:
     assert decoded(batch).spans[0].resource.attributes == {"service.name": "cart", "host.name": "a"}
 
 
+def test_what_belongs_to_no_service_has_no_service_name() -> None:
+    container = Resource("", {"container.name": "cart"})
+    batch = Batch(metrics=[MetricPoint(0, 5, 1, container, SCOPES[0], INSTRUMENTS[0], {}, 1.0)])
+    assert decoded(batch).metrics[0].resource.attributes == {"container.name": "cart"}
+    assert bag(decoded(batch)) == bag(batch)
+
+
 def test_nothing_makes_no_requests() -> None:
     assert list(requests(Batch())) == []
 
