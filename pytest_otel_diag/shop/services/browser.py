@@ -80,7 +80,9 @@ def specs(scene: Scene) -> list[ServiceSpec]:
     def client(target: str, operation: str) -> SpanShape | None:  # noqa: ARG001 - only the proxy is called
         return by_operation.get(operation)
 
-    return [scene.spec(SERVICE, client=client, flags=scene.flag_client(hook=False), state=Tab, contained=False)]
+    return [
+        scene.spec(SERVICE, client=client, flags=scene.flag_client(hook=False), state=Tab, contained=False)
+    ]
 
 
 class Page:

@@ -46,6 +46,9 @@ _HTTP = Scope("System.Net.Http", "")
 _METER = Scope("OpenTelemetry.Demo.Cart", "")
 _STORE = Scope("cart.cartstore.ValkeyCartStore", "")
 _GRPC_LOG = Scope("Grpc.AspNetCore.Server.ServerCallHandler", "")
+_HOOK = Scope("OpenFeature", "")
+_EVALUATIONS = MetricShape(Instrument("feature_flag.evaluation_requests_total", "sum", "{request}"), _HOOK)
+_EVALUATED = (("feature_flag.key", "cartFailure"), ("feature_flag.provider.name", "flagd Provider"))
 _CARTS_KEPT = 4000
 """Carts that a simulation remembers: old ones expire, as Valkey's do after an hour."""
 
@@ -179,6 +182,7 @@ class _Service:
         call.event("Empty cart")
         default: float | bool = 0.0 if self.percent else False
         share = yield from call.flag("cartFailure", default)
+        call.count(_EVALUATIONS, 1.0, _EVALUATED)
         call.log(
             "Information", "EmptyCartAsync called with userId={userId}", scope=_STORE,
             event_name=self.events[2], userId=user,

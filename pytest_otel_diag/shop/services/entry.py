@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from pytest_otel_diag.shop import load
-from pytest_otel_diag.shop.kernel import Instance, RpcFailure, Steps, World
+from pytest_otel_diag.shop.kernel import Instance, Outcome, RpcFailure, Steps, World, exception_event
 from pytest_otel_diag.shop.names import Generation
 from pytest_otel_diag.shop.services import browser, load_generator
 from pytest_otel_diag.shop.services.goods import PEOPLE, PRODUCT_IDS
@@ -20,6 +20,14 @@ VU_POLL_S = 10.0
 VU_RESTART_S = 3.0
 DRIVE_GAP_S = 0.25
 """Driven requests begin so far apart."""
+
+TIMEOUT_RATIO = 0.02
+"""Share of browser tasks that Playwright gives up under Locust: noise of the demo."""
+_TIMED_OUT = Outcome(
+    "Error",
+    "TimeoutError: Page.goto: Timeout 30000ms exceeded.",
+    events=(exception_event("TimeoutError", "Page.goto: Timeout 30000ms exceeded.", escaped=False),),
+)
 
 # the task that reaches a service; whatever is not here is reached by a checkout
 _REACHED_BY = {
@@ -174,7 +182,10 @@ class Entry:
                 with call.span(shape("browser_change_currency" if first else "browser_add_to_cart")):
                     done = "Currency changed to CHF" if first else "Product added to cart successfully"
                     call.log("INFO", done)
-                    yield from self._browse(first=first)
+                    if self._generation.locust and rng.random() < TIMEOUT_RATIO:
+                        call.fail(outcome=_TIMED_OUT)
+                    else:
+                        yield from self._browse(first=first)
                     yield from call.wait(load.BROWSER_WAIT_S)
             yield self._world.sleep(user.think_s())
 

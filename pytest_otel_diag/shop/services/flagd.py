@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
 from pytest_otel_diag.shop.flagging import Evaluation, FlagScalar
 from pytest_otel_diag.shop.kernel import (
     Call,
@@ -21,7 +22,7 @@ from pytest_otel_diag.shop.kernel import (
     Steps,
 )
 from pytest_otel_diag.shop.kernel.specs import Loop
-from pytest_otel_diag.shop.records import Scope
+from pytest_otel_diag.shop.records import Instrument, Scope
 from pytest_otel_diag.shop.services.scene import Scene
 
 SERVICE = "flagd.evaluation.v1.Service"
@@ -49,6 +50,15 @@ def detached_rpc_method(default: FlagScalar) -> str:
     return DETACHED + rpc_method(default)
 
 
+_METER = Scope("flagd", "")
+_IMPRESSIONS = MetricShape(Instrument("feature_flag.flagd.impression", "sum"), _METER)
+
+
+def _count(call: Call, key: str, answer: Evaluation) -> None:
+    series: Series = (("feature_flag.key", key), ("feature_flag.result.variant", answer.variant))
+    call.count(_IMPRESSIONS, 1.0, series)
+
+
 def _stream_failed(failure: RpcFailure) -> Outcome:
     return Outcome("Error", failure.message, {"rpc.connect_rpc.error_code": "deadline_exceeded"})
 
@@ -69,6 +79,7 @@ def _resolver(method: str, *, detached: bool) -> Operation:
         key, default, context = asked
         with call.span(evaluation) as span:
             answer = call.world.flags.evaluate(key, default, context)
+            _count(call, key, answer)
             attributes = {"feature_flag.key": key, "feature_flag.provider_name": "flagd"}
             if answer.variant:
                 attributes["feature_flag.variant"] = answer.variant
@@ -107,6 +118,7 @@ def _ofrep() -> Operation:
     def resolve(call: Call, asked: tuple[str, FlagScalar, Any]) -> Steps:
         key, default, context = asked
         answer = call.world.flags.evaluate(key, default, context)
+        _count(call, key, answer)
         with call.span(evaluator, **{"feature_flag.key": key, "feature_flag.variant": answer.variant}):
             yield from call.work(0.00008)
         if answer.reason == "ERROR":
@@ -160,8 +172,3 @@ def change_stream(instance: Instance) -> Steps:
 
 
 LISTEN: Loop = change_stream
-
-
-def evaluation_of(answer: Evaluation) -> str:
-    """Return how logs of the load generator show an answer."""
-    return str(answer.value)

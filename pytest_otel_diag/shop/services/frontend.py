@@ -149,9 +149,9 @@ class _Routes:
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
-        self.cost = scene.cpu("frontend", 2.2)
-        self.page_cost = scene.cpu("frontend", 7.0)
-        self.file_cost = scene.cpu("frontend", 0.8)
+        self.cost = scene.cpu("frontend", 3.5)
+        self.page_cost = scene.cpu("frontend", 12.0)
+        self.file_cost = scene.cpu("frontend", 1.1)
         self.counter = (
             None if scene.modern else MetricShape(Instrument("app.frontend.requests", "sum"), _METER)
         )

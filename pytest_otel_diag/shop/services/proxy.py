@@ -6,10 +6,21 @@ picture when the request's header says so.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND
-from pytest_otel_diag.shop.kernel import Call, Operation, Outcome, RpcFailure, ServiceSpec, SpanShape, Steps
+from pytest_otel_diag.shop.kernel import (
+    Call,
+    HeapSpec,
+    Instance,
+    Operation,
+    Outcome,
+    RpcFailure,
+    ServiceSpec,
+    SpanShape,
+    Steps,
+)
 from pytest_otel_diag.shop.records import AttributeValue, Scope
 from pytest_otel_diag.shop.services import flagd, images
 from pytest_otel_diag.shop.services.scene import Scene
@@ -20,6 +31,8 @@ FORM = "http/POST"
 RESOURCE = "resource"
 """Operations: requests with a trace context, by method, and one without (a tag of a page)."""
 ROUTE_TIMEOUT_S = 15.0
+COLLECTOR = "otelcol-contrib"
+CHECK_EVERY_S = 60.0
 MAX_ACTIVE_FAULTS = 100
 
 _ENVOY = Scope("", "")
@@ -159,8 +172,20 @@ def specs(scene: Scene) -> list[ServiceSpec]:
             client=lambda target, operation: routers.get(target),  # noqa: ARG005 - one span a cluster
             rephrase=_rephrase,
             state=_Faults,
-        )
+        ),
+        ServiceSpec(COLLECTOR, loops=(_check,), heap=HeapSpec(base_bytes=120_000_000)),
     ]
+
+
+def _check(instance: Instance) -> Steps:
+    """Ask for the front page every minute, as the collector's HTTP check does; it sends no trace context."""
+    world = instance.world
+    page = Web("GET", "/", "GET /", agent="Go-http-client/1.1")
+    yield world.sleep(CHECK_EVERY_S * instance.rng.random())
+    while True:
+        with suppress(RpcFailure):
+            yield from instance.call().request("frontend-proxy", RESOURCE, page)
+        yield world.sleep(CHECK_EVERY_S)
 
 
 def _delay(call: Call, web: Web) -> Steps:
