@@ -37,7 +37,7 @@ from pytest_otel_diag.sessions.record import SessionLog, describe
 
 T = TypeVar("T")
 
-_STEPS_S = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+_STEPS_S = (2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 _NAMED = 3
 MIN_SERIES = 4
 _FAILING = (Mechanism.ERROR, Mechanism.UNREACHABLE)

@@ -13,9 +13,10 @@ from pytest_otel_diag.reports.markup import Markup, join
 from pytest_otel_diag.reports.pictures.roles import Roles, roles_of
 from pytest_otel_diag.reports.pictures.svg import Picture, fitting, label, line, num, shape, titled, wide
 
-WIDTH, NAMES, RIGHT, ROW, BAR, THIN, TOP = 960.0, 320.0, 136.0, 19.0, 12.0, 5.0, 46.0
+WIDTH, NAMES, RIGHT, ROW, BAR, THIN, TOP = 960.0, 320.0, 146.0, 19.0, 12.0, 5.0, 46.0
 INDENT, DEEPEST = 9.0, 12
 COLOURS = 6
+LONGEST_MS = 1e9
 _PROCEDURE = re.compile(r"/?[\w.]+/([\w.]+)")
 TICKS = 5
 
@@ -26,7 +27,7 @@ class _Scale:
     length_ms: float
 
     def x(self, at_ms: float) -> float:
-        ratio = (at_ms - self.start_ms) / self.length_ms
+        ratio = (_bounded(at_ms) - self.start_ms) / self.length_ms
         return NAMES + min(max(ratio, 0.0), 1.0) * (WIDTH - RIGHT - NAMES)
 
 
@@ -92,9 +93,14 @@ def rows(spans: Sequence[ExhibitSpan]) -> list[tuple[int, int]]:
 
 
 def _scale(spans: Sequence[ExhibitSpan]) -> _Scale:
-    start = min(span.start_ms for span in spans)
-    end = max(span.start_ms + span.duration_ms for span in spans)
+    start = min(_bounded(span.start_ms) for span in spans)
+    end = max(_bounded(span.start_ms + span.duration_ms) for span in spans)
     return _Scale(start, max(end - start, 1e-3))
+
+
+def _bounded(value_ms: float) -> float:
+    """Return a time that can be drawn: foreign clocks say anything."""
+    return min(max(value_ms, -LONGEST_MS), LONGEST_MS)
 
 
 def _colours(spans: Sequence[ExhibitSpan]) -> dict[str, int]:
@@ -138,7 +144,7 @@ def _row(span: ExhibitSpan, depth: int, top: float, drawn: tuple[_Scale, dict[st
     if span.error:
         parts.append(_failed(left, right, middle))
     took = f"{_duration(span.duration_ms)} (self {_duration(span.self_ms)})"
-    parts.append(label(right + 6, middle + 4, fitting(took, WIDTH - right - 8, 5.6), "od-small od-soft"))
+    parts.append(label(right + 6, middle + 4, fitting(took, WIDTH - right - 8, 6.0), "od-small od-soft"))
     told = [name, *([span.kind] if span.kind else []), *roles.words(span.service)]
     told += ["failed"] * span.error + ["on the critical path"] * span.on_path
     return titled(", ".join(told), *parts)
@@ -164,8 +170,10 @@ def _failed(left: float, right: float, middle: float) -> Markup:
 
 
 def _duration(value_ms: float) -> str:
-    if value_ms >= 1000 or not value_ms:
-        return f"{value_ms / 1000:.3g} s" if value_ms else "0"
+    if not value_ms:
+        return "0"
+    if value_ms >= 1000:
+        return f"{_bounded(value_ms) / 1000:.3g} s"
     return f"{value_ms:.3g} ms" if value_ms >= 0.01 else f"{value_ms * 1000:.2g} µs"
 
 

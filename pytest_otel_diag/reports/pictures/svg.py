@@ -64,8 +64,8 @@ def num(value: float) -> str:
     if math.isnan(value):
         return "0"
     bounded = min(max(value, -1e6), 1e6)
-    shown = f"{bounded:.1f}"
-    return shown[:-2] if shown.endswith(".0") else shown
+    shown = f"{bounded:.1f}".removesuffix(".0")
+    return "0" if shown == "-0" else shown
 
 
 def shape(tag: str, *children: str | Iterable[str], **attributes: Attribute) -> Markup:

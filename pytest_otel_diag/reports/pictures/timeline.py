@@ -19,6 +19,7 @@ from pytest_otel_diag.reports.session_tables import fault_start_ns
 WIDTH, LEFT, RIGHT = 960.0, 62.0, 14.0
 PANEL, GAP, LANE, MARK = 108.0, 30.0, 17.0, 14.0
 TICKS = 8
+MOST = 1e12
 LOG_FROM = 15.0
 """Ratio of the largest values of two services from which one scale from 0 would hide the smaller one."""
 
@@ -57,7 +58,7 @@ def timeline(session: SessionResult) -> Picture | None:
     legend, legend_px = _legend(exhibit, roles)
     rows = lanes(session, exhibit.end_ns)
     top = 16.0 + legend_px
-    marks_px = LANE * len(rows) + 26.0 + MARK
+    marks_px = LANE * len(rows) + (26.0 + MARK if any(_events(session, scale)) else 16.0)
     panels_at = top + marks_px
     height = panels_at + 3 * (PANEL + GAP) + 14.0
     bottom = panels_at + 3 * (PANEL + GAP) - GAP
@@ -186,8 +187,8 @@ def _events(session: SessionResult, scale: _Scale) -> Iterator[tuple[Nanos, str,
         yield start, "▼ fault on", "od-mark"
     impact = session.impact
     if impact is not None and impact.time_to_impact_s is not None and start is not None:
-        seen_ns = start + round(min(impact.time_to_impact_s, 1e6) * NANOS_PER_SECOND)
-        yield seen_ns, f"◆ impact seen +{impact.time_to_impact_s:.0f} s", "od-seen"
+        after_s = min(max(impact.time_to_impact_s, 0.0), 1e6)
+        yield start + round(after_s * NANOS_PER_SECOND), f"◆ impact seen +{after_s:.0f} s", "od-seen"
     undone = [phase for phase in session.phases if phase.phase == "undo" and phase.outcome == "ok"]
     if undone and faults and scale.start_ns < undone[0].end_ns <= scale.end_ns:
         yield undone[0].end_ns, "▲ fault off", "od-mark"
@@ -229,7 +230,7 @@ def _curves(panel: _Panel, exhibit: Timeline) -> list[Curve]:
     per_bucket = exhibit.bucket_s if panel.unit == "/s" else 1.0
     return [
         [
-            (index, max(0.0, value) / per_bucket)
+            (index, min(max(value, 0.0), MOST) / per_bucket)
             for index in range(len(series.requests))
             if (value := panel.value(series, index)) is not None and math.isfinite(value)
         ]
@@ -265,11 +266,12 @@ def _height(panel: _Panel, curves: Sequence[Curve]) -> _Height:
     highest = max((value for curve in curves for _, value in curve), default=0.0)
     if panel.unit == "%":
         return _Height(0.0, min(_ceiling(highest), 100.0), log=False)
-    tops = [max(value for _, value in curve) for curve in curves if any(value > 0 for _, value in curve)]
+    tops = [max(value for _, value in curve) for curve in curves if any(value > 1e-9 for _, value in curve)]
     if not tops or highest / min(tops) < LOG_FROM:
         return _Height(0.0, _ceiling(highest), log=False)
     lowest = min(value for curve in curves for _, value in curve if value > 0)
-    low = 10.0 ** math.floor(math.log10(max(lowest, highest / 1e6)))
+    # Below the smallest value, so that it can be told from none at the bottom.
+    low = 10.0 ** (math.ceil(math.log10(max(lowest, highest / 1e6))) - 1)
     return _Height(low, 10.0 ** math.ceil(math.log10(highest)), log=True)
 
 
@@ -287,7 +289,7 @@ def _runs(curve: Curve) -> Iterator[Curve]:
 
 def _ceiling(value: float) -> float:
     """Return the next of 1, 2, 5 × 10ⁿ that is not below the value."""
-    if value <= 0:
+    if value <= 1e-9:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(
@@ -300,7 +302,7 @@ def _short(value: float) -> str:
         if value >= limit:
             scaled = value / (1e3 if suffix == "k" else limit)
             return f"{scaled:.3g}{suffix}"
-    return f"{value:.4g}"
+    return f"{value:.3g}"
 
 
 def _axis(exhibit: Timeline, scale: _Scale, y: float, zero: str) -> Markup:
@@ -312,10 +314,10 @@ def _axis(exhibit: Timeline, scale: _Scale, y: float, zero: str) -> Markup:
     for index in range(math.ceil(low / step), math.floor(high / step) + 1):
         seconds = index * step
         x = scale.x(scale.zero_ns + seconds * NANOS_PER_SECOND)
-        parts += [
-            line([(x, y), (x, y + 4)], "od-rule"),
-            label(x, y + 16, f"{seconds:+g}" if seconds else "0", "od-small od-soft", "middle"),
-        ]
+        words = f"{seconds:+g}" if seconds else "0"
+        anchor = "end" if x + wide(words) / 2 > WIDTH else "middle"
+        parts.append(line([(x, y), (x, y + 4)], "od-rule"))
+        parts.append(label(x, y + 16, words, "od-small od-soft", anchor))
     since = f"seconds from {zero}, {iso(scale.zero_ns)}; one point is {exhibit.bucket_s:g} s"
     parts.append(label(WIDTH - RIGHT, y + 32, since, "od-small od-soft", "end"))
     return join(parts)

@@ -1,0 +1,50 @@
+"""Pieces that every page is made of: tables, lists, prose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_otel_diag.reports.blocks import Block
+from pytest_otel_diag.reports.markup import Markup, el, join
+
+PROSE_CHARS = 48
+"""Longer texts may be broken into lines; shorter ones are names and numbers, which must not."""
+
+
+def bullets(lines: Sequence[str]) -> Markup:
+    """Return a list, nothing without lines."""
+    return el("ul", [el("li", line) for line in lines]) if lines else Markup("")
+
+
+def block(shown: Block, *, level: str = "h2") -> Markup:
+    """Return a titled table with its notes; *level* is the tag of the title."""
+    rows = [
+        el(
+            "tr",
+            [cell(text, "right" if column in shown.right else "") for column, text in enumerate(row)],
+            class_=shown.style(index),
+        )
+        for index, row in enumerate(shown.rows)
+    ]
+    notes = [el("p", note, class_="dim") for note in shown.notes]
+    drawn = table(shown.header, rows, shown.right) if shown.header or shown.rows else Markup("")
+    return join(el(level, shown.title), drawn, notes)
+
+
+def table(header: Sequence[str], rows: Sequence[Markup], right: Sequence[int] = ()) -> Markup:
+    """Return a table that scrolls by itself where it is too wide."""
+    names = [el("th", name, class_="right" if i in right else "left") for i, name in enumerate(header)]
+    head = el("thead", el("tr", names)) if header else ""
+    return el("div", el("table", head, el("tbody", rows)), class_="scroll")
+
+
+def rows(cells: Sequence[Sequence[str]]) -> list[Markup]:
+    """Return plain rows."""
+    return [el("tr", [cell(text) for text in row]) for row in cells]
+
+
+def cell(text: str, kind: str = "") -> Markup:
+    """Return a cell: text of several lines as it was laid out, prose with room, the rest unbroken."""
+    if "\n" in text.strip():
+        return el("td", el("pre", text.strip("\n")))
+    return el("td", text, class_=kind or ("prose" if len(text) > PROSE_CHARS else "short"))

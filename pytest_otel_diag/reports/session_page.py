@@ -1,0 +1,166 @@
+"""One session as HTML: what was done, what it looked like, what was found, and whether that was right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.session import QueryRecord, SessionResult, Status
+from pytest_otel_diag.reports.blocks import DASH, Block, Style
+from pytest_otel_diag.reports.markup import Markup, el, join
+from pytest_otel_diag.reports.parts import block, bullets, rows, table
+from pytest_otel_diag.reports.pictures import pictures
+from pytest_otel_diag.reports.session_tables import expected_and_found, injected, phases, query_answer
+from pytest_otel_diag.scoring.judge import describe_anomaly
+from pytest_otel_diag.scoring.text import clip, count
+
+FINDINGS_SHOWN = 10
+
+
+def folded(session: SessionResult) -> Markup:
+    """Return the session as an entry of a page: one line that opens."""
+    style, outcome = outcome_of(session)
+    summary = el(
+        "summary",
+        el("span", outcome, class_=f"badge {style}"),
+        f" {session.scenario.id} ",
+        el("span", f"{session.session_id}, {session.wall_s:.2f} s", class_="dim"),
+    )
+    return el("details", summary, body(session))
+
+
+def fragment(session: SessionResult) -> Markup:
+    """Return the session for a page of others, which has to bring the style once.
+
+    It stays light, whatever the reader prefers, as such pages do.
+    """
+    style, outcome = outcome_of(session)
+    head = el("p", el("span", outcome, class_=f"badge {style}"), el("strong", session.scenario.id))
+    return el("div", head, body(session), class_="otel-diag od-light")
+
+
+def body(session: SessionResult) -> Markup:
+    """Return everything about the session, the answer first and details last."""
+    parts = [_facts(session)]
+    if session.failures:
+        parts.append(join(el("h3", "failures"), [el("pre", failure) for failure in session.failures]))
+    parts += [_shown(expected_and_found(session)), _shown(injected(session)), _pictures(session)]
+    if session.diagnosis is not None:
+        parts += [*_diagnosis(session.diagnosis), _query(session, session.diagnosis)]
+    if session.trace:
+        parts.append(join(el("h3", "traceback of the analyzer"), el("pre", session.trace)))
+    parts.append(_queries(session.queries))
+    if session.phases:
+        # A session without a verdict ended somewhere: its phases say where.
+        shown = session.verdict is None
+        parts.append(_folded("phases", phases(session), open_=shown))
+    return join(parts)
+
+
+def outcome_of(session: SessionResult) -> tuple[Style, str]:
+    """Return how the session ended, in two words, and how that is to look."""
+    verdict = session.verdict
+    if session.status is not Status.SCORED or verdict is None:
+        return "warn", str(session.status)
+    if not verdict.fault_present:
+        return ("bad", "false positive") if verdict.detected else ("good", "healthy")
+    if not verdict.detected:
+        return "bad", "not detected"
+    if verdict.top1:
+        return "good", "solved"
+    return "bad", "not named" if verdict.service_rank is None else f"rank {verdict.service_rank}"
+
+
+def _shown(found: Block) -> Markup:
+    return block(found, level="h3") if found.rows else Markup("")
+
+
+def _folded(title: str, found: Block, *, open_: bool = False) -> Markup:
+    drawn = block(found, level="h4").removeprefix(el("h4", found.title))
+    return el("details", el("summary", title), Markup(drawn), open=open_)
+
+
+def _facts(session: SessionResult) -> Markup:
+    blame = f", by {session.blame}" if session.blame is not None else ""
+    shown = [
+        ("status", f"{session.status}{blame}"),
+        ("reason", session.reason),
+        ("test", session.test_id),
+        ("not in the gate", session.scenario.ungated),
+        ("tags", ", ".join(f"{key}={value}" for key, value in session.scenario.tags)),
+        ("analyzer", f"{session.analyzer} on {session.target}, seed {session.seed}"),
+    ]
+    if session.impact is not None:
+        seen = session.impact.time_to_impact_s
+        after = "" if seen is None else f" after {seen:.1f} s"
+        shown.append(("impact", f"{session.impact.reason}{after} {session.impact.detail}"))
+    if session.cleanup is not None and not (session.cleanup.restored and session.cleanup.verified):
+        shown.append(("cleanup", f"NOT PROVEN, a fault may still be on: {session.cleanup.detail}"))
+    return table((), rows([row for row in shown if row[1]]))
+
+
+def _pictures(session: SessionResult) -> Markup:
+    drawn = [el("figure", el("figcaption", one.name), one.inline()) for one in pictures(session)]
+    return join(drawn, bullets(session.exhibits.notes if session.exhibits is not None else ()))
+
+
+def _diagnosis(diagnosis: Diagnosis) -> list[Markup]:
+    causes = [
+        (c.service, c.operation or DASH, str(c.mechanism or DASH), f"{c.score:.3g}", c.explanation)
+        for c in diagnosis.root_causes[:FINDINGS_SHOWN]
+    ]
+    anomalies = [
+        (describe_anomaly(a), f"{a.score:.3g}", "; ".join(evidence.summary for evidence in a.evidence))
+        for a in sorted(diagnosis.anomalies, key=lambda a: -abs(a.score))[:FINDINGS_SHOWN]
+    ]
+    paths = [
+        (path.priority, " → ".join(path.services), f"{path.metrics.p99Latency:.1f} ms")
+        for path in diagnosis.critical_paths[:FINDINGS_SHOWN]
+    ]
+    hypotheses = [(h.status, h.statement, h.reason) for h in diagnosis.hypotheses]
+    sections = (
+        ("root causes", ("service", "operation", "mechanism", "score", "why"), causes),
+        ("anomalies", ("anomaly", "score", "evidence"), anomalies),
+        ("critical paths", ("priority", "path", "p99"), paths),
+        ("hypotheses", ("fate", "hypothesis", "reason"), hypotheses),
+    )
+    parts = [el("h3", "diagnosis"), el("p", diagnosis.summary)] if diagnosis.summary else []
+    for title, header, found in sections:
+        if found:
+            parts.append(join(el("h3", title), table(header, rows(found))))
+    return parts
+
+
+def _query(session: SessionResult, diagnosis: Diagnosis) -> Markup:
+    if diagnosis.query is None:
+        return Markup("")
+    answer = query_answer(session)
+    bad = (
+        session.verdict is not None
+        and session.verdict.query is not None
+        and not session.verdict.query.executed
+    )
+    told = [el("p", note, class_="bad") if bad else el("p", note) for note in answer.notes]
+    drawn = table(answer.header, rows(answer.rows)) if answer.rows else Markup("")
+    said = el("p", diagnosis.query.description) if diagnosis.query.description else ""
+    return join(el("h3", "diagnostic query"), said, el("pre", diagnosis.query.sql), told, drawn)
+
+
+def _queries(queries: Sequence[QueryRecord]) -> Markup:
+    if not queries:
+        return Markup("")
+    found = rows(
+        [
+            (
+                clip(query.sql, 160),
+                f"{query.elapsed_s:.3f}",
+                str(query.rows),
+                ", ".join(query.data_sources),
+                query.error or "",
+            )
+            for query in queries
+        ]
+    )
+    header = ("statement", "s", "rows", "read", "error")
+    asked = f"{count(len(queries), 'query', 'queries')} of the analyzer"
+    return el("details", el("summary", asked), table(header, found))
