@@ -2,7 +2,8 @@
 
 A request holds at most ``max_records`` records and, unless a single record is larger, at most
 ``max_bytes`` bytes. Sums and histograms are cumulative. A resource of a service that does not say
-``service.name`` gets it; what belongs to no service (a container, the broker) stays without. Field by field this follows opentelemetry-proto 1.x.
+``service.name`` gets it; what belongs to no service (a container, the broker) stays without. Field by
+field this follows opentelemetry-proto 1.x.
 """
 
 from __future__ import annotations
