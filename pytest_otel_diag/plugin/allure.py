@@ -130,6 +130,12 @@ class AllureResults:
         except OSError as error:
             _LOG.error("categories and environment of the Allure results could not be written: %s", error)
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say where the results are."""
+        if self._surroundings.sessions:
+            terminalreporter.write_line(f"Allure results in {self._config.option.allure_report_dir}")
+
 
 def lost_result(session: SessionResult) -> TestResult:
     """Return the result of a test whose process died with it."""

@@ -27,6 +27,19 @@ CRASHED = "???"
 """``when`` of the report that pytest-xdist makes for the test in which a worker died."""
 
 
+PLAIN = str.maketrans({"–": "-", "≥": ">=", "≤": "<=", "…": "...", "→": "->", "−": "-", "×": "x"})
+"""Signs of ours in ASCII, for terminals that can show no more."""
+
+
+def legible(line: str, encoding: str) -> str:
+    """Return the line as a terminal of this encoding can show it; pytest would write escapes instead."""
+    try:
+        line.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return line.translate(PLAIN).encode("ascii", "replace").decode()
+    return line
+
+
 class Collector:
     """Hooks of the collecting side; imports nothing until the first session arrives."""
 
@@ -100,8 +113,9 @@ class Collector:
         """Show the scorecard."""
         if self._run is not None:
             terminalreporter.section("otel-diag")
+            encoding = getattr(terminalreporter._tw._file, "encoding", None) or "utf-8"
             for line in self._run.summary(terminalreporter._tw.fullwidth):
-                terminalreporter.write_line(line)
+                terminalreporter.write_line(legible(line, encoding))
 
     def run(self, target: dict[str, str]) -> Run:
         """Return the run, begun with its first session."""

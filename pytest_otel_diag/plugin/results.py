@@ -63,16 +63,14 @@ def _told(item: pytest.Item, call: pytest.CallInfo[None], error: BaseException) 
     """Return what the error says, with the line of the test: frames of ours would say nothing."""
     assert call.excinfo is not None
     shown: Any = call.excinfo.getrepr(style="value", chain=False)
-    text = f"{_where(item, call)}{error}"
-    shown.reprtraceback.reprentries[0].lines[:] = text.splitlines()
-    if shown.reprcrash is not None:
-        shown.reprcrash.message = str(error).partition("\n")[0]
+    text = str(error)
+    entries = [entry for entry in call.excinfo.traceback if entry.path == item.path]
+    line = entries[-1].lineno if entries else item.location[1] or 0
+    if entries:
+        text = f"{item.location[0]}:{line + 1}: {str(entries[-1].statement).strip()}\n{text}"
+    in_full = item.config.getoption("tbstyle", "auto") != "line"
+    shown.reprtraceback.reprentries[0].lines[:] = text.splitlines() if in_full else []
+    crash = shown.reprcrash
+    if crash is not None:
+        crash.path, crash.lineno, crash.message = str(item.path), line + 1, str(error).partition("\n")[0]
     return shown
-
-
-def _where(item: pytest.Item, call: pytest.CallInfo[None]) -> str:
-    """Return the line of the test that raised, with its place."""
-    entries = [entry for entry in call.excinfo.traceback if entry.path == item.path] if call.excinfo else []
-    if not entries:
-        return ""
-    return f"{item.location[0]}:{entries[-1].lineno + 1}: {str(entries[-1].statement).strip()}\n"

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_otel_diag.model.session import Phase
+from pytest_otel_diag.plugin.allure import SEVERITIES
 from pytest_otel_diag.plugin.allure_files import CATEGORIES, PREFIX, Surroundings, _escaped, write_files
+from pytest_otel_diag.plugin.diagnose import properties
 from tests.support.ended import ALARM, CALM, CONTROL, FAULT, MISSED, RIGHT, WRONG, result
 
 SUITE = """
@@ -269,6 +271,17 @@ def test_properties_are_read_back_as_they_were(text: str) -> None:
     line = _escaped(text)
     assert line.isascii() and line.isprintable()
     assert unescaped(line) == text
+
+
+def test_the_page_on_reports_lists_categories_severities_and_properties() -> None:
+    page = " ".join((Path(__file__).parents[2] / "docs" / "reports.md").read_text().split())
+    names = [category["name"].partition(":")[0] for category in CATEGORIES]
+    assert [name for name in names if name[0].lower() + name[1:] not in page] == []
+    assert [
+        f"{ours} → {theirs}" for ours, theirs in SEVERITIES.items() if f"{ours} → {theirs}" not in page
+    ] == []
+    told = [name for name, _ in properties(result(verdict=RIGHT, reason="x"))]
+    assert [name for name in told if f"`{name.removeprefix('otel_diag.')}`" not in page] == []
 
 
 def test_every_category_is_found_by_one_name_and_ours_are_prefixed() -> None:
