@@ -24,6 +24,8 @@ from pytest_otel_diag.flags import flagd_text
 
 app = typer.Typer(help="Flags that are known: list them, show one, check a document.", no_args_is_help=True)
 
+_KINDS = {"load": "a change of load, not a failure of a service", "inert": "does nothing as shipped"}
+
 Demo = Annotated[str, typer.Option(help="Release, for example 3.0 or 2.x.")]
 Extra = Annotated[
     list[Path] | None, typer.Option("--catalog", help="Catalog file of your own, added to the shipped one.")
@@ -151,6 +153,8 @@ def _summary(known: Catalog, entry: FlagEntry, demo: str) -> dict[str, Any]:
 
 def _facts(known: Catalog, entry: FlagEntry, period: Period, demo: str) -> Iterable[tuple[str, str]]:
     yield "does", entry.does
+    if entry.kind != "fault":
+        yield "kind", _KINDS[entry.kind]
     yield "in detail", f"{entry.behaviour} ({entry.source})"
     for key in ("broken", "inert", "note"):
         if text := getattr(period, key):

@@ -71,6 +71,7 @@ def test_a_rule_and_an_older_release_are_shown_as_they_are(run):
     assert "emailMemoryLeak=10000x" in run("show", "emailMemoryLeak")
     assert "at 25 users" in run("show", "adFailure")
     assert "right answer" in run("show", "failedReadinessProbe")
+    assert "a change of load" in run("show", "loadGeneratorVUs")
     assert "2.2" in run("show", "llmRateLimitError")
     assert "astronomy-db" not in run("show", "productCatalogFailure", "--demo", "2.0")
 
