@@ -177,8 +177,7 @@ def _calls(before: Iterable[CallEdge], during: Iterable[CallEdge]) -> tuple[Serv
 def _load(edge: CallEdge | None) -> CallLoad | None:
     if edge is None:
         return None
-    p50_ms = round(edge.p50_ms, 3) if math.isfinite(edge.p50_ms) else 0.0
-    return CallLoad(calls=edge.calls, errors=edge.errors, p50_ms=p50_ms)
+    return CallLoad(calls=edge.calls, errors=edge.errors, p50_ms=round(edge.p50_ms, 3))
 
 
 def _volume(call: ServiceCall) -> int:
@@ -241,7 +240,7 @@ def _series(
         index = round((row.bucket_start_ns - start_ns) / (bucket_s * NANOS_PER_SECOND))
         if 0 <= index < buckets:
             requests[index], errors[index] = row.requests, row.errors
-            p95_ms[index] = round(row.p95_ms, 2) if math.isfinite(row.p95_ms) else None
+            p95_ms[index] = round(row.p95_ms, 2)
     return ServiceSeries(
         service=_cut(name), requests=tuple(requests), errors=tuple(errors), p95_ms=tuple(p95_ms)
     )

@@ -302,7 +302,7 @@ def _short(value: float) -> str:
         if value >= limit:
             scaled = value / (1e3 if suffix == "k" else limit)
             return f"{scaled:.3g}{suffix}"
-    return f"{value:.3g}"
+    return f"{value:.4g}"
 
 
 def _axis(exhibit: Timeline, scale: _Scale, y: float, zero: str) -> Markup:
