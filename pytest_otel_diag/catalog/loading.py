@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from pytest_otel_diag.catalog import entries
 from pytest_otel_diag.catalog.entries import CatalogFile
 from pytest_otel_diag.errors import ConfigurationError, nearest
 
@@ -104,7 +105,5 @@ def _place(loc: tuple[int | str, ...], content: Mapping[str, Any]) -> tuple[str,
 
 
 def _fields() -> Iterable[str]:
-    from pytest_otel_diag.catalog import entries  # noqa: PLC0415 - names of fields, for a spelling only
-
     for value in vars(entries).values():
         yield from getattr(value, "model_fields", ())
