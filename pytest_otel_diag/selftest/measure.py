@@ -24,6 +24,7 @@ ALPHA = 1e-3
 MEDIAN_RATIO = 1.25
 RATE_RATIO = 1.5
 LINES_RATIO = 3.0
+MUCH_SLOWER = 3.0
 MUCH_SLOWER_CALLS = 2
 
 _FAMILIES: Mapping[Signal, tuple[str, float]] = {
@@ -103,11 +104,13 @@ async def _errors(question: _Question) -> Measured:
 async def _latency(question: _Question) -> Measured:
     row = await _spans(question)
     before, then = row["median_before"], row["median_then"]
-    counted = bool(row["n_before"] and row["n_then"])
-    shifted = counted and row["p_shift"] < ALPHA
-    slower = shifted and then > before * MEDIAN_RATIO
-    faster = shifted and then * MEDIAN_RATIO < before
-    tail = counted and row["much_slower"] >= MUCH_SLOWER_CALLS
+    slower = faster = tail = False
+    if row["n_before"] and row["n_then"]:
+        far_ms = MUCH_SLOWER * row["slowest_before"]
+        (test,) = await question.ask("shift", operation=question.claim.operation or "", far_ms=far_ms)
+        slower = test["p"] < ALPHA and then > before * MEDIAN_RATIO
+        faster = test["p"] < ALPHA and then * MEDIAN_RATIO < before
+        tail = test["far"] >= MUCH_SLOWER_CALLS
     visible = (question.points(up=True) and (slower or tail)) or (question.points(up=False) and faster)
     detail = (
         f"median {before:.4g} → {then:.4g} ms, slowest {row['slowest_before']:.4g} → "
@@ -164,22 +167,22 @@ async def _level(question: _Question) -> Measured:
     found = [_moved(question, row, ratio) for row in rows]
     if not found:
         return Measured(question.claim, False, "no metric of this kind in both windows")
-    return max(found, key=lambda one: one.visible)
+    return max(found, key=lambda one: (one[0].visible, one[1]))[0]
 
 
-def _moved(question: _Question, row: Mapping[str, Any], ratio: float) -> Measured:
+def _moved(question: _Question, row: Mapping[str, Any], ratio: float) -> tuple[Measured, float]:
+    """Return what one series says, and how far it moved: what is told of many is the one that moved most."""
     if row["counts"]:
-        quiet_s, then_s = question.quiet.duration_s, question.then.duration_s
-        before = (row["high_before"] - row["low_before"]) / quiet_s
-        then = (row["high_then"] - row["low_then"]) / then_s
-        unit = "a second"
-        up, down = then > before * ratio + _EPSILON, then * ratio + _EPSILON < before
+        before = (row["added_before"] or 0.0) / question.quiet.duration_s
+        then = (row["added_then"] or 0.0) / question.then.duration_s
+        unit, lowest = "a second", before
     else:
-        before, then, unit = row["high_before"], row["high_then"], "at most"
-        up = then > before * ratio + _EPSILON
-        down = row["high_then"] * ratio + _EPSILON < row["low_before"]
+        before, then, unit, lowest = row["high_before"], row["high_then"], "at most", row["low_before"]
+    up = then > before * ratio + _EPSILON
+    down = then * ratio + _EPSILON < lowest
     visible = (question.points(up=True) and up) or (question.points(up=False) and down)
-    return Measured(question.claim, visible, f"{row['metric']} {before:.4g} → {then:.4g} {unit}")
+    detail = f"{row['metric']} {before:.4g} → {then:.4g} {unit}"
+    return Measured(question.claim, visible, detail), then / before if before > 0 else then
 
 
 async def _restarts(question: _Question) -> Measured:

@@ -242,7 +242,9 @@ class _Trial:
         return Phase(window, tuple(measured))
 
     async def _real(self, path: tuple[str, ...], window: Window) -> tuple[str, ...] | None:
-        return await real_path(self._session.telemetry, path, window)
+        """Look in the incident, and before it for a path that a fault cuts off."""
+        telemetry = self._session.telemetry
+        return await real_path(telemetry, path, window) or await real_path(telemetry, path, self._quiet)
 
     def _complain(self, what: str, claims: Sequence[Measured]) -> None:
         self._problems += [f"{what}: {describe_expected(one.claim)}: {one.detail}" for one in claims]

@@ -126,7 +126,9 @@ class Pond:
                 f"f{number:031x}", 5, "", "sink", "process", "Consumer", at_ns + 9_000_000, 2, False, (link,)
             )
 
-    def _span(self, trace, part, parent, service, name, kind, at_ns, ms, failed, links=()) -> None:
+    def _span(  # noqa: PLR0917 - a span has that many properties
+        self, trace, part, parent, service, name, kind, at_ns, ms, failed, links=()
+    ) -> None:
         number = int(trace[1:], 16)
         self.batch.spans.append(
             SpanRecord(

@@ -129,7 +129,7 @@ async def test_two_faults_want_two_names_and_half_an_answer_is_refused(pond) -> 
     )
     proof = await prove(both, pond)
     assert proof.problems == ()
-    assert dict((m.name, m.reasons) for m in proof.mutations)["half of the causes"] == (
+    assert {mutation.name: mutation.reasons for mutation in proof.mutations}["half of the causes"] == (
         "not every culprit is named",
     )
 
