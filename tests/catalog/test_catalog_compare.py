@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_otel_diag import catalog
@@ -42,6 +42,7 @@ def test_releases_with_equal_flags_are_told_together():
     assert (found.demo, found.alike) == ("1.12", ("1.10", "1.11"))
 
 
+@settings(deadline=None)
 @given(st.sampled_from(DEMOS), st.data())
 def test_switched_flags_are_on_and_do_not_change_the_guess(demo, data):
     document = FlagdDocument(catalog.demo_document(demo))

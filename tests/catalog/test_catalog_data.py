@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_otel_diag import catalog
@@ -49,6 +49,7 @@ def test_newer_flags_resolve(name):
     assert catalog.flag(name).key == name
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([name for flag in catalog.load().flags for name in (*flag.names, *flag.aliases)]),
     st.data(),
