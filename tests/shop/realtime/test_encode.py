@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_otel_diag.errors import ConfigurationError
@@ -24,11 +24,13 @@ def decoded(batch: Batch, **limits: int) -> Batch:
     return merged
 
 
+@settings(max_examples=50)
 @given(batches)
 def test_every_record_comes_back_from_the_wire_as_it_was(batch: Batch) -> None:
     assert bag(decoded(batch)) == bag(batch)
 
 
+@settings(max_examples=50)
 @given(batches, st.integers(1, 5), st.integers(100, 3_000))
 def test_requests_are_bounded_and_lose_nothing(batch: Batch, max_records: int, max_bytes: int) -> None:
     limits = {"max_records": max_records, "max_bytes": max_bytes}
