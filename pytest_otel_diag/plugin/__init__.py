@@ -152,8 +152,8 @@ def _otel_diag_repeat(request: pytest.FixtureRequest) -> int:
     return int(getattr(request, "param", 0))
 
 
-@pytest.fixture
-def diagnose(
+@pytest.fixture(name="diagnose")  # the module of that name takes the attribute once it is imported
+def _diagnose(
     request: pytest.FixtureRequest, _otel_diag_scenario: str | None, _otel_diag_repeat: int
 ) -> Iterator[Diagnose]:
     """Runs sessions of faults: await what a call returns, or ask it for its ``result()``."""

@@ -189,3 +189,14 @@ def test_flags_of_another_release_are_skipped_unless_the_test_names_its_own(pyte
             "*demo 2.2 has no cartFailure=100%; it is in 3.0, 3.1",
         ]
     )
+
+
+def test_a_conftest_may_import_what_the_fixtures_are_made_of(pytester, diag) -> None:
+    pytester.makeconftest("from pytest_otel_diag.plugin.diagnose import Diagnose\n")
+    pytester.makepyfile(
+        """
+        def test_it(diagnose):
+            diagnose(["incident-back"]).result().assert_expected()
+        """
+    )
+    diag().assert_outcomes(passed=1)
