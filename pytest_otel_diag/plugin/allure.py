@@ -81,6 +81,7 @@ class AllureResults:
         self._config = config
         self._surroundings = Surroundings()
         self._added: set[str] = set()
+        self._trouble: list[str] = []
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -93,8 +94,9 @@ class AllureResults:
         if test is not None:
             try:
                 self._add(test, item, call, report)
-            except Exception:
+            except Exception as error:  # a report must not end a run
                 _LOG.exception("sessions of %s could not be added to the Allure results", item.nodeid)
+                vars(report)["otel_diag_allure"] = f"{type(error).__name__}: {error}"
         return report
 
     def _add(
@@ -114,6 +116,11 @@ class AllureResults:
             test.start = min(test.start, sessions[0].started_at_ns // 1_000_000)
         _correct(test, call, report)
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Learn which tests lack their sessions, from this process or a worker."""
+        if hasattr(report, "otel_diag_allure"):
+            self._trouble.append(f"without its sessions: {report.nodeid} ({report.otel_diag_allure})")
+
     def ended(self, session: SessionResult) -> None:
         """Note what the collecting process learns of a session; it alone knows of one whose worker died."""
         self._surroundings.add(session)
@@ -128,13 +135,15 @@ class AllureResults:
         try:
             write_files(Path(self._config.option.allure_report_dir), self._surroundings)
         except OSError as error:
-            _LOG.error("categories and environment of the Allure results could not be written: %s", error)
+            self._trouble.append(f"no categories and environment: {error}")
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say where the results are."""
+        """Say where the results are, and what is missing in them."""
         if self._surroundings.sessions:
             terminalreporter.write_line(f"Allure results in {self._config.option.allure_report_dir}")
+            for trouble in self._trouble:
+                terminalreporter.write_line(f"  {trouble}", yellow=True)
 
 
 def lost_result(session: SessionResult) -> TestResult:

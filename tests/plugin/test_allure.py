@@ -226,6 +226,36 @@ def test_a_miss_left_to_the_gate_is_a_failure_in_allure_all_the_same(pytester, d
     assert [line for line in written if "target" in line] == ["otel_diag.target=replay"]
 
 
+def test_what_cannot_be_written_is_said_and_changes_no_outcome(pytester, diag) -> None:
+    pytester.makeconftest(
+        """
+        from pytest_otel_diag.plugin import allure
+
+        def broken(session):
+            raise RuntimeError("no pictures today")
+
+        def pytest_runtest_setup():
+            allure.attachments = broken
+        """
+    )
+    pytester.makepyfile(
+        test_p="""
+        def test_it(diagnose):
+            diagnose(["incident-back"]).result()
+        """
+    )
+    (pytester.mkdir("allure") / "categories.json").mkdir()
+    run = diag("--alluredir=allure")
+    run.assert_outcomes(passed=1)
+    run.stdout.fnmatch_lines(
+        [
+            "Allure results in allure",
+            "  without its sessions: test_p.py::test_it (RuntimeError: no pictures today)",
+            "  no categories and environment: *categories.json*",
+        ]
+    )
+
+
 def test_runs_without_sessions_leave_allure_alone(pytester) -> None:
     pytester.makepyfile("def test_nothing(): pass")
     assert pytester.runpytest_subprocess("--alluredir=allure").ret == 0

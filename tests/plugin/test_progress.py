@@ -1,8 +1,12 @@
 """What is shown while sessions run: as text, on a terminal, and where there is none."""
 
+import fcntl
 import os
 import pty
+import select
+import struct
 import sys
+import termios
 from collections.abc import Iterator
 
 import pytest
@@ -19,10 +23,11 @@ from pytest_otel_diag.model.session import (
     Status,
 )
 from pytest_otel_diag.plugin.progress import Tally, Tracker, colour, ended_text, flight_text, label, span
-from pytest_otel_diag.plugin.screen import Line, chosen_mode
+from pytest_otel_diag.plugin.screen import Line, Screen, chosen_mode
 from pytest_otel_diag.sessions.plan import SessionPlan, WallTime
 from tests.support import terminal
 from tests.support.ended import ALARM, CALM, CONTROL, FAULT, MISSED, RIGHT, WRONG, result
+from tests.support.terminal import frames
 
 SECOND_NS = 1_000_000_000
 
@@ -94,6 +99,11 @@ def test_events_of_a_session_that_never_began_are_passed_over() -> None:
         (result(verdict=MISSED), "pay: not detected, root cause not named (2.8 s)", "red"),
         (result(CONTROL, CALM), "quiet: ok, nothing wrong (2.8 s)", "green"),
         (result(CONTROL, ALARM), "quiet: false alarm (2.8 s)", "red"),
+        (
+            result(verdict=RIGHT, phases=(phase(Phase.BASELINE, 0, 2.5),)),
+            "pay: detected, root cause ranked 1 (2.8 s)",
+            "green",
+        ),
         (result(reason="it\nbroke"), "pay: error: it broke (2.8 s)", "yellow"),
         (
             result(reason="judge: no", blame=Blame.ANALYZER),
@@ -193,6 +203,43 @@ def test_the_terminal_is_drawn_on_only_where_nothing_else_writes(
     line = Line(reporter)
     assert chosen_mode(config, line) == mode
     line.close()
+
+
+def drawn(leader: int) -> str:
+    """Return what came to the terminal since the last look."""
+    ready, _, _ = select.select([leader], [], [], 0)
+    return os.read(leader, 1 << 16).decode() if ready else ""
+
+
+def test_many_sessions_fit_and_a_debugger_gets_the_terminal(pytester) -> None:
+    config = pytester.parseconfigure("-p", "no:asyncio")
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 50, 0, 0))
+    times = Times()
+    tracker = Tracker(times.wall())
+    for number in range(12):
+        plan = SessionPlan(scenario=CONTROL, session_id=str(number), run_id="r", repeat=number)
+        tracker.phase_started(plan, Phase.BASELINE)
+    with os.fdopen(follower, "w") as file:
+        reporter._tw._file = file
+        screen = Screen(Line(reporter), "live", tracker)
+        screen.tick()
+        assert drawn(leader) == "", "no phase of a test is open"
+        screen.pytest_leave_pdb()
+        times.now_s += 5
+        screen.tick()
+        shown = frames([drawn(leader)], 50)[-1].splitlines()
+        assert shown[1] == "  quiet: baseline, 5.0 s"
+        assert shown[-1] == "  and 5 more sessions"
+        assert len(shown) == 1 + 8
+        screen.pytest_enter_pdb()
+        assert drawn(leader).startswith("\x1b[8A")
+        screen.tick()
+        assert drawn(leader) == ""
+        screen.pytest_unconfigure()
+        screen.tick()
+    os.close(leader)
 
 
 def test_a_file_is_no_terminal_whatever_is_asked(pytester, tmp_path) -> None:
