@@ -152,7 +152,7 @@ class ShopTarget:
         shop = Shop(variation, document, start_ns)
         database = f"session_{self._new_id()}"
         store = self._store
-        await asyncio.to_thread(store.create_database, database)
+        await asyncio.to_thread(store.create_database, database, merges=False)
         try:
             clock = ShopClock(shop)
             telemetry = await asyncio.to_thread(ShopTelemetry, shop, clock, store, database)

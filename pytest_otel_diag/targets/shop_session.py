@@ -10,6 +10,7 @@ from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.scenario import Disturbance
 from pytest_otel_diag.model.telemetry import (
+    SIGNAL_TABLES,
     CallEdge,
     LogCount,
     LogKind,
@@ -22,6 +23,7 @@ from pytest_otel_diag.model.telemetry import (
 )
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.shop.emission import rows
+from pytest_otel_diag.shop.records import Batch
 from pytest_otel_diag.shop.simulation import Shop
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 from pytest_otel_diag.telemetry.store import Store
@@ -76,8 +78,8 @@ class ShopTraffic:
 class ShopTelemetry:
     """The Telemetry port over a session's own database.
 
-    What has become visible is written to the store when somebody asks, all at once: many small writes
-    would cost more than the simulation. Nothing that is not visible yet is ever in the store.
+    What has become visible is written to the store when somebody asks for its signal, all at once: many
+    small writes would cost more than the simulation. Nothing that is not visible yet is ever in the store.
     """
 
     def __init__(self, shop: Shop, clock: ShopClock, store: Store, database: str) -> None:
@@ -87,16 +89,16 @@ class ShopTelemetry:
         self._database = database
         self._inner: StoreTelemetry = store.telemetry(database)
         self._lock = asyncio.Lock()
-        self._settled_ns: Nanos = -1
+        self._waiting = Batch()
 
-    async def settle(self) -> None:
-        """Write what has become visible since the last time."""
+    async def settle(self, *signals: str) -> None:
+        """Write what has become visible since the last time, of these signals or of all."""
         async with self._lock:
-            now_ns = self._clock.now()
-            if now_ns == self._settled_ns:
-                return
-            tables = rows.tables(self._shop.take(now_ns))
-            self._settled_ns = now_ns
+            visible, waiting = self._shop.take(self._clock.now()), self._waiting
+            waiting.spans += visible.spans
+            waiting.logs += visible.logs
+            waiting.metrics += visible.metrics
+            tables = rows.tables(_taken(waiting, signals or tuple(SIGNAL_TABLES)))
             if tables:
                 # a write that was begun ends, whoever is cancelled meanwhile: its rows exist only here
                 await asyncio.shield(asyncio.to_thread(self._write, tables))
@@ -124,40 +126,52 @@ class ShopTelemetry:
 
     async def service_health(self, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:
         """Return requests, errors and latency per service and bucket."""
-        await self.settle()
+        await self.settle("traces")
         return await self._inner.service_health(window, bucket_s)
 
     async def call_edges(self, window: Window) -> Sequence[CallEdge]:
         """Return the calls between services."""
-        await self.settle()
+        await self.settle("traces")
         return await self._inner.call_edges(window)
 
     async def operation_health(
         self, window: Window, bucket_s: float, services: Sequence[str]
     ) -> Sequence[OperationHealth]:
         """Return calls, errors and latency per operation of the services and bucket."""
-        await self.settle()
+        await self.settle("traces")
         return await self._inner.operation_health(window, bucket_s, services)
 
     async def metric_levels(
         self, window: Window, bucket_s: float, services: Sequence[str]
     ) -> Sequence[MetricLevel]:
         """Return the metrics of the services per bucket."""
-        await self.settle()
+        await self.settle("metrics")
         return await self._inner.metric_levels(window, bucket_s, services)
 
     async def log_counts(
         self, window: Window, bucket_s: float, services: Sequence[str]
     ) -> Sequence[LogCount]:
         """Return log lines of the services per bucket."""
-        await self.settle()
+        await self.settle("logs")
         return await self._inner.log_counts(window, bucket_s, services)
 
     async def log_kinds(self, window: Window, bucket_s: float, services: Sequence[str]) -> Sequence[LogKind]:
         """Return the log templates of the services."""
-        await self.settle()
+        await self.settle("logs")
         return await self._inner.log_kinds(window, bucket_s, services)
 
     def close(self) -> None:
         """Close the view of the database (blocking)."""
         self._inner.close()
+
+
+def _taken(waiting: Batch, signals: Sequence[str]) -> Batch:
+    """Take the records of these signals out of what waits."""
+    taken = Batch()
+    if "traces" in signals:
+        taken.spans, waiting.spans = waiting.spans, []
+    if "logs" in signals:
+        taken.logs, waiting.logs = waiting.logs, []
+    if "metrics" in signals:
+        taken.metrics, waiting.metrics = waiting.metrics, []
+    return taken

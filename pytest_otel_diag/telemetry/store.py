@@ -84,8 +84,12 @@ class Store:
             ]
         return tuple(name for name in names if name not in _SYSTEM)
 
-    def create_database(self, name: str, *, layout: Layout | None = None) -> None:
-        """Make the database with all tables that are missing; existing ones stay as they are."""
+    def create_database(self, name: str, *, layout: Layout | None = None, merges: bool = True) -> None:
+        """Make the database with all tables that are missing; existing ones stay as they are.
+
+        Without *merges* the embedded engine leaves parts as they were written: right for a database that
+        lives for minutes and is written in at most a few hundred parts.
+        """
         layout = layout or Layout()
         with (
             self._engine.connection(settings=self._writing()) as connection,
@@ -94,6 +98,10 @@ class Store:
             connection.command(layout.create_database(name))
             for statement in layout.ddl(name):
                 connection.command(statement)
+            if self.embedded and not merges:
+                for table in discover(connection, name).tables:
+                    if not table.endswith("_mv"):
+                        connection.command(f"SYSTEM STOP MERGES {quote(name)}.{quote(table)}")
 
     def count_rows(self, database: str, table: str) -> int:
         """Return how many rows a table holds; from the parts' metadata, so it is cheap."""

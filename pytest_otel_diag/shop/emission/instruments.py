@@ -41,7 +41,9 @@ Observation: TypeAlias = tuple[Series, float]
 Callback: TypeAlias = Callable[[], Iterable[Observation]]
 
 
-class _Histogram:
+class Histogram:
+    """Values of one series, counted in buckets."""
+
     __slots__ = ("bounds", "counts", "maximum", "minimum", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
@@ -52,6 +54,7 @@ class _Histogram:
         self.maximum = float("-inf")
 
     def record(self, value: float) -> None:
+        """Count a value."""
         # bounds are inclusive above, as in the data model: (lower, upper]
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
@@ -59,6 +62,7 @@ class _Histogram:
         self.maximum = max(self.maximum, value)
 
     def value(self) -> HistogramValue:
+        """Return what a reading exports."""
         return HistogramValue(
             count=sum(self.counts),
             sum=self.total,
@@ -77,7 +81,7 @@ class Meter:
         self.start_ns = start_ns
         self._sums: dict[MetricShape, dict[Series, float]] = {}
         self._gauges: dict[MetricShape, dict[Series, float]] = {}
-        self._histograms: dict[MetricShape, dict[Series, _Histogram]] = {}
+        self._histograms: dict[MetricShape, dict[Series, Histogram]] = {}
         self._callbacks: list[tuple[MetricShape, Callback]] = []
         self._attributes: dict[Series, Attributes] = {}
 
@@ -92,11 +96,15 @@ class Meter:
 
     def observe(self, shape: MetricShape, value: float, series: Series = ()) -> None:
         """Record a value in a histogram."""
+        self.histogram(shape, series).record(value)
+
+    def histogram(self, shape: MetricShape, series: Series = ()) -> Histogram:
+        """Return the histogram of a series, for callers that record into it often."""
         cells = self._histograms.setdefault(shape, {})
         cell = cells.get(series)
         if cell is None:
-            cell = cells[series] = _Histogram(shape.bounds)
-        cell.record(value)
+            cell = cells[series] = Histogram(shape.bounds)
+        return cell
 
     def callback(self, shape: MetricShape, read: Callback) -> None:
         """Ask *read* at every reading: an observable gauge or (cumulative) counter."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_otel_diag.model.base import Nanos
-from pytest_otel_diag.shop.emission.instruments import Meter, MetricShape, Series
+from pytest_otel_diag.shop.emission.instruments import Histogram, Meter, MetricShape, Series
 from pytest_otel_diag.shop.records import Instrument, MetricPoint, Resource, Scope, SpanRecord
 
 PERIOD_S = 60.0
@@ -26,21 +26,27 @@ class SpanMetrics:
     def __init__(self, start_ns: Nanos) -> None:
         self._start_ns = start_ns
         self._meters: dict[Resource, Meter] = {}
-        self._series: dict[tuple[str, str, str, str], Series] = {}
+        self._durations: dict[tuple[Resource, str, str, str], Histogram] = {}
 
     def add(self, spans: Sequence[SpanRecord]) -> None:
         """Count a batch that arrived."""
+        known = self._durations
         for span in spans:
-            resource = span.resource
-            meter = self._meters.get(resource)
-            if meter is None:
-                meter = self._meters[resource] = Meter(resource, self._start_ns)
-            key = (resource.service, span.name, span.kind, span.status)
-            series = self._series.get(key)
-            if series is None:
-                series = self._series[key] = _labels(*key)
-            meter.add(_CALLS, 1.0, series)
-            meter.observe(_DURATION, span.duration_ns / 1e6, series)
+            key = (span.resource, span.name, span.kind, span.status)
+            durations = known.get(key)
+            if durations is None:
+                durations = known[key] = self._first(*key)
+            durations.record(span.duration_ns / 1e6)
+
+    def _first(self, resource: Resource, name: str, kind: str, status: str) -> Histogram:
+        meter = self._meters.get(resource)
+        if meter is None:
+            meter = self._meters[resource] = Meter(resource, self._start_ns)
+        series = _labels(resource.service, name, kind, status)
+        durations = meter.histogram(_DURATION, series)
+        # every call has a duration: the counter is read from the histogram
+        meter.callback(_CALLS, lambda: ((series, float(sum(durations.counts))),))
+        return durations
 
     def collect(self, now_ns: Nanos, exported_ns: Nanos) -> list[MetricPoint]:
         """Return one point a series, in an order that does not depend on when batches were sent."""

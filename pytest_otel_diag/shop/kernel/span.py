@@ -110,7 +110,7 @@ class Span:
         world = call.world
         base = world.start_ns
         # whole nanoseconds of both ends, so that a child never sticks out of its parent by rounding
-        begun, ended = round(self.start_s * 1e9), round(end_s * 1e9)
+        begun, ended = int(self.start_s * 1e9), int(end_s * 1e9)
         buffer = instance.spans
         now_ns = base + ended
         if now_ns >= buffer.deadline_ns:
