@@ -51,11 +51,10 @@ class _Service(services.ServiceServicer):
         with self.lock:
             self.questions += 1
             answer = self.document.evaluate(request.flag_key, default, MessageToDict(request.context))
+        if answer.reason == "DISABLED" or request.flag_key not in self.document.flags:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"flag {request.flag_key}")  # as flagd: both alike
         if answer.reason == "ERROR":
-            code = grpc.StatusCode.INVALID_ARGUMENT
-            if request.flag_key not in self.document.flags:
-                code = grpc.StatusCode.NOT_FOUND
-            context.abort(code, f"flag {request.flag_key}")
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"flag {request.flag_key}")
         return response(value=answer.value, variant=answer.variant or "", reason=answer.reason)
 
 

@@ -121,7 +121,7 @@ class FlagdReader:
             if error.code().name in _AWAY:
                 self._away_until_s = self._monotonic() + self._retry_s
             return Evaluation(default, "", "ERROR")
-        if not answer.variant:  # disabled, or without a default variant: flagd has nothing to say
+        if not answer.variant:  # no default variant: flagd has nothing to say
             return Evaluation(default, "", answer.reason)
         return Evaluation(answer.value, answer.variant, answer.reason)
 

@@ -31,6 +31,7 @@ def document(payment: str = "off", product: str = "off", **more: object) -> byte
         },
         "queue": {"state": "ENABLED", "variants": {"off": 0, "on": 100}, "defaultVariant": "on"},
         "title": {"state": "ENABLED", "variants": {"a": "A", "b": "B"}, "defaultVariant": "b"},
+        "open": {"state": "ENABLED", "variants": {"on": 1}, "defaultVariant": None},
         "resting": {"state": "DISABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"},
     }
     return json.dumps({"flags": {**flags, **more}}).encode()
@@ -86,7 +87,8 @@ def test_rules_are_asked_each_time_with_the_context_of_the_request(
 def test_what_flagd_cannot_answer_is_the_default(reader: FlagdReader, told: list[str]) -> None:
     assert reader.evaluate("noSuchFlag", 7, {}) == (7, "", "ERROR")
     assert reader.evaluate("title", 7, {}) == (7, "", "ERROR")
-    assert reader.evaluate("resting", True, {}) == (True, "", "DISABLED")
+    assert reader.evaluate("resting", True, {}) == (True, "", "ERROR")
+    assert reader.evaluate("open", 7, {}) == (7, "", "DEFAULT")
     assert told == []
 
 
