@@ -11,9 +11,11 @@ from pytest_otel_diag.model.scenario import Expectation, Timing
 from pytest_otel_diag.model.telemetry import CallEdge, ServiceHealth
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import Telemetry
+from pytest_otel_diag.sessions.evidence import Quiet, tests
 from pytest_otel_diag.sessions.exposure import Load, binomial_at_least
 from pytest_otel_diag.sessions.impact import SIGNALS, Comparison, health_in, loads_of
 from pytest_otel_diag.sessions.plan import EngineSettings
+from pytest_otel_diag.sessions.signals import observe, watchlist
 from pytest_otel_diag.sessions.threads import both, together
 
 _MIN_BUCKETS = 8
@@ -43,7 +45,9 @@ async def learn(
 ) -> Baseline:
     """Return the baseline; where it holds few calls, quiet windows are compared with too.
 
-    *base* gives bucket width and statistics, its ``alpha`` for the whole look. Raises TelemetryError.
+    *base* gives bucket width and statistics: its ``alpha`` for one whole look, that of its ``quiet``
+    for the whole wait. Metrics and logs always use the quiet windows, being sparse. Raises
+    TelemetryError.
     """
     causes = {cause.service for cause in expectation.root_causes}
     expected = causes | {anomaly.service for anomaly in expectation.anomalies}
@@ -64,12 +68,21 @@ async def learn(
         loads = loads_of(pooled, (*places, *quiet), base.bucket_s)
     callers = {edge.caller for edge in edges if edge.callee in causes}
     watched = frozenset(expected | callers) if expected else frozenset(loads)
+    beside = watchlist(expectation, traced=loads)
+    count = SIGNALS * max(1, len(watched)) + tests(beside)
     comparison = replace(
         base,
         loads=loads,
         expected=frozenset(expected),
         watched=watched,
-        alpha=base.alpha / (SIGNALS * max(1, len(watched))),
+        alpha=base.alpha / count,
+        quiet=Quiet(
+            watched=beside,
+            before=await observe(telemetry, (window, *reference[-_REFERENCES:]), base.bucket_s, beside),
+            alpha=base.quiet.alpha / count,
+            looks=base.quiet.looks,
+            wait_s=base.quiet.wait_s,
+        ),
     )
     return Baseline(own, comparison, edges)
 
@@ -104,7 +117,7 @@ def sickness(baseline: Baseline, settings: EngineSettings, *, control: bool) -> 
     comparison = baseline.comparison
     if baseline.window is None and not comparison.loads:
         return "no telemetry before the fault and no quiet window to use instead; is anything exported?"
-    if not comparison.loads and not control:
+    if not comparison.loads and not control and not comparison.quiet.seen:
         return (
             "no calls in traces before the fault, so its impact cannot be seen; export traces, drive "
             "traffic, or set require_impact to False where the fault is known to be there"

@@ -24,13 +24,14 @@ _MOST_CALLS = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Calls and errors of one service over *seconds*; per bucket: calls, and p95 in ms where any."""
+    """Calls and errors over *seconds*; per bucket: calls, and where any p95 and the slowest call, in ms."""
 
     calls: int
     errors: int
     seconds: float
     bucket_calls: tuple[int, ...] = ()
     bucket_p95_ms: tuple[float, ...] = ()
+    bucket_max_ms: tuple[float, ...] = ()
 
     @property
     def error_ratio(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pytest_otel_diag.errors import SchemaError
 from pytest_otel_diag.model.base import Nanos
@@ -13,6 +13,8 @@ from pytest_otel_diag.model.session import Impact, ImpactReason
 from pytest_otel_diag.model.telemetry import ServiceHealth
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.ports import TargetSession, Telemetry
+from pytest_otel_diag.sessions import evidence
+from pytest_otel_diag.sessions.evidence import Deviation, Quiet
 from pytest_otel_diag.sessions.exposure import (
     Load,
     calls_needed,
@@ -21,11 +23,20 @@ from pytest_otel_diag.sessions.exposure import (
     latency_ratio,
     rate_p,
 )
+from pytest_otel_diag.sessions.levels import LEAST_POINTS
+from pytest_otel_diag.sessions.signals import Observed, observe
 
 SIGNALS = 3
 """Signals a service is compared by: errors, latency, request rate."""
 _LATENCY_CHANGE = 1.25
+_LATENCY_CHANGE_DRIVEN = 2.0
 _RATE_CHANGE = 2.0
+
+_DRIVEN_GROWTH = 3.0
+"""Driven traffic is at most this multiple of the usual one."""
+_DRIVEN_AT_ONCE = 5
+_CALLS_TO_LEARN = 10
+"""Calls to drive where the baseline says nothing about how many are needed."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,7 @@ class Comparison:
 
     ``alpha`` is for one service, signal and look (Bonferroni). ``expected`` are the services the
     scenario expects to suffer, empty for all; ``watched`` adds the callers of its root causes, since
-    a slow network shows on the caller's side.
+    a slow network shows on the caller's side. ``quiet`` is what else the scenario expects to see.
     """
 
     loads: Mapping[str, Load]
@@ -44,16 +55,7 @@ class Comparison:
     alpha: float
     power: float
     effect: float
-
-
-@dataclass(frozen=True, slots=True)
-class Deviation:
-    """A service that no longer behaves like its baseline."""
-
-    service: str
-    signal: str
-    p_value: float
-    detail: str
+    quiet: Quiet = field(default_factory=Quiet)
 
 
 @dataclass
@@ -72,13 +74,16 @@ class ImpactWatch:
     comparison: Comparison
     start_ns: Nanos
     driven: Driven = field(default_factory=Driven)
+    loads: Mapping[str, Load] = field(default_factory=dict)
 
     async def look(self) -> Impact:
         """Return what is visible now; raises TelemetryError when telemetry cannot answer."""
-        telemetry, bucket_s = self.session.telemetry, self.comparison.bucket_s
+        telemetry, comparison = self.session.telemetry, self.comparison
         window = Window(start_ns=self.start_ns, end_ns=max(self.session.clock.now(), self.start_ns))
-        health = await health_in(telemetry, window, bucket_s)
-        if not health:
+        health = await health_in(telemetry, window, comparison.bucket_s)
+        exported = as_far_as(health, window, comparison.bucket_s)
+        observed = await observe(telemetry, (exported,), comparison.bucket_s, comparison.quiet.watched)
+        if not health and observed.empty:
             # Asked only here: in a quiet system silence may be late exports or missing calls.
             latest = await telemetry.latest()
             if latest is None or latest <= self.start_ns:
@@ -86,31 +91,54 @@ class ImpactWatch:
                     reason=ImpactReason.NOT_YET_EXPORTED,
                     detail="no telemetry is newer than the start of the fault",
                 )
-        exported = as_far_as(health, window, bucket_s)
-        loads = loads_of(health, (exported,), bucket_s)
-        impact = assess(self.comparison, loads, grown=bool(self.driven.calls))
+        self.loads = loads_of(health, (exported,), comparison.bucket_s)
+        impact = assess(comparison, self.loads, grown=bool(self.driven.calls), observed=observed)
         if impact.reason is ImpactReason.VISIBLE:
             impact = impact.model_copy(update={"time_to_impact_s": exported.duration_s})
         return impact
 
-    async def drive(self, impact: Impact, *, remaining_s: float, most: int) -> None:
-        """Ask the target for the calls that will be missing when the wait ends."""
-        services = sorted(self.comparison.expected)
-        if self.driven.refused or not services or not impact.calls_needed:
+    async def drive(self, *, remaining_s: float, most: int, step_s: float) -> None:
+        """Ask the target for the calls that will be missing when the wait ends, a few each time.
+
+        Several times the usual traffic at once would slow services down, and that would look like an
+        impact.
+        """
+        missing = shortages(self.comparison, self.loads, remaining_s)
+        if self.driven.refused or not missing:
             return
-        rate = max(
-            (self.comparison.loads[name].rate for name in services if name in self.comparison.loads),
-            default=0,
-        )
-        forecast = impact.calls_seen + rate * max(0.0, remaining_s)
-        # A tenth more: a forecast is none to the call, and calls of the last moment are not seen.
-        missing = 1.1 * (impact.calls_needed - forecast)
-        wanted = min(math.ceil(missing), most - self.driven.calls)
+        rates = [self.comparison.loads[name].rate for name in missing if name in self.comparison.loads]
+        gently = max(_DRIVEN_AT_ONCE, math.ceil(_DRIVEN_GROWTH * max(rates, default=0.0) * step_s))
+        wanted = min(max(missing.values()), gently, most - self.driven.calls)
         if wanted <= 0:
             return
-        made = await self.session.traffic.drive(services, wanted)
+        made = await self.session.traffic.drive(sorted(missing), wanted)
         self.driven.calls += made
         self.driven.refused = made == 0
+
+
+def shortages(comparison: Comparison, seen: Mapping[str, Load], remaining_s: float) -> dict[str, int]:
+    """Return how many calls each expected service will lack at the end of the wait, where it lacks any."""
+    missing = {}
+    for name in comparison.expected:
+        before = comparison.loads.get(name)
+        forecast = (before.rate if before else 0.0) * max(0.0, remaining_s)
+        forecast += seen[name].calls if name in seen else 0
+        # A tenth more: a forecast is none to the call, and calls of the last moment are not seen.
+        missing[name] = math.ceil(1.1 * (_wanted(comparison, before) - forecast))
+    return {name: calls for name, calls in missing.items() if calls > 0}
+
+
+def _wanted(comparison: Comparison, before: Load | None) -> int:
+    """Return the calls that show the smallest effect that the baseline allows to be seen at all."""
+    for effect in (comparison.effect, 0.5, 1.0):
+        needed = (
+            calls_needed(before, effect=effect, alpha=comparison.alpha, power=comparison.power)
+            if before
+            else None
+        )
+        if needed is not None:
+            return needed
+    return _CALLS_TO_LEARN
 
 
 async def loads_in(telemetry: Telemetry, windows: Sequence[Window], bucket_s: float) -> dict[str, Load]:
@@ -157,12 +185,22 @@ def _load(rows: Sequence[ServiceHealth], seconds: float, buckets: int) -> Load:
     )
 
 
-def assess(comparison: Comparison, after: Mapping[str, Load], *, grown: bool = False) -> Impact:
+def assess(
+    comparison: Comparison,
+    after: Mapping[str, Load],
+    *,
+    grown: bool = False,
+    observed: Observed | None = None,
+) -> Impact:
     """Return VISIBLE with the clearest deviation, or the reason why there is none.
 
-    ``grown`` says that traffic was added on purpose: more requests are then no impact.
+    ``grown`` says that traffic was added on purpose: more requests are then no impact, and what
+    follows the load must have grown by more.
     """
-    found = deviations(comparison, after, grown=grown)
+    found = deviations(comparison, after, grown=grown) if any(load.calls for load in after.values()) else []
+    if observed is not None:
+        growth = _growth(comparison, after) if grown else {}
+        found += evidence.deviations(comparison.quiet, observed, growth)
     focus = _focus(comparison, after)
     seen = after[focus].calls if focus is not None and focus in after else 0
     before = comparison.loads.get(focus) if focus else None
@@ -171,8 +209,8 @@ def assess(comparison: Comparison, after: Mapping[str, Load], *, grown: bool = F
         if before
         else None
     )
-    if found and any(load.calls for load in after.values()):
-        best = min(found, key=lambda deviation: (deviation.p_value, deviation.service, deviation.signal))
+    if found:
+        best = min(found, key=lambda deviation: deviation.strength)
         return Impact(
             reason=ImpactReason.VISIBLE,
             service=best.service,
@@ -182,7 +220,46 @@ def assess(comparison: Comparison, after: Mapping[str, Load], *, grown: bool = F
             calls_needed=needed or 0,
         )
     reason, detail = _why_not(focus, before, seen=seen, needed=needed)
+    if observed is not None:
+        reason, detail = _beside_calls(comparison.quiet, observed, (reason, detail))
     return Impact(reason=reason, service=focus, detail=detail, calls_seen=seen, calls_needed=needed or 0)
+
+
+def _growth(comparison: Comparison, after: Mapping[str, Load]) -> dict[str, float]:
+    """Return by how much traffic grew: of each watched service, and at most for those without calls."""
+    grown = {
+        name: after[name].rate / load.rate
+        for name, load in comparison.loads.items()
+        if name in after and load.rate > 0
+    }
+    most = max((grown[name] for name in grown if name in comparison.expected), default=1.0)
+    beside = {watch.service for watch in comparison.quiet.watched.metrics} | set(
+        comparison.quiet.watched.logs
+    )
+    return {**dict.fromkeys(beside, most), **grown}
+
+
+def _beside_calls(
+    quiet: Quiet, observed: Observed, told: tuple[ImpactReason, str]
+) -> tuple[ImpactReason, str]:
+    """Return the reason once the metrics that were looked at are known too."""
+    if not quiet.watched.metrics:
+        return told
+    names = ", ".join(dict.fromkeys(watch.service for watch in quiet.watched.metrics))
+    before, now = quiet.points(quiet.before), quiet.points(observed)
+    if not before and not now:
+        return told  # real silence
+    if told[0] is not ImpactReason.NO_TRAFFIC:
+        return told[0], f"{told[1]}; of its metrics {now} points"
+    if before < LEAST_POINTS:
+        return (
+            ImpactReason.TOO_RARE,
+            f"{before} points of the metrics of {names} before the fault are too few to compare with; "
+            "lengthen baseline_s",
+        )
+    if not now:
+        return ImpactReason.NOT_YET_EXPORTED, f"no point of the metrics of {names} since the fault began"
+    return ImpactReason.NO_EFFECT, f"{now} points of the metrics of {names} look like the {before} before"
 
 
 def _why_not(
@@ -226,7 +303,8 @@ def deviations(comparison: Comparison, after: Mapping[str, Load], *, grown: bool
         before = comparison.loads.get(service)
         if before is not None:
             found.extend(_deviations_of(service, before, after.get(service, gone), grown=grown))
-    return [deviation for deviation in found if deviation.p_value <= comparison.alpha]
+    held = [replace(deviation, alpha=comparison.alpha) for deviation in found]
+    return [deviation for deviation in held if deviation.p_value <= deviation.alpha]
 
 
 def _deviations_of(service: str, before: Load, after: Load, *, grown: bool) -> Iterable[Deviation]:
@@ -237,7 +315,8 @@ def _deviations_of(service: str, before: Load, after: Load, *, grown: bool) -> I
         f"{service} fails {after.errors} of {after.calls} calls, before {before.errors} of {before.calls}",
     )
     ratio = latency_ratio(before, after)
-    if not 1 / _LATENCY_CHANGE < ratio < _LATENCY_CHANGE:
+    change = _LATENCY_CHANGE_DRIVEN if grown else _LATENCY_CHANGE
+    if not 1 / change < ratio < change:
         yield Deviation(
             service, "latency", latency_p(before, after), f"{service} p95 is {ratio:.2f} times the baseline"
         )

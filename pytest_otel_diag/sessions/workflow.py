@@ -18,6 +18,7 @@ from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import Analyzer, Investigation, JudgeFacts, TargetSession
 from pytest_otel_diag.sessions.baseline import Baseline, bucket_seconds, learn, sickness
 from pytest_otel_diag.sessions.conductor import Conductor
+from pytest_otel_diag.sessions.evidence import Quiet
 from pytest_otel_diag.sessions.facts import edges_in, known_windows, service_windows, services_in
 from pytest_otel_diag.sessions.impact import Comparison, ImpactWatch, looks
 from pytest_otel_diag.sessions.injection import (
@@ -39,6 +40,9 @@ _NEEDS: dict[Signal, tuple[str, ...]] = {
     Signal.LOGS: ("logs",),
     **dict.fromkeys((Signal.CPU, Signal.MEMORY, Signal.GC, Signal.METRIC), ("metrics",)),
 }
+
+_UNDRIVEN = 2 / 3
+"""Traffic is driven once no more than this share of the wait is left: at first the system's own counts."""
 
 
 @dataclass(frozen=True)
@@ -134,14 +138,16 @@ class Workflow:
 
     def _plain(self) -> Comparison:
         settings = self._settings
+        count = looks(self._timing, self._impact_timeout_s)
         return Comparison(
             loads={},
             expected=frozenset(),
             watched=frozenset(),
             bucket_s=bucket_seconds(self._timing),
-            alpha=settings.alpha / looks(self._timing, self._impact_timeout_s),
+            alpha=settings.alpha / count,
             power=settings.power,
             effect=settings.min_error_ratio,
+            quiet=Quiet(alpha=settings.alpha, looks=count, wait_s=self._impact_timeout_s),
         )
 
     async def inject(self, note: PhaseNote) -> None:
@@ -207,7 +213,7 @@ class Workflow:
         timeout_s, timing = self._impact_timeout_s, self._timing
         impact = Impact(reason=ImpactReason.NOT_YET_EXPORTED)
         step_s, count = timing.impact_poll_s, looks(timing, timeout_s)
-        if not watch.comparison.loads:
+        if not (watch.comparison.loads or watch.comparison.quiet.seen):
             step_s, count = timeout_s, 1  # nothing to compare with: one look at the end tells all there is
         for _ in range(count):
             # The last step is shorter where it would overshoot the wait.
@@ -218,7 +224,8 @@ class Workflow:
             if impact.reason is ImpactReason.VISIBLE:
                 break
             left_s = timeout_s - self._since_start_s()
-            await watch.drive(impact, remaining_s=left_s, most=self._settings.max_driven_calls)
+            if left_s <= timeout_s * _UNDRIVEN:
+                await watch.drive(remaining_s=left_s, most=self._settings.max_driven_calls, step_s=step_s)
         return impact
 
     def _since_start_s(self) -> float:
@@ -321,4 +328,7 @@ class Workflow:
         to reach than "not visibly broken".
         """
         comparison = self._baseline.comparison if self._baseline else None
-        return replace(comparison, alpha=self._settings.alpha) if comparison and comparison.loads else None
+        if comparison is None or not (comparison.loads or comparison.quiet.seen):
+            return None
+        quiet = replace(comparison.quiet, alpha=self._settings.alpha, looks=1)
+        return replace(comparison, alpha=self._settings.alpha, quiet=quiet)

@@ -6,7 +6,7 @@ import asyncio
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,17 @@ from pytest_otel_diag.model.scenario import (
     Timing,
 )
 from pytest_otel_diag.model.session import Impact, Phase, PhaseRecord, SessionResult
-from pytest_otel_diag.model.telemetry import CallEdge, QueryLimits, ServiceHealth, Table, TelemetrySchema
+from pytest_otel_diag.model.telemetry import (
+    CallEdge,
+    LogCount,
+    LogKind,
+    MetricLevel,
+    OperationHealth,
+    QueryLimits,
+    ServiceHealth,
+    Table,
+    TelemetrySchema,
+)
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.ports import Clock, Investigation, TargetSession
 from pytest_otel_diag.scoring.judge import judge
@@ -85,6 +95,48 @@ class Behaviour:
     rate_on: float | None = None
     errors_on: float | None = None
     p95_on_ms: float | None = None
+
+
+@dataclass
+class Gauge:
+    """A metric with a point each *every_s*; ``*_on`` while its flag is not off. None: no point."""
+
+    service: str
+    metric: str
+    value: float | None = 1.0
+    flag: str = ""
+    value_on: float | None = None
+    kind: Any = "level"
+    every_s: float = 10.0
+    stays: bool = False
+
+    def at(self, instant_ns: int, flags: FakeFlags) -> float | None:
+        value = self.value_on if _on(self.flag, instant_ns, flags, stays=self.stays) else self.value
+        waver = 1 + 0.03 * ((instant_ns // 1_000_000_000 // 10) % 5)
+        return None if value is None else value * waver
+
+
+@dataclass
+class Line:
+    """A line written each *every_s*, always or (with *flag*) while the flag is not off."""
+
+    service: str
+    template: str
+    severe: bool = False
+    every_s: float = 4.0
+    flag: str = ""
+
+    def written(self, instant_ns: int, flags: FakeFlags) -> bool:
+        return not self.flag or _on(self.flag, instant_ns, flags)
+
+
+def _on(flag: str, instant_ns: int, flags: FakeFlags, *, stays: bool = False) -> bool:
+    """Whether the flag is on at the instant; with *stays*, whether it ever was."""
+    if not flag:
+        return False
+    if stays and any(when <= instant_ns and state[flag] != FLAGS[flag][0] for when, state in flags.history):
+        return True
+    return flags.at(flag, instant_ns) != FLAGS[flag][0]
 
 
 class FakeFlags:
@@ -156,6 +208,9 @@ class FakeTelemetry:
     ends_ns: int = 1 << 62
     tables: Sequence[str] = ("otel_traces", "otel_logs")
     driven: list[tuple[int, str, int]] = field(default_factory=list)
+    gauges: Sequence[Gauge] = ()
+    lines: Sequence[Line] = ()
+    operations: Sequence[tuple[str, str, Behaviour]] = ()
 
     def _seen_to(self) -> int:
         return min(self.clock.now() - seconds_to_ns(self.lag_s), self.ends_ns)
@@ -210,6 +265,84 @@ class FakeTelemetry:
             p95_ms=p95_ms * waver,
             p99_ms=p95_ms * waver * 1.2,
         )
+
+    async def operation_health(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[OperationHealth]:
+        await self.trouble.hit("telemetry.operation_health")
+        step, rows = seconds_to_ns(bucket_s), []
+        for name, operation, behaviour in self.operations:
+            if name not in services:
+                continue
+            for start in range(window.start_ns, window.end_ns, step):
+                row = self._bucket(name, behaviour, start, min(start + step, window.end_ns))
+                if row.requests:
+                    rows.append(
+                        OperationHealth(
+                            service=name,
+                            operation=operation,
+                            bucket_start_ns=start,
+                            calls=row.requests,
+                            errors=row.errors,
+                            p95_ms=row.p95_ms,
+                            max_ms=row.p99_ms,
+                        )
+                    )
+        return rows
+
+    async def metric_levels(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[MetricLevel]:
+        await self.trouble.hit("telemetry.metric_levels")
+        end = min(window.end_ns, self._seen_to())
+        return [
+            MetricLevel(
+                service=gauge.service, metric=gauge.metric, kind=gauge.kind, bucket_start_ns=at, value=value
+            )
+            for gauge in self.gauges
+            if gauge.service in services
+            for at in range(self.begins_ns, end, seconds_to_ns(gauge.every_s))
+            if at >= window.start_ns
+            for value in [gauge.at(at, self.flags)]
+            if value is not None
+        ]
+
+    async def log_counts(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[LogCount]:
+        await self.trouble.hit("telemetry.log_counts")
+        counts: dict[tuple[str, int], list[int]] = {}
+        for service, at, severe, _ in self._lines(window, services):
+            bucket = window.start_ns + (at - window.start_ns) // seconds_to_ns(bucket_s) * seconds_to_ns(
+                bucket_s
+            )
+            one = counts.setdefault((service, bucket), [0, 0])
+            one[0] += 1
+            one[1] += severe
+        return [
+            LogCount(service=service, bucket_start_ns=bucket, lines=lines, severe=severe)
+            for (service, bucket), (lines, severe) in counts.items()
+        ]
+
+    async def log_kinds(self, window: Window, bucket_s: float, services: Sequence[str]) -> Sequence[LogKind]:
+        await self.trouble.hit("telemetry.log_kinds")
+        kinds: dict[tuple[str, str], list[Any]] = {}
+        for service, at, severe, template in self._lines(window, services):
+            one = kinds.setdefault((service, template), [0, set(), False])
+            one[0] += 1
+            one[1].add((at - window.start_ns) // seconds_to_ns(bucket_s))
+            one[2] = one[2] or severe
+        return [
+            LogKind(service=service, template=template, severe=severe, lines=lines, buckets=len(buckets))
+            for (service, template), (lines, buckets, severe) in kinds.items()
+        ]
+
+    def _lines(self, window: Window, services: Sequence[str]) -> Iterator[tuple[str, int, bool, str]]:
+        end = min(window.end_ns, self._seen_to())
+        for line in self.lines:
+            for at in range(self.begins_ns, end, seconds_to_ns(line.every_s)):
+                if at >= window.start_ns and line.service in services and line.written(at, self.flags):
+                    yield line.service, at, line.severe, line.template
 
     async def call_edges(self, window: Window) -> Sequence[CallEdge]:
         await self.trouble.hit("telemetry.call_edges")
