@@ -11,7 +11,7 @@ import hashlib
 import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from importlib import metadata, resources
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Self
 
 from pytest_otel_diag import catalog
-from pytest_otel_diag.errors import ConfigurationError, ScenarioError, TelemetryError, nearest
+from pytest_otel_diag.errors import ConfigurationError, ScenarioError, nearest
 from pytest_otel_diag.flags.flagd_document import DocumentFlags, FlagdDocument
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.scenario import Fault, Scenario
@@ -29,7 +29,7 @@ from pytest_otel_diag.shop.flagging import NoFlags
 from pytest_otel_diag.shop.simulation import Shop
 from pytest_otel_diag.shop.variation import Variation
 from pytest_otel_diag.targets.shop_options import ShopOptions
-from pytest_otel_diag.targets.shop_session import ShopClock, ShopTelemetry, ShopTraffic
+from pytest_otel_diag.targets.shop_session import ShopClock, ShopTelemetry, ShopTraffic, private_database
 from pytest_otel_diag.telemetry.store import Store
 
 MEMORY_DSN = "chdb://memory"
@@ -150,15 +150,18 @@ class ShopTarget:
         document = FlagdDocument(catalog.demo_document(variation.demo))
         start_ns = first_instant(variation.seed)
         shop = Shop(variation, document, start_ns)
-        database = f"session_{self._new_id()}"
         store = self._store
-        await asyncio.to_thread(store.create_database, database, merges=False)
-        try:
+        quiet_ns = start_ns + seconds_to_ns(self._options.settle_s)
+        baseline_ns = quiet_ns + seconds_to_ns(self._options.reference_s)
+        async with (
+            private_database(store, f"session_{self._new_id()}") as database,
+            AsyncExitStack() as stack,
+        ):
             clock = ShopClock(shop)
-            telemetry = await asyncio.to_thread(ShopTelemetry, shop, clock, store, database)
+            inner = await asyncio.to_thread(store.telemetry, database)
+            telemetry = ShopTelemetry(shop, clock, store, inner)
+            stack.push_async_callback(telemetry.close)
             traffic = ShopTraffic(shop)
-            quiet_ns = start_ns + seconds_to_ns(self._options.settle_s)
-            baseline_ns = quiet_ns + seconds_to_ns(self._options.reference_s)
             await clock.sleep_until(baseline_ns)
             quiet = Window(start_ns=quiet_ns, end_ns=baseline_ns)
             yield TargetSession(
@@ -171,9 +174,6 @@ class ShopTarget:
                 disturb=traffic.disturb,
                 normal={flag.key: flag.default_variant for flag in document.flags.values()},
             )
-        finally:
-            with suppress(TelemetryError):  # a store that is gone has dropped it already
-                await asyncio.to_thread(store.drop_database, database)
 
 
 def first_instant(seed: int) -> Nanos:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.errors import ConfigurationError, TelemetryError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.scenario import Disturbance
 from pytest_otel_diag.model.telemetry import (
@@ -82,14 +83,14 @@ class ShopTelemetry:
     small writes would cost more than the simulation. Nothing that is not visible yet is ever in the store.
     """
 
-    def __init__(self, shop: Shop, clock: ShopClock, store: Store, database: str) -> None:
+    def __init__(self, shop: Shop, clock: ShopClock, store: Store, inner: StoreTelemetry) -> None:
         self._shop = shop
         self._clock = clock
         self._store = store
-        self._database = database
-        self._inner: StoreTelemetry = store.telemetry(database)
+        self._inner = inner
         self._lock = asyncio.Lock()
         self._waiting = Batch()
+        self._writing: asyncio.Future[None] | None = None
 
     async def settle(self, *signals: str) -> None:
         """Write what has become visible since the last time, of these signals or of all."""
@@ -101,11 +102,12 @@ class ShopTelemetry:
             tables = rows.tables(_taken(waiting, signals or tuple(SIGNAL_TABLES)))
             if tables:
                 # a write that was begun ends, whoever is cancelled meanwhile: its rows exist only here
-                await asyncio.shield(asyncio.to_thread(self._write, tables))
+                self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, tables))
+                await asyncio.shield(self._writing)
 
     def _write(self, tables: Mapping[str, Any]) -> None:
         for name, table in tables.items():
-            self._store.ingest_arrow(self._database, name, table)
+            self._store.ingest_arrow(self._inner.database, name, table)
 
     async def query(
         self, sql: str, parameters: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
@@ -160,9 +162,27 @@ class ShopTelemetry:
         await self.settle("logs")
         return await self._inner.log_kinds(window, bucket_s, services)
 
-    def close(self) -> None:
-        """Close the view of the database (blocking)."""
+    async def close(self) -> None:
+        """Close the view of the database once no write is under way."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
         self._inner.close()
+
+
+@asynccontextmanager
+async def private_database(store: Store, name: str) -> AsyncIterator[str]:
+    """Make a database and drop it in the end, also when cancelled while it is being made.
+
+    Raises TelemetryError when it cannot be made.
+    """
+    making = asyncio.ensure_future(asyncio.to_thread(store.create_database, name, merges=False))
+    try:
+        await asyncio.shield(making)
+        yield name
+    finally:
+        await asyncio.wait([making])
+        with suppress(TelemetryError):  # a store that is gone has dropped it already
+            await asyncio.to_thread(store.drop_database, name)
 
 
 def _taken(waiting: Batch, signals: Sequence[str]) -> Batch:
