@@ -13,7 +13,7 @@ from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.model.scenario import Environment, Scenario
 from pytest_otel_diag.model.session import Impact, Phase, PhaseRecord, SessionResult
-from pytest_otel_diag.ports import Analyzer, Target
+from pytest_otel_diag.ports import Analyzer, Clock, Target
 from pytest_otel_diag.reports.manifest import AnalyzerIdentity, analyzer_identity
 from pytest_otel_diag.scoring.gate import GateSettings
 from pytest_otel_diag.scoring.judge import judge
@@ -95,6 +95,10 @@ class _Keeping(NullObserver):
     def __init__(self, ended: Callable[[SessionResult], None], watcher: Observer) -> None:
         self._ended = ended
         self._watcher = watcher
+
+    def target_opened(self, plan: SessionPlan, clock: Clock) -> None:
+        """Tell it."""
+        tell(self._watcher.target_opened, plan, clock)
 
     def phase_started(self, plan: SessionPlan, phase: Phase) -> None:
         """Tell it."""

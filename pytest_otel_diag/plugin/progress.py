@@ -17,12 +17,12 @@ from pytest_otel_diag.model.session import (
     Impact,
     ImpactReason,
     Phase,
-    PhaseRecord,
     SessionResult,
     Status,
 )
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND
+from pytest_otel_diag.ports import Clock
 from pytest_otel_diag.runs import outcome
 from pytest_otel_diag.scoring.text import clip, count, one_line
 from pytest_otel_diag.sessions.observer import NullObserver
@@ -39,27 +39,28 @@ LABEL_WIDTH = 60
 
 @dataclass(frozen=True)
 class Flight:
-    """A session in flight. ``began_s`` and ``phase_began_s`` are readings of the monotonic clock.
+    """A session in flight. ``began_s`` is a reading of the monotonic clock.
 
-    ``target_s`` is the target's time passed at ``seen_s``, None before its clock is known; ``wall`` says
-    that the target's clock is the wall clock.
+    ``clock`` is the target's, None before the target is open, ``opened_ns`` what it showed then; ``wall``
+    says that it goes with ours.
     """
 
     label: str
     phase: Phase
     began_s: float
-    phase_began_s: float
-    target_start_ns: Nanos | None = None
-    target_s: float | None = None
-    seen_s: float = 0.0
+    clock: Clock | None = None
+    opened_ns: Nanos = 0
     wall: bool = False
     impact: Impact | None = None
 
-    def target_elapsed_s(self, now_s: float) -> float | None:
-        """Return how much time has passed on the target's clock, as far as it is known."""
-        if self.target_s is None or not self.wall:
-            return self.target_s
-        return self.target_s + max(0.0, now_s - self.seen_s)
+    def target_elapsed_s(self) -> float | None:
+        """Return how much time has passed on the target's clock, None where it cannot be read."""
+        if self.clock is None:
+            return None
+        try:
+            return (self.clock.now() - self.opened_ns) / NANOS_PER_SECOND
+        except Exception:  # a clock that fails is the session's trouble, not that of its progress
+            return None
 
 
 class Tracker(NullObserver):
@@ -85,25 +86,19 @@ class Tracker(NullObserver):
         now_s = self._wall.monotonic()
         with self._lock:
             before = self._flights.get(plan.session_id) or Flight(
-                label=label(plan.scenario, plan.repeat), phase=phase, began_s=now_s, phase_began_s=now_s
+                label=label(plan.scenario, plan.repeat), phase=phase, began_s=now_s
             )
-            self._flights[plan.session_id] = replace(before, phase=phase, phase_began_s=now_s)
+            self._flights[plan.session_id] = replace(before, phase=phase)
 
-    def phase_ended(self, plan: SessionPlan, record: PhaseRecord) -> None:
-        """Read the target's clock off the record."""
-        now_s, now_ns = self._wall.monotonic(), self._wall.now_ns()
+    def target_opened(self, plan: SessionPlan, clock: Clock) -> None:
+        """Note the clock that the session's times are read from."""
+        opened_ns = clock.now()
+        wall = abs(self._wall.now_ns() - opened_ns) < SAME_CLOCK_S * NANOS_PER_SECOND
         with self._lock:
             before = self._flights.get(plan.session_id)
-            if before is None:
-                return
-            start_ns = record.start_ns if before.target_start_ns is None else before.target_start_ns
-            self._flights[plan.session_id] = replace(
-                before,
-                target_start_ns=start_ns,
-                target_s=(record.end_ns - start_ns) / NANOS_PER_SECOND,
-                seen_s=now_s,
-                wall=abs(now_ns - record.end_ns) < SAME_CLOCK_S * NANOS_PER_SECOND,
-            )
+            if before is not None:
+                now = replace(before, clock=clock, opened_ns=opened_ns, wall=wall)
+                self._flights[plan.session_id] = now
 
     def impact_progress(self, plan: SessionPlan, impact: Impact) -> None:
         """Note what is visible so far."""
@@ -187,7 +182,7 @@ def impact_text(impact: Impact) -> str:
 def flight_text(flight: Flight, now_s: float) -> str:
     """Return one session in flight on one line: phase, target's and real time, impact so far."""
     parts = [flight.phase.value]
-    target_s = flight.target_elapsed_s(now_s)
+    target_s = flight.target_elapsed_s()
     real = span(now_s - flight.began_s)
     parts.append(real if target_s is None or flight.wall else f"{span(target_s)} virtual in {real}")
     if flight.phase is Phase.IMPACT and flight.impact is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from pytest_otel_diag.model.session import Impact, Phase, PhaseRecord, SessionResult
+from pytest_otel_diag.ports import Clock
 from pytest_otel_diag.sessions.plan import SessionPlan
 
 _LOG = logging.getLogger(__name__)
@@ -14,6 +15,10 @@ _LOG = logging.getLogger(__name__)
 
 class Observer(Protocol):
     """Is told what happens while it happens, on the engine's event loop; must not block."""
+
+    def target_opened(self, plan: SessionPlan, clock: Clock) -> None:
+        """Note the target's clock; it may be read from any thread until the session has ended."""
+        ...
 
     def phase_started(self, plan: SessionPlan, phase: Phase) -> None:
         """Note that a phase begins."""
@@ -34,6 +39,9 @@ class Observer(Protocol):
 
 class NullObserver:
     """Looks away."""
+
+    def target_opened(self, plan: SessionPlan, clock: Clock) -> None:
+        """Ignore it."""
 
     def phase_started(self, plan: SessionPlan, phase: Phase) -> None:
         """Ignore it."""

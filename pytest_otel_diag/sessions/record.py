@@ -121,6 +121,7 @@ class SessionLog:
     def attach(self, session: TargetSession) -> None:
         """From here on times are those of the target's clock."""
         self._session = session
+        tell(self.observer.target_opened, self.plan, session.clock)
 
     def now(self) -> Nanos:
         """Return the target's time, wall time before the target is open."""

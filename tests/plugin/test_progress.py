@@ -1,5 +1,6 @@
 """What is shown while sessions run: as text, on a terminal, and where there is none."""
 
+import asyncio
 import fcntl
 import os
 import pty
@@ -25,6 +26,7 @@ from pytest_otel_diag.model.session import (
 from pytest_otel_diag.plugin.progress import Tally, Tracker, colour, ended_text, flight_text, label, span
 from pytest_otel_diag.plugin.screen import Line, Screen, chosen_mode
 from pytest_otel_diag.sessions.plan import SessionPlan, WallTime
+from pytest_otel_diag.targets.clock import VirtualClock
 from tests.support import terminal
 from tests.support.ended import ALARM, CALM, CONTROL, FAULT, MISSED, RIGHT, WRONG, result
 from tests.support.terminal import frames
@@ -51,11 +53,13 @@ def test_a_session_is_followed_from_its_first_phase_to_its_end() -> None:
     times = Times()
     tracker = Tracker(times.wall())
     plan = SessionPlan(scenario=FAULT, session_id="one", run_id="r", repeat=2)
-    tracker.phase_started(plan, Phase.BASELINE)
+    tracker.phase_started(plan, Phase.PREFLIGHT)
     (flight,) = tracker.flights().values()
-    assert flight_text(flight, times.now_s) == "pay (repeat 2): baseline, 0.0 s"
+    assert flight_text(flight, times.now_s) == "pay (repeat 2): preflight, 0.0 s"
+    clock = VirtualClock(50 * SECOND_NS)
+    tracker.target_opened(plan, clock)
+    asyncio.run(clock.sleep(120))
     times.now_s += 1.5
-    tracker.phase_ended(plan, phase(Phase.BASELINE, 50, 170))
     tracker.phase_started(plan, Phase.IMPACT)
     seen = Impact(
         reason=ImpactReason.TOO_RARE, service="payment", signal="errors", calls_seen=3, calls_needed=12
@@ -68,24 +72,46 @@ def test_a_session_is_followed_from_its_first_phase_to_its_end() -> None:
     assert tracker.flights() == {}
 
 
-def test_a_target_on_the_wall_clock_has_one_time_that_goes_on() -> None:
+def test_a_target_on_the_wall_clock_has_one_time() -> None:
     times = Times()
     tracker = Tracker(times.wall())
     plan = SessionPlan(scenario=CONTROL, session_id="one", run_id="r")
     tracker.phase_started(plan, Phase.BASELINE)
-    times.now_s += 60
-    tracker.phase_ended(plan, phase(Phase.BASELINE, 1000, 1060))
-    tracker.phase_started(plan, Phase.INJECT)
-    times.now_s += 30
+    tracker.target_opened(plan, VirtualClock(times.wall().now_ns()))
+    times.now_s += 90
     (flight,) = tracker.flights().values()
-    assert flight.target_elapsed_s(times.now_s) == 90
-    assert flight_text(flight, times.now_s) == "quiet: inject, 1:30"
+    assert flight_text(flight, times.now_s) == "quiet: baseline, 1:30"
+
+
+class BrokenClock:
+    """A clock that fails once its target is gone."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def now(self) -> int:
+        self.asked += 1
+        if self.asked > 1:
+            raise ConnectionError("closed")
+        return 0
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+def test_a_clock_that_fails_leaves_the_real_time() -> None:
+    times = Times()
+    tracker = Tracker(times.wall())
+    plan = SessionPlan(scenario=CONTROL, session_id="one", run_id="r")
+    tracker.phase_started(plan, Phase.UNDO)
+    tracker.target_opened(plan, BrokenClock())
+    (flight,) = tracker.flights().values()
+    assert flight_text(flight, times.now_s) == "quiet: undo, 0.0 s"
 
 
 def test_events_of_a_session_that_never_began_are_passed_over() -> None:
     tracker = Tracker()
     plan = SessionPlan(scenario=CONTROL, session_id="one", run_id="r")
-    tracker.phase_ended(plan, phase(Phase.RECORD, 0, 1))
+    tracker.target_opened(plan, VirtualClock(0))
     tracker.impact_progress(plan, Impact(reason=ImpactReason.VISIBLE))
     tracker.session_ended(result())
     assert tracker.flights() == {}

@@ -447,6 +447,10 @@ class Watcher:
         self.progress: list[Impact] = []
         self.results: list[SessionResult] = []
         self.when: dict[Phase, Callable[[], None]] = {}
+        self.clocks: list[Clock] = []
+
+    def target_opened(self, plan: SessionPlan, clock: Clock) -> None:
+        self.clocks.append(clock)
 
     def phase_started(self, plan: SessionPlan, phase: Phase) -> None:
         self.started.append(phase)
