@@ -11,7 +11,7 @@ from pytest_otel_diag.model.scenario import Expectation, Timing
 from pytest_otel_diag.model.telemetry import CallEdge, ServiceHealth
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import Telemetry
-from pytest_otel_diag.sessions.evidence import Quiet, tests
+from pytest_otel_diag.sessions.evidence import Quiet, count_of
 from pytest_otel_diag.sessions.exposure import Load, binomial_at_least
 from pytest_otel_diag.sessions.impact import SIGNALS, Comparison, health_in, loads_of
 from pytest_otel_diag.sessions.plan import EngineSettings
@@ -69,7 +69,7 @@ async def learn(
     callers = {edge.caller for edge in edges if edge.callee in causes}
     watched = frozenset(expected | callers) if expected else frozenset(loads)
     beside = watchlist(expectation, traced=loads)
-    count = SIGNALS * max(1, len(watched)) + tests(beside)
+    count = SIGNALS * max(1, len(watched)) + count_of(beside)
     comparison = replace(
         base,
         loads=loads,

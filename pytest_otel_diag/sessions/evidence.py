@@ -82,7 +82,7 @@ class Quiet:
         return any(one.covers(series) for one in self.watched.metrics)
 
 
-def tests(watched: Watchlist) -> int:
+def count_of(watched: Watchlist) -> int:
     """Return how many tests the watchlist makes: three an operation, one a metric signal, three a log."""
     return 3 * len(watched.operations) + len(watched.metrics) + 3 * len(watched.logs)
 

@@ -148,5 +148,10 @@ def restarts_p(before: int, before_s: float, after: int, after_s: float) -> floa
     if after <= 0:
         return 1.0
     mean = (1 + before) / (86_400.0 + before_s) * after_s
-    below = sum(math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in range(after))
-    return max(0.0, 1.0 - below) if below < 1 - 1e-9 else mean**after / math.factorial(after)
+    term = math.exp(after * math.log(mean) - mean - math.lgamma(after + 1)) if mean > 0 else 0.0
+    total, k = 0.0, after
+    while term > total * 1e-12:
+        total += term
+        k += 1
+        term *= mean / k
+    return min(1.0, total)
