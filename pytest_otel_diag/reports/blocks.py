@@ -25,6 +25,8 @@ STYLES: dict[GateOutcome, Style] = {
 
 DASH = "–"
 
+_FIRST = {tag: place for place, tag in enumerate(("analyzer", "category", "severity", "flag"))}
+
 _GROUP_HEADER = ("n", "detected", "alarms", "top-1", "interval", "top-3", "Avg@5", "mechanism", "s")
 
 _CAPITALS = "a verdict in capitals decides the gate, the others are reported"
@@ -211,7 +213,9 @@ def _style(result: CriterionResult | None, *, gated: bool) -> Style:
 
 
 def _groups(groups: Sequence[Group]) -> Iterator[Block]:
-    for tag, found in groupby(groups, key=lambda group: group.tag):
+    # What every catalogued scenario has comes first, other tags by their names; values keep their order.
+    ranked = sorted(groups, key=lambda group: (_FIRST.get(group.tag, len(_FIRST)), group.tag))
+    for tag, found in groupby(ranked, key=lambda group: group.tag):
         # A value of which nothing was scored is a row of dashes; "not scored" tells it.
         members = [group for group in found if group.scenarios]
         yield Block(

@@ -76,8 +76,8 @@ def expected_and_found(session: SessionResult) -> Block:
     rows = [*_causes(session, verdict), *_findings(verdict)]
     return Block(
         title="expected and found",
-        header=("what", "expected", "found", "right"),
-        rows=tuple((what, expected, found, _MARKS[style]) for what, expected, found, style in rows),
+        header=("what", "right", "expected", "found"),
+        rows=tuple((what, _MARKS[style], expected, found) for what, expected, found, style in rows),
         styles=tuple(style for *_, style in rows),
     )
 

@@ -5,11 +5,13 @@ import re
 import pytest
 
 from pytest_otel_diag.model.diagnosis import Diagnosis, DiagnosticQuery
-from pytest_otel_diag.model.session import Cleanup, Impact, ImpactReason
+from pytest_otel_diag.model.exhibits import CallLoad, ExemplarTrace, Exhibits, ExhibitSpan, ServiceCall
+from pytest_otel_diag.model.session import Cleanup, Impact, ImpactReason, PhaseRecord
 from pytest_otel_diag.model.verdict import QueryVerdict, Verdict
-from pytest_otel_diag.reports.html import render_html
+from pytest_otel_diag.reports.html import page_style, render_html
 from pytest_otel_diag.reports.markup import Markup, el, join, text
-from tests.reports.documents import SCRIPT, attacked, document, parsed, sample
+from pytest_otel_diag.reports.session_page import fragment
+from tests.reports.documents import BROKEN, NASTY, SCRIPT, attacked, document, parsed, sample
 from tests.scoring.samples import control, faulty, ranked, session, solved
 
 
@@ -138,3 +140,57 @@ def test_html_tells_short_texts_from_prose():
     assert {"short", "right"} <= set(kinds)
     heads = [attributes.get("class") for tag, attributes in page.tags if tag == "th"]
     assert {"left", "right"} == set(heads)
+
+
+def test_html_groups_by_category_severity_and_flag_first():
+    tags = (("area", "x"), ("category", "performance"), ("flag", "adHighCpu"), ("severity", "high"))
+    page = parsed(document(solved("a", tags=tags), ranked("b", 2, tags=tags)))
+    titles = [word for word in page.words if word.startswith("by ")]
+    assert titles == ["by category", "by severity", "by flag", "by area"]
+
+
+def test_html_of_a_session_that_went_wrong_shows_reason_phases_and_traceback():
+    phase = PhaseRecord(
+        phase="investigate", start_ns=1, end_ns=2, wall_s=0.1, outcome="failed", detail="boom"
+    )
+    broken = session(
+        faulty("a"),
+        status="error",
+        blame="analyzer",
+        reason="LookupError: no idea",
+        trace="Traceback (most recent call last)\n  in agent.py\n",
+        phases=(phase,),
+        exhibits=Exhibits(notes=("timeline: no spans",)),
+    )
+    page = parsed(document(broken))
+    for expected in (
+        "error, by analyzer",
+        "LookupError: no idea",
+        "traceback of the analyzer",
+        "timeline: no spans",
+    ):
+        assert expected in page.words, expected
+    opened = [attributes for tag, attributes in page.tags if tag == "details" and "open" in attributes]
+    assert len(opened) == 1
+    assert page.words.count("boom") == 1
+
+
+def test_html_draws_the_session_with_pictures_that_cannot_be_injected_into():
+    call = ServiceCall(caller=NASTY, callee=BROKEN, incident=CallLoad(calls=9, errors=9))
+    spans = (ExhibitSpan(service=NASTY, operation=BROKEN, start_ms=0, duration_ms=1),)
+    trace = ExemplarTrace(trace_id=NASTY, start_ns=1, choice=BROKEN, spans_total=1, spans=spans)
+    one = solved("a", exhibits=Exhibits(calls=(call,), trace=trace, notes=(NASTY,)))
+    page = parsed(document(one))
+    names = [tag for tag, _ in page.tags]
+    assert names.count("svg") == names.count("figcaption") == 2
+    assert "script" not in names
+    assert names.count("style") == 1
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+
+
+def test_pages_of_others_get_the_session_in_light():
+    shown = fragment(solved("a", exhibits=None))
+    assert shown.startswith('<div class="otel-diag od-light"><p><span class="badge good">solved</span>')
+    rules = re.findall(r"^[^@{}/]+(?=\{)", page_style(), re.M)
+    assert rules
+    assert all(".otel-diag" in rule or ".od-" in rule for rule in rules)

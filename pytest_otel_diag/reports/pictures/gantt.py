@@ -14,7 +14,7 @@ from pytest_otel_diag.reports.pictures.roles import Roles, roles_of
 from pytest_otel_diag.reports.pictures.svg import Picture, fitting, label, line, num, shape, titled, wide
 
 WIDTH, NAMES, RIGHT, ROW, BAR, THIN, TOP = 960.0, 320.0, 146.0, 19.0, 12.0, 5.0, 46.0
-INDENT, DEEPEST = 9.0, 12
+INDENT, DEEPEST = 7.0, 12
 COLOURS = 6
 LONGEST_MS = 1e9
 _PROCEDURE = re.compile(r"/?[\w.]+/([\w.]+)")
@@ -135,7 +135,11 @@ def _row(span: ExhibitSpan, depth: int, top: float, drawn: tuple[_Scale, dict[st
         label(
             indent,
             middle + 4,
-            fitting(f"{star}{span.service} · {_brief(span.operation)}", NAMES - indent - 8, 7.0),
+            fitting(
+                f"{star}{span.service} · {_brief(span.operation)}",
+                NAMES - indent - 8,
+                6.7 if span.on_path else 6.2,
+            ),
             "od-small od-head" if span.on_path else "od-small",
         ),
         _bar(left, right, middle, THIN, f"{colour} od-pale"),

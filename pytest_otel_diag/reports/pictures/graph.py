@@ -25,6 +25,7 @@ SLOWER = 1.5
 """Factor of the median latency from which an edge counts as slower than before."""
 
 FEW_CALLS = 5
+NAMELESS = "(no service name)"
 
 
 @dataclass(frozen=True)
@@ -107,21 +108,21 @@ def _height(slot: Slot) -> float:
 
 
 def _words_px(name: str, roles: Roles) -> float:
-    return max(wide(name), wide(", ".join(roles.words(name)), 6.2)) + 18
+    return max(wide(name or NAMELESS), wide(", ".join(roles.words(name)), 6.2)) + 18
 
 
 def _box(place: _Place) -> tuple[float, float, float, float]:
     return place.left, place.y - BOX / 2 - 3, place.right, place.y + BOX / 2 + 3
 
 
-def _node(name: str, place: _Place, roles: Roles) -> Markup:
-    words = roles.words(name)
+def _node(service: str, place: _Place, roles: Roles) -> Markup:
+    words, name = roles.words(service), service or NAMELESS
     kind = "od-node"
-    if name in roles.expected:
-        kind += " od-n-hit" if roles.named.get(name) == 1 else " od-n-expected"
-    elif name in roles.named:
+    if service in roles.expected:
+        kind += " od-n-hit" if roles.named.get(service) == 1 else " od-n-expected"
+    elif service in roles.named:
         kind += " od-n-named"
-    elif name in roles.herrings:
+    elif service in roles.herrings:
         kind += " od-n-herring"
     width, middle = place.right - place.left, (place.left + place.right) / 2
     half = BOX / 2 + (2 if words else 0)

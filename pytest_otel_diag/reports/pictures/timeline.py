@@ -58,7 +58,7 @@ def timeline(session: SessionResult) -> Picture | None:
     legend, legend_px = _legend(exhibit, roles)
     rows = lanes(session, exhibit.end_ns)
     top = 16.0 + legend_px
-    marks_px = LANE * len(rows) + (26.0 + MARK if any(_events(session, scale)) else 16.0)
+    marks_px = LANE * len(rows) + (29.0 + MARK if any(_events(session, scale)) else 16.0)
     panels_at = top + marks_px
     height = panels_at + 3 * (PANEL + GAP) + 14.0
     bottom = panels_at + 3 * (PANEL + GAP) - GAP
@@ -70,7 +70,7 @@ def timeline(session: SessionResult) -> Picture | None:
             _panel(panel, exhibit, scale, panels_at + index * (PANEL + GAP))
             for index, panel in enumerate(_PANELS)
         ),
-        _marks(session, scale, (top + LANE * len(rows) + 11.0, bottom)),
+        _marks(session, scale, (top + LANE * len(rows) + 14.0, bottom)),
         _axis(exhibit, scale, bottom, _zero(session, start)),
     ]
     names = ", ".join(series.service for series in exhibit.services)
