@@ -109,8 +109,8 @@ def _recorded(seen: Observations, columns: range) -> list[int]:
     spans = spans_of(seen)
     if spans:
         there = np.sum(list(spans.values()), axis=0) > 0
-    elif seen.series:
-        there = np.isfinite(seen.metrics).any(axis=0)
+    elif seen.metrics:
+        there = np.isfinite(seen.metrics.levels).any(axis=0)
     elif seen.log_rates:
         there = np.sum(list(seen.log_rates.values()), axis=0) > 0
     else:
@@ -124,8 +124,8 @@ def _query(case: Case, seen: Observations) -> DiagnosticQuery:
     incident = seen.slots.incident
     quiet = merged([seen.slots.quiet[column - 1] for column in case.quiet])
     if findings:
-        return query_for(findings[0][1], seen.series, incident, quiet)
-    series = next((key for key in seen.series if key.owner == service), None)
+        return query_for(findings[0][1], seen.metrics.keys, incident, quiet)
+    series = next((key for key in seen.metrics.keys if key.owner == service), None)
     if series is not None and not seen.operations:
         return metric_query(series, incident, quiet)
     return spans_query(service, incident, quiet)

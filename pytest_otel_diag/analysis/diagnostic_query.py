@@ -9,9 +9,13 @@ from pytest_otel_diag.analysis.observations import SeriesKey
 from pytest_otel_diag.analysis.templates import MASK
 from pytest_otel_diag.model.diagnosis import DiagnosticQuery
 from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.statements import load
 
 WINDOWS_SHOWN = 12
 """Quiet windows compared with; the text stays readable."""
+
+OWNER = load(__package__, "owner").sql
+"""Expression of the service that a metric speaks of."""
 
 _PERIOD = "if({incident}, 'incident', 'quiet') AS period"
 
@@ -65,15 +69,17 @@ LIMIT 500"""  # noqa: S608 - as above
 def metric_query(key: SeriesKey, incident: Window, quiet: Sequence[Window]) -> DiagnosticQuery:
     """Compare one metric inside and outside the incident."""
     value = "Value" if key.table in {"otel_metrics_gauge", "otel_metrics_sum"} else "Sum / Count"
-    sql = f"""SELECT ServiceName AS service, MetricName AS metric, {_period("TimeUnix", incident)},
+    sql = f"""SELECT {OWNER} AS service, MetricName AS metric, toString(Attributes) AS attributes,
+    {_period("TimeUnix", incident)},
     count() AS points, avg({value}) AS mean, min({value}) AS lowest, max({value}) AS highest
 FROM {key.table}
-WHERE ServiceName = {literal(key.service)} AND MetricName = {literal(key.metric)}
+WHERE service = {literal(key.service)} AND MetricName = {literal(key.metric)}
     AND {inside("TimeUnix", [incident, *quiet[-WINDOWS_SHOWN:]])}
-GROUP BY service, metric, period
-ORDER BY period"""  # noqa: S608 - as above; the table is one of the exporter's
+GROUP BY service, metric, attributes, period
+ORDER BY attributes, period
+LIMIT 200"""  # noqa: S608 - as above; the table is one of the exporter's
     return DiagnosticQuery(
-        sql=sql, description=f"{key.metric} of {key.service} in the incident and in quiet time"
+        sql=sql, description=f"{key.metric} of {key.owner} in the incident and in quiet time"
     )
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
+from pytest_otel_diag.analysis.diagnostic_query import OWNER
 from pytest_otel_diag.analysis.observations import (
     MatrixBuilder,
+    Metrics,
     Observations,
     Operation,
     SeriesKey,
@@ -45,9 +44,8 @@ def after(relation: str, statement: Statement) -> Statement:
     name = "points" if relation.startswith("points") else "log_events"
     body = statement.sql
     rest = f",\n{body[4:].lstrip()}" if body[:4].upper() == "WITH" else f"\n{body}"
-    return Statement(
-        f"{statement.name}/{relation}", f"WITH {name} AS (\n{load(__package__, relation).sql}\n){rest}"
-    )
+    source = load(__package__, relation).sql.replace("OWNER", OWNER)
+    return Statement(f"{statement.name}/{relation}", f"WITH {name} AS (\n{source}\n){rest}")
 
 
 def _present(table: str) -> Statement:
@@ -83,16 +81,20 @@ class Gatherer:
             self._operations(), self._bodies(), self._requests(), self._metrics()
         )
         self.spans = sum(operation.spans for operation in operations.values())
-        metrics = _owned(metrics, {operation.service for operation in operations.values()})
+        metrics = metrics.spoken_of({operation.service for operation in operations.values()})
         templates = mine(bodies)
         if templates.bodies:
             self._shared["bodies"] = list(templates.bodies)
             self._shared["templates"] = list(templates.template_of_body)
         features, log_rates = await asyncio.gather(self._features(templates), self._log_rates(templates))
-        series = tuple(metrics)
-        values = np.stack(list(metrics.values())) if metrics else np.zeros((0, self._slots.count))
         return Observations(
-            self._slots, operations, features.matrices(), templates, log_rates, requests, series, values
+            self._slots,
+            operations,
+            features.matrices(),
+            templates,
+            log_rates,
+            requests,
+            metrics,
         )
 
     @property
@@ -193,32 +195,20 @@ class Gatherer:
         table = await self._ask(load(__package__, "exemplars"), {"service": service, **instants})
         return tuple(map(str, table.column("trace_id"))) if len(table) else ()
 
-    async def _metrics(self) -> dict[SeriesKey, Floats]:
+    async def _metrics(self) -> Metrics:
         names = [name for name in SIGNAL_TABLES["metrics"] if name in self._filled]
         statements = [
             after(f"points_{name.removeprefix('otel_metrics_')}", load(__package__, "metrics"))
             for name in names
         ]
         tables = await asyncio.gather(*(self._optional(one, {"keys": SERIES_MAX}) for one in statements))
-        found: dict[SeriesKey, Floats] = {}
+        found: dict[SeriesKey, tuple[Floats, Floats, Floats]] = {}
         for name, table in zip(names, tables, strict=True):
-            for service, metric, unit, series, slots, means in table.rows():
+            for service, metric, unit, series, slots, *cells in table.rows():
                 key = SeriesKey(str(service), str(service), str(metric), str(unit), str(series), name)
-                found[key] = row_of(self._slots.count, slots, means, math.nan)
-        return found
-
-
-def _owned(metrics: dict[SeriesKey, Floats], traced: set[str]) -> dict[SeriesKey, Floats]:
-    """Return the series with the traced service as owner where only the case of the name differs."""
-    spellings: dict[str, list[str]] = {}
-    for service in traced:
-        spellings.setdefault(service.casefold(), []).append(service)
-    owned: dict[SeriesKey, Floats] = {}
-    for key, values in metrics.items():
-        alike = spellings.get(key.service.casefold(), [])
-        known = key.service in traced or len(alike) != 1
-        owned[key if known else replace(key, owner=alike[0])] = values
-    return owned
+                level, hits, seconds = (row_of(self._slots.count, slots, cell, math.nan) for cell in cells)
+                found[key] = (level, hits, seconds)
+        return Metrics.of(found, self._slots.count)
 
 
 def _slices(spans: int) -> list[dict[str, int]]:

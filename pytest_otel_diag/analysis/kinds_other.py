@@ -52,21 +52,22 @@ def resources(seen: Observations, reference: list[int]) -> Kind:
     exactly, and also rise in every caller. A value that several services share to the last digit is
     their common node's and says little about each: its weight is divided by their number.
     """
-    scored = score.levels(seen, reference)
-    meanings = [meaning(key.metric, key.unit) for key in seen.series]
+    scored = score.levels(seen.metrics, reference)
+    series = seen.metrics.keys
+    meanings = [meaning(key.metric, key.unit) for key in series]
     shared: dict[tuple[str, float], set[str]] = {}
-    values = np.nan_to_num(seen.metrics[:, 0]) if seen.series else np.zeros(0)
-    for key, value in zip(seen.series, values, strict=True):
+    values = np.nan_to_num(seen.metrics.levels[:, 0])
+    for key, value in zip(series, values, strict=True):
         shared.setdefault((key.metric, float(value)), set()).add(key.owner)
     spans = bool(seen.operations)
     shares = [
         0.0 if spans and signal is Signal.LATENCY else 1.0 / len(shared[key.metric, float(value)])
-        for key, value, (signal, _) in zip(seen.series, values, meanings, strict=True)
+        for key, value, (signal, _) in zip(series, values, meanings, strict=True)
     ]
-    services = [key.owner for key in seen.series]
+    services = [key.owner for key in series]
 
     def describe(row: int, service: str) -> Finding:
-        key, (signal, mechanism) = seen.series[row], meanings[row]
+        key, (signal, mechanism) = series[row], meanings[row]
         text = f"{key.metric}{f' ({key.attributes})' if key.attributes else ''}"
         return finding(scored, row, service, Words(None, signal, mechanism, key.unit, "metrics", text))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 
@@ -53,8 +55,7 @@ class Matrix:
 class SeriesKey:
     """A metric series; ``attributes`` is its canonical text.
 
-    ``owner`` is the service it speaks of: ``service`` as recorded, or the traced service of the same
-    name in another case, since pipelines of metrics and traces are often named apart.
+    ``owner`` is the service it speaks of (:meth:`Metrics.spoken_of`), ``service`` the one recorded.
     """
 
     owner: str
@@ -63,6 +64,73 @@ class SeriesKey:
     unit: str
     attributes: str
     table: str
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Metric series: one row a key, one column a slot; NaN where nothing was recorded.
+
+    ``hits`` and ``seconds`` are set for series that count events: so many, over so long.
+    """
+
+    keys: tuple[SeriesKey, ...]
+    levels: Floats
+    hits: Floats
+    seconds: Floats
+
+    @classmethod
+    def of(cls, rows: Mapping[SeriesKey, tuple[Floats, Floats, Floats]], columns: int) -> Self:
+        """Return the rows (level, hits, seconds) as matrices."""
+        if not rows:
+            return cls((), *(np.zeros((0, columns)) for _ in range(3)))
+        levels, hits, seconds = (np.stack([row[index] for row in rows.values()]) for index in range(3))
+        return cls(tuple(rows), levels, hits, seconds)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def spoken_of(self, traced: set[str]) -> Metrics:
+        """Return the series with the services they speak of as owners, for services that are *traced*.
+
+        Without the series that name no service at all, and without those that were made from spans where
+        there are spans: they say the same again, later and less exactly.
+        """
+        spellings: dict[str, list[str]] = {}
+        for service in traced:
+            spellings.setdefault(service.casefold(), []).append(service)
+        owners = [_owner(key, traced, spellings) for key in self.keys]
+        rows = [
+            row
+            for row, key in enumerate(self.keys)
+            if owners[row] and not (traced and FROM_SPANS.search(key.attributes))
+        ]
+        return Metrics(
+            tuple(replace(self.keys[row], owner=owners[row]) for row in rows),
+            self.levels[rows],
+            self.hits[rows],
+            self.seconds[rows],
+        )
+
+
+FROM_SPANS = re.compile(r"(?:^|,)span[._]name=")
+"""An attribute that the Collector's span metrics connector gives every series it makes."""
+
+
+def _owner(key: SeriesKey, traced: set[str], spellings: Mapping[str, list[str]]) -> str:
+    """Return the service that a series speaks of, "" when it names none.
+
+    Names of metrics and traces may differ in case. Receivers that watch a system from outside (a broker,
+    say) name the service that they speak of in an attribute.
+    """
+    if key.service in traced:
+        return key.service
+    alike = spellings.get(key.service.casefold(), [])
+    if len(alike) == 1:
+        return alike[0]
+    if key.service:
+        return key.service
+    named = {value for pair in key.attributes.split(",") if (value := pair.partition("=")[2]) in traced}
+    return named.pop() if len(named) == 1 else ""
 
 
 @dataclass(frozen=True)
@@ -75,8 +143,7 @@ class Observations:
     templates: Templates = field(default_factory=lambda: Templates({}, (), ()))
     log_rates: dict[tuple[str, int], Floats] = field(default_factory=dict)
     requests: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
-    series: tuple[SeriesKey, ...] = ()
-    metrics: Floats = field(default_factory=lambda: np.zeros((0, 1)))
+    metrics: Metrics = field(default_factory=lambda: Metrics.of({}, 1))
 
     @property
     def columns(self) -> int:
@@ -89,7 +156,7 @@ class Observations:
         spans: dict[str, int] = {}
         for operation in self.operations.values():
             spans[operation.service] = spans.get(operation.service, 0) + operation.spans
-        named = {key.owner for key in self.series} | {service for service, _ in self.log_rates}
+        named = {key.owner for key in self.metrics.keys} | {service for service, _ in self.log_rates}
         return sorted(spans.keys() | named, key=lambda service: (-spans.get(service, 0), service))
 
     @property
@@ -98,7 +165,7 @@ class Observations:
         present = {
             "traces": bool(self.operations),
             "logs": bool(self.templates.by_id),
-            "metrics": bool(self.series),
+            "metrics": bool(self.metrics),
         }
         return tuple(name for name, there in present.items() if there)
 

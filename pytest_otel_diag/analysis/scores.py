@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_otel_diag.analysis import stats
-from pytest_otel_diag.analysis.observations import Matrix, Observations
+from pytest_otel_diag.analysis.observations import Matrix, Metrics
 from pytest_otel_diag.analysis.stats import Floats
 from pytest_otel_diag.analysis.vocabulary import GOOD, meaning
 from pytest_otel_diag.model.diagnosis import Signal
@@ -82,19 +82,30 @@ def ratios(hits: Floats, trials: Floats, reference: list[int], floor: float = SH
         share = np.where(trials > 0, hits / trials, np.nan)
     quiet = stats.spread(share[:, reference])
     unit = np.fmax(quiet.unit, floor)
-    own = np.zeros(hits.shape[1])
-    own[reference] = 1.0
-    rest_hits = hits[:, reference].sum(axis=1)[:, None] - hits * own
-    rest_trials = trials[:, reference].sum(axis=1)[:, None] - trials * own
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.nan_to_num(hits[:, reference].sum(axis=1) / trials[:, reference].sum(axis=1))
-    phi = stats.overdispersion(hits[:, reference], mean[:, None] * trials[:, reference])
-    surprise = stats.rate_deviance(hits, trials, rest_hits, rest_trials) / np.sqrt(phi)[:, None]
+    surprise = _surprise(hits, trials, reference)
     change = np.nan_to_num((share - np.nan_to_num(quiet.centre)[:, None]) / unit[:, None])
     z = np.sign(change) * np.minimum(np.abs(change), SURPRISE * np.abs(surprise))
     enough = trials[:, reference].sum(axis=1) >= MIN_REFERENCE
-    z = np.where((trials >= MIN_HERE) & (rest_trials >= MIN_REFERENCE), z, 0.0)
+    z = np.where((trials >= MIN_HERE) & (_elsewhere(trials, reference) >= MIN_REFERENCE), z, 0.0)
     return Scores(z, share, np.nan_to_num(quiet.centre), unit, len(reference) - 1, enough)
+
+
+def _elsewhere(counts: Floats, reference: list[int]) -> Floats:
+    """Return the sum over the quiet slots without the slot itself."""
+    own = np.zeros(counts.shape[1])
+    own[reference] = 1.0
+    rest: Floats = counts[:, reference].sum(axis=1)[:, None] - counts * own
+    return rest
+
+
+def _surprise(hits: Floats, trials: Floats, reference: list[int]) -> Floats:
+    """Return the likelihood-ratio root of each slot against the other quiet slots, over its dispersion."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.nan_to_num(hits[:, reference].sum(axis=1) / trials[:, reference].sum(axis=1))
+    phi = stats.overdispersion(hits[:, reference], mean[:, None] * trials[:, reference])
+    deviance = stats.rate_deviance(hits, trials, _elsewhere(hits, reference), _elsewhere(trials, reference))
+    surprise: Floats = deviance / np.sqrt(phi)[:, None]
+    return surprise
 
 
 def rates(hits: Floats, seconds: Floats, reference: list[int]) -> Scores:
@@ -116,13 +127,15 @@ def rates(hits: Floats, seconds: Floats, reference: list[int]) -> Scores:
     return Scores(z, value, np.exp(quiet.centre), unit[:, 0], len(reference) - 1, enough)
 
 
-def levels(observations: Observations, reference: list[int]) -> Scores:
+def levels(metrics: Metrics, reference: list[int]) -> Scores:
     """Score metric series.
 
-    unit = max(spread, 25 % of the level, 5 % of the largest value that any service shows). Shares of
-    success count in points of 1 %, as errors do; latency has no peers, each service has its own scale.
+    z = (value - median of quiet slots) / unit, unit = max(spread, 25 % of the level, 5 % of the largest
+    value that any service shows). Shares of success count in points of 1 %, as errors do; latency has no
+    peers, each service has its own scale. Series that count events must surprise as well, as other
+    counts do (see :func:`ratios`): one event where there usually is none is no deviation.
     """
-    values, series = observations.metrics, observations.series
+    values, series = metrics.levels, metrics.keys
     quiet = stats.spread(values[:, reference])
     peaks = np.nan_to_num(np.abs(values[:, reference])).max(axis=1, initial=0.0)
     largest: dict[tuple[str, str], float] = {}
@@ -141,5 +154,8 @@ def levels(observations: Observations, reference: list[int]) -> Scores:
     with np.errstate(invalid="ignore"):
         z = (values - quiet.centre[:, None]) / np.maximum(np.nan_to_num(unit), 1e-9)[:, None]
     z = np.where(enough[:, None], np.nan_to_num(z), 0.0)
+    counted: NDArray[np.bool_] = np.asarray(np.isfinite(metrics.hits).any(axis=1))
+    surprise = _surprise(np.nan_to_num(metrics.hits), np.nan_to_num(metrics.seconds), reference)
+    z = np.where(counted[:, None], np.sign(z) * np.minimum(np.abs(z), SURPRISE * np.abs(surprise)), z)
     freedom = max(1, int(np.median(quiet.count)) - 1) if len(series) else 1
     return Scores(z, values, quiet.centre, unit, freedom, enough)

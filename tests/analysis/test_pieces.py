@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_otel_diag.analysis import gather, kinds_traces, scores
+from pytest_otel_diag.analysis import gather, kinds_traces, scores, stats
 from pytest_otel_diag.analysis.diagnostic_query import literal, query_for
 from pytest_otel_diag.analysis.evidence import Blame, Finding, Group, Hit, Kind, Words, finding
 from pytest_otel_diag.analysis.mechanism import mechanism_of
 from pytest_otel_diag.analysis.observations import (
     GAP,
     MatrixBuilder,
+    Metrics,
     Observations,
     Operation,
     SeriesKey,
@@ -188,10 +189,70 @@ def test_shares_of_success_count_in_points() -> None:
         SeriesKey("s", "s", "availability", "%", "", "otel_metrics_gauge"),
         SeriesKey("s", "s", "threads", "", "", "otel_metrics_gauge"),
     )
-    metrics = np.array([[90.0, *[100.0] * 10], [90.0, *[100.0] * 10]])
-    found = scores.levels(Observations(slots, series=series, metrics=metrics), list(range(1, 11)))
+    row = np.array([90.0, *[100.0] * 10])
+    nothing = np.full(11, np.nan)
+    metrics = Metrics.of(dict.fromkeys(series, (row, nothing, nothing)), slots.count)
+    found = scores.levels(metrics, list(range(1, 11)))
     assert found.z[0, 0] == pytest.approx(-10.0)
     assert found.z[1, 0] == pytest.approx(-0.4)
+
+
+def counter(hits: list[float]) -> Metrics:
+    """One counter, a slot of 60 s each; the first is the incident."""
+    row = np.array(hits)
+    key = SeriesKey("s", "s", "orders", "1", "", "otel_metrics_sum")
+    return Metrics.of({key: (row / 60, row, np.full(len(row), 60.0))}, len(row))
+
+
+def test_one_event_where_there_is_none_is_no_deviation() -> None:
+    quiet = [0.0] * 10
+    reference = list(range(1, 11))
+    assert abs(scores.levels(counter([1.0, *quiet]), reference).z[0, 0]) < stats.Z_FLOOR
+    assert scores.levels(counter([12.0, *quiet]), reference).z[0, 0] > stats.Z_FLOOR
+
+
+@pytest.mark.parametrize("mean", [0.1, 1, 5, 50])
+def test_counters_that_only_vary_as_events_do_stay_quiet(mean: float) -> None:
+    draws = np.random.default_rng(5).poisson(mean, (500, 13)).astype(float)
+    z = [scores.levels(counter(list(hits)), list(range(1, 13))).z[0, 0] for hits in draws]
+    assert np.mean(np.abs(z) > stats.Z_FLOOR) <= 0.03
+
+
+def metrics_of(*keys: SeriesKey) -> Metrics:
+    row = np.zeros(3)
+    return Metrics.of({key: (row + index, row, row) for index, key in enumerate(keys)}, 3)
+
+
+def series_of(service: str, metric: str, attributes: str = "") -> SeriesKey:
+    return SeriesKey(service, service, metric, "", attributes, "otel_metrics_gauge")
+
+
+def test_whom_a_series_speaks_of() -> None:
+    found = metrics_of(
+        series_of("cart", "process.cpu"),
+        series_of("Checkout", "memory"),
+        series_of("", "kafka.consumer_group.lag", "group=fraud-detection,topic=orders"),
+        series_of("", "kafka.brokers"),
+        series_of("postgres", "postgresql.backends"),
+        series_of("", "copies", "from=cart,to=checkout"),
+    ).spoken_of({"cart", "checkout", "fraud-detection"})
+    assert [(key.owner, key.metric) for key in found.keys] == [
+        ("cart", "process.cpu"),
+        ("checkout", "memory"),
+        ("fraud-detection", "kafka.consumer_group.lag"),
+        ("postgres", "postgresql.backends"),
+    ]
+    assert found.levels[:, 0].tolist() == [0.0, 1.0, 2.0, 4.0]
+
+
+def test_metrics_made_from_spans_are_left_to_the_spans() -> None:
+    both = metrics_of(
+        series_of("cart", "traces.span.metrics.calls", "span.kind=SPAN_KIND_SERVER,span.name=GetCart"),
+        series_of("cart", "calls", "span_name=GetCart"),
+        series_of("cart", "lifespan.name", "wingspan.name=x"),
+    )
+    assert [key.metric for key in both.spoken_of({"cart"}).keys] == ["lifespan.name"]
+    assert len(both.spoken_of(set())) == 3
 
 
 def test_no_observations_no_kinds_fail() -> None:
@@ -277,14 +338,11 @@ async def test_stores_without_some_tables(store: Store) -> None:
 
 
 def test_metrics_named_in_another_case_speak_of_the_traced_service() -> None:
-    def key(service: str) -> SeriesKey:
-        return SeriesKey(service, service, "cpu", "%", "", "otel_metrics_gauge")
-
-    owned = gather._owned(
-        {key(name): np.zeros(1) for name in ("Front", "cart", "CART", "Mail", "MAIL", "alone")},
-        {"front", "cart", "mail", "Mail"},
+    names = ("Front", "cart", "CART", "Mail", "MAIL", "alone")
+    owned = metrics_of(*(series_of(name, "cpu") for name in names)).spoken_of(
+        {"front", "cart", "mail", "Mail"}
     )
-    assert {series.service: series.owner for series in owned} == {
+    assert {series.service: series.owner for series in owned.keys} == {
         "Front": "front",
         "cart": "cart",
         "CART": "cart",

@@ -1,7 +1,8 @@
 -- A cumulative monotonic sum becomes a rate per second: the step since the point before, unless the
--- counter was reset (a step down) or the two points lie in different stretches of telemetry.
-SELECT service, metric, unit, series, p.1 AS at_ns, p.2 AS value FROM (
-    SELECT ServiceName AS service, MetricName AS metric, any(MetricUnit) AS unit,
+-- counter was reset (a step down) or the two points lie in different stretches of telemetry. Steps in whole
+-- numbers count events: hits over as many seconds, so that rare ones can be told from surprising ones.
+SELECT service, metric, unit, series, p.1 AS at_ns, p.2 AS value, if(counts, p.3, nan) AS hits, p.4 AS seconds FROM (
+    SELECT OWNER AS service, MetricName AS metric, any(MetricUnit) AS unit,
         arrayStringConcat(arraySort(arrayMap((k, v) -> concat(k, '=', v), mapKeys(Attributes), mapValues(Attributes))), ',') AS series,
         cityHash64(ResourceAttributes) AS source,
         max(IsMonotonic AND toString(AggregationTemporality) IN ('2', 'Cumulative', 'AGGREGATION_TEMPORALITY_CUMULATIVE')) AS counter,
@@ -10,9 +11,11 @@ SELECT service, metric, unit, series, p.1 AS at_ns, p.2 AS value FROM (
         arrayReduce('quantileExact(0.5)', gaps) AS usual,
         if(counter,
             arrayFilter(z -> isFinite(z.2), arrayMap((x, y) -> (x.1,
-                if(x.2 >= y.2 AND x.1 > y.1 AND x.1 - y.1 <= 3 * usual, (x.2 - y.2) / ((x.1 - y.1) / 1e9), nan)),
+                if(x.2 >= y.2 AND x.1 > y.1 AND x.1 - y.1 <= 3 * usual, (x.2 - y.2) / ((x.1 - y.1) / 1e9), nan),
+                x.2 - y.2, (x.1 - y.1) / 1e9),
                 arrayPopFront(ps), arrayPopBack(ps))),
-            ps) AS steps
+            arrayMap(x -> (x.1, x.2, nan, 0.), ps)) AS steps,
+        counter AND arrayAll(x -> x.2 = round(x.2), ps) AS counts
     FROM otel_metrics_sum
     WHERE TimeUnix >= fromUnixTimestamp64Nano(arrayMin({window_starts:Array(Int64)}))
       AND TimeUnix < fromUnixTimestamp64Nano(arrayMax({window_ends:Array(Int64)}))

@@ -1,6 +1,6 @@
 -- The mean of what was observed since the point before; of delta points the point's own mean.
-SELECT service, metric, unit, series, p.1 AS at_ns, p.2 AS value FROM (
-    SELECT ServiceName AS service, MetricName AS metric, any(MetricUnit) AS unit,
+SELECT service, metric, unit, series, p.1 AS at_ns, p.2 AS value, nan AS hits, 0. AS seconds FROM (
+    SELECT OWNER AS service, MetricName AS metric, any(MetricUnit) AS unit,
         arrayStringConcat(arraySort(arrayMap((k, v) -> concat(k, '=', v), mapKeys(Attributes), mapValues(Attributes))), ',') AS series,
         cityHash64(ResourceAttributes) AS source,
         toUInt8(1) AS cumulative,
