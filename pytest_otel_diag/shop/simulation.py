@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -46,7 +47,8 @@ class Shop:
         self, variation: Variation, flags: FlagReader, start_ns: Nanos, *, build: Build | None = None
     ) -> None:
         self.variation = variation
-        self.world = World(variation.seed, flags=flags, start_ns=start_ns)
+        scale = _network_scale(variation)
+        self.world = World(variation.seed, flags=flags, start_ns=start_ns, latency_scale=scale)
         self._entrance = (build or _demo())(self.world, variation)
         self._entrance.start()
         # the Kafka receiver came with release 3.0
@@ -96,6 +98,14 @@ class Shop:
             service.replace()
         else:
             service.collect_garbage()
+
+
+def _network_scale(variation: Variation) -> float:
+    """Return how slow the network is: as usual, or about ±25 % of it under jitter."""
+    if not variation.jitter:
+        return 1.0
+    rng = random.Random(f"{variation.seed}/network scale")  # noqa: S311 - a simulation, repeatable
+    return rng.lognormvariate(0.0, 0.22)
 
 
 def _demo() -> Build:

@@ -113,6 +113,12 @@ class World:
         """The virtual instant."""
         return self.start_ns + round(self.env.now * NANOS_PER_SECOND)
 
+    @property
+    def events(self) -> int:
+        """Events of the simulation so far; each is at least one step of one process."""
+        # SimPy numbers its events for the order of the queue and tells nobody; repr is "count(n)"
+        return int(repr(self.env._eid)[6:-1])
+
     def host(self, name: str, cores: float = 8.0) -> Host:
         """Return the host of this name, made with *cores* when it is new; its clock is a little off."""
         host = self.hosts.get(name)

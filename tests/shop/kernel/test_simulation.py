@@ -1,0 +1,96 @@
+"""Class Shop: the one door to a simulated shop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.model.scenario import Disturbance
+from pytest_otel_diag.shop.flagging import NoFlags
+from pytest_otel_diag.shop.kernel import Operation, ServiceSpec, World
+from pytest_otel_diag.shop.simulation import Shop, Variation
+from tests.shop.kernel.tiny_world import BACK, START_NS, back
+
+
+class Door:
+    """Traffic of a shop with one service."""
+
+    def __init__(self, world: World) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self.factor = 1.0
+        self.open = False
+        world.add(ServiceSpec("back", {"Answer": Operation(back, BACK)}))
+
+    def start(self) -> None:
+        self.open = True
+
+    def load(self, factor: float) -> None:
+        self.factor = factor
+
+    def drive(self, services: Sequence[str], calls: int) -> int:
+        self.asked.append(tuple(services))
+        return calls
+
+
+def _shop(variation: Variation | None = None) -> tuple[Shop, Door]:
+    doors: list[Door] = []
+
+    def build(world: World, _: Variation) -> Door:
+        doors.append(Door(world))
+        return doors[0]
+
+    shop = Shop(variation or Variation(), NoFlags(), START_NS, build=build)
+    return shop, doors[0]
+
+
+def test_a_shop_lets_its_users_in_and_runs_as_far_as_told() -> None:
+    shop, door = _shop()
+    assert door.open
+    assert shop.now_ns == START_NS
+    shop.advance(START_NS + 5_000_000_000)
+    shop.advance(START_NS)  # has passed
+    assert shop.now_ns == START_NS + 5_000_000_000
+    assert shop.services == ("back",)
+    assert shop.world.events > 0
+
+
+def test_driving_asks_the_entrance_for_services_that_are_there() -> None:
+    shop, door = _shop()
+    assert shop.drive(["back"], 3) == 3
+    assert shop.drive([], 3) == shop.drive(["back"], 0) == 0
+    assert door.asked == [("back",)]
+    with pytest.raises(ConfigurationError, match="did you mean 'back'"):
+        shop.drive(["bakc"], 1)
+
+
+def test_disturbances_reach_load_instances_and_heaps() -> None:
+    shop, door = _shop()
+    first = shop.world.service("back").instances[0]
+    shop.disturb(Disturbance(kind="load", factor=4.0))
+    shop.disturb(Disturbance(kind="gc", service="back"))
+    assert door.factor == 4.0
+    assert first.heap.collections["full"] == 1
+    shop.disturb(Disturbance(kind="restart", service="back"))
+    shop.advance(START_NS + 60_000_000_000)
+    (second,) = shop.world.service("back").instances
+    assert second is not first
+    assert not first.alive
+    with pytest.raises(ConfigurationError, match="no service 'nobody'"):
+        shop.disturb(Disturbance(kind="gc", service="nobody"))
+
+
+def test_jitter_draws_the_network_too() -> None:
+    scales = {_shop(Variation(seed=seed, jitter=True))[0].world.network.scale for seed in range(5)}
+    assert len(scales) == 5
+    assert all(0.3 < scale < 3.0 for scale in scales)
+    assert _shop(Variation(seed=3))[0].world.network.scale == 1.0
+
+
+def test_the_broker_is_read_from_release_3_on() -> None:
+    for demo, read in (("2.2", False), ("3.0", True)):
+        shop, _ = _shop(Variation(demo=demo))
+        shop.advance(START_NS + 60_000_000_000)
+        names = {point.instrument.name for point in shop.take(shop.now_ns).metrics}
+        assert ("kafka.brokers" in names) is read
