@@ -27,8 +27,8 @@ from pytest_otel_diag.targets.shop import ShopTarget, first_instant, model_hash
 from pytest_otel_diag.targets.shop_options import ShopOptions
 from pytest_otel_diag.testing.target_contract import TargetContract
 
-SHORT = "demo=3.0,users=5,seed=1,reference_s=60,settle_s=20"
-QUICK = Timing(baseline_s=60.0, impact_timeout_s=120.0, observe_s=30.0, recover_timeout_s=60.0)
+SHORT = "demo=3.0,users=5,seed=1,reference_s=30,settle_s=20"
+QUICK = Timing(baseline_s=30.0, impact_timeout_s=60.0, observe_s=20.0, recover_timeout_s=30.0)
 COUNTS = "SELECT count() AS n FROM "
 
 
@@ -66,12 +66,12 @@ async def session(target: ShopTarget, scenario: Scenario) -> AsyncIterator[Targe
 
 async def test_a_session_begins_after_its_quiet_reference(session: TargetSession) -> None:
     (quiet,) = session.reference
-    assert quiet.duration_s == 60.0
+    assert quiet.duration_s == 30.0
     assert quiet.end_ns == session.clock.now()
     newest = await session.telemetry.latest()
     assert newest is not None
     assert quiet.end_ns - 15 * NANOS_PER_SECOND < newest <= quiet.end_ns
-    health = await session.telemetry.service_health(quiet, 60.0)
+    health = await session.telemetry.service_health(quiet, 30.0)
     assert {"frontend", "frontend-proxy", "product-catalog", "cart"} <= {each.service for each in health}
     edges = await session.telemetry.call_edges(quiet)
     assert ("frontend", "product-catalog") in {(edge.caller, edge.callee) for edge in edges}
@@ -88,6 +88,18 @@ async def test_telemetry_appears_as_time_passes_and_never_early(session: TargetS
     assert await _count(session, where=late) == 0
     assert await _count(session, "otel_logs") > 0
     assert await _count(session, "otel_metrics_sum", f"TimeUnix > fromUnixTimestamp64Nano({now_ns})") > 0
+
+
+async def test_every_question_is_answered_from_what_is_visible_now(session: TargetSession) -> None:
+    begun_ns = session.clock.now()
+    await session.clock.sleep(90)
+    window = Window(start_ns=begun_ns - 30 * NANOS_PER_SECOND, end_ns=session.clock.now())
+    wanted = ["frontend-proxy", "ad", "checkout"]
+    operations = await session.telemetry.operation_health(window, 60.0, wanted)
+    assert {each.service for each in operations} == set(wanted)
+    assert await session.telemetry.metric_levels(window, 60.0, wanted)
+    assert await session.telemetry.log_counts(window, 60.0, wanted)
+    assert await session.telemetry.log_kinds(window, 60.0, wanted)
 
 
 async def test_a_fault_shows_where_its_flag_is_asked(session: TargetSession) -> None:
@@ -126,13 +138,13 @@ async def test_a_restart_replaces_instances_and_breaks_nothing(session: TargetSe
 async def test_twice_the_load_is_twice_the_requests(session: TargetSession) -> None:
     assert session.disturb is not None
     rate = "ServiceName = 'frontend-proxy' AND SpanKind = 'Server'"
-    await session.clock.sleep(120)
+    await session.clock.sleep(60)
     before = await _count(session, where=rate)
     await session.disturb(Disturbance(kind="load", factor=3.0))
     await session.clock.sleep(20)
     between = await _count(session, where=rate)
-    await session.clock.sleep(120)
-    assert (await _count(session, where=rate) - between) / 120 > 1.5 * before / 180
+    await session.clock.sleep(60)
+    assert (await _count(session, where=rate) - between) / 60 > 1.5 * before / 110
 
 
 async def test_a_collection_is_a_pause_and_nothing_more(session: TargetSession) -> None:
@@ -148,7 +160,7 @@ async def test_a_collection_is_a_pause_and_nothing_more(session: TargetSession) 
 
 async def _rows(target: ShopTarget, scenario: Scenario) -> list[tuple[object, ...]]:
     async with target.open(scenario, "id") as opened:
-        await opened.clock.sleep(60)
+        await opened.clock.sleep(10)
         found = await opened.telemetry.query(
             "SELECT ServiceName, SpanName, TraceId, SpanId, Timestamp, Duration, SpanAttributes "
             "FROM otel_traces ORDER BY Timestamp, SpanId"
@@ -195,7 +207,7 @@ async def test_provenance_says_which_shop_it_was(session: TargetSession, target:
     assert session.provenance["model"] == model_hash()
     described = target.describe()
     assert model_hash() in described["version"]
-    assert described["reference_s"] == "60"
+    assert described["reference_s"] == "30"
 
 
 def test_mistakes_are_named_with_the_nearest_spelling(target: ShopTarget) -> None:

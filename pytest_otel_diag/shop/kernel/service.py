@@ -85,9 +85,9 @@ class Service:
     def _roll(self, old: list[Instance]) -> Generator[Event, Any, None]:
         for instance in old:
             yield self.world.sleep(self.spec.startup_s)
-            self._start(fresh=True)
             if not instance.alive:
-                continue
+                continue  # it died meanwhile, and whoever restarts the dead replaces it
+            self._start(fresh=True)
             self.instances.remove(instance)
             over_s = self.world.now_s + DRAIN_S
             while instance.inflight and self.world.now_s < over_s:

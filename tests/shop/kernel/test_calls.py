@@ -232,6 +232,75 @@ def test_the_first_failing_branch_fails_all_once_they_have_ended() -> None:
     assert made.counters.requests_ended == 2
 
 
+def test_the_death_of_a_caller_reaches_its_branches_and_its_calls_with_deadlines() -> None:
+    made = two_services(operations={"Answer": Operation(_slow, BACK)}, startup_s=0.1, restart_s=0.1)
+
+    def both(call: Call, request: Any) -> Steps:
+        return (
+            yield from call.gather(
+                lambda one: one.request("back", "Answer", request),
+                lambda other: other.request("back", "Answer", request, timeout_s=9.0),
+            )
+        )
+
+    made.add(ServiceSpec("middle", {"Both": Operation(both, BACK)}, client=lambda _target, _op: CLIENT))
+    found: list[Any] = []
+
+    def ask_middle() -> Steps:
+        try:
+            yield from _of(made, "front").request("middle", "Both", 1)
+        except RpcFailure as failure:
+            found.append(failure.kind)
+
+    made.spawn(ask_middle())
+    run(made, 1)
+    made.service("middle").instances[0].kill("test")
+    run(made, 30)
+    assert found == ["lost"]
+    assert made.counters.requests_begun == made.counters.requests_ended == 3
+    # the callees are told, they end at once and say so
+    cancelled = [span for span in _taken(made).spans if span.resource.service == "back"]
+    assert {span.message for span in cancelled} == {"context canceled"}
+    assert all(span.duration_ns < 2e9 for span in cancelled)
+    assert not made.service("back").instances[0].inflight
+
+
+def test_who_waits_for_a_worker_when_the_process_dies_is_told() -> None:
+    made = two_services(operations={"Answer": Operation(_slow, BACK)}, workers=1)
+    replies = ask(made, 3, 0.1)
+    run(made, 1)
+    instance = made.service("back").instances[0]
+    assert instance.pool.queued == 2
+    instance.kill("test")
+    instance.kill("again")  # dead is dead
+    run(made, 10)
+    assert [reply.kind for reply in replies] == ["lost"] * 3
+    assert made.counters.kills == 1
+
+
+def test_a_replaced_process_finishes_its_calls_and_exports_what_it_has() -> None:
+    made = two_services(operations={"Answer": Operation(_slow, BACK)}, startup_s=0.5)
+    replies = ask(made, 2, 0.1)
+    run(made, 1)
+    old = made.service("back").instances[0]
+    made.service("back").replace()
+    run(made, 30)
+    assert replies == [0, 1]
+    assert not old.alive
+    served = [span for span in _taken(made).spans if span.resource is old.resource]
+    assert len(served) == 2
+
+
+def test_replacing_a_process_that_dies_meanwhile_leaves_as_many_as_there_were() -> None:
+    made = two_services(startup_s=2.0, restart_s=1.0)
+    made.service("back").replace()
+    run(made, 1)
+    made.service("back").instances[0].kill("test")
+    run(made, 30)
+    assert [one.alive for one in made.service("back").instances] == [True]
+    assert _result(made, _of(made, "front").request("back", "Answer", 1)) == 2
+
+
 def _asking(call: Call, _: Any) -> Steps:
     return (yield from call.flag("broken", default=False, context={"user": "u"}))
 

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_otel_diag.shop.kernel import Call, Operation, Pool, RpcFailure, ServiceSpec, Steps, World
-from tests.shop.kernel.tiny_world import BACK, USER, run, world
+from tests.shop.kernel.tiny_world import run, world
 
 
 def _open_queue(made: World, rate: float, seconds: float, operation: str = "Answer") -> list[float]:
     """Let requests arrive at random at *rate* a second; returns their times in the system as they end."""
     times: list[float] = []
     rng = made.rng("arrivals")
-    made.add(ServiceSpec("user", client=lambda _target, _op: USER))
+    made.add(ServiceSpec("user"))
 
     def one() -> Steps:
         begun = made.now_s
@@ -34,7 +34,7 @@ def _open_queue(made: World, rate: float, seconds: float, operation: str = "Answ
 
 
 def _server(made: World, behaviour: Any, **options: Any) -> Any:
-    spec = ServiceSpec("back", {"Answer": Operation(behaviour, BACK, allocates=0)}, idle_cpu=0.0, **options)
+    spec = ServiceSpec("back", {"Answer": Operation(behaviour, allocates=0)}, idle_cpu=0.0, **options)
     return made.add(spec).instances[0]
 
 
@@ -86,8 +86,8 @@ def test_time_on_a_shared_core_grows_as_processor_sharing_says(load: float) -> N
         spent.append(call.now_s - begun)
 
     _server(made, behaviour)
-    _open_queue(made, load / service_s, 1500.0)
-    run(made, 1600)
+    _open_queue(made, load / service_s, 500.0)
+    run(made, 520)
     assert sum(spent) / len(spent) == pytest.approx(service_s / (1 - load), rel=0.12)
 
 
@@ -101,8 +101,8 @@ def test_one_worker_queues_as_the_single_server_formula_says(load: float) -> Non
         yield from call.wait(call.instance.rng.expovariate(1 / service_s))
 
     _server(made, behaviour, workers=1, queue_limit=10_000)
-    times = _open_queue(made, load / service_s, 6000.0)
-    run(made, 6200)
+    times = _open_queue(made, load / service_s, 2000.0)
+    run(made, 2040)
     network_s = 0.0006
     assert sum(times) / len(times) - network_s == pytest.approx(service_s / (1 - load), rel=0.15)
 
@@ -110,7 +110,7 @@ def test_one_worker_queues_as_the_single_server_formula_says(load: float) -> Non
 def test_beyond_saturation_the_queue_grows_and_a_full_one_refuses() -> None:
     made = world(seed=7)
     failures: list[RpcFailure] = []
-    made.add(ServiceSpec("user", client=lambda _target, _op: USER))
+    made.add(ServiceSpec("user"))
 
     def behaviour(call: Call, _: Any) -> Steps:
         yield from call.wait(1.0)
@@ -179,7 +179,7 @@ def test_a_cpu_limit_slows_a_service_that_a_free_host_would_not() -> None:
         took.append(call.now_s - begun)
 
     _server(made, behaviour, cpu_limit=1.0, cpu_noise=0.0)
-    made.add(ServiceSpec("user", client=lambda _target, _op: USER))
+    made.add(ServiceSpec("user"))
     for _ in range(4):
         made.spawn(made.service("user").instances[0].call().request("back", "Answer"))
     run(made, 5)
@@ -199,7 +199,7 @@ def test_spinning_threads_slow_their_host_and_use_its_cores() -> None:
         took.append(call.now_s - begun)
 
     instance = _server(made, behaviour, cpu_noise=0.0)
-    made.add(ServiceSpec("user", client=lambda _target, _op: USER))
+    made.add(ServiceSpec("user"))
     call = made.service("user").instances[0].call()
     made.spawn(call.request("back", "Answer"))
     run(made, 1)

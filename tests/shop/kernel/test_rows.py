@@ -85,8 +85,8 @@ def _strings(attributes: Any) -> dict[str, str]:
     return {key: rows.text(value) for key, value in attributes.items()}
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(_spans, min_size=1, max_size=12))
+@settings(max_examples=25, deadline=None)
+@given(st.lists(_spans, min_size=1, max_size=6))
 def test_every_value_of_a_span_is_in_its_row(spans: list[SpanRecord]) -> None:
     for row, span in zip(rows.traces(spans).to_pylist(), spans, strict=True):
         assert row["Timestamp"].value == span.start_ns
