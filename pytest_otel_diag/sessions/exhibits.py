@@ -47,8 +47,9 @@ _FAILING = (Mechanism.ERROR, Mechanism.UNREACHABLE)
 class Subject:
     """What the pictures are about: the whole session, its windows, and who matters in it.
 
-    ``culprits`` are the expected services, then the named ones; ``others`` those that are expected to
-    show the fault or to mislead. ``failing`` says that errors, not time, show the fault.
+    ``culprits`` are the expected services (named ones before others), then the other named ones;
+    ``others`` those that are expected to show the fault or to mislead. ``failing`` says that errors, not
+    time, show the fault.
     """
 
     session: Window
@@ -82,7 +83,9 @@ def subject_of(
     named = [cause.service for cause in causes] if diagnosis is not None and diagnosis.detected else []
     if not scenario.control:
         named = [cause.service for cause in causes]
+    # Expected causes are alternatives as a rule: those that were named come first.
     expected = [cause.service for cause in expectation.root_causes]
+    expected.sort(key=lambda service: named.index(service) if service in named else len(named))
     shown = [anomaly.service for anomaly in expectation.anomalies]
     return Subject(
         session=session,

@@ -332,6 +332,9 @@ def test_what_the_pictures_are_about():
     assert fault.culprits == ("payment", "cart")
     assert fault.others == ("frontend", "kafka")
     assert fault.failing
+    either = (ExpectedRootCause(service="payment"), ExpectedRootCause(service="cart"))
+    known = Scenario(id="a", expectation=Expectation(root_causes=either))
+    assert subject_of(known, named, SessionWindows(), window(0, 9)).culprits == ("cart", "payment")
     silent = Scenario(id="a", expectation=Expectation(root_causes=(ExpectedRootCause(service="x"),)))
     assert subject_of(silent, named, SessionWindows(), window(0, 9)).failing
     assert not subject_of(silent, None, SessionWindows(), window(0, 9)).failing
