@@ -95,7 +95,8 @@ class _Service:
         try:
             tracking: str = yield from call.request("shipping", shipping.SHIP_ORDER, (order.country, items))
         except RpcFailure as failure:
-            raise RpcFailure("UNAVAILABLE", f"shipping error: {failure.message}") from None
+            text = f"shipping error: {_post_failed('shipping', shipping.SHIP_ORDER, failure)}"
+            raise RpcFailure("UNAVAILABLE", text) from None
         call.event("shipped", **{self.tracking: tracking})
         with suppress(RpcFailure):  # the code ignores the error: the order stands
             yield from call.request("cart", cart.EMPTY, order.user)
@@ -129,8 +130,13 @@ class _Service:
             try:
                 quoted = yield from call.request("shipping", shipping.GET_QUOTE, items)
             except RpcFailure as failure:
-                raise RpcFailure("INTERNAL", f"shipping quote failure: {failure.message}") from None
-            freight = yield from self._convert(call, quoted, order.currency)
+                text = f"shipping quote failure: {_post_failed('shipping', shipping.GET_QUOTE, failure)}"
+                raise RpcFailure("INTERNAL", text) from None
+            try:
+                freight = yield from self._convert(call, quoted, order.currency)
+            except RpcFailure as failure:
+                text = f"failed to convert shipping cost to currency: {failure.message}"
+                raise RpcFailure("INTERNAL", text) from None
             number = sum(item.quantity for item in items)
             span.set(
                 {
@@ -148,7 +154,11 @@ class _Service:
             raise RpcFailure(
                 "INTERNAL", f'failed to prepare order: failed to get product #"{item.product}"'
             ) from None
-        return (yield from self._convert(call, product.price_usd, code))
+        try:
+            return (yield from self._convert(call, product.price_usd, code))
+        except RpcFailure:
+            text = f'failed to prepare order: failed to convert price of "{item.product}" to {code}'
+            raise RpcFailure("INTERNAL", text) from None
 
     def _convert(self, call: Call, amount: float, code: str) -> Steps:
         try:
@@ -173,7 +183,7 @@ class _Service:
         try:
             yield from call.request("email", email.CONFIRM, (order.email, placed))
         except RpcFailure as failure:
-            cause = f'failed POST to email service: Post "{_URLS[email.CONFIRM]}": {failure.message}'
+            cause = _post_failed("email", email.CONFIRM, failure)
             text = (
                 f"failed to send order confirmation: {cause}"
                 if self.modern
@@ -215,6 +225,15 @@ def _overload(call: Call, placed: Placed, number: int) -> None:
         apart.current = call.current
         call.world.spawn(apart.publish(TOPIC, placed, size=260 + 90 * len(placed.items)))
     call.log("INFO", f"Done with #{number} messages for overload simulation.", scope=_LOGGER)
+
+
+def _post_failed(service: str, operation: str, failure: RpcFailure) -> str:
+    """Return what went wrong with a POST in the words of the code."""
+    if failure.code.isdigit():
+        # the code says email here for shipping too
+        return f"failed POST to email service: expected 200, got {failure.code}"
+    cause = "dial tcp: connect: connection refused" if failure.kind == "refused" else failure.message
+    return f'failed POST to {service} service: Post "{_URLS[operation]}": {cause}'
 
 
 def go_rephrase(failure: RpcFailure) -> RpcFailure:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND
 from pytest_otel_diag.shop.kernel import (
@@ -87,14 +88,19 @@ def _target(web: Web) -> tuple[str, str]:
     return "frontend", web.route
 
 
+@lru_cache(maxsize=64)
+def _written(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
 def _log(call: Call, web: Web, begun_s: float, result: tuple[str, str, str]) -> None:
     """Write the line of the access log: result is status, response flags and cluster."""
     status, flags, cluster = result
     world = call.world
-    at = datetime.fromtimestamp((world.start_ns + round(begun_s * NANOS_PER_SECOND)) / NANOS_PER_SECOND, UTC)
+    seconds, part_ns = divmod(world.start_ns + round(begun_s * NANOS_PER_SECOND), NANOS_PER_SECOND)
     took_ms = round((call.now_s - begun_s) * 1e3)
     line = (
-        f'[{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z] "{web.method} {web.path} HTTP/1.1" '
+        f'[{_written(seconds)}.{part_ns // 1_000_000:03d}Z] "{web.method} {web.path} HTTP/1.1" '
         f'{status} {flags} via_upstream - "-" 0 1024 {took_ms} {took_ms} "-" "{web.agent}" "-" '
         f'"frontend-proxy:8080" "{_UPSTREAMS[cluster]}" {cluster} 172.18.0.26:40112 '
         f"172.18.0.27:8080 172.18.0.26:37482 - -"
