@@ -70,18 +70,32 @@ async def _services(telemetry: Telemetry, windows: Sequence[Window]) -> tuple[st
 async def edges_in(
     telemetry: Telemetry, windows: Sequence[Window], known: Sequence[CallEdge] = ()
 ) -> tuple[CallEdge, ...]:
-    """Return the calls of the windows beside *known* ones, one edge a pair (of the busier window).
+    """Return calls and messages of the windows beside *known* ones, one edge a pair (of the busier window).
 
     Windows that cannot be asked, for want of traces above all, add nothing.
     """
     edges = {(edge.caller, edge.callee): edge for edge in known}
     for window in windows:
-        try:
-            found = await telemetry.call_edges(window)
-        except TelemetryError:
-            continue  # documented: paths are then judged without knowing the calls
-        for edge in found:
-            seen = edges.get((edge.caller, edge.callee))
-            if seen is None or seen.calls < edge.calls:
-                edges[edge.caller, edge.callee] = edge
+        for ask in (_calls, _messages):
+            try:
+                found = await ask(telemetry, window)
+            except TelemetryError:
+                continue  # documented: paths are then judged without knowing the calls
+            for edge in found:
+                seen = edges.get((edge.caller, edge.callee))
+                if seen is None or seen.calls < edge.calls:
+                    edges[edge.caller, edge.callee] = edge
     return tuple(edges[pair] for pair in sorted(edges))
+
+
+async def _calls(telemetry: Telemetry, window: Window) -> Sequence[CallEdge]:
+    return await telemetry.call_edges(window)
+
+
+async def _messages(telemetry: Telemetry, window: Window) -> Sequence[CallEdge]:
+    """Return the messages between services whose traces are joined by links only; they have no latency."""
+    if not (await telemetry.schema()).has("otel_traces", "Links.SpanId"):
+        return ()
+    statement = load(__package__, "linked")
+    table = await telemetry.query(statement.sql, {"start": window.start_ns, "end": window.end_ns})
+    return [CallEdge(caller=a, callee=b, calls=n, errors=0, p50_ms=0, p99_ms=0) for a, b, n in table.rows()]

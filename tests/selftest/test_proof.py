@@ -80,7 +80,7 @@ async def test_a_path_behind_a_queue_is_found_through_links(pond) -> None:
         scenario("fail", claim("error_rate"), paths=(("front", "sink"), ("front", "back", "sink"))), pond
     )
     assert proof.paths[("front", "sink")] == ("front", "back", "sink")
-    assert not [problem for problem in proof.problems if "real trace" in problem]
+    assert proof.problems == ()  # the judge knows the hop by its links as well
 
 
 @pytest.mark.parametrize(
