@@ -41,9 +41,10 @@ class Sessions:
         from pytest_otel_diag.reports.session_page import fragment
 
         self._any = True
-        drawn = [fragment(SessionResult.model_validate(json.loads(text))) for text in texts]
+        # All quotes left are those around attributes; pytest-html escapes double ones twice: 6 bytes each.
+        drawn = [fragment(SessionResult.model_validate(json.loads(text))).replace('"', "'") for text in texts]
         extras = [
-            {"name": None, "format_type": "html", "content": str(one), "mime_type": None, "extension": None}
+            {"name": None, "format_type": "html", "content": one, "mime_type": None, "extension": None}
             for one in drawn
         ]
         vars(report)["extras"] = [*getattr(report, "extras", ()), *extras]

@@ -29,7 +29,7 @@ def test_a_session_is_drawn_once_below_its_test(pytester, diag, workers) -> None
     diag("-k", "incident-back", "--html=page.html", "--self-contained-html", *workers)
     page, below = shown(pytester)
     assert page.count("prefers-color-scheme") == 2  # one of the page's own rules, one of the pictures
-    assert below.count('class="otel-diag od-light"') == 1
+    assert below.count("class='otel-diag od-light'") == 1
     for picture in ("timeline", "service graph", "critical path"):
         assert below.count(f"<figcaption>{picture}</figcaption>") == 1
     assert "▼ fault on" in below

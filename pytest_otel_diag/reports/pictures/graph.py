@@ -190,7 +190,6 @@ def _edge(
         d=_curve(points),
         class_=f"od-e{change.kind}",
         stroke_width=thick,
-        data_calls=f"{load.calls if load else 0}",
     )
     (x0, _), (x, y) = points[-2], points[-1]
     back = -7.0 if x >= x0 else 7.0
