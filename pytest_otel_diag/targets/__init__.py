@@ -1,1 +1,1 @@
-"""Systems under fault: replay of recordings."""
+"""Systems under fault: replay of recordings, the simulated shop."""

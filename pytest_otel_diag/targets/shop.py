@@ -11,7 +11,7 @@ import hashlib
 import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from importlib import metadata, resources
@@ -28,11 +28,11 @@ from pytest_otel_diag.ports import TargetSession
 from pytest_otel_diag.shop.flagging import NoFlags
 from pytest_otel_diag.shop.simulation import Shop
 from pytest_otel_diag.shop.variation import Variation
+from pytest_otel_diag.targets.loading import MEMORY_DSN, shared_store
 from pytest_otel_diag.targets.shop_options import ShopOptions
 from pytest_otel_diag.targets.shop_session import ShopClock, ShopTelemetry, ShopTraffic, private_database
 from pytest_otel_diag.telemetry.store import Store
 
-MEMORY_DSN = "chdb://memory"
 _FIRST_DAY = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 
 
@@ -44,7 +44,8 @@ class ShopTarget:
     """The simulated shop as a target; sessions run side by side.
 
     *store_dsn* says where telemetry is kept while a session lasts; empty means memory. *new_id* names
-    the databases of sessions, which are dropped when these close.
+    the databases of sessions, which are dropped when these close; what a killed process left in an
+    embedded store is dropped at its next start.
     """
 
     name = "shop"
@@ -52,30 +53,36 @@ class ShopTarget:
     seeded = True
 
     def __init__(
-        self, options: ShopOptions, *, store_dsn: str = "", new_id: Callable[[], str] = _random_id
+        self,
+        options: ShopOptions,
+        *,
+        cache_dir: Path,
+        store_dsn: str = "",
+        new_id: Callable[[], str] = _random_id,
     ) -> None:
         catalog.generation(options.demo)
         self._options = options
         self._dsn = store_dsn or MEMORY_DSN
+        self._cache_dir = cache_dir
         self._new_id = new_id
+        self._resources = ExitStack()
 
     @classmethod
-    def from_spec(cls, spec: str, *, store_dsn: str, cache_dir: Path, worker: str = "") -> Self:  # noqa: ARG003 - the factories' signature
+    def from_spec(cls, spec: str, *, store_dsn: str, cache_dir: Path, worker: str = "") -> Self:  # noqa: ARG003 - sessions keep apart
         """Return the target for ``demo=3.0,users=5,seed=1``, each part optional; see ShopOptions.
 
         Raises ConfigurationError for unknown options, values and releases.
         """
-        return cls(ShopOptions.parse(spec), store_dsn=store_dsn)
+        return cls(ShopOptions.parse(spec), store_dsn=store_dsn, cache_dir=cache_dir)
 
     @cached_property
     def _store(self) -> Store:
-        return Store.open(self._dsn)
+        return self._resources.enter_context(shared_store((self._dsn,), self._cache_dir)).store
 
     def close(self) -> None:
         """Release the store; a later session opens it again."""
-        store: Store | None = self.__dict__.pop("_store", None)
-        if store is not None:
-            store.close()
+        self._resources.close()
+        self.__dict__.pop("_store", None)
 
     def describe(self) -> Mapping[str, str]:
         """Return name, a hash of the model, and the shop where scenarios do not say otherwise."""
