@@ -129,10 +129,14 @@ async def test_every_question_to_a_broken_store_fails():
         broken.latest,
         lambda: broken.service_health(question.incident, 1.0),
         lambda: broken.call_edges(question.incident),
+        lambda: broken.operation_health(question.incident, 1.0, ["ad"]),
+        lambda: broken.metric_levels(question.incident, 1.0, ["ad"]),
+        lambda: broken.log_counts(question.incident, 1.0, ["ad"]),
+        lambda: broken.log_kinds(question.incident, 1.0, ["ad"]),
     ):
         with pytest.raises(Exception, match="refuses connections"):
             await ask()
-    assert broken.asked == 5
+    assert broken.asked == 9
     await StandingClock().sleep(3600)
     assert StandingClock().now() == question.incident.end_ns
 

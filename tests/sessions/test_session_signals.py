@@ -389,3 +389,41 @@ async def test_the_rare_service_is_driven_beside_a_busy_one_and_gently():
     await engine(target).run(plan(case))
     assert asked and all(names == ["payment"] for names, _ in asked)
     assert all(calls <= 7 for _, calls in asked)
+
+
+async def test_the_questions_are_metered_for_analyzers_too():
+    target = FakeTarget(tables=TABLES, gauges=[CPU], lines=[Line("payment", "paid")])
+
+    async def asking(investigation):
+        window, telemetry = investigation.incident, investigation.telemetry
+        assert not await telemetry.operation_health(window, 5.0, ["payment"])
+        assert await telemetry.metric_levels(window, 5.0, ["payment"])
+        assert await telemetry.log_counts(window, 5.0, ["payment"])
+        assert await telemetry.log_kinds(window, 5.0, ["payment"])
+        return Diagnosis(detected=True)
+
+    result = await engine(target, asking).run(plan())
+
+    assert [(query.sql.split("(")[0], query.data_sources) for query in result.queries] == [
+        ("operation_health", ("traces",)),
+        ("metric_levels", ("metrics",)),
+        ("log_counts", ("logs",)),
+        ("log_kinds", ("logs",)),
+    ]
+
+
+async def test_a_service_that_falls_silent_and_templates_of_driven_traffic_are_no_impact():
+    quiet = Quiet(
+        watched=Watchlist(logs=("ad",)),
+        before=Observed(log_buckets=60, seconds=600.0),
+        alpha=0.01,
+    )
+    now = Observed(
+        lines={"ad": Load(calls=60, errors=0, seconds=60.0)},
+        kinds={("ad", "rarely said"): (6, False)},
+        log_buckets=6,
+        seconds=60.0,
+    )
+    assert [one.signal for one in deviations(quiet, now, {})] == ["logs"]
+    assert deviations(quiet, now, {"ad": 3.0}) == []
+    assert deviations(quiet, Observed(log_buckets=6, seconds=60.0), {}) == []
