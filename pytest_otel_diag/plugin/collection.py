@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from pytest_otel_diag.composition import NO_TARGET
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.model.scenario import Fault, Scenario
 from pytest_otel_diag.plugin import scenarios
@@ -45,10 +44,12 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
 
 
 def _recorded(config: pytest.Config, kinds: set[str]) -> list[object]:
-    if not settings_of(config).target:
-        return [pytest.param(None, marks=pytest.mark.skip(reason=NO_TARGET), id="no-recording")]
     try:
-        known = scenarios.scenarios_by_id(runtime_of(config).target)
+        target = runtime_of(config).target
+        if target.seeded:
+            reason = f"the target {target.name} has no recorded incidents; --otel-diag-target=replay:PATH has"
+            return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="no-recording")]
+        known = scenarios.scenarios_by_id(target)
     except (OtelDiagError, pytest.UsageError) as error:
         raise pytest.Collector.CollectError(f"otel-diag: {error}") from None
     chosen = [
@@ -144,8 +145,6 @@ def _of_item(config: pytest.Config, item: pytest.Item, used: frozenset[str]) -> 
     found, mistakes = parse(item.iter_markers())
     if mistakes:
         return mistakes
-    if not settings_of(config).target:
-        return [NO_TARGET]
     runtime_of(config).analyzer(settings_of(config).analyzer)
     if isinstance(item, ScenarioItem):
         return item.scenario(runtime_of(config).target)[1]

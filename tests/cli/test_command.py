@@ -98,7 +98,7 @@ def test_run_tells_misses_false_alarms_and_errors_apart(place: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("run",), "no system under fault is named"),
+        (("run", "--target", ""), "no system under fault is named"),
         (("run", "--target", "replay:tiny", "--scenario", "nothing"), "none with 'nothing' in its id"),
         (("run", "--target", "reply:tiny"), "did you mean 'replay'?"),
         (("run", "--target", "replay:tiny", "--analyzer", "bultin"), "did you mean 'builtin'?"),

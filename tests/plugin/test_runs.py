@@ -254,10 +254,10 @@ def test_telemetry_and_flags_are_at_hand_and_undone(pytester, diag) -> None:
 
 def test_without_a_recording_the_suite_says_what_to_do(pytester, diag) -> None:
     pytester.makepyfile(RECORDED)
-    result = diag("-rs", target="")
+    result = diag("-rs", target="shop")
     result.assert_outcomes(skipped=2)
     result.stdout.fnmatch_lines(["*--otel-diag-target=replay:PATH*"])
-    gated = diag("--otel-diag-gate", "--otel-diag-inconclusive=pass", target="")
+    gated = diag("--otel-diag-gate", "--otel-diag-inconclusive=pass", target="shop")
     assert gated.ret == 12, "nothing scored is never green"
 
 
