@@ -3,7 +3,7 @@
 SELECT
     ServiceName AS service,
     SeverityText AS severity,
-    toUInt8(SeverityNumber >= 13 OR match(upper(SeverityText), '^(WARN|ERR|CRIT|FATAL|ALERT|EMERG)')) AS severe,
+    match(upper(SeverityText), '^(WARN|ERR|CRIT|FATAL|ALERT|EMERG)') AS severe,
     TraceId AS trace_id,
     toUInt16(arrayFirstIndex((a, b) -> time_ns >= a AND time_ns < b,
         {window_starts:Array(Int64)}, {window_ends:Array(Int64)})) AS win,
