@@ -7,6 +7,8 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from itertools import repeat
+from multiprocessing.util import Finalize
 
 from pytest_otel_diag import composition
 from pytest_otel_diag.config.settings import Settings
@@ -20,36 +22,34 @@ def proofs(subjects: Sequence[Subject], settings: Settings, workers: int) -> Ite
 
     Raises ConfigurationError when the target of the settings cannot be opened.
     """
-    jobs = [_Job(subject, settings) for subject in subjects]
-    if workers < 2 or len(jobs) < 2:
-        yield from map(_prove, jobs)
+    if workers < 2 or len(subjects) < 2:
+        with composition.opened(settings, "self-test") as target:
+            for subject in subjects:
+                yield _proven(subject, target, settings.seed)
         return
     context = multiprocessing.get_context("spawn")  # a store does not survive a fork
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        yield from pool.map(_prove, jobs)
+    with ProcessPoolExecutor(min(workers, len(subjects)), mp_context=context) as pool:
+        yield from pool.map(_prove, subjects, repeat(settings.model_copy(update={"sources": {}})))
 
 
-class _Job:
-    """What travels to a process; everything in it can be pickled."""
-
-    def __init__(self, subject: Subject, settings: Settings) -> None:
-        self.subject = subject
-        self.target = settings.target
-        self.seed = settings.seed
-        self.store = settings.store
-        self.cache = settings.cache
-
-
-def _prove(job: _Job) -> Proof:
-    target = _target(job.target, job.store, job.cache)
-    scenario = job.subject.scenario
+def _proven(subject: Subject, target: Target, seed: int) -> Proof:
+    scenario = subject.scenario
     if target.seeded:
-        environment = composition.environment_of(scenario, job.seed)
+        environment = composition.environment_of(scenario, seed)
         scenario = scenario.model_copy(update={"environment": environment})
-    return asyncio.run(prove(scenario, target, job.subject.residue))
+    return asyncio.run(prove(scenario, target, subject.residue))
+
+
+def _prove(subject: Subject, settings: Settings) -> Proof:
+    """Run in a process of the pool, on the one target it has."""
+    return _proven(subject, _target(settings.target, settings.store, settings.cache), settings.seed)
 
 
 @cache
 def _target(spec: str, store: str, cache_dir: str) -> Target:
     name = multiprocessing.current_process().name
-    return composition.open_target(Settings(target=spec, store=store, cache=cache_dir), f"self-test-{name}")
+    target = composition.open_target(Settings(target=spec, store=store, cache=cache_dir), f"self-test-{name}")
+    Finalize(
+        None, composition.close_target, args=(target,), exitpriority=1
+    )  # processes of a pool skip atexit
+    return target

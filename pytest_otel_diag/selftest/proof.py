@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.model.diagnosis import Diagnosis
-from pytest_otel_diag.model.flags import Flag, FlagChange
+from pytest_otel_diag.model.flags import FlagChange, FlagDocument
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionWindows
 from pytest_otel_diag.model.verdict import Verdict
@@ -112,8 +112,7 @@ class _Trial:
         # The healthy window is quiet too: more of it makes every later comparison sharper.
         self._quiet = Window(start_ns=self._quiet.start_ns, end_ns=healthy.window.end_ns)
         document = await self._session.flags.document()
-        changes = resolve_faults(self._scenario.faults, document)
-        faulted = await self._faulted(changes)
+        faulted = await self._faulted(document)
         self._complain("does not show under the fault", _missing(faulted))
         paths = {path: await self._real(path, faulted.window) for path in self._expectation.paths}
         self._problems += [f"no real trace runs {' → '.join(p)}" for p, real in paths.items() if real is None]
@@ -138,8 +137,9 @@ class _Trial:
         )
 
     async def _control(self, healthy: Phase) -> Proof:
-        """A control: disturbances happen, the right answer is nothing, and an alarm is refused."""
-        window = await self._scheduled(Timeline(disturbances=self._scenario.disturbances))
+        """A control: what is harmless happens, the right answer is nothing, and an alarm is refused."""
+        document = await self._session.flags.document()
+        window = await self._scheduled(self._plan(document))
         right = Diagnosis(detected=False, confidence=0.9)
         alarm = Diagnosis(detected=True, confidence=0.9)
         if faults := faults_of(await self._verdict(right, window, self._scenario)):
@@ -154,11 +154,14 @@ class _Trial:
             problems=tuple(self._problems),
         )
 
-    async def _faulted(self, changes: Sequence[FlagChange]) -> Phase:
+    def _plan(self, document: FlagDocument) -> Timeline:
+        changes = resolve_faults(self._scenario.faults, document)
+        rest = {key: flag.default_variant for key, flag in document.flags.items()}
+        return timeline(self._scenario, changes, rest)
+
+    async def _faulted(self, document: FlagDocument) -> Phase:
         """Let the faults happen until every claim shows, or for as long as is reasonable."""
-        rest = {key: flag.default_variant for key, flag in (await self._flags()).items()}
-        plan = timeline(self._scenario, changes, rest)
-        phase = await self._phase(await self._scheduled(plan))
+        phase = await self._phase(await self._scheduled(self._plan(document)))
         for _ in range(MORE_LOOKS):
             if not _missing(phase):
                 break
@@ -168,9 +171,6 @@ class _Trial:
             )
             phase = await self._phase(window)
         return phase
-
-    async def _flags(self) -> Mapping[str, Flag]:
-        return (await self._session.flags.document()).flags
 
     async def _scheduled(self, plan: Timeline) -> Window:
         """Let one observation pass while the schedule happens."""

@@ -72,14 +72,14 @@ def test_json_holds_everything_measured() -> None:
 
 def test_the_table_is_written_between_its_comments(tmp_path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    page.write_text(f"before\n{table.BEGIN}\nstale\n{table.END}\nafter\n")
     page.write_text(table.written_into(page, [RIGHT]))
     again = table.written_into(page, [RIGHT])
     assert again == page.read_text()
     assert again.startswith("before\n")
     assert again.endswith("after\n")
     assert "| right=on | 0 of 2 |" in again
-    assert "old" not in again
+    assert "stale" not in again
     page.write_text("nothing")
     with pytest.raises(ConfigurationError, match="has no place for the table"):
         table.written_into(page, [RIGHT])
