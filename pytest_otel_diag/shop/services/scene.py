@@ -38,30 +38,40 @@ _RUNTIME_NAMES = {
     "rust": ("rustc", "1.92.0"),
 }
 
+NODES = ("node-1", "node-2", "node-3")
+"""Machines that the services share; each has a clock of its own, some milliseconds off."""
+CLIENT = "client-1"
+OUTSIDE = ("load-generator", "frontend-web")
+"""What runs on the machine of the users."""
+
 SLOWNESS_SIGMA = 0.22
 """Sigma of the log-normal latency scale of a service under jitter: about ±25 %."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A release with a drawn topology: ``replicas`` and ``slowness`` (1.0 is usual) by service."""
+    """A release with a drawn topology: ``replicas``, ``slowness`` (1.0 is usual) and node by service."""
 
     generation: Generation
     replicas: Mapping[str, int] = field(default_factory=dict)
     slowness: Mapping[str, float] = field(default_factory=dict)
+    nodes: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def drawn(cls, variation: Variation, rng: random.Random) -> Scene:
         """Return the scene of a variation; without jitter every service has one replica of usual speed."""
         release = generation(variation.demo)
+        names = plans(release)
         if not variation.jitter:
-            return cls(release)
+            return cls(release, nodes={name: NODES[turn % len(NODES)] for turn, name in enumerate(names)})
         replicas: dict[str, int] = {}
         slowness: dict[str, float] = {}
-        for name, plan in plans(release).items():
+        nodes: dict[str, str] = {}
+        for name, plan in names.items():
             replicas[name] = rng.randint(1, plan.most_replicas)
             slowness[name] = rng.lognormvariate(0.0, SLOWNESS_SIGMA)
-        return cls(release, replicas, slowness)
+            nodes[name] = rng.choice(NODES)
+        return cls(release, replicas, slowness, nodes)
 
     @cached_property
     def plans(self) -> Mapping[str, Plan]:
@@ -114,6 +124,7 @@ class Scene:
         return {
             "name": name,
             "resource": self.resource(plan),
+            "host": CLIENT if name in OUTSIDE else self.nodes[name],
             "replicas": self.replicas.get(name, 1),
             "workers": plan.workers,
             "cpu_limit": plan.cores or None,
