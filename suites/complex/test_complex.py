@@ -4,7 +4,7 @@ import pytest
 
 from pytest_otel_diag.plugin import DiagnosedSession
 
-pytestmark = pytest.mark.otel_target("shop")
+pytestmark = [pytest.mark.otel_target("shop"), pytest.mark.otel_timing(baseline_s=180)]
 
 
 @pytest.mark.otel_flag("adFailure")

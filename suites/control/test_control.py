@@ -4,7 +4,11 @@ import pytest
 
 from pytest_otel_diag.plugin import DiagnosedSession
 
-pytestmark = pytest.mark.otel_target("shop")
+pytestmark = [
+    pytest.mark.otel_target("shop"),
+    # As long as sessions with a fault: the times must not give the answer away.
+    pytest.mark.otel_timing(baseline_s=180, observe_s=180),
+]
 
 
 @pytest.mark.otel_control()

@@ -5,7 +5,7 @@ import pytest
 from pytest_otel_diag.plugin import DiagnosedSession
 from pytest_otel_diag.testing import each_variant
 
-pytestmark = pytest.mark.otel_target("shop")
+pytestmark = [pytest.mark.otel_target("shop"), pytest.mark.otel_timing(baseline_s=180)]
 
 
 @pytest.mark.otel_flag("adFailure")
@@ -17,7 +17,7 @@ def test_a_tenth_of_the_ads_fails(diagnosis: DiagnosedSession) -> None:
     diagnosis.assert_not_blamed("frontend-proxy")
 
 
-@each_variant("paymentFailure", "10%", "25%", "50%", "90%", "100%")
+@each_variant("paymentFailure", "10%", "50%", "100%")
 def test_charging_cards_fails(diagnosis: DiagnosedSession, variant: str) -> None:
     """Charge throws. Fewer confirmations and parcels are a consequence, not a cause."""
     diagnosis.assert_expected()
@@ -35,7 +35,7 @@ def test_payment_cannot_be_reached(diagnosis: DiagnosedSession) -> None:
     diagnosis.assert_not_blamed("payment")
 
 
-@each_variant("cartFailure", "25%", "50%", "100%")
+@each_variant("cartFailure", "50%", "100%")
 def test_carts_are_not_emptied(diagnosis: DiagnosedSession, variant: str) -> None:
     """checkout swallows the error, so no shopper sees one: only cart's own spans and lines tell."""
     diagnosis.assert_expected()
