@@ -18,7 +18,7 @@ from pytest_otel_diag.plugin import scenarios
 from pytest_otel_diag.plugin.background import Pending
 from pytest_otel_diag.plugin.diagnose import NO_SCENARIO
 from pytest_otel_diag.plugin.runtime import runtime_of
-from pytest_otel_diag.plugin.stash import SESSIONS
+from pytest_otel_diag.plugin.stash import KEPT, SESSIONS
 from pytest_otel_diag.ports import TargetSession
 
 
@@ -36,7 +36,13 @@ class OpenTarget:
         self._before: FlagDocument | None = None
 
     async def session(self) -> TargetSession:
-        """Return the open session, its clock at the end of the test's last diagnosis if there is one."""
+        """Return the open session, its clock at the end of the test's last diagnosis if there is one.
+
+        On a simulated system that is the diagnosis' own session, after undo and recovery.
+        """
+        kept = self._item.stash.get(KEPT, None)
+        if kept is not None and kept.last is not None:
+            return kept.last
         if self._session is None:
             scenario, _ = scenarios.of_item(self._item, self._runtime.target)
             if scenario is None:
@@ -45,6 +51,7 @@ class OpenTarget:
                     raise ScenarioError(
                         f"target {self._runtime.target.name} opens for a scenario: {NO_SCENARIO}"
                     )
+            scenario = self._runtime.prepared(scenario)
             opened = self._runtime.target.open(scenario, f"access-{abs(hash(self._item.nodeid)):x}")
             self._session = await self._stack.enter_async_context(opened)
         await self._catch_up(self._session)

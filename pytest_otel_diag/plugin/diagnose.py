@@ -12,9 +12,10 @@ from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario
 from pytest_otel_diag.model.session import SessionResult, Status
 from pytest_otel_diag.plugin import scenarios
 from pytest_otel_diag.plugin.background import Pending
+from pytest_otel_diag.plugin.keeping import KeepingTarget
 from pytest_otel_diag.plugin.markers import OtelScenario
 from pytest_otel_diag.plugin.runtime import Runtime, runtime_of
-from pytest_otel_diag.plugin.stash import SESSIONS
+from pytest_otel_diag.plugin.stash import KEPT, SESSIONS
 from pytest_otel_diag.runs import outcome
 from pytest_otel_diag.scoring.assertions import DiagnosedSession, SessionNotScored
 
@@ -34,6 +35,10 @@ def describe(result: SessionResult) -> str:
     if result.cleanup is not None and not result.cleanup.restored:
         lines.append(f"  A FAULT MAY STILL BE ON: {result.cleanup.detail}")
     return "\n".join(lines)
+
+
+LOOKING = {"otel_telemetry", "otel_flags"}
+"""Fixtures by which a test looks into the system after the diagnosis."""
 
 
 class PendingDiagnosis:
@@ -69,6 +74,9 @@ class Diagnose:
         self._repeat = repeat
         self._runtime: Runtime = runtime_of(item.config)
         self._started: list[Pending[SessionResult]] = []
+        self._kept: KeepingTarget | None = None
+        if self._runtime.target.seeded and LOOKING & set(getattr(item, "fixturenames", ())):
+            self._kept = item.stash[KEPT] = KeepingTarget(self._runtime.target)
 
     def __call__(
         self,
@@ -93,7 +101,12 @@ class Diagnose:
     def start(self, scenario: Scenario, analyzer: str | None = None) -> PendingDiagnosis:
         """Start a session of a scenario that is already validated."""
         pending = self._runtime.start(
-            scenario, self._ended, test_id=self._item.nodeid, repeat=self._repeat, analyzer=analyzer
+            scenario,
+            self._ended,
+            test_id=self._item.nodeid,
+            repeat=self._repeat,
+            analyzer=analyzer,
+            target=self._kept,
         )
         self._started.append(pending)
         return PendingDiagnosis(pending)
@@ -102,6 +115,8 @@ class Diagnose:
         """Give up on sessions that still run, and let each undo its fault."""
         for pending in self._started:
             pending.cancel()
+        if self._kept is not None:
+            self._runtime.background.run(self._kept.close())
 
     def marked(self) -> PendingDiagnosis:
         """Start the session that the test's markers describe."""

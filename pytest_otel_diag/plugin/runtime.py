@@ -85,17 +85,25 @@ class Runtime:
         test_id: str,
         repeat: int = 0,
         analyzer: str | None = None,
+        target: Target | None = None,
     ) -> Pending[SessionResult]:
-        """Start a session; *ended* gets the result, also of one that is cancelled."""
+        """Start a session; *ended* gets the result, also of one that is cancelled.
+
+        *target* stands in for the target of the run.
+        """
         spec = analyzer or self.settings.analyzer
         engine = composition.engine(
-            self.settings, self.target, self.analyzer(spec), ended, observer=self._observer()
+            self.settings, target or self.target, self.analyzer(spec), ended, observer=self._observer()
         )
-        prepared = composition.prepared(scenario, self.settings, self.target, repeat)
+        prepared = self.prepared(scenario, repeat)
         plan = composition.plan(
             prepared, self.settings, run_id=self._run_id, test_id=test_id, repeat=repeat, analyzer=spec
         )
         return self.background.submit(self._run(engine, plan))
+
+    def prepared(self, scenario: Scenario, repeat: int = 0) -> Scenario:
+        """Return the scenario as it is run under the settings."""
+        return composition.prepared(scenario, self.settings, self.target, repeat)
 
     async def _run(self, engine: SessionEngine, plan: SessionPlan) -> SessionResult:
         if not self.target.exclusive:

@@ -9,6 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from pytest_otel_diag.config.settings import Settings
     from pytest_otel_diag.model.session import SessionResult
+    from pytest_otel_diag.plugin.keeping import KeepingTarget
     from pytest_otel_diag.plugin.runtime import Runtime
     from pytest_otel_diag.sessions.observer import Observer
 
@@ -23,6 +24,9 @@ OBSERVER: pytest.StashKey[Observer] = pytest.StashKey()
 
 MISTAKES: pytest.StashKey[str] = pytest.StashKey()
 """On an item of an xdist worker: what is wrong with its markers; it fails instead of running."""
+
+KEPT: pytest.StashKey[KeepingTarget] = pytest.StashKey()
+"""On an item: the target with its sessions still open, where the test wants to look at them."""
 
 SESSIONS: pytest.StashKey[list[SessionResult]] = pytest.StashKey()
 """On an item: its sessions that ended, in order."""
