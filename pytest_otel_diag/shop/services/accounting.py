@@ -26,6 +26,8 @@ from pytest_otel_diag.shop.services.web import Placed, fields
 from pytest_otel_diag.shop.topology import TOPIC
 
 GROUP = "accounting"
+DUPLICATE = "23505"
+"""PostgreSQL's code of a violated unique constraint."""
 _KAFKA = Scope("OpenTelemetry.AutoInstrumentation.Kafka", "1.13.0")
 _CONSUMER = Scope("Accounting.Consumer", "")
 _NPGSQL = Scope("Npgsql", "10.0.0")
@@ -51,79 +53,85 @@ def _details(message: Message) -> dict[str, str | int]:
     return {"messaging.kafka.message.offset": message.offset}
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
-    """Return the accounting service."""
-    release = scene.generation
-    consumed = SpanShape("order-consumed", "Internal", _CONSUMER)
-    receive = SpanShape(
-        f"{TOPIC} receive",
-        "Consumer",
-        _KAFKA,
-        {
-            "messaging.system": "kafka",
-            "messaging.operation": "receive",
-            "messaging.destination.name": TOPIC,
-            "messaging.kafka.consumer.group": GROUP,
-            "messaging.client_id": "rdkafka#consumer-1",
-            "messaging.kafka.destination.partition": 0,
-        },
-    )
-    database = SpanShape(
-        "postgresql",
-        "Client",
-        _NPGSQL,
-        {
-            "db.system.name": "postgresql",
-            "db.namespace": "otel",
-            "db.query.text": 'INSERT INTO accounting."order" (order_id) VALUES (@p0);',
-            "server.address": DATABASE,
-            "server.port": 5432,
-        },
-        failed=_query_failed,
-    )
-    cost = scene.cpu("accounting", 1.2)
-    stores, shared = release.release != "2.0", _shared_context(release)
-    event_names = (
-        ("accounting.order.received", "accounting.order.duplicate_skipped") if scene.modern else ("", "")
-    )
+_CONSUMED = SpanShape("order-consumed", "Internal", _CONSUMER)
+_RECEIVE = SpanShape(
+    f"{TOPIC} receive",
+    "Consumer",
+    _KAFKA,
+    {
+        "messaging.system": "kafka",
+        "messaging.operation": "receive",
+        "messaging.destination.name": TOPIC,
+        "messaging.kafka.consumer.group": GROUP,
+        "messaging.client_id": "rdkafka#consumer-1",
+        "messaging.kafka.destination.partition": 0,
+    },
+)
+_INSERT = SpanShape(
+    "postgresql",
+    "Client",
+    _NPGSQL,
+    {
+        "db.system.name": "postgresql",
+        "db.namespace": "otel",
+        "db.query.text": 'INSERT INTO accounting."order" (order_id) VALUES (@p0);',
+        "server.address": DATABASE,
+        "server.port": 5432,
+    },
+    failed=_query_failed,
+)
 
-    def process(call: Call, message: Message) -> Steps:
+
+class _Service:
+    def __init__(self, scene: Scene) -> None:
+        release = scene.generation
+        self.cost = scene.cpu("accounting", 1.2)
+        self.stores = release.release != "2.0"
+        self.shared = _shared_context(release)
+        self.received = "accounting.order.received" if scene.modern else ""
+        self.skipped = "accounting.order.duplicate_skipped" if scene.modern else ""
+        self.failed = "accounting.order.parsing_failed" if scene.modern else ""
+
+    def process(self, call: Call, message: Message) -> Steps:
         order: Placed = message.value
-        with call.span(consumed):
+        with call.span(_CONSUMED):
             details = f'{{ "orderId": "{order.order_id}", "shippingTrackingId": "{order.tracking_id}" }}'
+            text = "Order details: {@OrderResult}."
             call.log(
-                "Information", "Order details: {@OrderResult}.", scope=_LOGGER, event_name=event_names[0],
+                "Information",
+                text,
+                scope=_LOGGER,
+                event_name=self.received,
                 **fields({"@OrderResult": details}),
-            )  # fmt: skip
-            yield from call.work(cost)
-            if not stores:
+            )
+            yield from call.work(self.cost)
+            if not self.stores:
                 return
-            if shared and _breaks(call, order):
-                call.log("Error", "Order parsing failed:", scope=_LOGGER, **fields(_tracking_error(order)))
+            if self.shared and _breaks(call, order):
+                self._refused(call, _tracking_error(order))
                 return
             try:
                 yield from call.request(DATABASE, "INSERT order", order.order_id)
             except RpcFailure as failure:
-                if failure.code != "23505":
-                    call.log(
-                        "Error",
-                        "Order parsing failed:",
-                        scope=_LOGGER,
-                        **fields({"exception.message": failure.message}),
-                    )
-                    return
-                call.log(
-                    "Information",
-                    "Duplicate order received, skipping.",
-                    scope=_LOGGER,
-                    event_name=event_names[1],
-                )
+                if failure.code == DUPLICATE:
+                    text = "Duplicate order received, skipping."
+                    call.log("Information", text, scope=_LOGGER, event_name=self.skipped)
+                else:
+                    self._refused(call, {"exception.message": failure.message})
 
-    consumer = ConsumerSpec(TOPIC, GROUP, process, receive, max_records=1, process_attributes=_details)
+    def _refused(self, call: Call, error: dict[str, str]) -> None:
+        text = "Order parsing failed:"
+        call.log("Error", text, scope=_LOGGER, event_name=self.failed, **fields(error))
+
+
+def specs(scene: Scene) -> list[ServiceSpec]:
+    """Return the accounting service."""
+    process = _Service(scene).process
+    consumer = ConsumerSpec(TOPIC, GROUP, process, _RECEIVE, max_records=1, process_attributes=_details)
     return [
         scene.spec(
             "accounting",
-            client=lambda target, operation: database,  # noqa: ARG005 - its only dependency
+            client=lambda target, operation: _INSERT,  # noqa: ARG005 - its only dependency
             state=Context,
             consumers=(consumer,),
         )

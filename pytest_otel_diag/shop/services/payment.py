@@ -46,50 +46,29 @@ def _charge_failed(*, modern: bool) -> SpanShape:
     return SpanShape("charge", "Internal", _SCOPE, failed=failed if modern else ended)
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
-    """Return the payment service."""
-    release = scene.generation
-    name = release.attribute
-    counter = MetricShape(Instrument(release.metric("payment.transactions"), "sum"), _SCOPE)
-    shape = _charge_failed(modern=scene.modern)
-    loyalty, card_type, card_valid = (
-        name("user.loyalty"),
-        name("payment.card_type"),
-        name("payment.card_valid"),
-    )
-    charged, amount_key, currency_key = (
-        name("payment.charged"),
-        name("payment.amount"),
-        name("payment.currency"),
-    )
-    refusal = f"Payment request failed. Invalid token. {loyalty}=gold"
-    cost = scene.cpu("payment", 1.4)
-    counted: dict[str, Series] = {}
+class _Service:
+    def __init__(self, scene: Scene) -> None:
+        release = scene.generation
+        name = release.attribute
+        self.counter = MetricShape(Instrument(release.metric("payment.transactions"), "sum"), _SCOPE)
+        self.shape = _charge_failed(modern=scene.modern)
+        self.loyalty = name("user.loyalty")
+        self.card_type, self.card_valid = name("payment.card_type"), name("payment.card_valid")
+        self.charged, self.amount = name("payment.charged"), name("payment.amount")
+        self.currency = name("payment.currency")
+        self.refusal = f"Payment request failed. Invalid token. {self.loyalty}=gold"
+        self.cost = scene.cpu("payment", 1.4)
+        self.series: dict[str, Series] = {}
 
-    def charge(call: Call, request: Charge) -> Steps:
-        rng = call.instance.rng
+    def charge(self, call: Call, request: Charge) -> Steps:
         call.log("info", "Charge request received.", scope=_LOGGER, **fields({"service.name": "payment"}))
         try:
-            with call.span(shape) as span:
-                share = yield from call.flag("paymentFailure", 0.0)
-                if share > 0 and rng.random() < share:
-                    span.set({loyalty: "gold"})
-                    raise RpcFailure("UNKNOWN", refusal)
-                yield from call.work(cost)
-                level = LEVELS[int(rng.random() * 4)]
-                span.set({card_type: "visa", card_valid: True, loyalty: level, charged: False})
-                if call.baggage.get("synthetic_request") != "true":
-                    span.set({charged: True})
-                span.set({amount_key: round(request.amount, 2)})
+            level = yield from self._take(call, request)
         except RpcFailure as failure:
-            call.log(
-                "warn",
-                failure.message,
-                scope=_LOGGER,
-                **fields({"err.type": "Error", "err.message": failure.message}),
-            )
+            error = {"err.type": "Error", "err.message": failure.message}
+            call.log("warn", failure.message, scope=_LOGGER, **fields(error))
             raise
-        transaction = f"{rng.getrandbits(128):032x}"
+        transaction = f"{call.instance.rng.getrandbits(128):032x}"
         attributes: dict[str, AttributeValue] = {
             "transactionId": transaction,
             "cardType": "visa",
@@ -98,17 +77,43 @@ def specs(scene: Scene) -> list[ServiceSpec]:
             "loyalty_level": level,
         }
         call.log("info", "Transaction complete.", scope=_LOGGER, **fields(attributes))
-        series = counted.get(request.currency)
+        series = self.series.get(request.currency)
         if series is None:
-            series = counted[request.currency] = ((currency_key, request.currency),)
-        call.count(counter, 1.0, series)
+            series = self.series[request.currency] = ((self.currency, request.currency),)
+        call.count(self.counter, 1.0, series)
         return transaction
 
+    def _take(self, call: Call, request: Charge) -> Steps:
+        """Check the card and take the money, inside the span; return the customer's loyalty level."""
+        rng = call.instance.rng
+        with call.span(self.shape) as span:
+            share = yield from call.flag("paymentFailure", 0.0)
+            if share > 0 and rng.random() < share:
+                span.set({self.loyalty: "gold"})
+                raise RpcFailure("UNKNOWN", self.refusal)
+            yield from call.work(self.cost)
+            level = LEVELS[int(rng.random() * len(LEVELS))]
+            span.set(
+                {
+                    self.card_type: "visa",
+                    self.card_valid: True,
+                    self.loyalty: level,
+                    # nobody is charged for what a load test buys
+                    self.charged: call.baggage.get("synthetic_request") != "true",
+                    self.amount: round(request.amount, 2),
+                }
+            )
+        return level
+
+
+def specs(scene: Scene) -> list[ServiceSpec]:
+    """Return the payment service."""
     rpc = scene.rpc("nodejs")
+    charge = Operation(_Service(scene).charge, rpc.server(CHARGE), allocates=400_000)
     return [
         scene.spec(
             "payment",
-            operations={CHARGE: Operation(charge, rpc.server(CHARGE), allocates=400_000)},
+            operations={CHARGE: charge},
             client=lambda target, operation: rpc.client(operation, host=target, port=8013),
             flags=scene.flag_client(hook=False),
             loops=(flagd.LISTEN,),

@@ -114,25 +114,27 @@ def _log(call: Call, web: Web, begun_s: float, result: tuple[str, str, str]) -> 
     call.log("", line, scope=_LOGGER, **fields(attributes))
 
 
+_INGRESS = SpanShape(
+    "ingress",
+    "Server",
+    _ENVOY,
+    {
+        "component": "proxy",
+        "node_id": "",
+        "zone": "",
+        "http.protocol": "HTTP/1.1",
+        "downstream_cluster": "-",
+        "peer.address": "172.18.0.26",
+    },
+    Outcome(attributes={"http.status_code": "200", "response_flags": "-"}),
+    _failed,
+)
+_ROUTERS = {cluster: _router(cluster) for cluster in _UPSTREAMS}
+
+
 def specs(scene: Scene) -> list[ServiceSpec]:
     """Return the proxy."""
     cost = scene.cpu("frontend-proxy", 0.18)
-    ingress = SpanShape(
-        "ingress",
-        "Server",
-        _ENVOY,
-        {
-            "component": "proxy",
-            "node_id": "",
-            "zone": "",
-            "http.protocol": "HTTP/1.1",
-            "downstream_cluster": "-",
-            "peer.address": "172.18.0.26",
-        },
-        Outcome(attributes={"http.status_code": "200", "response_flags": "-"}),
-        _failed,
-    )
-    routers = {cluster: _router(cluster) for cluster in _UPSTREAMS}
 
     def handle(call: Call, web: Web) -> Steps:
         begun_s = call.now_s
@@ -164,18 +166,18 @@ def specs(scene: Scene) -> list[ServiceSpec]:
 
     def handle_apart(call: Call, web: Web) -> Steps:
         flagd.begin_trace(call)
-        with call.span(ingress):
+        with call.span(_INGRESS):
             return (yield from handle(call, web))
 
     return [
         scene.spec(
             "frontend-proxy",
             operations={
-                HTTP: Operation(handle, ingress, allocates=0),
-                FORM: Operation(handle, ingress, allocates=0),
+                HTTP: Operation(handle, _INGRESS, allocates=0),
+                FORM: Operation(handle, _INGRESS, allocates=0),
                 RESOURCE: Operation(handle_apart, allocates=0),
             },
-            client=lambda target, operation: routers.get(target),  # noqa: ARG005 - one span a cluster
+            client=lambda target, operation: _ROUTERS.get(target),  # noqa: ARG005 - one span a cluster
             rephrase=_rephrase,
             state=_Faults,
         ),
