@@ -122,10 +122,6 @@ class Generation:
         """Return the metric's name in this release; KeyError for an alias that is not in the table."""
         return _METRICS[alias][self.modern]
 
-    def js_rpc(self, rpc: str) -> str:
-        """Return the span name that Node.js services give the call *rpc* (``package.Service/Method``)."""
-        return rpc if self.modern else f"grpc.{rpc}"
-
 
 @cache
 def _flags(release: str) -> frozenset[str]:

@@ -95,10 +95,13 @@ def specs(scene: Scene) -> list[ServiceSpec]:
         if (yield from fails(call, product)):
             call.event(FAILURE)
             raise RpcFailure("INTERNAL", FAILURE)
-        if stored:
-            yield from call.request(DATABASE, "SELECT product")
-        yield from call.work(get_cost)
         found = BY_ID.get(product)
+        if stored:
+            try:
+                yield from call.request(DATABASE, "SELECT product")
+            except RpcFailure:
+                found = None  # the code takes every error of the query for a product that is not there
+        yield from call.work(get_cost)
         if found is None:
             message = f"Product Not Found: {product}"
             call.event(message)
@@ -111,7 +114,10 @@ def specs(scene: Scene) -> list[ServiceSpec]:
 
     def list_products(call: Call, request: Any) -> Steps:  # noqa: ARG001 - a behaviour
         if stored:
-            yield from call.request(DATABASE, "SELECT products")
+            try:
+                yield from call.request(DATABASE, "SELECT products")
+            except RpcFailure as failure:
+                raise RpcFailure("INTERNAL", f"failed to load products: {failure.message}") from None
             call.log("INFO", f"Loaded {products} products", scope=_LOGGER, products=products)
         yield from call.work(list_cost)
         call.set(**{count_key: products})

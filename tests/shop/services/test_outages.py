@@ -148,3 +148,33 @@ def test_other_currencies_ask_for_conversions():
     spans = shop.take(shop.now_ns).spans
     converted = [span for span in spans if span.name == "Currency/Convert"]
     assert "CHF" in {span.attributes["demo.exchange.to"] for span in converted}
+
+
+def test_a_catalog_without_its_database_finds_nothing():
+    shop = without_traffic()
+    stop(shop, "astronomy-db")
+    shop.drive(["product-catalog", "recommendation"], 2)
+    shop.advance(second(30))
+    spans = shop.take(shop.now_ns).spans
+    asked = [span for span in spans if span.resource.service == "product-catalog" and span.kind == "Server"]
+    assert {(span.status, span.message.split(":")[0]) for span in asked} == {
+        ("Error", "Product Not Found"),
+        ("Error", "failed to load products"),
+    }
+    assert {span.status for span in spans if span.name == "sql.conn.query"} == {"Error"}
+    failed = [span for span in spans if span.name == "executing api route (pages) /api/recommendations"]
+    assert {span.message.partition(" Exception")[0] for span in failed} == {"2 UNKNOWN:"}
+
+
+def test_accounting_without_its_database_says_so_and_goes_on():
+    shop = without_traffic()
+    shop.drive(["checkout"], 2)
+    shop.world.service("payment").instances[0].stop(8.0)  # orders are paid once the database is away
+    shop.advance(second(8))
+    stop(shop, "astronomy-db")
+    shop.advance(second(60))
+    batch = shop.take(shop.now_ns)
+    failed = [log for log in batch.logs if log.body == "Order parsing failed:"]
+    assert {log.event_name for log in failed} == {"accounting.order.parsing_failed"}
+    assert len(failed) == 2
+    assert sum(span.name == "order-consumed" for span in batch.spans) == 2
