@@ -120,7 +120,7 @@ class Entry:
                 for kind, life in enumerate((self._user_life, self._browser_life)):
                     for number in range(here[kind], wanted[kind]):
                         instance.run(life(instance, number))
-                    here[kind] = wanted[kind]
+                    here[kind] = max(here[kind], wanted[kind])  # who is not wanted now waits
             yield self._world.sleep(1.0)
 
     def _wanted(self) -> tuple[int, int]:

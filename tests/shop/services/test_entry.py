@@ -103,6 +103,19 @@ def test_load_doubles_and_goes_back():
     assert 0.7 < again / before < 1.4
 
 
+def test_users_sent_away_come_back_once():
+    made = shop(users=10, browser_users=1)
+    for at, factor in ((20, 2.0), (40, 0.1), (60, 2.0), (80, 0.1), (100, 2.0)):
+        spans(made, at)
+        made.disturb(Disturbance(kind="load", factor=factor))
+    spans(made, 130)
+    flapped = [span for span in spans(made, 250) if span.resource.service == "load-generator"]
+    steady = shop(users=20, browser_users=2)
+    spans(steady, 130)
+    expected = [span for span in spans(steady, 250) if span.resource.service == "load-generator"]
+    assert 0.8 < len(flapped) / len(expected) < 1.25
+
+
 def test_the_load_generator_can_be_replaced():
     made = shop(users=10)
     spans(made, 60)
