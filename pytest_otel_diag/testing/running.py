@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -40,7 +41,9 @@ def run_scenario(
 @cache
 def shop() -> Target:
     """Return the simulated shop of this process, with its telemetry in memory."""
-    return ShopTarget.from_spec("", store_dsn="", cache_dir=Path())
+    target = ShopTarget.from_spec("", store_dsn="", cache_dir=Path())
+    atexit.register(target.close)
+    return target
 
 
 async def _run(scenario: Scenario, analyzer: object, target: Target, seed: int) -> SessionResult:

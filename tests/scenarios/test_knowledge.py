@@ -10,6 +10,7 @@ from pytest_otel_diag.cli.app import app
 from pytest_otel_diag.model.scenario import Fault, FaultStep
 from pytest_otel_diag.scenario_files.knowledge import labels, other_release_only, scenario_of
 from pytest_otel_diag.scenario_files.lint import lint
+from pytest_otel_diag.testing import each_variant
 
 RUNNER = CliRunner()
 
@@ -121,6 +122,21 @@ def test_lint_holds_files_against_the_catalog(write) -> None:
     ):
         assert any(line.startswith(wanted) for line in found), (wanted, found)
     assert len(found) == 11
+
+
+def test_lint_tells_what_cannot_be_loaded(write) -> None:
+    path = write("schema: 1\nfaultz: []\n")
+    assert any(
+        line.startswith(f"{path}:2: faultz: unknown key, did you mean 'faults'?") for line in lint(path)
+    )
+
+
+def test_each_variant_is_a_flag_and_a_parameter() -> None:
+    decorator = each_variant("adFailure", "on")
+    assert decorator.name == "parametrize"
+    name, (parameter,) = decorator.args
+    assert (name, parameter.values) == ("variant", ("on",))
+    assert parameter.marks[0].name == "otel_flag"
 
 
 def test_names_of_older_releases_are_services_too(write) -> None:
