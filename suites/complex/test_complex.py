@@ -6,7 +6,7 @@ from pytest_otel_diag.plugin import DiagnosedSession
 
 pytestmark = [
     pytest.mark.otel_target("shop"),
-    pytest.mark.otel_timing(baseline_s=180),
+    pytest.mark.otel_timing(baseline_s=180, impact_poll_s=10, recover_timeout_s=0),
     pytest.mark.otel_environment(seed=11),  # other noise than where the same fault is alone
 ]
 

@@ -5,7 +5,10 @@ import pytest
 from pytest_otel_diag.plugin import DiagnosedSession
 from pytest_otel_diag.testing import each_variant
 
-pytestmark = [pytest.mark.otel_target("shop"), pytest.mark.otel_timing(baseline_s=180)]
+pytestmark = [
+    pytest.mark.otel_target("shop"),
+    pytest.mark.otel_timing(baseline_s=180, impact_poll_s=10, recover_timeout_s=0),
+]
 
 
 @pytest.mark.otel_flag("adHighCpu")
