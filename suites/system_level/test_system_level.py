@@ -11,6 +11,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.otel_flag("recommendationCacheFailure")
 def test_a_cache_grows_without_end(diagnosis: DiagnosedSession) -> None:
     """Its memory climbs while its traffic does not; the catalog is merely asked less often."""
