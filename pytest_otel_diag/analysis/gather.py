@@ -203,12 +203,15 @@ class Gatherer:
         ]
         tables = await asyncio.gather(*(self._optional(one, {"keys": SERIES_MAX}) for one in statements))
         found: dict[SeriesKey, tuple[Floats, Floats, Floats]] = {}
+        whole: set[SeriesKey] = set()
         for name, table in zip(names, tables, strict=True):
-            for service, metric, unit, series, slots, *cells in table.rows():
+            for service, metric, unit, series, slots, *cells, integral in table.rows():
                 key = SeriesKey(str(service), str(service), str(metric), str(unit), str(series), name)
                 level, hits, seconds = (row_of(self._slots.count, slots, cell, math.nan) for cell in cells)
                 found[key] = (level, hits, seconds)
-        return Metrics.of(found, self._slots.count)
+                if integral:
+                    whole.add(key)
+        return Metrics.of(found, self._slots.count, whole=whole)
 
 
 def _slices(spans: int) -> list[dict[str, int]]:

@@ -8,6 +8,7 @@ from pytest_otel_diag.analysis import scores as score
 from pytest_otel_diag.analysis.evidence import Finding, Group, Kind, Words, finding, owners
 from pytest_otel_diag.analysis.kinds_traces import known, spans_of
 from pytest_otel_diag.analysis.observations import LOG, Observations
+from pytest_otel_diag.analysis.stats import Floats
 from pytest_otel_diag.analysis.vocabulary import meaning
 from pytest_otel_diag.model.diagnosis import Mechanism, Signal
 
@@ -50,9 +51,10 @@ def resources(seen: Observations, reference: list[int]) -> Kind:
 
     Where there are spans, metrics that measure latency are left to them: they say the same, less
     exactly, and also rise in every caller. A value that several services share to the last digit is
-    their common node's and says little about each: its weight is divided by their number.
+    their common node's and says little about each: its weight is divided by their number. What more or less
+    traffic explains is no deviation.
     """
-    scored = score.levels(seen.metrics, reference)
+    scored = score.levels(seen.metrics, reference, _load(seen, reference))
     series = seen.metrics.keys
     meanings = [meaning(key.metric, key.unit) for key in series]
     shared: dict[tuple[str, float], set[str]] = {}
@@ -72,3 +74,15 @@ def resources(seen: Observations, reference: list[int]) -> Kind:
         return finding(scored, row, service, Words(None, signal, mechanism, key.unit, "metrics", text))
 
     return Kind("metrics", Group.METRIC, scored, owners(scored, services, shares=shares), describe)
+
+
+def _load(seen: Observations, reference: list[int]) -> Floats:
+    """Return the traffic of each series' service over its usual, one where there is none."""
+    usual = np.ones(seen.columns)
+    ratios: dict[str, Floats] = {}
+    if seen.requests:
+        entries = np.stack([sum(both) for both in seen.requests.values()])
+        loads = score.loads(entries, seen.slots.seconds, reference)
+        ratios = dict(zip(seen.requests, loads, strict=True))
+    rows = [ratios.get(key.owner, usual) for key in seen.metrics.keys]
+    return np.stack(rows) if rows else np.ones((0, seen.columns))

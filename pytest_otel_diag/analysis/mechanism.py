@@ -6,7 +6,8 @@ from pytest_otel_diag.analysis.evidence import Finding, Group
 from pytest_otel_diag.analysis.ranking import Candidate
 from pytest_otel_diag.model.diagnosis import Mechanism
 
-RESOURCES = frozenset({Mechanism.CPU, Mechanism.MEMORY, Mechanism.GC, Mechanism.QUEUE})
+CAUSES_FIRST = (Mechanism.GC, Mechanism.MEMORY, Mechanism.QUEUE, Mechanism.CPU)
+RESOURCES = frozenset(CAUSES_FIRST)
 
 
 def mechanism_of(candidate: Candidate, findings: list[tuple[float, Finding]]) -> Mechanism | None:
@@ -16,22 +17,30 @@ def mechanism_of(candidate: Candidate, findings: list[tuple[float, Finding]]) ->
 
     1. A resource that runs out (cpu, memory, gc, queue; rising only) explains slowness, however much
        stronger the slowness is measured; it explains errors and odd flows when at least half as strong.
-    2. What leads otherwise: errors that begin here (error, or unreachable), waiting between call and
-       answer (network), more self time (latency), missing calls and odd log lines (error), more
-       requests than ever (traffic).
+    2. Errors that begin here (error, or unreachable for calls that nobody answered): the flow breaks off
+       where a call fails, and it may take its time to give up; neither explains the error.
+    3. What leads otherwise: waiting between call and answer (network), more self time (latency), missing
+       calls and odd log lines (error), more requests than ever (traffic).
     """
     leading = candidate.leading
     if leading is None:
         return None
     slow = leading.group in {Group.SELF, Group.EDGE}
     resource = _resource(findings, 0.0 if slow else 0.5 * leading.strength)
-    return resource or leading.finding().mechanism
+    failing = candidate.best.get(Group.ERROR)
+    return resource or (failing or leading).finding().mechanism
 
 
 def _resource(findings: list[tuple[float, Finding]], least: float) -> Mechanism | None:
-    rising = [
-        (strength, finding.mechanism)
-        for strength, finding in findings
-        if finding.mechanism in RESOURCES and finding.direction == "up" and strength >= least
-    ]
-    return max(rising, key=lambda item: item[0])[1] if rising else None
+    """Return the resource that rises; a cause before what it brings about, where both are strong.
+
+    Whatever goes wrong in a program burns cpu: collecting garbage does, and a growing memory makes it
+    collect. So cpu is named when nothing else rises at least half as much, and gc before the memory that it
+    works on.
+    """
+    rising: dict[Mechanism, float] = {}
+    for strength, finding in findings:
+        if finding.mechanism in RESOURCES and finding.direction == "up" and strength >= least:
+            rising[finding.mechanism] = max(strength, rising.get(finding.mechanism, 0.0))
+    strong = 0.5 * max(rising.values(), default=0.0)
+    return next((one for one in CAUSES_FIRST if rising.get(one, -1.0) >= strong), None)

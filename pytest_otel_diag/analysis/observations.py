@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_otel_diag.analysis.slots import Slots
 from pytest_otel_diag.analysis.stats import Floats
@@ -70,21 +71,31 @@ class SeriesKey:
 class Metrics:
     """Metric series: one row a key, one column a slot; NaN where nothing was recorded.
 
-    ``hits`` and ``seconds`` are set for series that count events: so many, over so long.
+    ``hits`` and ``seconds`` are set for series that count events: so many, over so long. ``whole`` marks
+    series (one entry a row) that only ever were whole numbers.
     """
 
     keys: tuple[SeriesKey, ...]
     levels: Floats
     hits: Floats
     seconds: Floats
+    whole: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, rows: Mapping[SeriesKey, tuple[Floats, Floats, Floats]], columns: int) -> Self:
+    def of(
+        cls,
+        rows: Mapping[SeriesKey, tuple[Floats, Floats, Floats]],
+        columns: int,
+        *,
+        whole: Collection[SeriesKey] = (),
+    ) -> Self:
         """Return the rows (level, hits, seconds) as matrices."""
+        flags = np.array([key in whole for key in rows], dtype=np.bool_)
         if not rows:
-            return cls((), *(np.zeros((0, columns)) for _ in range(3)))
+            none = np.zeros((0, columns))
+            return cls((), none, none, none, flags)
         levels, hits, seconds = (np.stack([row[index] for row in rows.values()]) for index in range(3))
-        return cls(tuple(rows), levels, hits, seconds)
+        return cls(tuple(rows), levels, hits, seconds, flags)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -109,6 +120,7 @@ class Metrics:
             self.levels[rows],
             self.hits[rows],
             self.seconds[rows],
+            self.whole[rows],
         )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_otel_diag.analysis import stats
-from pytest_otel_diag.analysis.observations import Matrix, Metrics
+from pytest_otel_diag.analysis.observations import Matrix, Metrics, SeriesKey
 from pytest_otel_diag.analysis.stats import Floats
 from pytest_otel_diag.analysis.vocabulary import GOOD, meaning
 from pytest_otel_diag.model.diagnosis import Signal
@@ -33,6 +33,9 @@ RATE_FLOOR = 0.15
 METRIC_OWN, METRIC_PEERS = 0.25, 0.05
 """A metric must move by a quarter of its level, and by 5 % of the largest value that any service shows:
 a pod that idles at 0.1 % CPU is free to reach 0.5 %."""
+
+PAUSED = {"s": 0.01, "ms": 10.0, "us": 1e4, "µs": 1e4, "ns": 1e7}
+"""A program that is stopped for less than 1 % of the time is not stopped, by unit of the pauses."""
 
 SURPRISE = 1.5
 """Share of the likelihood-ratio root that counts as spreads, so that rare events need both: a large
@@ -90,6 +93,22 @@ def ratios(hits: Floats, trials: Floats, reference: list[int], floor: float = SH
     return Scores(z, share, np.nan_to_num(quiet.centre), unit, len(reference) - 1, enough)
 
 
+def _pauses(key: SeriesKey) -> bool:
+    return meaning(key.metric, key.unit)[0] is Signal.GC and "histogram" in key.table
+
+
+def loads(entries: Floats, seconds: Floats, reference: list[int]) -> Floats:
+    """Return each service's traffic over its usual: (k + 10) / (E + 10).
+
+    k requests in the slot, E expected by the mean rate of the quiet slots; the ten shrink the ratio towards
+    one where there are few.
+    """
+    rate = entries[:, reference].sum(axis=1) / np.maximum(seconds[reference].sum(), 1e-9)
+    expected = rate[:, None] * seconds[None, :]
+    ratio: Floats = (entries + MIN_REFERENCE) / (expected + MIN_REFERENCE)
+    return ratio
+
+
 def _elsewhere(counts: Floats, reference: list[int]) -> Floats:
     """Return the sum over the quiet slots without the slot itself."""
     own = np.zeros(counts.shape[1])
@@ -127,13 +146,17 @@ def rates(hits: Floats, seconds: Floats, reference: list[int]) -> Scores:
     return Scores(z, value, np.exp(quiet.centre), unit[:, 0], len(reference) - 1, enough)
 
 
-def levels(metrics: Metrics, reference: list[int]) -> Scores:
+def levels(metrics: Metrics, reference: list[int], load: Floats | None = None) -> Scores:
     """Score metric series.
 
     z = (value - median of quiet slots) / unit, unit = max(spread, 25 % of the level, 5 % of the largest
     value that any service shows). Shares of success count in points of 1 %, as errors do; latency has no
     peers, each service has its own scale. Series that count events must surprise as well, as other
-    counts do (see :func:`ratios`): one event where there usually is none is no deviation.
+    counts do (see :func:`ratios`): one event where there usually is none is no deviation. Levels of whole
+    numbers that usually are zero have the scale of a count, one; pauses that of a hundredth of the time.
+
+    *load* is each series' traffic over its usual (rows as the series, columns as the slots): a value between
+    the median and *load* times the median is what the traffic explains, and no deviation.
     """
     values, series = metrics.levels, metrics.keys
     quiet = stats.spread(values[:, reference])
@@ -150,9 +173,14 @@ def levels(metrics: Metrics, reference: list[int]) -> Scores:
         for key, own_scale in zip(series, alone, strict=True)
     ])  # fmt: skip
     unit = np.fmax(np.fmax(quiet.unit, own * np.abs(quiet.centre)), peers)
+    unit = np.fmax(unit, [PAUSED.get(key.unit, 0.0) if _pauses(key) else 0.0 for key in series])
+    unit = np.fmax(unit, np.where(metrics.whole & (np.abs(quiet.centre) < 1.0), 1.0, 0.0))
     enough = quiet.count >= MIN_HERE
+    centre = quiet.centre[:, None]
+    moved = centre * load if load is not None else centre
+    usual = np.clip(values, np.minimum(centre, moved), np.maximum(centre, moved))
     with np.errstate(invalid="ignore"):
-        z = (values - quiet.centre[:, None]) / np.maximum(np.nan_to_num(unit), 1e-9)[:, None]
+        z = (values - usual) / np.maximum(np.nan_to_num(unit), 1e-9)[:, None]
     z = np.where(enough[:, None], np.nan_to_num(z), 0.0)
     counted: NDArray[np.bool_] = np.asarray(np.isfinite(metrics.hits).any(axis=1))
     surprise = _surprise(np.nan_to_num(metrics.hits), np.nan_to_num(metrics.seconds), reference)

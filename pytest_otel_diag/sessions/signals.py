@@ -61,7 +61,7 @@ class MetricWatch:
 
 @dataclass(frozen=True)
 class Watchlist:
-    """What to look at. ``operations`` are (service, operation as the expectation spells it)."""
+    """What to look at. ``operations`` are (service, operation as the expectation spells it, "" for any)."""
 
     operations: tuple[tuple[str, str], ...] = ()
     metrics: tuple[MetricWatch, ...] = ()
@@ -69,18 +69,24 @@ class Watchlist:
 
     def operation_of(self, service: str, span_name: str) -> bool:
         """Whether the span is one of the operations."""
-        return any(service == name and same_operation(wanted, span_name) for name, wanted in self.operations)
+        return any(
+            service == name and (not wanted or same_operation(wanted, span_name))
+            for name, wanted in self.operations
+        )
 
 
 def watchlist(expectation: Expectation, *, traced: Iterable[str]) -> Watchlist:
     """Return what the expectation names.
 
     A service of which there are no calls in traces (*traced* has them) and no signal is expected is
-    watched by all its metrics: what else could show it?
+    watched by all its metrics: what else could show it? Where latency is expected without an operation, it
+    may be that of a few calls which the service as a whole does not show; each operation is watched.
     """
     causes = [(cause.service, cause.operation) for cause in expectation.root_causes]
     wanted = [(one.service, one.operation) for one in expectation.anomalies]
     operations = dict.fromkeys((name, op) for name, op in [*wanted, *causes] if op)
+    slow = {one.service for one in expectation.anomalies if one.signal is Signal.LATENCY}
+    operations |= dict.fromkeys((name, "") for name in sorted(slow - {name for name, _ in operations}))
     metrics = {
         (one.service, one.signal): MetricWatch(one.service, one.signal, one.direction)
         for one in expectation.anomalies

@@ -427,3 +427,17 @@ async def test_a_service_that_falls_silent_and_templates_of_driven_traffic_are_n
     assert [one.signal for one in deviations(quiet, now, {})] == ["logs"]
     assert deviations(quiet, now, {"ad": 3.0}) == []
     assert deviations(quiet, Observed(log_buckets=6, seconds=60.0), {}) == []
+
+
+def test_latency_without_an_operation_watches_each_one() -> None:
+    expectation = Expectation(
+        anomalies=(
+            ExpectedAnomaly(service="proxy", signal=Signal.LATENCY),
+            ExpectedAnomaly(service="cart", signal=Signal.LATENCY),
+        ),
+        root_causes=(ExpectedRootCause(service="cart", operation="EmptyCart"),),
+    )
+    found = watchlist(expectation, traced=("proxy", "cart"))
+    assert set(found.operations) == {("proxy", ""), ("cart", "EmptyCart")}
+    assert found.operation_of("proxy", "ingress")
+    assert not found.operation_of("cart", "GetCart")

@@ -1,14 +1,18 @@
--- The mean of what was observed since the point before; of delta points the point's own mean.
-SELECT service, metric, unit, series, p.1 AS at_ns, p.2 AS value, nan AS hits, 0. AS seconds FROM (
+-- The mean of what was observed since the point before; of delta points the point's own mean. Of garbage
+-- collections the sum per second instead: what stops a program is the share of time they take, not how long
+-- one lasts.
+SELECT service, metric, unit, series, p.1 AS at_ns, p.2 AS value, nan AS hits, 0. AS seconds, 0 AS whole FROM (
     SELECT OWNER AS service, MetricName AS metric, any(MetricUnit) AS unit,
         arrayStringConcat(arraySort(arrayMap((k, v) -> concat(k, '=', v), mapKeys(Attributes), mapValues(Attributes))), ',') AS series,
         cityHash64(ResourceAttributes) AS source,
+        match(lower(metric), '(^|[._])(gc|garbage)([._]|$)') AS pauses,
         max(toString(AggregationTemporality) IN ('2', 'Cumulative', 'AGGREGATION_TEMPORALITY_CUMULATIVE')) AS cumulative,
         arraySort(groupArray((toUnixTimestamp64Nano(toDateTime64(TimeUnix, 9)), toFloat64(Sum), toFloat64(Count)))) AS ps,
         arrayMap((x, y) -> x.1 - y.1, arrayPopFront(ps), arrayPopBack(ps)) AS gaps,
         arrayReduce('quantileExact(0.5)', gaps) AS usual,
         arrayFilter(z -> isFinite(z.2), if(cumulative,
-            arrayMap((x, y) -> (x.1, if(x.3 > y.3 AND x.1 - y.1 <= 3 * usual, (x.2 - y.2) / (x.3 - y.3), nan)),
+            arrayMap((x, y) -> (x.1, multiIf(x.3 < y.3 OR x.1 - y.1 > 3 * usual, nan,
+                    pauses, (x.2 - y.2) / ((x.1 - y.1) / 1e9), x.3 > y.3, (x.2 - y.2) / (x.3 - y.3), nan)),
                 arrayPopFront(ps), arrayPopBack(ps)),
             arrayMap(x -> (x.1, x.2 / x.3), ps))) AS steps
     FROM otel_metrics_histogram

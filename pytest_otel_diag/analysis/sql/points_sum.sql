@@ -1,7 +1,7 @@
 -- A cumulative monotonic sum becomes a rate per second: the step since the point before, unless the
 -- counter was reset (a step down) or the two points lie in different stretches of telemetry. Steps in whole
 -- numbers count events: hits over as many seconds, so that rare ones can be told from surprising ones.
-SELECT service, metric, unit, series, p.1 AS at_ns, p.2 AS value, if(counts, p.3, nan) AS hits, p.4 AS seconds FROM (
+SELECT service, metric, unit, series, p.1 AS at_ns, p.2 AS value, if(whole, p.3, nan) AS hits, p.4 AS seconds, whole FROM (
     SELECT OWNER AS service, MetricName AS metric, any(MetricUnit) AS unit,
         arrayStringConcat(arraySort(arrayMap((k, v) -> concat(k, '=', v), mapKeys(Attributes), mapValues(Attributes))), ',') AS series,
         cityHash64(ResourceAttributes) AS source,
@@ -15,7 +15,7 @@ SELECT service, metric, unit, series, p.1 AS at_ns, p.2 AS value, if(counts, p.3
                 x.2 - y.2, (x.1 - y.1) / 1e9),
                 arrayPopFront(ps), arrayPopBack(ps))),
             arrayMap(x -> (x.1, x.2, nan, 0.), ps)) AS steps,
-        counter AND arrayAll(x -> x.2 = round(x.2), ps) AS counts
+        arrayAll(x -> x.2 = round(x.2), ps) AS whole
     FROM otel_metrics_sum
     WHERE TimeUnix >= fromUnixTimestamp64Nano(arrayMin({window_starts:Array(Int64)}))
       AND TimeUnix < fromUnixTimestamp64Nano(arrayMax({window_ends:Array(Int64)}))

@@ -1,5 +1,5 @@
 -- The mean of what was observed since the point before; of delta points the point's own mean.
-SELECT service, metric, unit, series, p.1 AS at_ns, p.2 AS value, nan AS hits, 0. AS seconds FROM (
+SELECT service, metric, unit, series, p.1 AS at_ns, p.2 AS value, nan AS hits, 0. AS seconds, 0 AS whole FROM (
     SELECT OWNER AS service, MetricName AS metric, any(MetricUnit) AS unit,
         arrayStringConcat(arraySort(arrayMap((k, v) -> concat(k, '=', v), mapKeys(Attributes), mapValues(Attributes))), ',') AS series,
         cityHash64(ResourceAttributes) AS source,
