@@ -81,7 +81,7 @@ class Gatherer:
             self._operations(), self._bodies(), self._requests(), self._metrics()
         )
         self.spans = sum(operation.spans for operation in operations.values())
-        metrics = metrics.spoken_of({operation.service for operation in operations.values()})
+        metrics = metrics.spoken_of({operation.service for operation in operations.values()}).filled()
         templates = mine(bodies)
         if templates.bodies:
             self._shared["bodies"] = list(templates.bodies)

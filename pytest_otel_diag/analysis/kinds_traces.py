@@ -17,6 +17,7 @@ from pytest_otel_diag.analysis.observations import (
     GAP,
     LAG,
     LONELY,
+    MAGNITUDE,
     SERVING,
     START,
     Key,
@@ -29,6 +30,10 @@ from pytest_otel_diag.model.diagnosis import Mechanism, Signal
 OTHER_END = 0.5
 """What a callee is held responsible for when one caller does not reach it."""
 
+TAIL_STEPS = 2
+MILLISECOND = 4
+"""The power of four of microseconds that a millisecond lies in."""
+
 CALLER_PART = 0.6
 """What is left for the caller when its flow breaks off right after a call to somebody else."""
 
@@ -38,6 +43,7 @@ def trace_kinds(seen: Observations, reference: list[int]) -> list[Kind]:
     trials = spans_of(seen)
     return [
         *(self_time(seen, reference, feature) for feature in (SERVING, LONELY)),
+        tails(seen, reference),
         errors(seen, reference, trials),
         gaps(seen, reference),
         lags(seen, reference),
@@ -85,6 +91,56 @@ def self_time(seen: Observations, reference: list[int], feature: int) -> Kind:
         return finding(scored, row, service, words)
 
     return Kind("self time", Group.SELF, scored, owners(scored, services, rising=True), describe)
+
+
+def tails(seen: Observations, reference: list[int]) -> Kind:
+    """Spans that spend far longer than nearly all did before: slowness of a few that no median shows.
+
+    Self times are counted by powers of four. Far longer is two steps above the quiet 99 % quantile, so at
+    least four times it.
+    """
+    counts: dict[int, dict[int, Floats]] = {}
+    for (op, magnitude, _), row in zip(
+        seen.feature(MAGNITUDE).keys, seen.feature(MAGNITUDE).counts, strict=True
+    ):
+        if op in seen.operations:
+            counts.setdefault(op, {})[magnitude] = row
+    ops = list(counts)
+    limits = [_usual_magnitude(counts[op], reference) + TAIL_STEPS for op in ops]
+    hits = [
+        np.sum([row for magnitude, row in counts[op].items() if magnitude >= limit], axis=0)
+        if max(counts[op]) >= limit
+        else np.zeros(seen.columns)
+        for op, limit in zip(ops, limits, strict=True)
+    ]
+    totals = [np.sum(list(counts[op].values()), axis=0) for op in ops]
+    scored = score.ratios(_stacked(hits, seen.columns), _stacked(totals, seen.columns), reference)
+    services = [seen.operations[op].service for op in ops]
+
+    def describe(row: int, service: str) -> Finding:
+        name, least_ms = seen.operations[ops[row]].name, 4.0 ** limits[row] / 1e3
+        text = f"{name!r} takes more than {least_ms:.3g} ms of its own"
+        return finding(
+            scored,
+            row,
+            service,
+            Words(name, Signal.LATENCY, Mechanism.LATENCY, "of the time", "traces", text),
+        )
+
+    return Kind("tails", Group.SELF, scored, owners(scored, services, rising=True), describe)
+
+
+def _usual_magnitude(counts: dict[int, Floats], reference: list[int]) -> int:
+    """Return the magnitude that 99 % of the quiet spans do not exceed, at least that of a millisecond."""
+    quiet = {magnitude: float(row[reference].sum()) for magnitude, row in sorted(counts.items())}
+    left = 0.01 * sum(quiet.values())
+    usual = MILLISECOND
+    for magnitude in sorted(quiet, reverse=True):
+        left -= quiet[magnitude]
+        if left < 0:
+            usual = max(usual, magnitude)
+            break
+    return usual
 
 
 def errors(seen: Observations, reference: list[int], trials: dict[int, Floats]) -> Kind:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pytest_otel_diag.analysis.evidence import Finding, Group
 from pytest_otel_diag.analysis.ranking import Candidate
 from pytest_otel_diag.model.diagnosis import Mechanism
@@ -36,11 +38,11 @@ def _resource(findings: list[tuple[float, Finding]], least: float) -> Mechanism 
 
     Whatever goes wrong in a program burns cpu: collecting garbage does, and a growing memory makes it
     collect. So cpu is named when nothing else rises at least half as much, and gc before the memory that it
-    works on.
+    works on (strengths are logarithms, half is a difference of ln 2).
     """
     rising: dict[Mechanism, float] = {}
     for strength, finding in findings:
         if finding.mechanism in RESOURCES and finding.direction == "up" and strength >= least:
             rising[finding.mechanism] = max(strength, rising.get(finding.mechanism, 0.0))
-    strong = 0.5 * max(rising.values(), default=0.0)
+    strong = max(rising.values(), default=0.0) - math.log(2.0)
     return next((one for one in CAUSES_FIRST if rising.get(one, -1.0) >= strong), None)

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from pytest_otel_diag.analysis.slots import Slots
 from pytest_otel_diag.analysis.stats import Floats
 from pytest_otel_diag.analysis.templates import Templates
+from pytest_otel_diag.analysis.vocabulary import meaning
+from pytest_otel_diag.model.diagnosis import Signal
 
-SERVING, CALLING, LONELY = 1, 5, 8
+SERVING, CALLING, LONELY, MAGNITUDE = 1, 5, 8, 9
 GAP, LAG, CALL, LOG, FLOW = 2, 7, 3, 6, 4
 START, END = 1, 2
 """Numbers of the features of ``features.sql``, and of the two ends of a flow."""
@@ -100,6 +102,30 @@ class Metrics:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def filled(self) -> Metrics:
+        """Return the metrics with zero where events were counted, or pauses timed, that did not happen yet.
+
+        A counter is first exported when there is something to count: an error that is new has no series
+        before. Where its owner exported others, it was zero.
+        """
+        events = [
+            np.isfinite(row).any() or pauses(key) for key, row in zip(self.keys, self.hits, strict=True)
+        ]
+        levels, hits, seconds = self.levels.copy(), self.hits.copy(), self.seconds.copy()
+        by_owner: dict[str, list[int]] = {}
+        for row, key in enumerate(self.keys):
+            by_owner.setdefault(key.owner, []).append(row)
+        for rows in by_owner.values():
+            there = np.isfinite(self.levels[rows]).any(axis=0)
+            exposure = np.nan_to_num(self.seconds[rows]).max(axis=0)
+            for row in rows:
+                if events[row]:
+                    gaps = there & ~np.isfinite(self.levels[row])
+                    levels[row, gaps] = 0.0
+                    if np.isfinite(self.hits[row]).any():
+                        hits[row, gaps], seconds[row, gaps] = 0.0, exposure[gaps]
+        return replace(self, levels=levels, hits=hits, seconds=seconds)
+
     def spoken_of(self, traced: set[str]) -> Metrics:
         """Return the series with the services they speak of as owners, for services that are *traced*.
 
@@ -122,6 +148,11 @@ class Metrics:
             self.seconds[rows],
             self.whole[rows],
         )
+
+
+def pauses(key: SeriesKey) -> bool:
+    """Whether the series is the share of time that garbage collection takes."""
+    return meaning(key.metric, key.unit)[0] is Signal.GC and "histogram" in key.table
 
 
 FROM_SPANS = re.compile(r"(?:^|,)span[._]name=")

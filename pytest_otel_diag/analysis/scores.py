@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_otel_diag.analysis import stats
-from pytest_otel_diag.analysis.observations import Matrix, Metrics, SeriesKey
+from pytest_otel_diag.analysis.observations import Matrix, Metrics, pauses
 from pytest_otel_diag.analysis.stats import Floats
 from pytest_otel_diag.analysis.vocabulary import GOOD, meaning
 from pytest_otel_diag.model.diagnosis import Signal
@@ -93,10 +93,6 @@ def ratios(hits: Floats, trials: Floats, reference: list[int], floor: float = SH
     return Scores(z, share, np.nan_to_num(quiet.centre), unit, len(reference) - 1, enough)
 
 
-def _pauses(key: SeriesKey) -> bool:
-    return meaning(key.metric, key.unit)[0] is Signal.GC and "histogram" in key.table
-
-
 def loads(entries: Floats, seconds: Floats, reference: list[int]) -> Floats:
     """Return each service's traffic over its usual: (k + 10) / (E + 10).
 
@@ -173,7 +169,7 @@ def levels(metrics: Metrics, reference: list[int], load: Floats | None = None) -
         for key, own_scale in zip(series, alone, strict=True)
     ])  # fmt: skip
     unit = np.fmax(np.fmax(quiet.unit, own * np.abs(quiet.centre)), peers)
-    unit = np.fmax(unit, [PAUSED.get(key.unit, 0.0) if _pauses(key) else 0.0 for key in series])
+    unit = np.fmax(unit, [PAUSED.get(key.unit, 0.0) if pauses(key) else 0.0 for key in series])
     unit = np.fmax(unit, np.where(metrics.whole & (np.abs(quiet.centre) < 1.0), 1.0, 0.0))
     enough = quiet.count >= MIN_HERE
     centre = quiet.centre[:, None]

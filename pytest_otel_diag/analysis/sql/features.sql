@@ -6,6 +6,7 @@
 -- 1        span     -               -             self time ms of spans that serve or work
 -- 5        span     -               -             self time ms of client spans with a known callee
 -- 8        span     -               -             self time ms of client spans without one
+-- 9        span     magnitude       -             number of spans with a self time of 4^magnitude µs (of 1 and 8)
 -- 2        client   callee service  callee span   client span minus longest server span, ms
 -- 7        producer callee service  callee span   start of the consumer after the producer, ms
 -- 3        span     child span      child service number of child calls (failed: failed ones)
@@ -48,6 +49,8 @@ features AS (
         arrayJoin(arrayConcat(
             [(toUInt8(multiIf(me.5 != 1, 1, notEmpty(far), 5, 8)), toUInt64(0), toUInt64(0),
               self / 1e6, took / 1e6, me.6, toUInt8(origin), toUInt8(origin AND me.5 = 1 AND empty(far)))],
+            if(me.5 = 1 AND notEmpty(far), [], [(toUInt8(9),
+              toUInt64(floor(log2(1 + greatest(self, 0) / 1e3) / 2)), toUInt64(0), 0., 0., toUInt8(0), toUInt8(0), toUInt8(0))]),
             if(me.5 = 1 AND notEmpty(far), [(toUInt8(2), far[1].5, far[1].4,
               (took - arrayMax(c -> c.2 - c.1, far)) / 1e6, 0., toUInt8(0), toUInt8(0), toUInt8(0))], []),
             if(me.5 = 2 AND notEmpty(far), [(toUInt8(7), far[1].5, far[1].4,
