@@ -134,22 +134,24 @@ def engine(
     return SessionEngine(target, analyzer, judge, observer=keeping, settings=knobs)
 
 
-def environment_of(scenario: Scenario, seed: int) -> Environment:
+def environment_of(scenario: Scenario, seed: int, test_id: str = "") -> Environment:
     """Return the scenario's environment with a seed of its own, moved on by the *seed* of the session.
 
-    Scenarios that name no seed get one from their id: all on one seed would share one quiet noise, and
-    many controls would be one. The simulated system draws from it and never sees the id.
+    Scenarios that name no seed get one from their test, or from their id: all on one seed would share one
+    quiet noise, and many controls would be one. The simulated system draws from it and sees neither.
     """
     own = scenario.environment.seed
-    base = zlib.crc32(scenario.id.encode()) % 100_000 if own is None else own
+    base = zlib.crc32((test_id or scenario.id).encode()) % 100_000 if own is None else own
     return scenario.environment.model_copy(update={"seed": base + seed * _SEEDS_APART})
 
 
-def prepared(scenario: Scenario, settings: Settings, target: Target, repeat: int) -> Scenario:
+def prepared(
+    scenario: Scenario, settings: Settings, target: Target, repeat: int, test_id: str = ""
+) -> Scenario:
     """Return the scenario as it is run: with the user's timing, on a seeded target with its seed."""
     update: dict[str, object] = {"timing": settings.timing(scenario.timing)}
     if target.seeded:
-        update["environment"] = environment_of(scenario, settings.seed + repeat)
+        update["environment"] = environment_of(scenario, settings.seed + repeat, test_id)
     return scenario.model_copy(update=update)
 
 

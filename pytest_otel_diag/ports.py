@@ -209,8 +209,8 @@ class Target(Protocol):
     def scenario_for(self, faults: Sequence[Fault]) -> Scenario | None:
         """Return what the target knows of these faults together: names resolved, timing, expectation.
 
-        None when it knows nothing of them; then the caller says what is expected. Never raises: what is
-        wrong with the faults is for :meth:`validate` to say.
+        Without faults that is a quiet control. None when it knows nothing of them; then the caller says
+        what is expected. Never raises: what is wrong with the faults is for :meth:`validate` to say.
         """
         ...
 

@@ -108,9 +108,8 @@ class Metrics:
         A counter is first exported when there is something to count: an error that is new has no series
         before. Where its owner exported others, it was zero.
         """
-        events = [
-            np.isfinite(row).any() or pauses(key) for key, row in zip(self.keys, self.hits, strict=True)
-        ]
+        counted: NDArray[np.bool_] = np.asarray(np.isfinite(self.hits).any(axis=1))
+        events = [bool(is_counter) or pauses(key) for key, is_counter in zip(self.keys, counted, strict=True)]
         levels, hits, seconds = self.levels.copy(), self.hits.copy(), self.seconds.copy()
         by_owner: dict[str, list[int]] = {}
         for row, key in enumerate(self.keys):
@@ -122,7 +121,7 @@ class Metrics:
                 if events[row]:
                     gaps = there & ~np.isfinite(self.levels[row])
                     levels[row, gaps] = 0.0
-                    if np.isfinite(self.hits[row]).any():
+                    if counted[row]:
                         hits[row, gaps], seconds[row, gaps] = 0.0, exposure[gaps]
         return replace(self, levels=levels, hits=hits, seconds=seconds)
 

@@ -51,7 +51,7 @@ class OpenTarget:
                     raise ScenarioError(
                         f"target {self._runtime.target.name} opens for a scenario: {NO_SCENARIO}"
                     )
-            scenario = self._runtime.prepared(scenario)
+            scenario = self._runtime.prepared(scenario, test_id=self._item.nodeid)
             opened = self._runtime.target.open(scenario, f"access-{abs(hash(self._item.nodeid)):x}")
             self._session = await self._stack.enter_async_context(opened)
         await self._catch_up(self._session)

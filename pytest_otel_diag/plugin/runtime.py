@@ -95,15 +95,15 @@ class Runtime:
         engine = composition.engine(
             self.settings, target or self.target, self.analyzer(spec), ended, observer=self._observer()
         )
-        prepared = self.prepared(scenario, repeat)
+        prepared = self.prepared(scenario, repeat, test_id)
         plan = composition.plan(
             prepared, self.settings, run_id=self._run_id, test_id=test_id, repeat=repeat, analyzer=spec
         )
         return self.background.submit(self._run(engine, plan))
 
-    def prepared(self, scenario: Scenario, repeat: int = 0) -> Scenario:
+    def prepared(self, scenario: Scenario, repeat: int = 0, test_id: str = "") -> Scenario:
         """Return the scenario as it is run under the settings."""
-        return composition.prepared(scenario, self.settings, self.target, repeat)
+        return composition.prepared(scenario, self.settings, self.target, repeat, test_id)
 
     async def _run(self, engine: SessionEngine, plan: SessionPlan) -> SessionResult:
         if not self.target.exclusive:

@@ -82,9 +82,9 @@ def from_markers(found: Sequence[Marker], test_id: str, target: Target) -> tuple
 
 def for_faults(faults: Sequence[Fault], scenario_id: str, target: Target) -> Scenario:
     """Return a scenario for the faults, with the target's own knowledge of them where it has any."""
-    known = target.scenario_for(faults) if faults else None
+    known = target.scenario_for(faults)
     if known is not None:
-        return known
+        return known if faults else known.model_copy(update={"id": scenario_id})
     expectation = Expectation(healthy=not faults, flags=tuple(sorted(fault.flag for fault in faults)))
     return Scenario(id=scenario_id, faults=tuple(faults), expectation=expectation)
 

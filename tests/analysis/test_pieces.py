@@ -222,12 +222,15 @@ def test_counters_that_only_vary_as_events_do_stay_quiet(mean: float) -> None:
 def test_what_did_not_happen_before_was_zero() -> None:
     nan = np.nan
     rows = {
-        SeriesKey("s", "s", "errors", "1", "", "otel_metrics_sum"): ([0.5, nan, nan], [30, nan, nan], [60, nan, nan]),
-        SeriesKey("s", "s", "jvm.gc.duration", "s", "", "otel_metrics_histogram"): ([0.5, nan, nan], [nan] * 3, [0.0] * 3),
-        SeriesKey("s", "s", "latency", "s", "", "otel_metrics_histogram"): ([2.0, nan, nan], [nan] * 3, [0.0] * 3),
-        SeriesKey("s", "s", "requests", "1", "", "otel_metrics_sum"): ([1.0, 1.0, nan], [60, 60, nan], [60, 60, nan]),
-    }  # fmt: skip
-    made = {key: tuple(np.array(row, dtype=float) for row in values) for key, values in rows.items()}
+        ("errors", "sum"): ([0.5, nan, nan], [30, nan, nan], [60, nan, nan]),
+        ("jvm.gc.duration", "histogram"): ([0.5, nan, nan], [nan] * 3, [0.0] * 3),
+        ("latency", "histogram"): ([2.0, nan, nan], [nan] * 3, [0.0] * 3),
+        ("requests", "sum"): ([1.0, 1.0, nan], [60, 60, nan], [60, 60, nan]),
+    }
+    made = {
+        SeriesKey("s", "s", metric, "s", "", f"otel_metrics_{table}"): tuple(map(np.array, cells))
+        for (metric, table), cells in rows.items()
+    }
     found = Metrics.of(made, 3).filled()
     np.testing.assert_array_equal(found.levels, [[0.5, 0, nan], [0.5, 0, nan], [2, nan, nan], [1, 1, nan]])
     np.testing.assert_array_equal(found.hits[0], [30, 0, nan])
@@ -238,9 +241,10 @@ def test_few_calls_that_take_far_longer_are_seen_where_the_median_is_not() -> No
     slots = plan(INCIDENT, BASELINE, ())
     columns = slots.count
     builder = MatrixBuilder(columns)
-    cells = {name: [0.0] * columns for name in ("low", "mid", "high", "took_mid", "took_high", "failed", "origins", "lonely")}  # fmt: skip
-    builder.add(MAGNITUDE, (7, 6, 0), range(columns), {**cells, "counts": [90.0] * columns})
-    builder.add(MAGNITUDE, (7, 9, 0), [0], {**{name: [0.0] for name in cells}, "counts": [10.0]})
+    names = ("low", "mid", "high", "took_mid", "took_high", "failed", "origins", "lonely")
+    for magnitude, count, times in ((6, 90.0, columns), (9, 10.0, 1)):
+        cells = {name: [0.0] * times for name in names} | {"counts": [count] * times}
+        builder.add(MAGNITUDE, (7, magnitude, 0), range(times), cells)
     seen = Observations(slots, {7: Operation("shipping", "ship", "Server", 1, 0)}, builder.matrices())
     kind = kinds_traces.tails(seen, list(range(1, columns)))
     assert [

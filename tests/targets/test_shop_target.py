@@ -252,7 +252,11 @@ def test_what_the_catalog_knows_of_faults_makes_a_scenario(target: ShopTarget) -
     assert {cause.service for cause in both.expectation.root_causes} == {"payment", "ad"}
     assert target.validate(both) == ()
     assert target.scenario_for([Fault(flag="nothing")]) is None
-    assert target.scenario_for([]) is None
+    quiet = target.scenario_for([])
+    assert quiet is not None
+    assert quiet.control
+    known = {scenario.timing.baseline_s for scenario in target.scenarios()}
+    assert quiet.timing.baseline_s in known, "the length of the baseline tells no control from a fault"
 
 
 @pytest.mark.parametrize(
