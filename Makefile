@@ -2,20 +2,22 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
+TARGET ?= shop
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help suites test lint bench clean
 help:
-	@echo "make suites RECORDING=PATH   run the suites over a recording (main job)"
+	@echo "make suites                  run the suites on the simulated shop (main job)"
+	@echo "make suites RECORDING=PATH   run them over recorded incidents instead"
 	@echo "make test                    run the project's own tests, lint, types, import contracts, coverage"
 	@echo "make lint                    ruff, mypy, import-linter"
-	@echo "make bench                   measure the store and the analysis on generated spans"
+	@echo "make bench                   measure the shop, the store and the analysis"
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 15) else "needs Python 3.11-3.14, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --constraint constraints.txt --editable '.[embedded,builtin,html,xdist]'
+	$(PIP) install --constraint constraints.txt --editable '.[embedded,builtin,shop,html,xdist]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run
@@ -23,13 +25,7 @@ $(VENV)/.dev: $(VENV)/.run
 	touch $@
 
 suites: $(VENV)/.run
-	@if [ -z "$(RECORDING)" ]; then \
-	  echo "make suites needs a recording: make suites RECORDING=PATH"; \
-	  echo "PATH is a folder with recording.json, a folder with cases.json and Parquet files that can be imported,"; \
-	  echo "or a folder of such folders. See docs/recordings.md."; \
-	  exit 2; \
-	fi
-	$(BIN)/python -m pytest suites --otel-diag-target="replay:$(RECORDING)" --otel-diag-gate \
+	$(BIN)/python -m pytest suites --otel-diag-target="$(if $(RECORDING),replay:$(RECORDING),$(TARGET))" --otel-diag-gate \
 	  --otel-diag-inconclusive=pass -n $(WORKERS) --html=reports/suites.html --self-contained-html \
 	  --junitxml=reports/suites.xml $(ARGS)
 
@@ -43,6 +39,7 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.shop
 	$(BIN)/python -m benchmarks.telemetry --spans 1000000
 	$(BIN)/python -m benchmarks.telemetry --spans 10000000
 	@if [ -n "$(RECORDING)" ]; then $(BIN)/python -m benchmarks.peers $(RECORDING); fi
