@@ -60,18 +60,19 @@ class BuiltinAnalyzer:
 def examine(seen: Observations, seed: int = 0) -> Case:
     """Rank the services of the incident and decide whether anything is wrong."""
     quiet, parts = quiet_columns(seen), part_columns(seen)
-    below, services = reachable(seen.callees()), seen.services
+    below, services, clients = reachable(seen.callees()), seen.services, seen.clients()
     kinds = evidence_kinds(seen, quiet)
     alike = evidence_kinds(seen, [0, *quiet])
 
     def scores(against: list[Kind], column: int) -> dict[str, float]:
-        return {one.service: one.score for one in rank(hits(against, column), below, services)}
+        ranked = rank(hits(against, column), below, services, clients=clients)
+        return {one.service: one.score for one in ranked}
 
     def top(against: list[Kind], column: int) -> float:
         return max(scores(against, column).values(), default=0.0)
 
     found = list(hits(kinds, 0))
-    ranking = rank(found, below, services)
+    ranking = rank(found, below, services, clients=clients)
     scored = Scored(
         whole=max((one.score for one in ranking), default=0.0),
         parts=service_scores([scores(kinds, column) for column in parts], services),

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 from pytest_otel_diag.analysis.evidence import Finding, Group
 from pytest_otel_diag.analysis.ranking import Candidate
 from pytest_otel_diag.model.diagnosis import Mechanism
 
-CAUSES_FIRST = (Mechanism.GC, Mechanism.MEMORY, Mechanism.QUEUE, Mechanism.CPU)
-RESOURCES = frozenset(CAUSES_FIRST)
+RESOURCES = frozenset({Mechanism.CPU, Mechanism.MEMORY, Mechanism.GC, Mechanism.QUEUE})
 
 
 def mechanism_of(candidate: Candidate, findings: list[tuple[float, Finding]]) -> Mechanism | None:
@@ -34,15 +31,16 @@ def mechanism_of(candidate: Candidate, findings: list[tuple[float, Finding]]) ->
 
 
 def _resource(findings: list[tuple[float, Finding]], least: float) -> Mechanism | None:
-    """Return the resource that rises; a cause before what it brings about, where both are strong.
+    """Return the resource that rises most; a cause before what it brings about, where both are strong.
 
-    Whatever goes wrong in a program burns cpu: collecting garbage does, and a growing memory makes it
-    collect. So cpu is named when nothing else rises at least half as much, and gc before the memory that it
-    works on (strengths are logarithms, half is a difference of ln 2).
+    Collecting garbage burns cpu and works on a memory that is full, so it is named before these where its
+    evidence is at least half as strong; the others by their strength.
     """
     rising: dict[Mechanism, float] = {}
     for strength, finding in findings:
         if finding.mechanism in RESOURCES and finding.direction == "up" and strength >= least:
             rising[finding.mechanism] = max(strength, rising.get(finding.mechanism, 0.0))
-    strong = max(rising.values(), default=0.0) - math.log(2.0)
-    return next((one for one in CAUSES_FIRST if rising.get(one, -1.0) >= strong), None)
+    first = max(rising, key=lambda one: rising[one], default=None)
+    if first is not None and rising.get(Mechanism.GC, -1.0) >= 0.5 * rising[first]:
+        return Mechanism.GC
+    return first

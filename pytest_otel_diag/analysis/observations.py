@@ -154,6 +154,9 @@ def pauses(key: SeriesKey) -> bool:
     return meaning(key.metric, key.unit)[0] is Signal.GC and "histogram" in key.table
 
 
+SERVES = frozenset({"Server", "Consumer", ""})
+"""Kinds of spans that answer somebody; an unknown kind may."""
+
 FROM_SPANS = re.compile(r"(?:^|,)span[._]name=")
 """An attribute that the Collector's span metrics connector gives every series it makes."""
 
@@ -214,6 +217,11 @@ class Observations:
     def feature(self, number: int) -> Matrix:
         """Return the matrix of one feature, empty when it was never seen."""
         return self.features.get(number) or empty_matrix(self.columns)
+
+    def clients(self) -> set[str]:
+        """Return the services that only ever ask others: no span of theirs serves or consumes anything."""
+        serving = {one.service for one in self.operations.values() if one.kind in SERVES}
+        return {one.service for one in self.operations.values()} - serving
 
     def callees(self) -> dict[str, set[str]]:
         """Return which services each service calls."""

@@ -86,12 +86,17 @@ def rate_deviance(hits: Floats, trials: Floats, ref_hits: Floats, ref_trials: Fl
 
 
 def overdispersion(hits: Floats, expected: Floats) -> Floats:
-    """Return the quasi-Poisson factor per row: median of (k - E)² / E over the median of χ²₁, at least 1."""
+    """Return the quasi-Poisson factor per row: quantiles of (k - E)² / E over those of χ²₁, at least 1.
+
+    The larger of median and 80 % quantile: events that come in bunches now and then leave the median alone.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         chi = (hits - expected) ** 2 / np.maximum(expected, 0.5)
     ordered = np.sort(chi, axis=1)
     count = np.isfinite(chi).sum(axis=1).astype(np.float64)
-    return np.maximum(1.0, np.nan_to_num(sorted_quantile(ordered, count, 0.5)) / 0.455)
+    median = np.nan_to_num(sorted_quantile(ordered, count, 0.5)) / 0.455
+    tail = np.nan_to_num(sorted_quantile(ordered, count, TAIL)) / 1.642
+    return np.maximum(1.0, np.maximum(median, tail))
 
 
 def student_tail(z: float, freedom: int) -> float:

@@ -12,11 +12,10 @@ from pytest_otel_diag.analysis import scores as score
 from pytest_otel_diag.analysis import stats
 from pytest_otel_diag.analysis.evidence import Finding, Group, Kind, Words, finding, owners
 from pytest_otel_diag.analysis.kinds_traces import known
-from pytest_otel_diag.analysis.observations import SERVING, Matrix, Observations
+from pytest_otel_diag.analysis.observations import SERVES, SERVING, Matrix, Observations
 from pytest_otel_diag.analysis.scores import Scores
 from pytest_otel_diag.model.diagnosis import Mechanism, Signal
 
-ENTRY = frozenset({"Server", "Consumer", ""})
 LATENCY_SHARE = 0.10
 """A median that moves by less than a tenth is nothing a user notices."""
 
@@ -29,7 +28,7 @@ def symptom_kinds(seen: Observations, reference: list[int]) -> list[Kind]:
 
 def _offered(seen: Observations, op: int) -> bool:
     operation = seen.operations[op]
-    return operation.kind in ENTRY or operation.roots > 0
+    return operation.kind in SERVES or operation.roots > 0
 
 
 def _latency(seen: Observations, reference: list[int], matrix: Matrix) -> Kind:

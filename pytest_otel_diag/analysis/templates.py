@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-MASK = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F-]{22}|0x[0-9a-fA-F]+|[0-9]+"
-"""Parts of a body that vary from line to line: UUIDs, hexadecimal and decimal numbers (RE2 syntax)."""
+MASK = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F-]{22}|[0-9A-Za-z]*[0-9][0-9A-Za-z]*"
+"""Parts of a body that vary from line to line: UUIDs, and words with a digit in them, which are numbers,
+times, hashes and names of things (RE2 syntax)."""
 
 FIRST_ID = 1000
 """Template ids start here; 1 and 2 mark the start and the end of a flow."""
