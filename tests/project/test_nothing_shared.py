@@ -1,0 +1,65 @@
+"""The shop and the built-in analyzer share nothing but OpenTelemetry's own words."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_otel_diag import catalog
+
+PACKAGE = Path(catalog.__file__).parents[1]
+
+OPENTELEMETRY = {
+    *("Server", "Consumer", "ms", "ns"),
+    *("otel_traces", "otel_logs", "otel_metrics_", "Timestamp", "TimeUnix", "Body", "Value"),
+    *("traces", "logs", "metrics", "trace_id", "error", "histogram", "bounds", "counts", "points"),
+}
+"""Kinds of spans, units, tables and columns of the exporter, signals and what they are made of."""
+
+ENGLISH = {" of ", "critical", "kept"}
+
+
+def strings(folder: str) -> Iterator[str]:
+    """Yield every string of the code that is no docstring."""
+    for path in (PACKAGE / folder).rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+                yield node.value
+
+
+def names_of_the_demo() -> set[str]:
+    """Return flags and services of every release, and what the catalog expects of them."""
+    known = catalog.load()
+    names: set[str] = set()
+    for demo in ("1.12", "2.2", "3.0", "3.1"):
+        names |= set(catalog.generation(demo).services.values())
+        for scenario in catalog.scenarios(demo):
+            names |= {fault.flag for fault in scenario.faults}
+            names |= {cause.operation for cause in scenario.expectation.root_causes if cause.operation}
+    assert known
+    # a word of everyday English or of a convention is no name by itself
+    return {name for name in names if len(name) > 4} - {"email", "quote", "agent"}
+
+
+def test_no_string_of_the_analyzer_is_one_of_the_shop() -> None:
+    words = {text for text in strings("analysis") if re.search(r"[a-z]{2}", text, re.IGNORECASE)}
+    assert (words & set(strings("shop"))) - OPENTELEMETRY - ENGLISH == set()
+
+
+@pytest.mark.parametrize("suffix", ["py", "sql"])
+def test_the_analyzer_names_nothing_of_the_demo(suffix: str) -> None:
+    names = names_of_the_demo()
+    assert {"paymentFailure", "checkout", "fraud-detection"} <= names
+    for path in (PACKAGE / "analysis").rglob(f"*.{suffix}"):
+        text = path.read_text(encoding="utf-8")
+        found = {name for name in names if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)}
+        assert not found, f"{path.name} names {found}"
+
+
+def test_the_shop_names_nothing_of_the_analyzer() -> None:
+    for path in (PACKAGE / "shop").rglob("*.py"):
+        assert "analysis" not in re.findall(r"pytest_otel_diag\.(\w+)", path.read_text(encoding="utf-8"))
