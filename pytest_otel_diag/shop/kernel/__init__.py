@@ -20,6 +20,7 @@ from pytest_otel_diag.shop.kernel.heap import (
     Heap,
     HeapSpec,
 )
+from pytest_otel_diag.shop.kernel.identity import uuid4
 from pytest_otel_diag.shop.kernel.instance import Instance
 from pytest_otel_diag.shop.kernel.pool import Pool
 from pytest_otel_diag.shop.kernel.service import Service
@@ -34,12 +35,49 @@ from pytest_otel_diag.shop.kernel.specs import (
     ServiceSpec,
     Steps,
 )
+from pytest_otel_diag.shop.kernel.unrest import NO_TAIL, Noise, Tail
 from pytest_otel_diag.shop.kernel.world import Counters, Host, Network, World
 
 __all__ = [
-    "DOTNET", "GO", "JVM", "MANUAL", "MB", "NODE", "PYTHON", "RUBY",
-    "Behaviour", "Broker", "Call", "ConsumerSpec", "Counters", "FlagClient", "GcPolicy", "Group", "Heap",
-    "HeapSpec", "Host", "Instance", "Loop", "Message", "Network", "Operation", "Outcome", "Pool",
-    "RpcFailure", "Service", "ServiceSpec", "Span", "SpanShape", "Steps", "Topic", "World",
-    "described", "errored", "exception_event",
+    "DOTNET",
+    "GO",
+    "JVM",
+    "MANUAL",
+    "MB",
+    "NODE",
+    "NO_TAIL",
+    "PYTHON",
+    "RUBY",
+    "Behaviour",
+    "Broker",
+    "Call",
+    "ConsumerSpec",
+    "Counters",
+    "FlagClient",
+    "GcPolicy",
+    "Group",
+    "Heap",
+    "HeapSpec",
+    "Host",
+    "Instance",
+    "Loop",
+    "Message",
+    "Network",
+    "Noise",
+    "Operation",
+    "Outcome",
+    "Pool",
+    "RpcFailure",
+    "Service",
+    "ServiceSpec",
+    "Span",
+    "SpanShape",
+    "Steps",
+    "Tail",
+    "Topic",
+    "World",
+    "described",
+    "errored",
+    "exception_event",
+    "uuid4",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from simpy import AnyOf, Event, Timeout
 
 if TYPE_CHECKING:
     from pytest_otel_diag.shop.kernel.call import Call
+    from pytest_otel_diag.shop.kernel.unrest import Noise
     from pytest_otel_diag.shop.kernel.world import World
 
 
@@ -118,6 +119,7 @@ class Broker:
         self._world = world
         self.topics: dict[str, Topic] = {}
         self.append_s = 0.0008
+        self.noise: Noise | None = None
 
     def topic(self, name: str, partitions: int = 1) -> Topic:
         """Return the topic, made with so many partitions when it is new."""
@@ -145,7 +147,8 @@ class Broker:
     ) -> Generator[Event, Any, Message]:
         """Append a message once it has travelled; returns after the acknowledgement has come back."""
         env, network = self._world.env, self._world.network
-        yield Timeout(env, network.delay_s() + self.append_s)
+        append_s = self.append_s if self.noise is None else self.append_s * self.noise.draw()
+        yield Timeout(env, network.delay_s() + append_s)
         held = self.topic(topic)
         partition = key % len(held.logs)
         message = Message(

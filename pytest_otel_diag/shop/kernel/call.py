@@ -32,12 +32,13 @@ class Call:
     """One request as its callee sees it (or the beginning of a trace); lives as long as the behaviour.
 
     ``current`` is the span that new spans, logs and events belong to, ``baggage`` travels with every
-    request made from here.
+    request made from here, ``caller`` is the service that asked ('' when the call begins here).
     """
 
-    __slots__ = ("baggage", "current", "env", "instance", "parent_id", "trace_id", "world")
+    __slots__ = ("baggage", "caller", "current", "env", "instance", "parent_id", "trace_id", "world")
 
     instance: Instance
+    caller: str
     world: World
     env: Environment
     current: Span | None
@@ -51,10 +52,12 @@ class Call:
         self.env = instance.env
         self.current = None
         if caller is None:
+            self.caller = ""
             self.trace_id = f"{instance.world.ids.getrandbits(128):032x}"
             self.parent_id = ""
             self.baggage = {}
         else:
+            self.caller = caller.instance.service.spec.name
             self.trace_id = caller.trace_id
             self.parent_id = caller.parent_id
             self.baggage = caller.baggage
@@ -83,7 +86,7 @@ class Call:
         processor sharing); stops of the world come on top.
         """
         instance, host = self.instance, self.instance.host
-        left = cpu_s * instance.noise.draw() * instance.slowness
+        left = cpu_s * instance.noise.draw() * instance.slowness * host.pace
         limit = instance.service.spec.cpu_limit
         while left > 0.0:
             piece = left if left <= QUANTUM_S else QUANTUM_S

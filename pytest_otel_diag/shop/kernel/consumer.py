@@ -43,7 +43,7 @@ def _process(
 ) -> Generator[Event, Any, None]:
     world = instance.world
     begun_s = world.now_s
-    receive = _received(instance, spec, batch)
+    receive = yield from _received(instance, spec, batch)
     for message in batch:
         world.counters.requests_begun += 1
         try:
@@ -60,13 +60,16 @@ def _process(
     world.counters.messages_consumed += len(batch)
 
 
-def _received(instance: Instance, spec: ConsumerSpec, batch: list[Message]) -> Call | None:
+def _received(
+    instance: Instance, spec: ConsumerSpec, batch: list[Message]
+) -> Generator[Event, Any, Call | None]:
     """Record the span of the poll and return a call whose children belong under it."""
     if spec.receive is None:
         return None
     call = Call(instance, None)
     with call.span(spec.receive, **{"messaging.batch.message_count": len(batch)}) as span:
-        pass
+        if spec.receive_s:
+            yield from call.work(spec.receive_s)
     call.parent_id = span.span_id
     return call
 
@@ -77,6 +80,7 @@ def _handle(
     call = Call(instance, receive)
     if not spec.linked and message.trace_id:
         call.trace_id, call.parent_id = message.trace_id, message.span_id
+    instance.heap.allocate(spec.allocates)
     if spec.process is None:
         yield from spec.behaviour(call, message)
         return
@@ -86,4 +90,8 @@ def _handle(
     with Span(call, spec.process, extra) as span:
         if spec.linked and message.trace_id:
             span.link(message.trace_id, message.span_id)
+        if spec.overhead_s:
+            yield from call.work(spec.overhead_s)
         yield from spec.behaviour(call, message)
+        if spec.overhead_s:
+            yield from call.work(spec.overhead_s / 2)

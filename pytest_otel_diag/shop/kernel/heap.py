@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 MB = 1_000_000
 
+IDLE_BYTES_PER_S = 6_000
+"""Garbage of a runtime that only exports its metrics and keeps its connections."""
+
 
 @dataclass(frozen=True, slots=True)
 class GcPolicy:
@@ -61,11 +64,15 @@ class HeapSpec:
 
 
 class Heap:
-    """Heap of one instance. *stop(seconds, action)* halts the process, *kill(reason)* ends it."""
+    """Heap of one instance. *stop(seconds, action)* halts the process, *kill(reason)* ends it.
+
+    *vary()* is a factor for the length of each pause.
+    """
 
     __slots__ = (
         "_kill",
         "_stop",
+        "_vary",
         "allocated",
         "collections",
         "live",
@@ -76,11 +83,16 @@ class Heap:
     )
 
     def __init__(
-        self, spec: HeapSpec, stop: Callable[[float, str], None], kill: Callable[[str], None]
+        self,
+        spec: HeapSpec,
+        stop: Callable[[float, str], None],
+        kill: Callable[[str], None],
+        vary: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self.spec = spec
         self._stop = stop
         self._kill = kill
+        self._vary = vary
         self.live = spec.live_bytes
         self.allocated = 0
         self.young = 0
@@ -97,6 +109,11 @@ class Heap:
     def resident(self) -> int:
         """Bytes that the container accounts for."""
         return self.spec.base_bytes + self.live + self.young
+
+    def age(self, filled_ratio: float, seconds: float) -> None:
+        """Become the heap of a process that has idled for so long: part of the budget is garbage already."""
+        self.allocated = self.live + int(IDLE_BYTES_PER_S * seconds)
+        self.young = int(filled_ratio * 0.9 * self.young_limit)
 
     def allocate(self, size: int) -> None:
         """Make garbage; may collect."""
@@ -125,6 +142,7 @@ class Heap:
             pause = policy.full_s + policy.full_s_per_live * self.live
         else:
             pause = policy.minor_s + policy.minor_s_per_live * self.live
+        pause *= self._vary()
         self.young = 0
         self.young_limit = self._budget()
         self.collections[action] += 1

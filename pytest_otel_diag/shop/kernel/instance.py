@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
@@ -15,32 +14,16 @@ from pytest_otel_diag.shop.kernel.call import Call
 from pytest_otel_diag.shop.kernel.consumer import consume
 from pytest_otel_diag.shop.kernel.failures import RpcFailure
 from pytest_otel_diag.shop.kernel.heap import Heap
+from pytest_otel_diag.shop.kernel.identity import uuid4
 from pytest_otel_diag.shop.kernel.pool import Pool
 from pytest_otel_diag.shop.kernel.reader import read_metrics
 from pytest_otel_diag.shop.kernel.runtimes import register
+from pytest_otel_diag.shop.kernel.unrest import Noise
 from pytest_otel_diag.shop.records import Resource
 
 if TYPE_CHECKING:
     from pytest_otel_diag.shop.kernel.service import Service
     from pytest_otel_diag.shop.kernel.world import Host, World
-
-_NOISE_SIZE = 2048
-
-
-class Noise:
-    """Factors with mean 1 and the given coefficient of variation, log-normal, drawn beforehand."""
-
-    __slots__ = ("_factors", "_next")
-
-    def __init__(self, rng: random.Random, variation: float) -> None:
-        sigma = math.sqrt(math.log1p(variation * variation))
-        self._factors = [rng.lognormvariate(-sigma * sigma / 2, sigma) for _ in range(_NOISE_SIZE)]
-        self._next = rng.randrange(_NOISE_SIZE)
-
-    def draw(self) -> float:
-        """Return the next factor."""
-        self._next = (self._next + 1) % _NOISE_SIZE
-        return self._factors[self._next]
 
 
 class CpuMeter:
@@ -84,11 +67,11 @@ class Instance:
         self.ordinal = ordinal
         self.host = world.host(spec.host)
         self.rng = world.rng(f"{spec.name}/{ordinal}")
-        self.id = _uuid(self.rng)
+        self.id = uuid4(self.rng)
         self.started_s = world.now_s if fresh else -(600.0 + 86_400.0 * self.rng.random())
         self.alive = True
         self.resource = Resource(spec.name, {**spec.resource, **self._identity()})
-        self.noise = Noise(self.rng, spec.cpu_noise)
+        self.noise = Noise(self.rng, spec.cpu_noise, spec.tail)
         self.pool = Pool(world.env, f"{spec.name} workers", spec.workers, spec.queue_limit)
         self.runnable = 0
         self.cpu_s = 0.0
@@ -102,7 +85,9 @@ class Instance:
         self.requests = 0
         self.inflight: dict[Call, Process] = {}
         self._processes: list[Process] = []
-        self.heap = Heap(spec.heap, self.stop, self._die_soon)
+        self.heap = Heap(spec.heap, self.stop, self._die_soon, self.noise.draw)
+        if not fresh:
+            self.heap.age(self.rng.random(), -self.started_s)
         self.spans, self.logs = world.recorder.buffers(world.now_ns, spec.export)
         self.meter = Meter(self.resource, self._start_ns())
         register(self)
@@ -171,7 +156,7 @@ class Instance:
         elapsed, self._hogs_since_s = now - self._hogs_since_s, now
         share = self.service.spec.idle_cpu
         if self.hogs:
-            rate = min(1.0, self.host.cores / max(1, self.host.runnable))
+            rate = min(1.0, self.host.cores / max(1, self.host.runnable - self.host.rivals))
             limit = self.service.spec.cpu_limit
             share += min(self.hogs * rate, limit if limit is not None else math.inf)
         self.cpu_s += elapsed * share
@@ -242,8 +227,3 @@ class Instance:
                 pool.release()
         finally:
             del self.inflight[call]
-
-
-def _uuid(rng: random.Random) -> str:
-    text = f"{rng.getrandbits(128):032x}"
-    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from simpy import Event
 
+from pytest_otel_diag.shop.kernel.heap import IDLE_BYTES_PER_S
+
 if TYPE_CHECKING:
     from pytest_otel_diag.shop.kernel.instance import Instance
 
@@ -21,6 +23,7 @@ def read_metrics(instance: Instance) -> Generator[Event, Any, None]:
         points = instance.meter.collect(
             now_ns + instance.host.skew_ns, world.recorder.collector.visible_ns(now_ns)
         )
+        instance.heap.allocate(int(IDLE_BYTES_PER_S * period_s))
         world.counters.points += len(points)
         world.recorder.points(points[0].exported_ns if points else 0, points)
         yield world.sleep(period_s)

@@ -17,6 +17,7 @@ from pytest_otel_diag.shop.flagging import Evaluation, FlagScalar
 from pytest_otel_diag.shop.kernel.failures import RpcFailure
 from pytest_otel_diag.shop.kernel.heap import HeapSpec
 from pytest_otel_diag.shop.kernel.shapes import EventShape, SpanShape
+from pytest_otel_diag.shop.kernel.unrest import NO_TAIL, Tail
 
 if TYPE_CHECKING:
     from pytest_otel_diag.shop.kernel.broker import Message
@@ -66,7 +67,9 @@ class ConsumerSpec:
     ``linked``: each processing is a trace of its own (or a child of the receive span) with a link to the
     producer; otherwise it is a child of the producer's span. A batch that takes longer than
     ``max_poll_interval_s`` gets the consumer thrown out of its group: its offsets are not committed and
-    the messages come again.
+    the messages come again. ``receive_s`` is the CPU time of a poll that returned something, ``overhead_s``
+    that of the library before a message's behaviour and, half of it, after; ``allocates`` are bytes of
+    garbage of one message.
     """
 
     topic: str
@@ -78,6 +81,9 @@ class ConsumerSpec:
     max_records: int = 500
     max_poll_interval_s: float = 300.0
     fetch_wait_s: float = 0.02
+    receive_s: float = 0.0
+    overhead_s: float = 0.0
+    allocates: int = 200_000
     process_attributes: Callable[[Message], Mapping[str, str | int]] | None = None
 
 
@@ -102,8 +108,8 @@ class ServiceSpec:
 
     Load: ``workers`` requests at a time per instance (FIFO queue of at most ``queue_limit``),
     ``cpu_limit`` in cores, ``heap`` with its limits, ``cpu_noise`` the coefficient of variation of CPU
-    times, ``idle_cpu`` the cores used while idle. Life: ``replicas``, ``startup_s`` until a new instance
-    serves (``warmup`` times slower at first, fading over ``warmup_s``), ``restart_s`` from a kill to the
+    times, ``tail`` the rare slow ones, ``idle_cpu`` the cores used while idle. Life: ``replicas``,
+    ``startup_s`` until a new instance serves (``warmup`` times slower at first, fading over ``warmup_s``), ``restart_s`` from a kill to the
     new process. Telemetry: ``resource`` attributes beside service.name and service.instance.id;
     ``client(target, operation)`` is the span of an outgoing call (asked once each and kept), ``rephrase``
     puts connection failures in the words of the client library; ``export`` periods; ``metrics(instance)``
@@ -123,6 +129,7 @@ class ServiceSpec:
     cpu_limit: float | None = None
     heap: HeapSpec = field(default_factory=HeapSpec)
     cpu_noise: float = 0.35
+    tail: Tail = NO_TAIL
     idle_cpu: float = 0.002
     startup_s: float = 4.0
     warmup: float = 1.0

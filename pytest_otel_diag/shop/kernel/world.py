@@ -20,6 +20,7 @@ from pytest_otel_diag.shop.kernel.broker import Broker
 from pytest_otel_diag.shop.kernel.receivers import receive
 from pytest_otel_diag.shop.kernel.service import Service
 from pytest_otel_diag.shop.kernel.specs import ServiceSpec
+from pytest_otel_diag.shop.kernel.unrest import Noise, Tail, bursts, drift, late_messages
 
 MAX_SKEW_NS = 3_000_000
 _NOISE_SIZE = 4096
@@ -42,9 +43,12 @@ class Counters:
 
 
 class Host:
-    """A machine. ``runnable`` counts threads that want a core now, hogs of faults included."""
+    """A machine. ``runnable`` counts threads that want a core now, hogs of faults and ``rivals`` included.
 
-    __slots__ = ("cores", "name", "runnable", "skew_ns")
+    ``rivals`` are threads of programs that are not simulated; work takes ``pace`` times as long as usual.
+    """
+
+    __slots__ = ("cores", "name", "pace", "rivals", "runnable", "skew_ns")
 
     cores: float
 
@@ -53,6 +57,8 @@ class Host:
         self.cores = cores
         self.skew_ns = skew_ns
         self.runnable = 0
+        self.rivals = 0
+        self.pace = 1.0
 
 
 class Network:
@@ -64,6 +70,10 @@ class Network:
         self.scale = scale
         self._draws = [0.00012 + rng.lognormvariate(math.log(0.00018), 0.5) for _ in range(_NOISE_SIZE)]
         self._next = 0
+
+    def unsettle(self, rng: random.Random) -> None:
+        """Make a few of the messages late."""
+        late_messages(rng, self._draws)
 
     def delay_s(self) -> float:
         """Return the time of one message, in seconds."""
@@ -151,6 +161,14 @@ class World:
     def spawn(self, steps: Generator[Event, Any, Any]) -> Process:
         """Run a generator as a process of its own; an interrupt ends it quietly."""
         return self.env.process(_quiet(steps))
+
+    def unsettle(self) -> None:
+        """Make the machines that are there, the network and the broker as restless as real ones."""
+        self.network.unsettle(self.rng("late messages"))
+        self.broker.noise = Noise(self.rng("broker"), 0.4, Tail(0.02))
+        for host in list(self.hosts.values()):
+            self.spawn(drift(self, host))
+            self.spawn(bursts(self, host))
 
     def watch(self, *, kafka: bool = True) -> None:
         """Let the collector's receivers and its span metrics run; *kafka* as the release has it."""

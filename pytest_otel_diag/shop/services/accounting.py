@@ -126,8 +126,10 @@ class _Service:
 
 def specs(scene: Scene) -> list[ServiceSpec]:
     """Return the accounting service."""
-    process = _Service(scene).process
-    consumer = ConsumerSpec(TOPIC, GROUP, process, _RECEIVE, max_records=1, process_attributes=_details)
+    process, overhead_s = _Service(scene).process, scene.cpu("accounting", 0.15)
+    consumer = ConsumerSpec(
+        TOPIC, GROUP, process, _RECEIVE, max_records=1, overhead_s=overhead_s, process_attributes=_details
+    )
     return [
         scene.spec(
             "accounting",

@@ -70,7 +70,7 @@ class _Service:
             {**thread, "code.namespace": "oteldemo.AdService", "code.function": "getAdsByCategory"},
         )  # fmt: skip
         self.at_random = SpanShape("getRandomAds", "Internal", _ADS, thread)
-        self.cost = scene.cpu("ad", 0.9)
+        self.cost, self.lookup = scene.cpu("ad", 0.85), scene.cpu("ad", 0.035)
 
     def get_ads(self, call: Call, keys: tuple[str, ...]) -> Steps:
         session = call.baggage.get("session.id", "")
@@ -82,7 +82,7 @@ class _Service:
         spin = yield from call.flag("adHighCpu", False, context)
         _spin(call, on=bool(spin))
         yield from call.work(self.cost)
-        asked, answered, number = self._choose(call, keys)
+        asked, answered, number = yield from self._choose(call, keys)
         call.set(
             **fields(
                 {
@@ -104,20 +104,22 @@ class _Service:
             yield from _collect_by_hand(call)
         return number
 
-    def _choose(self, call: Call, keys: tuple[str, ...]) -> tuple[str, str, int]:
+    def _choose(self, call: Call, keys: tuple[str, ...]) -> Steps:
+        """Return how ads were asked for, how they were chosen, and how many."""
         found = 0
         if keys:
             call.log("INFO", f"Targeted ad request received for [{', '.join(keys)}]", scope=_LOGGER)
             for key in keys:
                 number = AD_CATEGORIES.get(key, 0)
                 with call.span(self.by_category, **fields({self.category: key, self.count: number})):
+                    yield from call.work(self.lookup)
                     found += number
         else:
             call.log("INFO", "Non-targeted ad request received, preparing random response.", scope=_LOGGER)
         if found:
             return "TARGETED", "TARGETED", found
         with call.span(self.at_random, **{self.count: RANDOM_ADS}):
-            pass
+            yield from call.work(self.lookup)
         return "TARGETED" if keys else "NOT_TARGETED", "RANDOM", RANDOM_ADS
 
 

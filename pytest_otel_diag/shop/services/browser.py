@@ -7,10 +7,11 @@ header that imageSlowLoad adds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pytest_otel_diag.shop.kernel import Call, Instance, RpcFailure, ServiceSpec, SpanShape, Steps
+from pytest_otel_diag.shop.kernel import Call, Instance, RpcFailure, ServiceSpec, SpanShape, Steps, uuid4
 from pytest_otel_diag.shop.records import AttributeValue, Scope
 from pytest_otel_diag.shop.services import frontend, proxy
 from pytest_otel_diag.shop.services.goods import BY_ID, PRODUCT_IDS
@@ -27,6 +28,9 @@ AGENT = (
     "HeadlessChrome/143.0.0.0 Safari/537.36"
 )
 RENDER_S = 0.12
+CLICK_S = 0.0006
+LOOK_MU, LOOK_SIGMA, LOOK_MOST_S = math.log(0.08), 0.8, 2.0
+"""A scripted browser finds what it clicks on after so many seconds, the logarithm being normal."""
 
 _LOAD = Scope("@opentelemetry/instrumentation-document-load", "0.55.0")
 _FETCH = Scope("@opentelemetry/instrumentation-fetch", "0.208.0")
@@ -53,7 +57,7 @@ class Tab:
 
     def __init__(self, instance: Instance) -> None:
         rng = instance.rng
-        self.session = f"{rng.getrandbits(128):032x}"
+        self.session = uuid4(rng)
         self.document = SpanShape("documentLoad", "Internal", _LOAD, _user(self.session, instance))
         self.document_fetch = SpanShape("documentFetch", "Internal", _LOAD, _user(self.session, instance))
         self.click = SpanShape(
@@ -118,10 +122,11 @@ class Page:
         call = self._call()
         with call.span(self._tab.document, **{"http.url": f"http://frontend-proxy:8080{path}"}):
             with call.span(self._tab.document_fetch):
+                yield from call.work(CLICK_S)
                 yield from self._ask(call, Web("GET", path, route, agent=AGENT), proxy.RESOURCE)
             files = [Web("GET", file, frontend.FILE, agent=AGENT) for file in _FILES]
             yield from self._lanes(call, files, proxy.RESOURCE)
-            yield from call.wait(RENDER_S)
+            yield from call.work(RENDER_S)
         yield from self.fetch("/flagservice/flagd.evaluation.v1.Service/ResolveAll", "", method="POST")
         self._delay_ms = int((yield from call.flag("imageSlowLoad", 0)))
 
@@ -144,10 +149,13 @@ class Page:
         parent = call if call is not None else self._call()
         yield from parent.gather(*(lane(first) for first in range(min(CONNECTIONS, len(files)))))
 
-    def click(self) -> None:
-        """Record a click."""
-        with self._call().span(self._tab.click):
-            pass
+    def click(self) -> Steps:
+        """Let the user click after a look at the page: the handler runs, and draws what changed."""
+        rng = self._instance.rng
+        yield self._instance.world.sleep(min(LOOK_MOST_S, rng.lognormvariate(LOOK_MU, LOOK_SIGMA)))
+        call = self._call()
+        with call.span(self._tab.click):
+            yield from call.work(CLICK_S)
 
     # what components of the shop's pages ask for
 
@@ -194,7 +202,7 @@ def change_currency(page: Page) -> Steps:
     yield from page.recommendations(BASKET)
     yield from page.advertisements(BASKET)
     page.currency = "CHF"
-    page.click()
+    yield from page.click()
     yield from page.cart()
 
 
@@ -205,14 +213,14 @@ def add_to_cart(page: Page) -> Steps:
     yield from page.fetch("/api/products?currencyCode=USD", "GET /api/products", page.currency)
     yield from page.fetch("/images/Banner.png", "")
     yield from page.pictures(PRODUCT_IDS)
-    page.click()
+    yield from page.click()
     yield from page.fetch(
         f"/api/products/{BASKET}?currencyCode=USD", "GET /api/products/[productId]", (BASKET, page.currency)
     )
     yield from page.pictures((BASKET,))
     yield from page.recommendations(BASKET)
     yield from page.advertisements(BASKET)
-    page.click()
+    yield from page.click()
     yield from page.add(BASKET)
     items = yield from page.cart()
     yield from page.pictures((BASKET,))

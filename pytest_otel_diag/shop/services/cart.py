@@ -49,6 +49,9 @@ _GRPC_LOG = Scope("Grpc.AspNetCore.Server.ServerCallHandler", "")
 _HOOK = Scope("OpenFeature", "")
 _EVALUATIONS = MetricShape(Instrument("feature_flag.evaluation_requests_total", "sum", "{request}"), _HOOK)
 _EVALUATED = (("feature_flag.key", "cartFailure"), ("feature_flag.provider.name", "flagd Provider"))
+_AGENT = "user_agent.original"
+_AGENTS: Mapping[str, AttributeValue] = {"checkout": "grpc-go/1.77.0", "frontend": "grpc-node-js/1.14.3"}
+"""gRPC clients of the services that call the cart."""
 _CARTS_KEPT = 4000
 """Carts that a simulation remembers: old ones expire, as Valkey's do after an hour."""
 
@@ -73,7 +76,6 @@ def _server(rpc: str, *, modern: bool) -> SpanShape:
         "url.path": f"/{rpc}",
         "http.route": f"/{rpc}",
         "network.protocol.version": "2",
-        "user_agent.original": "grpc-node-js/1.14.3",
         "grpc.method": f"/{rpc}",
         "http.response.status_code": 200,
     }
@@ -141,6 +143,7 @@ class _Service:
 
     def get_cart(self, call: Call, user: str) -> Steps:
         call.event("Fetch cart")
+        agent = _AGENTS.get(call.caller, "")
         begun_s = call.now_s
         call.log(
             "Information", "GetCartAsync called with userId={userId}", scope=_STORE,
@@ -151,12 +154,21 @@ class _Service:
         call.observe(self.get_latency, call.now_s - begun_s)
         found = tuple(Goods(product, number) for product, number in self.carts.get(user, {}).items())
         number = sum(item.quantity for item in found)
-        call.set(**fields({self.user: user, self.items: number}))
+        call.set(**fields({self.user: user, self.items: number, _AGENT: agent}))
         return found
 
     def add_item(self, call: Call, request: tuple[str, Goods]) -> Steps:
         user, item = request
-        call.set(**fields({self.user: user, self.product: item.product, self.quantity: item.quantity}))
+        call.set(
+            **fields(
+                {
+                    self.user: user,
+                    self.product: item.product,
+                    self.quantity: item.quantity,
+                    _AGENT: _AGENTS.get(call.caller, ""),
+                }
+            )
+        )
         begun_s = call.now_s
         call.log(
             "Information",
@@ -178,7 +190,7 @@ class _Service:
         call.observe(self.add_latency, call.now_s - begun_s)
 
     def empty_cart(self, call: Call, user: str) -> Steps:
-        call.set(**{self.user: user})
+        call.set(**{self.user: user, _AGENT: _AGENTS.get(call.caller, "")})
         call.event("Empty cart")
         default: float | bool = 0.0 if self.percent else False
         share = yield from call.flag("cartFailure", default)

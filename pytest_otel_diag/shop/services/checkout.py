@@ -18,6 +18,7 @@ from pytest_otel_diag.shop.kernel import (
     ServiceSpec,
     SpanShape,
     Steps,
+    uuid4,
 )
 from pytest_otel_diag.shop.records import Scope
 from pytest_otel_diag.shop.services import cart, currency, email, flagd, payment, product_catalog, shipping
@@ -81,7 +82,7 @@ class _Service:
 
     def _place(self, call: Call, order: Order) -> Steps:
         rng = call.instance.rng
-        order_id = f"{rng.getrandbits(128):032x}"
+        order_id = uuid4(rng)
         yield from call.work(self.cost)
         try:
             items, prices, freight = yield from self._prepare(call, order)

@@ -65,8 +65,9 @@ def specs(scene: Scene) -> list[ServiceSpec]:
         call.log("INFO", text, scope=_LOGGER)
 
     consumer = ConsumerSpec(
-        TOPIC, GROUP, check, process, receive, max_records=500, process_attributes=_details
-    )
+        TOPIC, GROUP, check, process, receive, receive_s=scene.cpu("fraud-detection", 0.25),
+        process_attributes=_details,
+    )  # fmt: skip
     return [
         scene.spec(
             "fraud-detection",

@@ -149,7 +149,7 @@ class _Routes:
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
-        self.cost = scene.cpu("frontend", 3.5)
+        self.cost, self.around = scene.cpu("frontend", 2.9), scene.cpu("frontend", 0.15)
         self.page_cost = scene.cpu("frontend", 12.0)
         self.file_cost = scene.cpu("frontend", 1.1)
         self.counter = (
@@ -223,24 +223,28 @@ class _Routes:
         method, _, path = route.partition(" ")
         outer = self._next(route)
         inner = self._handler("executing api route (pages)", path, "Node.runHandler")
-        counter, cost = self.counter, self.cost
+        counter, cost, around = self.counter, self.cost, self.around
         key = "url.path" if self.scene.modern else "http.target"
         good, bad = (self._series(method, path, status) for status in (200, 500))
 
         def answer(call: Call, web: Web) -> Steps:
             call.set(**{key: web.path})
             try:
+                yield from call.work(around)
                 with call.span(outer):
+                    yield from call.work(around)
                     try:
                         with call.span(inner):
                             yield from call.work(cost)
                             reply = yield from handler(call, web)
+                        yield from call.work(around)
                     except RpcFailure as failure:
                         raise RpcFailure("500", node_message(failure)) from None
             except RpcFailure:
                 if counter is not None:
                     call.count(counter, 1.0, bad)
                 raise
+            yield from call.work(around)
             if counter is not None:
                 call.count(counter, 1.0, good)
             return reply
@@ -255,8 +259,13 @@ class _Routes:
 
         def answer(call: Call, web: Web) -> Steps:
             call.set(**{key: web.path})
-            with call.span(outer), call.span(inner):
-                yield from call.work(self.page_cost)
+            yield from call.work(self.around)
+            with call.span(outer):
+                yield from call.work(self.around)
+                with call.span(inner):
+                    yield from call.work(self.page_cost)
+                yield from call.work(self.around)
+            yield from call.work(self.around)
 
         return Operation(answer, self.servers["GET"], allocates=900_000)
 

@@ -14,6 +14,7 @@ from pytest_otel_diag.shop.kernel import (
     SpanShape,
     Steps,
     exception_event,
+    uuid4,
 )
 from pytest_otel_diag.shop.records import AttributeValue, Instrument, Scope
 from pytest_otel_diag.shop.services import flagd
@@ -57,18 +58,20 @@ class _Service:
         self.charged, self.amount = name("payment.charged"), name("payment.amount")
         self.currency = name("payment.currency")
         self.refusal = f"Payment request failed. Invalid token. {self.loyalty}=gold"
-        self.cost = scene.cpu("payment", 1.4)
+        self.cost, self.framework = scene.cpu("payment", 1.2), scene.cpu("payment", 0.12)
         self.series: dict[str, Series] = {}
 
     def charge(self, call: Call, request: Charge) -> Steps:
         call.log("info", "Charge request received.", scope=_LOGGER, **fields({"service.name": "payment"}))
+        yield from call.work(self.framework)
         try:
             level = yield from self._take(call, request)
         except RpcFailure as failure:
             error = {"err.type": "Error", "err.message": failure.message}
             call.log("warn", failure.message, scope=_LOGGER, **fields(error))
             raise
-        transaction = f"{call.instance.rng.getrandbits(128):032x}"
+        yield from call.work(self.framework)
+        transaction = uuid4(call.instance.rng)
         attributes: dict[str, AttributeValue] = {
             "transactionId": transaction,
             "cardType": "visa",

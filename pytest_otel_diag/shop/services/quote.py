@@ -30,13 +30,15 @@ def specs(scene: Scene) -> list[ServiceSpec]:
         {"code.function.name": "{closure}", "code.file.path": "/var/www/app/routes.php"},
     )
     calculate = SpanShape("calculate-quote", "Internal", _MANUAL)
-    framework, own = scene.cpu("quote", 0.7), scene.cpu("quote", 0.15)
+    framework, response = scene.cpu("quote", 0.5), scene.cpu("quote", 0.1)
+    closure, own = scene.cpu("quote", 0.03), scene.cpu("quote", 0.12)
     series: dict[int, Series] = {}
 
     def get_quote(call: Call, items: int) -> Steps:
         yield from call.work(framework)
         with call.span(action) as span:
             span.event("Received get quote request, processing it")
+            yield from call.work(closure)
             with call.span(calculate) as inner:
                 inner.event("Calculating quote")
                 yield from call.work(own)
@@ -47,8 +49,10 @@ def specs(scene: Scene) -> list[ServiceSpec]:
                 if counted is None:
                     counted = series[items] = (("number_of_items", items),)
                 call.count(counter, 1.0, counted)
+            yield from call.work(closure)
             span.event("Quote processed, response sent back", {cost_key: cost})
             call.log("INFO", "Calculated quote", scope=_LOGGER, **fields({"context.total": cost}))
+        yield from call.work(response)
         return cost
 
     server = Http(_SLIM, "quote", 8090).server("POST", "/getquote")

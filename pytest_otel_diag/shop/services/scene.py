@@ -9,6 +9,7 @@ from functools import cached_property
 
 from pytest_otel_diag.shop.kernel.heap import DOTNET, GO, JVM, MANUAL, NODE, PYTHON, RUBY, GcPolicy, HeapSpec
 from pytest_otel_diag.shop.kernel.specs import FlagClient, ServiceSpec
+from pytest_otel_diag.shop.kernel.unrest import Tail
 from pytest_otel_diag.shop.names import Generation, generation
 from pytest_otel_diag.shop.services.instrumentation import Rpc, flag_event
 from pytest_otel_diag.shop.topology import Plan, plans
@@ -26,6 +27,19 @@ _POLICIES: dict[str, GcPolicy] = {
 # how many times slower the first requests after a start are: compilation, caches, connections
 _WARMUP = {"jvm": 6.0, "dotnet": 4.0, "nodejs": 3.0, "cpython": 1.5, "ruby": 2.0, "php": 1.5}
 _WARMUP_S = {"jvm": 60.0, "dotnet": 40.0, "nodejs": 25.0}
+
+# rare slow pieces of work: more of them the more a runtime does beside the request
+_TAILS = {
+    "jvm": Tail(0.022),
+    "go": Tail(0.014),
+    "dotnet": Tail(0.018),
+    "nodejs": Tail(0.022),
+    "cpython": Tail(0.022),
+    "ruby": Tail(0.024),
+    "php": Tail(0.022),
+    "browser": Tail(0.03),
+}
+_TAIL = Tail(0.014)
 
 _RUNTIME_NAMES = {
     "jvm": ("OpenJDK Runtime Environment", "21.0.8+9-LTS"),
@@ -130,6 +144,7 @@ class Scene:
             "cpu_limit": plan.cores or None,
             "heap": heap(plan),
             "startup_s": plan.start_s,
+            "tail": _TAILS.get(plan.runtime, _TAIL),
             "warmup": _WARMUP.get(plan.runtime, 1.0),
             "warmup_s": _WARMUP_S.get(plan.runtime, 10.0),
         }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_otel_diag.shop.emission.instruments import MetricShape
-from pytest_otel_diag.shop.kernel import Call, Operation, RpcFailure, ServiceSpec, SpanShape, Steps
+from pytest_otel_diag.shop.kernel import Call, Operation, RpcFailure, ServiceSpec, SpanShape, Steps, uuid4
 from pytest_otel_diag.shop.records import Instrument, Scope
 from pytest_otel_diag.shop.services import flagd, quote
 from pytest_otel_diag.shop.services.instrumentation import Http
@@ -49,7 +49,7 @@ def specs(scene: Scene) -> list[ServiceSpec]:
         yield from call.work(cost)
         if slows and country.strip().upper() not in HOME:
             yield from _slow_down(call)
-        tracking = _tracking_id(call)
+        tracking = uuid4(call.instance.rng)
         call.log("INFO", "Tracking ID Created", scope=_LOGGER, tracking_id=tracking)
         return tracking
 
@@ -91,8 +91,3 @@ def _slow_down(call: Call) -> Steps:
             event_name="shipping.international.slowdown", delay_secs=delay_s,
         )  # fmt: skip
         yield from call.wait(delay_s)
-
-
-def _tracking_id(call: Call) -> str:
-    text = f"{call.instance.rng.getrandbits(128):032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

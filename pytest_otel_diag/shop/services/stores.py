@@ -10,7 +10,16 @@ from typing import Any
 
 from simpy import Event
 
-from pytest_otel_diag.shop.kernel import Call, HeapSpec, Instance, Operation, RpcFailure, ServiceSpec, Steps
+from pytest_otel_diag.shop.kernel import (
+    Call,
+    HeapSpec,
+    Instance,
+    Operation,
+    RpcFailure,
+    ServiceSpec,
+    Steps,
+    Tail,
+)
 from pytest_otel_diag.shop.services.scene import Scene
 
 VALKEY = "valkey-cart"
@@ -95,6 +104,8 @@ def specs(scene: Scene) -> list[ServiceSpec]:
     keys = {name: _valkey(0.00025 * speed) for name in ("HGET", "HMSET", "EXPIRE")}
     still = HeapSpec()
     return [
-        ServiceSpec(VALKEY, keys, workers=64, heap=still, startup_s=0.5),
-        ServiceSpec(DATABASE, database, workers=100, heap=still, startup_s=2.0, state=_tables),
+        ServiceSpec(VALKEY, keys, workers=64, heap=still, startup_s=0.5, tail=Tail(0.014)),
+        ServiceSpec(
+            DATABASE, database, workers=100, heap=still, startup_s=2.0, state=_tables, tail=Tail(0.02)
+        ),
     ]

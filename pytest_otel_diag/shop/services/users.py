@@ -6,7 +6,7 @@ import random
 
 from pytest_otel_diag.shop import load
 from pytest_otel_diag.shop.flagging import FlagScalar
-from pytest_otel_diag.shop.kernel import Call, Instance, RpcFailure, Steps
+from pytest_otel_diag.shop.kernel import Call, Instance, RpcFailure, Steps, uuid4
 from pytest_otel_diag.shop.names import Generation
 from pytest_otel_diag.shop.records import AttributeValue, Scope
 from pytest_otel_diag.shop.services import load_generator, proxy
@@ -28,12 +28,8 @@ class User:
         self._shape = load_generator.task_shapes(generation)
         self._agent = _LOCUST_AGENT if self._locust else _K6_AGENT
         self._weights = {**load.WEIGHTS, **(load.REVIEW_WEIGHTS if generation.reviews else {})}
-        self._session = self._uuid()
+        self._session = uuid4(self._rng)
         self._baggage = {"session.id": self._session, "synthetic_request": "true"}
-
-    def _uuid(self) -> str:
-        text = f"{self._rng.getrandbits(128):032x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
     def _begin(self, outer: Call | None) -> Call:
         """Return the call of a task: inside another under Locust, on its own under k6."""
@@ -129,7 +125,7 @@ class User:
 
     def add_to_cart(self, user: str = "", outer: Call | None = None) -> Steps:
         """Look at a product and put some of it into a cart."""
-        user = user or self._uuid()
+        user = user or uuid4(self._rng)
         product, quantity = self._rng.choice(PRODUCT_IDS), self._rng.choice(load.QUANTITIES)
         call = self._begin(outer)
         attributes = {**self._product(product), "user.id": user, "quantity": quantity}
@@ -150,7 +146,7 @@ class User:
         yield from self._check_out("user_checkout_multi", self._rng.choice(load.SEVERAL), None)
 
     def _check_out(self, name: str, items: int, person: Person | None) -> Steps:
-        user = self._uuid()
+        user = uuid4(self._rng)
         call = self._begin(None)
         attributes: dict[str, AttributeValue] = {"user.id": user}
         if items > 1:

@@ -1,0 +1,11 @@
+"""Random identifiers of the simulated programs."""
+
+from __future__ import annotations
+
+import random
+from uuid import UUID
+
+
+def uuid4(rng: random.Random) -> str:
+    """Return a random UUID, version 4 and variant as RFC 9562 has them."""
+    return str(UUID(int=rng.getrandbits(128), version=4))
