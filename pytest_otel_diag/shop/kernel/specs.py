@@ -110,8 +110,8 @@ class ServiceSpec:
     ``cpu_limit`` in cores, ``heap`` with its limits, ``cpu_noise`` the coefficient of variation of CPU
     times, ``tail`` the rare slow ones, ``idle_cpu`` the cores used while idle. Life: ``replicas``,
     ``startup_s`` until a new instance serves (``warmup`` times slower at first, fading over ``warmup_s``),
-    ``restart_s`` from a kill to the
-    new process. Telemetry: ``resource`` attributes beside service.name and service.instance.id;
+    ``restart_s`` from a kill to the new process. Telemetry: ``resource`` attributes beside service.name and
+    service.instance.id;
     ``client(target, operation)`` is the span of an outgoing call (asked once each and kept), ``rephrase``
     puts connection failures in the words of the client library; ``export`` periods; ``metrics(instance)``
     registers callbacks on ``instance.meter`` (its runtime's are there already); ``contained``: it runs in

@@ -1,0 +1,156 @@
+"""Whether quiet telemetry looks like that of real processes: tails, overheads, identifiers, pauses."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from uuid import UUID
+
+import pytest
+
+from tests.shop.services.shop_runs import Phase, run
+
+UUID_V4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+OPERATIONS = (
+    ("ad", "oteldemo.AdService/GetAds"),
+    ("cart", "POST /oteldemo.CartService/GetCart"),
+    ("flagd", "flagd.evaluation.v1.Service/ResolveBoolean"),
+    ("frontend", "GET /api/cart"),
+    ("frontend", "GET /api/products/[productId]"),
+    ("frontend", "GET /api/recommendations"),
+    ("frontend-proxy", "ingress"),
+    ("image-provider", "GET /"),
+    ("product-catalog", "oteldemo.ProductCatalogService/GetProduct"),
+    ("recommendation", "oteldemo.RecommendationService/ListRecommendations"),
+)
+
+# a parent and the only thing of the same service in it, in the demo's spans of 3.0
+NESTED = (
+    ("frontend", "GET", "GET /api/cart"),
+    ("frontend", "GET /api/cart", "executing api route (pages) /api/cart"),
+    ("recommendation", "oteldemo.RecommendationService/ListRecommendations", "get_product_list"),
+    ("payment", "oteldemo.PaymentService/Charge", "charge"),
+    ("flagd", "flagd.evaluation.v1.Service/ResolveBoolean", "resolveBoolean"),
+    ("flagd", "resolveBoolean", "resolveBoolean"),
+    ("accounting", "orders receive", "order-consumed"),
+    ("quote", "POST /getquote", "{closure}"),
+    ("quote", "{closure}", "calculate-quote"),
+    ("frontend-web", "documentFetch", "resourceFetch"),
+)
+
+
+def quiet() -> Phase:
+    return run("3.0", seconds=900.0).fault
+
+
+@pytest.mark.parametrize(("service", "name"), OPERATIONS)
+def test_slow_requests_are_several_times_slower_than_usual_ones(service, name):
+    phase = quiet()
+    ratio = phase.quantile_ms(service, name, 0.99) / phase.quantile_ms(service, name, 0.5)
+    assert 2.0 < ratio < 14.0
+    if name == "ingress":
+        return  # pictures, files and routes in one: wide by nature
+    # and rare: the body of the distribution is narrow
+    assert phase.quantile_ms(service, name, 0.75) < 3.5 * phase.quantile_ms(service, name, 0.25)
+
+
+def test_no_span_is_empty():
+    phase = quiet()
+    assert phase.batch.spans
+    assert {
+        (span.resource.service, span.name) for span in phase.batch.spans if span.duration_ns <= 0
+    } == set()
+
+
+@pytest.mark.parametrize(("service", "outer", "inner"), NESTED)
+def test_a_framework_takes_time_before_and_after_what_it_calls(service, outer, inner):
+    phase = quiet()
+    parents = {span.span_id: span for span in phase.spans(service, outer)}
+    pairs = [
+        (parents[span.parent_id], span) for span in phase.spans(service, inner) if span.parent_id in parents
+    ]
+    assert len(pairs) >= 20
+    own_us = []
+    for parent, child in pairs:
+        before = child.start_ns - parent.start_ns
+        after = parent.duration_ns - before - child.duration_ns
+        assert before > 0
+        assert after >= 0
+        own_us.append((before + after) / 1e3)
+    assert 10 < statistics.median(own_us) < 5_000
+
+
+def test_identifiers_are_version_4():
+    phase = quiet()
+    orders = [
+        value
+        for span in phase.spans("checkout", "oteldemo.CheckoutService/PlaceOrder")
+        for key, value in span.attributes.items()
+        if key in ("demo.order.id", "demo.user.id", "user.id", "demo.shipping.tracking.id")
+    ]
+    users = [
+        span.attributes["user.id"] for span in phase.of("load-generator") if "user.id" in span.attributes
+    ]
+    payments = [log.attributes["transactionId"] for log in phase.logs("payment", "Transaction complete.")]
+    sessions = [span.attributes["session.id"] for span in phase.spans("frontend-web", "documentLoad")]
+    instances = [span.resource.attributes["service.instance.id"] for span in phase.batch.spans[:2000]]
+    for found in (orders, users, payments, sessions, instances):
+        assert found
+        for value in found:
+            assert UUID_V4.fullmatch(str(value)), value
+            assert UUID(str(value)).version == 4
+
+
+def test_the_cart_tells_its_callers_clients_apart():
+    phase = quiet()
+    callers = {span.span_id: span.resource.service for span in phase.batch.spans}
+    agents: dict[str, set[object]] = {}
+    for name in ("GetCart", "AddItem", "EmptyCart"):
+        for span in phase.spans("cart", f"POST /oteldemo.CartService/{name}"):
+            if span.parent_id in callers:
+                agents.setdefault(callers[span.parent_id], set()).add(span.attributes["user_agent.original"])
+    assert agents == {"frontend": {"grpc-node-js/1.14.3"}, "checkout": {"grpc-go/1.77.0"}}
+
+
+def test_streams_end_a_little_before_their_deadline_each_in_its_own_time():
+    texts = [
+        span.message for span in quiet().of("flagd") if "EventStream" in span.name and span.status == "Error"
+    ]
+    assert len(texts) >= 4
+    assert len(set(texts)) == len(texts)
+    assert all(re.fullmatch(r"deadline exceeded after 599\.9\d{8}s", text) for text in texts)
+
+
+def test_runtimes_that_only_consume_use_their_heaps():
+    points = quiet().batch.metrics
+    eden = [
+        point.value
+        for point in points
+        if point.resource.service == "fraud-detection"
+        and point.instrument.name == "jvm.memory.used"
+        and dict(point.attributes).get("jvm.memory.pool.name") == "Eden Space"
+    ]
+    allocated = [
+        point.value
+        for point in points
+        if point.resource.service == "accounting"
+        and point.instrument.name == "dotnet.gc.heap.total_allocated"
+    ]
+    assert len(eden) >= 10
+    assert min(eden) > 0
+    assert len(set(eden)) > len(eden) / 2
+    assert len(allocated) >= 10
+    assert allocated[0] > 0
+    assert allocated[-1] > allocated[0]
+
+
+def test_browsers_are_not_clockwork():
+    phase = quiet()
+    for service, name in (
+        ("load-generator", "browser_add_to_cart"),
+        ("load-generator", "browser_change_currency"),
+        ("frontend-web", "documentLoad"),
+    ):
+        spans = [span.duration_ns for span in phase.spans(service, name)]
+        assert statistics.stdev(spans) > 0.04 * statistics.mean(spans)
