@@ -24,7 +24,7 @@ from pytest_otel_diag.model.windows import seconds_to_ns
 from pytest_otel_diag.shop.emission import rows
 from pytest_otel_diag.shop.records import Batch
 from pytest_otel_diag.shop.simulation import Shop, Variation
-from pytest_otel_diag.telemetry import Store
+from pytest_otel_diag.telemetry import Layout, Store
 
 START_NS = 1_772_438_400_000_000_000
 STEP_S = 20.0
@@ -65,7 +65,7 @@ def measure(users: int, seconds: float, store: Store | None) -> Measured:
     shop = _shop(users)
     database = f"bench_{uuid.uuid4().hex[:8]}"
     if store is not None:
-        store.create_database(database, merges=False)
+        store.create_database(database, layout=Layout(in_memory=True))
     records = 0
     waiting: list[Batch] = []
     cpu, wall = time.process_time(), time.perf_counter()

@@ -26,6 +26,7 @@ from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.shop.emission import rows
 from pytest_otel_diag.shop.records import Batch
 from pytest_otel_diag.shop.simulation import Shop
+from pytest_otel_diag.telemetry.layout import Layout
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 from pytest_otel_diag.telemetry.store import Store
 
@@ -175,7 +176,9 @@ async def private_database(store: Store, name: str) -> AsyncIterator[str]:
 
     Raises TelemetryError when it cannot be made.
     """
-    making = asyncio.ensure_future(asyncio.to_thread(store.create_database, name, merges=False))
+    making = asyncio.ensure_future(
+        asyncio.to_thread(store.create_database, name, layout=Layout(in_memory=True))
+    )
     try:
         await asyncio.shield(making)
         yield name

@@ -21,6 +21,7 @@ _TOO_MANY_ROWS = 396
 _UNKNOWN_TABLE, _UNKNOWN_DATABASE = 60, 81
 _UNKNOWN_COLUMN = (47, 16, 10)
 _DENIED = (164, 497)
+_ILLEGAL_PREWHERE = 182
 _AUTHENTICATION = (516, 192, 193, 194)
 _NAME = re.compile(r"(?:identifier|Table|table|column|columns:|Database|named) ['`]?([\w.\-$]+)['`]?")
 _TRAILER = re.compile(r"\s*(?:\(version [^)]*\))?\s*(?:\(for url [^)]*\))?\s*$", re.DOTALL)
@@ -81,6 +82,8 @@ def _refusal(code: int, text: str, schema: TelemetrySchema | None) -> TelemetryE
         error = TelemetryUnavailable(f"the server refused user or password: {text}; check the DSN")
     elif code in _DENIED:
         error = QueryRejected(f"the store does not allow this: {text}; only reading is possible here")
+    elif code == _ILLEGAL_PREWHERE:
+        error = QueryFailed(f"{text}; write WHERE, which means the same", code)
     elif code == _UNKNOWN_DATABASE:
         error = SchemaError(f"{text}; name the database that holds the exporter's tables")
     elif code == _UNKNOWN_TABLE:

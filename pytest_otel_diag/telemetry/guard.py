@@ -195,14 +195,13 @@ def check(sql: str, nodes: Sequence[Node], scope: Scope) -> None:
     _check_kind(sql, nodes)
     _check_settings(sql, nodes)
     for index, node in enumerate(nodes):
-        parents = _ancestry(nodes, index)
         if node.kind == "TableIdentifier":
             _check_table(node.rest, scope)
         elif node.kind == "Function":
-            _check_function(node, parents)
+            _check_function(node, _ancestry(nodes, index, most=1))
         elif node.kind == "Identifier" and root.kind.startswith("Show"):
             _check_shown(node.rest, scope)
-        elif node.kind == "Identifier" and _right_of_in(nodes, index, parents):
+        elif node.kind == "Identifier" and _right_of_in(nodes, index, _ancestry(nodes, index, most=2)):
             _check_in(node.rest, scope)
     if any(node.kind.endswith("dentifier") and node.rest.lower() == "system.tables" for node in nodes):
         _check_system_tables(sql, nodes)
@@ -218,14 +217,16 @@ def _nodes(text: str) -> Iterator[Node]:
             yield Node(len(match["indent"]), match["kind"], rest)
 
 
-def _ancestry(nodes: Sequence[Node], index: int) -> list[Node]:
-    """Return the parents of a node, nearest first."""
+def _ancestry(nodes: Sequence[Node], index: int, *, most: int) -> list[Node]:
+    """Return the parents of a node, nearest first, at most so many."""
     parents: list[Node] = []
     depth = nodes[index].depth
-    for node in reversed(nodes[:index]):
-        if node.depth < depth:
-            parents.append(node)
-            depth = node.depth
+    for above in range(index - 1, -1, -1):
+        if len(parents) == most or not depth:
+            break
+        if nodes[above].depth < depth:
+            parents.append(nodes[above])
+            depth = nodes[above].depth
     return parents
 
 
@@ -374,7 +375,7 @@ def _check_system_tables(sql: str, nodes: Sequence[Node]) -> None:
         )
     for index, node in enumerate(nodes):
         every = node.kind.endswith(("Asterisk", "Matcher"))
-        counted = [parent.rest for parent in _ancestry(nodes, index)[1:2]] == ["count"]
+        counted = [parent.rest for parent in _ancestry(nodes, index, most=2)[1:2]] == ["count"]
         if every and not counted:
             raise QueryRejected(
                 "system.tables has private columns, so a statement that reads it must name its columns "

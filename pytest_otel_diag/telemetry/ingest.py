@@ -29,7 +29,7 @@ _FAMILIES = (
 
 def ingest_parquet(connection: Connection, database: str, table: str, path: Path) -> int:
     """Append a Parquet file by column name and return its rows; see :meth:`Store.ingest_parquet`."""
-    wanted = _columns(connection, database, table)
+    wanted = columns_of(connection, database, table)
     if not path.is_file():
         raise SchemaError(f"{path}: no such file")
     source = _source(path)
@@ -52,23 +52,30 @@ def stream_parquet(connection: Connection, database: str, table: str, path: Path
     import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    rows = 0
+    rows, wanted = 0, columns_of(connection, database, table)
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                rows += ingest_arrow(
-                    connection, database, table, pa.Table.from_batches([batch]), where=str(path)
-                )
+                data = pa.Table.from_batches([batch])
+                rows += ingest_arrow(connection, (database, table), data, wanted=wanted, where=str(path))
     except (pa.ArrowException, OSError) as error:
         raise SchemaError(f"{path}: not a readable Parquet file: {error}") from error
     return rows
 
 
 def ingest_arrow(
-    connection: Connection, database: str, table: str, data: pyarrow.Table, *, where: str = "the Arrow table"
+    connection: Connection,
+    place: tuple[str, str],
+    data: pyarrow.Table,
+    *,
+    wanted: Mapping[str, str],
+    where: str = "the Arrow table",
 ) -> int:
-    """Append an Arrow table by column name and return its rows."""
-    wanted = _columns(connection, database, table)
+    """Append an Arrow table by column name and return its rows.
+
+    *place* names database and table, *wanted* are the columns there, as :func:`columns_of` tells them.
+    """
+    database, table = place
     found = {field.name: _arrow_type(field.type) for field in data.schema}
     _check(found, wanted, where=where, table=table)
     with translated(what=f"loading {where} into {table}"):
@@ -88,7 +95,8 @@ def _source(path: Path) -> str:
     return f"file('{escaped}', 'Parquet')"
 
 
-def _columns(connection: Connection, database: str, table: str) -> Mapping[str, str]:
+def columns_of(connection: Connection, database: str, table: str) -> Mapping[str, str]:
+    """Return the columns that an INSERT may name with their types; raises SchemaError without the table."""
     with translated(what=f"looking up {table}"):
         columns = insertable(connection, database, table)
     if not columns:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from string import Template
 
 from pytest_otel_diag import statements
+from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.telemetry.engine import quote
 
 _STATEMENTS = (
@@ -26,6 +28,8 @@ _INSTANTS = {
     "logs": "toDateTime(Timestamp)",
     "metrics": "toDateTime(TimeUnix)",
 }
+_MEMORY = "Memory SETTINGS compress = 1"
+_INDEX = re.compile(r",\n\s+INDEX .*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +38,20 @@ class Layout:
 
     ``engine`` is the table engine with its arguments (``ReplicatedMergeTree`` on clusters),
     ``cluster`` adds ``ON CLUSTER``, ``ttl_hours`` drops rows that old (0 keeps everything, the
-    embedded default: a recording may be years old).
+    embedded default: a recording may be years old). With ``in_memory`` there are the same columns in
+    the engine's memory, as they were written: right for databases that live for minutes and are written
+    in small steps, each of which would cost a MergeTree more than the queries save. Such tables have no
+    order, no TTL and no PREWHERE.
     """
 
     engine: str = "MergeTree"
     cluster: str | None = None
     ttl_hours: int = 0
+    in_memory: bool = False
+
+    def __post_init__(self) -> None:
+        if self.in_memory and self.ttl_hours:
+            raise ConfigurationError("tables in memory forget nothing by age: leave ttl_hours at 0")
 
     def ddl(self, database: str) -> Iterator[str]:
         """Yield the statements that make the tables of *database*."""
@@ -52,9 +64,16 @@ class Layout:
             ttl = f"TTL {instant} + toIntervalHour({self.ttl_hours})" if self.ttl_hours else ""
             values[f"ttl_{signal}"] = ttl
         for name in _STATEMENTS:
-            yield Template(statements.load(__package__, name).sql).substitute(values).strip()
+            statement = Template(statements.load(__package__, name).sql).substitute(values).strip()
+            yield _unordered(statement) if self.in_memory else statement
 
     def create_database(self, database: str) -> str:
         """Return the statement that makes the database (chDB's default engine has no views)."""
         cluster = f" ON CLUSTER {quote(self.cluster)}" if self.cluster else ""
         return f"CREATE DATABASE IF NOT EXISTS {quote(database)}{cluster} ENGINE = Atomic"
+
+
+def _unordered(statement: str) -> str:
+    """Return the statement that makes the same columns in memory; a view stays as it is."""
+    columns, engine, _ = statement.partition("\nENGINE = ")
+    return f"{_INDEX.sub('', columns)}{engine}{_MEMORY}" if engine else statement

@@ -6,6 +6,7 @@ from pytest_otel_diag import statements
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.telemetry import SPANS_TABLE, CallEdge, ServiceHealth, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.statements import Statement
 from pytest_otel_diag.telemetry.asking import Asks, over_windows
 from pytest_otel_diag.telemetry.levels import bucket_of
 from pytest_otel_diag.telemetry.relations import missing
@@ -25,16 +26,16 @@ async def latest(telemetry: Asks, *, until_ns: Nanos | None = None) -> Nanos | N
     schema = await telemetry.schema()
     if not schema.signals():
         raise missing(schema, "otel_traces")
-    newest: list[Nanos] = []
-    until = until_ns if until_ns is not None else LAST_NS
+    parameters: dict[str, object] = {"until_ns": until_ns if until_ns is not None else LAST_NS}
+    parts: list[str] = []
     for table in schema.tables:
         name = _latest_statement(table, schema)
-        if name is None:
-            continue
-        answer = await telemetry.ask(statements.load(__package__, name), {"table": table, "until_ns": until})
-        if answer.column("rows")[0]:
-            newest.append(int(answer.column("newest_ns")[0]))
-    return max(newest, default=None)
+        if name is not None:
+            parameters[f"table_{len(parts)}"] = table
+            part = statements.load(__package__, name).sql
+            parts.append(part.replace("{table:", f"{{table_{len(parts)}:"))
+    answer = await telemetry.ask(Statement("latest", "\nUNION ALL\n".join(parts)), parameters)
+    return max((int(newest_ns) for newest_ns, rows in answer.rows() if rows), default=None)
 
 
 async def service_health(telemetry: Asks, window: Window, bucket_s: float) -> tuple[ServiceHealth, ...]:

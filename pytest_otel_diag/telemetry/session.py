@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from pytest_otel_diag.statements import Statement, load
 from pytest_otel_diag.telemetry import guard, levels, questions
 from pytest_otel_diag.telemetry.engine import Connection, Engine
 from pytest_otel_diag.telemetry.failures import too_many_rows, translated
+from pytest_otel_diag.telemetry.parses import Parses, used
 from pytest_otel_diag.telemetry.schema import discover
 from pytest_otel_diag.telemetry.views import Visibility
 from pytest_otel_diag.telemetry.workers import Workers
@@ -49,6 +51,16 @@ _OWN_TABLES_ONLY = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all sessions of a store use; ``readonly`` is its user's setting."""
+
+    engine: Engine
+    workers: Workers
+    readonly: int
+    parses: Parses
+
+
 class StoreTelemetry:
     """Implements the Telemetry port. Made by :meth:`Store.telemetry`; ``close()`` drops what it made.
 
@@ -58,20 +70,19 @@ class StoreTelemetry:
 
     def __init__(
         self,
-        engine: Engine,
-        workers: Workers,
+        shared: Shared,
         *,
         database: str,
         visibility: Visibility | None,
         now: Callable[[], Nanos] | None,
-        readonly: int,
     ) -> None:
-        self._engine = engine
-        self._workers = workers
+        self._engine = shared.engine
+        self._workers = shared.workers
+        self._readonly = shared.readonly
+        self._parses = shared.parses
         self._database = database
         self._visibility = visibility
         self._now = now
-        self._readonly = readonly
         self._lock = threading.Lock()
         self._now_shown: Nanos | None = None
         self._steps = 0
@@ -204,13 +215,13 @@ class StoreTelemetry:
         if checked.startswith("EXPLAIN"):  # it would tell the engine's limit of rows as if it were written
             limits = limits.model_copy(update={"result_rows": 0})
         with self._open(limits, now, restricted=True) as connection:
-            return self._timed(connection, checked, _used(checked, parameters), limits)
+            return self._timed(connection, checked, used(checked, parameters), limits)
 
     def _asked(
         self, statement: Statement, parameters: dict[str, Any], limits: QueryLimits, now: Nanos | None
     ) -> Table:
         with self._open(limits, now, restricted=False) as connection:
-            return self._timed(connection, statement.sql, _used(statement.sql, parameters), limits)
+            return self._timed(connection, statement.sql, used(statement.sql, parameters), limits)
 
     def _timed(
         self, connection: Connection, sql: str, parameters: dict[str, Any], limits: QueryLimits
@@ -232,9 +243,8 @@ class StoreTelemetry:
             self._discover()  # so that errors can name what is there
         # without a limit of rows: the engine would write it into the tree that is checked
         with self._open(QueryLimits(result_rows=0), None, restricted=False) as connection:
-            canonical = guard.canonical(connection, sql)
+            canonical, nodes = self._parses.parsed(connection, sql, parameters)
             others = frozenset(str(row[0]) for row in connection.rows("SELECT name FROM system.databases"))
-            nodes = guard.tree(connection, canonical, _used(canonical, parameters))
             guard.check(canonical, nodes, guard.Scope(self.database, others))
         if len(self._checked) >= _CHECKED_MAX:
             self._checked.clear()
@@ -245,12 +255,6 @@ class StoreTelemetry:
         with self._open(QueryLimits(), None, restricted=False) as connection:
             self._schema = discover(connection, self.database)
             return self._schema
-
-
-def _used(sql: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters that the statement names: the driver would format the text with others."""
-    names = Statement("query", sql).parameters
-    return {name: value for name, value in parameters.items() if name in names}
 
 
 def _settings(limits: QueryLimits, *, restricted: bool) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -15,8 +15,9 @@ from pytest_otel_diag.telemetry.dsn import parse_dsn
 from pytest_otel_diag.telemetry.engine import Connection, Engine, quote
 from pytest_otel_diag.telemetry.failures import translated
 from pytest_otel_diag.telemetry.layout import Layout
+from pytest_otel_diag.telemetry.parses import Parses
 from pytest_otel_diag.telemetry.schema import discover
-from pytest_otel_diag.telemetry.session import StoreTelemetry, writing
+from pytest_otel_diag.telemetry.session import Shared, StoreTelemetry, writing
 from pytest_otel_diag.telemetry.views import Visibility, merged
 from pytest_otel_diag.telemetry.workers import Workers
 
@@ -40,8 +41,9 @@ class Store:
     def __init__(self, engine: Engine, *, new_name: Callable[[], str] = _random_name) -> None:
         self._engine = engine
         self._new_name = new_name
-        self._workers = Workers()
+        self._columns: dict[tuple[str, str], Mapping[str, str]] = {}
         self._readonly = self._probe_readonly()
+        self._shared = Shared(engine, Workers(), self._readonly, Parses())
 
     @classmethod
     def open(cls, dsn: str = "chdb://memory", *, new_name: Callable[[], str] = _random_name) -> Self:
@@ -84,12 +86,8 @@ class Store:
             ]
         return tuple(name for name in names if name not in _SYSTEM)
 
-    def create_database(self, name: str, *, layout: Layout | None = None, merges: bool = True) -> None:
-        """Make the database with all tables that are missing; existing ones stay as they are.
-
-        Without *merges* the embedded engine leaves parts as they were written: right for a database that
-        lives for minutes and is written in at most a few hundred parts.
-        """
+    def create_database(self, name: str, *, layout: Layout | None = None) -> None:
+        """Make the database with all tables that are missing; existing ones stay as they are."""
         layout = layout or Layout()
         with (
             self._engine.connection(settings=self._writing()) as connection,
@@ -98,10 +96,6 @@ class Store:
             connection.command(layout.create_database(name))
             for statement in layout.ddl(name):
                 connection.command(statement)
-            if self.embedded and not merges:
-                for table in discover(connection, name).tables:
-                    if not table.endswith("_mv"):
-                        connection.command(f"SYSTEM STOP MERGES {quote(name)}.{quote(table)}")
 
     def count_rows(self, database: str, table: str) -> int:
         """Return how many rows a table holds; from the parts' metadata, so it is cheap."""
@@ -119,6 +113,8 @@ class Store:
             translated(what=f"dropping database {name!r}"),
         ):
             connection.command(f"DROP DATABASE IF EXISTS {quote(name)} SYNC")
+        for place in [place for place in list(self._columns) if place[0] == name]:
+            self._columns.pop(place, None)
 
     def ingest_parquet(self, database: str, table: str, path: Path) -> int:
         """Append a Parquet file to a table and return the number of rows.
@@ -135,7 +131,17 @@ class Store:
     def ingest_arrow(self, database: str, table: str, data: pyarrow.Table) -> int:
         """Append an Arrow table, matched by column name like :meth:`ingest_parquet`; return its rows."""
         with self._engine.connection(settings=self._writing()) as connection:
-            return ingest.ingest_arrow(connection, database, table, data)
+            wanted = self._wanted(connection, (database, table), data.column_names)
+            return ingest.ingest_arrow(connection, (database, table), data, wanted=wanted)
+
+    def _wanted(
+        self, connection: Connection, place: tuple[str, str], names: Sequence[str]
+    ) -> Mapping[str, str]:
+        """Return the columns of a table, looked up again only where a name is not among the known ones."""
+        known = self._columns.get(place, {})
+        if not known or not known.keys() >= set(names):
+            known = self._columns[place] = ingest.columns_of(connection, *place)
+        return known
 
     def telemetry(
         self,
@@ -164,14 +170,7 @@ class Store:
                 base = discover(connection, database)
                 visibility = Visibility(self._new_name(), base, windows, now is not None, merged(settled))
                 visibility.create(connection)
-        return StoreTelemetry(
-            self._engine,
-            self._workers,
-            database=database,
-            visibility=visibility,
-            now=now,
-            readonly=self._readonly,
-        )
+        return StoreTelemetry(self._shared, database=database, visibility=visibility, now=now)
 
     def _require(self, connection: Connection, database: str) -> None:
         """Raise SchemaError unless the database is there."""

@@ -44,6 +44,7 @@ def engine_error(code, text="something"):
         (81, SchemaError, "name the database"),
         (60, SchemaError, "something"),
         (47, SchemaError, "something"),
+        (182, QueryFailed, "write WHERE"),
         (999, QueryFailed, "the engine refused the statement: something"),
         (None, TelemetryUnavailable, "did not answer"),
     ],

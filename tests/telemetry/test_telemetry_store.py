@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pytest_otel_diag.errors import (
+    ConfigurationError,
     QueryFailed,
     QueryLimitExceeded,
     QueryRejected,
@@ -71,6 +72,61 @@ def test_layout_follows_its_parameters():
     tables = [statement for statement in ddl if "CREATE TABLE" in statement]
     assert all("ENGINE = ReplicatedMergeTree" in s and "toIntervalHour(72)" in s for s in tables)
     assert Layout(cluster="c").create_database("d").endswith("`d` ON CLUSTER `c` ENGINE = Atomic")
+
+
+async def test_tables_in_memory_have_the_same_columns_and_rows(store, database):
+    store.create_database("brief", layout=Layout(in_memory=True))
+    try:
+        for name in ("brief", database):
+            store.ingest_arrow(name, "otel_traces", sample_traces())
+        usual, brief = store.telemetry(database), store.telemetry("brief")
+        assert (await brief.schema()).tables == (await usual.schema()).tables
+        assert rows(store, "brief", "SELECT DISTINCT engine FROM system.tables WHERE database = 'brief'") == [
+            ("Memory",),
+            ("MaterializedView",),
+        ]
+        for table in ("otel_traces", SPANS_TABLE):
+            sql = f"SELECT * FROM {table} ORDER BY ALL"
+            assert (await brief.query(sql)).columns == (await usual.query(sql)).columns
+        with pytest.raises(QueryFailed, match="write WHERE"):
+            await brief.query("SELECT count() FROM otel_traces PREWHERE Duration > 1")
+    finally:
+        store.drop_database("brief")
+
+
+def test_tables_in_memory_have_no_ttl():
+    with pytest.raises(ConfigurationError, match="ttl_hours"):
+        Layout(in_memory=True, ttl_hours=1)
+
+
+def test_columns_that_came_since_the_last_write_are_found(store, database):
+    store.ingest_arrow(database, "otel_traces", sample_traces())
+    with store._engine.connection(database) as connection:
+        connection.command("ALTER TABLE otel_traces ADD COLUMN Sampler String")
+    more = sample_traces().append_column("Sampler", pa.array(["always"] * sample_traces().num_rows))
+    store.ingest_arrow(database, "otel_traces", more)
+    assert rows(store, database, "SELECT DISTINCT Sampler FROM otel_traces ORDER BY 1") == [
+        ("",),
+        ("always",),
+    ]
+
+
+def test_a_database_made_again_is_looked_at_again(store, database):
+    store.ingest_arrow(database, "otel_traces", sample_traces())
+    store.drop_database(database)
+    with pytest.raises(SchemaError, match="has no table 'otel_traces'"):
+        store.ingest_arrow(database, "otel_traces", sample_traces())
+
+
+async def test_what_one_session_may_read_another_may_not(store, database):
+    store.create_database("next")
+    try:
+        sql = "SELECT count() FROM next.otel_logs"
+        assert list((await store.telemetry("next").query(sql)).rows()) == [(0,)]
+        with pytest.raises(QueryRejected, match="outside this session"):
+            await store.telemetry(database).query(sql)
+    finally:
+        store.drop_database("next")
 
 
 def test_a_ttl_is_accepted_by_the_engine(store):
