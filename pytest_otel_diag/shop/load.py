@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 WEIGHTS = {
@@ -30,6 +31,9 @@ SEVERAL = (2, 3, 4)
 BROWSER_WAIT_S = 2.0
 """The browser stays so long on its last page, for its traces to be exported."""
 
+CLOSE_MU, CLOSE_SIGMA, CLOSE_MOST_S = math.log(0.15), 0.9, 3.0
+"""Closing the page and its browser takes so many seconds, the logarithm being normal."""
+
 
 def choose(rng: random.Random, weights: dict[str, int]) -> str:
     """Return a task at random by weight."""
@@ -39,3 +43,8 @@ def choose(rng: random.Random, weights: dict[str, int]) -> str:
 def think_s(rng: random.Random) -> float:
     """Return how long a user waits before the next task."""
     return rng.uniform(*THINK_S)
+
+
+def browser_stay_s(rng: random.Random) -> float:
+    """Return how long a browser user's last page is open, closing included."""
+    return BROWSER_WAIT_S + min(CLOSE_MOST_S, rng.lognormvariate(CLOSE_MU, CLOSE_SIGMA))

@@ -21,9 +21,9 @@ _NOISE_SIZE = 4096
 DRIFT_EVERY_S, DRIFT_TAU_S, DRIFT_SIGMA = 10.0, 150.0, 0.03
 """The level of a machine wanders by a few percent over minutes (an autoregressive walk of its logarithm)."""
 
-BURST_GAP_S = 10.0
+BURST_GAP_S = 18.0
 BURST_MEDIAN_S, BURST_SIGMA, BURST_MOST_S = 0.2, 0.8, 2.5
-RIVALS_MEDIAN, RIVALS_SIGMA = 4.0, 0.5
+RIVALS_MEDIAN, RIVALS_SIGMA = 3.4, 0.5
 """Now and then other programs of a machine want its cores: so many threads a core, for so long."""
 
 

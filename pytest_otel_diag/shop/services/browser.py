@@ -27,9 +27,10 @@ AGENT = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
     "HeadlessChrome/143.0.0.0 Safari/537.36"
 )
-RENDER_S = 0.12
+RENDER_S, RENDER_VARIATION = 0.26, 0.6
+"""CPU time to run a page's scripts and draw it, and its coefficient of variation: other tabs, cold caches."""
 CLICK_S = 0.0006
-LOOK_MU, LOOK_SIGMA, LOOK_MOST_S = math.log(0.08), 0.8, 2.0
+LOOK_MU, LOOK_SIGMA, LOOK_MOST_S = math.log(0.17), 0.9, 3.0
 """A scripted browser finds what it clicks on after so many seconds, the logarithm being normal."""
 
 _LOAD = Scope("@opentelemetry/instrumentation-document-load", "0.55.0")
@@ -85,7 +86,14 @@ def specs(scene: Scene) -> list[ServiceSpec]:
         return by_operation.get(operation)
 
     return [
-        scene.spec(SERVICE, client=client, flags=scene.flag_client(hook=False), state=Tab, contained=False)
+        scene.spec(
+            SERVICE,
+            client=client,
+            flags=scene.flag_client(hook=False),
+            state=Tab,
+            contained=False,
+            cpu_noise=RENDER_VARIATION,
+        )
     ]
 
 

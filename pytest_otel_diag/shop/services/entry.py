@@ -186,7 +186,7 @@ class Entry:
                         call.fail(outcome=_TIMED_OUT)
                     else:
                         yield from self._browse(first=first)
-                    yield from call.wait(load.BROWSER_WAIT_S * rng.lognormvariate(0.0, 0.06))
+                    yield from call.wait(load.browser_stay_s(rng))
             yield self._world.sleep(user.think_s())
 
     def _browse(self, *, first: bool) -> Steps:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_otel_diag.shop.kernel import (
+    Behaviour,
     Call,
     Operation,
     Outcome,
@@ -68,33 +69,16 @@ def _refused(failure: RpcFailure) -> Outcome:
     return Outcome("Error", failure.message, {"error.type": "RateLimitError"}, (event,))
 
 
-def _reviews(scene: Scene) -> ServiceSpec:
-    rpc = scene.rpc("python")
-    fetch, assist = (
-        SpanShape(name, "Internal", _TRACER) for name in ("get_product_reviews", "get_ai_assistant_response")
-    )
-    cost = scene.cpu("product-reviews", 1.5)
-    query = SpanShape("SELECT", "Client", _PSYCOPG, {"db.system": "postgresql", "db.name": "otel"})
-    chat = SpanShape(
-        "openai.chat",
-        "Client",
-        _OPENAI,
-        {"gen_ai.system": "openai", "gen_ai.request.model": "astronomy-llm"},
-        failed=_refused,
-    )
-
-    def get(call: Call, product: str) -> Steps:
-        call.log("INFO", f"Receive GetProductReviews for product id:{product}", scope=_LOGGER)
-        with call.span(fetch, **fields({"app.product.id": product, "app.product_reviews.count": 5})):
-            yield from call.work(cost)
-            yield from call.request(DATABASE, "SELECT products")
-
-    def average(call: Call, product: str) -> Steps:
-        call.log("INFO", f"Receive GetAverageProductReviewScore for product id:{product}", scope=_LOGGER)
-        yield from call.work(cost)
-        yield from call.request(DATABASE, "SELECT product")
+def _assistant(assist: SpanShape, around: float) -> Behaviour:
+    """Return the behaviour that asks the model about a product: *around* is the framework's CPU time."""
 
     def ask(call: Call, product: str) -> Steps:
+        yield from call.work(around)
+        answer = yield from assisted(call, product)
+        yield from call.work(around)
+        return answer
+
+    def assisted(call: Call, product: str) -> Steps:
         with call.span(assist, **{"app.product.id": product}):
             limited = yield from call.flag("llmRateLimitError", False)
             if limited and call.instance.rng.random() < RATE_LIMITED_RATIO:
@@ -112,6 +96,37 @@ def _reviews(scene: Scene) -> ServiceSpec:
             yield from call.request("llm", COMPLETE, "inaccurate" if inaccurate else "")
         return "answered"
 
+    return ask
+
+
+def _reviews(scene: Scene) -> ServiceSpec:
+    rpc = scene.rpc("python")
+    fetch, assist = (
+        SpanShape(name, "Internal", _TRACER) for name in ("get_product_reviews", "get_ai_assistant_response")
+    )
+    cost, around = scene.cpu("product-reviews", 1.2), scene.cpu("product-reviews", 0.15)
+    query = SpanShape("SELECT", "Client", _PSYCOPG, {"db.system": "postgresql", "db.name": "otel"})
+    chat = SpanShape(
+        "openai.chat",
+        "Client",
+        _OPENAI,
+        {"gen_ai.system": "openai", "gen_ai.request.model": "astronomy-llm"},
+        failed=_refused,
+    )
+
+    def get(call: Call, product: str) -> Steps:
+        call.log("INFO", f"Receive GetProductReviews for product id:{product}", scope=_LOGGER)
+        yield from call.work(around)
+        with call.span(fetch, **fields({"app.product.id": product, "app.product_reviews.count": 5})):
+            yield from call.work(cost)
+            yield from call.request(DATABASE, "SELECT products")
+        yield from call.work(around)
+
+    def average(call: Call, product: str) -> Steps:
+        call.log("INFO", f"Receive GetAverageProductReviewScore for product id:{product}", scope=_LOGGER)
+        yield from call.work(cost)
+        yield from call.request(DATABASE, "SELECT product")
+
     def client(target: str, operation: str) -> SpanShape | None:
         if target == DATABASE:
             return query
@@ -122,7 +137,7 @@ def _reviews(scene: Scene) -> ServiceSpec:
     operations = {
         GET: Operation(get, rpc.server(GET)),
         AVERAGE: Operation(average, rpc.server(AVERAGE)),
-        ASK: Operation(ask, rpc.server(ASK)),
+        ASK: Operation(_assistant(assist, around), rpc.server(ASK)),
     }
     return scene.spec(
         "product-reviews", operations=operations, client=client, flags=scene.flag_client(hook=True),

@@ -37,7 +37,7 @@ _TAILS = {
     "cpython": Tail(0.022),
     "ruby": Tail(0.024),
     "php": Tail(0.022),
-    "browser": Tail(0.03),
+    "browser": Tail(0.03, most=8.0),
 }
 _TAIL = Tail(0.014)
 

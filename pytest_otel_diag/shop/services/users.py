@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 
 from pytest_otel_diag.shop import load
 from pytest_otel_diag.shop.flagging import FlagScalar
@@ -14,6 +15,8 @@ from pytest_otel_diag.shop.services.goods import CATEGORIES, PEOPLE, PRODUCT_IDS
 from pytest_otel_diag.shop.services.web import Goods, Order, Web
 
 _LOGGER = Scope("root", "")
+SESSION_S, ANSWER_S = 0.0005, 0.00012
+"""CPU time of Locust's session around a request: before it is sent, and to book the answer."""
 _K6_AGENT, _LOCUST_AGENT = "k6/1.4.2 (https://k6.io/)", "python-requests/2.32.5"
 
 
@@ -40,16 +43,15 @@ class User:
         return call
 
     def _ask(self, call: Call, web: Web) -> Steps:
-        try:
-            return (
-                yield from call.request(
-                    "frontend-proxy",
-                    proxy.FORM if web.method == "POST" else proxy.HTTP,
-                    web._replace(agent=self._agent),
-                )
-            )
-        except RpcFailure:
-            return None  # counted by the tool, not shown on the task's span
+        reply, operation = None, proxy.FORM if web.method == "POST" else proxy.HTTP
+        if self._locust:
+            yield from call.work(SESSION_S)
+        # a failure is counted by the tool, not shown on the task's span
+        with suppress(RpcFailure):
+            reply = yield from call.request("frontend-proxy", operation, web._replace(agent=self._agent))
+        if self._locust:
+            yield from call.work(ANSWER_S)
+        return reply
 
     def flag(self, call: Call, key: str, default: FlagScalar) -> Steps:
         """Ask flagd over OFREP; k6 makes a span and a log line of it."""
