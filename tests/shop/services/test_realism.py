@@ -154,3 +154,76 @@ def test_browsers_are_not_clockwork():
     ):
         spans = [span.duration_ns for span in phase.spans(service, name)]
         assert statistics.stdev(spans) > 0.04 * statistics.mean(spans)
+        first, _, third = statistics.quantiles(spans, n=4)
+        assert third - first > (0.1e9 if name == "documentLoad" else 0.25e9)
+
+
+def _memory(phase: Phase, name: str, service: str) -> list[tuple[int, float]]:
+    """Return (instant, bytes) of a container's memory or of a Python process's resident set."""
+    return [
+        (point.time_ns, point.value)
+        for point in phase.batch.metrics
+        if point.instrument.name == name
+        and service in (point.resource.service, point.resource.attributes.get("container.name"))
+        and dict(point.attributes).get("type", "rss") == "rss"
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["container.memory.usage.total", "process.runtime.cpython.memory"], ids=["container", "process"]
+)
+def test_the_recommendation_s_memory_rises_for_minutes_before_it_is_killed(name):
+    made = run(flag="recommendationCacheFailure", users=5, seconds=600.0)
+    killed_s = made.shop.world.service("recommendation").kills[0][0]
+    killed_ns = made.shop.world.start_ns + round(killed_s * 1e9)
+    values = [value for at_ns, value in _memory(made.fault, name, "recommendation") if at_ns < killed_ns]
+    assert len(values) >= 4
+    assert values == sorted(values)  # nothing is let go while the flag is on
+    assert values[-1] > 1.4 * values[0]
+    assert len(set(values)) >= 4
+    slow = [
+        span.duration_ns / 1e6
+        for span in made.fault.spans("recommendation", "get_product_list")
+        if span.attributes["demo.product.count"] > 2_000_000
+    ]
+    assert statistics.median(slow) > 50.0
+
+
+def test_the_mails_memory_is_a_saw():
+    made = run(flag="emailMemoryLeak", variant="10000x", users=5, seconds=600.0)
+    values = [value for _, value in _memory(made.fault, "container.memory.usage.total", "email")]
+    low, high = 60e6, 75e6
+    teeth = rising = 0
+    for value in values:
+        if value > high:
+            rising = 1
+        elif value < low and rising:
+            teeth, rising = teeth + 1, 0
+    assert teeth >= 3
+    assert teeth <= len(made.shop.world.service("email").kills)
+
+
+def test_locust_s_client_shows_every_request_of_a_flood():
+    made = run("2.2", flag="loadGeneratorFloodHomepage", users=3, seconds=120.0)
+    requests = {span.span_id: span for span in made.fault.spans("load-generator", "GET", "Client")}
+    for flood in made.fault.spans("load-generator", "user_flood_home")[:-1]:
+        own = [span for span in requests.values() if span.parent_id == flood.span_id]
+        assert len(own) == flood.attributes["flood.count"] == 100
+        assert {span.attributes["http.status_code"] for span in own} == {200}
+        assert sum(span.duration_ns for span in own) < flood.duration_ns
+    served = [span for span in made.fault.spans("frontend-proxy", "ingress") if span.parent_id in requests]
+    assert len(served) > 300
+
+
+@pytest.mark.parametrize("demo", ["2.0", "2.2", "3.1"])
+def test_no_parent_lasts_exactly_as_long_as_its_child_in_any_release(demo):
+    phase = run(demo, users=5, seconds=120.0).fault
+    spans = {span.span_id: span for span in phase.batch.spans}
+    equal = {
+        (span.resource.service, spans[span.parent_id].name, span.name)
+        for span in spans.values()
+        if span.parent_id in spans
+        and spans[span.parent_id].resource.service == span.resource.service
+        and spans[span.parent_id].duration_ns == span.duration_ns
+    }
+    assert equal == set()
