@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+import gc
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from pytest_otel_diag.errors import ConfigurationError, TelemetryError
@@ -55,7 +56,8 @@ class ShopClock:
         """Run the model up to the instant; does nothing when it has passed."""
         while self._now_ns < instant_ns:
             step_ns = min(self._now_ns + STEP_NS, instant_ns)
-            self._shop.advance(step_ns)
+            with _uncollected():
+                self._shop.advance(step_ns)
             self._now_ns = step_ns
             await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -100,7 +102,8 @@ class ShopTelemetry:
             waiting.spans += visible.spans
             waiting.logs += visible.logs
             waiting.metrics += visible.metrics
-            tables = rows.tables(_taken(waiting, signals or tuple(SIGNAL_TABLES)))
+            with _uncollected():
+                tables = rows.tables(_taken(waiting, signals or tuple(SIGNAL_TABLES)))
             if tables:
                 # a write that was begun ends, whoever is cancelled meanwhile: its rows exist only here
                 self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, tables))
@@ -186,6 +189,22 @@ async def private_database(store: Store, name: str) -> AsyncIterator[str]:
         await asyncio.wait([making])
         with suppress(TelemetryError):  # a store that is gone has dropped it already
             await asyncio.to_thread(store.drop_database, name)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the collector of cycles still for the block: what the model makes in it mostly stays.
+
+    Looking through it again and again would take a tenth of a session's time and more. Sessions on several
+    threads may overlap: the one that found the collector working lets it go on.
+    """
+    working = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if working:
+            gc.enable()
 
 
 def _taken(waiting: Batch, signals: Sequence[str]) -> Batch:

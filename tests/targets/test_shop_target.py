@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -300,3 +301,15 @@ async def test_a_session_without_reference_has_none(tmp_path: Path, scenario: Sc
         assert opened.reference == ()
     bare.close()
     bare.close()
+
+
+@pytest.mark.parametrize("working", [True, False])
+async def test_the_collector_of_cycles_is_left_as_it_was(session: TargetSession, working: bool) -> None:
+    before = gc.isenabled()
+    (gc.enable if working else gc.disable)()
+    try:
+        await session.clock.sleep(30)
+        await session.telemetry.latest()
+        assert gc.isenabled() is working
+    finally:
+        (gc.enable if before else gc.disable)()
