@@ -8,7 +8,7 @@ tree that is checked; and the canonical text is what runs, so what was checked i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,10 +114,15 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What the statement may name: the session's database, and which other databases exist."""
+    """What the statement may name: the session's database, and which databases exist (asked when needed)."""
 
     database: str
-    others: frozenset[str]
+    databases: Callable[[], frozenset[str]]
+
+    @property
+    def others(self) -> frozenset[str]:
+        """The databases that the statement may not name."""
+        return self.databases() - {self.database}
 
 
 def check_text(sql: object, parameters: object) -> None:
@@ -352,11 +357,11 @@ def _foreign(name: str, scope: Scope) -> bool:
     """Whether a dotted name may start with the name of another database (names may hold dots)."""
     parts = name.split(".")
     prefixes = {".".join(parts[:count]) for count in range(1, len(parts))}
-    return bool(prefixes & (scope.others - {scope.database}))
+    return bool(prefixes) and bool(prefixes & scope.others)
 
 
 def _check_shown(name: str, scope: Scope) -> None:
-    if name in scope.others and name != scope.database:
+    if name in scope.others:
         raise QueryRejected(f"database {name!r} is outside this session; write SHOW TABLES alone")
 
 

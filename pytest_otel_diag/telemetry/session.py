@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -244,8 +245,7 @@ class StoreTelemetry:
         # without a limit of rows: the engine would write it into the tree that is checked
         with self._open(QueryLimits(result_rows=0), None, restricted=False) as connection:
             canonical, nodes = self._parses.parsed(connection, sql, parameters)
-            others = frozenset(str(row[0]) for row in connection.rows("SELECT name FROM system.databases"))
-            guard.check(canonical, nodes, guard.Scope(self.database, others))
+            guard.check(canonical, nodes, guard.Scope(self.database, cache(partial(_databases, connection))))
         if len(self._checked) >= _CHECKED_MAX:
             self._checked.clear()
         self._checked[key] = canonical
@@ -255,6 +255,10 @@ class StoreTelemetry:
         with self._open(QueryLimits(), None, restricted=False) as connection:
             self._schema = discover(connection, self.database)
             return self._schema
+
+
+def _databases(connection: Connection) -> frozenset[str]:
+    return frozenset(str(row[0]) for row in connection.rows("SELECT name FROM system.databases"))
 
 
 def _settings(limits: QueryLimits, *, restricted: bool) -> dict[str, Any]:
