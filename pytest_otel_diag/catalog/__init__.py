@@ -6,6 +6,7 @@ beside it ask that catalog.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 from pytest_otel_diag.catalog import loading
@@ -30,6 +31,7 @@ __all__ = [
     "scenario",
     "scenarios",
     "service",
+    "together",
 ]
 
 
@@ -67,6 +69,11 @@ def expectation(name: str, variant: str | None = None, demo: str = DEFAULT_DEMO)
 def scenario(name: str, variant: str | None = None, demo: str = DEFAULT_DEMO) -> Scenario:
     """Return the scenario of one flag and variant; raises ScenarioError."""
     return _scenarios.scenario(load(), name, variant, demo)
+
+
+def together(faults: Sequence[Fault], demo: str = DEFAULT_DEMO) -> Scenario:
+    """Return the scenario of one or several faults at once, their schedules kept; raises ScenarioError."""
+    return _scenarios.together(load(), faults, demo)
 
 
 def scenarios(demo: str = DEFAULT_DEMO) -> tuple[Scenario, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from pytest_otel_diag.catalog.catalog import DEFAULT_DEMO, Catalog
 from pytest_otel_diag.catalog.entries import FlagEntry, Period
-from pytest_otel_diag.model.scenario import Disturbance, Environment, Expectation, Scenario, Timing
+from pytest_otel_diag.model.scenario import Disturbance, Environment, Expectation, Fault, Scenario, Timing
 
 DEFAULT_USERS = 5
 """Simulated users that the numbers in the catalog are for."""
@@ -43,6 +45,51 @@ def scenario(catalog: Catalog, flag: str, variant: str | None = None, demo: str 
     )
 
 
+def together(catalog: Catalog, faults: Sequence[Fault], demo: str = DEFAULT_DEMO) -> Scenario:
+    """Return the scenario of one or several faults at once, each under the release's name of its flag.
+
+    Schedules and contexts that the faults bring stay; a fault without a context gets the one its service
+    asks with. Several faults are given the longest times and the most users that one of them needs, and do
+    not count in the gate where one of them does not. Raises ScenarioError.
+    """
+    parts = [scenario(catalog, fault.flag, fault.variant, demo) for fault in faults]
+    named = tuple(_named(fault, part.faults[0]) for fault, part in zip(faults, parts, strict=True))
+    if len(parts) == 1:
+        return parts[0].model_copy(update={"faults": named})
+    first, times = parts[0], [part.timing for part in parts]
+    return first.model_copy(
+        update={
+            "id": "+".join(part.id for part in parts),
+            "faults": named,
+            "expectation": catalog.combined(named, demo),
+            "environment": first.environment.model_copy(
+                update={
+                    "users": _most(part.environment.users for part in parts),
+                    "browser_users": _most(part.environment.browser_users for part in parts),
+                }
+            ),
+            "ungated": "; ".join(dict.fromkeys(part.ungated for part in parts if part.ungated)),
+            "require_impact": any(part.require_impact for part in parts),
+            "timing": first.timing.model_copy(
+                update={
+                    "baseline_s": max(one.baseline_s for one in times),
+                    "impact_timeout_s": max(one.impact_timeout_s for one in times),
+                    "observe_s": max(one.observe_s for one in times),
+                }
+            ),
+        }
+    )
+
+
+def _named(fault: Fault, known: Fault) -> Fault:
+    context = fault.context or known.context
+    return fault.model_copy(update={"flag": known.flag, "variant": known.variant, "context": context})
+
+
+def _most(numbers: Iterable[int | None]) -> int | None:
+    return max((number for number in numbers if number is not None), default=None)
+
+
 def scenarios(catalog: Catalog, demo: str = DEFAULT_DEMO) -> tuple[Scenario, ...]:
     """Return one scenario for each flag of the release, with its suggested variant."""
     return tuple(scenario(catalog, key, None, demo) for key in catalog.generation(demo).flags)
@@ -69,7 +116,7 @@ def controls(catalog: Catalog, demo: str = DEFAULT_DEMO) -> tuple[Scenario, ...]
             disturbances=disturbances,
             environment=Environment(demo=catalog.generation(demo).demo),
             expectation=Expectation(healthy=True),
-            timing=Timing(baseline_s=BASELINE_S, guard_s=GUARD_S, observe_s=180.0),
+            timing=Timing(baseline_s=BASELINE_S, observe_s=180.0),
             tags=(("category", "control"), ("severity", "none")),
         )
         for name, disturbances in kinds.items()

@@ -103,23 +103,13 @@ class ShopTarget:
         return catalog.scenarios(self._options.demo)
 
     def scenario_for(self, faults: Sequence[Fault]) -> Scenario | None:
-        """Return what the catalog knows of the faults together; None where it knows one of them not."""
+        """Return what the catalog knows of the faults together; None where it knows one of them not.
+
+        Without faults that is a control as long as faults take: times must not tell the two apart.
+        """
         demo = self._options.demo
         with suppress(ConfigurationError):
-            known = [catalog.scenario(fault.flag, fault.variant, demo) for fault in faults]
-            if not known:
-                return catalog.controls(demo)[0]  # as long as faults take: times must not tell the two apart
-            together = tuple(_named(fault, told) for fault, told in zip(faults, known, strict=True))
-            if len(known) == 1:
-                return known[0].model_copy(update={"faults": together})
-            slowest = max(known, key=lambda told: told.timing.impact_timeout_s)
-            return Scenario(
-                id="+".join(told.id for told in known),
-                faults=together,
-                environment=slowest.environment,
-                expectation=catalog.load().combined(together, demo),
-                timing=slowest.timing,
-            )
+            return catalog.together(faults, demo) if faults else catalog.controls(demo)[0]
         return None
 
     def validate(self, scenario: Scenario) -> tuple[str, ...]:
@@ -207,13 +197,6 @@ def model_hash() -> str:
 @cache
 def _services(demo: str) -> tuple[str, ...]:
     return Shop(Variation(demo=demo), NoFlags(), 0).services
-
-
-def _named(fault: Fault, told: Scenario) -> Fault:
-    """Return the fault under the release's name of its flag, in the context its service asks with."""
-    (own,) = told.faults
-    context = fault.context or own.context
-    return fault.model_copy(update={"flag": own.flag, "variant": own.variant, "context": context})
 
 
 def _flag_mistakes(scenario: Scenario, document: FlagdDocument, variation: Variation) -> Iterator[str]:

@@ -4,6 +4,8 @@ import pytest
 
 from pytest_otel_diag import catalog
 from pytest_otel_diag.catalog.scenarios import AFFECTED_PER_MINUTE, DEFAULT_USERS, affected_per_minute
+from pytest_otel_diag.errors import ScenarioError
+from pytest_otel_diag.model.scenario import Fault
 from pytest_otel_diag.sessions.injection import scenario_mistakes
 
 DEMOS = catalog.load().demos()
@@ -98,3 +100,44 @@ def test_controls_have_no_fault_and_wait_as_long_as_a_fault_takes(demo):
         assert control.timing.baseline_s == 300
         for disturbance in control.disturbances:
             assert disturbance.service in (None, *catalog.generation(demo).services.values())
+
+
+def test_faults_together_want_the_longest_times_and_the_most_users():
+    given = (
+        Fault(flag="adServiceFailure", at_s=20.0),
+        Fault(flag="imageSlowLoad", variant="10sec", context={"who": "me"}),
+        Fault(flag="recommendationCacheFailure"),
+    )
+    parts = [catalog.scenario(fault.flag, fault.variant) for fault in given]
+    whole = catalog.together(given)
+    assert whole.id == "adFailure=on+imageSlowLoad=10sec+recommendationCacheFailure=on"
+    assert [(fault.flag, fault.at_s) for fault in whole.faults] == [
+        ("adFailure", 20.0),
+        ("imageSlowLoad", 0.0),
+        ("recommendationCacheFailure", 0.0),
+    ]
+    assert whole.faults[0].context == parts[0].faults[0].context
+    assert whole.faults[1].context == (("who", "me"),)
+    assert (whole.environment.users, whole.environment.browser_users) == (25, 1)
+    assert (
+        whole.timing.observe_s == max(part.timing.observe_s for part in parts) > whole.timing.baseline_s / 2
+    )
+    assert whole.timing.impact_timeout_s == max(part.timing.impact_timeout_s for part in parts)
+    causes = {cause.service for part in parts for cause in part.expectation.root_causes}
+    assert {cause.service for cause in whole.expectation.root_causes} == causes
+    assert {cause.fault for cause in whole.expectation.root_causes} == {str(fault) for fault in whole.faults}
+
+
+def test_together_with_what_does_not_count_nothing_counts():
+    uncounted = next(s for demo in DEMOS for s in catalog.scenarios(demo) if s.ungated)
+    demo = uncounted.environment.demo
+    counted = next(s for s in catalog.scenarios(demo) if not s.ungated and s.require_impact)
+    whole = catalog.together((*counted.faults, *uncounted.faults), demo)
+    assert whole.ungated == uncounted.ungated
+    assert whole.require_impact
+    assert catalog.together(uncounted.faults, demo) == uncounted
+
+
+def test_together_refuses_what_the_release_has_not():
+    with pytest.raises(ScenarioError, match="nothing"):
+        catalog.together([Fault(flag="adFailure"), Fault(flag="nothing")])
