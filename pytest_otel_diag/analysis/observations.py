@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pytest_otel_diag.analysis.slots import Slots
 from pytest_otel_diag.analysis.stats import Floats
 from pytest_otel_diag.analysis.templates import Templates
-from pytest_otel_diag.analysis.vocabulary import meaning
+from pytest_otel_diag.analysis.vocabulary import is_duration, meaning
 from pytest_otel_diag.model.diagnosis import Signal
 
 SERVING, CALLING, LONELY, MAGNITUDE = 1, 5, 8, 9
@@ -151,7 +151,8 @@ class Metrics:
 
 def pauses(key: SeriesKey) -> bool:
     """Whether the series is the share of time that garbage collection takes."""
-    return meaning(key.metric, key.unit)[0] is Signal.GC and "histogram" in key.table
+    collecting = meaning(key.metric, key.unit)[0] is Signal.GC and is_duration(key.unit)
+    return collecting and not key.table.endswith("gauge")
 
 
 SERVES = frozenset({"Server", "Consumer", ""})

@@ -15,7 +15,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pytest_otel_diag.analysis.evidence import SYMPTOMS, Group, Hit
-from pytest_otel_diag.analysis.stats import FIVE_SIGMA
 
 EXPLAINED = 0.7
 """Most of a symptom goes when a callee accounts for it; some stays, since the callee may be innocent."""
@@ -73,7 +72,7 @@ def rank(
     """Return all services, the most suspicious first; equal scores in the order of *services*.
 
     *clients* serve nobody. The time that they spend is what users wait; whatever they call that deviates
-    by itself explains it wholly.
+    explains it wholly.
     """
     candidates = {service: Candidate(service) for service in services}
     for hit in hits:
@@ -91,7 +90,7 @@ def rank(
         if deepest is not None and deepest.total > 0.0:
             candidate.explained = EXPLAINED * min(candidate.symptoms, deepest.total)
             waiting = candidate.best.get(Group.SELF) if candidate.service in clients else None
-            if waiting is not None and deepest.total > FIVE_SIGMA:
+            if waiting is not None:
                 candidate.explained += waiting.strength
             candidate.explained_by = deepest.service if candidate.explained > 0.0 else None
     return sorted(candidates.values(), key=lambda one: -one.score)

@@ -113,11 +113,18 @@ def _elsewhere(counts: Floats, reference: list[int]) -> Floats:
     return rest
 
 
-def _surprise(hits: Floats, trials: Floats, reference: list[int]) -> Floats:
-    """Return the likelihood-ratio root of each slot against the other quiet slots, over its dispersion."""
+def _surprise(hits: Floats, trials: Floats, reference: list[int], *, bunched: bool = False) -> Floats:
+    """Return the likelihood-ratio root of each slot against the other quiet slots, over its dispersion.
+
+    *bunched* events come several at a time (the items of an order): quantiles over rare bunches see only the
+    empty slots, the mean of (k - E)² / E does not.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.nan_to_num(hits[:, reference].sum(axis=1) / trials[:, reference].sum(axis=1))
-    phi = stats.overdispersion(hits[:, reference], mean[:, None] * trials[:, reference])
+    expected = mean[:, None] * trials[:, reference]
+    phi = stats.overdispersion(hits[:, reference], expected)
+    if bunched:
+        phi = np.maximum(phi, stats.dispersion(hits[:, reference], expected))
     deviance = stats.rate_deviance(hits, trials, _elsewhere(hits, reference), _elsewhere(trials, reference))
     surprise: Floats = deviance / np.sqrt(phi)[:, None]
     return surprise
@@ -179,7 +186,8 @@ def levels(metrics: Metrics, reference: list[int], load: Floats | None = None) -
         z = (values - usual) / np.maximum(np.nan_to_num(unit), 1e-9)[:, None]
     z = np.where(enough[:, None], np.nan_to_num(z), 0.0)
     counted: NDArray[np.bool_] = np.asarray(np.isfinite(metrics.hits).any(axis=1))
-    surprise = _surprise(np.nan_to_num(metrics.hits), np.nan_to_num(metrics.seconds), reference)
+    exposure = np.nan_to_num(metrics.seconds) * (1.0 if load is None else load)
+    surprise = _surprise(np.nan_to_num(metrics.hits), exposure, reference, bunched=True)
     z = np.where(counted[:, None], np.sign(z) * np.minimum(np.abs(z), SURPRISE * np.abs(surprise)), z)
     freedom = max(1, int(np.median(quiet.count)) - 1) if len(series) else 1
     return Scores(z, values, quiet.centre, unit, freedom, enough)

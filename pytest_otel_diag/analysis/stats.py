@@ -99,6 +99,13 @@ def overdispersion(hits: Floats, expected: Floats) -> Floats:
     return np.maximum(1.0, np.maximum(median, tail))
 
 
+def dispersion(hits: Floats, expected: Floats) -> Floats:
+    """Return Pearson's χ² over its degrees of freedom per row, 0 for rows without an expected hit."""
+    chi = np.where(expected > 0, (hits - expected) ** 2 / np.maximum(expected, 1e-9), 0.0).sum(axis=1)
+    ratio: Floats = chi / np.maximum((expected > 0).sum(axis=1) - 1, 1)
+    return ratio
+
+
 def student_tail(z: float, freedom: int) -> float:
     """Return P(|T| > z) of Student's t, by the closed form for whole degrees of freedom.
 

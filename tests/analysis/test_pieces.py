@@ -173,6 +173,14 @@ def blamed(moved: dict[tuple[str, str], float]) -> dict[str, float]:
     return found
 
 
+def test_users_waiting_is_explained_by_what_they_call() -> None:
+    hits = [still(400.0, "users", Group.SELF), still(5.0, "proxy", Group.SELF)]
+    order = ["users", "proxy"]
+    assert rank(hits, {"users": {"proxy"}}, order)[0].service == "users"
+    assert rank(hits, {"users": {"proxy"}}, order, clients=["users"])[0].service == "proxy"
+    assert rank(hits[:1], {"users": {"proxy"}}, order, clients=["users"])[0].service == "users"
+
+
 def test_a_gap_is_held_against_the_callee_by_the_share_of_callers_that_see_it() -> None:
     assert blamed({("a", "x"): 50.0, ("b", "x"): 50.0, ("a", "y"): 1.0}) == {"x": 1.0}
     assert blamed({("a", "x"): 50.0, ("b", "x"): 1.0, ("c", "x"): 1.0}) == {"x": pytest.approx(1 / 3)}
@@ -210,6 +218,22 @@ def test_one_event_where_there_is_none_is_no_deviation() -> None:
     reference = list(range(1, 11))
     assert abs(scores.levels(counter([1.0, *quiet]), reference).z[0, 0]) < stats.Z_FLOOR
     assert scores.levels(counter([12.0, *quiet]), reference).z[0, 0] > stats.Z_FLOOR
+
+
+def test_events_that_come_in_bunches_stay_quiet() -> None:
+    rng = np.random.default_rng(6)
+    orders = rng.poisson(1.5, (500, 13))
+    items = np.vectorize(lambda n: rng.integers(1, 10, n).sum())(orders).astype(float)
+    z = [scores.levels(counter(list(hits)), list(range(1, 13))).z[0, 0] for hits in items]
+    assert np.mean(np.abs(z) > stats.Z_FLOOR) <= 0.04
+
+
+def test_what_twice_the_traffic_explains_is_no_deviation() -> None:
+    hits = [200.0, *[100.0] * 12]
+    reference, load = list(range(1, 13)), np.ones((1, 13))
+    load[0, 0] = 1.95
+    assert scores.levels(counter(hits), reference).z[0, 0] > stats.Z_FLOOR
+    assert abs(scores.levels(counter(hits), reference, load).z[0, 0]) < 1.0
 
 
 @pytest.mark.parametrize("mean", [0.1, 1, 5, 50])

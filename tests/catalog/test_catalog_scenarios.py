@@ -96,7 +96,7 @@ def test_controls_have_no_fault_and_wait_as_long_as_a_fault_takes(demo):
     for control in told:
         assert control.control
         assert not control.faults
-        assert control.timing.guard_s > 0
+        assert control.timing.guard_s == 0, "switching a flag takes no time that windows would show"
         assert control.timing.baseline_s == 300
         for disturbance in control.disturbances:
             assert disturbance.service in (None, *catalog.generation(demo).services.values())
