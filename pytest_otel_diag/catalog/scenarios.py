@@ -19,8 +19,6 @@ AFFECTED_PER_MINUTE = 2.0
 
 BASELINE_S = 300.0
 LEAST_IMPACT_TIMEOUT_S = 180.0
-GUARD_S = 3.0
-"""Time a control lets pass where a fault is being switched on and witnessed, in seconds."""
 
 
 def scenario(catalog: Catalog, flag: str, variant: str | None = None, demo: str = DEFAULT_DEMO) -> Scenario:
