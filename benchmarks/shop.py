@@ -1,25 +1,34 @@
-"""``python -m benchmarks.shop [--seconds 600] [--users 5 25 100] [--profile]``: how fast the shop runs.
+"""``python -m benchmarks.shop [--seconds 600] [--users 5 25 100] [--profile] [--sessions N]``.
+
+Tells how fast the shop runs.
 
 For each number of users, one simulation of so many virtual seconds: events, spans and virtual seconds per
 CPU second of this process, without the store and with it (telemetry taken every 20 virtual seconds, turned
 into Arrow tables and written to the embedded engine every 120). One browser user runs beside the others.
-``--profile`` prints where the time goes, without the store.
+``--profile`` prints where the time goes, without the store. ``--sessions 20`` runs whole sessions instead, of
+one fault with the seeds 0, 1, ... in two processes, after one more in this process by itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import cProfile
+import multiprocessing
 import pstats
 import sys
 import time
 import uuid
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pytest_otel_diag import catalog
+from pytest_otel_diag import catalog, composition
+from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.model.scenario import Fault
+from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.model.windows import seconds_to_ns
 from pytest_otel_diag.shop.emission import rows
 from pytest_otel_diag.shop.records import Batch
@@ -29,6 +38,8 @@ from pytest_otel_diag.telemetry import Layout, Store
 START_NS = 1_772_438_400_000_000_000
 STEP_S = 20.0
 WRITE_EVERY = 6
+FAULT = Fault(flag="paymentFailure", variant="50%")
+WORKERS = 2
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,34 @@ def profile(users: int, seconds: float) -> None:
     pstats.Stats(profiler).sort_stats("tottime").print_stats(20)
 
 
+def session(seed: int) -> tuple[float, float]:
+    """Run one whole session with 5 users and 1 browser user; return its CPU and wall seconds."""
+    settings = Settings(target="shop:users=5,browser_users=1", seed=seed)
+    target, analyzer = composition.open_target(settings, "main"), composition.open_analyzer("builtin")
+    told = target.scenario_for([FAULT])
+    assert told is not None
+    usual = told.environment.model_copy(update={"users": None, "browser_users": None})
+    prepared = composition.prepared(told.model_copy(update={"environment": usual}), settings, target, 0)
+    results: list[SessionResult] = []
+    engine = composition.engine(settings, target, analyzer, results.append)
+    plan = composition.plan(prepared, settings, run_id="bench", test_id="", repeat=0, analyzer="builtin")
+    cpu, wall = time.process_time(), time.perf_counter()
+    asyncio.run(engine.run(plan))
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def sessions(count: int) -> None:
+    """Print what a warm session costs, and so many of them in two processes."""
+    session(0)
+    cpu, wall = session(1)
+    print(f"one session: {cpu:.1f} s CPU, {wall:.1f} s wall")
+    started = time.perf_counter()
+    with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("spawn")) as pool:
+        cpus = [cpu for cpu, _ in pool.map(session, range(count))]
+    wall = time.perf_counter() - started
+    print(f"{count} sessions, {WORKERS} processes: {sum(cpus):.0f} s CPU, {wall:.0f} s wall, start included")
+
+
 def main() -> int:
     """Run and print."""
     parser = argparse.ArgumentParser(
@@ -115,7 +154,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--users", type=int, nargs="+", default=[5, 25, 100])
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--sessions", type=int, default=0)
     options = parser.parse_args()
+    if options.sessions:
+        sessions(options.sessions)
+        return 0
     if options.profile:
         profile(options.users[0], options.seconds)
         return 0
