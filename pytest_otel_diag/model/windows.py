@@ -49,6 +49,10 @@ class Window(Model):
         """Whether no instant lies inside."""
         return self.end_ns == self.start_ns
 
+    def moved(self, later_ns: Nanos) -> Window:
+        """Return the window of the same length that begins *later_ns* later."""
+        return Window(start_ns=self.start_ns + later_ns, end_ns=self.end_ns + later_ns)
+
     def __contains__(self, instant_ns: Nanos) -> bool:
         return self.start_ns <= instant_ns < self.end_ns
 

@@ -17,6 +17,9 @@ Place = tuple[str | int, ...]
 
 _BOOLEAN = "tag:yaml.org,2002:bool"
 _NULL = "tag:yaml.org,2002:null"
+_MOST_VALUES = 50_000
+"""Values of one file with its aliases written out; a handful of aliases of aliases would be billions."""
+
 _DEEPEST = 20
 """No scenario is nested deeper; an alias to its own parent is."""
 
@@ -81,6 +84,11 @@ def read_document(path: Path) -> Document:
 
 def _convert(node: yaml.Node, loader: _Loader, document: Document, place: Place) -> Any:
     document.lines.setdefault(place, node.start_mark.line + 1)
+    if len(document.lines) > _MOST_VALUES:
+        raise ScenarioFileError(
+            f"{document.path}:{node.start_mark.line + 1}: more than {_MOST_VALUES:,} values, with aliases "
+            "written out; split the file, or use fewer aliases of aliases"
+        )
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node, loader, place)
     if len(place) > _DEEPEST:

@@ -7,6 +7,7 @@ What a scenario leaves out of its expectation is taken from the catalog. Short f
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, TypeAdapter, model_validator
@@ -25,6 +26,9 @@ from pytest_otel_diag.model.scenario import (
 )
 
 VERSION = 1
+
+MOST_RUNS = 500
+"""Runs of one scenario by its matrix; more is a slip of the pen, or hours."""
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 """What ids, tags and marks look like: they become names of tests and markers."""
@@ -189,6 +193,11 @@ class ScenarioEntry(Model):
         if len(kinds) != 1:
             found = " and ".join(kinds) or "none of them"
             raise ValueError(f"needs one of faults, control: true and scenario; this has {found}")
+        runs = math.prod(
+            len(values) for name in Matrix.model_fields if (values := getattr(self.matrix, name)) is not None
+        )
+        if runs > MOST_RUNS:
+            raise ValueError(f"matrix makes {runs:,} runs of one scenario; at most {MOST_RUNS} are allowed")
         varied = [name for name in ("flag", "variant") if getattr(self.matrix, name) is not None]
         if varied and len(self.faults) != 1:
             raise ValueError(

@@ -179,8 +179,15 @@ class Workflow:
         baseline, late_ns = self._log.windows.baseline, self._conductor.timeline.first_fault_ns
         if baseline is None or not late_ns or self._log.disturbances:
             return
-        moved = Window(start_ns=baseline.start_ns + late_ns, end_ns=baseline.end_ns + late_ns)
-        self._log.windows = self._log.windows.model_copy(update={"baseline": moved})
+        update = {
+            "baseline": baseline.moved(late_ns),
+            # what ends where the baseline began moves with it: that gap would tell as much
+            "reference": tuple(
+                window.moved(late_ns) if window.end_ns == baseline.start_ns else window
+                for window in self._log.windows.reference
+            ),
+        }
+        self._log.windows = self._log.windows.model_copy(update=update)
 
     @property
     def _impact_timeout_s(self) -> float:

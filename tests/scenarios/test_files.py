@@ -206,6 +206,11 @@ def test_every_mistake_is_told_with_its_line_and_the_way_out(write) -> None:
         assert any(line.startswith(wanted) for line in found), (wanted, found)
 
 
+BOMB = "schema: 1\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -220,6 +225,11 @@ def test_every_mistake_is_told_with_its_line_and_the_way_out(write) -> None:
         ("schema: 1\nx: \x00\n", "no YAML: "),
         ("schema: 1\nscenarios: []\n", "scenarios"),
         ("schema: 1\nx: &a [*a]\n", "nested too deeply"),
+        (BOMB, "more than 50,000 values"),
+        (
+            f"schema: 1\ncontrol: true\nmatrix: {{users: {list(range(1, 101))}, seed: {list(range(20))}}}\n",
+            "2,000 runs",
+        ),
         ("schema: 1\nfaults: [{flag: f, until_s: 3, at_s: 5}]\n", "until_s=3 must lie after at_s=5"),
         ("schema: 1\nscenarios: [{id: a, control: true}, {id: a, control: true}]\n", "id 'a' is taken"),
     ],

@@ -191,9 +191,13 @@ async def test_a_late_fault_starts_the_incident_when_it_is_served_and_leaves_no_
         seen.append(investigation)
         return Diagnosis(detected=True)
 
-    result = await engine(FakeTarget(), looks).run(plan(scenario(faults=(late,), expectation=PAYMENT)))
+    before = Window(start_ns=START_NS - seconds_to_ns(300), end_ns=START_NS)
+    elsewhere = before.moved(-seconds_to_ns(3600))
+    target = FakeTarget(reference=(elsewhere, before))
+    result = await engine(target, looks).run(plan(scenario(faults=(late,), expectation=PAYMENT)))
 
     onset = INJECTED_NS + seconds_to_ns(25)
+    assert seen[0].reference == (elsewhere, before.moved(seconds_to_ns(25)))
     assert result.windows.incident.start_ns == onset
     assert result.windows.incident.duration_s == pytest.approx(30)
     assert seen[0].baseline == Window(start_ns=START_NS + seconds_to_ns(25), end_ns=onset)
