@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ def main() -> None:
     """Run the command; an error of ours is one readable message and exit code 2."""
     from pytest_otel_diag.cli.app import app
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # arrows and dashes in a terminal without them
     sys.path.insert(0, str(Path.cwd()))  # analyzers in the working directory, as pytest finds them
     logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())  # we say it better
     try:

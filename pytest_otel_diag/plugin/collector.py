@@ -138,7 +138,7 @@ class Collector:
         from pytest_otel_diag.plugin.runtime import settings_of
         from pytest_otel_diag.runs import lost_session
 
-        ours = self._run is not None or self._asked_for()
+        ours = self._run is not None or self._asked_for() or self._gate_wanted()
         if ours and report.nodeid not in self._open:
             self.run({})
             reason = f"the worker process died in this test: {report.longreprtext.strip()}"

@@ -129,3 +129,11 @@ def test_doctor_checks_store_analyzer_and_target(place: Path) -> None:
     )
     assert broken.returncode == 1
     assert broken.stdout.count("FAIL") == 3
+
+
+def test_a_terminal_without_arrows_gets_question_marks(place: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    command = [sys.executable, "-m", "pytest_otel_diag.cli", "catalog", "show", "cartFailure"]
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "frontend ? checkout ? cart" in done.stdout

@@ -1,9 +1,14 @@
 """Real pytest runs over a tiny recording, with analyzers that live in the run's own folder."""
 
+import importlib
+import pkgutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import pytest_otel_diag
+from pytest_otel_diag.targets.loading import MEMORY_DSN, shared_store
 from tests.support import tiny_shop
 
 ANALYZERS = '''
@@ -64,17 +69,48 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def warm(cache: Path) -> Iterator[None]:
+    """Everything imported and a store open: runs inside this process then share both.
+
+    pytester forgets modules that a run inside the process imported; some cannot be imported twice.
+    """
+    for name in (
+        "allure_pytest",
+        "chdb",
+        "clickhouse_connect",
+        "drain3",
+        "numpy",
+        "pyarrow.parquet",
+        "pytest_html",
+    ):
+        importlib.import_module(name)
+    for module in pkgutil.walk_packages(pytest_otel_diag.__path__, "pytest_otel_diag."):
+        importlib.import_module(module.name)
+    with shared_store((MEMORY_DSN,), cache):
+        yield
+
+
 @pytest.fixture
-def diag(pytester: pytest.Pytester, recording: Path, cache: Path):
-    """Run pytest in a process of its own against the recording."""
+def diag(pytester: pytest.Pytester, recording: Path, cache: Path, request: pytest.FixtureRequest):
+    """Run pytest against the recording.
+
+    Inside this process, which is several times faster; in one of its own with workers, and where *own* asks
+    for it: runs that are killed or interrupted, or that look at the process itself.
+    """
     pytester.makepyfile(my_analyzers=ANALYZERS)
     pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
 
-    def run(*arguments: str, analyzer: str = "my_analyzers:slower", target: str | None = None):
+    def run(
+        *arguments: str, analyzer: str = "my_analyzers:slower", target: str | None = None, own: bool = False
+    ) -> pytest.RunResult:
         target = f"replay:{recording}" if target is None else target
         chosen = [f"--otel-diag-target={target}"] if target else []
-        return pytester.runpytest_subprocess(
-            *chosen, f"--otel-diag-analyzer={analyzer}", f"--otel-diag-cache={cache}", *arguments
-        )
+        options = (*chosen, f"--otel-diag-analyzer={analyzer}", f"--otel-diag-cache={cache}", *arguments)
+        if own or "-n" in arguments:
+            return pytester.runpytest_subprocess(*options)
+        request.getfixturevalue("warm")
+        pytester.syspathinsert()
+        return pytester.runpytest_inprocess(*options)
 
     return run

@@ -1,6 +1,6 @@
 """Tests against the simulated shop, the default target: nothing to set up."""
 
-LOOK = '''
+LOOK = """
 import pytest
 
 ERRORS = "SELECT count() AS n FROM otel_traces WHERE ServiceName = 'payment' AND StatusCode = 'Error'"
@@ -20,7 +20,7 @@ def test_quiet(otel_telemetry, otel_flags):
     assert otel_telemetry.query("SELECT count() AS n FROM otel_traces").result().column("n")[0] > 0
     otel_flags.set("adFailure", "on").result()
     assert otel_flags.served("adFailure").result().variant == "on"
-'''
+"""
 
 
 def test_a_test_looks_into_the_shop_that_saw_the_fault(pytester) -> None:
