@@ -86,13 +86,14 @@ def warm(cache: Path) -> Iterator[None]:
     ):
         importlib.import_module(name)
     for module in pkgutil.walk_packages(pytest_otel_diag.__path__, "pytest_otel_diag."):
-        importlib.import_module(module.name)
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     with shared_store((MEMORY_DSN,), cache):
         yield
 
 
 @pytest.fixture
-def diag(pytester: pytest.Pytester, recording: Path, cache: Path, request: pytest.FixtureRequest):
+def diag(pytester: pytest.Pytester, recording: Path, cache: Path, warm: None):
     """Run pytest against the recording.
 
     Inside this process, which is several times faster; in one of its own with workers, and where *own* asks
@@ -109,7 +110,6 @@ def diag(pytester: pytest.Pytester, recording: Path, cache: Path, request: pytes
         options = (*chosen, f"--otel-diag-analyzer={analyzer}", f"--otel-diag-cache={cache}", *arguments)
         if own or "-n" in arguments:
             return pytester.runpytest_subprocess(*options)
-        request.getfixturevalue("warm")
         pytester.syspathinsert()
         return pytester.runpytest_inprocess(*options)
 

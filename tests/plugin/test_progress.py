@@ -353,7 +353,7 @@ def test_colours_can_be_switched_off_and_long_test_names_stay_whole(
 
 
 def test_a_log_gets_bounded_lines_and_no_codes(suite, pytester, diag) -> None:
-    out = diag(analyzer="slow_analyzer:diagnose").stdout.str()
+    out = diag(analyzer="slow_analyzer:diagnose", own=True).stdout.str()
     assert "\x1b" not in out
     lines = out.splitlines()
     ended = [line for line in lines if line.startswith("  incident-") and "ranked 1" in line]

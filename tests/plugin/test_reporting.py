@@ -35,7 +35,7 @@ def test_reasons_stand_in_the_short_summary_and_before_them_the_line_of_the_test
 def test_one_line_each_where_lines_are_asked_for_and_no_escapes_in_ascii(pytester, diag, monkeypatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     pytester.makepyfile(test_r=SUITE)
-    out = diag("--tb=line", analyzer="my_analyzers:crash").stdout.str()
+    out = diag("--tb=line", analyzer="my_analyzers:crash", own=True).stdout.str()
     lines = [line for line in out.splitlines() if ".py:9: the root cause was not named first" in line]
     assert len(lines) == 1
     assert "\\u" not in out

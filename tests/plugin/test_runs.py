@@ -80,7 +80,7 @@ def test_a_miss_is_a_statistic_under_the_gate_and_a_failure_without(pytester, di
 
 def test_a_failing_gate_has_its_own_exit_code(pytester, diag) -> None:
     pytester.makepyfile(RECORDED)
-    result = diag("--otel-diag-gate", analyzer="my_analyzers:front")
+    result = diag("--otel-diag-gate", analyzer="my_analyzers:front", own=True)
     assert result.ret == 11
     result.stdout.fnmatch_lines(["*gate: FAIL*", "*false alarms on controls: 1.00*"])
 
@@ -297,7 +297,8 @@ def test_a_bad_analyzer_is_a_readable_error(pytester, diag) -> None:
 
 def test_header_names_settings_with_their_source(pytester, diag, monkeypatch) -> None:
     monkeypatch.setenv("OTEL_DIAG_SEED", "7")
-    pytester.makeini("[pytest]\notel_diag_reports = elsewhere\n")
+    loops = "asyncio_default_fixture_loop_scope = function"
+    pytester.makeini(f"[pytest]\n{loops}\notel_diag_reports = elsewhere\n")
     pytester.makepyfile("def test_nothing(): ...")
     result = diag()
     result.stdout.fnmatch_lines(
@@ -336,7 +337,7 @@ def test_an_interrupted_test_undoes_its_fault_and_keeps_what_ended(pytester, dia
             raise KeyboardInterrupt
         """
     )
-    result = diag()
+    result = diag(own=True)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     kept = sessions(pytester)
     assert [s["scenario"]["id"] for s in kept] == ["incident-back", "incident-middle"]
