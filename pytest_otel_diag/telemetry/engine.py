@@ -88,12 +88,9 @@ class Connection:
                 self._settings[name] = value
 
     def query(
-        self, sql: str, parameters: Mapping[str, Any] | None = None, *, named: bool = True
+        self, sql: str, parameters: Mapping[str, Any] | None = None
     ) -> tuple[tuple[str, ...], list[Any]]:
-        """Return column names and columns; DateTime64 values are integers in ticks of their scale.
-
-        An answer without rows has its names only where they are asked for: they cost a second statement.
-        """
+        """Return column names and columns; DateTime64 values are integers in ticks of their scale."""
         with self._drained(), _bound():
             result = self._client.query(
                 sql,
@@ -101,7 +98,7 @@ class Connection:
                 query_formats={"DateTime64*": "int"},
                 column_oriented=True,
             )
-            names = tuple(result.column_names) or (self._described(sql, parameters) if named else ())
+            names = tuple(result.column_names) or self._described(sql, parameters)
             return names, list(result.result_columns) or [() for _ in names]
 
     def _described(self, sql: str, parameters: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -70,8 +70,7 @@ async def metric_levels(
     bucket_ns = bucket_of(bucket_s)
     found: list[MetricLevel] = []
     restarts: dict[tuple[str, int], int] = {}
-    rows = await telemetry.rows_at_most(tables)
-    for table in [table for table in tables if rows.get(table, 1)]:
+    for table in tables:
         for name in _METRICS[table]:
             parameters = {"bucket_ns": bucket_ns, "services": list(services), "table": table}
             answer = await _over(telemetry, name, window, parameters)
