@@ -14,7 +14,7 @@ PACKAGE = Path(catalog.__file__).parents[1]
 OPENTELEMETRY = {
     *("Server", "Consumer", "ms", "ns"),
     *("otel_traces", "otel_logs", "otel_metrics_", "Timestamp", "TimeUnix", "Body", "Value"),
-    *("traces", "logs", "metrics", "trace_id", "error", "histogram", "bounds", "counts", "points"),
+    *("traces", "logs", "metrics", "trace_id", "error", "gauge", "histogram", "bounds", "counts", "points"),
 }
 """Kinds of spans, units, tables and columns of the exporter, signals and what they are made of."""
 
