@@ -53,8 +53,12 @@ def open_target(settings: Settings, worker: str) -> Target:
             f"the target {kind} needs the package {error.name!r}; "
             f'pip install "pytest-otel-diag[{kind},embedded]"'
         ) from error
-    target: Target = factory.from_spec(
-        rest, store_dsn=settings.store, cache_dir=settings.cache_dir(), worker=worker
+    # A target that needs more than a store and a cache takes the settings as a whole.
+    from_settings = getattr(factory, "from_settings", None)
+    target: Target = (
+        from_settings(rest, settings=settings, worker=worker)
+        if from_settings is not None
+        else factory.from_spec(rest, store_dsn=settings.store, cache_dir=settings.cache_dir(), worker=worker)
     )
     return target
 

@@ -62,6 +62,14 @@ class FlagError(OtelDiagError):
     """A flag cannot be read, written, witnessed or restored."""
 
 
+class LostUpdate(FlagError):
+    """Somebody else wrote the flags between our read and our write."""
+
+
+class Occupied(FlagError):
+    """Another run holds the environment; the message names who, where and since when."""
+
+
 class RestoreFailed(FlagError):
     """A fault may still be on: the undo did not go through. Never swallowed."""
 

@@ -44,6 +44,17 @@ class Settings(Model):
     observe_s: float | None = None
     analyze_timeout_s: float | None = None
     session_timeout_s: float | None = None
+    frontend: str = "http://localhost:8080"
+    flags: str = ""
+    flagd: str = ""
+    otlp_receiver: str = ""
+    drive: bool = True
+    restart: str = ""
+    state: str = ""
+    lease_wait_s: float = 600.0
+    setup_only: bool = False
+    skip_cleanup: bool = False
+    record: str = ""
     min_sensitivity: Ratio = 0.90
     max_false_positives: Ratio = 0.10
     min_top1: Ratio = 0.75
@@ -83,3 +94,14 @@ class Settings(Model):
         environ = os.environ if environment is None else environment
         base = environ.get("XDG_CACHE_HOME")
         return (Path(base) if base else Path.home() / ".cache") / "otel-diag"
+
+    def state_dir(self, environment: Mapping[str, str] | None = None) -> Path:
+        """Return the folder of journal and leases: the setting, else ``otel-diag`` in the user's state folder.
+
+        All runs of a machine should share one, or they do not see each other's faults.
+        """
+        if self.state:
+            return Path(self.state).expanduser().absolute()
+        environ = os.environ if environment is None else environment
+        base = environ.get("XDG_STATE_HOME")
+        return (Path(base) if base else Path.home() / ".local" / "state") / "otel-diag"

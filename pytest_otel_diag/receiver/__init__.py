@@ -1,0 +1,1 @@
+"""OTLP into the telemetry store, over HTTP and gRPC, for systems that have no ClickHouse of their own."""

@@ -1,0 +1,1 @@
+"""Undo that cannot be lost: journal, lease, guardian, heal."""
