@@ -29,7 +29,8 @@ async def recover(
     """
     span_ns = seconds_to_ns(_BUCKETS * comparison.bucket_s)
     state: tuple[bool | None, str] = (None, "no telemetry came after the undo")
-    for _ in range(looks(timing, timing.recover_timeout_s)):
+    count = looks(timing, timing.recover_timeout_s)
+    for look in range(count):
         await session.clock.sleep(min(timing.impact_poll_s, timing.recover_timeout_s))
         latest = await session.telemetry.latest()
         if latest is None or latest <= since_ns:
@@ -39,8 +40,10 @@ async def recover(
         loads = await loads_in(session.telemetry, (window,), comparison.bucket_s)
         # Half a bucket of tolerance: the newest span ends a little before the bucket does.
         whole = end_ns - since_ns >= span_ns - seconds_to_ns(comparison.bucket_s / 2)
+        calm = not comparison.loads or as_before(comparison, loads)
+        if not (whole and calm) and look < count - 1:
+            continue  # no need to ask for metrics: it is too early whatever they say
         residue, unseen = await _residue(session, comparison, Window(start_ns=since_ns, end_ns=end_ns))
-        calm = as_before(comparison, loads) if comparison.loads else not unseen
         if whole and calm and not residue and not unseen:
             return True, ""
         worst = [one.detail for one in (*deviations(comparison, loads, grown=True), *residue)]

@@ -23,6 +23,10 @@ class Asks(Protocol):
         """Return how many spans the store holds altogether, None when only counting would tell."""
         ...
 
+    async def rows_at_most(self, tables: Sequence[str]) -> Mapping[str, int]:
+        """Return how many rows tables of the store hold, of those whose engine keeps count."""
+        ...
+
     async def ask(
         self,
         statement: Statement,

@@ -88,9 +88,12 @@ class Connection:
                 self._settings[name] = value
 
     def query(
-        self, sql: str, parameters: Mapping[str, Any] | None = None
+        self, sql: str, parameters: Mapping[str, Any] | None = None, *, named: bool = True
     ) -> tuple[tuple[str, ...], list[Any]]:
-        """Return column names and columns; DateTime64 values are integers in ticks of their scale."""
+        """Return column names and columns; DateTime64 values are integers in ticks of their scale.
+
+        An answer without rows has its names only where they are asked for: they cost a second statement.
+        """
         with self._drained(), _bound():
             result = self._client.query(
                 sql,
@@ -98,7 +101,7 @@ class Connection:
                 query_formats={"DateTime64*": "int"},
                 column_oriented=True,
             )
-            names = tuple(result.column_names) or self._described(sql, parameters)
+            names = tuple(result.column_names) or (self._described(sql, parameters) if named else ())
             return names, list(result.result_columns) or [() for _ in names]
 
     def _described(self, sql: str, parameters: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -70,7 +70,8 @@ async def metric_levels(
     bucket_ns = bucket_of(bucket_s)
     found: list[MetricLevel] = []
     restarts: dict[tuple[str, int], int] = {}
-    for table in tables:
+    rows = await telemetry.rows_at_most(tables)
+    for table in [table for table in tables if rows.get(table, 1)]:
         for name in _METRICS[table]:
             parameters = {"bucket_ns": bucket_ns, "services": list(services), "table": table}
             answer = await _over(telemetry, name, window, parameters)

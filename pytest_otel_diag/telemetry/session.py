@@ -115,7 +115,10 @@ class StoreTelemetry:
         parameters: Mapping[str, Any] | None = None,
         limits: QueryLimits | None = None,
     ) -> Table:
-        """Run a statement of this package: same limits, same visibility, no check of its text."""
+        """Run a statement of this package: same limits, same visibility, no check of its text.
+
+        An answer without rows may come without columns.
+        """
         values, bounds = dict(parameters or {}), limits or QueryLimits()
         now = self._now() if self._now else None
         return await self._workers.run(
@@ -125,9 +128,13 @@ class StoreTelemetry:
     async def spans_at_most(self) -> int | None:
         """Return how many spans the whole database holds, None when only counting would tell."""
         table = SPANS_TABLE if (await self.schema()).has(SPANS_TABLE) else "otel_traces"
-        wanted = {"database": self._database, "table": table}
-        found = (await self.ask(load(__package__, "table_rows"), wanted)).column("total_rows")
-        return int(found[0]) if len(found) and found[0] is not None else None
+        return (await self.rows_at_most([table])).get(table)
+
+    async def rows_at_most(self, tables: Sequence[str]) -> Mapping[str, int]:
+        """Return how many rows the tables hold altogether; nothing where only counting would tell."""
+        wanted = {"database": self._database, "tables": list(tables)}
+        found = await self.ask(load(__package__, "table_rows"), wanted)
+        return {str(table): int(rows) for table, rows in found.rows() if rows is not None}
 
     async def schema(self) -> TelemetrySchema:
         """Return the tables and columns that are there (cached)."""
@@ -222,13 +229,21 @@ class StoreTelemetry:
         self, statement: Statement, parameters: dict[str, Any], limits: QueryLimits, now: Nanos | None
     ) -> Table:
         with self._open(limits, now, restricted=False) as connection:
-            return self._timed(connection, statement.sql, used(statement.sql, parameters), limits)
+            return self._timed(
+                connection, statement.sql, used(statement.sql, parameters), limits, named=False
+            )
 
     def _timed(
-        self, connection: Connection, sql: str, parameters: dict[str, Any], limits: QueryLimits
+        self,
+        connection: Connection,
+        sql: str,
+        parameters: dict[str, Any],
+        limits: QueryLimits,
+        *,
+        named: bool = True,
     ) -> Table:
         started = perf_counter()
-        names, columns = connection.query(sql, parameters)
+        names, columns = connection.query(sql, parameters, named=named)
         table = Table(names, tuple(columns), perf_counter() - started)
         if limits.result_rows and len(table) > limits.result_rows:
             raise too_many_rows(limits)

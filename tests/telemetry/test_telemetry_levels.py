@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -149,16 +151,14 @@ async def test_what_is_no_number_is_no_level(store, database):
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-async def test_rates_are_what_walking_through_the_points_gives(store, data):
+async def test_rates_are_what_walking_through_the_points_gives(store, database, data):
     times = sorted(data.draw(st.sets(st.integers(-20, 80), min_size=1, max_size=9)))
     values = data.draw(st.lists(st.integers(0, 50), min_size=len(times), max_size=len(times)))
-    database = f"rates {data.draw(st.uuids())}"
-    store.create_database(database)
-    try:
-        rows = [(at_s, "ad", "n", "a", {}, -1000) for at_s in times]
-        found = await ask(store, database, [("otel_metrics_sum", sums(rows, values))], bucket_s=1.0)
-    finally:
-        store.drop_database(database)
+    # one database for all examples: making one costs more than asking
+    service = f"ad {uuid.uuid4()}"
+    rows = [(at_s, service, "n", "a", {}, -1000) for at_s in times]
+    tables = [("otel_metrics_sum", sums(rows, values))]
+    found = await ask(store, database, tables, bucket_s=1.0, services=[service])
     known, last = {}, None
     for at_s, value in zip(times, values, strict=True):
         if not 0 <= at_s < 60:
@@ -170,6 +170,24 @@ async def test_rates_are_what_walking_through_the_points_gives(store, data):
     assert by_bucket(found, "n", "rate") == known
 
 
+async def test_tables_that_hold_nothing_are_not_asked(store, database, monkeypatch):
+    store.ingest_arrow(database, "otel_metrics_gauge", gauge_table([(5, "ad", "m", 3.0)]))
+    telemetry = store.telemetry(database)
+    asked, ask_it = [], telemetry.ask
+
+    async def noting(statement, *arguments):
+        asked.append(statement.name)
+        return await ask_it(statement, *arguments)
+
+    monkeypatch.setattr(telemetry, "ask", noting)
+    found = await telemetry.metric_levels(MINUTE, 10.0, ["ad"])
+    assert by_bucket(found, "m", "level") == {0.0: 3.0}
+    assert asked == ["table_rows", "metric_levels_gauge"]
+    store.ingest_arrow(database, "otel_metrics_sum", sum_table([(5, "ad", "n", 1.0), (15, "ad", "n", 21.0)]))
+    found = await telemetry.metric_levels(MINUTE, 10.0, ["ad"])
+    assert by_bucket(found, "n", "rate") == {10.0: 2.0}
+
+
 async def test_a_store_without_metrics_says_so():
     class Bare:
         async def schema(self):
@@ -177,6 +195,9 @@ async def test_a_store_without_metrics_says_so():
 
         async def spans_at_most(self):
             return 0
+
+        async def rows_at_most(self, tables):
+            return {}
 
         async def ask(self, statement, parameters=None, limits=None):
             return Table((), ())
