@@ -1,13 +1,14 @@
-"""What a place that holds flags has to offer: read and write the document, ask what is served, keep others out.
+"""What a place that holds flags has to offer: read and write, ask what is served, keep others out.
 
-A :class:`Surface` reads and writes the whole flagd document, a :class:`FlagReader` evaluates flags as services
-do. ``controller.SurfaceFlags`` makes one FlagController of the two, so a new place needs ``read`` and ``write``.
+A :class:`Surface` reads and writes the whole flagd document, a :class:`FlagReader` evaluates flags as
+services do. ``controller.SurfaceFlags`` makes one FlagController of the two, so a new place needs ``read``
+and ``write``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pytest_otel_diag.model.base import Model
 from pytest_otel_diag.model.flags import FlagValue, ServedFlag
@@ -76,6 +77,15 @@ class Surface(Protocol):
 
     async def aclose(self) -> None:
         """Release connections."""
+        ...
+
+
+@runtime_checkable
+class Mendable(Protocol):
+    """A place that can be given its document back although what is there now cannot be read as one."""
+
+    async def mend(self, raw: bytes) -> None:
+        """Replace whatever is there; raises FlagError when that fails."""
         ...
 
 

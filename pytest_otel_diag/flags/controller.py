@@ -1,0 +1,130 @@
+"""A FlagController made of a place that holds the document and something that evaluates flags.
+
+A value is answered in the document's own type where it is equal to what was served: protocols tell ``1`` and
+``1.0`` apart less well than JSON does. What was served otherwise is answered as it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pytest_otel_diag.errors import FlagError, LostUpdate, RestoreFailed
+from pytest_otel_diag.flags import flagd_text
+from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.flags.surface import FlagAccess, FlagReader, Mendable, Surface
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.flags import Flag, FlagChange, FlagDocument, FlagValue, ServedFlag
+
+RESTORE_ATTEMPTS = 5
+
+
+class SurfaceFlags:
+    """FlagController over *surface* and *reader*; ``now`` dates answers, in UTC nanoseconds.
+
+    ``access`` is what the two were opened from, None when they were made by hand. Closing closes both.
+    """
+
+    def __init__(
+        self,
+        surface: Surface,
+        reader: FlagReader,
+        *,
+        now: Callable[[], Nanos],
+        access: FlagAccess | None = None,
+    ) -> None:
+        self.surface = surface
+        self.reader = reader
+        self.access = access
+        self._now = now
+        self._flags: Mapping[str, Flag] = {}
+
+    @property
+    def name(self) -> str:
+        """What errors and tables call it."""
+        return f"{self.surface.name}, served by {self.reader.name}"
+
+    @property
+    def identity(self) -> str:
+        """The same text for every process that reaches these flags."""
+        return self.surface.identity
+
+    async def document(self) -> FlagDocument:
+        """Return what is written now, exactly; raises FlagError for what flagd would refuse or lose."""
+        raw = await self.surface.read()
+        flags = dict(flagd_text.parse(raw, self.surface.name).flags)
+        self._flags = flags
+        return FlagDocument(raw=raw, flags=flags)
+
+    async def apply(self, change: FlagChange) -> None:
+        """Switch one flag; raises FlagError for an unknown flag or variant, then nothing has changed.
+
+        Raises LostUpdate when somebody else wrote in between. Returns when the document is kept; services
+        may see it later, so read it back with :meth:`served`.
+        """
+        raw = await self.surface.read()
+        document = FlagdDocument(raw, source=self.surface.name)
+        document.change(change.key, change.variant)
+        self._flags = document.flags
+        # Also when nothing changes: a system that missed an earlier write takes the document up now.
+        await self.surface.write(document.raw, expected=raw)
+
+    async def restore(self, document: FlagDocument) -> None:
+        """Put the document back byte for byte and read it back; raises RestoreFailed.
+
+        What somebody else wrote meanwhile is replaced as well: restoring means this document and no other.
+        """
+        try:
+            self._flags = flagd_text.parse(document.raw, "the document to restore").flags
+            for _ in range(RESTORE_ATTEMPTS):
+                try:
+                    await self._put(document.raw)
+                    break
+                except LostUpdate as error:
+                    lost = error
+            else:
+                raise lost
+            found = await self.surface.read()
+        except FlagError as error:
+            raise RestoreFailed(
+                f"{self.surface.name} cannot be put back: {error}; restore the document that was read before "
+                "the first change"
+            ) from error
+        if not self.surface.same(found, document.raw):
+            raise RestoreFailed(
+                f"{self.surface.name} was put back but reads otherwise ({len(found)} bytes in place of "
+                f"{len(document.raw)}): somebody else writes it; stop that and run: otel-diag heal"
+            )
+
+    async def _put(self, raw: bytes) -> None:
+        try:
+            current = await self.surface.read()
+            flagd_text.parse(current, self.surface.name)
+        except FlagError:
+            if not isinstance(self.surface, Mendable):
+                raise
+            await self.surface.mend(raw)  # damaged or gone: whatever is there, it has to be this
+            return
+        await self.surface.write(raw, expected=current)
+
+    async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
+        """Return what the flag answers when evaluated now; raises FlagError (unknown flag, no answer)."""
+        return self._typed(await self.reader.served(key, context))
+
+    async def served_all(self, context: Mapping[str, FlagValue]) -> Mapping[str, ServedFlag]:
+        """Return what every flag answers now; flags that answer nothing are left out."""
+        answers = await self.reader.served_all(context)
+        return {key: self._typed(answer) for key, answer in answers.items()}
+
+    async def aclose(self) -> None:
+        """Release the connections of both."""
+        try:
+            await self.surface.aclose()
+        finally:
+            await self.reader.aclose()
+
+    def _typed(self, answer: ServedFlag) -> ServedFlag:
+        value, flag = answer.value, self._flags.get(answer.key)
+        written = None if flag is None else flag.variants.get(answer.variant)
+        if written is not None and isinstance(written, bool) == isinstance(value, bool) and written == value:
+            value = written
+        return answer.model_copy(update={"value": value, "at_ns": self._now()})

@@ -1,0 +1,109 @@
+"""From the two texts of a FlagAccess to the parts that they name. Parts are imported when they are opened.
+
+``kind:rest`` chooses the part and what it is given. For control, a path alone is ``file:``. For serving, an
+address alone (``http://HOST:PORT``, ``HOST:PORT``) is probed for what answers there: see ``probing``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from pytest_otel_diag.errors import ConfigurationError, nearest
+from pytest_otel_diag.flags.controller import SurfaceFlags
+from pytest_otel_diag.flags.http import shown_or_text
+from pytest_otel_diag.flags.surface import FlagAccess, FlagReader, Surface
+from pytest_otel_diag.model.base import Nanos
+
+_HERE = "pytest_otel_diag.flags"
+
+SURFACES: Mapping[str, str] = {
+    "file": f"{_HERE}.flagd_file:open_surface",
+    "flagd-ui": f"{_HERE}.flagd_ui:open_surface",
+    "configmap": f"{_HERE}.config_map:open_surface",
+    "command": f"{_HERE}.command:open_surface",
+    "class": f"{_HERE}.command:open_class",
+}
+"""Kind of control → module:factory. A factory takes the text after ``kind:``."""
+
+READERS: Mapping[str, str] = {
+    "ofrep": f"{_HERE}.ofrep:open_reader",
+    "flagd": f"{_HERE}.flagd_http:open_reader",
+    "grpc": f"{_HERE}.flagd_grpc:open_reader",
+    "probe": f"{_HERE}.probing:open_reader",
+}
+"""Kind of reader → module:factory, the same."""
+
+_WRITE_CONTROL = (
+    "write file:PATH, flagd-ui:URL, configmap:NAMESPACE/NAME, command:… or class:module:attribute"
+)
+_WRITE_SERVED = "write ofrep:URL, flagd:URL, grpc:HOST:PORT, or an address alone, which is probed"
+
+
+def open_surface(control: str) -> Surface:
+    """Return the place where the flags are written; raises ConfigurationError for a text that names none.
+
+    Nothing is connected to or read yet.
+    """
+    kind, colon, rest = control.strip().partition(":")
+    if not colon or kind not in SURFACES:
+        if _is_path(control.strip()):
+            kind, rest = "file", control.strip()
+        else:
+            raise ConfigurationError(
+                f"flags: {shown_or_text(control)!r} names no place that flags are written to"
+                f"{_guess(kind, SURFACES)}; {_WRITE_CONTROL}"
+            )
+    if not rest.strip():
+        raise ConfigurationError(f"flags: nothing follows {kind!r}:; {_WRITE_CONTROL}")
+    return cast(Surface, _factory(SURFACES[kind])(rest.strip()))
+
+
+def open_reader(served: str) -> FlagReader:
+    """Return what evaluates flags; raises ConfigurationError for a text that names nothing of the kind.
+
+    Nothing is connected to yet.
+    """
+    kind, colon, rest = served.strip().partition(":")
+    if kind in READERS and colon:
+        if not rest.strip():
+            raise ConfigurationError(f"flagd: nothing follows {kind!r}:; {_WRITE_SERVED}")
+        return cast(FlagReader, _factory(READERS[kind])(rest.strip()))
+    if _is_address(served.strip()):
+        return cast(FlagReader, _factory(READERS["probe"])(served.strip()))
+    raise ConfigurationError(
+        f"flagd: {shown_or_text(served)!r} names nothing that evaluates flags"
+        f"{_guess(kind, READERS)}; {_WRITE_SERVED}"
+    )
+
+
+def open_flags(access: FlagAccess, *, now: Callable[[], Nanos]) -> SurfaceFlags:
+    """Return the controller of both; ``now`` dates answers, in UTC nanoseconds.
+
+    Raises ConfigurationError for texts that name nothing.
+    """
+    return SurfaceFlags(open_surface(access.control), open_reader(access.served), now=now, access=access)
+
+
+def _factory(place: str) -> Callable[[str], Any]:
+    module, _, name = place.partition(":")
+    factory: Callable[[str], Any] = getattr(importlib.import_module(module), name)
+    return factory
+
+
+def _guess(kind: str, known: Mapping[str, str]) -> str:
+    return nearest(kind, [name for name in known if name != "probe"])
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith(("/", "./", "../", "~")) or (
+        text.endswith((".json", ".yaml", ".yml")) and "://" not in text
+    )
+
+
+def _is_address(text: str) -> bool:
+    if text.startswith(("http://", "https://")):
+        return True
+    host, colon, rest = text.rpartition(":")
+    return bool(colon and host) and rest.isdigit() and "/" not in host
