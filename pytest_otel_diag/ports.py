@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -174,7 +175,9 @@ class TargetSession:
 
     ``disturb`` makes a harmless change of the scenario happen now; None for targets that cannot, which
     then refuse such scenarios in :meth:`Target.validate`. ``normal`` are variants by flag that a healthy
-    system serves although they are not ``off`` (a load generator that is switched on).
+    system serves although they are not ``off`` (a load generator that is switched on). ``residue`` is called
+    once the faults are proven gone: it restarts what outlives a flag where it can, and returns sentences
+    about what stays. ``mend`` is the command that takes back a fault which an undo left on.
     """
 
     clock: Clock
@@ -185,6 +188,20 @@ class TargetSession:
     provenance: Mapping[str, str] = field(default_factory=dict)
     disturb: Callable[[Disturbance], Awaitable[None]] | None = None
     normal: Mapping[str, str] = field(default_factory=dict)
+    residue: Callable[[Sequence[Fault]], Awaitable[tuple[str, ...]]] | None = None
+    mend: str = ""
+
+
+waiting: ContextVar[Callable[[str], None]] = ContextVar("otel_diag_waiting", default=lambda _: None)
+"""Who wants to know why a target is not open yet; see :func:`tell_waiting`."""
+
+
+def tell_waiting(text: str) -> None:
+    """Say from within :meth:`Target.open` for whom or what it waits; empty once it waits no more.
+
+    The time in between counts against no time limit of the session, so a target bounds it by itself.
+    """
+    waiting.get()(text)
 
 
 class Target(Protocol):

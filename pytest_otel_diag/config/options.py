@@ -17,7 +17,11 @@ Source = Literal["command line", "environment", "ini", "default"]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option. ``scale`` converts the unit of a legacy environment name into the option's unit."""
+    """One option.
+
+    ``scale`` converts the unit of a legacy environment name into the option's unit; ``inverted`` says that
+    the legacy name means the opposite.
+    """
 
     name: str
     parse: Callable[[str], Any]
@@ -27,6 +31,7 @@ class Option:
     flag: bool = False
     legacy_environment: str | None = None
     scale: float = 1.0
+    inverted: bool = False
 
     @property
     def cli(self) -> str:
@@ -68,6 +73,13 @@ def _ratio(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
         raise ValueError("must be a ratio between 0 and 1")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise ValueError("must be a ratio above 0 and up to 1")
     return value
 
 
@@ -133,6 +145,14 @@ OPTIONS: tuple[Option, ...] = (
         legacy_environment="TELEMETRY_REFRESH_INTERVAL",
     ),
     Option(
+        "impact_threshold",
+        _share,
+        0.1,
+        "smallest rise of a service's error ratio that the wait for impact must be able to see",
+        "RATIO",
+        legacy_environment="IMPACT_DETECTION_THRESHOLD",
+    ),
+    Option(
         "observe_s",
         _positive(float),
         None,
@@ -156,6 +176,14 @@ OPTIONS: tuple[Option, ...] = (
         "SECONDS",
         legacy_environment="SESSION_TIMEOUT_MINUTES",
         scale=60.0,
+    ),
+    Option(
+        "max_sessions",
+        _positive(int),
+        None,
+        "sessions that one process runs side by side at most (default: no limit)",
+        "N",
+        legacy_environment="MAX_CONCURRENT_SESSIONS",
     ),
     Option(
         "frontend",
@@ -210,8 +238,11 @@ OPTIONS: tuple[Option, ...] = (
         "skip_cleanup",
         _boolean,
         False,
-        "live: leave the fault on for debugging; the journal keeps it, otel-diag heal takes it back",
+        "live: leave the fault on for debugging and stop the run; the journal keeps it, otel-diag heal takes "
+        "it back",
         flag=True,
+        legacy_environment="AUTO_CLEANUP_ENABLED",
+        inverted=True,
     ),
     Option("record", str, "", "folder that gets a recording of every session with telemetry", "DIR"),
     Option("min_sensitivity", _ratio, 0.90, "gate: share of faults that must be detected", "RATIO"),
@@ -255,8 +286,11 @@ def _resolve(
         name = option.environment
         return Resolved(_parse(option, environ[name], name), "environment", name)
     legacy = option.legacy_environment
-    if legacy is not None and legacy in environ:
-        return Resolved(_parse(option, environ[legacy], legacy) * option.scale, "environment", legacy)
+    # An empty value says nothing: it must not become the opposite of "no".
+    if legacy is not None and (environ.get(legacy, "").strip() if option.inverted else legacy in environ):
+        value = _parse(option, environ[legacy], legacy)
+        meant = not value if option.inverted else value * option.scale if option.scale != 1.0 else value
+        return Resolved(meant, "environment", legacy)
     if ini.get(option.ini):
         return Resolved(_parse(option, ini[option.ini], option.ini), "ini", option.ini)
     return Resolved(option.default, "default", option.cli)

@@ -41,9 +41,11 @@ class Settings(Model):
     budget_cost_usd: float = 1.0
     impact_timeout_s: float | None = None
     impact_poll_s: float | None = None
+    impact_threshold: Ratio = 0.1
     observe_s: float | None = None
     analyze_timeout_s: float | None = None
     session_timeout_s: float | None = None
+    max_sessions: int | None = None
     frontend: str = "http://localhost:8080"
     flags: str = ""
     flagd: str = ""

@@ -99,7 +99,9 @@ class ImpactReason(StrEnum):
 class Impact(Model):
     """What telemetry shows of the fault.
 
-    ``calls_seen`` and ``calls_needed`` are calls of the watched services since the fault began.
+    ``calls_seen`` and ``calls_needed`` are calls of the watched services since the fault began,
+    ``calls_driven`` those that the session made itself. ``eta_s`` is in how many seconds the calls needed
+    will be there at the rate seen so far, None where no rate or no number is known.
     """
 
     reason: ImpactReason
@@ -109,6 +111,8 @@ class Impact(Model):
     detail: str = ""
     calls_seen: int = 0
     calls_needed: int = 0
+    calls_driven: int = 0
+    eta_s: Finite | None = None
 
 
 class QueryRecord(Model):
@@ -122,12 +126,24 @@ class QueryRecord(Model):
 
 
 class Cleanup(Model):
-    """Whether the fault is really gone."""
+    """Whether the fault is really gone.
+
+    ``left_on`` are the faults (``flag=variant``) that the user wanted to stay on; ``mend`` is the command
+    that takes back what is on still. ``residue`` says what outlives the flag (a cache that stays full).
+    """
 
     restored: bool
     verified: bool
     recovered: bool | None = None
     detail: str = ""
+    left_on: tuple[str, ...] = ()
+    mend: str = ""
+    residue: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a fault may be on that nobody wanted to stay on."""
+        return not self.left_on and not (self.restored and self.verified)
 
 
 class SessionWindows(Model):
@@ -144,7 +160,7 @@ class SessionResult(Model):
     ``flag_timeline`` tells how the flags of the scenario were served, in order of time, and
     ``disturbances`` which harmless changes were made when; both on the target's clock.
     ``trace`` is the traceback of an analyzer that raised, from its own code on; bounded in length.
-    ``exhibits`` is what pictures are drawn from.
+    ``exhibits`` is what pictures are drawn from. ``notes`` are remarks that change no outcome.
     """
 
     schema_version: Literal[1] = 1
@@ -174,6 +190,7 @@ class SessionResult(Model):
     cleanup: Cleanup | None = None
     failures: tuple[str, ...] = ()
     exhibits: Exhibits | None = None
+    notes: tuple[str, ...] = ()
     provenance: Mapping[str, str] = Field(default_factory=dict)
 
 
