@@ -1,0 +1,111 @@
+"""A lease beside a document: keeps runners of other hosts out that reach the same folder.
+
+It is a small file beside the real document that says who holds it, made in one step that fails when there
+is one already (a hard link, which is atomic on local disks and on NFS). Whether it has run out is judged by
+the clock of the file system that holds it, never by those of the hosts.
+
+What it can do: keep runs apart on one host, and on hosts that share the folder (NFS, a mounted volume). A
+holder that dies is followed after the time that it asked for. What it cannot do: keep out whoever writes
+the document without asking (editors, flagd-ui); see hosts that reach the same flagd through another folder;
+work on a file system without hard links, where taking it fails with an error that says so. Two hosts that
+take over a lease that has run out within the same few milliseconds are told apart by reading it back, which
+a network file system that keeps old answers may spoil; the check for lost updates remains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_otel_diag.errors import FlagError
+
+
+@dataclass(frozen=True)
+class _Held:
+    owner: str
+    seconds: float
+    token: str
+    since_s: float
+    """Modification time, by the clock of the file system."""
+
+
+class FileLease:
+    """The lease of the document at *real*. Taking it again renews it."""
+
+    def __init__(self, real: Path) -> None:
+        self.path = real.parent / f".{real.name}.otel-diag-lease"
+
+    async def acquire(self, owner: str, *, seconds: float) -> str | None:
+        """Take or renew it for *seconds*; return None when it is ours, else who has it.
+
+        Raises FlagError when the folder cannot be written.
+        """
+        return await asyncio.to_thread(self._acquire, owner, seconds)
+
+    async def release(self, owner: str) -> None:
+        """Give it back; does nothing when it is not *owner*'s."""
+        await asyncio.to_thread(self._release, owner)
+
+    def _acquire(self, owner: str, seconds: float) -> str | None:
+        try:
+            with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=f"{self.path.name}-") as folder:
+                ours = Path(folder) / "lease"
+                body = {"owner": owner, "seconds": seconds, "token": Path(folder).name}
+                ours.write_text(json.dumps(body), encoding="utf-8")
+                return self._take(owner, ours)
+        except OSError as error:
+            raise FlagError(
+                f"{self.path} cannot be written ({error.strerror or error}): without it, runs on other hosts "
+                "are not kept out; allow writing in its folder, on a file system with hard links"
+            ) from error
+
+    def _take(self, owner: str, ours: Path) -> str | None:
+        held = self._held()
+        if held is not None and held.owner == owner:
+            ours.replace(self.path)
+            return None
+        if held is not None and held.since_s + held.seconds > ours.stat().st_mtime:
+            return held.owner
+        if held is not None:
+            self._set_aside(held, ours.with_name("old"))
+        with contextlib.suppress(FileExistsError):
+            os.link(ours, self.path)
+        found = self._held()
+        return None if found is None or found.owner == owner else found.owner
+
+    def _set_aside(self, held: _Held, aside: Path) -> None:
+        """Take a lease that has run out away; another one that took its place meanwhile goes back."""
+        try:
+            self.path.rename(aside)
+        except FileNotFoundError:
+            return
+        moved = _read(aside)
+        if moved is not None and moved.token != held.token:
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, self.path)
+
+    def _release(self, owner: str) -> None:
+        held = self._held()
+        if held is not None and held.owner == owner:
+            self.path.unlink(missing_ok=True)
+
+    def _held(self) -> _Held | None:
+        return _read(self.path)
+
+
+def _read(path: Path) -> _Held | None:
+    """Return who holds it; None when nobody does. What cannot be read is held by somebody, for a minute."""
+    try:
+        raw, since_s = path.read_bytes(), path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    try:
+        body = json.loads(raw)
+        return _Held(str(body["owner"]), float(body["seconds"]), str(body["token"]), since_s)
+    except (ValueError, TypeError, KeyError):
+        return _Held(f"somebody unknown (see {path})", 60.0, "", since_s)
