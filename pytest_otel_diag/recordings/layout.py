@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from pytest_otel_diag.recordings import arrow
 
-Family: TypeAlias = Literal["timestamp", "string", "integer", "number", "map", "list"]
+Family: TypeAlias = Literal["timestamp", "string", "integer", "number", "boolean", "map", "list"]
 
 ROW_GROUP_ROWS = 65_536
 """Rows of a row group: small enough to stream, near the 100,000 at which inserts are cheapest."""
@@ -18,13 +18,27 @@ _RESOURCE: Mapping[str, Family] = {
     "ScopeName": "string",
     "ScopeVersion": "string",
 }
+_SCHEMAS: Mapping[str, Family] = {
+    "ResourceSchemaUrl": "string",
+    "ScopeSchemaUrl": "string",
+    "ScopeAttributes": "map",
+}
 _METRIC: Mapping[str, Family] = {
     **_RESOURCE,
+    **_SCHEMAS,
+    "ScopeDroppedAttrCount": "integer",
     "MetricDescription": "string",
     "MetricUnit": "string",
     "Attributes": "map",
     "StartTimeUnix": "timestamp",
     "Flags": "integer",
+}
+_EXEMPLARS: Mapping[str, Family] = {
+    "Exemplars.FilteredAttributes": "list",
+    "Exemplars.TimeUnix": "list",
+    "Exemplars.Value": "list",
+    "Exemplars.SpanId": "list",
+    "Exemplars.TraceId": "list",
 }
 _POINT: Mapping[str, Family] = {"TimeUnix": "timestamp", "ServiceName": "string", "MetricName": "string"}
 
@@ -77,30 +91,42 @@ LAYOUTS: tuple[FileLayout, ...] = (
         {"Timestamp": "timestamp", "ServiceName": "string", "Body": "string"},
         {
             **_RESOURCE,
+            **_SCHEMAS,
             "TraceId": "string",
             "SpanId": "string",
             "TraceFlags": "integer",
             "SeverityText": "string",
             "SeverityNumber": "integer",
             "LogAttributes": "map",
+            "EventName": "string",
         },
     ),
     FileLayout(
-        "metrics_gauge.parquet", "otel_metrics_gauge", "TimeUnix", {**_POINT, "Value": "number"}, _METRIC
+        "metrics_gauge.parquet",
+        "otel_metrics_gauge",
+        "TimeUnix",
+        {**_POINT, "Value": "number"},
+        {**_METRIC, **_EXEMPLARS},
     ),
     FileLayout(
         "metrics_sum.parquet",
         "otel_metrics_sum",
         "TimeUnix",
         {**_POINT, "Value": "number"},
-        {**_METRIC, "AggregationTemporality": "integer"},
+        {**_METRIC, **_EXEMPLARS, "AggregationTemporality": "integer", "IsMonotonic": "boolean"},
     ),
     FileLayout(
         "metrics_histogram.parquet",
         "otel_metrics_histogram",
         "TimeUnix",
         {**_POINT, "Count": "integer", "Sum": "number", "BucketCounts": "list", "ExplicitBounds": "list"},
-        {**_METRIC, "Min": "number", "Max": "number"},
+        {
+            **_METRIC,
+            **_EXEMPLARS,
+            "Min": "number",
+            "Max": "number",
+            "AggregationTemporality": "integer",
+        },
     ),
     FileLayout(
         "metrics_exponential_histogram.parquet",
@@ -109,6 +135,7 @@ LAYOUTS: tuple[FileLayout, ...] = (
         {**_POINT, "Count": "integer", "Sum": "number", "Scale": "integer"},
         {
             **_METRIC,
+            **_EXEMPLARS,
             "ZeroCount": "integer",
             "PositiveOffset": "integer",
             "PositiveBucketCounts": "list",
@@ -116,6 +143,7 @@ LAYOUTS: tuple[FileLayout, ...] = (
             "NegativeBucketCounts": "list",
             "Min": "number",
             "Max": "number",
+            "AggregationTemporality": "integer",
         },
     ),
     FileLayout(
@@ -123,7 +151,7 @@ LAYOUTS: tuple[FileLayout, ...] = (
         "otel_metrics_summary",
         "TimeUnix",
         {**_POINT, "Count": "integer", "Sum": "number"},
-        _METRIC,
+        {**_METRIC, "ValueAtQuantiles.Quantile": "list", "ValueAtQuantiles.Value": "list"},
     ),
 )
 
@@ -142,6 +170,7 @@ def family(arrow_type: Any) -> Family | None:
         (types.is_large_string, "string"),
         (types.is_integer, "integer"),
         (types.is_floating, "number"),
+        (types.is_boolean, "boolean"),
         (types.is_map, "map"),
         (types.is_list, "list"),
         (types.is_large_list, "list"),

@@ -77,7 +77,12 @@ def find_recordings(path: Path) -> tuple[Path, ...]:
         raise RecordingError(f"{path} is not a folder{_hint(path)}")
     if _is_recording(path):
         return (path,)
-    found = tuple(folder for folder in sorted(path.iterdir()) if folder.is_dir() and _is_recording(folder))
+    # hidden folders are those of writers that were killed
+    found = tuple(
+        folder
+        for folder in sorted(path.iterdir())
+        if not folder.name.startswith(".") and folder.is_dir() and _is_recording(folder)
+    )
     if not found:
         raise RecordingError(
             f"no recording in {path} or right below it: a recording is a folder with {MANIFEST} or {CASES}"

@@ -8,7 +8,8 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from pytest_otel_diag.model.base import Model, Nanos
-from pytest_otel_diag.model.scenario import Expectation
+from pytest_otel_diag.model.scenario import Expectation, Scenario
+from pytest_otel_diag.model.session import DisturbanceMoment, FlagMoment, Impact, SessionWindows, Witness
 from pytest_otel_diag.model.windows import Window, iso, seconds_to_ns
 
 SCHEMA_VERSION: Final = 1
@@ -76,6 +77,9 @@ class Incident(Model):
     bounds the telemetry that belongs to the incident: a session observes until ``telemetry_to_ns``,
     from the start of the fault or, where the source has nothing of its first moments, from
     ``telemetry_from_ns``.
+
+    ``baseline`` and ``reference`` are set where the incident is a captured session: then they are what
+    that session compared with, and a replay compares with the same. None leaves them to the policy.
     """
 
     id: str = Field(min_length=1)
@@ -92,6 +96,8 @@ class Incident(Model):
     guard_s: _Seconds = 0.0
     telemetry_from_ns: Nanos
     telemetry_to_ns: Nanos
+    baseline: Window | None = None
+    reference: tuple[Window, ...] | None = None
     signals: tuple[SignalName, ...] = ()
     tags: tuple[tuple[str, str], ...] = ()
     expectation: Expectation
@@ -128,11 +134,41 @@ class Incident(Model):
 
 
 class ControlWindow(Model):
-    """A quiet stretch that is judged like an incident; the right answer is that nothing is wrong."""
+    """A quiet stretch that is judged like an incident; the right answer is that nothing is wrong.
+
+    ``baseline`` and ``reference`` as those of an :class:`Incident`.
+    """
 
     id: str = Field(min_length=1)
     system: str = Field(min_length=1)
     window: Window
+    baseline: Window | None = None
+    reference: tuple[Window, ...] | None = None
+
+
+class CapturedSession(Model):
+    """What was known of a session when it was captured. Nothing of it may reach an analyzer.
+
+    ``id`` names its incident or control. ``scenario`` is what was run, with its expectation; the
+    timeline tells how its flags were served, ``telemetry`` is all that was kept (reference, baseline,
+    incident, recovery). ``leaks`` counts rows that tell which flag was on, by kind; with ``redacted``
+    they were taken out. Instants are moved with the telemetry when a recording is shifted.
+    """
+
+    id: str = Field(min_length=1)
+    session_id: str
+    target: str
+    scenario: Scenario
+    windows: SessionWindows
+    telemetry: tuple[Window, ...]
+    flag_timeline: tuple[FlagMoment, ...] = ()
+    disturbances: tuple[DisturbanceMoment, ...] = ()
+    witnesses: tuple[Witness, ...] = ()
+    impact: Impact | None = None
+    recovered: bool | None = None
+    provenance: Mapping[str, str] = Field(default_factory=dict)
+    leaks: Mapping[str, int] = Field(default_factory=dict)
+    redacted: bool = False
 
 
 class Manifest(Model):
@@ -150,6 +186,7 @@ class Manifest(Model):
     quiet: tuple[Window, ...] = ()
     controls: tuple[ControlWindow, ...] = ()
     incidents: tuple[Incident, ...] = ()
+    captured: tuple[CapturedSession, ...] = ()
     notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")

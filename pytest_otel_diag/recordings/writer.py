@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,18 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_recording(folder: Path, manifest: Manifest, tables: Mapping[str, Iterable[Any]]) -> Manifest:
+def write_recording(
+    folder: Path,
+    manifest: Manifest,
+    tables: Mapping[str, Iterable[Any]],
+    *,
+    finish: Callable[[Manifest], Manifest] = lambda manifest: manifest,
+) -> Manifest:
     """Write a new recording and return its manifest with the files filled in.
 
-    *tables* maps exporter table to record batches in order of time. The folder must not exist yet;
-    a reader never sees half of it. Raises RecordingError (nothing is left behind).
+    *tables* maps exporter table to record batches in order of time. *finish* may add to the manifest what
+    is known only once every batch was seen. The folder must not exist yet; a reader never sees half of
+    it. Raises RecordingError (nothing is left behind).
     """
     if folder.exists():
         raise RecordingError(f"{folder} exists already; name another folder or remove it first")
@@ -45,7 +52,7 @@ def write_recording(folder: Path, manifest: Manifest, tables: Mapping[str, Itera
             for table, stream in tables.items()
             if (file := _write_table(scratch, table, stream)) is not None
         )
-        complete = _with_files(manifest, files)
+        complete = _with_files(finish(manifest), files)
         text = complete.model_dump_json(indent=2)
         (scratch / MANIFEST).write_text(text + "\n", encoding="utf-8")
         _publish(scratch, folder)

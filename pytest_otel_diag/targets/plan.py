@@ -18,7 +18,8 @@ class Replay:
 
     ``onset_ns`` is where the baseline ends, ``start_ns`` where the fault (or, in a control, the
     judged window) begins, but not before there is telemetry of it: the silence would look like an
-    outage. ``end_ns`` is where telemetry that belongs to it ends.
+    outage. ``end_ns`` is where telemetry that belongs to it ends. ``baseline`` and ``compared`` are the
+    baseline and the reference that a captured session had; None where the recording's policy cuts them.
     """
 
     id: str
@@ -28,6 +29,8 @@ class Replay:
     onset_ns: Nanos
     start_ns: Nanos
     end_ns: Nanos
+    baseline: Window | None = None
+    compared: tuple[Window, ...] | None = None
 
     def session(self, timing: Timing) -> Window:
         """Return the session's own time: its baseline, the fault or judged window, all in between.
@@ -42,16 +45,33 @@ class Replay:
         session = self.session(timing)
         manifest = self.recording.manifest
         before = Window(start_ns=session.start_ns, end_ns=self.start_ns)
+        if self.baseline is not None:
+            return (before, Window(start_ns=self.start_ns, end_ns=session.end_ns))
         others = tuple(i.disturbed(manifest.policy) for i in manifest.incidents if i is not self.incident)
         return (*before.minus(others), Window(start_ns=self.start_ns, end_ns=session.end_ns))
 
     def reference(self, timing: Timing, *, past_only: bool = False) -> tuple[Window, ...]:
-        """Return the quiet windows to compare with; none comes near the session."""
+        """Return the quiet windows to compare with; none comes near the session, unless it was so."""
+        if self.compared is not None:
+            session = self.session(timing)
+            return tuple(w for w in self.compared if not past_only or w.end_ns <= session.start_ns)
         return reference_windows(self.recording.manifest, self.session(timing), past_only=past_only)
 
 
 def replay_of_incident(recording: Recording, incident: Incident) -> Replay:
-    """Return the replay of a recorded fault, in whole seconds as a control is."""
+    """Return the replay of a recorded fault, in whole seconds as a control is; captured ones as they were."""
+    if incident.baseline is not None:
+        return Replay(
+            id=incident.id,
+            system=incident.system,
+            recording=recording,
+            incident=incident,
+            onset_ns=incident.baseline.end_ns,
+            start_ns=incident.start_ns,
+            end_ns=incident.telemetry_to_ns,
+            baseline=incident.baseline,
+            compared=incident.reference,
+        )
     return Replay(
         id=incident.id,
         system=incident.system,
@@ -69,6 +89,18 @@ def replay_of_control(recording: Recording, control: ControlWindow) -> Replay:
     Between its baseline and the window lies as much time as in one of the recording's incidents (each
     in turn), so that the times a session shows do not tell a control from a fault.
     """
+    if control.baseline is not None:
+        return Replay(
+            id=control.id,
+            system=control.system,
+            recording=recording,
+            incident=None,
+            onset_ns=control.baseline.end_ns,
+            start_ns=control.window.start_ns,
+            end_ns=control.window.end_ns,
+            baseline=control.baseline,
+            compared=control.reference,
+        )
     manifest = recording.manifest
     gaps = [
         one.start_ns - one.onset_ns for one in (replay_of_incident(recording, i) for i in manifest.incidents)
@@ -93,19 +125,25 @@ def _floor(instant_ns: Nanos) -> Nanos:
 def scenario_of(replay: Replay) -> Scenario:
     """Return the scenario of a replay, with timing fitted to the telemetry there is.
 
-    Impact is not required: the recorded fault is known to have been there, seen by us or not.
+    Impact is not required: the recorded fault is known to have been there, seen by us or not. What a
+    captured session was labelled with, and why it does not count in the gate, it keeps.
     """
     incident = replay.incident
+    manifest = replay.recording.manifest
+    captured = next((one.scenario for one in manifest.captured if one.id == replay.id), None)
     tags = {
         "system": replay.system,
         "fault_type": (incident.fault_type or "unknown") if incident else "control",
-        "recording": replay.recording.manifest.id,
+        "recording": manifest.id,
+        **(dict(captured.tags) if captured else {}),
         **(dict(incident.tags) if incident else {}),
     }
+    healthy = captured.expectation if captured else Expectation(healthy=True)
     return Scenario(
         id=replay.id,
         faults=(Fault(flag=replay.id, variant=incident.variant),) if incident else (),
-        expectation=incident.expectation if incident else Expectation(healthy=True),
+        ungated=captured.ungated if captured else "",
+        expectation=incident.expectation if incident else healthy,
         timing=_timing(replay),
         require_impact=False,
         tags=tuple(tags.items()),
@@ -115,7 +153,11 @@ def scenario_of(replay: Replay) -> Scenario:
 def _timing(replay: Replay) -> Timing:
     observe_s = (replay.end_ns - replay.start_ns) / NANOS_PER_SECOND
     return Timing(
-        baseline_s=_baseline_s(replay.recording.manifest, replay.onset_ns),
+        baseline_s=(
+            replay.baseline.duration_s
+            if replay.baseline is not None
+            else _baseline_s(replay.recording.manifest, replay.onset_ns)
+        ),
         guard_s=(replay.start_ns - replay.onset_ns) / NANOS_PER_SECOND,
         impact_timeout_s=observe_s,
         impact_poll_s=max(5.0, observe_s / 24),

@@ -27,6 +27,7 @@ from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.shop.emission import rows
 from pytest_otel_diag.shop.records import Batch
 from pytest_otel_diag.shop.simulation import Shop
+from pytest_otel_diag.telemetry.export import Exporter
 from pytest_otel_diag.telemetry.layout import Layout
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 from pytest_otel_diag.telemetry.store import Store
@@ -165,6 +166,11 @@ class ShopTelemetry:
         """Return the log templates of the services."""
         await self.settle("logs")
         return await self._inner.log_kinds(window, bucket_s, services)
+
+    async def exporter(self) -> Exporter:
+        """Return what reads whole tables, once everything visible is in them."""
+        await self.settle()
+        return await self._inner.exporter()
 
     async def close(self) -> None:
         """Close the view of the database once no write is under way."""

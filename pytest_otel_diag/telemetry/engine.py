@@ -120,6 +120,13 @@ class Connection:
             raw: bytes = self._client.raw_query(sql, parameters=dict(parameters) if parameters else None)
         return [_unescaped(line) for line in raw.decode().split("\n") if line]
 
+    def arrow(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Any:
+        """Return the rows as an Arrow table; DateTime64 values are timestamps of their scale."""
+        with self._drained(), _bound():
+            return self._client.query_arrow(
+                sql, parameters=dict(parameters) if parameters else None, use_strings=True
+            )
+
     def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         """Run a statement without a result."""
         with self._drained():

@@ -28,6 +28,7 @@ from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.statements import Statement, load
 from pytest_otel_diag.telemetry import guard, levels, questions
 from pytest_otel_diag.telemetry.engine import Connection, Engine
+from pytest_otel_diag.telemetry.export import Exporter
 from pytest_otel_diag.telemetry.failures import too_many_rows, translated
 from pytest_otel_diag.telemetry.parses import Parses, used
 from pytest_otel_diag.telemetry.schema import discover
@@ -45,6 +46,8 @@ _WRITING: Mapping[str, Any] = {
     "max_rows_to_read": 0,
     "additional_table_filters": {},
 }
+
+_EXPORTING = QueryLimits(time_s=600.0, result_rows=0)
 
 _OWN_TABLES_ONLY = {
     "system.tables": "database = currentDatabase() AND NOT startsWith(name, '_')",
@@ -176,6 +179,16 @@ class StoreTelemetry:
         """Return the log templates of the services, those in most buckets first."""
         return await levels.log_kinds(self, window, bucket_s, services)
 
+    async def exporter(self) -> Exporter:
+        """Return what reads whole tables, without a query's limits; each read shows what is visible then."""
+        return Exporter(self.database, self._exporting)
+
+    @contextmanager
+    def _exporting(self) -> Iterator[Connection]:
+        now = self._now() if self._now else None
+        with self._open(_EXPORTING, now, restricted=False) as connection:
+            yield connection
+
     def close(self) -> None:
         """Drop the session's private database; a second call does nothing."""
         if self._closed:
@@ -199,6 +212,7 @@ class StoreTelemetry:
         settings = {} if self._readonly == 1 else _settings(limits, restricted=restricted)
         if not self._engine.embedded and self._readonly == 0:
             settings["readonly"] = 2  # a server refuses writes itself; chDB would never forget it
+            settings["distributed_product_mode"] = "global"  # right wherever the shards keep a trace
         with (
             self._engine.connection(self.database, settings) as connection,
             translated(limits=limits, schema=self._schema),

@@ -1,0 +1,154 @@
+"""Telemetry that gives the answer away: which rows tell that a flag was on, counted and, on request, cut.
+
+A system that evaluates feature flags says so in its telemetry: span events and attributes
+``feature_flag.*``, spans of flagd and of its clients, metrics of evaluations, texts that name the flag.
+Recordings keep all of it by default, since it is part of what a real system sends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_otel_diag.recordings import arrow
+from pytest_otel_diag.recordings.nested import (
+    any_in_row,
+    edit_list,
+    edit_values,
+    inner,
+    keep_items,
+    keep_keys,
+    offsets_from_zero,
+    parts_of_map,
+)
+
+MASK = "redacted"
+"""What stands where a text named a flag."""
+
+_SERVICES = ("flagd", "flagd-ui")
+_NAMES = r"(?i)^(flagd\.|grpc\.flagd\.|/?flagd\.|feature_?flag)"
+_KEYS = r"(?i)feature_?flag"
+_WORDS = (r"feature[ _-]?flags?", r"/feature/api/\S*", r"/flagservice/\S*")
+_TEXTS = ("Body", "StatusMessage", "SpanName")
+_EVENTS = ("Events.Timestamp", "Events.Name", "Events.Attributes")
+
+
+class Leaks:
+    """Looks through batches for what tells of *flags* (keys as the system spells them).
+
+    ``counts`` has the number of rows by kind: ``flag_service`` rows of flagd or of calls to it,
+    ``flag_metrics``, ``flag_events`` spans with such an event, ``flag_attributes`` and ``flag_texts``
+    rows with such an attribute or text. A row may be counted in several.
+    """
+
+    def __init__(self, flags: Sequence[str]) -> None:
+        words = [*_WORDS, *(re.escape(flag) for flag in flags if flag)]
+        self._text = f"(?i)({'|'.join(words)})"
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Rows by kind, seen so far."""
+        return dict(sorted(self._counts.items()))
+
+    def count(self, batch: Any) -> None:
+        """Look through one batch."""
+        for kind, mask in (
+            ("flag_service", self._of_service(batch)),
+            ("flag_metrics", _matches(batch, "MetricName", _NAMES)),
+            ("flag_events", _with_event(batch)),
+            ("flag_attributes", _with_key(batch)),
+            ("flag_texts", self._with_text(batch)),
+        ):
+            rows = arrow.compute().sum(mask).as_py() if mask is not None else 0
+            if rows:
+                self._counts[kind] += rows
+
+    def redacted(self, batch: Any) -> Any:
+        """Return the batch without them: rows and attributes gone, texts masked; counts nothing."""
+        pa, pc = arrow.arrow(), arrow.compute()
+        for mask in (self._of_service(batch), _matches(batch, "MetricName", _NAMES)):
+            if mask is not None:
+                batch = _rows(batch, pc.invert(mask))
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        events = _event_mask(columns.get("Events.Name"))
+        for name, column in columns.items():
+            kept = column
+            if events is not None and name in _EVENTS:
+                kept = keep_items(column, pc.invert(events))
+            columns[name] = self._masked(name, kept)
+        return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+    def _of_service(self, batch: Any) -> Any | None:
+        pa, pc = arrow.arrow(), arrow.compute()
+        own = pc.is_in(batch.column("ServiceName"), value_set=pa.array(_SERVICES))
+        calls = _matches(batch, "SpanName", _NAMES)
+        return own if calls is None else pc.or_(own, calls)
+
+    def _with_text(self, batch: Any) -> Any | None:
+        pc = arrow.compute()
+        found = [_matches(batch, name, self._text) for name in _TEXTS]
+        for column in _maps(batch):
+            offsets, _, values = parts_of_map(column)
+            found.append(any_in_row(offsets, pc.match_substring_regex(values, self._text)))
+        return _either([mask for mask in found if mask is not None])
+
+    def _masked(self, name: str, column: Any) -> Any:
+        types = arrow.arrow().types
+        if types.is_map(column.type):
+            return edit_values(keep_keys(column, _other_keys), self._mask)
+        if types.is_list(column.type) and types.is_map(column.type.value_type):
+            return edit_list(column, lambda maps: edit_values(keep_keys(maps, _other_keys), self._mask))
+        return self._mask(column) if name in _TEXTS else column
+
+    def _mask(self, texts: Any) -> Any:
+        return arrow.compute().replace_substring_regex(texts, self._text, MASK)
+
+
+def _maps(batch: Any) -> list[Any]:
+    types = arrow.arrow().types
+    return [column for column in batch.columns if types.is_map(column.type)]
+
+
+def _matches(batch: Any, name: str, pattern: str) -> Any | None:
+    index = batch.schema.get_field_index(name)
+    return None if index < 0 else arrow.compute().match_substring_regex(batch.column(index), pattern)
+
+
+def _event_mask(names: Any | None) -> Any | None:
+    return None if names is None else arrow.compute().match_substring_regex(inner(names), _KEYS)
+
+
+def _with_event(batch: Any) -> Any | None:
+    index = batch.schema.get_field_index("Events.Name")
+    if index < 0:
+        return None
+    column = batch.column(index)
+    return any_in_row(offsets_from_zero(column), _event_mask(column))
+
+
+def _with_key(batch: Any) -> Any | None:
+    pc = arrow.compute()
+    found = []
+    for column in _maps(batch):
+        offsets, keys, _ = parts_of_map(column)
+        found.append(any_in_row(offsets, pc.match_substring_regex(keys, _KEYS)))
+    return _either(found)
+
+
+def _either(masks: Sequence[Any]) -> Any | None:
+    result = None
+    for mask in masks:
+        result = mask if result is None else arrow.compute().or_(result, mask)
+    return result
+
+
+def _other_keys(keys: Any) -> Any:
+    pc = arrow.compute()
+    return pc.invert(pc.match_substring_regex(keys, _KEYS))
+
+
+def _rows(batch: Any, mask: Any) -> Any:
+    return batch.filter(mask)

@@ -1,0 +1,147 @@
+"""One constant step in time for everything a recording holds.
+
+Spans with their events, logs, metric points with the start of their series and their exemplars, and every
+instant of the manifest move by the same number of nanoseconds; distances, order and durations stay. The
+step is a whole number of seconds, since releases of the exporter keep metric times in whole seconds.
+What is no instant stays: ids, links, and times that applications write into texts and attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pytest_otel_diag.errors import RecordingError
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.windows import NANOS_PER_SECOND, iso
+from pytest_otel_diag.recordings import arrow
+from pytest_otel_diag.recordings.columns import batches
+from pytest_otel_diag.recordings.manifest import Manifest
+from pytest_otel_diag.recordings.nested import edit_list
+from pytest_otel_diag.recordings.reader import read_recording
+from pytest_otel_diag.recordings.writer import write_recording
+
+ANONYMOUS_NS: Nanos = 946_684_800 * NANOS_PER_SECOND
+"""Where recordings begin whose time is to tell nothing: 2000-01-01T00:00:00Z."""
+
+_FIRST_NS = 0
+_LAST_NS = 2**63 - 1
+
+
+def instant_of(text: str) -> Nanos:
+    """Return the instant of an ISO 8601 text (UTC unless it says otherwise); raises RecordingError."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise RecordingError(f"{text!r} is no instant ({error}); write it as 2026-01-31T08:00:00Z") from error
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    since = aware - datetime.fromtimestamp(0, tz=UTC)
+    return (since.days * 86_400 + since.seconds) * NANOS_PER_SECOND + since.microseconds * 1_000
+
+
+def step_to(start_ns: Nanos, wanted_ns: Nanos) -> int:
+    """Return the step, in whole seconds of nanoseconds, that brings *start_ns* into the second wanted."""
+    return (wanted_ns // NANOS_PER_SECOND - start_ns // NANOS_PER_SECOND) * NANOS_PER_SECOND
+
+
+def shifted_batch(batch: Any, step_ns: int) -> Any:
+    """Return the record batch with every timestamp, also those inside lists, *step_ns* later.
+
+    An instant of 0 says "not set" in OpenTelemetry and stays. Raises RecordingError where a time would
+    leave the range of 1970 to 2262.
+    """
+    pa = arrow.arrow()
+    if not step_ns:
+        return batch
+    columns = [_shifted(column, step_ns) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _shifted(column: Any, step_ns: int) -> Any:
+    types = arrow.arrow().types
+    if types.is_timestamp(column.type):
+        return _moved(column, step_ns)
+    if types.is_list(column.type) and types.is_timestamp(column.type.value_type):
+        return edit_list(column, lambda values: _moved(values, step_ns))
+    return column
+
+
+def _moved(column: Any, step_ns: int) -> Any:
+    pa, pc = arrow.arrow(), arrow.compute()
+    exact = pa.timestamp("ns", column.type.tz)
+    ticks = column.cast(exact).cast(pa.int64())
+    unset = pc.equal(ticks, pa.scalar(0, pa.int64()))
+    try:
+        later = pc.add_checked(ticks, pa.scalar(step_ns, pa.int64()))
+    except (pa.ArrowInvalid, OverflowError) as error:
+        raise _out_of_range(step_ns) from error
+    least = pc.min(later).as_py()
+    if least is not None and least < _FIRST_NS and pc.min(pc.if_else(unset, 0, later)).as_py() < _FIRST_NS:
+        raise _out_of_range(step_ns)
+    return pc.if_else(unset, ticks, later).cast(exact)
+
+
+def _out_of_range(step_ns: int) -> RecordingError:
+    return RecordingError(
+        f"moving the telemetry by {step_ns / NANOS_PER_SECOND:.0f} s leaves the years 1970 to 2262; "
+        "choose an instant in between"
+    )
+
+
+def shifted_manifest(manifest: Manifest, step_ns: int) -> Manifest:
+    """Return the manifest with every instant *step_ns* later; raises RecordingError out of range."""
+    dumped = manifest.model_dump()
+    for name in ("start_ns", "end_ns"):
+        moved = dumped[name] + step_ns
+        if dumped[name] and not _FIRST_NS <= moved <= _LAST_NS:
+            raise _out_of_range(step_ns)
+    return Manifest.model_validate(_instants(dumped, step_ns))
+
+
+def _instants(value: Any, step_ns: int) -> Any:
+    """Return the dumped value with the integers moved whose field is an instant: its name ends in _ns."""
+    if isinstance(value, Mapping):
+        return {
+            name: inside + step_ns
+            if str(name).endswith("_ns") and isinstance(inside, int)
+            else _instants(inside, step_ns)
+            for name, inside in value.items()
+        }
+    if isinstance(value, tuple | list):
+        return tuple(_instants(inside, step_ns) for inside in value)
+    return value
+
+
+def shift_recording(folder: Path, destination: Path, wanted_ns: Nanos, *, secret: bool = False) -> Manifest:
+    """Write *folder* as a new recording that begins in the second of *wanted_ns*; return its manifest.
+
+    With *secret* the recording does not say how far it was moved. Raises RecordingError.
+    """
+    recording = read_recording(folder)
+    recording.verify()
+    old = recording.manifest
+    step_ns = step_to(old.start_ns, wanted_ns)
+    note = note_of(step_ns, secret=secret)
+    moved = shifted_manifest(old, step_ns)
+    moved = moved.model_copy(update={"notes": (*moved.notes, note), "files": ()})
+    return write_recording(
+        destination,
+        moved,
+        {
+            file.table: _stream(recording.path(file), lambda batch: shifted_batch(batch, step_ns))
+            for file in old.files
+        },
+    )
+
+
+def note_of(step_ns: int, *, secret: bool) -> str:
+    """Return what a shifted recording says of itself."""
+    if secret:
+        return f"all times were moved by one constant, to begin at {iso(ANONYMOUS_NS)}"
+    return f"all times were moved by {step_ns // NANOS_PER_SECOND} s"
+
+
+def _stream(path: Path, edit: Callable[[Any], Any]) -> Iterator[Any]:
+    return (edit(batch) for batch in batches(path))
