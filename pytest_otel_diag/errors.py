@@ -54,6 +54,10 @@ class BudgetExceeded(OtelDiagError):
     """The analyzer used up its budget of time, queries or cost."""
 
 
+class NotReady(OtelDiagError):
+    """The system under fault is not fit for a session: no telemetry, stale telemetry, no traffic."""
+
+
 class AnalyzerError(OtelDiagError):
     """The analyzer raised, or returned something that is not a diagnosis."""
 
