@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pytest_otel_diag import catalog
 from pytest_otel_diag.errors import OtelDiagError
-from pytest_otel_diag.model.scenario import Environment, Fault, Scenario, Timing
+from pytest_otel_diag.model.scenario import Fault, Scenario
 
 
 def labels(flags: Iterable[str], tags: Mapping[str, str]) -> tuple[str, ...]:
@@ -30,35 +30,12 @@ def labels(flags: Iterable[str], tags: Mapping[str, str]) -> tuple[str, ...]:
 def scenario_of(faults: Sequence[Fault], demo: str) -> Scenario | None:
     """Return what the catalog knows of these faults in a release of the demo; None when it knows not all.
 
-    Several faults together are given the longest times and the most users that one of them needs.
+    The faults keep their schedules and contexts; see :func:`pytest_otel_diag.catalog.together`.
     """
     try:
-        parts = [catalog.scenario(fault.flag, fault.variant, demo) for fault in faults]
-        expectation = catalog.load().combined(faults, demo)
+        return catalog.together(faults, demo) if faults else None
     except OtelDiagError:
         return None
-    merged = tuple(_with_schedule(part.faults[0], given) for part, given in zip(parts, faults, strict=True))
-    if len(parts) == 1:
-        return parts[0].model_copy(update={"faults": merged})
-    first = parts[0]
-    return first.model_copy(
-        update={
-            "id": "+".join(part.id for part in parts),
-            "faults": merged,
-            "expectation": expectation,
-            "environment": Environment(
-                demo=first.environment.demo,
-                users=_most(part.environment.users for part in parts),
-                browser_users=_most(part.environment.browser_users for part in parts),
-            ),
-            "ungated": "; ".join(dict.fromkeys(part.ungated for part in parts if part.ungated)),
-            "timing": Timing(
-                baseline_s=max(part.timing.baseline_s for part in parts),
-                impact_timeout_s=max(part.timing.impact_timeout_s for part in parts),
-                observe_s=max(part.timing.observe_s for part in parts),
-            ),
-        }
-    )
 
 
 def other_release_only(fault: Fault, demo: str) -> str:
@@ -78,15 +55,6 @@ def other_release_only(fault: Fault, demo: str) -> str:
         if fault.variant is None or fault.variant in known.period(entry, release).variants
     ]
     return "" if own in there else ", ".join(there)
-
-
-def _with_schedule(known: Fault, given: Fault) -> Fault:
-    update = {name: getattr(given, name) for name in given.model_fields_set - {"flag", "variant", "context"}}
-    return known.model_copy(update=update)
-
-
-def _most(numbers: Iterable[int | None]) -> int | None:
-    return max((number for number in numbers if number is not None), default=None)
 
 
 def _entries(flags: Iterable[str]) -> Iterator[tuple[str, catalog.FlagEntry | None]]:

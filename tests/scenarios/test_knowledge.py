@@ -40,6 +40,21 @@ def test_the_context_of_a_rule_comes_from_the_catalog() -> None:
     assert dict(scenario.faults[0].context) == {"product_id": "OLJCESPC7Z"}
 
 
+def test_a_context_of_the_files_own_is_kept() -> None:
+    own = Fault(flag="productCatalogFailure", context={"product_id": "66VCHSJNUP"})
+    assert scenario_of([own], "3.0").faults == (own.model_copy(update={"variant": "on"}),)
+
+
+def test_faults_together_are_what_the_target_makes_of_them() -> None:
+    faults = [Fault(flag="paymentServiceFailure", variant="50%"), Fault(flag="failedReadinessProbe", at_s=9)]
+    whole = scenario_of(faults, "3.0")
+    assert whole == catalog.together(faults, "3.0")
+    assert whole.require_impact
+    assert {cause.fault for cause in whole.expectation.root_causes} == {"paymentFailure=50%"}
+    assert not scenario_of(faults[1:], "3.0").require_impact
+    assert scenario_of([], "3.0") is None
+
+
 def test_several_faults_want_a_cause_each_and_the_longest_times() -> None:
     names = ("imageSlowLoad", "recommendationCacheFailure")
     scenario = scenario_of([Fault(flag=name) for name in names], "3.0")
