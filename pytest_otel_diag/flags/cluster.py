@@ -1,0 +1,215 @@
+"""The one door to Kubernetes: a kubeconfig, and requests to its API server with errors that help.
+
+The kubernetes package finds the server, the certificates and the credentials (programs that fetch a token
+included). Requests are our own, over its connection pool: a few routes, bounded times, no retries in secret.
+Requests run in worker threads, so no event loop waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from pytest_otel_diag.errors import ConfigurationError, FlagError, nearest
+
+MERGE = "application/merge-patch+json"
+_VERBS = {"GET": "get", "PATCH": "patch", "POST": "create", "PUT": "update", "DELETE": "delete"}
+_GROUPS = {"configmaps": "", "deployments": "apps", "leases": "coordination.k8s.io"}
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One object of the cluster, or with an empty name all of its kind in the namespace."""
+
+    kind: str
+    namespace: str
+    name: str = ""
+
+    @property
+    def path(self) -> str:
+        """Where the API server has it."""
+        group = _GROUPS[self.kind]
+        start = f"/apis/{group}/v1" if group else "/api/v1"
+        return f"{start}/namespaces/{self.namespace}/{self.kind}" + (f"/{self.name}" if self.name else "")
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name} in namespace {self.namespace}"
+
+
+class NotThere(FlagError):
+    """The object does not exist."""
+
+
+class Conflict(FlagError):
+    """The object is not the one that was read, or exists already."""
+
+
+class Cluster:
+    """An API server as a kubeconfig names it; without one, that of the pod this runs in.
+
+    *role* is told when a permission is missing: a Role that would do. Raises ConfigurationError when the
+    package, the file or the context is missing.
+    """
+
+    def __init__(
+        self, context: str = "", kubeconfig: str = "", *, role: str = "", timeout_s: float = 10.0
+    ) -> None:
+        self._role = role
+        self._timeout_s = timeout_s
+        self._context = context
+        self._configuration = _configuration(context, kubeconfig)
+        rest = importlib.import_module("kubernetes.client.rest")
+        self._pool: Any = rest.RESTClientObject(self._configuration).pool_manager
+        self._refused: type[Exception] = importlib.import_module("urllib3.exceptions").HTTPError
+
+    @property
+    def server(self) -> str:
+        """The API server's address."""
+        return str(self._configuration.host).rstrip("/")
+
+    async def get(self, resource: Resource) -> dict[str, Any]:
+        """Return the object; raises NotThere, FlagError."""
+        return await self._call("GET", resource)
+
+    async def patch(self, resource: Resource, change: Mapping[str, Any]) -> dict[str, Any]:
+        """Merge *change* into the object, return it; raises Conflict, NotThere, FlagError."""
+        return await self._call("PATCH", resource, change)
+
+    async def create(self, resource: Resource, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the object; raises Conflict when there is one, FlagError."""
+        return await self._call("POST", resource, body)
+
+    async def replace(self, resource: Resource, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace the object as a whole; raises Conflict, NotThere, FlagError."""
+        return await self._call("PUT", resource, body)
+
+    async def delete(self, resource: Resource, version: str) -> None:
+        """Delete the object in that version; raises Conflict, NotThere, FlagError."""
+        await self._call("DELETE", resource, {"preconditions": {"resourceVersion": version}})
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        self._pool.clear()
+
+    async def _call(
+        self, method: str, resource: Resource, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        return await asyncio.to_thread(self._request, method, resource, body)
+
+    def _request(self, method: str, resource: Resource, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        path = Resource(resource.kind, resource.namespace).path if method == "POST" else resource.path
+        try:
+            answer = self._pool.request(
+                method,
+                self.server + path,
+                body=None if body is None else json.dumps(body).encode(),
+                headers={
+                    "Accept": "application/json",
+                    "Content-Type": MERGE if method == "PATCH" else "application/json",
+                    **self._signed(),
+                },
+                timeout=self._timeout_s,
+                retries=False,
+                redirect=False,
+            )
+        except self._refused as error:
+            raise FlagError(
+                f"the Kubernetes API server {self.server} does not answer ({error}); see whether "
+                f"{self._kubectl()} version answers, and whether the context is the right one"
+            ) from error
+        found = _object(answer.data)
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            raise self._failure(answer.status, found, _VERBS[method], resource)
+        return found
+
+    def _signed(self) -> dict[str, str]:
+        settings: Mapping[str, Mapping[str, Any]] = self._configuration.auth_settings()
+        return {
+            str(item["key"]): str(item["value"])
+            for item in settings.values()
+            if item["in"] == "header" and item["value"]
+        }
+
+    def _kubectl(self) -> str:
+        return f"kubectl --context {self._context}" if self._context else "kubectl"
+
+    def _failure(self, status: int, found: Mapping[str, Any], verb: str, resource: Resource) -> FlagError:
+        told = str(found.get("message") or "no message")
+        if status == HTTPStatus.NOT_FOUND:
+            return NotThere(
+                f"there is no {resource} at {self.server} ({told}); list them with: "
+                f"{self._kubectl()} get {resource.kind} -n {resource.namespace}"
+            )
+        if status == HTTPStatus.CONFLICT:
+            return Conflict(f"{resource} was changed by somebody else meanwhile ({told})")
+        if status == HTTPStatus.UNAUTHORIZED:
+            return FlagError(
+                f"the Kubernetes API server {self.server} does not know who asks (401, {told}); the "
+                f"credentials of the kubeconfig are missing or have expired: log in again, then try "
+                f"{self._kubectl()} auth whoami"
+            )
+        if status == HTTPStatus.FORBIDDEN:
+            group = _GROUPS[resource.kind]
+            return FlagError(
+                f"not allowed to {verb} {resource.kind}{f'.{group}' if group else ''} {resource.name!r} in "
+                f"namespace {resource.namespace!r} (403, {told}); ask for this, and bind it to whoever runs "
+                f"the tests:\n{self._role}"
+            )
+        return FlagError(f"the Kubernetes API server answers {status} to {verb} {resource}: {told}")
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return {"message": data[:200].decode("utf-8", errors="replace")}
+    return found if isinstance(found, dict) else {"message": str(found)[:200]}
+
+
+def _configuration(context: str, kubeconfig: str) -> Any:
+    try:
+        config: Any = importlib.import_module("kubernetes.config")
+        client: Any = importlib.import_module("kubernetes.client.configuration")
+    except ImportError as error:
+        raise ConfigurationError(
+            f"flags in a ConfigMap need the package kubernetes, which cannot be imported ({error}); "
+            "pip install 'pytest-otel-diag[kubernetes]'"
+        ) from error
+    made = client.Configuration()
+    path = str(Path(kubeconfig).expanduser()) if kubeconfig else None
+    try:
+        config.load_kube_config(path, context or None, made, persist_config=False)
+    except (config.ConfigException, OSError, ValueError, TypeError) as error:
+        if not kubeconfig and not context and _in_pod(config, made):
+            return made
+        raise ConfigurationError(
+            f"no way to the Kubernetes cluster: {error}{_contexts(config, path, context)}; give a kubeconfig "
+            "with the environment variable KUBECONFIG or ?kubeconfig=PATH, and a context of it with "
+            "?context=NAME (kubectl config get-contexts lists them)"
+        ) from error
+    return made
+
+
+def _in_pod(config: Any, made: Any) -> bool:
+    try:
+        config.load_incluster_config(made)
+    except config.ConfigException:
+        return False
+    return True
+
+
+def _contexts(config: Any, path: str | None, wanted: str) -> str:
+    """Return which contexts there are, when one was asked for that is not among them."""
+    try:
+        names = [str(item["name"]) for item in config.list_kube_config_contexts(path)[0]]
+    except (config.ConfigException, OSError, ValueError, TypeError):
+        return ""
+    if not wanted or wanted in names:
+        return ""
+    return f"{nearest(wanted, names)}; it has {', '.join(names) or 'none'}"
