@@ -1,1 +1,1 @@
-"""Undo that cannot be lost: journal, lease, guardian, heal."""
+"""The undo that cannot be lost: journal on disk, lease, guardian process, and what heals after all died."""

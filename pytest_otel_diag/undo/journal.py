@@ -1,0 +1,221 @@
+"""The journal of open faults: one file an entry, on the disk before the first write to the flags.
+
+An entry holds all that another process needs to take the fault back: the exact document from before, how
+the flags are reached, and how they answered. It is written beside its place, synced and renamed, then the
+folder is synced; so there is either no entry, and then nothing was written to the flags, or a whole one.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from pytest_otel_diag.errors import FlagError
+from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.model.base import Model, Nanos
+from pytest_otel_diag.model.flags import FlagValue
+from pytest_otel_diag.undo.disk import Disk
+from pytest_otel_diag.undo.owner import Owner
+
+SCHEMA_VERSION = 1
+_SUFFIX = ".json"
+_UNFINISHED = ".unfinished"
+_TEXT = re.compile(rb'"(identity|control|served|host|user|run_id|target|started_ns|pid)": ?("[^"]*"|\d+)')
+_DOCUMENT = re.compile(rb'"previous_sha256": ?"([0-9a-f]{64})", ?"previous": ?"([A-Za-z0-9+/=]*)"')
+
+
+class State(StrEnum):
+    """What is known of an open fault.
+
+    ``OPEN``: it may be on. ``KEPT``: it is on, on purpose. ``RETURNED``: it was taken back while its owner
+    did not answer, who has yet to be told.
+    """
+
+    OPEN = "open"
+    KEPT = "kept"
+    RETURNED = "returned"
+
+
+class Answer(Model):
+    """What a flag answered in a context before it was changed."""
+
+    context: Mapping[str, FlagValue] = Field(default_factory=dict)
+    variant: str
+
+
+class Change(Model):
+    """One flag that was, or is about to be, changed, to these variants in turn, and its answers before."""
+
+    key: str
+    variants: tuple[str, ...]
+    before: tuple[Answer, ...]
+
+
+class Entry(Model):
+    """One open fault: everything that taking it back needs. Instants are UTC nanoseconds."""
+
+    id: str = Field(pattern=r"^[\w-]+$")
+    identity: str
+    access: FlagAccess
+    target: str = ""
+    owner: Owner
+    started_ns: Nanos
+    deadline_ns: Nanos
+    previous: bytes
+    changes: tuple[Change, ...] = ()
+    state: State = State.OPEN
+    note: str = ""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The flags that were changed."""
+        return tuple(change.key for change in self.changes)
+
+    @property
+    def faults(self) -> str:
+        """The changes, for a person."""
+        return ", ".join(f"{change.key}={change.variants[-1]}" for change in self.changes) or "no flag yet"
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A file of the journal that cannot be read, and what of it can be told. It is never removed by us.
+
+    ``document`` is the document from before, where it is whole.
+    """
+
+    path: Path
+    problem: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    document: bytes | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What a person should know and do."""
+        facts = ", ".join(f"{name} {value}" for name, value in self.facts.items()) or "nothing can be read"
+        document = "the document from before is whole" if self.document else "its document is lost"
+        return (
+            f"the journal entry {self.path} cannot be used: {self.problem} ({facts}; {document}). A FAULT "
+            "MAY STILL BE ON there: look at the flags of that system, set them back, then remove the file"
+        )
+
+
+class Journal:
+    """The entries below *state_dir*; every method may be called from any process."""
+
+    def __init__(self, state_dir: Path, *, disk: Disk | None = None) -> None:
+        self.folder = state_dir / "journal"
+        self._disk = disk or Disk()
+
+    def path(self, entry_id: str) -> Path:
+        """Return where the entry is kept."""
+        return self.folder / f"{entry_id}{_SUFFIX}"
+
+    def write(self, entry: Entry) -> None:
+        """Keep the entry, in the place of an older text of it; on the disk when this returns.
+
+        Raises FlagError when it cannot be kept: then nothing may be written to the flags.
+        """
+        place = self.path(entry.id)
+        beside = place.with_suffix(_UNFINISHED)
+        try:
+            self._disk.folder(self.folder)
+            self._disk.write(beside, encoded(entry))
+            self._disk.sync(beside)
+            self._disk.rename(beside, place)
+            self._disk.sync_folder(self.folder)
+        except OSError as error:
+            raise FlagError(
+                f"the journal {place} cannot be written ({error.strerror}); without it a killed run would "
+                "leave its fault on, so nothing was changed. Give a folder with --otel-diag-state"
+            ) from error
+
+    def read(self, entry_id: str) -> Entry | None:
+        """Return the entry as it is kept now, None when it was closed; raises FlagError for a damaged one."""
+        try:
+            raw = self.path(entry_id).read_bytes()
+        except FileNotFoundError:
+            return None
+        found = decoded(raw, self.path(entry_id))
+        if isinstance(found, Damaged):
+            raise FlagError(found.sentence)
+        return found
+
+    def holds(self, entry_id: str) -> bool:
+        """Whether the entry is there."""
+        return self.path(entry_id).exists()
+
+    def close(self, entry: Entry) -> None:
+        """Forget the entry; only for who has seen the flags answer as before."""
+        self._disk.remove(self.path(entry.id))
+        self._disk.remove(self.path(entry.id).with_suffix(_UNFINISHED))
+        self._disk.sync_folder(self.folder)
+
+    def entries(self) -> Iterator[Entry | Damaged]:
+        """Yield what is there, the oldest first; what cannot be read comes first of all."""
+        found = [self._found(path) for path in sorted(self.folder.glob(f"*{_SUFFIX}"))]
+        there = [each for each in found if each is not None]
+        yield from sorted(there, key=lambda each: each.started_ns if isinstance(each, Entry) else 0)
+
+    def _found(self, path: Path) -> Entry | Damaged | None:
+        try:
+            return decoded(path.read_bytes(), path)
+        except FileNotFoundError:
+            return None  # closed meanwhile
+        except OSError as error:
+            return Damaged(path, f"it cannot be opened: {error.strerror}")
+
+
+def encoded(entry: Entry) -> bytes:
+    """Return the entry as text; short facts come first, where a file that was cut short still has them."""
+    body = entry.model_dump(mode="json", exclude={"previous"})
+    document = {
+        "previous_sha256": hashlib.sha256(entry.previous).hexdigest(),
+        "previous": base64.b64encode(entry.previous).decode(),
+    }
+    last = {"changes": body.pop("changes"), "state": body.pop("state"), "note": body.pop("note")}
+    text = json.dumps(body | document | last)
+    whole = {"schema_version": SCHEMA_VERSION, "checksum": hashlib.sha256(text.encode()).hexdigest()}
+    return f'{json.dumps(whole)[:-1]}, "entry": {text}}}\n'.encode()
+
+
+def decoded(raw: bytes, path: Path) -> Entry | Damaged:
+    """Return the entry of the text, or what can be told of it."""
+    try:
+        whole = json.loads(raw)
+        version = whole["schema_version"]
+        if version != SCHEMA_VERSION:
+            return _damaged(raw, path, f"schema version {version!r}, this version reads {SCHEMA_VERSION}")
+        body: dict[str, Any] = whole["entry"]
+        if hashlib.sha256(json.dumps(body).encode()).hexdigest() != whole["checksum"]:
+            return _damaged(raw, path, "its checksum is wrong")
+        previous = base64.b64decode(body.pop("previous"), validate=True)
+        body.pop("previous_sha256")
+        return Entry.model_validate({**body, "previous": previous})
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        reason = f"{len(raw)} bytes that are no entry ({type(error).__name__})"
+        return _damaged(raw, path, reason if raw else "it is empty")
+
+
+def _damaged(raw: bytes, path: Path, problem: str) -> Damaged:
+    facts: dict[str, str] = {}
+    for name, value in _TEXT.findall(raw):
+        facts.setdefault(name.decode(), value.decode(errors="replace").strip('"'))
+    document = None
+    if found := _DOCUMENT.search(raw):
+        try:
+            text = base64.b64decode(found.group(2), validate=True)
+        except ValueError:
+            text = b""
+        if hashlib.sha256(text).hexdigest() == found.group(1).decode():
+            document = text
+    return Damaged(path, problem, facts, document)

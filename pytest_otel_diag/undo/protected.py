@@ -1,0 +1,401 @@
+"""Flags that cannot be left on: what a target puts around its controller for one session.
+
+Decisions. Entering takes the lease first and heals under it: two runs that start together must not heal side
+by side. A fault that was left on on purpose (``keep``) is not healed in passing, it keeps new sessions out
+until somebody says ``otel-diag heal``. The document that is put back is the one from before the *first
+write*, whatever document ``restore`` is handed; see :mod:`taking_back` for edits of others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pytest_otel_diag.errors import FlagError, Occupied, OtelDiagError, RestoreFailed
+from pytest_otel_diag.flags.surface import FlagAccess, RemoteLease
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
+from pytest_otel_diag.model.windows import NANOS_PER_SECOND, seconds_to_ns
+from pytest_otel_diag.ports import FlagController
+from pytest_otel_diag.undo.disk import Disk
+from pytest_otel_diag.undo.guarding import OPENER, Guardian
+from pytest_otel_diag.undo.heal import Life, command, settled
+from pytest_otel_diag.undo.journal import Answer, Change, Damaged, Entry, Journal, State
+from pytest_otel_diag.undo.lease import Lease, Renewal, Tell, remote, wait_for
+from pytest_otel_diag.undo.owner import Owner
+from pytest_otel_diag.undo.taking_back import Patience, check_document, take_back
+
+T = TypeVar("T")
+
+_LOG = logging.getLogger(__name__)
+_MOST_CONTEXTS = 8
+
+
+@dataclass(frozen=True)
+class UndoSettings:
+    """Knobs of the undo.
+
+    ``lease_wait_s`` bounds the wait for another run, ``deadline_s`` (from the first write on) is when the
+    guardian takes the fault back although the run is there: it hangs. ``keep`` leaves the fault on.
+    ``opener`` is what opens a FlagAccess in another process, ``module:attribute``.
+    """
+
+    lease_wait_s: float = 600.0
+    deadline_s: float = 3600.0
+    keep: bool = False
+    opener: str = OPENER
+    patience: Patience = field(default_factory=Patience)
+    guardian_patience_s: float = 300.0
+
+
+class ProtectedFlags:
+    """FlagController whose changes are journaled and guarded before they are made; see :func:`protected`.
+
+    Every method raises FlagError once somebody else has taken the fault back: the guardian, because the
+    deadline had passed, or a person with ``otel-diag heal``.
+    """
+
+    def __init__(
+        self,
+        inner: FlagController,
+        draft: Entry,
+        guardian: Guardian,
+        *,
+        journal: Journal,
+        settings: UndoSettings,
+        outside: Outside,
+    ) -> None:
+        self._inner = inner
+        self._draft = draft
+        self._guardian = guardian
+        self._journal = journal
+        self._settings = settings
+        self._outside = outside
+        self._lock = asyncio.Lock()
+        self._entry: Entry | None = None
+        self._contexts: dict[str, list[dict[str, FlagValue]]] = {}
+
+    @property
+    def entry(self) -> Entry | None:
+        """The open fault, None while there is none."""
+        return self._entry
+
+    @property
+    def guardian(self) -> Guardian:
+        """The process that watches over this one."""
+        return self._guardian
+
+    async def document(self) -> FlagDocument:
+        """Return everything, exactly."""
+        await self._look()
+        return await self._inner.document()
+
+    async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
+        """Return what the flag answers now; contexts asked before a change are asked again after the undo."""
+        await self._look()
+        asked = self._contexts.setdefault(key, [])
+        if dict(context) not in asked and len(asked) < _MOST_CONTEXTS:
+            asked.append(dict(context))
+        return await self._inner.served(key, context)
+
+    async def apply(self, change: FlagChange) -> None:
+        """Set one flag, once the journal is on the disk and a guardian answers.
+
+        Raises FlagError when either cannot be had, and what the controller raises; Occupied when the
+        environment's own lease was lost to somebody else.
+        """
+        async with self._lock:
+            await self._look()
+            if self._outside.renewal.lost:
+                raise Occupied(
+                    f"the lease of {self._draft.identity} went to {self._outside.renewal.lost} meanwhile; "
+                    "nothing more is changed"
+                )
+            await self._prepare(change)
+            # A write that was begun ends before anybody restores: it could overtake the restore otherwise.
+            await _unbroken(self._inner.apply(change))
+            await self._not_taken_back_meanwhile()
+
+    async def restore(self, document: FlagDocument) -> None:
+        """Take back what was changed here and verify it as served; raises RestoreFailed with the command.
+
+        Does nothing to a document that nothing was changed in.
+        """
+        check_document(document.raw)
+        async with self._lock:
+            if self._entry is None:
+                await self._nothing_to_take_back(document)
+                return
+            if document.raw != self._entry.previous:
+                self._outside.tell(
+                    f"the document of {self._entry.identity} had changed between the preflight and the first "
+                    "write here; that edit of somebody else is kept"
+                )
+            await self._take_back(self._entry)
+
+    async def finish(self) -> bool:
+        """Leave the environment in order; returns True, the lease may then be given back.
+
+        Raises RestoreFailed when the fault could not be taken back: the guardian goes on with that, and
+        holds the lease meanwhile.
+        """
+        entry = self._entry
+        try:
+            if entry is not None and self._settings.keep:
+                self._keep(entry)
+            elif entry is not None:
+                async with self._lock:
+                    await self._take_back(entry)
+        except BaseException:  # cancelled included: leaving now would leave the fault on
+            self._outside.renewal.keep = True
+            self._guardian.hand_over()
+            raise
+        await _unbroken(asyncio.to_thread(self._guardian.dismiss))
+        return True
+
+    def _keep(self, entry: Entry) -> None:
+        self._journal.write(entry.model_copy(update={"state": State.KEPT}))
+        self._outside.tell(
+            f"{entry.faults} of {entry.identity} was left on, as asked; take it back with: {self._command}"
+        )
+
+    @property
+    def _command(self) -> str:
+        return command(self._journal.folder.parent)
+
+    async def _prepare(self, change: FlagChange) -> None:
+        """Put the change on the disk and a guardian behind it."""
+        first = self._entry is None
+        entry = await self._with(change)
+        self._entry = entry
+        try:
+            await _unbroken(asyncio.to_thread(self._journal.write, entry))
+            await self._guard(entry)
+        except FlagError:
+            if first:  # nothing was written to the flags yet
+                self._entry = None
+                await _unbroken(asyncio.to_thread(self._journal.close, entry))
+            raise
+
+    async def _guard(self, entry: Entry) -> None:
+        left_s = (entry.deadline_ns - self._outside.now()) / NANOS_PER_SECOND
+        await _unbroken(asyncio.to_thread(self._guardian.ensure, entry.id, deadline_s=left_s))
+
+    async def _with(self, change: FlagChange) -> Entry:
+        entry = self._entry
+        if entry is None:
+            document, now_ns = await self._inner.document(), self._outside.now()
+            update: dict[str, Any] = {
+                "id": secrets.token_hex(8),
+                "previous": document.raw,
+                "started_ns": now_ns,
+                "deadline_ns": now_ns + seconds_to_ns(self._settings.deadline_s),
+            }
+            entry = self._draft.model_copy(update=update)
+        known = next((each for each in entry.changes if each.key == change.key), None)
+        if known is None:
+            mine = Change(key=change.key, variants=(change.variant,), before=await self._before(change.key))
+        else:
+            mine = known.model_copy(update={"variants": (*known.variants, change.variant)[-_MOST_CONTEXTS:]})
+        changes = (*(each for each in entry.changes if each.key != change.key), mine)
+        return entry.model_copy(update={"changes": changes})
+
+    async def _before(self, key: str) -> tuple[Answer, ...]:
+        """Ask the flag in every context known of it; raises FlagError when it answers in none."""
+        answers: list[Answer] = []
+        problem: FlagError | None = None
+        for context in self._contexts.get(key) or [{}]:
+            try:
+                variant = (await self._inner.served(key, context)).variant
+            except FlagError as error:
+                problem = error
+                continue
+            answers.append(Answer(context=context, variant=variant))
+        if problem is not None and not answers:
+            raise problem
+        return tuple(answers)
+
+    async def _look(self) -> None:
+        """Raise when the fault was taken back by somebody else; see that a guardian is there."""
+        entry = self._entry
+        if entry is None:
+            return
+        kept = self._journal.read(entry.id)
+        if kept is None:
+            raise FlagError(
+                f"{entry.faults} of {entry.identity} was taken back by somebody else meanwhile (otel-diag "
+                "heal or emergency-stop); nothing more is changed, and what was seen since may be without it"
+            )
+        if kept.state is State.RETURNED:
+            raise FlagError(f"the session took longer than its deadline, so its guardian {kept.note}")
+        if not self._guardian.running:
+            await self._guard(entry)
+
+    async def _not_taken_back_meanwhile(self) -> None:
+        """After a write: when the fault was taken back while it was made, it has to be taken back again."""
+        try:
+            await self._look()
+        except FlagError:
+            assert self._entry is not None
+            await self._take_back(self._entry)
+            raise
+
+    async def _nothing_to_take_back(self, document: FlagDocument) -> None:
+        now = (await self._inner.document()).raw
+        if now != document.raw:
+            self._outside.tell(
+                f"the document of {self._draft.identity} was changed by somebody else; nothing was changed "
+                "here, so it is left as it is"
+            )
+
+    async def _take_back(self, entry: Entry) -> None:
+        try:
+            done = await take_back(entry, self._inner, patience=self._settings.patience)
+        except RestoreFailed as error:
+            raise RestoreFailed(
+                f"A FAULT MAY STILL BE ON: {entry.faults} of {entry.identity}: {error}. Once the flags can "
+                f"be reached, run: {self._command}"
+            ) from error
+        if done.loud:
+            self._outside.tell(f"{entry.identity}: {done.sentence}")
+        await _unbroken(asyncio.to_thread(self._journal.close, entry))
+        self._entry = None
+
+
+@dataclass
+class Outside:
+    """What a session's flags know of the world: wall time in ns, whom to tell, the lease elsewhere."""
+
+    now: Callable[[], Nanos]
+    tell: Tell
+    renewal: Renewal
+
+
+@asynccontextmanager
+async def protected(  # noqa: PLR0913 - each is a fact of its own about the session
+    inner: FlagController,
+    access: FlagAccess,
+    identity: str,
+    *,
+    who: Owner,
+    state_dir: Path,
+    remote_lease: RemoteLease | None = None,
+    settings: UndoSettings | None = None,
+    target: str = "",
+    now: Callable[[], Nanos] = time.time_ns,
+    tell: Tell = _LOG.warning,
+) -> AsyncIterator[ProtectedFlags]:
+    """Hold the environment for one session: yields the flags to work with.
+
+    *access* is how another process reaches what *inner* controls, *identity* the same text for every process
+    that reaches the same place. *tell* hears what a person should know: who is waited for, what was healed,
+    edits of others that were kept. *now* is wall time.
+
+    Raises Occupied when another run holds the environment for longer than the wait allows, or a fault was
+    left on on purpose; RestoreFailed when a dead run's fault, or this one's, cannot be taken back.
+    """
+    settings = settings or UndoSettings()
+    Disk().folder(state_dir)
+    journal = Journal(state_dir)
+    lease = await wait_for(state_dir, identity, who, wait_s=settings.lease_wait_s, tell=tell)
+    done = True
+    try:
+        wait_s = settings.lease_wait_s
+        async with remote(remote_lease, who, wait_s=wait_s, tell=tell) as renewal:
+            await _heal_first(journal, identity, inner, tell)
+            flags = ProtectedFlags(
+                inner,
+                _draft(access, identity, who, target),
+                _guardian(state_dir, lease, settings),
+                journal=journal,
+                settings=settings,
+                outside=Outside(now=now, tell=tell, renewal=renewal),
+            )
+            try:
+                yield flags
+            finally:
+                done = False
+                done = await flags.finish()
+    finally:
+        if done:
+            lease.release()
+        else:
+            lease.leave()
+
+
+def _guardian(state_dir: Path, lease: Lease, settings: UndoSettings) -> Guardian:
+    return Guardian(state_dir, lease, opener=settings.opener, patience_s=settings.guardian_patience_s)
+
+
+def _draft(access: FlagAccess, identity: str, who: Owner, target: str) -> Entry:
+    """Return the entry without its document; paths are made absolute, since others stand elsewhere."""
+    kind, _, rest = access.control.partition(":")
+    if kind == "file":
+        access = access.model_copy(update={"control": f"file:{Path(rest).expanduser().absolute()}"})
+    return Entry(
+        id="draft",
+        identity=identity,
+        access=access,
+        target=target,
+        owner=who,
+        started_ns=0,
+        deadline_ns=0,
+        previous=b"",
+    )
+
+
+async def _heal_first(journal: Journal, identity: str, inner: FlagController, tell: Tell) -> None:
+    """Take back what dead runs left on here; raises when something must not be touched, or fails."""
+    for each in list(journal.entries()):
+        if isinstance(each, Damaged):
+            _refuse_damaged(each, identity, tell)
+        elif each.identity == identity:
+            await _heal(each, journal, inner, tell)
+
+
+def _refuse_damaged(damaged: Damaged, identity: str, tell: Tell) -> None:
+    if damaged.facts.get("identity") == identity:
+        raise FlagError(damaged.sentence)
+    tell(damaged.sentence)
+
+
+async def _heal(entry: Entry, journal: Journal, inner: FlagController, tell: Tell) -> None:
+    mend = command(journal.folder.parent)
+    if entry.state is State.KEPT:
+        raise Occupied(
+            f"{entry.faults} of {entry.identity} was left on on purpose by {entry.owner.sentence}; take it "
+            f"back first with: {mend}"
+        )
+    if settled(entry.owner) is not Life.DEAD:
+        raise Occupied(
+            f"{entry.faults} of {entry.identity} is on by {entry.owner.sentence}, who may still be at work; "
+            f"once it has ended for sure: {mend} --force"
+        )
+    try:
+        done = await take_back(entry, inner)
+    except OtelDiagError as error:
+        raise RestoreFailed(
+            f"A FAULT MAY STILL BE ON: {entry.faults} of {entry.identity}, left by {entry.owner.sentence}: "
+            f"{error}. Once the flags can be reached, run: {mend}"
+        ) from error
+    await _unbroken(asyncio.to_thread(journal.close, entry))
+    tell(f"took back {entry.faults} of {entry.identity}, left by {entry.owner.sentence}: {done.sentence}")
+
+
+async def _unbroken(work: Awaitable[T]) -> T:
+    """Let *work* end before a cancellation goes on; it is bounded by itself."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # looked at: the cancellation is what goes on
+        raise
