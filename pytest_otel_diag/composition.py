@@ -104,6 +104,10 @@ class _Keeping(NullObserver):
         """Tell it."""
         tell(self._watcher.target_opened, plan, clock)
 
+    def waiting(self, plan: SessionPlan, text: str) -> None:
+        """Tell it."""
+        tell(self._watcher.waiting, plan, text)
+
     def phase_started(self, plan: SessionPlan, phase: Phase) -> None:
         """Tell it."""
         tell(self._watcher.phase_started, plan, phase)
@@ -133,7 +137,14 @@ def engine(
     observer: Observer | None = None,
 ) -> SessionEngine:
     """Return an engine that judges with our judge, tells *ended* each result and *observer* everything."""
-    knobs = EngineSettings(session_timeout_s=settings.session_timeout_s)
+    knobs = EngineSettings(
+        session_timeout_s=settings.session_timeout_s,
+        min_error_ratio=settings.impact_threshold,
+        max_driven_calls=EngineSettings.max_driven_calls if settings.drive else 0,
+        max_sessions=settings.max_sessions,
+        setup_only=settings.setup_only,
+        skip_cleanup=settings.skip_cleanup,
+    )
     keeping = _Keeping(ended, observer or NullObserver())
     return SessionEngine(target, analyzer, judge, observer=keeping, settings=knobs)
 

@@ -233,7 +233,9 @@ OPTIONS: tuple[Option, ...] = (
         "how long to wait, in seconds, while another run holds the live system",
         "SECONDS",
     ),
-    Option("setup_only", _boolean, False, "live: turn the fault on, wait for its impact, then stop", flag=True),
+    Option(
+        "setup_only", _boolean, False, "live: turn the fault on, wait for its impact, then stop", flag=True
+    ),
     Option(
         "skip_cleanup",
         _boolean,

@@ -17,7 +17,7 @@ class KeepingTarget:
     """
 
     def __init__(self, target: Target) -> None:
-        self._target = target
+        self._target = self.wrapped = target
         self._stack = AsyncExitStack()
         self.name = target.name
         self.exclusive = target.exclusive

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import secrets
 from collections.abc import Callable
@@ -19,9 +18,7 @@ from pytest_otel_diag.plugin.given import options_of
 from pytest_otel_diag.plugin.stash import OBSERVER, RUNTIME, SETTINGS
 from pytest_otel_diag.ports import Analyzer, Target
 from pytest_otel_diag.reports.manifest import AnalyzerIdentity
-from pytest_otel_diag.sessions.engine import SessionEngine
 from pytest_otel_diag.sessions.observer import Observer
-from pytest_otel_diag.sessions.plan import SessionPlan
 
 
 def settings_of(config: pytest.Config) -> Settings:
@@ -51,7 +48,6 @@ class Runtime:
         self._observer = observer
         self._run_id = secrets.token_hex(4)
         self.unreported: dict[str, SessionResult] = {}
-        self._exclusive = asyncio.Lock()
         self._analyzers: dict[str, Analyzer] = {}
         self._identities: dict[str, AnalyzerIdentity] = {}
 
@@ -99,17 +95,11 @@ class Runtime:
         plan = composition.plan(
             prepared, self.settings, run_id=self._run_id, test_id=test_id, repeat=repeat, analyzer=spec
         )
-        return self.background.submit(self._run(engine, plan))
+        return self.background.submit(engine.run(plan))
 
     def prepared(self, scenario: Scenario, repeat: int = 0, test_id: str = "") -> Scenario:
         """Return the scenario as it is run under the settings."""
         return composition.prepared(scenario, self.settings, self.target, repeat, test_id)
-
-    async def _run(self, engine: SessionEngine, plan: SessionPlan) -> SessionResult:
-        if not self.target.exclusive:
-            return await engine.run(plan)
-        async with self._exclusive:
-            return await engine.run(plan)
 
     def identity(self, spec: str) -> AnalyzerIdentity:
         """Return which analyzer *spec* stands for: module, version, hash of its source."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.model.base import Nanos
-from pytest_otel_diag.model.flags import FlagChange
+from pytest_otel_diag.model.flags import Flag, FlagChange
 from pytest_otel_diag.model.session import (
     DisturbanceMoment,
     FlagMoment,
@@ -17,7 +19,9 @@ from pytest_otel_diag.model.session import (
 )
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, seconds_to_ns
 from pytest_otel_diag.ports import TargetSession
-from pytest_otel_diag.sessions.injection import Contexts, served_now, witness
+from pytest_otel_diag.sessions import unserved
+from pytest_otel_diag.sessions.injection import NO_ANSWER, context_of, served_now, witness
+from pytest_otel_diag.sessions.intruders import Changed, Contexts, FlagGuard, intruded
 from pytest_otel_diag.sessions.plan import EngineSettings
 from pytest_otel_diag.sessions.record import SessionLog, SessionStopped
 from pytest_otel_diag.sessions.schedule import Timeline
@@ -29,7 +33,7 @@ class Conductor:
 
     Reading a flag back takes time of the target's clock; what became due meanwhile is done right
     after, so a flag always ends up where the schedule wants it *now*. ``contexts`` are the evaluation
-    contexts of flags beyond the usual one.
+    contexts of flags beyond the usual one. ``guard`` knows the flags of all others.
     """
 
     session: TargetSession
@@ -37,14 +41,17 @@ class Conductor:
     timeline: Timeline
     settings: EngineSettings
     contexts: Contexts = field(default_factory=dict)
+    guard: FlagGuard | None = None
     _anchor_ns: Nanos | None = None
     _done_ns: Nanos = -1
     _current: dict[str, str] = field(default_factory=dict)
     _unproven: dict[str, str] = field(default_factory=dict)
+    _rest: dict[str, str] = field(default_factory=dict)
 
     def found(self, served: Mapping[str, str]) -> None:
         """Note how the flags were found."""
         self._current = dict(served)
+        self._rest = dict(served)
         now = self.session.clock.now()
         self.log.flag_timeline = tuple(
             FlagMoment(at_ns=now, flag=key, variant=variant) for key, variant in served.items()
@@ -83,11 +90,50 @@ class Conductor:
         proofs = await witness(self.session, wanted, self.settings, contexts=self.contexts)
         self.log.witnesses += proofs
         self.log.served(*proofs)
-        missing = [f"{w.flag}={w.variant} ({w.detail})" for w in proofs if not w.confirmed]
+        missing = [proof for proof in proofs if not proof.confirmed]
         if missing:
             timeout_s = self.settings.witness_timeout_s
-            self._refuse(f"not served after {timeout_s:g} s: {', '.join(missing)}")
+            told = await self._why(missing)
+            raise self.refusal(f"not served after {timeout_s:g} s: {', '.join(told)}")
         return proofs
+
+    async def _why(self, missing: list[Witness]) -> list[str]:
+        written: Mapping[str, Flag] | None = None
+        with suppress(FlagError, OSError, TimeoutError):  # it only helps to explain
+            written = (await self.session.flags.document()).flags
+        if written is None:
+            return [f"{proof.flag}={proof.variant} ({proof.detail})" for proof in missing]
+        return [
+            unserved.reason(
+                proof,
+                written.get(proof.flag),
+                context_of(proof.flag, self.settings, self.contexts),
+                unreadable=proof.detail.startswith(NO_ANSWER),
+            )
+            for proof in missing
+        ]
+
+    def on(self) -> tuple[str, ...]:
+        """Return ``flag=variant`` of the flags that this session left at another variant than found."""
+        return tuple(
+            f"{key}={variant}" for key, variant in self._current.items() if variant != self._rest[key]
+        )
+
+    async def undisturbed(self) -> None:
+        """Refuse a session during which somebody else changed flags.
+
+        Raises SessionStopped (INVALID), FlagError when nobody can tell.
+        """
+        if self.guard is not None:
+            self._judge(await self.guard.look())
+
+    def _judge(self, changed: Changed) -> None:
+        for note in changed.notes:
+            self.log.note(note)
+        if changed.intruders:
+            raise intruded(changed.intruders)
+        if changed.lost:
+            raise self._switched(changed.lost)
 
     async def still_served(self) -> None:
         """Refuse a session whose flags do not answer what the schedule last set: somebody else was there."""
@@ -99,7 +145,7 @@ class Conductor:
             if served[key] != variant
         ]
         if lost:
-            self._refuse(f"switched by somebody else during the session: {', '.join(lost)}")
+            raise self._switched(lost)
 
     @property
     def _start_ns(self) -> Nanos:
@@ -130,16 +176,23 @@ class Conductor:
         """
         disturbances = self.timeline.disturbances_in(self._done_ns, offset_ns)
         self._done_ns = offset_ns
+        written: dict[str, str] = {}
         for key, variant in self.timeline.at(offset_ns).items():
             if self._current[key] != variant or key in anew:
                 await self.session.flags.apply(FlagChange(key=key, variant=variant))
-                self._current[key] = self._unproven[key] = variant
+                self._current[key] = self._unproven[key] = written[key] = variant
+        if written and self.guard is not None:
+            self._judge(await self.guard.adopt(written))
         for disturbance in disturbances:
             assert self.session.disturb is not None, "refused in the preflight"
             await self.session.disturb(disturbance)
             moment = DisturbanceMoment(at_ns=self.session.clock.now(), disturbance=disturbance)
             self.log.disturbances = (*self.log.disturbances, moment)
 
-    def _refuse(self, detail: str) -> None:
+    def _switched(self, lost: Collection[str]) -> SessionStopped:
+        return self.refusal(f"switched by somebody else during the session: {', '.join(lost)}")
+
+    def refusal(self, detail: str) -> SessionStopped:
+        """Return what ends a session whose fault is not served; notes it as its impact."""
         self.log.impact = Impact(reason=ImpactReason.NOT_SERVED, detail=detail)
-        raise SessionStopped(Status.INVALID, f"NOT_SERVED: {detail}")
+        return SessionStopped(Status.INVALID, f"NOT_SERVED: {detail}")

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
-from types import TracebackType
+from contextlib import AsyncExitStack
 
 from pytest_otel_diag.errors import ScenarioError
-from pytest_otel_diag.model.session import Blame, Cleanup, Phase, SessionResult, Status
-from pytest_otel_diag.ports import Analyzer, Target, TargetSession
-from pytest_otel_diag.sessions.exhibits import exhibits_of
-from pytest_otel_diag.sessions.injection import Undo, scenario_mistakes
+from pytest_otel_diag.model.session import Blame, Phase, SessionResult, Status
+from pytest_otel_diag.ports import Analyzer, Target, waiting
+from pytest_otel_diag.sessions.cleaning import CleaningUp, Closing
+from pytest_otel_diag.sessions.injection import scenario_mistakes
 from pytest_otel_diag.sessions.observer import NullObserver, Observer
 from pytest_otel_diag.sessions.plan import EngineSettings, Judge, SessionPlan, WallTime
-from pytest_otel_diag.sessions.protection import protected
-from pytest_otel_diag.sessions.record import PhaseNote, SessionLog, SessionStopped, describe
-from pytest_otel_diag.sessions.recovery import recover
+from pytest_otel_diag.sessions.record import SessionLog, SessionStopped, describe
 from pytest_otel_diag.sessions.schedule import schedule_mistakes
+from pytest_otel_diag.sessions.turns import shared_of
 from pytest_otel_diag.sessions.workflow import Tools, Workflow
 
 
 class SessionEngine:
     """Drives sessions of one target with one analyzer; the same code in virtual and in wall time.
 
-    Sessions of an exclusive target take turns.
+    Sessions of an exclusive target take turns, whichever engine of this process runs them.
     """
 
     def __init__(
@@ -41,7 +39,8 @@ class SessionEngine:
         self._settings = settings or EngineSettings()
         self._wall = wall or WallTime()
         self._tools = Tools(analyzer=analyzer, judge=judge, settings=self._settings, wall=self._wall)
-        self._turn = asyncio.Lock() if target.exclusive else None
+        self._shared = shared_of(target)
+        self._most = 1 if target.exclusive else self._settings.max_sessions
 
     async def run(self, plan: SessionPlan) -> SessionResult:
         """Run one session and hand its result to the observer, exactly once.
@@ -53,7 +52,7 @@ class SessionEngine:
         log = SessionLog(plan, self._target.name, self._observer, self._wall)
         interrupt: BaseException | None = None
         try:
-            async with self._turn or nullcontext(), AsyncExitStack() as stack:
+            async with self._shared.turn(self._most, log.waits), AsyncExitStack() as stack:
                 await self._to_the_end(log, stack)
         except BaseException as error:
             log.end(error)
@@ -68,7 +67,7 @@ class SessionEngine:
         limit_s = self._settings.session_timeout_s
         try:
             async with asyncio.timeout(limit_s) as limit:
-                await self._phases(log, stack)
+                await self._phases(log, stack, _Patience(limit, log))
         except TimeoutError as error:
             log.end(_took_too_long(log, limit_s) if limit.expired() else error)
         except Exception as error:
@@ -79,10 +78,11 @@ class SessionEngine:
         else:
             log.scored()
 
-    async def _phases(self, log: SessionLog, stack: AsyncExitStack) -> None:
+    async def _phases(self, log: SessionLog, stack: AsyncExitStack, patience: _Patience) -> None:
         with log.phase(Phase.PREFLIGHT):
-            flow = await self._open(log, stack)
+            flow = await self._open(log, stack, patience)
             await flow.preflight()
+            await self._well(flow)
         with log.phase(Phase.BASELINE) as note:
             await flow.baseline(note)
         with log.phase(Phase.INJECT) as note:
@@ -91,12 +91,29 @@ class SessionEngine:
             await flow.witness(note)
         with log.phase(Phase.IMPACT) as note:
             await flow.impact(note)
+        if self._settings.setup_only:
+            raise flow.set_up()
         with log.phase(Phase.INVESTIGATE):
             diagnosis = await flow.investigate()
+            await flow.undisturbed()
         with log.phase(Phase.JUDGE):
             await flow.judge(diagnosis)
 
-    async def _open(self, log: SessionLog, stack: AsyncExitStack) -> Workflow:
+    async def _well(self, flow: Workflow) -> None:
+        """Refuse a target that an earlier session left sick: its baseline would be none."""
+        unwell = self._shared.unwell
+        if unwell is None:
+            return
+        if sick := await flow.still_sick(unwell):
+            raise SessionStopped(
+                Status.ERROR,
+                f"preflight: the target has not recovered from {unwell.cause}: {sick}; restart what is sick, "
+                "or give a longer timing.recover_timeout_s",
+                Blame.INFRASTRUCTURE,
+            )
+        self._shared.unwell = None
+
+    async def _open(self, log: SessionLog, stack: AsyncExitStack, patience: _Patience) -> Workflow:
         """Open the target; from here on the stack takes back the faults, then closes it."""
         scenario = log.plan.scenario
         own = (*scenario_mistakes(scenario), *schedule_mistakes(scenario))
@@ -104,11 +121,17 @@ class SessionEngine:
         if mistakes:
             raise ScenarioError("; ".join(mistakes))
         context = self._target.open(scenario, log.plan.session_id)
-        session = await context.__aenter__()
-        stack.push_async_exit(_Closing(context, log, self._settings.close_timeout_s))
+        listening = waiting.set(patience.waits)
+        try:
+            session = await context.__aenter__()
+        finally:
+            waiting.reset(listening)
+            patience.waits("")
+        stack.push_async_exit(Closing(context, log, self._settings.close_timeout_s))
         log.attach(session)
         flow = Workflow(session, log, self._tools)
-        stack.push_async_exit(_CleaningUp(session, flow, log, self._settings))
+        shared = self._shared if self._target.exclusive else None
+        stack.push_async_exit(CleaningUp(session, flow, log, self._settings, shared))
         return flow
 
     def _hand_over(self, log: SessionLog) -> SessionResult:
@@ -130,94 +153,23 @@ def _took_too_long(log: SessionLog, limit_s: float | None) -> SessionStopped:
     return SessionStopped(Status.ERROR, f"{log.current}: the session took longer than {limit_s:g} s", blame)
 
 
-class _Closing:
-    """Closes the target; what goes wrong there is noted, since the session itself is over."""
+class _Patience:
+    """Stops the clock of the session's time limit while the target waits for others."""
 
-    def __init__(
-        self, context: AbstractAsyncContextManager[TargetSession], log: SessionLog, timeout_s: float
-    ) -> None:
-        self._context = context
+    def __init__(self, limit: asyncio.Timeout, log: SessionLog) -> None:
+        self._limit = limit
         self._log = log
-        self._timeout_s = timeout_s
+        self._left_s: float | None = None
 
-    async def __call__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._context.__aexit__(kind, error, trace)
-        except Exception as problem:
-            self._log.remark(f"closing the target failed: {describe(problem)}")
-        return False
-
-
-class _CleaningUp:
-    """Takes back the faults, whatever happened, then waits until the target is well again."""
-
-    def __init__(
-        self, session: TargetSession, flow: Workflow, log: SessionLog, settings: EngineSettings
-    ) -> None:
-        self._session = session
-        self._flow = flow
-        self._log = log
-        self._settings = settings
-
-    async def __call__(
-        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
-    ) -> bool:
-        log, undo = self._log, self._flow.undo
-        interrupt: BaseException | None = None
-        with log.phase(Phase.UNDO) as note:
-            if undo is None:
-                note.skip("nothing was set")
-            else:
-                interrupt = await self._undo(undo, note)
-        if interrupt is not None:
-            log.end(interrupt)
-        with log.phase(Phase.RECOVER) as note:
-            await self._recover(note, interrupted=error is not None or interrupt is not None)
-        if interrupt is not None:
-            raise interrupt
-        if error is None:
-            limit_s = self._settings.close_timeout_s
-            log.exhibits = await exhibits_of(self._session.telemetry, log, timeout_s=limit_s)
-        return False
-
-    async def _undo(self, undo: Undo, note: PhaseNote) -> BaseException | None:
-        """Return the interrupt that arrived meanwhile."""
-        limit_s = self._settings.undo_timeout_s
-        cleanup, cancelled = await protected(undo.run(), timeout_s=limit_s, give_up=undo.give_up)
-        if cleanup is None:
-            cleanup = Cleanup(
-                restored=False, verified=False, detail=f"the undo took longer than {limit_s:g} s"
-            )
-        self._log.cleanup = cleanup
-        self._log.served(*undo.proofs)
-        if not (cleanup.restored and cleanup.verified):
-            note.outcome, note.detail = "failed", cleanup.detail
-            self._log.scream(undo.way_out(cleanup))
-        return undo.interrupt or cancelled
-
-    async def _recover(self, note: PhaseNote, *, interrupted: bool) -> None:
-        comparison, timing = self._flow.recovery(), self._log.plan.scenario.timing
-        cleanup = self._log.cleanup
-        why = (
-            (cleanup is None and "nothing was set")
-            or (interrupted and "cancelled")
-            or (cleanup and not cleanup.verified and "the undo did not go through")
-            or (comparison is None and "no baseline to return to")
-            or (not timing.recover_timeout_s and "timing.recover_timeout_s is 0")
-        )
-        if why or cleanup is None or comparison is None:
-            note.skip(why or "")
+    def waits(self, text: str) -> None:
+        """Note what is waited for; an empty text lets the time run again."""
+        self._log.waits(text)
+        if self._limit.expired():
             return
-        try:
-            # The clock of a session may be virtual; this bounds a telemetry that hangs.
-            async with asyncio.timeout(timing.recover_timeout_s + self._settings.close_timeout_s):
-                recovered, detail = await recover(
-                    self._session, comparison, timing, since_ns=self._session.clock.now()
-                )
-        except Exception as error:
-            recovered, detail = None, f"cannot tell: {describe(error)}"
-        note.outcome, note.detail = ("ok" if recovered is not False else "failed"), detail
-        self._log.cleanup = cleanup.model_copy(update={"recovered": recovered, "detail": detail})
+        now_s, end_s = asyncio.get_running_loop().time(), self._limit.when()
+        if text and end_s is not None:
+            self._left_s = end_s - now_s
+            self._limit.reschedule(None)
+        elif not text and self._left_s is not None:
+            self._limit.reschedule(now_s + self._left_s)
+            self._left_s = None

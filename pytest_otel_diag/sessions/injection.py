@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pytest_otel_diag.errors import FlagError, ScenarioError, nearest
 from pytest_otel_diag.model.flags import Flag, FlagChange, FlagDocument, FlagValue
 from pytest_otel_diag.model.scenario import Fault, Scenario
-from pytest_otel_diag.model.session import Blame, Cleanup, Status, Witness
+from pytest_otel_diag.model.session import Cleanup, Witness
 from pytest_otel_diag.ports import TargetSession
+from pytest_otel_diag.sessions.intruders import OFF, Contexts, FlagGuard
 from pytest_otel_diag.sessions.plan import EngineSettings
-from pytest_otel_diag.sessions.record import SessionStopped, describe
+from pytest_otel_diag.sessions.record import describe
 
-OFF = "off"
-
-Contexts = Mapping[str, Mapping[str, FlagValue]]
-"""Flag → the evaluation context it is asked in, beyond the usual one."""
+NO_ANSWER = "no answer: "
+"""How the detail of a proof begins when the flag could not be read at all the last time."""
 
 
 def contexts_of(faults: Iterable[Fault]) -> Contexts:
@@ -89,57 +87,6 @@ def _off(flag: Flag) -> str:
     return OFF if OFF in flag.variants else flag.default_variant
 
 
-async def foreign_faults(
-    session: TargetSession,
-    document: FlagDocument,
-    settings: EngineSettings,
-    *,
-    contexts: Iterable[Mapping[str, FlagValue]] = (),
-) -> list[str]:
-    """Return ``flag=variant`` of every flag that has an ``off`` variant and does not answer it.
-
-    A variant that the target calls normal is none.
-    A flag with targeting is asked, since there its default variant does not decide: in the usual
-    context, in each of *contexts*, and with each value that its rule compares a variable with.
-    """
-    found: list[str] = []
-    for flag in document.flags.values():
-        if OFF not in flag.variants:
-            continue
-        variants = [flag.default_variant]
-        if flag.targeting:
-            probes: list[Mapping[str, FlagValue]] = [{}, *contexts, *_probes(flag.targeting)]
-            variants = [
-                (await session.flags.served(flag.key, {**settings.flag_context, **probe})).variant
-                for probe in probes
-            ]
-        healthy = {OFF, session.normal.get(flag.key, OFF)}
-        found.extend(f"{flag.key}={variant}" for variant in dict.fromkeys(variants) if variant not in healthy)
-    return found
-
-
-def _probes(rule: Any) -> Iterator[dict[str, FlagValue]]:
-    """Yield contexts that a JsonLogic rule tells apart: from ``{"==": [{"var": name}, value]}``, ``in``."""
-    if isinstance(rule, list):
-        for part in rule:
-            yield from _probes(part)
-    if not isinstance(rule, Mapping):
-        return
-    for operator, operands in rule.items():
-        if operator in {"==", "===", "in"} and isinstance(operands, list) and len(operands) == 2:
-            left, right = operands
-            yield from _compared(left, right if isinstance(right, list) else [right])
-            yield from _compared(right, [left])
-        yield from _probes(operands)
-
-
-def _compared(variable: Any, literals: Sequence[Any]) -> Iterator[dict[str, FlagValue]]:
-    name = variable.get("var") if isinstance(variable, Mapping) else None
-    for literal in literals:
-        if isinstance(name, str) and isinstance(literal, str | int | float):
-            yield {name: literal}
-
-
 async def served_now(
     session: TargetSession,
     changes: Sequence[FlagChange],
@@ -149,12 +96,15 @@ async def served_now(
 ) -> dict[str, str]:
     """Return the variant each changed flag answers now."""
     return {
-        change.key: (await session.flags.served(change.key, _context(change.key, settings, contexts))).variant
+        change.key: (
+            await session.flags.served(change.key, context_of(change.key, settings, contexts))
+        ).variant
         for change in changes
     }
 
 
-def _context(key: str, settings: EngineSettings, contexts: Contexts | None) -> dict[str, FlagValue]:
+def context_of(key: str, settings: EngineSettings, contexts: Contexts | None) -> dict[str, FlagValue]:
+    """Return the context that a flag is asked in: the usual one, and what is its own."""
     return {**settings.flag_context, **(contexts or {}).get(key, {})}
 
 
@@ -175,7 +125,7 @@ async def witness(
     wall = asyncio.get_running_loop().time
     deadline = wall() + settings.witness_timeout_s + settings.witness_reads * settings.witness_poll_s
     rounds = settings.witness_reads + math.ceil(settings.witness_timeout_s / settings.witness_poll_s)
-    seen = {key: _Row(variant, _context(key, settings, contexts)) for key, variant in wanted.items()}
+    seen = {key: _Row(variant, context_of(key, settings, contexts)) for key, variant in wanted.items()}
     for turn in range(rounds):
         if turn:
             await session.clock.sleep(settings.witness_poll_s)
@@ -191,7 +141,7 @@ async def witness(
             reads=row.reads,
             confirmed=row.count >= settings.witness_reads,
             at_ns=row.first_ns or session.clock.now(),
-            detail="" if row.count >= settings.witness_reads else f"last answer: {row.last}",
+            detail="" if row.count >= settings.witness_reads else row.last,
         )
         for key, row in seen.items()
     )
@@ -204,7 +154,7 @@ class _Row:
     count: int = 0
     reads: int = 0
     first_ns: int = 0
-    last: str = "none"
+    last: str = f"{NO_ANSWER}nobody was asked"
 
 
 async def _read(session: TargetSession, key: str, row: _Row, settings: EngineSettings) -> None:
@@ -213,9 +163,9 @@ async def _read(session: TargetSession, key: str, row: _Row, settings: EngineSet
         async with asyncio.timeout(settings.witness_timeout_s):
             answer = (await session.flags.served(key, row.context)).variant
     except (FlagError, OSError, TimeoutError) as error:
-        row.count, row.last = 0, describe(error)
+        row.count, row.last = 0, f"{NO_ANSWER}{describe(error)}"
         return
-    row.last = repr(answer)
+    row.last = f"last answer: {answer!r}"
     if answer != row.wanted:
         row.count = 0
         return
@@ -281,8 +231,22 @@ class Undo:
             wrong = [
                 f"{w.flag} should answer {w.variant!r}, {w.detail}" for w in self.proofs if not w.confirmed
             ]
-            return Cleanup(restored=True, verified=not wrong, detail="; ".join(wrong))
+            detail = "; ".join(wrong) or await self._others()
+            return Cleanup(restored=True, verified=not wrong, detail=detail)
         return Cleanup(restored=True, verified=False, detail=f"reading back failed: {failure}")
+
+    async def _others(self) -> str:
+        """Return what else is not as it was found: the undo need not take back what somebody else did."""
+        guard = FlagGuard(self._session, self._settings, self._document, self._contexts or {})
+        try:
+            async with asyncio.timeout(self._settings.undo_timeout_s / 4):
+                changed = await guard.look()
+        except BaseException as error:  # as above; our own flags are proven, so this may stay unknown
+            self._keep(error)
+            return ""
+        if not changed.intruders:
+            return ""
+        return f"other flags are not as they were found: {', '.join(changed.intruders)}"
 
     def _keep(self, error: BaseException) -> None:
         if isinstance(error, Exception):
@@ -295,17 +259,6 @@ class Undo:
         """Return the sentence a person needs when the undo did not go through."""
         flags = ", ".join(f"{key} (back to {variant!r})" for key, variant in self._served.items())
         return (
-            f"A FAULT MAY STILL BE ON: {flags}: {cleanup.detail}. "
-            "Set it back by hand and read it back before anything else runs on this target"
-        )
-
-
-def refuse_foreign(found: Sequence[str]) -> None:
-    """Raise when a fault is on that this session did not set."""
-    if found:
-        raise SessionStopped(
-            Status.ERROR,
-            f"preflight: already on before the session: {', '.join(found)}; switch off what is left over, "
-            "and whatever else changes flags of this target",
-            Blame.INFRASTRUCTURE,
+            f"A FAULT MAY STILL BE ON: {flags}: {cleanup.detail}. Take it back with: {cleanup.mend}, or by "
+            "hand and read it back, before anything else runs on this target"
         )

@@ -20,6 +20,10 @@ class Observer(Protocol):
         """Note the target's clock; it may be read from any thread until the session has ended."""
         ...
 
+    def waiting(self, plan: SessionPlan, text: str) -> None:
+        """Note what the session waits for before it can begin; empty once it waits no more."""
+        ...
+
     def phase_started(self, plan: SessionPlan, phase: Phase) -> None:
         """Note that a phase begins."""
         ...
@@ -41,6 +45,9 @@ class NullObserver:
     """Looks away."""
 
     def target_opened(self, plan: SessionPlan, clock: Clock) -> None:
+        """Ignore it."""
+
+    def waiting(self, plan: SessionPlan, text: str) -> None:
         """Ignore it."""
 
     def phase_started(self, plan: SessionPlan, phase: Phase) -> None:

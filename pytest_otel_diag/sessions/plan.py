@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,9 +11,9 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.flags import FlagValue
 from pytest_otel_diag.model.scenario import Scenario
-from pytest_otel_diag.model.session import Budget
+from pytest_otel_diag.model.session import Budget, SessionResult
 from pytest_otel_diag.model.verdict import Verdict
-from pytest_otel_diag.ports import JudgeFacts
+from pytest_otel_diag.ports import JudgeFacts, TargetSession
 
 
 class Judge(Protocol):
@@ -63,6 +63,11 @@ class EngineSettings:
     ``max_baseline_error_ratio`` is the error share from which a baseline counts as sick.
     ``max_driven_calls`` bounds the traffic a target is asked to make (0: none).
     ``flag_context`` is the evaluation context of the witness.
+    ``max_sessions`` bounds the sessions side by side over one target in this process (None: no limit;
+    an exclusive target has one). ``setup_only`` stops after the impact. ``skip_cleanup`` leaves faults on,
+    where the system outlives the session: on exclusive targets. ``capture`` is handed the open target and
+    the result so far, once the flags are back; it has ``capture_timeout_s`` wall seconds, as the target's
+    ``residue`` has ``residue_timeout_s``.
     """
 
     witness_reads: int = 3
@@ -80,3 +85,9 @@ class EngineSettings:
     max_baseline_error_ratio: float = 0.2
     max_driven_calls: int = 500
     flag_context: Mapping[str, FlagValue] = field(default_factory=dict)
+    max_sessions: int | None = None
+    setup_only: bool = False
+    skip_cleanup: bool = False
+    capture: Callable[[TargetSession, SessionResult], Awaitable[None]] | None = None
+    capture_timeout_s: float = 300.0
+    residue_timeout_s: float = 120.0

@@ -106,6 +106,9 @@ class SessionLog:
         self._trace = ""
         self._interrupted = False
         self._scream = ""
+        self._waited_s = 0.0
+        self._waiting: tuple[str, float] | None = None
+        self._notes: list[str] = []
         self.current: Phase = Phase.PREFLIGHT
         self.windows = SessionWindows()
         self.witnesses: tuple[Witness, ...] = ()
@@ -130,6 +133,28 @@ class SessionLog:
                 return self._session.clock.now()
         return self._wall.now_ns()
 
+    def waits(self, text: str) -> None:
+        """The session cannot go on for the reason told, from now until the text is empty.
+
+        That time belongs to no phase and is not part of what the session took.
+        """
+        now_s = self._wall.monotonic()
+        if self._waiting is not None and not text:
+            what, since_s = self._waiting
+            self._waited_s += now_s - since_s
+            self._waiting = None
+            self.note(f"waited {now_s - since_s:.1f} s for {what}")
+        elif text:
+            self._waiting = (text, self._waiting[1] if self._waiting else now_s)
+        else:
+            return
+        tell(self.observer.waiting, self.plan, text)
+
+    def note(self, text: str) -> None:
+        """Note something that changes no outcome, once."""
+        if writable(text) not in self._notes:
+            self._notes.append(writable(text))
+
     def span(self) -> Window:
         """Return the time from the opening of the target until now, on its clock."""
         end_ns = self.now()
@@ -140,7 +165,7 @@ class SessionLog:
     def phase(self, phase: Phase) -> Iterator[PhaseNote]:
         """Record a phase with its times and outcome; errors pass through."""
         opened = self._session is not None
-        start_ns, wall_start = self.now(), self._wall.monotonic()
+        start_ns, wall_start = self.now(), self._wall.monotonic() - self._waited_s
         self.current = phase
         tell(self.observer.phase_started, self.plan, phase)
         note = PhaseNote()
@@ -158,7 +183,7 @@ class SessionLog:
                 phase=phase,
                 start_ns=start_ns,
                 end_ns=end_ns,
-                wall_s=self._wall.monotonic() - wall_start,
+                wall_s=self._wall.monotonic() - self._waited_s - wall_start,
                 outcome=note.outcome,
                 detail=note.detail,
             )
@@ -190,9 +215,11 @@ class SessionLog:
         if isinstance(error, SessionStopped):
             self._status, self._reason, self._blame = error.status, error.reason, error.blame
         elif isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
+            told = _told(error)
+            # Who cancels without a word is the user; a signal of the system says its name.
+            self._status, self._blame = Status.ERROR, Blame.INFRASTRUCTURE if told else Blame.USER
             cause = "" if isinstance(error, asyncio.CancelledError) else f" ({type(error).__name__})"
-            self._status, self._blame = Status.ERROR, Blame.USER
-            self._reason = f"cancelled{cause} during {self.current}"
+            self._reason = f"{told or f'cancelled{cause}'} during {self.current}"
         else:
             self._status, self._blame = Status.ERROR, blame_for(error)
             self._reason = f"{self.current}: {describe(error)}"
@@ -229,7 +256,7 @@ class SessionLog:
             trace=self._trace,
             blame=blame,
             started_at_ns=self._started_at_ns,
-            wall_s=self._wall.monotonic() - self._wall_start,
+            wall_s=self._wall.monotonic() - self._waited_s - self._wall_start,
             windows=self.windows,
             phases=tuple(self._phases),
             witnesses=self.witnesses,
@@ -241,9 +268,17 @@ class SessionLog:
             queries=self.queries,
             cleanup=self.cleanup,
             exhibits=self.exhibits,
+            notes=tuple(self._notes),
             provenance=self._provenance(),
         )
 
     def _provenance(self) -> dict[str, str]:
         given = self._session.provenance if self._session else {}
         return {writable(str(key)): writable(str(value)) for key, value in given.items()}
+
+
+def _told(error: BaseException) -> str:
+    """Return what a cancellation says of its cause, '' where it says nothing."""
+    if isinstance(error, asyncio.CancelledError) and error.args and isinstance(error.args[0], str):
+        return writable(error.args[0])
+    return ""

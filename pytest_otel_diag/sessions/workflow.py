@@ -21,20 +21,17 @@ from pytest_otel_diag.sessions.conductor import Conductor
 from pytest_otel_diag.sessions.evidence import Quiet
 from pytest_otel_diag.sessions.facts import edges_in, known_windows, service_windows, services_in
 from pytest_otel_diag.sessions.impact import Comparison, ImpactWatch, looks
-from pytest_otel_diag.sessions.injection import (
-    Undo,
-    contexts_of,
-    foreign_faults,
-    refuse_foreign,
-    resolve_faults,
-    served_now,
-)
+from pytest_otel_diag.sessions.injection import Undo, contexts_of, resolve_faults, served_now
+from pytest_otel_diag.sessions.intruders import FlagGuard, foreign_faults, refuse_foreign
 from pytest_otel_diag.sessions.investigation import opaque_id, run_analyzer
 from pytest_otel_diag.sessions.metering import HomeLoop, InvestigationClock, MeteredTelemetry
 from pytest_otel_diag.sessions.plan import EngineSettings, Judge, WallTime
 from pytest_otel_diag.sessions.record import PhaseNote, SessionLog, SessionStopped, describe
+from pytest_otel_diag.sessions.recovery import recover
 from pytest_otel_diag.sessions.schedule import Timeline, timeline
 from pytest_otel_diag.sessions.threads import both
+from pytest_otel_diag.sessions.turns import Unwell
+from pytest_otel_diag.sessions.unserved import disabled
 
 _NEEDS: dict[Signal, tuple[str, ...]] = {
     Signal.LOGS: ("logs",),
@@ -80,13 +77,17 @@ class Workflow:
         faults, contexts = self._scenario.faults, contexts_of(self._scenario.faults)
         self._changes = resolve_faults(faults, document)
         self._check_disturbances()
+        off = [disabled(flag) for flag in (document.flags[c.key] for c in self._changes) if not flag.enabled]
+        if off:
+            raise self._conductor.refusal("; ".join(off))
         refuse_foreign(
             await foreign_faults(self._session, document, self._settings, contexts=contexts.values())
         )
         self._check_signals(await self._session.telemetry.schema())
         before = await served_now(self._session, self._changes, self._settings, contexts=contexts)
         course = timeline(self._scenario, self._changes, before)
-        self._conductor = Conductor(self._session, self._log, course, self._settings, contexts)
+        guard = FlagGuard(self._session, self._settings, document, contexts)
+        self._conductor = Conductor(self._session, self._log, course, self._settings, contexts, guard)
         self._conductor.found(before)
         if self._changes:
             self._prepared = Undo(self._session, document, before, self._settings, contexts=contexts)
@@ -207,10 +208,11 @@ class Workflow:
             impact = await self._wait_for_impact()
             self._log.impact = impact
             note.detail = f"{impact.reason}: {impact.detail}"
-            if impact.reason is not ImpactReason.VISIBLE and self._scenario.require_impact:
+            required = self._scenario.require_impact and not self._settings.setup_only
+            if impact.reason is not ImpactReason.VISIBLE and required:
                 raise SessionStopped(Status.INVALID, note.detail)
         await self._sleep_until(self._observe_s())
-        await self._conductor.still_served()
+        await self.undisturbed()
         incident = Window(start_ns=self._fault_start_ns, end_ns=self._session.clock.now())
         self._log.windows = self._log.windows.model_copy(update={"incident": incident})
 
@@ -226,6 +228,7 @@ class Workflow:
             # The last step is shorter where it would overshoot the wait.
             left_s = timeout_s - self._since_start_s()
             await self._conductor.sleep(max(0.0, min(step_s, left_s)))
+            await self._conductor.undisturbed()
             impact = await watch.look()
             self._log.progress(impact)
             if impact.reason is ImpactReason.VISIBLE:
@@ -234,6 +237,24 @@ class Workflow:
             if left_s <= timeout_s * _UNDRIVEN:
                 await watch.drive(remaining_s=left_s, most=self._settings.max_driven_calls, step_s=step_s)
         return impact
+
+    async def undisturbed(self) -> None:
+        """Refuse a session whose flags, or those of others, somebody else changed; see the conductor."""
+        await self._conductor.undisturbed()
+        await self._conductor.still_served()
+
+    def on(self) -> tuple[str, ...]:
+        """Return ``flag=variant`` of what this session has on now."""
+        return self._conductor.on()
+
+    def set_up(self) -> SessionStopped:
+        """Return what ends a session that was to set up its fault only."""
+        impact = self._log.impact
+        faults = ", ".join(self.on()) or "no fault"
+        found = f"{impact.reason}: {impact.detail}" if impact is not None else "nothing to wait for"
+        return SessionStopped(
+            Status.SKIPPED, f"setup only: {faults} is served; {found}; no analysis was made"
+        )
 
     def _since_start_s(self) -> float:
         return (self._session.clock.now() - self._fault_start_ns) / NANOS_PER_SECOND
@@ -327,6 +348,15 @@ class Workflow:
             edges=edges,
             windows=windows,
         )
+
+    async def still_sick(self, unwell: Unwell) -> str:
+        """Look once more whether the target is back to what it was before an earlier session; say why not.
+
+        Only calls count: memory that stays used is part of what is normal from now on.
+        """
+        calls = replace(unwell.comparison, quiet=Quiet())
+        recovered, detail = await recover(self._session, calls, unwell.timing, since_ns=unwell.since_ns)
+        return detail if recovered is False else ""
 
     def recovery(self) -> Comparison | None:
         """Return what the target must look like again; None when no baseline was learnt.

@@ -27,7 +27,8 @@ from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.model.windows import seconds_to_ns
 from pytest_otel_diag.ports import Investigation, JudgeFacts, Target, TargetSession
 from pytest_otel_diag.sessions import EngineSettings, SessionEngine, SessionPlan, as_analyzer
-from pytest_otel_diag.sessions.injection import foreign_faults, resolve_faults, witness
+from pytest_otel_diag.sessions.injection import resolve_faults, witness
+from pytest_otel_diag.sessions.intruders import foreign_faults
 
 WRITES = (
     "DROP TABLE otel_traces",

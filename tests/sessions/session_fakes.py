@@ -448,6 +448,10 @@ class Watcher:
         self.results: list[SessionResult] = []
         self.when: dict[Phase, Callable[[], None]] = {}
         self.clocks: list[Clock] = []
+        self.waits: list[str] = []
+
+    def waiting(self, plan: SessionPlan, text: str) -> None:
+        self.waits.append(text)
 
     def target_opened(self, plan: SessionPlan, clock: Clock) -> None:
         self.clocks.append(clock)

@@ -152,8 +152,8 @@ async def test_a_foreign_fault_stops_the_session_before_anything_is_touched():
 
     result = await engine(target).run(plan())
 
-    assert (result.status, result.blame) == (Status.ERROR, Blame.INFRASTRUCTURE)
-    assert "already on before the session: adFailure=on" in result.reason
+    assert (result.status, result.blame) == (Status.INVALID, None)
+    assert "INTRUDER: already on before the session: adFailure=on; switch off" in result.reason
     assert target.flags.raw() == before
 
 

@@ -15,7 +15,7 @@ from pytest_otel_diag.model.scenario import Disturbance, Expectation, Fault, Fau
 from pytest_otel_diag.model.session import Blame, ImpactReason, Phase, Status
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.sessions import EngineSettings
-from pytest_otel_diag.sessions.injection import foreign_faults
+from pytest_otel_diag.sessions.intruders import foreign_faults
 from pytest_otel_diag.sessions.schedule import course, schedule_mistakes, timeline
 from tests.sessions.session_fakes import (
     QUICK,
@@ -283,7 +283,7 @@ async def test_a_change_of_the_schedule_that_is_not_served_ends_the_session():
     result = await engine(target, observer=watcher).run(plan(scenario(faults=(fault,), expectation=PAYMENT)))
 
     assert result.status is Status.INVALID
-    assert "NOT_SERVED: not served after 30 s: paymentFailure=off (last answer: '50%')" in result.reason
+    assert "NOT_SERVED: not served after 30 s: paymentFailure=off (last answer: '50%'; " in result.reason
     assert target.restored and result.cleanup.verified
 
 
@@ -389,7 +389,7 @@ async def test_a_foreign_fault_of_another_scenario_s_flag_stops_the_preflight():
 
     result = await engine(target).run(plan())
 
-    assert "preflight: already on before the session: adFailure=on" in result.reason
+    assert "INTRUDER: already on before the session: adFailure=on" in result.reason
 
 
 @pytest.mark.parametrize("seed", range(6))

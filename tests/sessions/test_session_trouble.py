@@ -33,7 +33,9 @@ async def test_a_fault_that_is_not_served_makes_the_session_invalid():
 
     assert (result.status, result.blame) == (Status.INVALID, None)
     assert result.impact is not None and result.impact.reason is ImpactReason.NOT_SERVED
-    assert "paymentFailure=50% (last answer: 'off')" in result.reason
+    assert (
+        "paymentFailure=50% (last answer: 'off'; asked with the context {}; '50%' is written" in result.reason
+    )
     assert not result.witnesses[0].confirmed
     assert result.diagnosis is None
     assert target.restored and result.cleanup is not None and result.cleanup.verified
@@ -145,7 +147,7 @@ async def test_the_first_reason_is_kept_behind_the_scream():
     result = await engine(target).run(plan())
 
     assert "before that: preflight" not in result.reason
-    assert result.reason.endswith("(last answer: '10%'))")
+    assert "(before that: NOT_SERVED: " in result.reason and "(last answer: '10%'; " in result.reason
 
 
 @pytest.mark.parametrize(
@@ -402,7 +404,8 @@ async def test_a_witness_that_hangs_is_given_up():
     result = await engine(target, observer=watcher, settings=brisk).run(plan())
 
     assert result.status is Status.INVALID
-    assert "(last answer: TimeoutError)" in result.reason
+    assert "(no answer: TimeoutError; " in result.reason
+    assert "--otel-diag-flagd" in result.reason
     assert target.restored
 
 
