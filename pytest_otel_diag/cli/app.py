@@ -9,6 +9,8 @@ import typer
 
 from pytest_otel_diag.cli import catalog as catalog_command
 from pytest_otel_diag.cli import doctor as doctor_command
+from pytest_otel_diag.cli import heal as heal_command
+from pytest_otel_diag.cli import record as record_command
 from pytest_otel_diag.cli import recordings as recordings_command
 from pytest_otel_diag.cli import report as report_command
 from pytest_otel_diag.cli import run as run_command
@@ -30,7 +32,10 @@ app.add_typer(recordings, name="recordings")
 app.add_typer(catalog_command.app, name="catalog")
 app.add_typer(shop_command.shop, name="shop")
 app.add_typer(scenarios_command.app, name="scenarios")
+app.command("record")(record_command.command)
 app.command("self-test")(self_test_command.command)
+app.command("heal")(heal_command.heal_command)
+app.command("emergency-stop")(heal_command.emergency_stop_command)
 
 Target = Annotated[str | None, typer.Option(help="System under fault, for example replay:PATH.")]
 Analyzer = Annotated[str | None, typer.Option(help="Diagnosis under test: a name or module:attribute.")]

@@ -23,7 +23,7 @@ from pytest_otel_diag.undo.journal import Damaged, Entry, Journal, State
 from pytest_otel_diag.undo.lease import Lease, described, lease_path
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.processes import Process
-from pytest_otel_diag.undo.taking_back import Patience, take_back
+from pytest_otel_diag.undo.taking_back import Patience, TakenBack, take_back
 
 T = TypeVar("T")
 
@@ -45,9 +45,13 @@ class Opener(Protocol):
 
 
 class Outcome(StrEnum):
-    """What became of one entry. Only with RESTORED is its fault known to be gone."""
+    """What became of one entry. Only with RESTORED is its fault known to be gone.
+
+    With UNPROVEN the document is back, but nobody could be asked what is served; only where that was allowed.
+    """
 
     RESTORED = "restored"
+    UNPROVEN = "unproven"
     WOULD_RESTORE = "would restore"
     ALIVE = "owner alive"
     OTHER_HOST = "other host"
@@ -116,7 +120,7 @@ async def heal(
     """Take back what dead runs left on, and what was kept on purpose; returns what became of every entry.
 
     Owners that live, and those of other hosts, are reported only. With *force* their faults are taken back
-    too, and faults whose flags nobody serves now count as gone when the document is back. *dry_run* only
+    too, and entries whose flags nobody serves now are closed once the document is back. *dry_run* only
     tells. Raises nothing for an entry that fails.
     """
     journal = Journal(state_dir)
@@ -168,16 +172,16 @@ class _Healing:
         return await self._restore(entry)
 
     async def _restore(self, entry: Entry) -> Healed:
-        async def work(entry: Entry, flags: FlagController) -> str:
-            done = await take_back(entry, flags, patience=self._patience, unproven=self._force)
-            return done.sentence
+        async def work(entry: Entry, flags: FlagController) -> TakenBack:
+            return await take_back(entry, flags, patience=self._patience, unproven=self._force)
 
         try:
-            sentence = await with_flags(entry, self._opener, work)
+            done = await with_flags(entry, self._opener, work)
             self._journal.close(entry)
         except (OtelDiagError, OSError) as error:
             return _healed(entry, Outcome.FAILED, f"A FAULT MAY STILL BE ON: {error}")
-        return _healed(entry, Outcome.RESTORED, f"{sentence} (left by {entry.owner.sentence})")
+        outcome = Outcome.UNPROVEN if done.unproven else Outcome.RESTORED
+        return _healed(entry, outcome, f"{done.sentence} (left by {entry.owner.sentence})")
 
 
 def _not_ours(entry: Entry, life: Life) -> Healed:

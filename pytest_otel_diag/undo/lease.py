@@ -119,7 +119,7 @@ def described(path: Path) -> str:
 
 
 class _Waiting:
-    """Who is waited for, told when that changes: to progress and time limits by the port, to people by *tell*."""
+    """Who is waited for, told when that changes: to the session by the port, to people by *tell*."""
 
     def __init__(self, wait_s: float, tell: Tell) -> None:
         self._loop = asyncio.get_running_loop()
@@ -165,8 +165,8 @@ async def _taken(state_dir: Path, identity: str, owner: Owner, waiting: _Waiting
         who = described(lease_path(state_dir, identity))
         if waiting.over:
             raise Occupied(
-                f"{identity} is held by {who}; waited {waiting.waited_s:.0f} s. Wait for it, stop it, or allow more "
-                "with --otel-diag-lease-wait-s"
+                f"{identity} is held by {who}; waited {waiting.waited_s:.0f} s. Wait for it, stop it, or "
+                "allow more with --otel-diag-lease-wait-s"
             )
         await waiting.pause(f"{identity} is held by {who}", _POLL_S)
     return lease
