@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,10 @@ from pytest_otel_diag.errors import RecordingError, TelemetryError, TelemetryUna
 from pytest_otel_diag.model.telemetry import SPANS_TABLE
 from pytest_otel_diag.recordings.lock import exclusive
 from pytest_otel_diag.recordings.reader import Recording
+from pytest_otel_diag.targets.private import PrivateDatabases
 from pytest_otel_diag.telemetry.store import Store
+
+_LOG = logging.getLogger(__name__)
 
 MEMORY_DSN = "chdb://memory"
 _TRACES = "otel_traces"
@@ -36,7 +40,8 @@ class RecordingStore:
     """
 
     def __init__(self, dsn: str, cache_dir: Path, *, new_id: Callable[[], str] = _random_id) -> None:
-        self._store = Store.open(dsn, new_name=lambda: f"{_SESSION_PREFIX}{new_id()}")
+        self._store = Store.open(dsn, new_name=lambda: self.private_name(new_id()))
+        self._private = PrivateDatabases(self._store.drop_database)
         self._ledger = None if dsn == MEMORY_DSN else _ledger(self._store.dsn, cache_dir)
         if self._store.embedded:
             self._sweep()
@@ -61,8 +66,26 @@ class RecordingStore:
                 self._loaded.add(name)
         return name
 
+    def private_name(self, unique: str) -> str:
+        """Return a name for a session's own database; see :meth:`discard`."""
+        return self._private.add(f"{_SESSION_PREFIX}{unique}")
+
+    def discard(self, name: str) -> None:
+        """Drop a session's own database (blocking).
+
+        Raises TelemetryError when that cannot be done now; it is tried again with the next one and at close.
+        """
+        self._private.drop(name)
+
     def close(self) -> None:
-        """Close the store."""
+        """Drop what sessions have left, and close the store."""
+        left = self._private.drop_all()
+        if left and not self._store.embedded:  # an embedded one is swept at its next start
+            _LOG.warning(
+                "%s keeps what sessions made for themselves: %s could not be dropped; drop them by hand",
+                self._store.dsn,
+                ", ".join(left),
+            )
         self._store.close()
 
     def _sweep(self) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, Self
 
@@ -23,6 +22,7 @@ from pytest_otel_diag.recordings.reader import Recording
 from pytest_otel_diag.targets.clock import VirtualClock
 from pytest_otel_diag.targets.loading import MEMORY_DSN, RecordingStore, shared_store
 from pytest_otel_diag.targets.plan import Replay, replay_of_control, replay_of_incident, scenario_of
+from pytest_otel_diag.targets.private import held
 from pytest_otel_diag.targets.replayed import ReplayedTelemetry
 
 OFF = "off"
@@ -203,8 +203,8 @@ class ReplayTarget:
         session = replay.session(scenario.timing)
         reference = replay.reference(scenario.timing, past_only=self._reference == "past")
         clock = VirtualClock(session.start_ns)
-        telemetry = await asyncio.to_thread(self._telemetry, replay, scenario, clock, reference)
-        try:
+        opening = partial(self._telemetry, replay, scenario, clock, reference)
+        async with held(opening, _release) as (_, telemetry):
             yield TargetSession(
                 clock=clock,
                 flags=_flags(replay, clock),
@@ -213,14 +213,12 @@ class ReplayTarget:
                 reference=reference,
                 provenance=self._provenance(replay),
             )
-        finally:
-            await asyncio.to_thread(telemetry.close)
 
     def _telemetry(
         self, replay: Replay, scenario: Scenario, clock: VirtualClock, reference: Sequence[Window]
-    ) -> ReplayedTelemetry:
+    ) -> tuple[RecordingStore, ReplayedTelemetry]:
         loaded = self._store
-        return ReplayedTelemetry.open(
+        return loaded, ReplayedTelemetry.open(
             loaded.store,
             loaded.database_of(replay.recording),
             clock=clock,
@@ -258,6 +256,16 @@ class ReplayTarget:
 
     def _store_path(self, worker: str) -> Path:
         return self._cache_dir / "stores" / (worker or "main")
+
+
+def _release(opened: tuple[RecordingStore, ReplayedTelemetry] | None) -> None:
+    if opened is None:
+        return  # what could not be opened has left nothing
+    loaded, telemetry = opened
+    try:
+        telemetry.close()
+    finally:
+        loaded.discard(telemetry.database)
 
 
 def _unnamed(wanted: str, hint: str) -> str:

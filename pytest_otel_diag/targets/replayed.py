@@ -62,6 +62,11 @@ class ReplayedTelemetry:
 
         return cls(store.telemetry(database, now=horizon, visible=own, settled=reference), clock)
 
+    @property
+    def database(self) -> str:
+        """The session's own database."""
+        return self._inner.database
+
     async def query(
         self, sql: str, parameters: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
     ) -> Table:

@@ -6,7 +6,6 @@ telemetry, the session's reference; its clock then stands at the start of the ba
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import random
 import uuid
@@ -28,10 +27,12 @@ from pytest_otel_diag.ports import TargetSession
 from pytest_otel_diag.shop.flagging import NoFlags
 from pytest_otel_diag.shop.simulation import Shop
 from pytest_otel_diag.shop.variation import Variation
-from pytest_otel_diag.targets.loading import MEMORY_DSN, shared_store
+from pytest_otel_diag.targets.loading import MEMORY_DSN, RecordingStore, shared_store
+from pytest_otel_diag.targets.private import held
 from pytest_otel_diag.targets.shop_options import ShopOptions
-from pytest_otel_diag.targets.shop_session import ShopClock, ShopTelemetry, ShopTraffic, private_database
-from pytest_otel_diag.telemetry.store import Store
+from pytest_otel_diag.targets.shop_session import ShopClock, ShopTelemetry, ShopTraffic
+from pytest_otel_diag.telemetry.layout import Layout
+from pytest_otel_diag.telemetry.session import StoreTelemetry
 
 _FIRST_DAY = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 
@@ -76,8 +77,8 @@ class ShopTarget:
         return cls(ShopOptions.parse(spec), store_dsn=store_dsn, cache_dir=cache_dir)
 
     @cached_property
-    def _store(self) -> Store:
-        return self._resources.enter_context(shared_store((self._dsn,), self._cache_dir)).store
+    def _store(self) -> RecordingStore:
+        return self._resources.enter_context(shared_store((self._dsn,), self._cache_dir))
 
     def close(self) -> None:
         """Release the store; a later session opens it again."""
@@ -147,16 +148,16 @@ class ShopTarget:
         document = FlagdDocument(catalog.demo_document(variation.demo))
         start_ns = first_instant(variation.seed)
         shop = Shop(variation, document, start_ns)
-        store = self._store
+        stored = self._store
+        database = stored.private_name(self._new_id())
         quiet_ns = start_ns + seconds_to_ns(self._options.settle_s)
         baseline_ns = quiet_ns + seconds_to_ns(self._options.reference_s)
         async with (
-            private_database(store, f"session_{self._new_id()}") as database,
+            held(lambda: _database(stored, database), lambda _: stored.discard(database)) as inner,
             AsyncExitStack() as stack,
         ):
             clock = ShopClock(shop)
-            inner = await asyncio.to_thread(store.telemetry, database)
-            telemetry = ShopTelemetry(shop, clock, store, inner)
+            telemetry = ShopTelemetry(shop, clock, stored.store, inner)
             stack.push_async_callback(telemetry.close)
             traffic = ShopTraffic(shop)
             await clock.sleep_until(baseline_ns)
@@ -171,6 +172,12 @@ class ShopTarget:
                 disturb=traffic.disturb,
                 normal={flag.key: flag.default_variant for flag in document.flags.values()},
             )
+
+
+def _database(stored: RecordingStore, name: str) -> StoreTelemetry:
+    """Make a session's own database, and return what reads it."""
+    stored.store.create_database(name, layout=Layout(in_memory=True))
+    return stored.store.telemetry(name)
 
 
 def first_instant(seed: int) -> Nanos:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from pytest_otel_diag.errors import ConfigurationError, TelemetryError
+from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.scenario import Disturbance
 from pytest_otel_diag.model.telemetry import (
@@ -28,7 +28,6 @@ from pytest_otel_diag.shop.emission import rows
 from pytest_otel_diag.shop.records import Batch
 from pytest_otel_diag.shop.simulation import Shop
 from pytest_otel_diag.telemetry.export import Exporter
-from pytest_otel_diag.telemetry.layout import Layout
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 from pytest_otel_diag.telemetry.store import Store
 
@@ -177,24 +176,6 @@ class ShopTelemetry:
         if self._writing is not None:
             await asyncio.wait([self._writing])
         self._inner.close()
-
-
-@asynccontextmanager
-async def private_database(store: Store, name: str) -> AsyncIterator[str]:
-    """Make a database and drop it in the end, also when cancelled while it is being made.
-
-    Raises TelemetryError when it cannot be made.
-    """
-    making = asyncio.ensure_future(
-        asyncio.to_thread(store.create_database, name, layout=Layout(in_memory=True))
-    )
-    try:
-        await asyncio.shield(making)
-        yield name
-    finally:
-        await asyncio.wait([making])
-        with suppress(TelemetryError):  # a store that is gone has dropped it already
-            await asyncio.to_thread(store.drop_database, name)
 
 
 @contextmanager

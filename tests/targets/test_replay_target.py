@@ -309,6 +309,21 @@ async def test_closing_a_session_drops_its_views(target):
     session.telemetry.close()
 
 
+async def test_a_session_cancelled_while_it_opens_leaves_no_views(target):
+    async def opened():
+        async with target.open(scenario(target, NETWORK), "s"):
+            await asyncio.Event().wait()
+
+    before = target._store.store.databases()
+    for seconds in (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.3):
+        task = asyncio.create_task(opened())
+        await asyncio.sleep(seconds)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert set(target._store.store.databases()) <= set(before)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -179,28 +180,45 @@ async def test_the_same_seed_is_the_same_session_and_the_scenario_may_choose_ano
     assert await _rows(target, _scenario(environment=Environment(seed=2))) != first
 
 
+@pytest.fixture
+def named(tmp_path: Path) -> Iterator[ShopTarget]:
+    """A target whose databases are told from those of everybody else in this process."""
+    unique = (f"{tmp_path.name}_{number}" for number in itertools.count())
+    made = ShopTarget(ShopOptions.parse(SHORT), cache_dir=tmp_path, new_id=lambda: next(unique))
+    yield made
+    made.close()
+
+
+def _left(target: ShopTarget, tmp_path: Path) -> list[str]:
+    return [name for name in target._store.store.databases() if tmp_path.name in name]
+
+
 async def test_sessions_leave_no_database_behind_even_after_errors(
-    target: ShopTarget, scenario: Scenario
+    named: ShopTarget, scenario: Scenario, tmp_path: Path
 ) -> None:
     with pytest.raises(ZeroDivisionError):
-        async with target.open(scenario, "id") as opened:
+        async with named.open(scenario, "id") as opened:
             await _count(opened)
+            assert _left(named, tmp_path) == [f"session_{tmp_path.name}_0"]
             raise ZeroDivisionError
-    assert not [name for name in target._store.databases() if name.startswith("session_")]
+    assert _left(named, tmp_path) == []
 
 
-async def test_a_session_cancelled_while_time_passes_closes(target: ShopTarget, scenario: Scenario) -> None:
+async def test_a_session_cancelled_at_any_time_closes(
+    named: ShopTarget, scenario: Scenario, tmp_path: Path
+) -> None:
     async def forever() -> None:
-        async with target.open(scenario, "id") as opened:
+        async with named.open(scenario, "id") as opened:
             while True:
                 await opened.clock.sleep(10)
 
-    task = asyncio.create_task(forever())
-    await asyncio.sleep(0.3)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert not [name for name in target._store.databases() if name.startswith("session_")]
+    for seconds in (0.0, 0.001, 0.01, 0.05, 0.3):
+        task = asyncio.create_task(forever())
+        await asyncio.sleep(seconds)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert _left(named, tmp_path) == []
 
 
 async def test_provenance_says_which_shop_it_was(session: TargetSession, target: ShopTarget) -> None:
