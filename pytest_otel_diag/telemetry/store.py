@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pytest_otel_diag.errors import SchemaError, nearest
 from pytest_otel_diag.model.base import Nanos
@@ -16,6 +16,7 @@ from pytest_otel_diag.telemetry.engine import Connection, Engine, quote
 from pytest_otel_diag.telemetry.failures import translated
 from pytest_otel_diag.telemetry.layout import Layout
 from pytest_otel_diag.telemetry.parses import Parses
+from pytest_otel_diag.telemetry.placement import ExporterTable, exporter_tables
 from pytest_otel_diag.telemetry.schema import discover
 from pytest_otel_diag.telemetry.session import Shared, StoreTelemetry, writing
 from pytest_otel_diag.telemetry.views import Visibility, merged
@@ -85,6 +86,26 @@ class Store:
                 str(row[0]) for row in connection.rows("SELECT name FROM system.databases ORDER BY name")
             ]
         return tuple(name for name in names if name not in _SYSTEM)
+
+    def exporter_tables(self) -> tuple[ExporterTable, ...]:
+        """Return the tables of the exporter's layout in all databases, in order of database and name."""
+        with (
+            self._engine.connection(settings=self._writing()) as connection,
+            translated(what="listing the exporter's tables"),
+        ):
+            return exporter_tables(connection)
+
+    def version(self) -> str:
+        """Return the engine's version."""
+        return str(self._one("SELECT version()", what="asking for the version"))
+
+    def clock_ns(self) -> Nanos:
+        """Return the time of the host that the engine runs on, in UTC nanoseconds."""
+        return int(self._one("SELECT toUnixTimestamp64Nano(now64(9))", what="asking for the time"))
+
+    def _one(self, sql: str, *, what: str) -> Any:
+        with self._engine.connection(settings=self._writing()) as connection, translated(what=what):
+            return connection.rows(sql)[0][0]
 
     def create_database(self, name: str, *, layout: Layout | None = None) -> None:
         """Make the database with all tables that are missing; existing ones stay as they are."""

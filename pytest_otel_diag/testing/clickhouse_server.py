@@ -10,6 +10,7 @@ never arrive in the middle of a stream. Needs starlette, uvicorn and chdb-core.
 from __future__ import annotations
 
 import argparse
+import atexit
 import base64
 import gzip
 import importlib
@@ -29,6 +30,9 @@ from typing import Any
 
 USERS: Mapping[str, tuple[str, int]] = {"default": ("", 0), "writer": ("secret", 0), "viewer": ("secret", 1)}
 """User → (password, the ``readonly`` setting of its profile)."""
+
+CLUSTER = "one_shard"
+"""The cluster of a server that was started with one: itself, so there is nothing on another host."""
 
 START_TIMEOUT_S = 60.0
 _TRANSPORT = frozenset(
@@ -55,6 +59,9 @@ _TRANSPORT = frozenset(
 _INSERT = re.compile(rb"^\s*(INSERT\s+INTO\s.*?)\s*\bFORMAT\s+(\w+)\s*?(?:\n|$)", re.IGNORECASE | re.DOTALL)
 _CODE = re.compile(r"Code: (\d+)\.")
 _NAME = re.compile(r"^\w+$")
+_CLUSTER = f"""<clickhouse><tcp_port>9000</tcp_port><remote_servers><{CLUSTER}><shard>
+<replica><host>localhost</host><port>9000</port></replica></shard></{CLUSTER}></remote_servers></clickhouse>
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +78,15 @@ class StandIn:
 
 
 @contextmanager
-def clickhouse_server(path: Path | None = None) -> Iterator[StandIn]:
+def clickhouse_server(path: Path | None = None, *, cluster: bool = False) -> Iterator[StandIn]:
     """Start the server on a free port of this machine, and stop it at the end of the block.
 
-    *path* keeps its data, None holds it in memory. The process also ends when this one dies.
+    *path* keeps its data, None holds it in memory. With *cluster* it knows :data:`CLUSTER`, for Distributed
+    tables. The process also ends when this one dies.
     Raises RuntimeError with the server's output when it does not start.
     """
     command = [sys.executable, "-m", __name__, *(["--path", str(path)] if path else [])]
+    command += ["--cluster"] if cluster else []
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(  # noqa: S603 - our own module
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
@@ -279,8 +288,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="ClickHouse's HTTP interface over chDB, for tests")
     parser.add_argument("--path", type=Path, help="directory of the data (default: in memory)")
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
+    parser.add_argument("--cluster", action="store_true", help="know a cluster of one shard")
     arguments = parser.parse_args()
     engine_path = str(arguments.path) if arguments.path else ":memory:"
+    if arguments.cluster:
+        engine_path += f"?config-file={_cluster_file()}"
     keeper = chdb.connect(engine_path)  # the engine lives as long as one handle does
     listener = socket.create_server(("127.0.0.1", arguments.port))
     sys.stdout.write(f"{listener.getsockname()[1]}\n")
@@ -288,6 +300,14 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     uvicorn.Server(uvicorn.Config(application(engine_path), log_level="warning")).run(sockets=[listener])
     keeper.close()
+
+
+def _cluster_file() -> str:
+    """Write the engine's configuration into a file of its own; it is read once, at the start."""
+    with tempfile.NamedTemporaryFile("w", suffix=".xml", delete=False) as file:
+        file.write(_CLUSTER)
+    atexit.register(Path(file.name).unlink, missing_ok=True)
+    return file.name
 
 
 def _end_with_parent() -> None:
