@@ -1,0 +1,70 @@
+"""Options of the target ``live``: what its spec says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_otel_diag import catalog
+from pytest_otel_diag.errors import ConfigurationError, nearest
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """What is asked of a live system before a session.
+
+    ``demo`` is its release, ``auto`` finds it by its flags. The newest telemetry may be ``fresh_s`` old.
+    A session waits ``wait_s`` for fresh telemetry and for traffic before it gives up. ``rate`` is how many
+    visits a second the target makes at most when it drives traffic. Times are in seconds.
+    """
+
+    demo: str = AUTO
+    fresh_s: float = 30.0
+    wait_s: float = 90.0
+    rate: float = 1.0
+
+    @classmethod
+    def parse(cls, spec: str) -> LiveOptions:
+        """Return the options of ``key=value,...``; raises ConfigurationError naming what is wrong."""
+        values: dict[str, Any] = {}
+        for part in filter(None, (piece.strip() for piece in spec.removeprefix("live:").split(","))):
+            key, separator, text = (piece.strip() for piece in part.partition("="))
+            if key not in _READERS:
+                raise ConfigurationError(
+                    f"the target live has no option {key!r}{nearest(key, _READERS)}; "
+                    f"there are {', '.join(_READERS)}, written live:demo=3.0,fresh_s=30"
+                )
+            if not separator or not text:
+                raise ConfigurationError(f"option {key!r} of the target live needs a value: {key}=…")
+            values[key] = _READERS[key](key, text)
+        return cls(**values)
+
+
+def _release(_key: str, text: str) -> str:
+    return text if text == AUTO else catalog.generation(text).demo
+
+
+def _number(low: float, high: float) -> Callable[[str, str], float]:
+    def read(key: str, text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise ConfigurationError(
+                f"{key}={text!r} of the target live is not a number from {low:g} to {high:g}"
+            )
+        return value
+
+    return read
+
+
+_READERS: dict[str, Callable[[str, str], Any]] = {
+    "demo": _release,
+    "fresh_s": _number(1.0, 3600.0),
+    "wait_s": _number(0.0, 3600.0),
+    "rate": _number(0.05, 20.0),
+}
