@@ -47,6 +47,8 @@ class _Kept:
 
     name: str
     identity: str
+    write_timeout_s = 3 * (_TIMEOUT_S + 5.0)
+    """The longest that one write may take, in seconds."""
 
     def __init__(self, patience: Patience | None) -> None:
         self._patience = patience or Patience()
@@ -95,10 +97,12 @@ class CommandSurface(_Kept):
             raise ConfigurationError(f"flags: the command {command!r} cannot be split: {error}") from error
         if not self._words:
             raise ConfigurationError("flags: command: needs a command, for example command:./flags.sh")
+        for position, word in enumerate(self._words):
+            if Path(word).is_file() or (not position and "/" in word):
+                _refuse_relative(word)
         self._timeout_s = timeout_s
         self.name = f"command {shlex.join(self._words)}"
-        # Which flags it reaches only the command knows; a relative one means another one elsewhere.
-        self.identity = f"command:{Path.cwd()}:{shlex.join(self._words)}"
+        self.identity = f"command:{shlex.join(self._words)}"
 
     async def read(self) -> bytes:
         """Return what the command prints; raises FlagError."""
@@ -145,6 +149,16 @@ class CommandSurface(_Kept):
                 f"(on standard error it said: {_tail(err)})"
             )
         return out
+
+
+def _refuse_relative(word: str) -> None:
+    """Raise ConfigurationError for a path that would be another one, or none, in another folder."""
+    path = Path(word)
+    if not path.is_absolute():
+        raise ConfigurationError(
+            f"flags: the command has the relative path {word!r}; a fault is also taken back by processes "
+            f"that run in another folder, so write {str(path.absolute())!r}"
+        )
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:

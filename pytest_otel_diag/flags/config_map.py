@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -76,6 +77,12 @@ class Address:
                 )
         values: dict[str, Any] = dict(zip(("namespace", "name", "key"), parts, strict=False))
         values |= {name: given[name] for name in ("context", "kubeconfig") if name in given}
+        kubeconfig = Path(values.get("kubeconfig") or "/").expanduser()
+        if not kubeconfig.is_absolute():
+            raise ConfigurationError(
+                f"flags: kubeconfig={values['kubeconfig']!r} is relative; a fault is also taken back by "
+                f"processes that run in another folder, so write {str(kubeconfig.absolute())!r}"
+            )
         if "rollout" in given:
             values["rollout"] = "" if given["rollout"] == "none" else _deployment(given["rollout"])
         if given.get("restart"):
@@ -165,6 +172,11 @@ class ConfigMapSurface:
         """The cluster's address and the object in it."""
         address = self._address
         return f"configmap:{self._cluster.server}/{address.namespace}/{address.name}/{address.key}"
+
+    @property
+    def write_timeout_s(self) -> float:
+        """The longest that one write may take, in seconds: the rollouts, and some requests."""
+        return self._address.rollout_s * (1 + len(self._address.restart)) + 60.0
 
     async def read(self) -> bytes:
         """Return the document; raises FlagError."""

@@ -68,6 +68,7 @@ class FlagdUiSurface:
         self._client = HttpClient(
             self._url, way_out="check the address and that flagd-ui runs", timeout_s=timeout_s
         )
+        self._timeout_s = timeout_s
         self._routes: _Routes | None = None
 
     @property
@@ -83,6 +84,12 @@ class FlagdUiSurface:
         host = "localhost" if host in _LOOPBACK else host
         port = parts.port or (443 if parts.scheme == "https" else 80)
         return "flagd-ui:" + urlunsplit((parts.scheme, f"{host}:{port}", parts.path + _BASE_PATH, "", ""))
+
+    @property
+    def write_timeout_s(self) -> float:
+        """The longest that one write may take, in seconds: every try fails late."""
+        patience = self._patience
+        return (patience.tries + 2) * (patience.kept_s + 2 * self._timeout_s)
 
     async def generation(self) -> str:
         """Return which releases of the demo have this API; raises FlagError when there is none."""
