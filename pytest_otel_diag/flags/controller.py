@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from pytest_otel_diag.errors import FlagError, LostUpdate, RestoreFailed
 from pytest_otel_diag.flags import flagd_text
+from pytest_otel_diag.flags.answers import UnknownFlag
 from pytest_otel_diag.flags.flagd_document import FlagdDocument
 from pytest_otel_diag.flags.surface import FlagAccess, FlagReader, Mendable, Surface
 from pytest_otel_diag.model.base import Nanos
@@ -108,7 +109,15 @@ class SurfaceFlags:
 
     async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
         """Return what the flag answers when evaluated now; raises FlagError (unknown flag, no answer)."""
-        return self._typed(await self.reader.served(key, context))
+        try:
+            return self._typed(await self.reader.served(key, context))
+        except UnknownFlag as error:
+            if key not in self._flags:
+                raise
+            raise UnknownFlag(
+                f"{error}. {self.surface.name} has it: what answers has not taken the document up, or reads "
+                "another one"
+            ) from error
 
     async def served_all(self, context: Mapping[str, FlagValue]) -> Mapping[str, ServedFlag]:
         """Return what every flag answers now; flags that answer nothing are left out."""

@@ -6,8 +6,10 @@ evaluator (``flagd_core``). :class:`DocumentFlags` is the FlagController port ov
 Switching a flag means making its services see the variant. For most flags that is ``defaultVariant``. A
 rule wins over the default, so a flag whose rule is a choice, ``{"if": [condition, variant, …]}``, is
 switched in the rule: position 1, what those get that the condition holds for. The session's witness then
-asks with a context for which it holds. Rules of another shape (shares of users, say) have no single place
-to switch; :meth:`FlagdDocument.retarget` replaces such a rule.
+asks with a context for which it holds. A rule of shares (``fractional``) has no single place to switch: it is
+replaced, so that everybody gets the variant who was dealt a share before; the document that is restored
+afterwards brings the rule back. Rules of another shape are refused; :meth:`FlagdDocument.retarget` replaces
+them.
 """
 
 from __future__ import annotations
@@ -116,10 +118,10 @@ class FlagdDocument:
             )
         body = copy.deepcopy(dict(self._text.body))
         entry = body["flags"][key]
-        if flag.targeting is None:
+        if flag.targeting is None or _is_share(flag.targeting):
+            entry.pop("targeting", None)
             entry["defaultVariant"] = variant
         else:
-            _choice(key, flag.targeting)
             # The rule may have come from $evaluators, which other flags share: the flag gets its own.
             entry["targeting"] = copy.deepcopy(dict(flag.targeting))
             _choice(key, entry["targeting"])[1] = variant
@@ -151,16 +153,24 @@ class FlagdDocument:
         return flag
 
 
+def _is_share(rule: Any) -> bool:
+    return isinstance(rule, Mapping) and set(rule) == {"fractional"}
+
+
 def _choice(key: str, targeting: Mapping[str, Any]) -> list[Any]:
-    """Return the arguments of a rule ``{"if": [condition, variant, …]}``; raises FlagError for others."""
+    """Return the arguments of a rule ``{"if": [condition, variant, …]}``; raises FlagError for others.
+
+    In place of the variant there may be a rule of shares.
+    """
     arguments = targeting.get("if")
     if set(targeting) != {"if"} or not isinstance(arguments, list) or len(arguments) < 2:
         found = ", ".join(map(repr, targeting))
         raise FlagError(
             f"flag {key!r} answers by a rule of targeting ({found}) that has no single place to switch; "
-            'a rule {"if": [condition, variant, …]} has one. Replace the rule, or take it out'
+            'a rule {"if": [condition, variant, …]} has one, and a rule {"fractional": …} is replaced. '
+            "Replace the rule, or take it out"
         )
-    if not isinstance(arguments[1], str):
+    if not isinstance(arguments[1], str) and not _is_share(arguments[1]):
         raise FlagError(
             f"flag {key!r} answers by a rule whose first choice is {arguments[1]!r}, not a variant; "
             "replace the rule, or take it out"

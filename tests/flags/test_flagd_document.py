@@ -123,17 +123,56 @@ def test_values_keep_their_type_for_the_witness():
     assert flags.evaluate("text", "y") == ("x", "a", "STATIC")
 
 
-def test_a_rule_of_shares_splits_users_and_cannot_be_switched():
+def test_a_rule_of_shares_gives_way_for_everybody_and_comes_back():
     flags = document()
-    users = [flags.evaluate("shared", False, {"targetingKey": f"user-{n}"}).value for n in range(2000)]
-    assert 150 <= sum(users) <= 250
-    with pytest.raises(FlagError, match=r"'fractional'.*no single place to switch"):
-        flags.change("shared", "on")
-    flags.retarget("shared", {"fractional": [["on", 1], ["off", 0]]})
-    assert flags.evaluate("shared", False, {"targetingKey": "any"}).value is True
-    flags.retarget("shared", None)
-    flags.change("shared", "on")
-    assert flags.evaluate("shared", False) == (True, "on", "STATIC")
+    before = flags.raw
+    users = [{"targetingKey": f"user-{n}"} for n in range(2000)]
+    assert 150 <= sum(flags.evaluate("shared", False, user).value for user in users) <= 250
+    for variant, value in (("on", True), ("off", False), ("on", True)):
+        flags.change("shared", variant)
+        assert {flags.evaluate("shared", not value, user) for user in users} == {(value, variant, "STATIC")}
+    flags.restore(before)
+    assert 150 <= sum(flags.evaluate("shared", False, user).value for user in users) <= 250
+
+
+def test_shares_inside_a_choice_give_way_for_those_they_were_for():
+    shares = {"fractional": [["on", 50], ["off", 50]]}
+    flags = document({"a": {**SWITCH, "targeting": {"if": [FOR_P1, shares, "off"]}}})
+    chosen = [{"targetingKey": f"user-{n}", "product_id": "P1"} for n in range(200)]
+    assert {flags.evaluate("a", False, user).value for user in chosen} == {True, False}
+    flags.change("a", "on")
+    assert {flags.evaluate("a", False, user).value for user in chosen} == {True}
+    assert flags.evaluate("a", True, {"product_id": "P2"}).value is False
+    assert json.loads(flags.raw)["flags"]["a"]["targeting"]["if"] == [FOR_P1, "on", "off"]
+
+
+def test_shares_that_several_flags_have_are_replaced_for_one_only():
+    reference = {**SWITCH, "targeting": {"$ref": "shares"}}
+    rules = {"shares": {"fractional": [["on", 0], ["off", 100]]}}
+    flags = document({"a": reference, "b": reference}, **{"$evaluators": rules})
+    flags.change("a", "on")
+    context = {"targetingKey": "any"}
+    assert (flags.evaluate("a", False, context).value, flags.evaluate("b", True, context).value) == (
+        True,
+        False,
+    )
+    assert json.loads(flags.raw)["$evaluators"] == rules
+
+
+@pytest.mark.parametrize(
+    "rule", [{"in": ["on", ["on"]]}, {"if": [True]}, {"if": "on"}, {"if": [True, "on"], "and": []}], ids=str
+)
+def test_other_rules_are_refused_with_the_way_out(rule):
+    flags = document({"a": {**SWITCH, "targeting": rule}})
+    before = flags.raw
+    with pytest.raises(FlagError, match=r"'a'.*no single place to switch.*take it out"):
+        flags.change("a", "on")
+    assert flags.raw == before
+    flags.retarget("a", {"fractional": [["on", 1], ["off", 0]]})
+    assert flags.evaluate("a", False, {"targetingKey": "any"}).value is True
+    flags.retarget("a", None)
+    flags.change("a", "on")
+    assert flags.evaluate("a", False) == (True, "on", "STATIC")
 
 
 def test_a_choice_of_rules_has_no_place_to_switch():
