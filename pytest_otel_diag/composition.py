@@ -7,6 +7,7 @@ import secrets
 import zlib
 from collections.abc import Callable, Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from pytest_otel_diag.config.settings import Settings
@@ -14,6 +15,7 @@ from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.model.scenario import Environment, Scenario
 from pytest_otel_diag.model.session import Impact, Phase, PhaseRecord, SessionResult
 from pytest_otel_diag.ports import Analyzer, Clock, Target
+from pytest_otel_diag.recordings.capture import Capture
 from pytest_otel_diag.reports.manifest import AnalyzerIdentity, analyzer_identity
 from pytest_otel_diag.scoring.gate import GateSettings
 from pytest_otel_diag.scoring.judge import judge
@@ -135,8 +137,12 @@ def engine(
     ended: Callable[[SessionResult], None],
     *,
     observer: Observer | None = None,
+    capture: Capture | None = None,
 ) -> SessionEngine:
-    """Return an engine that judges with our judge, tells *ended* each result and *observer* everything."""
+    """Return an engine that judges with our judge, tells *ended* each result and *observer* everything.
+
+    *capture* keeps the telemetry of sessions; without one, one below ``settings.record`` where that is set.
+    """
     knobs = EngineSettings(
         session_timeout_s=settings.session_timeout_s,
         min_error_ratio=settings.impact_threshold,
@@ -144,9 +150,25 @@ def engine(
         max_sessions=settings.max_sessions,
         setup_only=settings.setup_only,
         skip_cleanup=settings.skip_cleanup,
+        capture=capture or capture_of(settings),
     )
     keeping = _Keeping(ended, observer or NullObserver())
     return SessionEngine(target, analyzer, judge, observer=keeping, settings=knobs)
+
+
+def capture_of(settings: Settings) -> Capture | None:
+    """Return what keeps the telemetry of sessions, None unless the settings ask for it.
+
+    Raises ConfigurationError for a replay: it is a recording already.
+    """
+    if not settings.record:
+        return None
+    if settings.target.partition(":")[0] == "replay":
+        raise ConfigurationError(
+            "a replay cannot be recorded, it is a recording already; copy its folder, or change it with: "
+            "otel-diag recordings shift"
+        )
+    return Capture(Path(settings.record).expanduser().absolute())
 
 
 def environment_of(scenario: Scenario, seed: int, test_id: str = "") -> Environment:

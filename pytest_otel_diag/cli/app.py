@@ -27,7 +27,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-recordings = typer.Typer(help="Recorded incidents: import, validate, list.", no_args_is_help=True)
+recordings = typer.Typer(
+    help="Recorded incidents: import, validate, list, shift, merge.", no_args_is_help=True
+)
 app.add_typer(recordings, name="recordings")
 app.add_typer(catalog_command.app, name="catalog")
 app.add_typer(shop_command.shop, name="shop")
@@ -73,6 +75,30 @@ def list_(
 ) -> None:
     """Show what recordings hold."""
     recordings_command.show(path, settings(cache=cache).cache_dir(), typer.echo, incidents=incidents)
+
+
+@recordings.command()
+def shift(
+    source: Annotated[Path, typer.Argument(help="A recording, or a folder of recordings.")],
+    destination: Annotated[Path, typer.Argument(help="New folder.")],
+    to: Annotated[str | None, typer.Option(help="Instant to begin at, as 2026-01-31T08:00:00Z.")] = None,
+    anonymise_time: Annotated[
+        bool, typer.Option("--anonymise-time", help="Begin with the year 2000.")
+    ] = False,
+    redact: Annotated[bool, typer.Option("--redact", help="Leave out what tells which flag was on.")] = False,
+) -> None:
+    """Copy recordings, every instant moved by one constant each, with or without what tells the answer."""
+    wanted = record_command.shift_of(to, anonymise_time)
+    recordings_command.remake(source, destination, wanted, redact, typer.echo)
+
+
+@recordings.command()
+def merge(
+    source: Annotated[Path, typer.Argument(help="Folder of captured sessions.")],
+    destination: Annotated[Path, typer.Argument(help="New folder for the recording.")],
+) -> None:
+    """Put captured sessions into one recording; each replays as it did alone."""
+    recordings_command.merge(source, destination, typer.echo)
 
 
 @app.command()

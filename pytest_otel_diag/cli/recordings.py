@@ -1,4 +1,4 @@
-"""``otel-diag recordings``: import, validate, list."""
+"""``otel-diag recordings``: import, validate, list, shift, merge."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.windows import iso
+from pytest_otel_diag.recordings.library import find_recordings, open_recordings
 from pytest_otel_diag.recordings.library import import_recording as import_into
-from pytest_otel_diag.recordings.library import open_recordings
 from pytest_otel_diag.recordings.reader import Recording
+from pytest_otel_diag.recordings.remake import merge as merge_recordings
+from pytest_otel_diag.recordings.remake import remake as remake_recording
+from pytest_otel_diag.recordings.shift import Shift
 from pytest_otel_diag.recordings.validation import validate_recording
 
 Echo = Callable[[str], object]
@@ -38,6 +42,23 @@ def show(path: Path, cache_dir: Path, echo: Echo, *, incidents: bool) -> None:
             echo(line)
         for incident in recording.manifest.incidents if incidents else ():
             echo(f"    {incident.id}  {iso(incident.start_ns)}  {incident.service}  {incident.fault_type}")
+
+
+def remake(source: Path, destination: Path, shift: Shift | None, redact: bool, echo: Echo) -> None:
+    """Write the recording, or each one below *source*, anew; raises RecordingError, ConfigurationError."""
+    if shift is None and not redact:
+        raise ConfigurationError("say what to change: --to, --anonymise-time, --redact")
+    folders = find_recordings(source)
+    for folder in folders:
+        new = destination if folder == source else destination / folder.name
+        manifest = remake_recording(folder, new, shift=shift, redact=redact)
+        echo(f"{new}: {iso(manifest.start_ns)}..{iso(manifest.end_ns)}")
+
+
+def merge(source: Path, destination: Path, echo: Echo) -> None:
+    """Put the captured sessions below *source* into one recording; raises RecordingError."""
+    manifest = merge_recordings(find_recordings(source), destination)
+    echo(f"{destination}: {len(manifest.incidents)} incidents, {len(manifest.controls)} controls")
 
 
 def _lines(recording: Recording) -> list[str]:

@@ -27,11 +27,15 @@ def run(settings: Settings, wanted: Sequence[str], controls: bool, echo: Echo) -
     """
     settings = settings.model_copy(update={"gate": True})  # without pytest a run has no other verdict
     with composition.opened(settings, "main") as target:
-        chosen = _chosen(target, wanted, controls)
+        chosen = chosen_scenarios(target, wanted, controls)
         return asyncio.run(_run(settings, target, chosen, echo))
 
 
-def _chosen(target: Target, wanted: Sequence[str], controls: bool) -> list[Scenario]:
+def chosen_scenarios(target: Target, wanted: Sequence[str], controls: bool) -> list[Scenario]:
+    """Return the target's scenarios whose id holds one of *wanted* (all without any).
+
+    Raises ConfigurationError when none is left.
+    """
     known = target.scenarios()
     kept = [scenario for scenario in known if controls or not scenario.control]
     chosen = [s for s in kept if not wanted or any(text in s.id for text in wanted)]

@@ -35,7 +35,7 @@ from pytest_otel_diag.recordings.manifest import (
     SignalName,
     Source,
 )
-from pytest_otel_diag.recordings.shift import note_of, shifted_batch, shifted_manifest, step_to
+from pytest_otel_diag.recordings.shift import Shift, note_of, shifted_batch, shifted_manifest, step_to
 from pytest_otel_diag.recordings.writer import write_recording
 from pytest_otel_diag.telemetry.export import Exporter
 from pytest_otel_diag.telemetry.views import merged
@@ -53,14 +53,6 @@ class Recordable(Protocol):
     async def exporter(self) -> Exporter:
         """Return what reads whole tables; everything visible now is in them."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Shift:
-    """Where in time recordings are to begin; with ``secret`` they do not say how far they were moved."""
-
-    wanted_ns: Nanos
-    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,9 +69,8 @@ class Leaks:
     def redacted(self, batch: Any) -> Any:
         """Return the batch without them: rows and attributes gone, texts masked; counts nothing."""
         pa, pc = arrow.arrow(), arrow.compute()
-        for mask in (self._of_service(batch), _matches(batch, "MetricName", _NAMES)):
-            if mask is not None:
-                batch = _rows(batch, pc.invert(mask))
+        gone = _either([self._of_service(batch), _matches(batch, "MetricName", _NAMES)])
+        batch = batch.filter(pc.invert(gone)) if gone is not None else batch
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
         events = _event_mask(columns.get("Events.Name"))
         for name, column in columns.items():
@@ -89,11 +88,11 @@ class Leaks:
 
     def _with_text(self, batch: Any) -> Any | None:
         pc = arrow.compute()
-        found = [_matches(batch, name, self._text) for name in _TEXTS]
+        found: list[Any | None] = [_matches(batch, name, self._text) for name in _TEXTS]
         for column in _maps(batch):
             offsets, _, values = parts_of_map(column)
             found.append(any_in_row(offsets, pc.match_substring_regex(values, self._text)))
-        return _either([mask for mask in found if mask is not None])
+        return _either(found)
 
     def _masked(self, name: str, column: Any) -> Any:
         types = arrow.arrow().types
@@ -138,17 +137,14 @@ def _with_key(batch: Any) -> Any | None:
     return _either(found)
 
 
-def _either(masks: Sequence[Any]) -> Any | None:
+def _either(masks: Sequence[Any | None]) -> Any | None:
     result = None
     for mask in masks:
-        result = mask if result is None else arrow.compute().or_(result, mask)
+        if mask is not None:
+            result = mask if result is None else arrow.compute().or_(result, mask)
     return result
 
 
 def _other_keys(keys: Any) -> Any:
     pc = arrow.compute()
     return pc.invert(pc.match_substring_regex(keys, _KEYS))
-
-
-def _rows(batch: Any, mask: Any) -> Any:
-    return batch.filter(mask)

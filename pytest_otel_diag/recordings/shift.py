@@ -8,26 +8,31 @@ What is no instant stays: ids, links, and times that applications write into tex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, iso
 from pytest_otel_diag.recordings import arrow
-from pytest_otel_diag.recordings.columns import batches
 from pytest_otel_diag.recordings.manifest import Manifest
 from pytest_otel_diag.recordings.nested import edit_list
-from pytest_otel_diag.recordings.reader import read_recording
-from pytest_otel_diag.recordings.writer import write_recording
 
 ANONYMOUS_NS: Nanos = 946_684_800 * NANOS_PER_SECOND
 """Where recordings begin whose time is to tell nothing: 2000-01-01T00:00:00Z."""
 
 _FIRST_NS = 0
 _LAST_NS = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """Where in time a recording is to begin; with ``secret`` it does not say how far it was moved."""
+
+    wanted_ns: Nanos
+    secret: bool = False
 
 
 def instant_of(text: str) -> Nanos:
@@ -114,34 +119,8 @@ def _instants(value: Any, step_ns: int) -> Any:
     return value
 
 
-def shift_recording(folder: Path, destination: Path, wanted_ns: Nanos, *, secret: bool = False) -> Manifest:
-    """Write *folder* as a new recording that begins in the second of *wanted_ns*; return its manifest.
-
-    With *secret* the recording does not say how far it was moved. Raises RecordingError.
-    """
-    recording = read_recording(folder)
-    recording.verify()
-    old = recording.manifest
-    step_ns = step_to(old.start_ns, wanted_ns)
-    note = note_of(step_ns, secret=secret)
-    moved = shifted_manifest(old, step_ns)
-    moved = moved.model_copy(update={"notes": (*moved.notes, note), "files": ()})
-    return write_recording(
-        destination,
-        moved,
-        {
-            file.table: _stream(recording.path(file), lambda batch: shifted_batch(batch, step_ns))
-            for file in old.files
-        },
-    )
-
-
 def note_of(step_ns: int, *, secret: bool) -> str:
-    """Return what a shifted recording says of itself."""
+    """Return what a shifted recording says of itself; *secret* ones do not say how far they were moved."""
     if secret:
         return f"all times were moved by one constant, to begin at {iso(ANONYMOUS_NS)}"
     return f"all times were moved by {step_ns // NANOS_PER_SECOND} s"
-
-
-def _stream(path: Path, edit: Callable[[Any], Any]) -> Iterator[Any]:
-    return (edit(batch) for batch in batches(path))

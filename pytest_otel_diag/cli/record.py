@@ -1,0 +1,132 @@
+"""``otel-diag record``: sessions of a target whose telemetry is kept; nothing is diagnosed."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pytest_otel_diag import composition
+from pytest_otel_diag.cli.run import chosen_scenarios
+from pytest_otel_diag.config.options import OPTIONS, resolve
+from pytest_otel_diag.config.settings import Settings
+from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.ports import Investigation, Target
+from pytest_otel_diag.recordings.capture import Capture, Kept
+from pytest_otel_diag.recordings.shift import ANONYMOUS_NS, Shift, instant_of
+from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE
+
+Echo = Callable[[str], object]
+
+
+class NoAnalyzer:
+    """Says nothing, at once: for sessions that are only to be kept."""
+
+    async def diagnose(self, investigation: Investigation) -> Diagnosis:  # noqa: ARG002 - the port
+        """Return an empty answer."""
+        return Diagnosis(detected=False)
+
+
+def shift_of(shift_to: str | None, anonymise: bool) -> Shift | None:
+    """Return the shift that the options ask for; raises RecordingError or ConfigurationError."""
+    if shift_to is not None and anonymise:
+        raise ConfigurationError("give an instant to shift to or --anonymise-time, not both")
+    if anonymise:
+        return Shift(ANONYMOUS_NS, secret=True)
+    return None if shift_to is None else Shift(instant_of(shift_to))
+
+
+def command(  # noqa: PLR0913 - parameters of a command are its options
+    *,
+    out: Annotated[Path, typer.Option(help="Folder that gets one recording a session.")],
+    target: Annotated[str | None, typer.Option(help="System under fault: live or shop.")] = None,
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="Only scenarios whose id contains this text (repeatable).")
+    ] = None,
+    controls: Annotated[int, typer.Option(min=0, help="Quiet sessions to record beside the faults.")] = 0,
+    repeat: Annotated[int | None, typer.Option(help="Record every scenario this many times.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Another seed is another incident of a simulation.")
+    ] = None,
+    shift_to: Annotated[
+        str | None, typer.Option(help="Let each recording begin then, for example 2026-01-31T08:00:00Z.")
+    ] = None,
+    anonymise_time: Annotated[
+        bool, typer.Option("--anonymise-time", help="Let each recording begin with the year 2000.")
+    ] = False,
+    redact: Annotated[bool, typer.Option("--redact", help="Leave out what tells which flag was on.")] = False,
+    store: Annotated[str | None, typer.Option(help="ClickHouse DSN; embedded chDB without one.")] = None,
+) -> None:
+    """Turn faults on, wait for their impact, undo them, and keep the telemetry with the ground truth.
+
+    Exit code 12 when a session could not be kept.
+    """
+    given = {"target": target, "repeat": repeat, "seed": seed, "store": store, "record": str(out)}
+    spellings = {option.name: option.ini for option in OPTIONS}
+    chosen = {spellings[name]: value for name, value in given.items() if value is not None}
+    settings = Settings.of(resolve(chosen, {}))
+    capture = Capture(out.expanduser().absolute(), shift=shift_of(shift_to, anonymise_time), redact=redact)
+    raise typer.Exit(record(settings, capture, tuple(scenario or ()), controls, typer.echo))
+
+
+def record(settings: Settings, capture: Capture, wanted: Sequence[str], controls: int, echo: Echo) -> int:
+    """Record the scenarios whose id holds one of *wanted* and *controls* quiet sessions.
+
+    Returns 0 when every session was kept. Raises ConfigurationError when nothing is left to run.
+    """
+    composition.capture_of(settings)  # refuses what cannot be recorded before anything is touched
+    with composition.opened(settings, "main") as target:
+        work = list(_work(settings, target, wanted, controls))
+        asyncio.run(_record(settings, target, work, capture, echo))
+    lost = [kept for kept in capture.kept if kept.manifest is None]
+    missing = len(work) - len(capture.kept) + len(lost)
+    echo(f"{len(work) - missing} of {len(work)} sessions kept in {capture.directory}")
+    return EXIT_INFRASTRUCTURE if missing else 0
+
+
+def _work(
+    settings: Settings, target: Target, wanted: Sequence[str], controls: int
+) -> Iterator[tuple[Scenario, int]]:
+    """Yield each scenario with the number of its repeat."""
+    for scenario in chosen_scenarios(target, wanted, controls=True):
+        yield from ((scenario, repeat) for repeat in range(settings.repeat))
+    if controls:
+        quiet = target.scenario_for(())
+        if quiet is None:
+            raise ConfigurationError(f"the target {target.name} knows no control; leave --controls away")
+        yield from ((quiet, repeat) for repeat in range(controls))
+
+
+async def _record(
+    settings: Settings,
+    target: Target,
+    work: Sequence[tuple[Scenario, int]],
+    capture: Capture,
+    echo: Echo,
+) -> None:
+    def ended(result: SessionResult) -> None:
+        kept = next((one for one in capture.kept if one.session_id == result.session_id), None)
+        echo(f"{result.scenario.id}  {_line(result, kept)}")
+
+    engine = composition.engine(settings, target, NoAnalyzer(), ended, capture=capture)
+    run_id = secrets.token_hex(4)
+    for scenario, repeat in work:
+        prepared = composition.prepared(scenario, settings, target, repeat)
+        plan = composition.plan(prepared, settings, run_id=run_id, test_id="", repeat=repeat, analyzer="none")
+        await engine.run(plan)
+
+
+def _line(result: SessionResult, kept: Kept | None) -> str:
+    impact = f"{result.impact.reason}, " if result.impact else ""
+    if kept is not None and kept.manifest is not None:
+        rows = sum(file.rows for file in kept.manifest.files)
+        return f"{impact}{rows:,} rows in {kept.folder}"
+    reason = kept.reason if kept is not None else f"{result.status.value}: {result.reason}"
+    return f"{impact}not kept: {'; '.join([reason, *result.notes])}"
