@@ -1,0 +1,67 @@
+"""Where a receiver listens, as text: ``http=HOST:PORT,grpc=HOST:PORT``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from pytest_otel_diag.errors import ConfigurationError, nearest
+
+HTTP = "127.0.0.1:4318"
+GRPC = "127.0.0.1:4317"
+
+_FORM = "http=HOST:PORT,grpc=HOST:PORT (one of them is enough), or off"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """``HOST:PORT`` of each protocol, None where it is not spoken; port 0 takes a free one."""
+
+    http: str | None = HTTP
+    grpc: str | None = GRPC
+
+
+def parse_listen(text: str) -> Listen | None:
+    """Return where to listen, None for ``off``; empty text means both protocols on 127.0.0.1.
+
+    A protocol that the text does not name is not spoken, ``http=off`` says so. Raises ConfigurationError.
+    """
+    if not text.strip():
+        return Listen()
+    if text.strip().lower() == "off":
+        return None
+    found: dict[str, str | None] = {}
+    for part in text.split(","):
+        name, equals, address = (piece.strip() for piece in part.partition("="))
+        if not equals or name not in {"http", "grpc"}:
+            hint = nearest(name, ["http", "grpc", "off"])
+            raise ConfigurationError(
+                f"OTLP receiver {text!r}: cannot read {part.strip()!r}{hint}; use {_FORM}"
+            )
+        if name in found:
+            raise ConfigurationError(f"OTLP receiver {text!r} names {name} twice; use {_FORM}")
+        found[name] = None if address.lower() == "off" else address
+        if found[name] is not None:
+            split_address(address)
+    listen = Listen(found.get("http"), found.get("grpc"))
+    return None if listen == Listen(None, None) else listen
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT`` or ``[IPV6]:PORT``; raises ConfigurationError."""
+    try:
+        parts = urlsplit(f"//{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or port is None or parts.netloc != address:
+        raise ConfigurationError(
+            f"cannot listen on {address!r}: use HOST:PORT, for example {HTTP} (this machine only), "
+            "0.0.0.0:4318 (every interface) or [::1]:4318; port 0 takes a free one"
+        )
+    return host, port
+
+
+def join_address(host: str, port: int) -> str:
+    """Return ``HOST:PORT``, with brackets around IPv6."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,92 @@
+"""The one door to grpc, h11 and the protobuf classes of OTLP: the ``otlp`` extra.
+
+They are imported on first use. None of them is typed, so all of them are ``Any`` here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+from pytest_otel_diag.errors import ConfigurationError
+
+Signal = Literal["traces", "logs", "metrics"]
+SIGNALS: tuple[Signal, ...] = ("traces", "logs", "metrics")
+
+_COLLECTOR = "opentelemetry.proto.collector"
+
+
+class Service(NamedTuple):
+    """What a signal's export service is made of; ``method`` is its gRPC path."""
+
+    request: Any
+    response: Any
+    method: str
+
+
+def load(module: str) -> Any:
+    """Return the module; raises ConfigurationError that names the extra when it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"receiving OTLP needs {module}, which cannot be imported ({error}); "
+            "install it with: pip install 'pytest-otel-diag[otlp]'"
+        ) from error
+
+
+@cache
+def services() -> dict[Signal, Service]:
+    """Return request, response and gRPC method of each signal."""
+    return {
+        "traces": _service("trace", "Trace"),
+        "logs": _service("logs", "Logs"),
+        "metrics": _service("metrics", "Metrics"),
+    }
+
+
+def _service(package: str, name: str) -> Service:
+    module = load(f"{_COLLECTOR}.{package}.v1.{package}_service_pb2")
+    return Service(
+        request=getattr(module, f"Export{name}ServiceRequest"),
+        response=getattr(module, f"Export{name}ServiceResponse"),
+        method=f"/{_COLLECTOR}.{package}.v1.{name}Service/Export",
+    )
+
+
+def grpc() -> Any:
+    """Return the module ``grpc``."""
+    return load("grpc")
+
+
+def h11() -> Any:
+    """Return the module ``h11``."""
+    return load("h11")
+
+
+@cache
+def decode_error() -> Any:
+    """Return the exception that protobuf raises for bytes it cannot read."""
+    return load("google.protobuf.message").DecodeError
+
+
+@cache
+def json_format() -> Any:
+    """Return protobuf's module for JSON."""
+    return load("google.protobuf.json_format")
+
+
+def status(code: int, message: str, *, retry_after_s: float | None = None) -> Any:
+    """Return a ``google.rpc.Status``, with RetryInfo where a time to come back is given."""
+    made = load("google.rpc.status_pb2").Status(code=code, message=message)
+    if retry_after_s is not None:
+        made.details.add().Pack(retry_info(retry_after_s))
+    return made
+
+
+def retry_info(retry_after_s: float) -> Any:
+    """Return a ``google.rpc.RetryInfo``."""
+    info = load("google.rpc.error_details_pb2").RetryInfo()
+    info.retry_delay.FromNanoseconds(round(retry_after_s * 1e9))
+    return info

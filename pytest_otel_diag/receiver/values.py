@@ -1,0 +1,82 @@
+"""Values of attributes and bodies as the collector's ClickHouse exporter writes them: text.
+
+Texts stay as they are; true and false are words; numbers are written as JSON and ECMAScript do; bytes
+are base64; arrays and maps are JSON without spaces, keys sorted, ``<``, ``>`` and ``&`` escaped. Numbers
+that JSON does not have make the sentence, or inside arrays and maps the empty text, that the exporter
+makes of them. A value that is not set is the empty text.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+
+_TRUTH = {True: "true", False: "false"}
+_NOT_FINITE = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
+_ESCAPED = str.maketrans(
+    {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+)
+
+
+class _NotJsonError(ValueError):
+    """A number that JSON cannot hold."""
+
+
+def text(value: Any) -> str:
+    """Return an ``AnyValue`` as text."""
+    kind = value.WhichOneof("value")
+    if kind == "string_value":
+        return str(value.string_value)
+    if kind in {"array_value", "kvlist_value"}:
+        try:
+            return _json(value)
+        except _NotJsonError:
+            return ""
+    if kind == "double_value" and not math.isfinite(value.double_value):
+        return f"json: unsupported value: {_NOT_FINITE[repr(value.double_value)]}"
+    if kind == "bytes_value":
+        return base64.b64encode(value.bytes_value).decode()
+    return "" if kind is None else _json(value)
+
+
+def _json(value: Any) -> str:
+    kind = value.WhichOneof("value")
+    return _WRITERS[kind](getattr(value, kind)) if kind else "null"
+
+
+def _object(entries: Iterable[Any]) -> str:
+    last = {entry.key: entry.value for entry in entries}
+    return "{" + ",".join(f"{_quoted(key)}:{_json(last[key])}" for key in sorted(last)) + "}"
+
+
+def _quoted(plain: str) -> str:
+    return json.dumps(plain, ensure_ascii=False).translate(_ESCAPED)
+
+
+def number(value: float) -> str:
+    """Return a float as ECMAScript writes it: the shortest digits, no exponent from 1e-6 to 1e21."""
+    if not math.isfinite(value):
+        raise _NotJsonError(value)
+    if value == 0:
+        return "-0" if math.copysign(1.0, value) < 0 else "0"
+    if 1e-6 <= abs(value) < 1e21:
+        plain = format(Decimal(repr(value)), "f")
+        return plain.rstrip("0").rstrip(".") if "." in plain else plain
+    digits, _, exponent = repr(value).partition("e")
+    power = int(exponent)
+    return f"{digits.removesuffix('.0')}e{'+' if power > 0 else '-'}{abs(power):02d}".replace("e-0", "e-")
+
+
+_WRITERS: Mapping[str, Callable[[Any], str]] = {
+    "string_value": _quoted,
+    "bool_value": _TRUTH.__getitem__,
+    "int_value": str,
+    "double_value": number,
+    "bytes_value": lambda value: _quoted(base64.b64encode(value).decode()),
+    "array_value": lambda value: f"[{','.join(map(_json, value.values))}]",
+    "kvlist_value": lambda value: _object(value.values),
+}

@@ -1,0 +1,144 @@
+"""The one thread that writes: batches out of the backlog, as rows, into the store."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pytest_otel_diag.errors import TelemetryUnavailable
+from pytest_otel_diag.receiver import packages
+from pytest_otel_diag.receiver.backlog import Backlog, Delivery
+from pytest_otel_diag.receiver.counts import Tally
+from pytest_otel_diag.receiver.packages import SIGNALS, Signal
+from pytest_otel_diag.receiver.rows import tables
+
+if TYPE_CHECKING:
+    import pyarrow
+
+UNREADABLE = "could not be turned into rows"
+REFUSED = "refused by the store"
+AWAY = "store away"
+STOPPED = "stopped before it was stored"
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 2.0
+_FAILURES_A_TABLE = 64
+
+Tell = Callable[[str], object]
+
+
+class Sink(Protocol):
+    """What is written to; ``telemetry.Store`` is one."""
+
+    def ingest_arrow(self, database: str, table: str, data: pyarrow.Table) -> int:
+        """Append rows; raises TelemetryUnavailable while the store is away, something else for bad rows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where rows go, and for how many seconds of waiting an insert is tried again while it is away."""
+
+    sink: Sink
+    database: str
+    patience_s: float
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """How much trying the rows of one table have left."""
+
+    signal: Signal
+    table: str
+    patience_s: float
+    failures_left: int = _FAILURES_A_TABLE
+    wait_s: float = _FIRST_WAIT_S
+
+
+class Writer(threading.Thread):
+    """Stores what the backlog hands out until that is closed and empty, or :meth:`give_up` was called.
+
+    Rows that the store refuses are searched for by halves, so that one cannot take others with it; after
+    64 failures of one table in one batch, what still fails is not split any further. What is lost is
+    counted as dropped, and told once a reason.
+    """
+
+    def __init__(self, backlog: Backlog, destination: Destination, tally: Tally, tell: Tell) -> None:
+        super().__init__(name="otel-diag-receiver-writer", daemon=True)
+        self._backlog = backlog
+        self._destination = destination
+        self._tally = tally
+        self._tell = tell
+        self._told: set[str] = set()
+        self._given_up = threading.Event()
+
+    def run(self) -> None:
+        """Write until there is nothing left to write."""
+        while batch := self._backlog.take():
+            for signal in SIGNALS:
+                self._store(signal, [delivery for delivery in batch if delivery.signal == signal])
+            self._backlog.done(batch)
+
+    def give_up(self) -> None:
+        """Stop waiting for a store that is away, and drop what is left."""
+        self._given_up.set()
+        for delivery in self._backlog.abandon():
+            self._drop(delivery.signal, delivery.records, STOPPED)
+
+    def _store(self, signal: Signal, deliveries: Sequence[Delivery]) -> None:
+        for table, data in self._rows(signal, deliveries):
+            self._insert(_Attempt(signal, table, self._destination.patience_s), data)
+
+    def _rows(self, signal: Signal, deliveries: Sequence[Delivery]) -> list[tuple[str, Any]]:
+        """Return the rows by table; a delivery that cannot be turned into rows does not stop the others."""
+        if not deliveries:
+            return []
+        try:
+            return list(_decoded(signal, deliveries).items())
+        except Exception as error:  # whatever is wrong with one request, the thread goes on
+            if len(deliveries) == 1:
+                self._drop(signal, deliveries[0].records, UNREADABLE, error)
+                return []
+        return [pair for delivery in deliveries for pair in self._rows(signal, [delivery])]
+
+    def _insert(self, attempt: _Attempt, data: pyarrow.Table) -> None:
+        while True:
+            try:
+                self._destination.sink.ingest_arrow(self._destination.database, attempt.table, data)
+                self._tally.stored(attempt.signal, data.num_rows)
+                return
+            except TelemetryUnavailable as error:
+                if not self._may_wait(attempt):
+                    self._drop(attempt.signal, data.num_rows, AWAY, error)
+                    return
+            except Exception as error:  # whatever the store has against these rows, the thread goes on
+                attempt.failures_left -= 1
+                if data.num_rows == 1 or attempt.failures_left <= 0:
+                    self._drop(attempt.signal, data.num_rows, REFUSED, error)
+                    return
+                break
+        half = data.num_rows // 2
+        self._insert(attempt, data.slice(0, half))
+        self._insert(attempt, data.slice(half))
+
+    def _may_wait(self, attempt: _Attempt) -> bool:
+        """Wait before the next try; return False when there is to be none."""
+        if attempt.patience_s <= 0 or self._given_up.wait(min(attempt.wait_s, attempt.patience_s)):
+            return False
+        attempt.patience_s -= attempt.wait_s
+        attempt.wait_s = min(2 * attempt.wait_s, _LONGEST_WAIT_S)
+        return True
+
+    def _drop(self, signal: Signal, records: int, reason: str, error: Exception | None = None) -> None:
+        self._tally.dropped(signal, records, reason)
+        if reason not in self._told:
+            self._told.add(reason)
+            self._tell(
+                f"{records:,} records of {signal} dropped: {reason}" + (f" ({error})" if error else "")
+            )
+
+
+def _decoded(signal: Signal, deliveries: Sequence[Delivery]) -> Mapping[str, pyarrow.Table]:
+    request = packages.services()[signal].request
+    return tables(signal, [request.FromString(delivery.body) for delivery in deliveries])
