@@ -23,7 +23,7 @@ from pytest_otel_diag.cli.flags_table import Overview, contexts, key_of, known, 
 from pytest_otel_diag.cli.flags_watch import changes, seen
 from pytest_otel_diag.config.options import OPTIONS, resolve
 from pytest_otel_diag.config.settings import Settings
-from pytest_otel_diag.errors import ConfigurationError, nearest
+from pytest_otel_diag.errors import ConfigurationError, FlagError, nearest
 from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.flags.opening import open_flags
 from pytest_otel_diag.flags.surface import FlagAccess
@@ -178,6 +178,9 @@ def set_(  # noqa: PLR0913 - parameters of a command are its options
     state: StateDir = None,
     lease_wait_s: LeaseWait = 0.0,
     wait_s: ServedWait = 30.0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write although flagd serves something else than is written.")
+    ] = False,
 ) -> None:
     """Set a flag, in its rule where one decides, and wait until that is served.
 
@@ -187,9 +190,12 @@ def set_(  # noqa: PLR0913 - parameters of a command are its options
     Exit codes: 0 served, 1 written but not served in time, 2 refused, nothing has changed.
     """
     settings = _settings(flags=control, flagd=flagd, frontend=frontend, state=state)
+    access = _access(settings)
 
     async def work(hands: Hands) -> tuple[str, bool]:
         found = await overview(hands.flags)
+        if not force:
+            _refuse_stale(found, access.control)
         key = key_of(flag, found.document.flags)
         asked = contexts(found.document.flags[key], found.comparison.demo)
         return key, await set_flag(hands, FlagChange(key=key, variant=variant), asked)
@@ -203,6 +209,17 @@ def set_(  # noqa: PLR0913 - parameters of a command are its options
         )
         raise typer.Exit(DIFFERENT)
     typer.echo(f"{key}={variant} is served. It stays so until: otel-diag flags reset")
+
+
+def _refuse_stale(found: Overview, control: str) -> None:
+    """Raise FlagError where a write would take back an edit that flagd-ui has not seen."""
+    different = [row.flag for row in found.rows if not row.agrees]
+    if control.startswith("flagd-ui:") and different and not found.unserved:
+        raise FlagError(
+            f"flagd serves {', '.join(different)} otherwise than flagd-ui has it: the file was edited beside "
+            "flagd-ui, which read it when it started, and a write would take that edit back. Start flagd-ui "
+            "again (docker compose restart flagd-ui), or write anyway with --force"
+        )
 
 
 @app.command("reset")

@@ -52,6 +52,12 @@ class Hands:
         """The journal of this machine."""
         return Journal(self.state_dir)
 
+    @property
+    def lasting_access(self) -> FlagAccess:
+        """How the flags are reached from any folder."""
+        control = getattr(self.flags.surface, "control", self.access.control)
+        return self.access.model_copy(update={"control": control})
+
     def kept(self) -> Entry | None:
         """Return what was set by hand here before; raises FlagError for what must be healed first."""
         mine = None
@@ -101,7 +107,7 @@ async def set_flag(hands: Hands, change: FlagChange, asked: Sequence[Context]) -
         entry = before or Entry(
             id=f"by-hand-{secrets.token_hex(6)}",
             identity=flags.identity,
-            access=hands.access,
+            access=hands.lasting_access,
             target=TARGET,
             owner=who,
             started_ns=who.since_ns,
@@ -154,18 +160,21 @@ async def reset(hands: Hands, keys: Sequence[str]) -> str:
         for key in keys:
             if key not in entry.keys:
                 raise FlagError(
-                    f"{key} was not set by hand here; set were {', '.join(entry.keys)}. "
-                    "To set it: otel-diag flags set"
+                    f"{key} was not set by hand here, so there is nothing to take back; set were "
+                    f"{', '.join(entry.keys)}"
                 )
         rest = tuple(change for change in entry.changes if keys and change.key not in keys)
         back = tuple(change for change in entry.changes if change not in rest)
         narrowed = entry.model_copy(update={"changes": back})
         done = await take_back(narrowed, hands.flags, patience=_patience(hands))
+        own = {f"flag {change.key}" for change in rest}
+        done = replace(done, foreign=tuple(text for text in done.foreign if text not in own))
         if rest:
             hands.journal.write(entry.model_copy(update={"changes": rest}))
         else:
             hands.journal.close(entry)
-        return f"{narrowed.faults} taken back: {done.sentence}"
+        still = f"; still set: {', '.join(change.key for change in rest)}" if rest else ""
+        return f"{narrowed.faults} taken back: {done.sentence}{still}"
 
 
 def _patience(hands: Hands) -> Patience:

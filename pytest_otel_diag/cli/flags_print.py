@@ -22,7 +22,7 @@ def told(found: Overview) -> dict[str, Any]:
     return {
         "demo": found.comparison.demo,
         "alike": list(found.comparison.alike),
-        "on": list(found.comparison.on),
+        "not_as_shipped": list(found.comparison.on),
         "agrees": found.agrees,
         "unserved": found.unserved,
     }
@@ -56,13 +56,19 @@ def print_overview(found: Overview, where: dict[str, str]) -> None:
 def _served(row: Row, found: Overview) -> str:
     if found.unserved:
         return _NO_PROOF
-    return "; ".join(_answer(one) for one in row.answers)
+    return "; ".join(_answers(row))
 
 
-def _answer(one: Answer) -> str:
+def _answers(row: Row) -> list[str]:
+    return [_answer(one, alone=len(row.answers) == 1) for one in row.answers]
+
+
+def _answer(one: Answer, *, alone: bool) -> str:
+    """Return variant, value and for whom; *alone* is the only answer of its flag."""
     value = "" if one.value is None else f" = {json.dumps(one.value)}"
     whom = ", ".join(f"{key}={value}" for key, value in one.context.items())
-    return f"{one.variant or 'nothing'}{value}{f' for {whom}' if whom else ''}"
+    whom = f" for {whom}" if whom else "" if alone else " for others"
+    return f"{one.variant or 'nothing'}{value}{whom}"
 
 
 def print_row(row: Row, found: Overview, variants: dict[str, Any]) -> None:
@@ -75,7 +81,7 @@ def print_row(row: Row, found: Overview, variants: dict[str, Any]) -> None:
     facts = [("written", row.written), ("default", row.default or "none")]
     if row.rule:
         facts.append(("rule", row.rule))
-    facts += [("served", _answer(one)) for one in row.answers]
+    facts += [("served", text) for text in _answers(row)]
     facts += [("served", f"{_NO_PROOF}: {found.unserved}")] if found.unserved else []
     facts += [("why", row.why)] if row.why else []
     facts.append(("variants", ", ".join(f"{name} = {json.dumps(value)}" for name, value in variants.items())))
