@@ -331,11 +331,11 @@ def _prefix(real: Path) -> str:
     return f".{real.name}.otel-diag-"
 
 
-def _remove_stale(real: Path) -> None:
-    """Remove what processes left behind that were killed in the middle of a write, an hour ago or more."""
+def _remove_stale(real: Path, stale_s: float = _STALE_S) -> None:
+    """Remove what processes left behind that were killed in the middle of a write, *stale_s* ago or more."""
     for path in real.parent.glob(f"{_prefix(real)}*.tmp"):
         with contextlib.suppress(OSError):
-            if real.parent.stat().st_mtime - path.stat().st_ctime > _STALE_S:
+            if real.parent.stat().st_mtime - path.stat().st_ctime > stale_s:
                 path.unlink()
 
 

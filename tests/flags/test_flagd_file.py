@@ -1,0 +1,572 @@
+"""The document in a file: replaced as a whole, newer, with its permissions, and nobody's write lost."""
+
+import asyncio
+import contextlib
+import json
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate, RestoreFailed
+from pytest_otel_diag.flags import flagd_file
+from pytest_otel_diag.flags.controller import SurfaceFlags
+from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.flags.flagd_file import FileSurface, open_surface
+from pytest_otel_diag.model.flags import FlagChange, ServedFlag
+from pytest_otel_diag.testing.flag_contract import (
+    FlagControllerContract,
+    FlagDocumentContract,
+    FlagRulesContract,
+    SurfaceContract,
+)
+from tests.flags.documents import RAW, TARGETED, edited
+
+FUTURE_NS = 4_000_000_000_123_456_789
+
+
+class FileReader:
+    """Evaluates the file itself, as a flagd would that reads it for every question."""
+
+    name = "the file"
+
+    def __init__(self, path):
+        self._path = path
+
+    async def served(self, key, context):
+        variant, value = FlagdDocument(self._path.read_bytes()).answer(key, context)
+        return ServedFlag(key=key, variant=variant, value=value, at_ns=0)
+
+    async def served_all(self, context):
+        keys = FlagdDocument(self._path.read_bytes()).flags
+        return {key: await self.served(key, context) for key in keys if key not in {"asleep", "broken"}}
+
+    async def aclose(self):
+        pass
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "demo.flagd.json"
+    file.write_bytes(RAW)
+    return file
+
+
+@pytest.fixture
+def controller(path):
+    ticks = count(1)
+    return SurfaceFlags(FileSurface(path, settle_s=0.2), FileReader(path), now=lambda: next(ticks))
+
+
+class TestFile(FlagControllerContract, FlagRulesContract, FlagDocumentContract, SurfaceContract):
+    @pytest.fixture
+    def flag(self):
+        return "paymentFailure"
+
+    @pytest.fixture
+    def targeted(self):
+        return TARGETED
+
+    @pytest.fixture
+    def shared(self):
+        return "dealtOut"
+
+    @pytest.fixture
+    def surface(self, path):
+        return FileSurface(path)
+
+    @pytest.fixture
+    def rewrite(self, path):
+        async def rewrite(raw):
+            path.write_bytes(raw)
+
+        return rewrite
+
+
+def folder_of(path):
+    return sorted(entry.name for entry in path.parent.iterdir())
+
+
+async def put(path, raw):
+    surface = FileSurface(path)
+    await surface.write(raw, expected=await surface.read())
+
+
+@pytest.mark.parametrize("mtime_ns", [1, 1_600_000_000_000_000_000, FUTURE_NS, None], ids=str)
+async def test_the_file_is_always_newer_than_the_one_it_replaces(path, mtime_ns):
+    if mtime_ns is not None:
+        os.utime(path, ns=(mtime_ns, mtime_ns))
+    for variant in ("on", "off") * 3:
+        before_ns = path.stat().st_mtime_ns
+        await put(path, edited(adFailure={"defaultVariant": variant}))
+        assert path.stat().st_mtime_ns > before_ns
+    assert folder_of(path) == ["demo.flagd.json"]
+
+
+async def test_a_file_system_that_keeps_whole_seconds_gets_the_next_one(path, monkeypatch):
+    real_utime = os.utime
+
+    def coarse(name, ns):
+        real_utime(name, ns=tuple(moment // 2_000_000_000 * 2_000_000_000 for moment in ns))
+
+    os.utime(path, ns=(FUTURE_NS, FUTURE_NS))
+    coarse(path, (FUTURE_NS, FUTURE_NS))
+    before_ns = path.stat().st_mtime_ns
+    monkeypatch.setattr(flagd_file.os, "utime", coarse)
+    await put(path, edited(adFailure={"defaultVariant": "on"}))
+    assert 0 < path.stat().st_mtime_ns - before_ns <= 4_000_000_000
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o664, 0o777])
+async def test_permissions_stay(path, mode):
+    path.chmod(mode)
+    await put(path, edited(adFailure={"defaultVariant": "on"}))
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+async def test_extended_attributes_stay(path):
+    try:
+        os.setxattr(path, "user.note", b"kept")
+    except OSError:
+        pytest.skip("this file system has no extended attributes")
+    await put(path, edited(adFailure={"defaultVariant": "on"}))
+    assert os.getxattr(path, "user.note") == b"kept"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+async def test_the_owner_stays(path):
+    os.chown(path, 1234, 4321)
+    await put(path, edited(adFailure={"defaultVariant": "on"}))
+    assert (path.stat().st_uid, path.stat().st_gid) == (1234, 4321)
+
+
+@contextlib.contextmanager
+def as_nobody():
+    """Be an ordinary user for a while, in a folder of one's own; only root can."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        file = folder / "demo.flagd.json"
+        file.write_bytes(RAW)
+        os.setegid(65534)
+        os.seteuid(65534)
+        try:
+            yield file
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+
+
+async def test_a_file_of_somebody_else_becomes_ours_when_everybody_may_read_it():
+    with as_nobody() as file:
+        assert file.stat().st_uid == 0
+        await put(file, edited(adFailure={"defaultVariant": "on"}))
+        assert file.stat().st_uid == 65534
+        assert stat.S_IMODE(file.stat().st_mode) == 0o644
+
+
+async def test_a_file_of_somebody_else_that_flagd_would_lose_is_left_alone():
+    with as_nobody() as file:
+        os.seteuid(0)
+        file.chmod(0o640)
+        os.chown(file, 0, 65534)
+        os.seteuid(65534)
+        with pytest.raises(
+            FlagError, match=r"belongs to user 0.*cannot keep.*\(mode -rw-r-----\).*chmod o\+r"
+        ):
+            await put(file, edited(adFailure={"defaultVariant": "on"}))
+        assert file.read_bytes() == RAW
+        assert folder_of(file) == ["demo.flagd.json"]
+        os.seteuid(0)
+        file.chmod(0o600)
+        os.seteuid(65534)
+        with pytest.raises(FlagError, match=r"cannot be read.*allow user 65534"):
+            await FileSurface(file).read()
+
+
+async def test_a_folder_that_cannot_be_written_is_told_with_the_way_out():
+    with as_nobody() as file:
+        os.seteuid(0)
+        file.parent.chmod(0o755)
+        os.seteuid(65534)
+        with pytest.raises(
+            FlagError, match=r"demo\.flagd\.json cannot be replaced \(Permission denied\): allow user"
+        ):
+            await put(file, edited(adFailure={"defaultVariant": "on"}))
+        with pytest.raises(FlagError, match=r"runs on other hosts are not kept out"):
+            await FileSurface(file).lease().acquire("me", seconds=1)
+        assert file.read_bytes() == RAW
+
+
+async def test_links_are_followed_to_the_real_file(tmp_path):
+    real = tmp_path / "real" / "flags.json"
+    real.parent.mkdir()
+    real.write_bytes(RAW)
+    link = tmp_path / "demo.flagd.json"
+    link.symlink_to("real/flags.json")
+    await put(link, edited(adFailure={"defaultVariant": "on"}))
+    assert link.is_symlink()
+    assert real.read_bytes() == edited(adFailure={"defaultVariant": "on"})
+    assert FileSurface(link).identity == FileSurface(real).identity == str(real)
+
+
+async def test_the_links_of_a_config_map_are_followed_wherever_they_point_now(tmp_path):
+    for version in ("..2026_01", "..2026_02"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "demo.flagd.json").write_bytes(RAW)
+    (tmp_path / "..data").symlink_to("..2026_01")
+    file = tmp_path / "demo.flagd.json"
+    file.symlink_to("..data/demo.flagd.json")
+    surface = FileSurface(file)
+    first = await surface.read()
+    (tmp_path / "..new").symlink_to("..2026_02")
+    (tmp_path / "..new").rename(tmp_path / "..data")
+    await surface.write(edited(adFailure={"defaultVariant": "on"}), expected=first)
+    assert (tmp_path / "..2026_01" / "demo.flagd.json").read_bytes() == RAW
+    assert (tmp_path / "..2026_02" / "demo.flagd.json").read_bytes() != RAW
+    assert (file.is_symlink(), (tmp_path / "..data").is_symlink()) == (True, True)
+
+
+MOUNTS = """
+import asyncio, sys
+from pathlib import Path
+from pytest_otel_diag.errors import FlagError
+from pytest_otel_diag.flags.flagd_file import FileSurface
+surface = FileSurface(Path(sys.argv[1]))
+try:
+    raw = asyncio.run(surface.read())
+    asyncio.run(surface.write(raw, expected=raw))
+    print("written")
+except FlagError as error:
+    print(error)
+"""
+
+
+def in_a_mount(python, script, *arguments):
+    """Run a shell script in mounts of its own, then our surface; skip where the system does not allow it."""
+    command = ["unshare", "--mount", "sh", "-ec", f'{script}; exec "$PY" -c "$CODE" "$1"', "sh", *arguments]
+    environment = {**os.environ, "PY": python, "CODE": MOUNTS}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode and "Traceback" not in done.stderr:
+        pytest.skip(f"mounts cannot be made here: {done.stderr.strip()[:200]}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_read_only_folder_is_refused_with_where_to_write(path, executable):
+    said = in_a_mount(
+        executable, 'mount --bind "$2" "$2"; mount -o remount,ro,bind "$2"', str(path), str(path.parent)
+    )
+    assert "mounted read-only, as a ConfigMap" in said
+    assert "configmap:NAMESPACE/NAME" in said
+
+
+def test_a_file_that_is_mounted_by_itself_is_refused(path, tmp_path, executable):
+    other = tmp_path / "other folder"
+    other.mkdir()
+    (other / "inside.json").touch()
+    inside = str(other / "inside.json")
+    said = in_a_mount(executable, 'mount --bind "$2" "$1"', inside, str(path))
+    assert "mounted by itself" in said
+    assert "Mount its folder" in said
+    assert path.read_bytes() == RAW
+
+
+@pytest.fixture
+def executable():
+    return sys.executable
+
+
+async def test_without_a_list_of_mounts_files_are_written_all_the_same(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(flagd_file, "_MOUNTS", tmp_path / "missing")
+    await put(path, edited(adFailure={"defaultVariant": "on"}))
+    assert path.read_bytes() != RAW
+
+
+async def test_what_flagd_would_refuse_is_never_written(path):
+    surface = FileSurface(path)
+    for raw, culprit in (
+        (edited(adFailure={"defaultVariant": "maybe"}), "adFailure"),
+        (b"", "empty"),
+        (RAW[:-20], "not JSON"),
+    ):
+        with pytest.raises(FlagError, match=culprit):
+            await surface.write(raw, expected=RAW)
+        with pytest.raises(FlagError, match=culprit):
+            await surface.mend(raw)
+    assert path.read_bytes() == RAW
+    assert folder_of(path) == ["demo.flagd.json"]
+
+
+async def test_a_bad_default_of_somebody_else_stops_our_change_by_its_name(path, controller):
+    theirs = edited(adFailure={"defaultVariant": "maybe"})
+    path.write_bytes(theirs)
+    with pytest.raises(FlagError, match=r"'adFailure' has the default variant 'maybe'.*refuses the whole"):
+        await controller.apply(FlagChange(key="paymentFailure", variant="50%"))
+    with pytest.raises(FlagError, match="adFailure"):
+        await controller.document()
+    assert path.read_bytes() == theirs
+
+
+async def test_a_document_that_was_damaged_meanwhile_is_put_back(path, controller):
+    before = await controller.document()
+    await controller.apply(FlagChange(key="paymentFailure", variant="50%"))
+    for damage in (b"", b'{"flags": {', edited(adFailure={"defaultVariant": "maybe"})):
+        path.write_bytes(damage)
+        await controller.restore(before)
+        assert path.read_bytes() == RAW
+    path.unlink()
+    await controller.restore(before)
+    assert path.read_bytes() == RAW
+
+
+async def test_a_deleted_file_comes_back_with_its_permissions(path):
+    path.chmod(0o604)
+    surface = FileSurface(path)
+    await surface.read()
+    path.unlink()
+    await surface.mend(RAW)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
+    path.unlink()
+    with pytest.raises(LostUpdate):
+        await surface.write(RAW, expected=RAW)
+    await FileSurface(path).mend(RAW)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+async def test_a_file_that_is_being_written_is_waited_for(path):
+    surface = FileSurface(path, settle_s=10)
+    path.write_bytes(b"")
+    later = threading.Timer(0.2, path.write_bytes, [RAW])
+    path.write_bytes(RAW[: len(RAW) // 2])
+    later.start()
+    assert await surface.read() == RAW
+
+
+@pytest.mark.parametrize("left", [b"", b" \n", RAW[:100], b"flags: {}", b"\xff\xfe"], ids=repr)
+async def test_half_a_file_is_an_error_in_the_end(path, left):
+    path.write_bytes(left)
+    with pytest.raises(
+        FlagError, match=r"demo\.flagd\.json is (empty|not JSON).*still was after 0.1 s.*heal"
+    ):
+        await FileSurface(path, settle_s=0.1).read()
+
+
+async def test_a_path_that_is_no_file_says_what_to_give(tmp_path):
+    with pytest.raises(FlagError, match=r"missing\.json cannot be read.*not the one in the container"):
+        await FileSurface(tmp_path / "missing.json").read()
+    with pytest.raises(FlagError, match=r"give the document in it, not the folder"):
+        await FileSurface(tmp_path).read()
+    with pytest.raises(FlagError, match=r"cannot be replaced.*is it the path on this machine"):
+        await FileSurface(tmp_path / "no" / "such.json").mend(RAW)
+
+
+@pytest.mark.parametrize("name", ["demo.flagd.yaml", "demo.YML"])
+def test_yaml_is_refused_with_the_reason(name):
+    with pytest.raises(ConfigurationError, match="YAML.*lose its comments.*JSON"):
+        open_surface(name)
+
+
+def test_relative_paths_and_homes_are_absolute_from_the_start(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    surface = open_surface("a/../demo.flagd.json")
+    assert surface.control == f"file:{tmp_path}/demo.flagd.json"
+    assert open_surface("~/x.json").name == f"{tmp_path}/home/x.json"
+
+
+class Delayed(FileSurface):
+    """Lets somebody else write right before our last look, or right after it."""
+
+    moment = "before"
+    theirs = None
+
+    def _check(self, old, expected, when):
+        if self.moment in when and self.theirs is not None:
+            theirs, self.theirs = self.theirs, None
+            theirs()
+        super()._check(old, expected, when)
+
+
+@pytest.mark.parametrize("how", ["in place", "by rename"])
+async def test_a_write_of_somebody_else_up_to_our_rename_is_found(path, how):
+    theirs = edited(imageSlowLoad={"defaultVariant": "5sec"})
+    surface = Delayed(path)
+
+    def write():
+        other = path if how == "in place" else path.with_suffix(".new")
+        other.write_bytes(theirs)
+        if other != path:
+            other.rename(path)
+
+    surface.theirs = write
+    with pytest.raises(LostUpdate, match="before our write; nothing has changed"):
+        await surface.write(edited(adFailure={"defaultVariant": "on"}), expected=RAW)
+    assert path.read_bytes() == theirs
+    assert folder_of(path) == ["demo.flagd.json"]
+
+
+async def test_a_write_of_somebody_else_into_the_old_file_is_told(path):
+    """An editor that had the file open writes after our rename: into a file without a name."""
+    ours = edited(adFailure={"defaultVariant": "on"})
+    surface = Delayed(path)
+    surface.moment = "at the moment"
+    held = path.open("r+b")
+    surface.theirs = lambda: (held.write(b" "), held.close())
+    with pytest.raises(LostUpdate, match="ours is in place, theirs is lost"):
+        await surface.write(ours, expected=RAW)
+    assert path.read_bytes() == ours
+
+
+async def test_changes_at_the_same_time_are_kept_or_refused_never_lost(path):
+    """Forty changes of four flags by four controllers: each is kept, or says that it was not."""
+    path.write_bytes(
+        edited(
+            **{
+                f"flag{n}": {"state": "ENABLED", "variants": {"a": 0, "b": 1}, "defaultVariant": "a"}
+                for n in range(4)
+            }
+        )
+    )
+    expected = {f"flag{n}": "a" for n in range(4)}
+
+    async def switch(number):
+        flags = SurfaceFlags(FileSurface(path), FileReader(path), now=time.time_ns)
+        refused = 0
+        for turn in range(10):
+            variant = "ba"[turn % 2]
+            try:
+                await flags.apply(FlagChange(key=f"flag{number}", variant=variant))
+                expected[f"flag{number}"] = variant
+            except LostUpdate:
+                refused += 1
+        return refused
+
+    refused = await asyncio.gather(*map(switch, range(4)))
+    found = {key: flag["defaultVariant"] for key, flag in json.loads(path.read_bytes())["flags"].items()}
+    assert {key: found[key] for key in expected} == expected
+    assert sum(refused) < 40
+    assert folder_of(path) == ["demo.flagd.json"]
+
+
+async def test_a_reader_never_sees_half_a_file(path):
+    """A thread that reads all the time, as flagd may, sees whole documents only."""
+    documents = [edited(adFailure={"defaultVariant": variant}) for variant in ("on", "off")]
+    path.write_bytes(documents[0])
+    stop, seen = threading.Event(), set()
+
+    def look():
+        while not stop.is_set():
+            seen.add(path.read_bytes())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for turn in range(100):
+            await put(path, documents[turn % 2])
+    finally:
+        stop.set()
+        thread.join()
+    assert seen == set(documents)
+
+
+async def test_a_restore_that_meets_a_busy_writer_goes_through(path, controller):
+    before = await controller.document()
+    busy = Delayed(path)
+    controller.surface = busy
+    busy.theirs = lambda: path.write_bytes(edited(imageSlowLoad={"defaultVariant": "5sec"}))
+    await controller.restore(before)
+    assert path.read_bytes() == RAW
+
+
+async def test_a_restore_against_somebody_who_never_stops_fails_loudly(path, controller):
+    before = await controller.document()
+
+    class Hopeless(FileSurface):
+        async def write(self, raw, *, expected):
+            raise LostUpdate(f"{self.name} was written by somebody else")
+
+    controller.surface = Hopeless(path)
+    with pytest.raises(RestoreFailed, match=r"cannot be put back.*somebody else"):
+        await controller.restore(before)
+
+    class Forgetful(FileSurface):
+        async def write(self, raw, *, expected):
+            path.write_bytes(edited(imageSlowLoad={"defaultVariant": "5sec"}))
+
+    controller.surface = Forgetful(path)
+    with pytest.raises(RestoreFailed, match=r"reads otherwise.*otel-diag heal"):
+        await controller.restore(before)
+
+
+async def test_a_cancelled_write_ends_before_the_cancel_goes_on(path):
+    """Otherwise it could land after the restore that follows."""
+    entered, leave = threading.Event(), threading.Event()
+
+    class Slow(FileSurface):
+        def _check(self, old, expected, when):
+            entered.set()
+            leave.wait(10)
+            super()._check(old, expected, when)
+
+    ours = edited(adFailure={"defaultVariant": "on"})
+    writing = asyncio.create_task(Slow(path).write(ours, expected=RAW))
+    await asyncio.to_thread(entered.wait, 10)
+    writing.cancel()
+    await asyncio.sleep(0.05)
+    assert not writing.done()
+    leave.set()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert path.read_bytes() == ours
+
+
+async def test_what_killed_writers_left_is_removed_once_it_is_old(path):
+    old, young = (
+        path.with_name(".demo.flagd.json.otel-diag-old.tmp"),
+        path.with_name(".demo.flagd.json.otel-diag-young.tmp"),
+    )
+    for left in (old, young):
+        left.write_bytes(b"{")
+    await put(path, edited(adFailure={"defaultVariant": "on"}))
+    assert young.exists()
+    flagd_file._remove_stale(path, stale_s=-1.0)
+    assert folder_of(path) == ["demo.flagd.json"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.sampled_from(["on", "off"]), min_size=1, max_size=6),
+    st.integers(0, 4_000_000_000_000_000_000),
+)
+def test_any_course_of_changes_and_restores_ends_with_the_same_bytes(variants, mtime_ns):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "demo.flagd.json"
+        path.write_bytes(RAW)
+        os.utime(path, ns=(mtime_ns, mtime_ns))
+
+        async def course():
+            flags = SurfaceFlags(FileSurface(path), FileReader(path), now=time.time_ns)
+            before = await flags.document()
+            last_ns = path.stat().st_mtime_ns
+            for variant in variants:
+                await flags.apply(FlagChange(key="adFailure", variant=variant))
+                assert (await flags.served("adFailure", {})).variant == variant
+                assert path.stat().st_mtime_ns > last_ns
+                last_ns = path.stat().st_mtime_ns
+            await flags.restore(before)
+            assert path.stat().st_mtime_ns > last_ns
+
+        asyncio.run(course())
+        assert path.read_bytes() == RAW
