@@ -193,7 +193,7 @@ class FlagdUiSurface:
         if self._routes is None:
             self._routes = await self._probe(f"{_BASE_PATH}/api/") or await self._probe("/api/")
         if self._routes is None:
-            raise FlagError(
+            raise Doubtful(  # a page once is a mishap, a page always is no flagd-ui
                 f"there is no flagd-ui at {shown(self._url)}: neither {_BASE_PATH}/api/read nor "
                 f"{_BASE_PATH}/api/read-file answers with flags. Demos before 1.12 have none; {_INSTEAD}"
             )
