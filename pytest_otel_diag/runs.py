@@ -24,7 +24,7 @@ from pytest_otel_diag.reports.manifest import (
 from pytest_otel_diag.reports.run_directory import RunWriter
 from pytest_otel_diag.reports.terminal import render_scorecard
 from pytest_otel_diag.reports.writers import report_writers
-from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE, GateOutcome
+from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, GateOutcome
 
 MIN_WIDTH = 120
 """Narrower than this, names of scenarios are cut until they look alike; terminals wrap instead."""
@@ -66,6 +66,9 @@ class Run:
                 if name.startswith("recording.")
             },
         )
+        self.alarms: list[str] = []
+        """What a person has to do something about: faults that are on still."""
+        self._may_be_on = False
         self._writer = RunWriter.start(root / settings.reports, manifest)
         self._document: RunDocument | None = None
 
@@ -77,17 +80,29 @@ class Run:
     def add(self, session: SessionResult) -> None:
         """Keep one ended session under the id of this run."""
         self._writer.append(session.model_copy(update={"run_id": self._writer.manifest.run_id}))
+        if alarm := alarm_of(session):
+            self.alarms.append(alarm)
+        self._may_be_on |= session.cleanup is not None and session.cleanup.failed
 
-    def finish(self, analyzers: Iterable[AnalyzerIdentity] = ()) -> int:
+    @property
+    def may_be_on(self) -> bool:
+        """Whether an undo failed: such a run is never green, gate or not."""
+        return self._may_be_on
+
+    def finish(self, analyzers: Iterable[AnalyzerIdentity] = (), interrupted: str = "") -> int:
         """Score the run, write its renderings, and return the exit code of the gate.
 
-        INCONCLUSIVE passes where the settings say so, but never with nothing scored.
+        INCONCLUSIVE passes where the settings say so, but never with nothing scored. *interrupted* says what
+        broke the run off: then there is no verdict.
         """
-        self._writer.manifest = self._writer.manifest.model_copy(update={"analyzers": tuple(analyzers)})
+        told = {"analyzers": tuple(analyzers), "interrupted": interrupted, "alarms": tuple(self.alarms)}
+        self._writer.manifest = self._writer.manifest.model_copy(update=told)
         self._document = self._writer.finish(self._clock(), gate_settings(self._settings))
         for writer in report_writers(RENDERINGS):
             writer.write(self._document, self.directory)
         card = self._document.scorecard
+        if interrupted:
+            return EXIT_INTERRUPTED
         if card.gate is None or card.scored == 0:
             return EXIT_INFRASTRUCTURE
         if card.gate.outcome is GateOutcome.INCONCLUSIVE and self._settings.inconclusive == "pass":
@@ -106,6 +121,20 @@ class Run:
         if accepted and gate is not None and gate.outcome is GateOutcome.INCONCLUSIVE:
             lines.append("  accepted, since the settings say inconclusive=pass")
         return [*lines, "", f"run kept in {self.directory}"]
+
+
+def alarm_of(session: SessionResult) -> str:
+    """Return what the session left for a person to do, empty where its faults are gone."""
+    cleanup = session.cleanup
+    if cleanup is None or not (cleanup.failed or cleanup.left_on):
+        return ""
+    where = f"session {session.session_id} of {session.scenario.id} on {session.target}"
+    if cleanup.left_on:
+        return (
+            f"LEFT ON, as asked, by {where}: {', '.join(cleanup.left_on)}; take it back with: {cleanup.mend}"
+        )
+    way = f"; take it back with: {cleanup.mend}" if cleanup.mend else ""
+    return f"A FAULT MAY STILL BE ON, from {where}: {cleanup.detail}{way}"
 
 
 def lost_session(settings: Settings, test_id: str, reason: str) -> SessionResult:

@@ -16,7 +16,8 @@ from pytest_otel_diag.config.options import OPTIONS
 from pytest_otel_diag.plugin import markers
 from pytest_otel_diag.plugin.collector import Collector
 from pytest_otel_diag.plugin.given import options_of
-from pytest_otel_diag.plugin.stash import MISTAKES, RUNTIME
+from pytest_otel_diag.plugin.signals import SIGNALS
+from pytest_otel_diag.plugin.stash import MISTAKES, RUNTIME, SESSIONS, SPOOL
 
 if TYPE_CHECKING:
     from pytest_otel_diag.config.settings import Settings
@@ -63,6 +64,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop what the tests started."""
     if RUNTIME in config.stash:
         config.stash[RUNTIME].close()
+    SIGNALS.restore()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -100,6 +102,38 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
         collection.validate(config, items)
         listeners.of(config)
+        _guard(config)
+
+
+def _guard(config: pytest.Config) -> None:
+    """Let signals end the run in order; in a worker, keep sessions for a controller that is interrupted."""
+    from pytest_otel_diag.plugin import spool
+
+    given: dict[str, Any] = getattr(config, "workerinput", {})
+    SIGNALS.install(patient=bool(given))
+    if spool.INPUT in given and SPOOL not in config.stash:
+        config.stash[SPOOL] = spool.WorkerSpool(Path(given[spool.INPUT]), given["workerid"])
+
+
+def pytest_keyboard_interrupt() -> None:
+    """Note it: what ends the workers of pytest-xdist must not hit one twice."""
+    SIGNALS.ending()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the controller that every session of this worker has ended."""
+    if SPOOL in session.config.stash:
+        session.config.stash[SPOOL].close()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End the run after a session that left its fault on: the next one could only be refused."""
+    ended = [one.cleanup for one in item.stash.get(SESSIONS, ()) if one.cleanup is not None]
+    left_on = [cleanup.detail for cleanup in ended if cleanup.left_on]
+    if left_on and nextitem is not None:
+        item.session.shouldstop = f"otel-diag: {left_on[-1]}"
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -8,6 +8,8 @@ from collections.abc import Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
+from pytest_otel_diag.plugin.signals import SIGNALS
+
 T = TypeVar("T")
 
 CLEANUP_TIMEOUT_S = 120.0
@@ -25,6 +27,7 @@ class Pending(Generic[T]):
         self._outcome: Future[T] = Future()
         self._finished = threading.Event()
         self._task: asyncio.Task[None] | None = None
+        self._hurried = False
         loop.call_soon_threadsafe(self._start, coroutine)
 
     def _start(self, coroutine: Coroutine[Any, Any, T]) -> None:
@@ -43,17 +46,26 @@ class Pending(Generic[T]):
             self._finished.set()
 
     def cancel(self) -> None:
-        """Cancel it unless it has ended, and wait until its cleanup is done."""
-        if self._finished.is_set():
+        """Cancel it unless it has ended, and wait until its cleanup is done.
+
+        An interrupt during that wait ends it for good: somebody is in a hurry.
+        """
+        if self._finished.is_set() or self._hurried:
             return
-        self._loop.call_soon_threadsafe(lambda: self._task.cancel() if self._task else None)
-        self._finished.wait(CLEANUP_TIMEOUT_S)
+        why = SIGNALS.reason or None
+        self._loop.call_soon_threadsafe(lambda: self._task.cancel(why) if self._task else None)
+        try:
+            self._finished.wait(CLEANUP_TIMEOUT_S)
+        except KeyboardInterrupt:
+            self._hurried = True
+            raise
 
     def result(self) -> T:
         """Wait for the outcome; KeyboardInterrupt cancels, waits for the cleanup and goes on."""
         try:
             return self._outcome.result()
         except KeyboardInterrupt:
+            SIGNALS.ending()
             self.cancel()
             raise
 

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_otel_diag.config.options import OPTIONS
 from pytest_otel_diag.plugin.given import options_of
+from pytest_otel_diag.plugin.signals import SIGNALS
 from pytest_otel_diag.plugin.stash import RUNTIME
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from pytest_otel_diag.model.session import SessionResult
+    from pytest_otel_diag.plugin.spool import Spool
     from pytest_otel_diag.runs import Run
 
 GATE, REPORTS, TARGET = (
@@ -48,6 +53,9 @@ class Collector:
         self._open: dict[str, list[SessionResult]] = {}
         self._analyzers: dict[str, None] = {}
         self._run: Run | None = None
+        self._spool: Spool | None = None
+        self._seen: set[str] = set()
+        self._interrupted = ""
 
     def pytest_sessionstart(self) -> None:
         """Refuse a folder for reports that cannot be written, before anything runs."""
@@ -79,6 +87,7 @@ class Collector:
             for text in getattr(report, "otel_diag_analyzers", ()):
                 self._analyzers.setdefault(text)
             ended = [SessionResult.model_validate(json.loads(text)) for text in texts]
+            self._seen.update(result.session_id for result in ended)
             self._open.setdefault(report.nodeid, []).extend(ended)
         failures = tuple(getattr(report, "otel_diag_failures", ()))
         if failures and report.nodeid in self._open:
@@ -97,17 +106,87 @@ class Collector:
             if left:
                 self.run(self._config.stash[RUNTIME].describe())
                 self._open.setdefault("", []).extend(left.values())
+        self._rescue()
         for test_id in list(self._open):
             self._write(test_id)
+        if SIGNALS.exit_code is not None:
+            session.exitstatus = SIGNALS.exit_code
         wanted = self._gate_wanted()
         if self._run is None and not wanted:
             return
         from pytest_otel_diag.reports.manifest import AnalyzerIdentity
+        from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE
 
         identities = [AnalyzerIdentity.model_validate_json(text) for text in self._analyzers]
-        code = self.run({}).finish(identities)
-        if wanted and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and code:
-            session.exitstatus = code
+        run = self.run({})
+        code = run.finish(identities, self._broken_off(session, exitstatus))
+        if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            if wanted and code:
+                session.exitstatus = code
+            elif run.may_be_on:
+                session.exitstatus = EXIT_INFRASTRUCTURE
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note what breaks the run off."""
+        told = SIGNALS.reason or ("Ctrl-C" if excinfo.type is KeyboardInterrupt else str(excinfo.value))
+        self._interrupted = f"interrupted ({told})"
+
+    def _broken_off(self, session: pytest.Session, exitstatus: int) -> str:
+        """Return what ended the run before its end, empty where nothing did."""
+        if exitstatus != pytest.ExitCode.INTERRUPTED or self._interrupted:
+            return self._interrupted
+        return f"interrupted ({session.shouldstop or 'the run was stopped'})"
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker of this machine where to keep sessions until we have them."""
+        from pytest_otel_diag.plugin import spool
+
+        if self._spool is None:
+            self._spool = spool.Spool()
+        if node.gateway.spec.popen:
+            node.workerinput[spool.INPUT] = str(self._spool.folder)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self) -> None:
+        """Let signals end the run in order once a worker has tests of ours."""
+        if self._spool is not None and self._spool.workers():
+            SIGNALS.install()
+
+    @pytest.hookimpl(specname="pytest_sessionfinish", tryfirst=True)
+    def let_workers_end(self, exitstatus: int) -> None:
+        """Wait until interrupted workers have undone their faults: pytest-xdist kills them after 10 s."""
+        if self._spool is not None and exitstatus == pytest.ExitCode.INTERRUPTED:
+            from pytest_otel_diag.plugin.background import CLEANUP_TIMEOUT_S
+
+            with suppress(KeyboardInterrupt):  # somebody is in a hurry
+                self._spool.end(timeout_s=CLEANUP_TIMEOUT_S)
+
+    def _rescue(self, test_id: str | None = None) -> bool:
+        """Take sessions over that no report brought, of one test or of all; say whether there were any."""
+        if self._spool is None:
+            return False
+        kept = list(self._spool.texts())
+        if not kept:
+            return False
+        from pytest_otel_diag.model.session import SessionResult
+
+        found = [
+            result
+            for result in (SessionResult.model_validate(json.loads(text)) for text in kept)
+            if result.session_id not in self._seen and test_id in (None, result.test_id)
+        ]
+        if found:
+            self.run({})
+        for result in found:
+            self._seen.add(result.session_id)
+            self._open.setdefault(result.test_id, []).append(result)
+        return bool(found)
+
+    def pytest_unconfigure(self) -> None:
+        """Remove what workers kept."""
+        if self._spool is not None:
+            self._spool.remove()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the scorecard."""
@@ -116,6 +195,10 @@ class Collector:
             encoding = getattr(terminalreporter._tw._file, "encoding", None) or "utf-8"
             for line in self._run.summary(terminalreporter._tw.fullwidth):
                 terminalreporter.write_line(legible(line, encoding))
+            if self._run.alarms:
+                terminalreporter.section("otel-diag: faults that are on", red=True, bold=True)
+                for line in self._run.alarms:
+                    terminalreporter.write_line(legible(line, encoding), red=True, bold=True)
 
     def run(self, target: dict[str, str]) -> Run:
         """Return the run, begun with its first session."""
@@ -139,7 +222,7 @@ class Collector:
         from pytest_otel_diag.runs import lost_session
 
         ours = self._run is not None or self._asked_for() or self._gate_wanted()
-        if ours and report.nodeid not in self._open:
+        if not self._rescue(report.nodeid) and ours and report.nodeid not in self._open:
             self.run({})
             reason = f"the worker process died in this test: {report.longreprtext.strip()}"
             self._open.setdefault(report.nodeid, []).append(

@@ -15,7 +15,8 @@ from pytest_otel_diag.plugin.background import Pending
 from pytest_otel_diag.plugin.keeping import KeepingTarget
 from pytest_otel_diag.plugin.markers import OtelScenario
 from pytest_otel_diag.plugin.runtime import Runtime, runtime_of
-from pytest_otel_diag.plugin.stash import KEPT, SESSIONS
+from pytest_otel_diag.plugin.stash import KEPT, SESSIONS, SPOOL
+from pytest_otel_diag.reports.run_directory import to_json
 from pytest_otel_diag.runs import outcome
 from pytest_otel_diag.scoring.assertions import DiagnosedSession, SessionNotScored
 
@@ -32,7 +33,7 @@ def describe(result: SessionResult) -> str:
     lines += [f"  {phase.phase.value:<12}{phase.outcome:<8}{phase.detail}" for phase in result.phases]
     if result.trace:
         lines += ["", *result.trace.rstrip().splitlines()]
-    if result.cleanup is not None and not result.cleanup.restored:
+    if result.cleanup is not None and result.cleanup.failed:
         lines.append(f"  A FAULT MAY STILL BE ON: {result.cleanup.detail}")
     return "\n".join(lines)
 
@@ -44,7 +45,8 @@ LOOKING = {"otel_telemetry", "otel_flags"}
 class PendingDiagnosis:
     """A session that runs: ``await`` it, or call :meth:`result` in a sync test.
 
-    Both raise SessionNotScored for a session that ended as invalid or error.
+    Both raise SessionNotScored for a session that ended as invalid or error, and skip the test where it was
+    skipped.
     """
 
     def __init__(self, pending: Pending[SessionResult]) -> None:
@@ -141,6 +143,8 @@ class Diagnose:
     def _ended(self, result: SessionResult) -> None:
         self._item.stash.setdefault(SESSIONS, []).append(result)
         self._runtime.unreported[result.session_id] = result
+        if SPOOL in self._item.config.stash:
+            self._item.config.stash[SPOOL].add(to_json(result))
         self._item.user_properties.extend(properties(result))
 
 
@@ -171,6 +175,8 @@ def _fault(fault: str | Fault) -> Fault:
 
 
 def _answer(result: SessionResult) -> DiagnosedSession:
+    if result.status is Status.SKIPPED:
+        pytest.skip(result.reason)
     if result.status is not Status.SCORED:
         raise SessionNotScored(describe(result), result.status)
     return DiagnosedSession(result)

@@ -39,7 +39,7 @@ LABEL_WIDTH = 60
 
 @dataclass(frozen=True)
 class Flight:
-    """A session in flight. ``began_s`` is a reading of the monotonic clock.
+    """A session in flight. ``began_s`` is a reading of the monotonic clock, ``waits`` what holds it up.
 
     ``clock`` is the target's, None before the target is open, ``opened_ns`` what it showed then; ``wall``
     says that it goes with ours.
@@ -52,6 +52,7 @@ class Flight:
     opened_ns: Nanos = 0
     wall: bool = False
     impact: Impact | None = None
+    waits: str = ""
 
     def target_elapsed_s(self) -> float | None:
         """Return how much time has passed on the target's clock, None where it cannot be read."""
@@ -81,14 +82,21 @@ class Tracker(NullObserver):
         with self._lock:
             return dict(self._flights)
 
+    def waiting(self, plan: SessionPlan, text: str) -> None:
+        """Note what the session waits for."""
+        with self._lock:
+            self._flights[plan.session_id] = replace(self._flight(plan, Phase.PREFLIGHT), waits=text)
+
     def phase_started(self, plan: SessionPlan, phase: Phase) -> None:
         """Note the phase, and the session with its first one."""
-        now_s = self._wall.monotonic()
         with self._lock:
-            before = self._flights.get(plan.session_id) or Flight(
-                label=label(plan.scenario, plan.repeat), phase=phase, began_s=now_s
-            )
-            self._flights[plan.session_id] = replace(before, phase=phase)
+            self._flights[plan.session_id] = replace(self._flight(plan, phase), phase=phase)
+
+    def _flight(self, plan: SessionPlan, phase: Phase) -> Flight:
+        now_s = self._wall.monotonic()
+        return self._flights.get(plan.session_id) or Flight(
+            label=label(plan.scenario, plan.repeat), phase=phase, began_s=now_s
+        )
 
     def target_opened(self, plan: SessionPlan, clock: Clock) -> None:
         """Note the clock that the session's times are read from."""
@@ -176,12 +184,13 @@ def impact_text(impact: Impact) -> str:
     what = " ".join(part for part in (impact.reason.value, impact.service, impact.signal) if part)
     if not impact.calls_needed:
         return what
-    return f"{what}, {impact.calls_seen} of {count(impact.calls_needed, 'call')}"
+    rest = f", {span(impact.eta_s)} more" if impact.eta_s and impact.calls_seen < impact.calls_needed else ""
+    return f"{what}, {impact.calls_seen} of {count(impact.calls_needed, 'call')}{rest}"
 
 
 def flight_text(flight: Flight, now_s: float) -> str:
     """Return one session in flight on one line: phase, target's and real time, impact so far."""
-    parts = [flight.phase.value]
+    parts = [f"waiting: {flight.waits}" if flight.waits else flight.phase.value]
     target_s = flight.target_elapsed_s()
     real = span(now_s - flight.began_s)
     parts.append(real if target_s is None or flight.wall else f"{span(target_s)} virtual in {real}")

@@ -187,7 +187,7 @@ class Screen:
         self._lock = threading.Lock()
         self._open = False
         self._drawn = 0
-        self._told: dict[str, tuple[Phase, float]] = {}
+        self._told: dict[str, tuple[tuple[Phase, str], float]] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -230,10 +230,11 @@ class Screen:
 
     def _tell(self, flights: dict[str, Flight], now_s: float) -> None:
         for session_id, flight in flights.items():
-            phase, told_s = self._told.get(session_id, (None, flight.began_s))
-            news = phase is not flight.phase or now_s - told_s >= QUIET_S
+            state = (flight.phase, flight.waits)
+            before, told_s = self._told.get(session_id, (None, flight.began_s))
+            news = before != state or now_s - told_s >= QUIET_S
             if now_s - flight.began_s >= LONG_S and news:
-                self._told[session_id] = (flight.phase, now_s)
+                self._told[session_id] = (state, now_s)
                 self._line.interrupt(f"{INDENT}{flight_text(flight, now_s)}")
         self._told = {key: told for key, told in self._told.items() if key in flights}
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pytest_otel_diag.model.session import SessionResult
     from pytest_otel_diag.plugin.keeping import KeepingTarget
     from pytest_otel_diag.plugin.runtime import Runtime
+    from pytest_otel_diag.plugin.spool import WorkerSpool
     from pytest_otel_diag.sessions.observer import Observer
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
@@ -27,6 +28,9 @@ MISTAKES: pytest.StashKey[str] = pytest.StashKey()
 
 KEPT: pytest.StashKey[KeepingTarget] = pytest.StashKey()
 """On an item: the target with its sessions still open, where the test wants to look at them."""
+
+SPOOL: pytest.StashKey[WorkerSpool] = pytest.StashKey()
+"""On the config of an xdist worker: where ended sessions are kept until the controller has them."""
 
 SESSIONS: pytest.StashKey[list[SessionResult]] = pytest.StashKey()
 """On an item: its sessions that ended, in order."""

@@ -21,6 +21,7 @@ STYLES: dict[GateOutcome, Style] = {
     GateOutcome.FAIL: "bad",
     GateOutcome.INCONCLUSIVE: "warn",
     GateOutcome.INFRASTRUCTURE: "bad",
+    GateOutcome.INTERRUPTED: "warn",
 }
 
 DASH = "–"

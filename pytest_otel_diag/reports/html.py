@@ -35,6 +35,7 @@ def render_html(run: RunDocument) -> str:
         "body",
         el("h1", headline(run.scorecard)),
         el("p", f"run {run.manifest.run_id}, {_times(run.manifest)}", class_="dim"),
+        [el("p", el("strong", alarm), class_="gate bad") for alarm in run.manifest.alarms],
         [el("p", f"warning: {warning}", class_="warn") for warning in run.warnings],
         _scorecard(run.scorecard, gated=run.gated),
         el("h2", "sessions"),

@@ -51,6 +51,7 @@ class Manifest(Model):
     """Provenance of a run; ``run.json``.
 
     ``ended_at_ns`` None marks a run that did not end, ``gated`` False one whose gate was not asked for.
+    ``interrupted`` says what broke the run off, ``alarms`` what a person has to do something about.
     """
 
     schema_version: Literal[1] = 1
@@ -67,6 +68,8 @@ class Manifest(Model):
     analyzers: tuple[AnalyzerIdentity, ...] = ()
     recordings: Mapping[str, str] = Field(default_factory=dict)
     gated: bool = True
+    interrupted: str = ""
+    alarms: tuple[str, ...] = ()
 
 
 class Difference(Model):

@@ -51,8 +51,9 @@ class MarkdownWriter:
     def write(self, run: RunDocument, directory: Path) -> Path:
         """Write the scorecard as Markdown and return the file."""
         file = directory / "scorecard.md"
+        alarms = [f"> **{escape(alarm)}**\n" for alarm in run.manifest.alarms]
         warnings = [f"> {escape(warning)}\n" for warning in run.warnings]
         file.write_text(
-            "\n".join([*warnings, render_markdown(run.scorecard, gated=run.gated)]), encoding="utf-8"
+            "\n".join([*alarms, *warnings, render_markdown(run.scorecard, gated=run.gated)]), encoding="utf-8"
         )
         return file

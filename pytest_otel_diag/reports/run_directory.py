@@ -84,7 +84,7 @@ class RunWriter:
         """Write the end of the run and its scorecard, close, and return the document."""
         self.close()
         self.manifest = self.manifest.model_copy(update={"ended_at_ns": ended_at_ns})
-        scorecard = build_scorecard(self._sessions, settings)
+        scorecard = build_scorecard(self._sessions, _as_ended(settings, self.manifest))
         _write_atomically(self.directory / SCORECARD_FILE, scorecard)
         _write_atomically(self.directory / RUN_FILE, self.manifest)
         return RunDocument(manifest=self.manifest, sessions=tuple(self._sessions), scorecard=scorecard)
@@ -127,10 +127,17 @@ def read_run(directory: Path, settings: GateSettings | None = None) -> RunDocume
             )
             scorecard = None
     if scorecard is None:
-        scorecard = build_scorecard(sessions, settings)
+        scorecard = build_scorecard(sessions, _as_ended(settings, manifest))
     return RunDocument(
         manifest=manifest, sessions=tuple(sessions), scorecard=scorecard, warnings=tuple(warnings)
     )
+
+
+def _as_ended(settings: GateSettings | None, manifest: Manifest) -> GateSettings | None:
+    """Return the settings of the gate for a run that may have been broken off."""
+    if not manifest.interrupted:
+        return settings
+    return (settings or GateSettings()).model_copy(update={"interrupted": manifest.interrupted})
 
 
 def _read_sessions(file: Path) -> tuple[list[SessionResult], list[str]]:

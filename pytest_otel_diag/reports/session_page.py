@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_otel_diag.model.diagnosis import Diagnosis
-from pytest_otel_diag.model.session import QueryRecord, SessionResult, Status
+from pytest_otel_diag.model.session import Cleanup, QueryRecord, SessionResult, Status
 from pytest_otel_diag.reports.blocks import DASH, Block, Style
 from pytest_otel_diag.reports.markup import Markup, el, join
 from pytest_otel_diag.reports.parts import block, bullets, rows, table
@@ -94,9 +94,21 @@ def _facts(session: SessionResult) -> Markup:
         seen = session.impact.time_to_impact_s
         after = "" if seen is None else f" after {seen:.1f} s"
         shown.append(("impact", f"{session.impact.reason}{after} {session.impact.detail}"))
-    if session.cleanup is not None and not (session.cleanup.restored and session.cleanup.verified):
-        shown.append(("cleanup", f"NOT PROVEN, a fault may still be on: {session.cleanup.detail}"))
+    if session.cleanup is not None:
+        shown += _left(session.cleanup)
+    shown += [("note", note) for note in session.notes]
     return table((), rows([row for row in shown if row[1]]))
+
+
+def _left(cleanup: Cleanup) -> list[tuple[str, str]]:
+    """Return what the session left behind, and what to do about it."""
+    shown = [("residue", sentence) for sentence in cleanup.residue]
+    if cleanup.failed:
+        way = f"; take it back with: {cleanup.mend}" if cleanup.mend else ""
+        shown.append(("cleanup", f"NOT PROVEN, a fault may still be on: {cleanup.detail}{way}"))
+    elif cleanup.left_on:
+        shown.append(("cleanup", f"LEFT ON, as asked: {', '.join(cleanup.left_on)}; {cleanup.mend}"))
+    return shown
 
 
 def _pictures(session: SessionResult) -> Markup:

@@ -16,6 +16,7 @@ from pytest_otel_diag.scoring.intervals import CONFIDENCE, wilson, wilson_size
 from pytest_otel_diag.scoring.measures import MEASURES, Metric, by_analyzer, counting, scored, take
 from pytest_otel_diag.scoring.text import count
 
+EXIT_INTERRUPTED = 2
 EXIT_FAIL = 11
 EXIT_INFRASTRUCTURE = 12
 EXIT_INCONCLUSIVE = 13
@@ -25,12 +26,13 @@ MORE_RUNS_CAP = 10_000
 
 
 class GateOutcome(StrEnum):
-    """What the gate says. Only PASS is green; INFRASTRUCTURE says nothing about the analyzer."""
+    """What the gate says. Only PASS is green; INFRASTRUCTURE and INTERRUPTED are about no analyzer."""
 
     PASS = "PASS"  # noqa: S105 (a verdict, not a password)
     FAIL = "FAIL"
     INCONCLUSIVE = "INCONCLUSIVE"
     INFRASTRUCTURE = "INFRASTRUCTURE"
+    INTERRUPTED = "INTERRUPTED"
 
     @property
     def exit_code(self) -> int:
@@ -40,6 +42,7 @@ class GateOutcome(StrEnum):
             GateOutcome.FAIL: EXIT_FAIL,
             GateOutcome.INFRASTRUCTURE: EXIT_INFRASTRUCTURE,
             GateOutcome.INCONCLUSIVE: EXIT_INCONCLUSIVE,
+            GateOutcome.INTERRUPTED: EXIT_INTERRUPTED,
         }[self]
 
 
@@ -95,7 +98,8 @@ class GateSettings(Model):
     ``max_unscored_ratio`` is the share of sessions (skipped ones aside) that may be invalid or broken
     before the run says nothing; ``max_analyzer_error_ratio`` the share in which the analyzer itself
     may break before it fails. ``repeats_independent`` counts every repeat as a new observation: right
-    only for a closed set of scenarios with an analyzer or target that really varies.
+    only for a closed set of scenarios with an analyzer or target that really varies. ``interrupted`` says
+    what broke the run off: which sessions are missing then is no accident, so nothing is decided.
     """
 
     criteria: tuple[GateCriterion, ...] = DEFAULT_CRITERIA
@@ -103,6 +107,7 @@ class GateSettings(Model):
     max_unscored_ratio: Ratio = 0.20
     max_analyzer_error_ratio: Ratio = 0.05
     repeats_independent: bool = False
+    interrupted: str = ""
 
     def with_thresholds(self, thresholds: Mapping[str, float]) -> GateSettings:
         """Return settings with other thresholds by metric name.
@@ -158,6 +163,8 @@ def run_gate(sessions: Sequence[SessionResult], settings: GateSettings | None = 
     Sessions whose scenario is ungated do not count, except that a fault they left on is never green.
     """
     settings = settings or GateSettings()
+    if settings.interrupted:
+        return _undecided(sessions, settings)
     groups = by_analyzer(sessions)
     if len(groups) < 2:
         return _gate(sessions, settings)
@@ -170,6 +177,23 @@ def run_gate(sessions: Sequence[SessionResult], settings: GateSettings | None = 
                 results.items(), key=lambda named: _WORST_FIRST.index(named[1].outcome)
             )
             for reason in result.reasons
+        ),
+    )
+
+
+def _undecided(sessions: Sequence[SessionResult], settings: GateSettings) -> GateResult:
+    measured = (_evaluate(counting(sessions), criterion, settings) for criterion in settings.criteria)
+    undecided = {"outcome": GateOutcome.INTERRUPTED, "more_needed": None, "note": "the run was broken off"}
+    left_on = _left_on(sessions)
+    return GateResult(
+        outcome=GateOutcome.INTERRUPTED,
+        criteria=()
+        if len(by_analyzer(sessions)) > 1
+        else tuple(r.model_copy(update=undecided) for r in measured),
+        reasons=(
+            f"{settings.interrupted}: {count(len(sessions), 'session')} ended before, which decides nothing; "
+            "run it again to its end",
+            *((left_on[1],) if left_on else ()),
         ),
     )
 
@@ -281,9 +305,7 @@ def _reason(result: CriterionResult) -> str:
 
 
 def _left_on(sessions: Sequence[SessionResult]) -> tuple[GateOutcome, str] | None:
-    left_on = [
-        s for s in sessions if s.cleanup is not None and not (s.cleanup.restored and s.cleanup.verified)
-    ]
+    left_on = [s for s in sessions if s.cleanup is not None and (s.cleanup.failed or s.cleanup.left_on)]
     if not left_on:
         return None
     first = left_on[0]

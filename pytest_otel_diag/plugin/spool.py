@@ -1,0 +1,77 @@
+"""Sessions of workers of pytest-xdist, kept on disk until the controller has them from a report.
+
+A report that the controller never reads (a worker that is killed, a run that is interrupted) would take its
+sessions with it. Each worker of ours also leaves its process id here, so that the controller can ask it to
+end; a worker without that file has nothing to wait for. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+INPUT = "otel_diag_spool"
+"""Key of the folder in the input of a worker."""
+
+_TICK_S = 0.05
+
+
+class WorkerSpool:
+    """The worker's side; makes the folder with the first use."""
+
+    def __init__(self, folder: Path, worker: str) -> None:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._sessions = folder / f"{worker}.jsonl"
+        self._pid = folder / f"{worker}.pid"
+        self._pid.write_text(str(os.getpid()), encoding="ascii")
+
+    def add(self, text: str) -> None:
+        """Keep one ended session, given as JSON."""
+        with self._sessions.open("a", encoding="utf-8") as stream:
+            stream.write(f"{text}\n")
+
+    def close(self) -> None:
+        """Say that every session of this worker has ended."""
+        self._pid.unlink(missing_ok=True)
+
+
+class Spool:
+    """The controller's side."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.gettempdir()) / f"otel-diag-{os.getpid()}-{secrets.token_hex(4)}"
+
+    def workers(self) -> dict[Path, int]:
+        """Return the workers of ours that still run, as their file and process id."""
+        found = {}
+        for file in self.folder.glob("*.pid"):
+            with suppress(OSError, ValueError):
+                pid = int(file.read_text(encoding="ascii"))
+                os.kill(pid, 0)
+                found[file] = pid
+        return found
+
+    def end(self, *, timeout_s: float) -> None:
+        """Ask the workers to end, and wait until each has undone its fault; at most *timeout_s*."""
+        for pid in self.workers().values():
+            with suppress(OSError):
+                os.kill(pid, signal.SIGTERM)
+        deadline_s = time.monotonic() + timeout_s
+        while self.workers() and time.monotonic() < deadline_s:
+            time.sleep(_TICK_S)
+
+    def texts(self) -> Iterator[str]:
+        """Return the sessions that workers kept, as JSON; a line that a kill tore is left out."""
+        for file in sorted(self.folder.glob("*.jsonl")):
+            yield from file.read_text(encoding="utf-8").split("\n")[:-1]
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
