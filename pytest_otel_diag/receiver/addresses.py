@@ -20,6 +20,10 @@ class Listen:
     http: str | None = HTTP
     grpc: str | None = GRPC
 
+    def __str__(self) -> str:
+        spoken = (("http", self.http), ("grpc", self.grpc))
+        return ",".join(f"{name}={address}" for name, address in spoken if address is not None) or "off"
+
 
 def parse_listen(text: str) -> Listen | None:
     """Return where to listen, None for ``off``; empty text means both protocols on 127.0.0.1.

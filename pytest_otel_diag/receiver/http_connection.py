@@ -87,9 +87,8 @@ class Connection:
             if request is None:
                 return False
             answer = await self._answer(request)
-        except self._h11.RemoteProtocolError as error:
-            self._house.desk.tally.refused(None, "not HTTP, or broken off")
-            answer = http_messages.bad_request(error.error_status_hint, str(error))
+        except Refusal as refusal:
+            answer = refusal.answer
         finally:
             self._house.room.give_back(self._held_bytes)
             self._held_bytes = 0
@@ -103,20 +102,34 @@ class Connection:
     def _is_over(self) -> bool:
         """Whether both sides are done with the request; reads over what came of a body nobody wanted."""
         wire, done = self._wire, self._h11.DONE
-        while wire.their_state is self._h11.SEND_BODY and wire.next_event() is not self._h11.NEED_DATA:
-            pass
+        try:
+            while wire.their_state is self._h11.SEND_BODY and wire.next_event() is not self._h11.NEED_DATA:
+                pass
+        except self._h11.RemoteProtocolError:
+            return False
         return bool(wire.our_state is done and wire.their_state is done)
 
     async def _request(self) -> Any:
-        """Return the next request's head; None when the client leaves, or sends nothing for too long."""
+        """Return the next request's head; None when the client leaves, or sends nothing for too long.
+
+        Raises Refusal for what is no HTTP, or too slow.
+        """
+        tally = self._house.desk.tally
         self._house.waits(self, True)
         try:
             event = self._wire.next_event()
             if event is self._h11.NEED_DATA:
-                async with asyncio.timeout(self._limits.idle_s):
-                    await self._receive()
+                if not await self._begins():
+                    return None
                 async with asyncio.timeout(self._limits.header_s):
                     event = await self._event()
+        except self._h11.RemoteProtocolError as error:
+            tally.refused(None, "not HTTP")
+            raise Refusal(http_messages.bad_request(error.error_status_hint, str(error))) from error
+        except TimeoutError:
+            tally.refused(None, "header too slow")
+            late = f"the header took more than {self._limits.header_s:g} s"
+            raise Refusal(http_messages.bad_request(408, late)) from None
         finally:
             self._house.waits(self, False)
         if not isinstance(event, self._h11.Request):
@@ -124,13 +137,19 @@ class Connection:
         self._bodiless = event.method == b"HEAD"
         return event
 
+    async def _begins(self) -> bool:
+        """Wait for the first bytes of a request; return False when none come."""
+        try:
+            async with asyncio.timeout(self._limits.idle_s):
+                await self._receive()
+        except (TimeoutError, OSError):
+            return False
+        return True
+
     async def _answer(self, request: Any) -> Answer:
         desk = self._house.desk
-        try:
-            found = http_messages.route(request, desk)
-            body = await self._body(found)
-        except Refusal as refusal:
-            return refusal.answer
+        found = http_messages.route(request, desk)
+        body = await self._body(found)
         if len(body) <= _INLINE_BYTES and not found.as_json:
             return http_messages.export(found, body, desk)
         loop = asyncio.get_running_loop()
@@ -147,6 +166,8 @@ class Connection:
                     pieces.append(self._hold(bytes(event.data), found))
         except TimeoutError:
             raise Refusal(http_messages.too_slow(found, self._house.desk)) from None
+        except (self._h11.RemoteProtocolError, OSError) as error:
+            raise Refusal(http_messages.broken_off(found, self._house.desk, str(error))) from error
         return b"".join(pieces)
 
     def _hold(self, piece: bytes, found: Route) -> bytes:

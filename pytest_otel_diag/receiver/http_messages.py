@@ -113,6 +113,12 @@ def too_slow(found: Route, desk: Desk) -> Answer:
     return _error(found, 408, _UNAVAILABLE, f"the body took more than {desk.limits.body_s:g} s", close=True)
 
 
+def broken_off(found: Route, desk: Desk, reason: str) -> Answer:
+    """Return the answer to a body that ends early or is badly chunked, after counting."""
+    desk.tally.refused(found.signal, "broken off")
+    return _error(found, 400, _INVALID_ARGUMENT, f"the body is not whole: {reason}", close=True)
+
+
 def no_room(found: Route, desk: Desk) -> Answer:
     """Return the answer while too many bodies are on their way, after counting."""
     desk.tally.refused(found.signal, "too many bodies on their way")

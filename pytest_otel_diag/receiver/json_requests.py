@@ -21,9 +21,11 @@ def read(body: bytes, request: Any) -> Any:
     """Return the message of class *request* that the JSON text is; raises ValueError."""
     try:
         document = json.loads(body)
+        if not isinstance(document, dict):
+            raise ValueError("not OTLP/JSON: it is no object")
         _to_base64(document)
         return packages.json_format().ParseDict(document, request(), ignore_unknown_fields=True)
-    except packages.json_format().ParseError as error:
+    except (packages.json_format().ParseError, TypeError, AttributeError) as error:
         raise ValueError(f"not OTLP/JSON: {error}") from error
     except RecursionError as error:
         raise ValueError("not OTLP/JSON: nested too deep") from error

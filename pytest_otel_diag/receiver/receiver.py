@@ -95,17 +95,18 @@ class Receiver:
         """
         if self._running:
             self._running = False
-            self._backlog_closed_after_servers()
+            self._close()
             self._writer.join(self._limits.stop_s)
             if self._writer.is_alive():
                 self._writer.give_up()
                 self._writer.join(_GRACE_S)
         return self.counts()
 
-    def _backlog_closed_after_servers(self) -> None:
+    def _close(self) -> None:
+        """Stop listening first, so that requests under way are still taken."""
         for server in (self._http, self._grpc):
             if server is not None:
-                server.stop(_GRACE_S)
+                server.stop(min(_GRACE_S, self._limits.stop_s))
         self._addresses = Listen(None, None)
         self._backlog.close()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -29,18 +29,31 @@ class _NotJsonError(ValueError):
 def text(value: Any) -> str:
     """Return an ``AnyValue`` as text."""
     kind = value.WhichOneof("value")
-    if kind == "string_value":
-        return str(value.string_value)
-    if kind in {"array_value", "kvlist_value"}:
-        try:
-            return _json(value)
-        except _NotJsonError:
-            return ""
-    if kind == "double_value" and not math.isfinite(value.double_value):
-        return f"json: unsupported value: {_NOT_FINITE[repr(value.double_value)]}"
-    if kind == "bytes_value":
-        return base64.b64encode(value.bytes_value).decode()
-    return "" if kind is None else _json(value)
+    return _TEXTS[kind](getattr(value, kind)) if kind else ""
+
+
+def _number_text(value: float) -> str:
+    if math.isfinite(value):
+        return number(value)
+    return f"json: unsupported value: {_NOT_FINITE[repr(value)]}"
+
+
+def _bytes_text(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+def _array_text(value: Any) -> str:
+    try:
+        return _array(value)
+    except _NotJsonError:
+        return ""
+
+
+def _object_text(value: Any) -> str:
+    try:
+        return _object(value)
+    except _NotJsonError:
+        return ""
 
 
 def _json(value: Any) -> str:
@@ -48,8 +61,12 @@ def _json(value: Any) -> str:
     return _WRITERS[kind](getattr(value, kind)) if kind else "null"
 
 
-def _object(entries: Iterable[Any]) -> str:
-    last = {entry.key: entry.value for entry in entries}
+def _array(value: Any) -> str:
+    return f"[{','.join(map(_json, value.values))}]"
+
+
+def _object(value: Any) -> str:
+    last = {entry.key: entry.value for entry in value.values}
     return "{" + ",".join(f"{_quoted(key)}:{_json(last[key])}" for key in sorted(last)) + "}"
 
 
@@ -71,12 +88,21 @@ def number(value: float) -> str:
     return f"{digits.removesuffix('.0')}e{'+' if power > 0 else '-'}{abs(power):02d}".replace("e-0", "e-")
 
 
+_TEXTS: Mapping[str, Callable[[Any], str]] = {
+    "string_value": str,
+    "bool_value": _TRUTH.__getitem__,
+    "int_value": str,
+    "double_value": _number_text,
+    "bytes_value": _bytes_text,
+    "array_value": _array_text,
+    "kvlist_value": _object_text,
+}
 _WRITERS: Mapping[str, Callable[[Any], str]] = {
     "string_value": _quoted,
     "bool_value": _TRUTH.__getitem__,
     "int_value": str,
     "double_value": number,
-    "bytes_value": lambda value: _quoted(base64.b64encode(value).decode()),
-    "array_value": lambda value: f"[{','.join(map(_json, value.values))}]",
-    "kvlist_value": lambda value: _object(value.values),
+    "bytes_value": lambda value: _quoted(_bytes_text(value)),
+    "array_value": _array,
+    "kvlist_value": _object,
 }

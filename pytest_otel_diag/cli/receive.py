@@ -1,0 +1,94 @@
+"""``otel-diag receive``: OTLP into a store of your own, until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from pytest_otel_diag.config.options import resolve
+from pytest_otel_diag.config.settings import Settings
+from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.receiver import Counts, Receiver, parse_listen
+from pytest_otel_diag.telemetry import Layout, Store
+
+Echo = Callable[[str], object]
+
+
+def command(
+    store: Annotated[str | None, typer.Option(help="Store, for example chdb:///absolute/path.")] = None,
+    database: Annotated[str, typer.Option(help="Database that gets the exporter's tables.")] = "otel",
+    http: Annotated[str, typer.Option(help="HOST:PORT of OTLP/HTTP, or off.")] = "127.0.0.1:4318",
+    grpc: Annotated[str, typer.Option(help="HOST:PORT of OTLP/gRPC, or off.")] = "127.0.0.1:4317",
+    keep_hours: Annotated[
+        int, typer.Option(min=0, help="Forget telemetry that old; 0 keeps it. Only for new tables.")
+    ] = 0,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two status lines.")] = 5.0,
+) -> None:
+    """Take OTLP over HTTP and gRPC and store it; Ctrl-C ends it with everything stored.
+
+    Exit codes: 0 everything that was taken is stored, 1 some of it was lost, 2 the options are wrong.
+    """
+    given = {} if store is None else {"otel_diag_store": store}
+    dsn = Settings.of(resolve(given, {})).store
+    if not dsn:
+        raise ConfigurationError(
+            "telemetry in memory would be gone at the end: name --store=chdb:///absolute/path"
+        )
+    listen, layout = f"http={http},grpc={grpc}", Layout(ttl_hours=keep_hours)
+    raise typer.Exit(receive(dsn, database, listen, layout, every, typer.echo))
+
+
+def receive(dsn: str, database: str, listen: str, layout: Layout, every_s: float, echo: Echo) -> int:
+    """Receive until a signal comes; return 1 when records were lost, else 0."""
+    where = parse_listen(listen)
+    if where is None:
+        raise ConfigurationError("--http=off and --grpc=off leave nothing to receive")
+    stop = threading.Event()
+    with _signals(stop), Store.open(dsn) as store:
+        store.create_database(database, layout=layout)
+        with Receiver(store, database, http=where.http, grpc=where.grpc, tell=echo) as receiver:
+            echo(f"receiving OTLP on {receiver.addresses} into {database!r} of {store.dsn}; Ctrl-C ends it")
+            _report(receiver, stop, every_s, echo)
+            echo("stopping, storing what was taken")
+            counts = receiver.stop()
+    for line in counts.lines() or ["nothing was received"]:
+        echo(line)
+    return 1 if counts.lost else 0
+
+
+def _report(receiver: Receiver, stop: threading.Event, every_s: float, echo: Echo) -> None:
+    last, last_s = receiver.counts(), time.monotonic()
+    while not stop.wait(every_s):
+        counts, now_s = receiver.counts(), time.monotonic()
+        if counts != last:
+            echo(f"{_rate(last, counts, now_s - last_s)}; {'; '.join(counts.lines())}")
+        last, last_s = counts, now_s
+
+
+def _rate(before: Counts, after: Counts, over_s: float) -> str:
+    return f"{(after.traces.received - before.traces.received) / over_s:,.0f} spans/s"
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM end the run in good order, and a second one at once."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, handle) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
