@@ -1,0 +1,92 @@
+"""Sessions of the simulated shop, kept as recordings, and the same sessions replayed."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_otel_diag import composition
+from pytest_otel_diag.config.settings import Settings
+from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.ports import Target
+from pytest_otel_diag.recordings.capture import Capture
+from pytest_otel_diag.targets.replay import ReplayTarget
+from pytest_otel_diag.targets.shop import ShopTarget
+
+SHORT = {"baseline_s": 120.0, "observe_s": 90.0, "impact_timeout_s": 120.0, "recover_timeout_s": 60.0}
+FAULTS = ("paymentFailure=50%", "adHighCpu=on", "loadGeneratorTraffic=off")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One session as it was, and its recording."""
+
+    result: SessionResult
+    folder: Path
+
+
+async def run(target: Target, scenario: Scenario, capture: Capture | None = None) -> SessionResult:
+    """Run one session with the built-in analyzer."""
+    settings = Settings(target=target.name)
+    engine = composition.engine(
+        settings, target, composition.open_analyzer("builtin"), lambda _: None, capture=capture
+    )
+    plan = composition.plan(
+        composition.prepared(scenario, settings, target, 0),
+        settings,
+        run_id=secrets.token_hex(4),
+        test_id="",
+        repeat=0,
+        analyzer="builtin",
+    )
+    return await engine.run(plan)
+
+
+def capture_all(directory: Path, cache: Path) -> dict[str, Kept]:
+    """Keep a session of each fault and a quiet one; return them by scenario."""
+    target = ShopTarget.from_spec("reference_s=60,settle_s=30", store_dsn="", cache_dir=cache)
+    known = {scenario.id: scenario for scenario in target.scenarios()}
+    quiet = target.scenario_for(())
+    assert quiet is not None
+    capture = Capture(directory)
+    found = {}
+    try:
+        for scenario in (*(known[name] for name in FAULTS), quiet):
+            timing = scenario.timing.model_copy(update=SHORT)
+            result = asyncio.run(run(target, scenario.model_copy(update={"timing": timing}), capture))
+            kept = capture.kept[-1]
+            assert (kept.session_id, kept.reason) == (result.session_id, ""), (result.reason, result.notes)
+            assert kept.folder is not None
+            found[scenario.id] = Kept(result, kept.folder)
+    finally:
+        target.close()
+    return found
+
+
+def replay_all(paths: Iterable[Path], cache: Path) -> dict[str, SessionResult]:
+    """Replay every scenario of the recordings; return the results by id."""
+    target = ReplayTarget(tuple(paths), store_dsn="chdb://memory", cache_dir=cache)
+    try:
+        return {scenario.id: asyncio.run(run(target, scenario)) for scenario in target.scenarios()}
+    finally:
+        target.close()
+
+
+def verdict_of(result: SessionResult) -> dict[str, object]:
+    """Return what the judge says of a session that depends on the telemetry alone."""
+    verdict = result.verdict
+    assert verdict is not None, result.reason
+    return {"status": result.status, **{name: getattr(verdict, name) for name in _TOLD}}
+
+
+_TOLD = (
+    "fault_present",
+    "detected",
+    "service_rank",
+    "mechanism_rank",
+    "named_flag",
+)
