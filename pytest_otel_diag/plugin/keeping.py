@@ -12,6 +12,8 @@ from pytest_otel_diag.ports import Target, TargetSession
 class KeepingTarget:
     """Does what *target* does, but leaves closing its sessions to :meth:`close`.
 
+    An exclusive target holds one session, so there opening the next one closes the one before.
+
     A simulated system is gone with its session; a second one, opened for the test to look at, would be
     another system that never saw the fault.
     """
@@ -46,6 +48,8 @@ class KeepingTarget:
 
     @asynccontextmanager
     async def _open(self, scenario: Scenario, session_id: str) -> AsyncIterator[TargetSession]:
+        if self.exclusive:
+            await self.close()  # or the next session would wait for the one that is kept
         session = await self._stack.enter_async_context(self._target.open(scenario, session_id))
         self.last = session
         yield session

@@ -6,28 +6,31 @@ import asyncio
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
+from pytest_otel_diag.errors import RestoreFailed
 from pytest_otel_diag.model.session import Cleanup, Phase
 from pytest_otel_diag.ports import TargetSession
 from pytest_otel_diag.sessions.exhibits import exhibits_of
 from pytest_otel_diag.sessions.injection import Undo
-from pytest_otel_diag.sessions.plan import EngineSettings
+from pytest_otel_diag.sessions.plan import MEND, EngineSettings
 from pytest_otel_diag.sessions.protection import protected
 from pytest_otel_diag.sessions.record import PhaseNote, SessionLog, describe
 from pytest_otel_diag.sessions.recovery import recover
 from pytest_otel_diag.sessions.turns import Shared, Unwell
 from pytest_otel_diag.sessions.workflow import Workflow
 
-MEND = "otel-diag heal"
-"""The command that takes back what is on, where the target names none of its own."""
-
 
 class Closing:
     """Closes the target; what goes wrong there is noted, since the session itself is over."""
 
     def __init__(
-        self, context: AbstractAsyncContextManager[TargetSession], log: SessionLog, timeout_s: float
+        self,
+        context: AbstractAsyncContextManager[TargetSession],
+        log: SessionLog,
+        timeout_s: float,
+        mend: str,
     ) -> None:
         self._context = context
+        self._mend = mend
         self._log = log
         self._timeout_s = timeout_s
 
@@ -38,6 +41,8 @@ class Closing:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._context.__aexit__(kind, error, trace)
+        except RestoreFailed as problem:
+            self._log.on_still(problem, self._mend)
         except Exception as problem:
             self._log.remark(f"closing the target failed: {describe(problem)}")
         return False

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
-from pytest_otel_diag.errors import ScenarioError
+from pytest_otel_diag.errors import RestoreFailed, ScenarioError
 from pytest_otel_diag.model.session import Blame, Phase, SessionResult, Status
 from pytest_otel_diag.ports import Analyzer, Target, waiting
 from pytest_otel_diag.sessions.cleaning import CleaningUp, Closing
 from pytest_otel_diag.sessions.injection import scenario_mistakes
 from pytest_otel_diag.sessions.observer import NullObserver, Observer
-from pytest_otel_diag.sessions.plan import EngineSettings, Judge, SessionPlan, WallTime
+from pytest_otel_diag.sessions.plan import MEND, EngineSettings, Judge, SessionPlan, WallTime
 from pytest_otel_diag.sessions.record import SessionLog, SessionStopped, describe
 from pytest_otel_diag.sessions.schedule import schedule_mistakes
 from pytest_otel_diag.sessions.turns import shared_of
@@ -124,10 +124,14 @@ class SessionEngine:
         listening = waiting.set(patience.waits)
         try:
             session = await context.__aenter__()
+        except RestoreFailed as error:  # what a killed run left on could not be taken back
+            log.on_still(error, MEND)
+            raise
         finally:
             waiting.reset(listening)
             patience.waits("")
-        stack.push_async_exit(Closing(context, log, self._settings.close_timeout_s))
+        mend = session.mend or MEND
+        stack.push_async_exit(Closing(context, log, self._settings.close_timeout_s, mend))
         log.attach(session)
         flow = Workflow(session, log, self._tools)
         shared = self._shared if self._target.exclusive else None

@@ -15,6 +15,9 @@ from pytest_otel_diag.model.session import Budget, SessionResult
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.ports import JudgeFacts, TargetSession
 
+MEND = "otel-diag heal"
+"""The command that takes back a fault that is on, where the target names none of its own."""
+
 
 class Judge(Protocol):
     """Compares a diagnosis with the expectation of the scenario."""

@@ -8,7 +8,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_otel_diag.errors import AnalyzerError, BudgetExceeded, ConfigurationError, OtelDiagError
+from pytest_otel_diag.errors import (
+    AnalyzerError,
+    BudgetExceeded,
+    ConfigurationError,
+    OtelDiagError,
+    RestoreFailed,
+)
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.exhibits import Exhibits
@@ -228,6 +234,15 @@ class SessionLog:
     def scream(self, reason: str) -> None:
         """A fault may still be on: overrules every other outcome."""
         self._scream = reason
+
+    def on_still(self, error: RestoreFailed, mend: str) -> None:
+        """Scream of an undo that failed beside the session's own: as the target was opened or closed."""
+        told = describe(error)
+        before = self.cleanup or Cleanup(restored=False, verified=False)
+        self.cleanup = before.model_copy(
+            update={"restored": False, "verified": False, "left_on": (), "detail": told, "mend": mend}
+        )
+        self.scream(f"A FAULT MAY STILL BE ON: {told}; take it back with: {mend}")
 
     def remark(self, detail: str) -> None:
         """Note something about the cleanup that changes no outcome."""

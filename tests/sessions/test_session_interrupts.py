@@ -42,6 +42,40 @@ async def test_a_test_cancelled_in_any_phase_leaves_flags_and_record_in_order(ph
     assert (result.cleanup is not None and result.cleanup.verified) == touched
 
 
+async def test_whoever_cancels_may_say_why_and_then_it_is_not_the_user():
+    target, watcher = FakeTarget(), Watcher()
+    task = asyncio.ensure_future(engine(target, observer=watcher).run(plan()))
+    watcher.when[Phase.IMPACT] = lambda: task.cancel("terminated by SIGTERM") and None
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    (result,) = watcher.results
+    assert (result.status, result.blame) == (Status.ERROR, Blame.INFRASTRUCTURE)
+    assert result.reason == "terminated by SIGTERM during impact" and target.restored
+
+
+async def test_a_fault_that_shows_up_when_the_target_closes_screams():
+    target = FakeTarget()
+    target.trouble.raising("target.close", RestoreFailed("the file system is read only"))
+
+    result = await engine(target).run(plan())
+
+    assert result.status is Status.ERROR and result.cleanup.failed
+    assert "A FAULT MAY STILL BE ON: the file system is read only" in result.reason
+    assert result.cleanup.mend == "otel-diag heal"
+
+
+async def test_a_leftover_that_cannot_be_healed_when_the_target_opens_screams():
+    target = FakeTarget()
+    target.trouble.raising("target.open", RestoreFailed("the leftover of pid 12 cannot be taken back"))
+
+    result = await engine(target).run(plan())
+
+    assert result.status is Status.ERROR and result.cleanup.failed
+    assert "A FAULT MAY STILL BE ON: the leftover of pid 12" in result.reason
+
+
 async def test_cancelling_again_during_the_undo_does_not_stop_it():
     target, watcher = FakeTarget(), Watcher()
     task = asyncio.ensure_future(engine(target, observer=watcher).run(plan()))
@@ -78,6 +112,15 @@ def test_an_interrupt_is_passed_on_after_the_cleanup(point, interrupt):
     assert result.reason.startswith(f"cancelled ({interrupt.__name__}) during")
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as an interactive process has it: one started in the background (nohup) ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("phase", BEFORE_RECORD)
 def test_ctrl_c_in_any_phase_leaves_flags_and_record_in_order(phase):
     """The real signal: asyncio turns it into a cancellation, and that into KeyboardInterrupt."""
