@@ -178,7 +178,7 @@ class _Healing:
         try:
             done = await with_flags(entry, self._opener, work)
             self._journal.close(entry)
-        except (OtelDiagError, OSError) as error:
+        except Exception as error:  # the others must be healed all the same
             return _healed(entry, Outcome.FAILED, f"A FAULT MAY STILL BE ON: {error}")
         outcome = Outcome.UNPROVEN if done.unproven else Outcome.RESTORED
         return _healed(entry, outcome, f"{done.sentence} (left by {entry.owner.sentence})")

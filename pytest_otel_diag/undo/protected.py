@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pytest_otel_diag.errors import FlagError, Occupied, OtelDiagError, RestoreFailed
+from pytest_otel_diag.errors import FlagError, Occupied, RestoreFailed
 from pytest_otel_diag.flags.surface import FlagAccess, RemoteLease
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
@@ -120,8 +120,19 @@ class ProtectedFlags:
                 )
             await self._prepare(change)
             # A write that was begun ends before anybody restores: it could overtake the restore otherwise.
-            await _unbroken(self._inner.apply(change))
+            await _unbroken(self._write(change))
             await self._not_taken_back_meanwhile()
+
+    async def _write(self, change: FlagChange) -> None:
+        limit_s = self._settings.patience.write_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._inner.apply(change)
+        except TimeoutError as error:
+            raise FlagError(
+                f"{change.key}={change.variant} could not be written to {self._draft.identity} within "
+                f"{limit_s:g} s"
+            ) from error
 
     async def restore(self, document: FlagDocument) -> None:
         """Take back what was changed here and verify it as served; raises RestoreFailed with the command.
@@ -380,7 +391,7 @@ async def _heal(entry: Entry, journal: Journal, inner: FlagController, tell: Tel
         )
     try:
         done = await take_back(entry, inner)
-    except OtelDiagError as error:
+    except RestoreFailed as error:
         raise RestoreFailed(
             f"A FAULT MAY STILL BE ON: {entry.faults} of {entry.identity}, left by {entry.owner.sentence}: "
             f"{error}. Once the flags can be reached, run: {mend}"

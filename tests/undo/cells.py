@@ -1,0 +1,160 @@
+"""One environment and one pytest process in it, for tests that kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pytest_otel_diag import catalog
+from tests.support.flagd import Flagd
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+FLAG, VARIANT = "paymentFailure", "50%"
+
+TEST = f"""
+import pytest
+
+@pytest.mark.otel_flag({FLAG!r}, variant={VARIANT!r})
+@pytest.mark.otel_timing(baseline_s=60, observe_s=30, impact_timeout_s=60, recover_timeout_s=0)
+def test_fault(diagnosis):
+    assert diagnosis.named("payment")
+"""
+
+
+class Cell:
+    """A folder with a flagd document, a flagd over it, a state folder, and a test that sets one fault."""
+
+    def __init__(self, folder: Path, flagd: Flagd, document: Path) -> None:
+        self.folder = folder
+        self.flagd = flagd
+        self.document = document
+        self.original = document.read_bytes()
+        self.state = folder / "state"
+        self.variants = self.served()
+
+    def plan(self, point: str = "", act: str = "wait", run: str = "") -> dict[str, str]:
+        """Return the environment of a process that is to act at the point."""
+        given = {
+            "document": str(self.document),
+            "ofrep": self.flagd.ofrep,
+            "folder": str(self.folder),
+            "point": point,
+            "act": act,
+            "run": run,
+        }
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        paths = [str(self.folder / "plugin"), str(ROOT), kept.get("PYTHONPATH", "")]
+        own = {
+            "KILLED": json.dumps(given),
+            "OTEL_DIAG_STATE": str(self.state),
+            "OTEL_DIAG_CACHE": str(self.folder / "cache"),
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        }
+        return kept | own
+
+    def start(
+        self, *options: str, point: str = "", act: str = "wait", run: str = ""
+    ) -> subprocess.Popen[bytes]:
+        """Start pytest over the test."""
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+        command += ["--otel-diag-target=killed", "--otel-diag-analyzer=killed_target:analyzer", *options]
+        return subprocess.Popen(
+            command,
+            cwd=self.folder / "tests",
+            env=self.plan(point, act, run),
+            stdin=subprocess.DEVNULL,
+            stdout=(self.folder / "output").open("w"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def command(self, *arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run ``otel-diag`` over the state of the cell."""
+        return subprocess.run(
+            [sys.executable, "-m", "pytest_otel_diag.cli", *arguments],
+            cwd=self.folder,
+            env=self.plan(),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def reached(self, process: subprocess.Popen[bytes]) -> dict[str, int]:
+        """Wait until the process is at its point."""
+        path = self.folder / "reached"
+        if not until(lambda: path.exists() or process.poll() is not None, 60) or not path.exists():
+            process.kill()
+            raise AssertionError(f"the session did not come to its point:\n{self.output}")
+        found: dict[str, int] = json.loads(path.read_text())
+        return found
+
+    @property
+    def output(self) -> str:
+        """What the last process printed."""
+        return (self.folder / "output").read_text()
+
+    def go_on(self) -> None:
+        """Let the process at its point go on."""
+        (self.folder / "go on").touch()
+
+    def again(self) -> None:
+        """Make ready for another process."""
+        for name in ("reached", "go on"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    @property
+    def entries(self) -> list[Path]:
+        """The open entries of the journal."""
+        return sorted((self.state / "journal").glob("*.json"))
+
+    def served(self) -> dict[str, object]:
+        """Return the variant of every flag as flagd serves it now, in the context of nobody."""
+        address = f"{self.flagd.ofrep}/ofrep/v1/evaluate/flags"
+        request = urllib.request.Request(address, b"{}", {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return {flag["key"]: flag.get("variant") for flag in json.load(answer)["flags"]}
+
+    def as_before(self) -> bool:
+        """Whether everything is as if nothing had happened."""
+        return (
+            self.document.read_bytes() == self.original
+            and self.served() == self.variants
+            and not self.entries
+        )
+
+
+def until(condition: Callable[[], object], timeout_s: float) -> bool:
+    """Wait for the condition; return whether it came."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@contextmanager
+def cell(folder: Path) -> Iterator[Cell]:
+    """Make a cell in the folder, with a flagd that runs while the block does."""
+    plugin = folder / "plugin"
+    info = plugin / "killed_target-0.dist-info"
+    for each in (folder / "tests", folder / "flags", info):
+        each.mkdir(parents=True)
+    (plugin / "killed_target.py").write_text((HERE / "killed_target.py").read_text())
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: killed-target\nVersion: 0\n")
+    (info / "entry_points.txt").write_text("[pytest_otel_diag.targets]\nkilled = killed_target:Target\n")
+    (folder / "tests" / "test_one.py").write_text(TEST)
+    (folder / "tests" / "pytest.ini").write_text("[pytest]\n")
+    document = folder / "flags" / "demo.flagd.json"
+    document.write_bytes(catalog.demo_document("3.0"))
+    with Flagd(document, folder / "flagd.log") as flagd:
+        yield Cell(folder, flagd, document)

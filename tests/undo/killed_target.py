@@ -1,0 +1,155 @@
+"""The target ``killed`` of the kill matrix: the simulated shop, its flags in a real file behind a real flagd.
+
+Loaded by pytest processes of the matrix through an entry point of its own. What it is to do comes from
+``KILLED``: JSON with ``document``, ``ofrep``, ``state``, ``point`` (where to act), ``act`` (``wait``, or the
+name of an exception to raise there) and ``folder`` (files by which test and session tell each other).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pytest_otel_diag.flags.flagd_document import DocumentFlags
+from pytest_otel_diag.flags.flagd_file import FileSurface
+from pytest_otel_diag.flags.opening import open_flags, open_reader
+from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.model.diagnosis import Diagnosis, RootCause
+from pytest_otel_diag.targets.shop import ShopTarget
+from pytest_otel_diag.targets.shop_options import ShopOptions
+from pytest_otel_diag.undo.owner import Owner
+from pytest_otel_diag.undo.protected import ProtectedFlags, UndoSettings, protected
+from pytest_otel_diag.undo.taking_back import Patience
+
+PLAN: dict[str, Any] = json.loads(os.environ.get("KILLED", "{}"))
+FOLDER = Path(PLAN.get("folder", "."))
+POINTS = ("before the write", "before the witness", "impact wait", "analysis", "restore")
+
+_guarded: list[ProtectedFlags] = []
+_passed: list[str] = []
+
+
+async def at(point: str) -> None:
+    """Act when this is the point of the plan, once: tell the test, then wait for it or raise."""
+    if PLAN.get("point") != point or point in _passed:
+        return
+    _passed.append(point)
+    reached = {"pid": os.getpid(), "guardian": _guarded[-1].guardian.pid if _guarded else None}
+    beside = FOLDER / "reached.unfinished"
+    beside.write_text(json.dumps(reached))
+    beside.rename(FOLDER / "reached")
+    if PLAN["act"] == "exception":
+        raise RuntimeError(f"on purpose at: {point}")
+    if PLAN["act"] == "assertion":
+        raise AssertionError(f"on purpose at: {point}")
+    until = time.monotonic() + 60
+    while not (FOLDER / "go on").exists() and time.monotonic() < until:  # noqa: ASYNC110 - another process
+        await asyncio.sleep(0.02)
+
+
+class Surface(FileSurface):
+    """The file, with points around its writes: the first makes the fault, the second takes it back."""
+
+    writes = 0
+
+    async def write(self, raw: bytes, *, expected: bytes) -> None:
+        self.writes += 1
+        await at("before the write" if self.writes == 1 else "restore")
+        await super().write(raw, expected=expected)
+        if self.writes == 1:
+            await at("before the witness")
+
+
+class Telemetry:
+    """The shop's, with a point at the first question once the fault is on."""
+
+    def __init__(self, inner: Any, flags: ProtectedFlags) -> None:
+        self._inner = inner
+        self._flags = flags
+
+    async def service_health(self, *arguments: Any) -> Any:
+        if self._flags.entry is not None:
+            await at("impact wait")
+        return await self._inner.service_health(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class Flags:
+    """The flags that the session works with; the shop follows."""
+
+    def __init__(self, real: ProtectedFlags, shop: DocumentFlags) -> None:
+        self._real = real
+        self._shop = shop
+        self.document, self.served = real.document, real.served
+
+    async def apply(self, change: Any) -> None:
+        await self._real.apply(change)
+        await self._shop.apply(change)
+
+    async def restore(self, document: Any) -> None:
+        await self._real.restore(document)
+        await self._shop.restore(document)
+
+
+class Target(ShopTarget):
+    """See the module."""
+
+    name = "killed"
+    exclusive = True
+
+    @classmethod
+    def from_settings(cls, rest: str, *, settings: Any, worker: str = "") -> Target:
+        options = ShopOptions(users=2, browser_users=0, reference_s=30.0, settle_s=30.0)
+        target = cls(options, cache_dir=settings.cache_dir())
+        target.settings = settings
+        return target
+
+    @asynccontextmanager
+    async def _session(self, scenario: Any) -> AsyncIterator[Any]:
+        access = FlagAccess(control=f"file:{PLAN['document']}", served=f"ofrep:{PLAN['ofrep']}")
+        real = open_flags(access, now=time.time_ns)
+        real.surface = Surface(Path(PLAN["document"]))
+        real.reader = open_reader(access.served)
+        patience = Patience(write_timeout_s=2.0) if PLAN["act"] == "timeout" else Patience()
+        undo = UndoSettings(
+            lease_wait_s=self.settings.lease_wait_s, patience=patience, keep=self.settings.skip_cleanup
+        )
+        async with (
+            super()._session(scenario) as session,
+            protected(
+                real,
+                access,
+                real.identity,
+                who=Owner.here(now_ns=time.time_ns(), run_id=PLAN.get("run", "")),
+                state_dir=self.settings.state_dir(),
+                settings=undo,
+                tell=told,
+            ) as flags,
+        ):
+            _guarded.append(flags)
+            await at("opened")
+            yield replace(
+                session,
+                flags=Flags(flags, session.flags),
+                telemetry=Telemetry(session.telemetry, flags),
+            )
+        await real.aclose()
+
+
+def told(text: str) -> None:
+    with (FOLDER / "told").open("a") as file:
+        file.write(f"{text}\n")
+
+
+async def analyzer(investigation: Any) -> Diagnosis:
+    await at("analysis")
+    return Diagnosis(detected=True, root_causes=(RootCause(service="payment", confidence=1.0),))
