@@ -139,8 +139,31 @@ def report(
 
 @app.command()
 def doctor(
-    target: Target = None, analyzer: Analyzer = None, store: Store = None, cache: Cache = None
+    target: Target = None,
+    analyzer: Analyzer = None,
+    store: Store = None,
+    cache: Cache = None,
+    frontend: Annotated[str | None, typer.Option(help="live: where the frontend-proxy answers.")] = None,
+    flags: Annotated[str | None, typer.Option(help="live: where flags are written.")] = None,
+    flagd: Annotated[str | None, typer.Option(help="live: where flags are evaluated.")] = None,
+    otlp_receiver: Annotated[str | None, typer.Option(help="live: addresses that take OTLP.")] = None,
+    drive: Annotated[bool | None, typer.Option(help="live: whether traffic will be driven.")] = None,
+    state: Annotated[Path | None, typer.Option(help="Folder of the journal, one a machine.")] = None,
 ) -> None:
-    """Check this installation, the store and the target; exit code 1 when something would not work."""
-    chosen = settings(target=target, analyzer=analyzer, store=store, cache=cache)
+    """Check this installation, the store and the target; exit code 1 when something would not work.
+
+    Nothing is written to a live system.
+    """
+    chosen = settings(
+        target=target,
+        analyzer=analyzer,
+        store=store,
+        cache=cache,
+        frontend=frontend,
+        flags=flags,
+        flagd=flagd,
+        otlp_receiver=otlp_receiver,
+        drive=drive,
+        state=state,
+    )
     raise typer.Exit(doctor_command.doctor(chosen, typer.echo))

@@ -31,6 +31,13 @@ def doctor(settings: Settings, echo: Echo) -> int:
     for name, ok, detail in _checks(settings):
         echo(f"{'ok' if ok else 'FAIL':<6}{name:<12}{detail}")
         failed = failed or not ok
+    kind, _, rest = settings.target.partition(":")
+    if kind == "live":
+        from pytest_otel_diag.cli import doctor_live  # noqa: PLC0415 - what a live system needs, on use
+
+        for row in doctor_live.rows(rest, settings):
+            echo(f"{row.state:<6}{row.name:<12}{row.detail}")
+            failed = failed or row.state == "FAIL"
     return int(failed)
 
 
@@ -43,8 +50,12 @@ def _checks(settings: Settings) -> Iterator[Check]:
         there = util.find_spec(module) is not None
         way_out = "" if there else f'; pip install "pytest-otel-diag[{extra}]"'
         yield "package", there or extra in ("html", "xdist"), f"{module} for {purpose}{way_out}"
-    yield _store(settings)
+    live = settings.target.partition(":")[0] == "live"
+    if not live:  # what a live system's telemetry is in is a check of its own
+        yield _store(settings)
     yield _analyzer(settings)
+    if live:
+        return
     if settings.target:
         yield from _target(settings)
     else:

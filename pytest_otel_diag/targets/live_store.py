@@ -17,6 +17,7 @@ from typing import Any
 from pytest_otel_diag.errors import ConfigurationError, QueryFailed, TelemetryError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.receiver.addresses import Listen, parse_listen
 from pytest_otel_diag.targets.loading import MEMORY_DSN
 from pytest_otel_diag.telemetry.dsn import EmbeddedAddress, ServerAddress, parse_dsn
 from pytest_otel_diag.telemetry.layout import Layout
@@ -45,7 +46,8 @@ def telemetry_source(store_dsn: str, receiver_spec: str, *, worker: str) -> Serv
     address = parse_dsn(store_dsn or MEMORY_DSN)
     if isinstance(address, ServerAddress):
         return ServerSource(store_dsn, address)
-    if receiver_spec.strip() == "off":
+    listen = parse_listen(receiver_spec)
+    if listen is None:
         raise ConfigurationError(
             "--otel-diag-otlp-receiver=off leaves the target live without telemetry; name a server with "
             "--otel-diag-store=clickhouse://…, or let the receiver on"
@@ -56,7 +58,7 @@ def telemetry_source(store_dsn: str, receiver_spec: str, *, worker: str) -> Serv
             "own the receiver's ports and its store. Run without -n, or send telemetry to a ClickHouse "
             "server and name it with --otel-diag-store=clickhouse://…"
         )
-    return ReceiverSource(address, receiver_spec)
+    return ReceiverSource(address, listen)
 
 
 class Opened:
@@ -192,11 +194,11 @@ class ReceiverSource(_Source):
     own = True
 
     def __init__(
-        self, address: EmbeddedAddress, spec: str, *, new_id: Callable[[], str] = _random_id
+        self, address: EmbeddedAddress, listen: Listen, *, new_id: Callable[[], str] = _random_id
     ) -> None:
         super().__init__()
         self._dsn = str(address)
-        self._spec = spec
+        self._listen = listen
         self._new_id = new_id
         self._receiver: Any = None
 
@@ -207,7 +209,11 @@ class ReceiverSource(_Source):
 
     def receiving(self) -> Mapping[str, str]:
         """Return the addresses that take OTLP, by protocol; empty while closed."""
-        return dict(self._receiver.addresses) if self._receiver is not None else {}
+        if self._receiver is None:
+            return {}
+        listening = self._receiver.addresses
+        spoken = {"http": listening.http, "grpc": listening.grpc}
+        return {kind: address for kind, address in spoken.items() if address is not None}
 
     def counts(self) -> Any:
         """Return what the receiver has counted, None while closed."""
@@ -219,7 +225,7 @@ class ReceiverSource(_Source):
             self._receiver.flush()
 
     def _open(self, stack: ExitStack) -> Opened:
-        from pytest_otel_diag.receiver import open_receiver  # noqa: PLC0415 - drivers are loaded on use
+        from pytest_otel_diag.receiver import Receiver  # noqa: PLC0415 - needs the extra, loaded on use
 
         store = stack.enter_context(Store.open(self._dsn))
         for name in store.databases():
@@ -228,7 +234,9 @@ class ReceiverSource(_Source):
         database = f"{_PREFIX}{self._new_id()}"
         store.create_database(database, layout=Layout(ttl_hours=KEEP_HOURS))
         stack.callback(_dropped, store, database)
-        self._receiver = stack.enter_context(open_receiver(self._spec, store, database))
+        self._receiver = stack.enter_context(
+            Receiver(store, database, http=self._listen.http, grpc=self._listen.grpc)
+        )
         stack.callback(self._forget)
         return Opened(store, database, store.exporter_tables())
 
