@@ -4,25 +4,55 @@ It is a small file beside the real document that says who holds it, made in one 
 is one already (a hard link, which is atomic on local disks and on NFS). Whether it has run out is judged by
 the clock of the file system that holds it, never by those of the hosts.
 
-What it can do: keep runs apart on one host, and on hosts that share the folder (NFS, a mounted volume). A
-holder that dies is followed after the time that it asked for. What it cannot do: keep out whoever writes
-the document without asking (editors, flagd-ui); see hosts that reach the same flagd through another folder;
-work on a file system without hard links, where taking it fails with an error that says so. Two hosts that
-take over a lease that has run out within the same few milliseconds are told apart by reading it back, which
-a network file system that keeps old answers may spoil; the check for lost updates remains.
+What it can do: keep runs apart on one host (exactly: there it is taken under a lock), and on hosts that
+share the folder (NFS, a mounted volume). A holder that dies is followed after the time that it asked for.
+What it cannot do: keep out whoever writes the document without asking (editors, flagd-ui); see hosts that
+reach the same flagd through another folder; work on a file system without hard links, where taking it fails
+with an error that says so. Two hosts that take over a lease that has run out within the same few
+milliseconds are told apart by reading it back, which a network file system that keeps old answers may
+spoil; the check for lost updates remains.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import tempfile
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_otel_diag.errors import FlagError
+
+_LOCK_WAIT_S = 5.0
+
+
+@contextlib.contextmanager
+def folder_locked(folder: Path, wait_s: float = _LOCK_WAIT_S) -> Iterator[None]:
+    """Keep other processes of this package on this host out of the folder; leaves no file behind.
+
+    Where locks do not work (some network file systems), and when somebody stopped holds it for longer than
+    *wait_s* seconds, it goes on without: what is done under it is checked by other means as well.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        give_up_s = time.monotonic() + wait_s
+        while time.monotonic() < give_up_s:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.005)
+            except OSError:
+                break
+            else:
+                break
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @dataclass(frozen=True)
@@ -57,7 +87,8 @@ class FileLease:
                 ours = Path(folder) / "lease"
                 body = {"owner": owner, "seconds": seconds, "token": Path(folder).name}
                 ours.write_text(json.dumps(body), encoding="utf-8")
-                return self._take(owner, ours)
+                with folder_locked(self.path.parent):
+                    return self._take(owner, ours)
         except OSError as error:
             raise FlagError(
                 f"{self.path} cannot be written ({error.strerror or error}): without it, runs on other hosts "

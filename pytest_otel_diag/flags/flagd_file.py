@@ -1,10 +1,11 @@
 """The flagd document in a file: the folder that the demo's compose project mounts, or any other.
 
-flagd must never see half a file: an empty one is a document without flags, and then every service falls
-back to its defaults. So the whole document is written beside the real file, flushed to disk, and renamed
-over it. flagd polls the file's modification time and reloads for a newer one only, so the new time is
-always later than the old one, even where that lies in the future. Links are followed: what is replaced is
-the file at their end.
+flagd must never see half a file: it refuses an empty or broken one and keeps the flags it had, faults among
+them, and when it starts on one it has no flags, so that every service uses its own defaults. So the whole
+document is written beside the real file, flushed to disk, and renamed over it. The file is never gone: a
+flagd that sees its file deleted watches it no more and has to be restarted. flagd polls the file's
+modification time and reloads for a newer one only, so the new time is always later than the old one, even
+where that lies in the future. Links are followed: what is replaced is the file at their end.
 
 A file that was mounted by itself into a container (``docker run -v FILE:FILE``) stays the old one in there
 when it is renamed over outside, and nothing on this side tells: mount its folder. The witness finds such a
@@ -19,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import stat
@@ -31,7 +31,7 @@ from typing import TypeVar
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate
 from pytest_otel_diag.flags import flagd_text
-from pytest_otel_diag.flags.file_lease import FileLease
+from pytest_otel_diag.flags.file_lease import FileLease, folder_locked
 
 SETTLE_S = 1.0
 _RETRY_S = 0.05
@@ -115,8 +115,8 @@ class FileSurface:
                 return raw
             if asyncio.get_running_loop().time() >= give_up_s:
                 raise FlagError(
-                    f"{self.path} is {problem}, and still was after {self._settle_s:g} s: flagd takes an "
-                    "empty document for one without flags and ignores a broken one. Put the document back "
+                    f"{self.path} is {problem}, and still was after {self._settle_s:g} s: flagd "
+                    "keeps the flags it had, and has none when it starts. Put the document back "
                     "(otel-diag heal, or a copy of the demo's), or stop what writes it"
                 )
             await asyncio.sleep(_RETRY_S)
@@ -161,7 +161,7 @@ class FileSurface:
         real = self._real()
         self._refuse_unusable(real)
         try:
-            with _locked(real.parent):
+            with folder_locked(real.parent):
                 _remove_stale(real)
                 with _written_beside(real, raw) as temporary, _opened(real) as old:
                     self._dress(temporary, self._current_looks(old))
@@ -298,18 +298,6 @@ def _still_named(old: int | None, path: Path) -> bool:
     except FileNotFoundError:
         return old is None
     return old is not None and os.path.samestat(now, os.fstat(old))
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes of this package out of the folder; where locks do not work, the checks remain."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

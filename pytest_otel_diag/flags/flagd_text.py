@@ -35,8 +35,8 @@ def parse(raw: bytes, source: str = "the flagd document") -> DocumentText:
     """Return the checked document; raises FlagError for what flagd would refuse or lose."""
     if not raw.strip():
         raise FlagError(
-            f"{source} is empty: flagd would take it for a document without flags, and every service would "
-            "fall back to its defaults; write a new file beside it and rename, never truncate first"
+            f"{source} is empty: flagd would keep the flags it had, and have none when it starts, so that "
+            "services use their defaults; write a new file beside it and rename, never truncate first"
         )
     try:
         body = json.loads(raw, parse_constant=_no_constant)

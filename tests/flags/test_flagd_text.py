@@ -16,8 +16,8 @@ def refused(raw, match):
 
 
 @pytest.mark.parametrize("raw", [b"", b"  \n"])
-def test_an_empty_document_would_switch_every_flag_off_at_once(raw):
-    refused(raw, "demo.flagd.json is empty: flagd would take it for a document without flags")
+def test_an_empty_document_is_refused_with_what_flagd_makes_of_it(raw):
+    refused(raw, "demo.flagd.json is empty: flagd would keep the flags it had")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,97 @@
+"""Texts become places and readers; mistakes are told with the nearest spelling."""
+
+import time
+
+import pytest
+
+from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.flags.flagd_file import FileSurface
+from pytest_otel_diag.flags.flagd_grpc import FlagdGrpcReader
+from pytest_otel_diag.flags.flagd_http import FlagdHttpReader
+from pytest_otel_diag.flags.ofrep import OfrepReader
+from pytest_otel_diag.flags.opening import READERS, SURFACES, open_flags, open_reader, open_surface
+from pytest_otel_diag.flags.probing import ProbingReader
+from pytest_otel_diag.flags.surface import FlagAccess
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file:/x/demo.flagd.json",
+        " /x/demo.flagd.json ",
+        "./demo.flagd.json",
+        "~/flags",
+        "demo.flagd.json",
+        "../x",
+    ],
+)
+def test_a_path_is_a_file(text):
+    assert isinstance(open_surface(text), FileSurface)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("ofrep:http://localhost:8016", OfrepReader),
+        ("ofrep:localhost:8016", OfrepReader),
+        ("flagd:http://localhost:8080/flagservice", FlagdHttpReader),
+        ("grpc:localhost", FlagdGrpcReader),
+        ("grpc:localhost:8013", FlagdGrpcReader),
+        ("http://localhost:8080", ProbingReader),
+        ("https://flags.example.test/x", ProbingReader),
+        ("localhost:8013", ProbingReader),
+        ("[::1]:8013", ProbingReader),
+    ],
+)
+def test_readers_by_kind_and_by_address(text, kind):
+    assert isinstance(open_reader(text), kind)
+
+
+@pytest.mark.parametrize("kind", sorted(SURFACES))
+def test_nothing_after_the_kind_of_a_place_is_refused(kind):
+    with pytest.raises(ConfigurationError, match=f"nothing follows '{kind}'"):
+        open_surface(f"{kind}: ")
+
+
+@pytest.mark.parametrize("kind", sorted(READERS))
+def test_nothing_after_the_kind_of_a_reader_is_refused(kind):
+    with pytest.raises(ConfigurationError, match=f"nothing follows '{kind}'"):
+        open_reader(f"{kind}:")
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("flagdui:http://localhost:8080/feature", r"did you mean 'flagd-ui'\?.*write file:PATH"),
+        ("configmaps:otel-demo/flagd-config", "did you mean 'configmap'"),
+        ("http://user:secret@localhost:8080/feature", "'http://localhost:8080/feature' names no place"),
+        ("", "names no place"),
+    ],
+)
+def test_what_is_no_place_is_refused(text, match):
+    with pytest.raises(ConfigurationError, match=match):
+        open_surface(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("offrep:http://localhost:8016", r"did you mean 'ofrep'\?.*write ofrep:URL"),
+        ("localhost", "names nothing that evaluates"),
+        ("a/b:80", "names nothing that evaluates"),
+        ("", "names nothing that evaluates"),
+    ],
+)
+def test_what_evaluates_nothing_is_refused(text, match):
+    with pytest.raises(ConfigurationError, match=match):
+        open_reader(text)
+
+
+async def test_flags_remember_how_they_are_opened_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    access = FlagAccess(control="demo.flagd.json", served="ofrep:http://localhost:8016")
+    flags = open_flags(access, now=time.time_ns)
+    assert flags.access == access.model_copy(update={"control": f"file:{tmp_path}/demo.flagd.json"})
+    assert flags.identity == f"{tmp_path}/demo.flagd.json"
+    assert flags.name == f"{tmp_path}/demo.flagd.json, served by OFREP at http://localhost:8016"
+    await flags.aclose()
