@@ -81,9 +81,9 @@ def examine(seen: Observations, seed: int = 0) -> Case:
         quiet_alike=np.array([top(alike, column) for column in quiet]),
     )
     symptoms = symptom_kinds(seen, quiet)
-    return Case(
-        decide(scored, seed), ranking, found, list(hits(symptoms, 0)), [*kinds, *symptoms], quiet, bool(below)
-    )
+    every = [*kinds, *symptoms]
+    alarm, deviating = decide(scored, seed), list(hits(symptoms, 0))
+    return Case(alarm, ranking, found, deviating, every, quiet, bool(below), seen.outgrown)
 
 
 def evidence_kinds(seen: Observations, reference: list[int]) -> list[Kind]:

@@ -13,9 +13,11 @@ from pytest_otel_diag.analysis.observations import (
     Metrics,
     Observations,
     Operation,
+    Outgrown,
     SeriesKey,
     row_of,
 )
+from pytest_otel_diag.analysis.restarts import outgrown
 from pytest_otel_diag.analysis.slots import Slots
 from pytest_otel_diag.analysis.stats import Floats
 from pytest_otel_diag.analysis.templates import MASK, Body, Templates, mine
@@ -46,6 +48,14 @@ def after(relation: str, statement: Statement) -> Statement:
     rest = f",\n{body[4:].lstrip()}" if body[:4].upper() == "WITH" else f"\n{body}"
     source = load(__package__, relation).sql.replace("OWNER", OWNER)
     return Statement(f"{statement.name}/{relation}", f"WITH {name} AS (\n{source}\n){rest}")
+
+
+_LEVELS = {"otel_metrics_gauge": "1", "otel_metrics_sum": "NOT IsMonotonic"}
+
+
+def _peaks(table: str) -> Statement:
+    text = load(__package__, "peaks").sql.replace("OWNER", OWNER)
+    return Statement(f"peaks/{table}", text.replace("TABLE_NAME", table).replace("LEVELS", _LEVELS[table]))
 
 
 def _present(table: str) -> Statement:
@@ -86,7 +96,9 @@ class Gatherer:
         if templates.bodies:
             self._shared["bodies"] = list(templates.bodies)
             self._shared["templates"] = list(templates.template_of_body)
-        features, log_rates = await asyncio.gather(self._features(templates), self._log_rates(templates))
+        features, log_rates, begun_anew = await asyncio.gather(
+            self._features(templates), self._log_rates(templates), self._outgrown()
+        )
         return Observations(
             self._slots,
             operations,
@@ -95,6 +107,7 @@ class Gatherer:
             log_rates,
             requests,
             metrics,
+            begun_anew,
         )
 
     @property
@@ -212,6 +225,22 @@ class Gatherer:
                 if integral:
                     whole.add(key)
         return Metrics.of(found, self._slots.count, whole=whole)
+
+    async def _outgrown(self) -> dict[str, Outgrown]:
+        """Return what outgrew its memory; nothing where no process began anew."""
+        table = "otel_metrics_sum"
+        if table not in self._filled or not self._schema.has(table, "StartTimeUnix"):
+            return {}
+        incident = self._slots.incident
+        instants = {"start_ns": incident.start_ns, "end_ns": incident.end_ns}
+        text = load(__package__, "begun").sql.replace("OWNER", OWNER)
+        begun = dict((await self._optional(Statement("begun", text), instants)).rows())
+        if not begun:
+            return {}
+        tables = [_peaks(name) for name in _LEVELS if name in self._filled]
+        asked = {**instants, "services": list(begun)}
+        found = await asyncio.gather(*(self._optional(one, asked) for one in tables))
+        return outgrown(begun, [row for table in found for row in table.rows()])
 
 
 def _slices(spans: int) -> list[dict[str, int]]:

@@ -179,6 +179,20 @@ def _owner(key: SeriesKey, traced: set[str], spellings: Mapping[str, list[str]])
     return named.pop() if len(named) == 1 else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Outgrown:
+    """How high a level of memory rose before the process began anew, and the highest of quiet time."""
+
+    metric: str
+    unit: str
+    usual: float
+    peak: float
+
+    def __str__(self) -> str:
+        rose = f"{self.usual:,.4g} → {self.peak:,.4g} {self.unit}".rstrip()
+        return f"{self.metric} rose above all quiet time ({rose}) before the process began anew"
+
+
 @dataclass(frozen=True)
 class Observations:
     """Everything the analysis looks at."""
@@ -190,6 +204,7 @@ class Observations:
     log_rates: dict[tuple[str, int], Floats] = field(default_factory=dict)
     requests: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=lambda: Metrics.of({}, 1))
+    outgrown: Mapping[str, Outgrown] = field(default_factory=dict)
 
     @property
     def columns(self) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pytest_otel_diag.analysis.detection import Alarm
 from pytest_otel_diag.analysis.evidence import Finding, Hit, Kind
 from pytest_otel_diag.analysis.mechanism import mechanism_of
+from pytest_otel_diag.analysis.observations import Outgrown
 from pytest_otel_diag.analysis.ranking import Candidate, shares
 from pytest_otel_diag.analysis.stats import benjamini_hochberg, student_tail
 from pytest_otel_diag.model.diagnosis import Anomaly, Evidence, Hypothesis, RootCause
@@ -28,6 +29,7 @@ class Case:
     kinds: Sequence[Kind]
     quiet: Sequence[int]
     graph: bool
+    outgrown: Mapping[str, Outgrown] = field(default_factory=dict)
 
     def findings_of(self, service: str) -> list[tuple[float, Finding]]:
         """Return what was held against a service when it was ranked, the strongest first."""
@@ -79,12 +81,17 @@ def root_causes(case: Case, trace_ids: Sequence[str]) -> tuple[RootCause, ...]:
     for candidate, share in list(zip(case.ranking, confidence, strict=True))[:CAUSES_SHOWN]:
         findings = case.findings_of(candidate.service)
         if findings or not causes:
-            causes.append(_cause(candidate, findings, share, trace_ids if not causes else ()))
+            grown = case.outgrown.get(candidate.service)
+            causes.append(_cause(candidate, findings, share, trace_ids if not causes else (), grown))
     return tuple(causes)
 
 
 def _cause(
-    candidate: Candidate, findings: list[tuple[float, Finding]], share: float, trace_ids: Sequence[str]
+    candidate: Candidate,
+    findings: list[tuple[float, Finding]],
+    share: float,
+    trace_ids: Sequence[str],
+    grown: Outgrown | None,
 ) -> RootCause:
     told = [finding for _, finding in findings]
     shown = list({finding.text: finding for finding in told}.values())[:EVIDENCE_SHOWN]
@@ -92,10 +99,12 @@ def _cause(
         Evidence(source=f.source, summary=f.text, trace_ids=tuple(trace_ids) if f.source == "traces" else ())
         for f in shown
     )
+    if grown is not None:
+        evidence += (Evidence(source="metrics", summary=str(grown)),)
     return RootCause(
         service=candidate.service,
         operation=next((finding.operation for finding in told if finding.operation), None),
-        mechanism=mechanism_of(candidate, findings),
+        mechanism=mechanism_of(candidate, findings, outgrown=grown is not None),
         score=round(candidate.score, 4),
         confidence=share,
         explanation="; ".join(finding.text for finding in shown[:3]) or "nothing about it deviates",

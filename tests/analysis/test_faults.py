@@ -7,7 +7,7 @@ import pytest
 from pytest_otel_diag.model.diagnosis import Diagnosis, Mechanism, Signal
 from pytest_otel_diag.ports import Telemetry
 from tests.analysis.conftest import Diagnose
-from tests.analysis.worlds import Fault, Simulation
+from tests.analysis.worlds import INCIDENT, SECOND, Fault, Simulation
 
 FAULTS = {
     "errors begin in a leaf": (Fault(failing={"billing": 0.5}), "billing", {Mechanism.ERROR}),
@@ -54,6 +54,37 @@ async def test_the_culprit_is_first_and_its_mechanism_named(case: str, diagnose:
     assert any(anomaly.service == culprit for anomaly in found.anomalies)
     assert found.hypotheses[0].status == "kept"
     assert found.hypotheses[0].service == culprit
+
+
+@pytest.mark.parametrize(
+    ("peak_s", "begun_s", "mechanism"),
+    [
+        (60, 65, Mechanism.MEMORY),
+        (60, None, Mechanism.CPU),
+        (None, 65, Mechanism.CPU),
+        (70, 65, Mechanism.CPU),
+    ],
+    ids=["peak, then a start", "no start", "no peak", "the new process peaks"],
+)
+async def test_a_process_that_outgrows_its_memory_is_told_by_what_comes_after(
+    peak_s: int | None, begun_s: int | None, mechanism: Mechanism, diagnose: Diagnose
+) -> None:
+    fault = Fault(slow={"search": 30.0}, gauge={("search", "process.cpu.utilization"): 4.0})
+    world = Simulation(7, fault).run()
+    if peak_s is not None:
+        at = INCIDENT.start_ns + peak_s * SECOND
+        world.gauges = [
+            (*row[:5], 2.0 * row[5]) if row[:3] == (at, "search", "process.memory.usage") else row
+            for row in world.gauges
+        ]
+    if begun_s is not None:
+        world.begun["search"] = INCIDENT.start_ns + begun_s * SECOND
+    found = await diagnose(world)
+    first = found.root_causes[0]
+    assert (first.service, first.mechanism) == ("search", mechanism)
+    told = [each.summary for each in first.evidence if "before the process began anew" in each.summary]
+    assert len(told) == (mechanism is Mechanism.MEMORY)
+    assert all("process.memory.usage" in each for each in told)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -26,6 +26,7 @@ from pytest_otel_diag.analysis.observations import (
 )
 from pytest_otel_diag.analysis.paths import ServicePath, critical_paths
 from pytest_otel_diag.analysis.ranking import Candidate, rank, reachable, shares
+from pytest_otel_diag.analysis.restarts import outgrown
 from pytest_otel_diag.analysis.scores import Scores
 from pytest_otel_diag.analysis.slots import Slots, plan
 from pytest_otel_diag.analysis.templates import FIRST_ID, Body, mine
@@ -146,6 +147,48 @@ def test_a_resource_explains_slowness_and_strong_ones_explain_errors() -> None:
     assert told_of(failing, still(40.0, "s", Group.METRIC, Mechanism.MEMORY)) is Mechanism.MEMORY
     assert told_of(slow, still(9.0, "s", Group.METRIC, Mechanism.CPU, "down")) is Mechanism.LATENCY
     assert told_of() is None
+
+
+def test_outgrown_memory_explains_whatever_else_there_is_but_collections() -> None:
+    def told(*hits: Hit) -> Mechanism | None:
+        candidate = Candidate("s", {hit.group: hit for hit in hits})
+        return mechanism_of(candidate, [(hit.strength, hit.finding()) for hit in hits], outgrown=True)
+
+    slow = still(50.0, "s", Group.SELF, Mechanism.LATENCY)
+    assert told(slow) is Mechanism.MEMORY
+    assert told(still(50.0, "s", Group.ERROR)) is Mechanism.MEMORY
+    assert told(slow, still(9.0, "s", Group.METRIC, Mechanism.CPU)) is Mechanism.MEMORY
+    assert told(slow, still(40.0, "s", Group.METRIC, Mechanism.GC)) is Mechanism.GC
+    assert told() is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 99), st.floats(0, 300)), min_size=1, max_size=6),
+    st.lists(st.integers(0, 99), max_size=3),
+    st.floats(0, 200),
+)
+def test_only_what_peaks_before_a_start_is_outgrown(
+    points: list[tuple[int, float]], begun: list[int], usual: float
+) -> None:
+    rows = [
+        ("s", "process.memory.usage", "By", usual, 9, points),
+        ("s", "process.cpu.utilization", "1", 0.1, 9, [(0, 99.0)]),
+        ("never ends", "process.memory.usage", "By", 1.0, 9, [(0, 99.0)]),
+    ]
+    found = outgrown({"s": begun}, rows)
+    high = [value for at_ns, value in points if begun and at_ns < max(begun) and value > 1.25 * usual > 0]
+    assert {service: one.peak for service, one in found.items()} == ({"s": max(high)} if high else {})
+
+
+def test_the_level_that_rose_most_is_told() -> None:
+    rows = [
+        ("s", "container.memory.usage", "By", 100.0, 9, [(1, 190.0)]),
+        ("s", "process.memory.usage", "By", 10.0, 9, [(1, 25.0)]),
+        ("s", "go.memory.used", "By", 10.0, 9, [(1, 20.0)]),
+    ]
+    assert str(outgrown({"s": [2]}, rows)["s"]) == (
+        "process.memory.usage rose above all quiet time (10 → 25 By) before the process began anew"
+    )
 
 
 def gap_world(moved: dict[tuple[str, str], float]) -> Observations:

@@ -42,6 +42,8 @@ class World:
     gauges: list[tuple[int, str, str, str, dict[str, str], float]] = field(default_factory=list)
     sums: list[tuple[int, str, str, str, float]] = field(default_factory=list)
     histograms: list[tuple[int, str, str, str, float, int]] = field(default_factory=list)
+    begun: dict[str, int] = field(default_factory=dict)
+    """When processes began anew, by service; all others began before the first row."""
 
     def load(self, store: Store, database: str) -> None:
         """Write the rows."""
@@ -52,7 +54,7 @@ class World:
         if self.gauges:
             store.ingest_arrow(database, "otel_metrics_gauge", _gauges(self.gauges))
         if self.sums:
-            store.ingest_arrow(database, "otel_metrics_sum", _sums(self.sums))
+            store.ingest_arrow(database, "otel_metrics_sum", _sums(self.sums, self.begun))
         if self.histograms:
             store.ingest_arrow(database, "otel_metrics_histogram", _histograms(self.histograms))
 
@@ -110,10 +112,14 @@ def _gauges(rows: list[tuple[int, str, str, str, dict[str, str], float]]) -> pa.
     return pa.table({**_metrics(rows, [row[4] for row in rows]), "Value": [row[5] for row in rows]})
 
 
-def _sums(rows: list[tuple[int, str, str, str, float]]) -> pa.Table:
+def _sums(rows: list[tuple[int, str, str, str, float]], begun: dict[str, int]) -> pa.Table:
+    anew = [begun.get(row[1], row[0] + 1) for row in rows]
     return pa.table(
         {
             **_metrics(rows, [{}] * len(rows)),
+            "StartTimeUnix": _times(
+                [at if at <= row[0] else T0 - 60 * SECOND for at, row in zip(anew, rows, strict=True)]
+            ),
             "Value": [row[4] for row in rows],
             "AggregationTemporality": pa.array([2] * len(rows), pa.int32()),
             "IsMonotonic": [True] * len(rows),
