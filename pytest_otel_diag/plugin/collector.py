@@ -32,6 +32,9 @@ CRASHED = "???"
 """``when`` of the report that pytest-xdist makes for the test in which a worker died."""
 
 
+_CTRL_C_S = 2.0
+"""How long workers may take to begin their end by the Ctrl-C that they got themselves."""
+
 PLAIN = str.maketrans({"–": "-", "≥": ">=", "≤": "<=", "…": "...", "→": "->", "−": "-", "×": "x"})
 """Signs of ours in ASCII, for terminals that can show no more."""
 
@@ -154,13 +157,15 @@ class Collector:
             SIGNALS.install()
 
     @pytest.hookimpl(specname="pytest_sessionfinish", tryfirst=True)
-    def let_workers_end(self, exitstatus: int) -> None:
+    def pytest_otel_diag_let_workers_end(self, exitstatus: int) -> None:
         """Wait until interrupted workers have undone their faults: pytest-xdist kills them after 10 s."""
         if self._spool is not None and exitstatus == pytest.ExitCode.INTERRUPTED:
             from pytest_otel_diag.plugin.background import CLEANUP_TIMEOUT_S
 
+            # Ctrl-C in a terminal reaches workers too, but not one that is sent to us alone.
+            grace_s = 0.0 if SIGNALS.signum else _CTRL_C_S
             with suppress(KeyboardInterrupt):  # somebody is in a hurry
-                self._spool.end(timeout_s=CLEANUP_TIMEOUT_S)
+                self._spool.end(timeout_s=CLEANUP_TIMEOUT_S, grace_s=grace_s)
 
     def _rescue(self, test_id: str | None = None) -> bool:
         """Take sessions over that no report brought, of one test or of all; say whether there were any."""

@@ -58,11 +58,18 @@ class Spool:
                 found[file] = pid
         return found
 
-    def end(self, *, timeout_s: float) -> None:
-        """Ask the workers to end, and wait until each has undone its fault; at most *timeout_s*."""
+    def end(self, *, timeout_s: float, grace_s: float = 0.0) -> None:
+        """Ask the workers to end, and wait until each has undone its fault; at most *timeout_s*.
+
+        Those that end by themselves within *grace_s* are not asked.
+        """
+        self._wait(grace_s)
         for pid in self.workers().values():
             with suppress(OSError):
                 os.kill(pid, signal.SIGTERM)
+        self._wait(timeout_s)
+
+    def _wait(self, timeout_s: float) -> None:
         deadline_s = time.monotonic() + timeout_s
         while self.workers() and time.monotonic() < deadline_s:
             time.sleep(_TICK_S)
