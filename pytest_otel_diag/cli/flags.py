@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -97,6 +98,9 @@ async def _opened(access: FlagAccess) -> AsyncIterator[SurfaceFlags]:
 
 
 def _with_flags(access: FlagAccess, work: Callable[[SurfaceFlags], Awaitable[T]]) -> T:
+    # It complains of every rule that deals variants out to users when it is asked for nobody.
+    logging.getLogger("openfeature").addHandler(logging.NullHandler())
+
     async def run() -> T:
         async with _opened(access) as flags:
             return await work(flags)

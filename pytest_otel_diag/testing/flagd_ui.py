@@ -69,6 +69,7 @@ class Fault(StrEnum):
     RESET = "reset"  # the connection is reset without an answer
     UNAVAILABLE = "unavailable"  # 503 of the proxy: flagd-ui is not there
     PAGE = "page"  # 200 with a page of HTML
+    REFUSED = "refused"  # 413, as for a document that is too large; nothing is kept
 
 
 @dataclass
@@ -284,6 +285,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, _REFUSED, "text/plain")
         elif plan.fault is Fault.PAGE:
             self._answer(HTTPStatus.OK, _PAGE, "text/html")
+        elif plan.fault is Fault.REFUSED:
+            self._answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, b'{"errors":{"detail":"too large"}}')
         elif plan.fault is Fault.RESET:
             self._reset()
         elif plan.fault is Fault.SLOW:

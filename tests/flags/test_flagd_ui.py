@@ -109,7 +109,7 @@ async def test_a_write_is_in_the_file_in_the_shape_that_the_demo_ships(
 
 
 @pytest.mark.parametrize(
-    "fault", [fault for fault in Fault if fault not in (Fault.LOST, Fault.LATE, Fault.OTHER)]
+    "fault", [fault for fault in Fault if fault not in (Fault.LOST, Fault.LATE, Fault.OTHER, Fault.REFUSED)]
 )
 async def test_a_read_that_fails_once_or_twice_is_repeated(
     ui: FlagdUi, surface: FlagdUiSurface, fault: Fault
@@ -292,14 +292,13 @@ async def test_a_login_in_front_of_it_is_explained(status: int) -> None:
         await surface.aclose()
 
 
-async def test_a_document_that_is_refused_is_not_sent_again(tmp_path: Path) -> None:
-    both = {"/feature/api/read": document(), "/feature/api/read-file": document()}
-    with serving(both, write_status=413) as url:
-        surface = quick(url)
-        raw = await surface.read()
-        with pytest.raises(FlagError, match="refuses the document with 413"):
-            await surface.write(switched(raw), expected=raw)
-        await surface.aclose()
+async def test_a_document_that_is_refused_is_not_sent_again(ui: FlagdUi, surface: FlagdUiSurface) -> None:
+    raw = await surface.read()
+    ui.fail(Fault.REFUSED, method="POST")
+    with pytest.raises(FlagError, match="refuses the document with 413"):
+        await surface.write(switched(raw), expected=raw)
+    assert posts(ui) == 1
+    assert json.loads(ui.path.read_bytes()) == json.loads(document())
 
 
 async def test_a_demo_that_was_exchanged_meanwhile_is_found_again(tmp_path: Path) -> None:
@@ -365,16 +364,12 @@ async def test_bad_writes_are_answered_as_the_demo_does(tmp_path: Path) -> None:
 
 
 @contextmanager
-def serving(routes: dict[str, bytes], *, status: int = 404, write_status: int = 404) -> Iterator[str]:
-    """Serve fixed answers to GET; *status* for other paths, *write_status* for every POST."""
+def serving(routes: dict[str, bytes], *, status: int = 404) -> Iterator[str]:
+    """Serve fixed answers to GET; *status* for other paths."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.answer(200 if self.path in routes else status, routes.get(self.path, b"no"))
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.answer(write_status, b"no")
 
         def answer(self, code: int, body: bytes) -> None:
             self.send_response(code)

@@ -1,0 +1,427 @@
+"""``otel-diag flags`` over the real flagd, with the file and with a stand-in of flagd-ui over it."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pytest_otel_diag.cli.app import app
+from pytest_otel_diag.cli.flags_by_hand import TARGET
+from pytest_otel_diag.errors import OtelDiagError
+from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.testing.flagd_ui import Fault, FlagdUi
+from pytest_otel_diag.undo.journal import Entry, Journal, State
+from pytest_otel_diag.undo.lease import Lease
+from pytest_otel_diag.undo.owner import Owner
+from tests.support.flagd import Flagd
+from tests.support.remote_flags import document, switched, variant
+
+
+@dataclass
+class System:
+    """A document that the real flagd serves, and how to reach both."""
+
+    path: Path
+    flagd: Flagd
+    state: Path
+    control: str
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Run the command in this process; return its exit code and all that it says."""
+        command, *rest = arguments
+        options = ["--flags", self.control, "--flagd", f"ofrep:{self.flagd.ofrep}"]
+        options += ["--state", str(self.state)] if command in ("set", "reset") else []
+        return run("flags", command, *options, *rest)
+
+    def listed(self) -> dict[str, Any]:
+        code, said = self.run("list", "--format", "json")
+        assert code in (0, 1), said
+        body: dict[str, Any] = json.loads(said)
+        return body
+
+    def row(self, flag: str) -> dict[str, Any]:
+        return next(row for row in self.listed()["flags"] if row["flag"] == flag)
+
+    def journal(self) -> list[Any]:
+        return list(Journal(self.state).entries())
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, arguments)
+    if isinstance(done.exception, OtelDiagError):  # as main() tells it
+        return 2, done.output + str(done.exception)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.output
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Flagd]]:
+    path = tmp_path_factory.mktemp("flags") / "demo.flagd.json"
+    path.write_bytes(document())
+    with Flagd(path, tmp_path_factory.mktemp("log") / "flagd.log") as flagd:
+        yield path, flagd
+
+
+def put(path: Path, raw: bytes) -> None:
+    fresh = path.with_name(".new")
+    fresh.write_bytes(raw)
+    fresh.replace(path)
+
+
+@pytest.fixture
+def system(served: tuple[Path, Flagd], tmp_path: Path) -> Iterator[System]:
+    """Flags in a file."""
+    path, flagd = served
+    put(path, document())
+    found = System(path, flagd, tmp_path / "state", f"file:{path}")
+    eventually(lambda: found.listed()["agrees"])
+    yield found
+    put(path, document())
+
+
+@pytest.fixture
+def ui(system: System) -> Iterator[FlagdUi]:
+    with FlagdUi(system.path, "3.0") as ui:
+        system.control = f"flagd-ui:{ui.url}"
+        yield ui
+
+
+def eventually(what: Callable[[], object], within_s: float = 15.0) -> None:
+    deadline_s = time.monotonic() + within_s
+    while not what():
+        assert time.monotonic() < deadline_s, "it did not come"
+        time.sleep(0.05)
+
+
+def test_the_table_shows_what_is_written_and_what_is_served(system: System) -> None:
+    code, said = system.run("list")
+    assert code == 0, said
+    assert "demo 3.0 by its flags" in said
+    assert "all flags as shipped" in said
+    assert "off = false for product_id=OLJCESPC7Z" in " ".join(said.split())
+    row = system.row("productCatalogFailure")
+    assert [answer["context"] for answer in row["served"]] == [{"product_id": "OLJCESPC7Z"}, {}]
+    assert system.row("dealtOut")["known"] is False
+    assert system.row("loadGeneratorVUs")["served"][0]["value"] == 5
+
+
+def test_a_rule_that_wins_over_the_default_is_the_reason(system: System) -> None:
+    """The trap of the demo: switching the default of a flag with a rule does nothing."""
+    body = json.loads(document())
+    body["flags"]["productCatalogFailure"]["defaultVariant"] = "on"
+    put(system.path, json.dumps(body).encode())
+    eventually(lambda: system.listed()["agrees"])
+    row = system.row("productCatalogFailure")
+    assert (row["written"], row["default_variant"]) == ("off", "on")
+    assert "its rule decides, not its default 'on'" in row["why"]
+    assert {answer["variant"] for answer in row["served"]} == {"off"}
+
+
+def test_a_disabled_flag_is_told(system: System) -> None:
+    body = json.loads(document())
+    body["flags"]["adFailure"]["state"] = "DISABLED"
+    put(system.path, json.dumps(body).encode())
+    eventually(lambda: system.row("adFailure")["served"][0]["variant"] == "")
+    code, said = system.run("show", "adFailure")
+    assert code == 0, said
+    assert "DISABLED: services use their own defaults" in said
+
+
+def test_a_flag_is_shown_by_any_name(system: System) -> None:
+    for name in ("productCatalogFailure", "product_catalog_failure"):
+        code, said = system.run("show", name)
+        assert code == 0, said
+        assert "otel-diag catalog show productCatalogFailure --demo 3.0" in said
+    code, said = system.run("show", "adServiceFailure", "--format", "json")
+    body = json.loads(said)
+    assert (code, body["flag"], body["variants"]) == (0, "adFailure", {"off": False, "on": True})
+    code, said = system.run("show", "adFailur")
+    assert (code, "did you mean 'adFailure'?" in said) == (2, True)
+    code, said = system.run("show", "llmRateLimitError")
+    assert (code, "nor is it there by another name" in said) == (2, True)
+
+
+def test_set_stays_and_reset_puts_it_back_byte_for_byte(system: System) -> None:
+    before = system.path.read_bytes()
+    code, said = system.run("set", "adServiceFailure", "on")
+    assert (code, "adFailure=on is served" in said) == (0, True)
+    code, said = system.run("set", "productCatalogFailure", "on")
+    assert code == 0, said
+    row = system.row("productCatalogFailure")
+    assert [answer["variant"] for answer in row["served"]] == ["on", "off"]
+    code, said = system.run("list")
+    assert "● not as shipped: adFailure, productCatalogFailure" in said
+    (entry,) = system.journal()
+    assert (entry.state, entry.previous, entry.keys) == (
+        State.KEPT,
+        before,
+        ("adFailure", "productCatalogFailure"),
+    )
+    code, said = system.run("reset", "adServiceFailure")
+    assert (
+        code,
+        "adFailure=on taken back: the flags are as before; still set: productCatalogFailure" in said,
+    ) == (
+        0,
+        True,
+    ), said
+    code, said = system.run("reset", "adFailure")
+    assert (code, "nothing to take back; set were productCatalogFailure" in said) == (2, True)
+    code, said = system.run("reset")
+    assert (code, "productCatalogFailure=on taken back" in said) == (0, True)
+    assert system.path.read_bytes() == before
+    assert system.journal() == []
+    assert system.listed()["agrees"]
+    code, said = system.run("reset")
+    assert (code, "nothing was set by hand here" in said) == (0, True)
+
+
+def test_setting_back_by_hand_leaves_nothing_to_take_back(system: System) -> None:
+    assert system.run("set", "cartFailure", "50%")[0] == 0
+    assert system.run("set", "cartFailure", "100%")[0] == 0
+    (entry,) = system.journal()
+    assert entry.changes[0].variants == ("50%", "100%")
+    assert system.run("set", "cartFailure", "off")[0] == 0
+    assert system.journal() == []
+    assert system.path.read_bytes() == document()
+
+
+def test_somebody_elses_edit_is_kept_and_told(system: System) -> None:
+    assert system.run("set", "cartFailure", "50%")[0] == 0
+    put(system.path, switched(system.path.read_bytes(), "adFailure", "on"))
+    code, said = system.run("reset")
+    assert (code, "SOMEBODY ELSE CHANGED THE DOCUMENT" in said) == (0, True)
+    assert variant(system.path.read_bytes(), "cartFailure") == "off"
+    assert variant(system.path.read_bytes(), "adFailure") == "on"
+
+
+def test_mistakes_change_nothing(system: System) -> None:
+    wrong = {
+        ("set", "cartFailur", "100%"): "did you mean 'cartFailure'?",
+        ("set", "cartFailure", "100"): "did you mean '100%'?",
+        ("list", "--format", "jsn"): "did you mean 'json'?",
+        ("reset", "adFailure", "--all-off"): "name no flags",
+    }
+    for arguments, told in wrong.items():
+        code, said = system.run(*arguments)
+        assert (code, told in said) == (2, True), said
+    assert system.path.read_bytes() == document()
+    assert system.journal() == []
+
+
+def test_all_off_is_what_the_demo_ships_and_saves_what_was_there(system: System) -> None:
+    body = json.loads(switched(switched(document(), "adFailure", "on"), "loadGeneratorTraffic", "off"))
+    body["flags"]["mine"] = {"state": "ENABLED", "variants": {"a": 1, "b": 2}, "defaultVariant": "a"}
+    body["flags"]["ruled"] = {
+        "state": "ENABLED",
+        "variants": {"off": 1, "b": 2},
+        "defaultVariant": "off",
+        "targeting": {"starts_with": [{"var": "email"}, "a"]},
+    }
+    there = json.dumps(body).encode()
+    put(system.path, there)
+    eventually(lambda: system.row("adFailure")["on"] and system.listed()["agrees"])
+    assert system.run("set", "cartFailure", "50%")[0] == 0
+    code, said = system.run("reset", "--all-off")
+    assert code == 0, said
+    assert "set: adFailure=off, cartFailure=off, loadGeneratorTraffic=on" in said
+    assert "left as it is: mine: it has no variant that is off" in said
+    assert "left as it is: ruled" in said
+    (saved,) = (system.state / "saved").iterdir()
+    assert str(saved) in said
+    assert json.loads(saved.read_bytes()) == json.loads(switched(there, "cartFailure", "50%"))
+    assert system.journal() == []
+    code, said = system.run("reset", "--all-off")
+    assert (code, "every flag was off already" in said) == (0, True)
+
+
+def test_while_a_run_holds_the_system_nothing_is_set(system: System) -> None:
+    owner = Owner.here(now_ns=time.time_ns(), run_id="nightly")
+    lease = Lease.take(system.state, str(system.path.resolve()), owner)
+    assert lease is not None
+    try:
+        code, said = system.run("set", "adFailure", "on")
+        assert (code, "run nightly" in said) == (2, True)
+    finally:
+        lease.release()
+    assert system.path.read_bytes() == document()
+
+
+def entry(system: System, **changed: Any) -> Entry:
+    owner = Owner.here(now_ns=time.time_ns())
+    access = FlagAccess(control=system.control, served=f"ofrep:{system.flagd.ofrep}")
+    values: dict[str, Any] = {"id": "one", "target": "live", "state": State.KEPT, "previous": document()}
+    values["identity"] = str(system.path.resolve())
+    return Entry(
+        access=access,
+        owner=owner,
+        started_ns=owner.since_ns,
+        deadline_ns=owner.since_ns,
+        **values | changed,
+    )
+
+
+def test_what_a_run_left_on_is_healed_first(system: System) -> None:
+    left = entry(system)
+    Journal(system.state).write(left)
+    for arguments in (("set", "adFailure", "on"), ("reset",), ("reset", "--all-off")):
+        code, said = system.run(*arguments)
+        assert (code, "otel-diag heal --state" in said) == (2, True)
+    path = Journal(system.state).path(left.id)
+    path.write_bytes(path.read_bytes()[:-20])
+    code, said = system.run("set", "adFailure", "on")
+    assert (code, "cannot be used" in said) == (2, True)
+    other = entry(system, id="two", identity="elsewhere")
+    path.unlink()
+    Journal(system.state).write(other)
+    assert system.run("reset")[0] == 0
+
+
+def test_without_flagd_written_is_shown_and_nothing_is_set(system: System) -> None:
+    options = ("--flags", system.control, "--flagd", "ofrep:http://127.0.0.1:9")
+    code, said = run("flags", "list", *options)
+    assert (code, "what is served could not be asked" in said, "not asked" in said) == (1, True, True)
+    code, said = run("flags", "show", "adFailure", *options)
+    assert (code, "not asked" in said) == (1, True)
+    code, said = run("flags", "set", "adFailure", "on", *options, "--state", str(system.state))
+    assert code == 2, said
+    assert system.path.read_bytes() == document()
+    assert system.journal() == []
+
+
+def test_what_is_written_and_not_served_is_said_and_can_be_taken_back(system: System, tmp_path: Path) -> None:
+    unwatched = tmp_path / "demo.flagd.json"
+    unwatched.write_bytes(document())
+    system.control = f"file:{unwatched}"
+    code, said = system.run("set", "adFailure", "on", "--wait", "0.3")
+    assert (code, "written, but not served after 0.3 s" in said) == (1, True)
+    code, said = system.run("list")
+    assert (code, "≠ not served as written: adFailure" in said) == (1, True)
+    assert "by the document it is on; flagd serves another document" in " ".join(said.split())
+    code, said = system.run("reset")
+    assert code == 0, said
+    assert unwatched.read_bytes() == document()
+    unwatched.write_bytes(switched(document(), "adFailure", "on"))
+    code, said = system.run("reset", "--all-off", "--wait", "0.3")
+    assert code == 0, said
+
+
+def test_flags_that_flagd_serves_and_nobody_wrote_are_shown(system: System, tmp_path: Path) -> None:
+    body = json.loads(document())
+    del body["flags"]["adFailure"]
+    fewer = tmp_path / "fewer.json"
+    fewer.write_text(json.dumps(body))
+    system.control = f"file:{fewer}"
+    row = system.row("adFailure")
+    assert (row["agrees"], row["written"]) == (False, "")
+    assert "not in the document" in row["why"]
+    code, said = system.run("reset", "--all-off", "--wait", "0.3")
+    assert code == 0, said
+
+
+def test_through_flagd_ui_set_and_reset_work_alike(system: System, ui: FlagdUi) -> None:
+    assert system.run("set", "paymentServiceFailure", "50%")[0] == 0
+    assert system.row("paymentFailure")["served"][0]["value"] == 0.5
+    assert variant(system.path.read_bytes()) == "50%"
+    code, said = system.run("reset")
+    assert (code, "the flags are as before" in said) == (0, True)
+    assert json.loads(system.path.read_bytes()) == json.loads(document())
+
+
+def test_an_edit_beside_flagd_ui_is_found_and_not_overwritten(system: System, ui: FlagdUi) -> None:
+    put(system.path, switched(document(), "adFailure", "on"))
+    eventually(lambda: not system.listed()["agrees"])
+    code, said = system.run("list")
+    assert (code, "≠ not served as written: adFailure" in said) == (1, True)
+    assert "beside flagd-ui" in " ".join(said.split())
+    code, said = system.run("set", "cartFailure", "100%")
+    assert (code, "flagd serves adFailure otherwise than flagd-ui has it" in said) == (2, True)
+    assert variant(system.path.read_bytes(), "adFailure") == "on"
+    assert system.run("set", "cartFailure", "100%", "--force")[0] == 0
+    assert variant(system.path.read_bytes(), "adFailure") == "off"
+
+
+def test_a_write_that_is_refused_leaves_no_entry(system: System, ui: FlagdUi) -> None:
+    ui.fail(Fault.REFUSED, method="POST")
+    code, said = system.run("set", "adFailure", "on")
+    assert (code, "refuses the document with 413" in said) == (2, True)
+    assert system.journal() == []
+    ui.well()
+    assert system.run("set", "adFailure", "on")[0] == 0
+    ui.fail(Fault.REFUSED, method="POST")
+    assert system.run("set", "cartFailure", "50%")[0] == 2
+    (kept,) = system.journal()
+    assert kept.keys == ("adFailure",)
+    assert kept.target == TARGET
+    ui.well()
+    assert system.run("reset")[0] == 0
+
+
+def test_a_demo_whose_flagd_ui_cannot_write_still_lists(system: System) -> None:
+    with FlagdUi(system.path, "2.1") as ui:
+        system.control = f"flagd-ui:{ui.url}"
+        assert system.listed()["agrees"]
+        code, said = system.run("set", "adFailure", "on")
+        assert (code, "can only read" in said) == (2, True)
+        assert system.journal() == []
+
+
+def test_watching_tells_every_change_with_its_time(system: System) -> None:
+    def change() -> None:
+        time.sleep(0.5)
+        put(system.path, switched(document(), "productCatalogFailure", "on"))
+        time.sleep(0.7)
+        put(system.path, b'{"flags": ')
+        time.sleep(1.3)
+        body = json.loads(document())
+        del body["flags"]["dealtOut"]
+        put(system.path, json.dumps(body).encode())
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    code, said = system.run("watch", "--for", "4", "--every", "0.1", "--format", "json")
+    thread.join()
+    assert code == 0, said
+    lines = [json.loads(line) for line in said.splitlines()]
+    told = [(line["flag"], line["change"].partition(":")[0]) for line in lines]
+    assert told[0][0] == "watching"
+    assert ("productCatalogFailure", "written off → on") in told
+    assert ("productCatalogFailure", "served off → on for product_id=OLJCESPC7Z") in told
+    assert ("(flags)", "not readable") in told
+    assert ("(flags)", "readable and served again") in told
+    assert ("productCatalogFailure", "written on → off") in told
+    assert ("dealtOut", "written off → absent") in told
+    assert [line["at"] for line in lines] == sorted(line["at"] for line in lines)
+
+
+def test_watching_ends_with_ctrl_c(system: System) -> None:
+    command = [sys.executable, "-m", "pytest_otel_diag.cli", "flags", "watch", "--flags", system.control]
+    command += ["--flagd", f"ofrep:{system.flagd.ofrep}", "--every", "0.1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert "16 flags, not as shipped: none" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_command_tells_mistakes_in_one_line(system: System, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest_otel_diag.cli", "flags", "list", "--flags", "fil:x"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "did you mean 'file'?" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert run("flags", "list", "--frontend", "http://127.0.0.1:9")[0] == 2
