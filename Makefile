@@ -29,6 +29,7 @@ suites: $(VENV)/.run
 	  --otel-diag-inconclusive=pass -n $(WORKERS) --html=reports/suites.html --self-contained-html \
 	  --junitxml=reports/suites.xml $(ARGS)
 
+# Tests against flagd take the one of OTEL_DIAG_FLAGD, else of PATH, else build it with go, else skip and say so.
 test: $(VENV)/.dev
 	$(BIN)/python -m tests.run --workers $(WORKERS)
 
@@ -45,4 +46,4 @@ bench: $(VENV)/.dev
 	@if [ -n "$(RECORDING)" ]; then $(BIN)/python -m benchmarks.peers $(RECORDING); fi
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

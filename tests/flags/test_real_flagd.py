@@ -325,13 +325,13 @@ class Watcher:
                 )
                 assert answer.value == {"off": 0, "50%": 0.5}[wanted]
                 self.checked = turn
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.004)
 
 
 async def cycles(flagd, path, count):
     """Set and restore *count* times under four readers; return how many answers they had."""
     specs = (f"ofrep:{flagd.ofrep}", f"ofrep:{flagd.ofrep}", f"flagd:{flagd.http}", f"grpc:{flagd.grpc}")
-    flags = open_flags(access(flagd, path, "ofrep"), now=time.time_ns)
+    flags = open_flags(access(flagd, path, "grpc"), now=time.time_ns)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(flags.aclose)
         watchers = [Watcher(open_reader(spec)) for spec in specs]
