@@ -102,7 +102,8 @@ async def test_older_releases_read_the_same(store: Store) -> None:
             )
             connection.command(
                 "CREATE TABLE old.otel_metrics_exp_histogram (ServiceName String, MetricName String, "
-                "Count UInt64, Sum Float64, Scale Int32, TimeUnix DateTime64(9)) ENGINE = MergeTree ORDER BY TimeUnix"
+                "Count UInt64, Sum Float64, Scale Int32, TimeUnix DateTime64(9)) "
+                "ENGINE = MergeTree ORDER BY TimeUnix"
             )
             connection.command(
                 "INSERT INTO old.otel_metrics_gauge "
