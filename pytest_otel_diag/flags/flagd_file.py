@@ -24,7 +24,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -258,15 +258,11 @@ async def _finished(call: Callable[[], _T]) -> _T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await _until(asyncio.wait({task}))
-        if not task.cancelled():
-            task.exception()  # seen; the cancel says more
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):  # it is passed on below, once
+                await asyncio.wait({task})
+        task.exception()  # seen; the cancel says more
         raise
-
-
-async def _until(waiting: Awaitable[object]) -> None:
-    with contextlib.suppress(asyncio.CancelledError):
-        await waiting
 
 
 def _looks(descriptor: int, found: os.stat_result) -> _Looks:
