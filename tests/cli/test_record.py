@@ -1,0 +1,96 @@
+"""``otel-diag record`` and what is made of its recordings, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_command import otel_diag
+from tests.support import tiny_shop
+
+pytestmark = pytest.mark.xdist_group("record")
+
+SHORT = {"OTEL_DIAG_OBSERVE_S": "30", "OTEL_DIAG_IMPACT_TIMEOUT_S": "60"}
+TARGET = "shop:reference_s=60,settle_s=20"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("record")
+
+
+@pytest.fixture(scope="module")
+def recorded(place: Path) -> Path:
+    """One fault and one quiet session."""
+    done = otel_diag(
+        place,
+        *("record", "--target", TARGET, "--scenario", "paymentUnreachable", "--controls", "1"),
+        *("--out", "kept", "--shift-to", "2026-01-31T08:00:00Z"),
+        **SHORT,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 2 sessions kept in" in done.stdout
+    assert "paymentUnreachable=on  VISIBLE, " in done.stdout
+    return place / "kept"
+
+
+def test_every_session_is_a_recording_that_replays(place: Path, recorded: Path) -> None:
+    folders = sorted(recorded.iterdir())
+    assert [folder.name.rpartition("-")[0] for folder in folders] == [
+        "control-quiet",
+        "paymentUnreachable-on",
+    ]
+    manifest = json.loads((folders[1] / "recording.json").read_text())
+    assert manifest["notes"] == [f"all times were moved by {_seconds(manifest)} s"]
+    run = otel_diag(place, "run", "--target", "replay:kept", "--reports", "reports")
+    assert "ok, nothing wrong" in run.stdout
+    assert "paymentUnreachable=on-" in run.stdout
+    assert "root cause ranked 1" in run.stdout
+
+
+def _seconds(manifest: dict) -> int:
+    """How far it was moved: the simulated year is another one."""
+    (note,) = manifest["notes"]
+    assert 1_769_846_400 <= manifest["start_ns"] // 10**9 <= 1_769_846_401
+    return int(note.split()[-2])
+
+
+def test_recordings_are_changed_and_merged(place: Path, recorded: Path) -> None:
+    nothing = otel_diag(place, "recordings", "shift", "kept", "same")
+    assert (nothing.returncode, "say what to change" in nothing.stderr) == (2, True)
+    cut = otel_diag(place, "recordings", "shift", "kept", "cut", "--anonymise-time", "--redact")
+    assert cut.stdout.count(": 2000-01-01T00:00:00.") == 2
+    merged = otel_diag(place, "recordings", "merge", "cut", "one")
+    assert "1 incidents, 1 controls" in merged.stdout, merged.stderr
+    valid = otel_diag(place, "recordings", "validate", "one")
+    assert (valid.returncode, "0 errors" in valid.stdout) == (0, True)
+    listed = otel_diag(place, "recordings", "list", "one").stdout
+    assert "captured from the target shop" in listed
+
+
+def test_a_session_that_is_not_kept_is_told(place: Path) -> None:
+    """No telemetry shows this fault, so there is no ground truth to keep."""
+    nothing = otel_diag(
+        place,
+        *("record", "--target", TARGET, "--scenario", "emailMemoryLeak", "--out", "lost"),
+        OTEL_DIAG_OBSERVE_S="5",
+        OTEL_DIAG_IMPACT_TIMEOUT_S="1",
+    )
+    assert nothing.returncode == 12, nothing.stdout + nothing.stderr
+    assert "not kept" in nothing.stdout
+    assert "0 of 1 sessions kept" in nothing.stdout
+    assert not (place / "lost").exists()
+
+
+def test_what_cannot_be_recorded_is_refused(place: Path) -> None:
+    tiny_shop.write(place / "tiny")
+    replay = otel_diag(place, "record", "--target", "replay:tiny", "--out", "x")
+    assert (replay.returncode, "is a recording already" in replay.stderr) == (2, True)
+    unknown = otel_diag(place, "record", "--target", TARGET, "--scenario", "nothing", "--out", "x")
+    assert (unknown.returncode, "no scenario to run" in unknown.stderr) == (2, True)
+    both = otel_diag(
+        place, "record", "--target", TARGET, "--out", "x", "--shift-to", "2026-01-01", "--anonymise-time"
+    )
+    assert (both.returncode, "not both" in both.stderr) == (2, True)
