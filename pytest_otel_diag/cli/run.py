@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pytest_otel_diag import composition
+from pytest_otel_diag.cli.stopping import Stop
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.scenario import Scenario
-from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.model.session import SessionResult, Status
 from pytest_otel_diag.ports import Target
 from pytest_otel_diag.runs import Run, outcome
 
@@ -21,14 +22,18 @@ Echo = Callable[[str], object]
 
 
 def run(settings: Settings, wanted: Sequence[str], controls: bool, echo: Echo) -> int:
-    """Run the scenarios whose id holds one of *wanted* (all without any); return the gate's exit code.
+    """Run the scenarios whose id holds one of *wanted* (all without any); return the exit code.
 
-    Raises ConfigurationError when nothing is left to run.
+    That is the gate's, 2 for a run broken off by Ctrl-C, 128 and the number of the signal that ended it
+    otherwise; 0 for one that only sets up its faults, once each is served. Raises ConfigurationError when
+    nothing is left to run.
     """
-    settings = settings.model_copy(update={"gate": True})  # without pytest a run has no other verdict
+    # Without pytest a run has no other verdict than the gate's.
+    settings = settings.model_copy(update={"gate": not settings.setup_only})
     with composition.opened(settings, "main") as target:
         chosen = chosen_scenarios(target, wanted, controls)
-        return asyncio.run(_run(settings, target, chosen, echo))
+        stop = Stop()
+        return stop.run(lambda: _run(settings, target, chosen, echo, stop))
 
 
 def chosen_scenarios(target: Target, wanted: Sequence[str], controls: bool) -> list[Scenario]:
@@ -47,34 +52,48 @@ def chosen_scenarios(target: Target, wanted: Sequence[str], controls: bool) -> l
     return chosen
 
 
-async def _run(settings: Settings, target: Target, chosen: Sequence[Scenario], echo: Echo) -> int:
+async def _run(settings: Settings, target: Target, chosen: Sequence[Scenario], echo: Echo, stop: Stop) -> int:
     analyzer = composition.open_analyzer(settings.analyzer)
     kept = Run(settings, Path.cwd(), target.describe(), time.time_ns)
+    ended: list[SessionResult] = []
 
-    def ended(result: SessionResult) -> None:
+    def end(result: SessionResult) -> None:
+        ended.append(result)
         kept.add(result)
         echo(_line(result))
 
-    engine = composition.engine(settings, target, analyzer, ended)
+    engine = composition.engine(settings, target, analyzer, end)
     run_id = secrets.token_hex(4)
+    interrupted = ""
     try:
-        for scenario in chosen:
-            for repeat in range(settings.repeat):
-                await engine.run(
-                    composition.plan(
-                        composition.prepared(scenario, settings, target, repeat),
-                        settings,
-                        run_id=run_id,
-                        test_id="",
-                        repeat=repeat,
-                        analyzer=settings.analyzer,
-                    )
+        for scenario, repeat in ((one, turn) for one in chosen for turn in range(settings.repeat)):
+            if _left_on(ended):
+                interrupted = "stopped after the session that left its fault on"
+                break
+            await engine.run(
+                composition.plan(
+                    composition.prepared(scenario, settings, target, repeat),
+                    settings,
+                    run_id=run_id,
+                    test_id="",
+                    repeat=repeat,
+                    analyzer=settings.analyzer,
                 )
+            )
+    except asyncio.CancelledError:
+        interrupted = f"interrupted ({stop.reason})"
+        raise
     finally:
-        code = kept.finish([composition.identity(settings.analyzer, analyzer)])
-        for line in ("", *kept.summary(shutil.get_terminal_size().columns)):
+        code = kept.finish([composition.identity(settings.analyzer, analyzer)], interrupted)
+        for line in ("", *kept.summary(shutil.get_terminal_size().columns), *kept.alarms):
             echo(line)
+    if settings.setup_only and all(result.status is Status.SKIPPED for result in ended):
+        return 0
     return code
+
+
+def _left_on(ended: Sequence[SessionResult]) -> bool:
+    return any(result.cleanup is not None and result.cleanup.left_on for result in ended)
 
 
 def _line(result: SessionResult) -> str:
