@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -61,20 +62,21 @@ class Cell:
         return kept | own
 
     def start(
-        self, *options: str, point: str = "", act: str = "wait", run: str = ""
+        self, *options: str, point: str = "", run: str = "", output: str = "output"
     ) -> subprocess.Popen[bytes]:
-        """Start pytest over the test."""
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+        """Start pytest over the test; what it prints goes to the file *output*."""
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         command += ["--otel-diag-target=killed", "--otel-diag-analyzer=killed_target:analyzer", *options]
-        return subprocess.Popen(
-            command,
-            cwd=self.folder / "tests",
-            env=self.plan(point, act, run),
-            stdin=subprocess.DEVNULL,
-            stdout=(self.folder / "output").open("w"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with (self.folder / output).open("w") as file:
+            return subprocess.Popen(
+                command,
+                cwd=self.folder / "tests",
+                env=self.plan(point, "wait", run),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def command(self, *arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run ``otel-diag`` over the state of the cell."""
@@ -100,7 +102,15 @@ class Cell:
     @property
     def output(self) -> str:
         """What the last process printed."""
-        return (self.folder / "output").read_text()
+        return self.printed("output")
+
+    def printed(self, name: str) -> str:
+        """What the process with this output printed."""
+        return (self.folder / name).read_text()
+
+    def go_on_after(self, seconds: float) -> None:
+        """Let the process at its point go on in a while."""
+        threading.Timer(seconds, self.go_on).start()
 
     def go_on(self) -> None:
         """Let the process at its point go on."""

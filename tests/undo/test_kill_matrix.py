@@ -139,7 +139,7 @@ def raised(folder: Path) -> dict[tuple[str, str], Ended]:
         (folder / "tests" / "conftest.py").write_text(WATCH)
         begun = time.monotonic()
         # This limit makes the timeouts; a session that waits for nothing is well within it.
-        process = place.start("--otel-diag-session-timeout-s=6")
+        process = place.start("--otel-diag-session-timeout-s=15")
         process.wait(timeout=280)
         took_s = (time.monotonic() - begun) / (len(RAISED) * len(POINTS))
         lines = [json.loads(line) for line in (folder / "cells.jsonl").read_text().splitlines()]

@@ -1,0 +1,219 @@
+"""One runner at a time, and whoever waits is told for whom."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextvars import copy_context
+from pathlib import Path
+
+import pytest
+
+from pytest_otel_diag import ports
+from pytest_otel_diag.errors import FlagError, Occupied
+from pytest_otel_diag.undo import lease
+from pytest_otel_diag.undo.owner import Owner, dead_here
+from pytest_otel_diag.undo.processes import Process
+from tests.undo import samples
+from tests.undo.cells import until
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from pytest_otel_diag.undo.lease import Lease
+from pytest_otel_diag.undo.owner import Owner
+held = Lease.take(Path(sys.argv[1]), "env", Owner.here(now_ns=1, run_id="run-1"))
+print("held" if held else "free", flush=True)
+time.sleep(60)
+"""
+
+
+def here() -> Owner:
+    return Owner.here(now_ns=time.time_ns())
+
+
+def another(state: Path) -> subprocess.Popen[str]:
+    """Start a process that holds the lease of ``env``."""
+    command = [sys.executable, "-c", HOLDER, str(state)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_lease_is_held_by_one_and_free_once_it_is_given_back(tmp_path: Path):
+    first = lease.Lease.take(tmp_path, "env", here())
+    assert first is not None
+    assert lease.Lease.take(tmp_path, "env", here()) is None
+    other = lease.Lease.take(tmp_path, "other", here())
+    assert other is not None
+    assert {owner.process for owner in lease.held(tmp_path)} == {Process.this()}
+    first.release()
+    other.release()
+    assert list(lease.held(tmp_path)) == []
+    again = lease.Lease.take(tmp_path, "env", here())
+    assert again is not None
+    again.release()
+
+
+async def test_who_waits_is_told_and_refused_in_the_end(tmp_path: Path):
+    process = another(tmp_path)
+    told: list[str] = []
+    shown: list[str] = []
+    try:
+        context = copy_context()
+        context.run(ports.waiting.set, shown.append)
+        waiting = asyncio.get_running_loop().create_task(
+            lease.wait_for(tmp_path, "env", here(), wait_s=0.3, tell=told.append), context=context
+        )
+        with pytest.raises(Occupied, match=rf"process {process.pid}, run run-1.*--otel-diag-lease-wait-s"):
+            await waiting
+        assert len(told) == 1 and f"process {process.pid}" in told[0]
+        assert shown[-1] == "" and "is held by" in shown[0]
+        process.kill()
+        process.wait()
+        got = await lease.wait_for(tmp_path, "env", here(), wait_s=10, tell=told.append)
+        got.release()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_child_that_inherits_the_lease_holds_it_until_it_ends(tmp_path: Path):
+    mine = lease.Lease.take(tmp_path, "env", samples.owner())
+    assert mine is not None
+    with subprocess.Popen(["sleep", "60"], pass_fds=(mine.descriptor,)) as child:
+        mine.leave()
+        assert lease.Lease.take(tmp_path, "env", here()) is None
+        assert "its guardian is taking its fault back" in lease.described(lease.lease_path(tmp_path, "env"))
+        child.kill()
+    taken = lease.Lease.take(tmp_path, "env", here())
+    assert taken is not None
+    taken.release()
+
+
+def test_a_holder_that_has_not_signed_is_told_as_such(tmp_path: Path):
+    mine = lease.Lease.take(tmp_path, "env", here())
+    assert mine is not None
+    path = lease.lease_path(tmp_path, "env")
+    path.write_text("{")
+    assert "has not signed" in lease.described(path)
+    assert list(lease.held(tmp_path)) == []
+    mine.release()
+
+
+def test_a_folder_that_is_no_use_is_named(tmp_path: Path):
+    (tmp_path / "leases").write_text("")
+    with pytest.raises(FlagError, match="--otel-diag-state"):
+        lease.Lease.take(tmp_path, "env", here())
+
+
+class Remote:
+    """A lease elsewhere, as a server keeps it; ``now`` is its clock."""
+
+    def __init__(self) -> None:
+        self.owner = ""
+        self.until_s = 0.0
+        self.renewals = 0
+        self.broken = False
+
+    async def acquire(self, owner: str, *, seconds: float) -> str | None:
+        if self.broken:
+            raise FlagError("no connection")
+        now = time.monotonic()
+        if self.owner not in {"", owner} and now < self.until_s:
+            return self.owner
+        self.renewals += self.owner == owner
+        self.owner, self.until_s = owner, now + seconds
+        return None
+
+    async def release(self, owner: str) -> None:
+        if self.broken:
+            raise FlagError("no connection")
+        if self.owner == owner:
+            self.owner = ""
+
+
+async def test_a_lease_elsewhere_is_renewed_and_given_back():
+    remote, me = Remote(), here()
+    async with lease.remote(remote, me, wait_s=1, tell=print, seconds=0.15) as renewal:
+        await asyncio.sleep(0.5)
+        assert remote.owner == me.label and remote.renewals >= 2 and not renewal.lost
+    assert remote.owner == ""
+    async with lease.remote(None, me, wait_s=1, tell=print) as renewal:
+        assert not renewal.lost
+
+
+async def test_a_lease_elsewhere_that_is_left_on_runs_out_by_itself():
+    remote, me = Remote(), here()
+    async with lease.remote(remote, me, wait_s=1, tell=print) as renewal:
+        renewal.keep = True
+    assert remote.owner == me.label
+
+
+async def test_a_lease_elsewhere_is_waited_for_then_refused():
+    remote, told = Remote(), []
+    await remote.acquire("bob@elsewhere/12/99", seconds=60)
+    with pytest.raises(Occupied, match="bob@elsewhere/12/99"):
+        async with lease.remote(remote, here(), wait_s=0.05, tell=told.append):
+            raise AssertionError
+    assert len(told) == 1
+    remote.until_s = 0.0
+    async with lease.remote(remote, here(), wait_s=0.05, tell=told.append):
+        assert remote.owner == here().label
+
+
+async def test_the_lease_of_a_dead_run_of_this_machine_is_taken_over():
+    remote, told = Remote(), []
+    await remote.acquire(samples.owner().label, seconds=60)
+    async with lease.remote(remote, here(), wait_s=0, tell=told.append):
+        assert remote.owner == here().label
+    assert told == [f"taking over the lease of {samples.owner().label}, which has ended"]
+
+
+async def test_a_lease_elsewhere_that_is_lost_is_noticed():
+    remote, told = Remote(), []
+    async with lease.remote(remote, here(), wait_s=0, tell=told.append, seconds=0.1) as renewal:
+        remote.owner, remote.until_s = "bob", time.monotonic() + 60
+        assert await asyncio.to_thread(until, lambda: renewal.lost, 10)
+        assert renewal.lost == "bob"
+        remote.owner = ""
+        assert await asyncio.to_thread(until, lambda: not renewal.lost, 10)
+        remote.broken = True
+        assert await asyncio.to_thread(until, lambda: renewal.lost, 10)
+        assert "could not be renewed" in renewal.lost
+    assert "could not be given back (no connection)" in told[-1]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "bob", "bob@elsewhere/12/99", "bob@{host}/x/1", "bob@{host}/12/", "{me}"]
+)
+def test_labels_that_do_not_say_that_somebody_died(text: str):
+    me = here()
+    assert not dead_here(text.format(host=me.process.host, me=me.label))
+
+
+def test_processes_are_told_apart_from_those_that_got_their_number():
+    with subprocess.Popen(["sleep", "60"]) as child:
+        process = Process.of(child.pid)
+        assert process.alive is True and process.here
+        assert Process(process.host, process.boot, process.namespace, process.pid, "0").alive is False
+        assert Process("elsewhere", process.boot, process.namespace, child.pid, process.started).alive is None
+        assert Process(process.host, process.boot, "pid:[1]", child.pid, process.started).alive is None
+        assert Process(process.host, "before", process.namespace, child.pid, process.started).alive is False
+        os.kill(child.pid, signal.SIGKILL)
+        assert until(lambda: process.alive is False, 10), "a process that waits to be collected has ended"
+    assert not process.send(signal.SIGTERM)
+    assert Process.of(child.pid).started == ""
+
+
+def test_an_owner_says_who_and_what_without_passwords(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["/bin/pytest", "--store=clickhouse://u:secret@host/db"])
+    me = Owner.here(now_ns=1_700_000_000 * 10**9, run_id="r", worker="gw1")
+    assert "secret" not in me.sentence and "pytest --store=clickhouse://u:***@host/db" in me.sentence
+    assert "2023-11-14 22:13:20 UTC" in me.sentence
+    assert me.parent is not None and me.parent.pid == os.getppid()
+    assert Owner.here(now_ns=1).parent is None

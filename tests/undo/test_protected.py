@@ -1,0 +1,406 @@
+"""Protected flags over a real file and a real flagd: guardian, deadline, healing, edits of others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_otel_diag.errors import FlagError, Occupied, RestoreFailed
+from pytest_otel_diag.flags.controller import SurfaceFlags
+from pytest_otel_diag.flags.opening import open_flags
+from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.model.flags import FlagChange, FlagDocument
+from pytest_otel_diag.testing.flag_contract import FlagControllerContract
+from pytest_otel_diag.undo.heal import Outcome, heal
+from pytest_otel_diag.undo.journal import Entry, Journal, State
+from pytest_otel_diag.undo.lease import Lease
+from pytest_otel_diag.undo.owner import Owner
+from pytest_otel_diag.undo.processes import Process
+from pytest_otel_diag.undo.protected import ProtectedFlags, UndoSettings, protected
+from pytest_otel_diag.undo.taking_back import Patience
+from tests.support.flagd import Flagd
+from tests.undo import samples
+from tests.undo.cells import until
+
+ON = FlagChange(key="a", variant="on")
+pytestmark = pytest.mark.xdist_group("undo")
+
+
+@pytest.fixture(scope="module")
+def flagd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flagd]:
+    folder = tmp_path_factory.mktemp("undo")
+    document = folder / "demo.flagd.json"
+    document.write_bytes(samples.document(a="off", b="off"))
+    with Flagd(document, folder / "flagd.log") as running:
+        running.document = document
+        yield running
+
+
+@pytest.fixture
+async def inner(flagd: Flagd) -> AsyncIterator[SurfaceFlags]:
+    original = samples.document(a="off", b="off")
+    access = FlagAccess(control=f"file:{flagd.document}", served=f"ofrep:{flagd.ofrep}")
+    flags = open_flags(access, now=time.time_ns)
+    await flags.restore(FlagDocument(raw=original, flags={}))
+    for key in "ab":
+        await served(flags, key, "off")
+    yield flags
+    await flags.aclose()
+
+
+async def served(flags: SurfaceFlags | ProtectedFlags, key: str, variant: str) -> None:
+    """Wait until flagd serves it."""
+    async with asyncio.timeout(20):
+        while (await flags.served(key, {})).variant != variant:  # noqa: ASYNC110 - flagd has no event for it
+            await asyncio.sleep(0.02)
+
+
+class Place:
+    """What sessions over the flags have in common."""
+
+    def __init__(self, inner: SurfaceFlags, state: Path) -> None:
+        self.inner = inner
+        self.state = state
+        self.told: list[str] = []
+        self.journal = Journal(state)
+        self.original = samples.document(a="off", b="off")
+
+    def session(
+        self, owner: Owner | None = None, **settings: object
+    ) -> AbstractAsyncContextManager[ProtectedFlags]:
+        access = self.inner.access
+        assert access is not None
+        return protected(
+            self.inner,
+            access,
+            self.inner.identity,
+            who=owner or Owner.here(now_ns=time.time_ns()),
+            state_dir=self.state,
+            settings=replace(UndoSettings(lease_wait_s=0.2), **settings),
+            tell=self.told.append,
+        )
+
+    @property
+    def raw(self) -> bytes:
+        return Path(self.inner.identity).read_bytes()
+
+    def left(self, **update: object) -> Entry:
+        """Leave a fault on as a dead run does; return its entry."""
+        assert self.inner.access is not None
+        update = {"identity": self.inner.identity, "access": self.inner.access, "previous": self.raw} | update
+        entry = samples.entry("left", **update)
+        self.journal.write(entry)
+        return entry
+
+    async def fault(self) -> None:
+        await self.inner.apply(ON)
+        await served(self.inner, "a", "on")
+
+
+@pytest.fixture
+def place(inner: SurfaceFlags, tmp_path: Path) -> Place:
+    return Place(inner, tmp_path / "state")
+
+
+class TestContract(FlagControllerContract):
+    """Protected flags are flags."""
+
+    @pytest.fixture
+    async def controller(self, place: Place) -> AsyncIterator[SettledFlags]:
+        async with place.session() as flags:
+            yield SettledFlags(flags)
+
+    @pytest.fixture
+    def flag(self) -> str:
+        return "a"
+
+
+class SettledFlags:
+    """flagd takes a moment to see a new file; the contract asks at once."""
+
+    def __init__(self, flags: ProtectedFlags) -> None:
+        self._flags = flags
+        self.document, self.restore, self.served = flags.document, flags.restore, flags.served
+
+    async def apply(self, change: FlagChange) -> None:
+        await self._flags.apply(change)
+        await served(self._flags, change.key, change.variant)
+
+
+async def test_journal_and_guardian_are_there_before_the_first_write(place: Place):
+    async with place.session() as flags:
+        assert flags.entry is None and flags.guardian.pid is None
+        seen = []
+
+        async def write(raw: bytes, *, expected: bytes) -> None:
+            (entry,) = place.journal.entries()
+            assert isinstance(entry, Entry)
+            seen.append((entry.previous, entry.faults, Process.of(flags.guardian.pid or 0).alive))
+            await real(raw, expected=expected)
+
+        real, place.inner.surface.write = place.inner.surface.write, write
+        await flags.apply(ON)
+        assert seen == [(place.original, "a=on", True)]
+        await served(flags, "a", "on")
+        await flags.apply(FlagChange(key="b", variant="on"))
+        await flags.apply(FlagChange(key="a", variant="off"))
+        (entry,) = place.journal.entries()
+        assert isinstance(entry, Entry)
+        assert {change.key: change.variants for change in entry.changes} == {"b": ("on",), "a": ("on", "off")}
+        assert entry.deadline_ns - entry.started_ns == 3600 * 10**9
+        guardian = Process.of(flags.guardian.pid or 0)
+    assert place.raw == place.original and not list(place.journal.entries())
+    assert guardian.alive is False
+    assert not place.told
+
+
+async def test_what_an_exception_leaves_on_is_taken_back_on_leaving(place: Place):
+    with pytest.raises(LookupError):
+        async with place.session() as flags:
+            await flags.apply(ON)
+            raise LookupError
+    assert place.raw == place.original
+    assert (await place.inner.served("a", {})).variant == "off"
+
+
+async def test_a_guardian_that_dies_or_hangs_is_replaced_before_anything_else_happens(place: Place):
+    async with place.session() as flags:
+        await flags.apply(ON)
+        first = flags.guardian.pid or 0
+        os.kill(first, signal.SIGKILL)
+        assert await asyncio.to_thread(until, lambda: not flags.guardian.running, 10)
+        await flags.served("a", {})
+        second = flags.guardian.pid or 0
+        assert second != first and flags.guardian.running
+    assert place.raw == place.original
+
+
+async def test_signals_to_the_group_and_to_itself_do_not_end_a_guardian(place: Place):
+    async with place.session() as flags:
+        await flags.apply(ON)
+        pid = flags.guardian.pid or 0
+        assert os.getsid(pid) == pid, "a session of its own"
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            os.kill(pid, number)
+        await asyncio.sleep(0.2)
+        await flags.apply(ON)
+        assert flags.guardian.pid == pid
+
+
+async def test_a_deadline_that_passes_ends_the_fault_and_the_session_hears_of_it(place: Place):
+    async with place.session(deadline_s=0.5) as flags:
+        await flags.apply(ON)
+        await served(place.inner, "a", "off")
+        assert place.raw == place.original
+
+        def returned() -> bool:
+            return any(isinstance(e, Entry) and e.state is State.RETURNED for e in place.journal.entries())
+
+        assert await asyncio.to_thread(until, returned, 20)
+        for call in (flags.document(), flags.served("a", {}), flags.apply(ON)):
+            with pytest.raises(FlagError, match=r"longer than its deadline.*took back a=on"):
+                await call
+        assert place.raw == place.original
+        await flags.restore(FlagDocument(raw=place.original, flags={}))
+    assert not list(place.journal.entries())
+    assert "did not answer by its deadline" in (place.state / "guardian.log").read_text()
+
+
+async def test_a_write_that_comes_after_the_fault_was_taken_back_is_taken_back_too(place: Place):
+    async with place.session() as flags:
+        await flags.apply(ON)
+        entry = flags.entry
+        assert entry is not None
+
+        async def late(change: FlagChange) -> None:
+            place.journal.close(entry)  # as emergency-stop does, while the write is under way
+            await real(change)
+
+        real, place.inner.apply = place.inner.apply, late
+        with pytest.raises(FlagError, match="taken back by somebody else"):
+            await flags.apply(FlagChange(key="b", variant="on"))
+        assert place.raw == place.original
+    assert place.raw == place.original
+
+
+async def test_edits_of_others_survive_the_undo(place: Place):
+    async with place.session() as flags:
+        before = await flags.document()
+        await place.inner.apply(FlagChange(key="b", variant="on"))  # between preflight and first write
+        await flags.apply(ON)
+        await flags.restore(before)
+        assert json.loads(place.raw)["flags"]["b"]["defaultVariant"] == "on"
+        await flags.apply(ON)
+        await place.inner.apply(FlagChange(key="b", variant="off"))
+        await flags.restore(before)
+        now = (await flags.document()).flags
+        assert (now["a"].default_variant, now["b"].default_variant) == ("off", "off")
+        await place.inner.apply(FlagChange(key="b", variant="on"))
+        await flags.restore(before)
+        assert json.loads(place.raw)["flags"]["b"]["defaultVariant"] == "on", "nothing of ours was on"
+    assert [text for text in place.told if "between the preflight and the first write" in text]
+    assert [text for text in place.told if "SOMEBODY ELSE CHANGED" in text and "flag b" in text]
+    assert [text for text in place.told if "left as it is" in text]
+
+
+async def test_a_fault_that_is_kept_keeps_the_next_session_out_until_it_is_healed(place: Place):
+    async with place.session(keep=True) as flags:
+        await flags.apply(ON)
+    assert place.raw != place.original and "otel-diag heal --state" in place.told[-1]
+    with pytest.raises(Occupied, match=r"left on on purpose by .*otel-diag heal"):
+        async with place.session():
+            raise AssertionError
+    (healed,) = await heal(place.state)
+    assert healed.gone and place.raw == place.original
+    async with place.session():
+        pass
+
+
+async def test_what_a_dead_run_left_is_healed_before_anything_else(place: Place):
+    place.left()
+    await place.fault()
+    async with place.session():
+        assert place.raw == place.original
+        assert not list(place.journal.entries())
+    (told,) = place.told
+    assert "took back a=on" in told and "alice on" in told
+
+
+async def test_a_fault_of_a_dead_run_that_cannot_be_taken_back_keeps_sessions_out(place: Place):
+    place.left(previous=b"not a document")
+    with pytest.raises(RestoreFailed, match=r"A FAULT MAY STILL BE ON.*otel-diag heal --state"):
+        async with place.session():
+            raise AssertionError
+    assert list(place.journal.entries())
+
+
+@pytest.mark.parametrize(
+    ("process", "message"),
+    [
+        ({"host": "elsewhere", "boot": "other"}, "may still be at work"),
+        ({"pid": os.getppid(), "started": Process.of(os.getppid()).started}, "may still be at work"),
+    ],
+)
+async def test_owners_that_may_live_are_left_alone(place: Place, process: dict[str, str], message: str):
+    place.left(owner=samples.owner(**process))
+    with pytest.raises(Occupied, match=message):
+        async with place.session():
+            raise AssertionError
+
+
+async def test_damaged_entries_are_told_and_stop_sessions_of_their_environment(place: Place):
+    entry = place.left()
+    path = place.journal.path(entry.id)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(FlagError, match="cannot be used"):
+        async with place.session():
+            raise AssertionError
+    path.write_bytes(b"")
+    async with place.session():
+        pass
+    assert "it is empty" in place.told[0] and path.exists()
+
+
+async def test_entries_of_other_environments_are_none_of_ours(place: Place):
+    place.left(identity="/another")
+    async with place.session() as flags:
+        await flags.apply(ON)
+    assert [entry.identity for entry in place.journal.entries() if isinstance(entry, Entry)] == ["/another"]
+
+
+async def test_a_restore_that_fails_is_loud_and_left_to_the_guardian(place: Place, flagd: Flagd):
+    patience = Patience(served_timeout_s=0.3, read_timeout_s=0.5)
+    with pytest.raises(RestoreFailed, match=r"A FAULT MAY STILL BE ON.*otel-diag heal --state"):
+        async with place.session(patience=patience) as flags:
+            await flags.apply(ON)
+            await served(flags, "a", "on")
+            flagd.stop()
+    try:
+        assert list(place.journal.entries())
+        assert Lease.take(place.state, place.inner.identity, Owner.here(now_ns=1)) is None
+    finally:
+        flagd.start()
+    assert await asyncio.to_thread(until, lambda: not list(place.journal.entries()), 60)
+    assert place.raw == place.original
+    async with place.session(lease_wait_s=20.0):
+        pass
+
+
+async def test_nothing_is_changed_without_a_guardian(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pytest_otel_diag.undo.guarding.sys.executable", "/bin/false")
+    async with place.session() as flags:
+        with pytest.raises(FlagError, match="the guardian did not answer"):
+            await flags.apply(ON)
+        monkeypatch.setattr("pytest_otel_diag.undo.guarding.sys.executable", "/nowhere")
+        with pytest.raises(FlagError, match="no guardian could be started"):
+            await flags.apply(ON)
+        assert flags.entry is None and not list(place.journal.entries())
+    assert place.raw == place.original
+
+
+async def test_a_lease_lost_to_another_host_stops_changes(place: Place):
+    async with place.session() as flags:
+        flags._outside.renewal.lost = "bob@elsewhere"
+        with pytest.raises(Occupied, match="went to bob@elsewhere"):
+            await flags.apply(ON)
+    assert place.raw == place.original
+
+
+async def test_a_write_that_hangs_is_given_up(place: Place):
+    async with place.session(patience=Patience(write_timeout_s=0.2)) as flags:
+
+        async def hang(change: FlagChange) -> None:
+            await asyncio.sleep(60)
+
+        place.inner.apply = hang
+        with pytest.raises(FlagError, match="could not be written"):
+            await flags.apply(ON)
+
+
+async def test_a_cancellation_waits_for_the_write_that_was_begun(place: Place):
+    async with place.session() as flags:
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        async def slow(change: FlagChange) -> None:
+            begun.set()
+            await go.wait()
+            await real(change)
+
+        real, place.inner.apply = place.inner.apply, slow
+        task = asyncio.create_task(flags.apply(ON))
+        await begun.wait()
+        task.cancel()
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert place.raw != place.original
+    assert place.raw == place.original
+
+
+async def test_healing_tells_what_it_leaves(place: Place):
+    place.left()
+    assert [one.outcome for one in await heal(place.state, dry_run=True)] == [Outcome.WOULD_RESTORE]
+    held = Lease.take(place.state, place.inner.identity, Owner.here(now_ns=1))
+    assert held is not None
+    assert [one.outcome for one in await heal(place.state)] == [Outcome.ALIVE]
+    held.release()
+    place.left(owner=samples.owner(host="elsewhere", boot="other"))
+    (other,) = await heal(place.state)
+    assert other.outcome is Outcome.OTHER_HOST and "--force" in other.detail
+    place.left(owner=samples.owner(pid=os.getppid(), started=Process.of(os.getppid()).started))
+    assert [one.outcome for one in await heal(place.state)] == [Outcome.ALIVE]
+    await place.fault()
+    (forced,) = await heal(place.state, force=True)
+    assert forced.gone and place.raw == place.original
+    assert await heal(place.state) == []

@@ -1,0 +1,110 @@
+"""Whole runs that meet: taking turns, faults left on purpose, a run that hangs, emergency stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.undo.cells import FLAG, VARIANT, Cell, cell, until
+
+pytestmark = pytest.mark.xdist_group("undo runs")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Cell]:
+    with cell(tmp_path / "cell") as found:
+        yield found
+
+
+def test_two_runs_take_turns_and_the_second_knows_the_first(place: Cell):
+    first = place.start(point="impact wait", run="first")
+    place.reached(first)
+    told = place.folder / "told"
+    second = place.start("--otel-diag-lease-wait-s=60", run="second", output="second")
+    assert until(lambda: told.exists() and "run first" in told.read_text(), 60)
+    assert f"process {first.pid}" in told.read_text()
+    assert second.poll() is None
+    place.go_on()
+    assert first.wait(60) == 0, place.output
+    assert second.wait(60) == 0, place.printed("second")
+    assert place.as_before()
+
+
+def test_a_run_that_may_not_wait_is_refused_with_the_owner(place: Cell):
+    first = place.start(point="impact wait", run="first")
+    try:
+        place.reached(first)
+        second = place.start("--otel-diag-lease-wait-s=0.1", output="second")
+        assert second.wait(60) != 0
+        printed = " ".join(place.printed("second").split())
+        assert f"process {first.pid}, run first" in printed
+        assert "--otel-diag-lease-wait-s" in printed
+    finally:
+        place.go_on()
+        first.wait(60)
+    assert place.as_before()
+
+
+def test_a_stopped_run_is_overtaken_by_heal_only_by_force_and_hears_of_it(place: Cell):
+    run = place.start(point="impact wait")
+    place.reached(run)
+    os.kill(run.pid, signal.SIGSTOP)
+    try:
+        gentle = place.command("heal")
+        assert gentle.returncode == 1 and "OWNER ALIVE" in gentle.stdout and str(run.pid) in gentle.stdout
+        assert place.document.read_bytes() != place.original
+        forced = place.command("heal", "--force")
+        assert forced.returncode == 0, forced.stdout + forced.stderr
+        assert until(place.as_before, 20)
+        place.go_on()
+    finally:
+        os.kill(run.pid, signal.SIGCONT)
+    assert run.wait(60) != 0
+    assert "taken back by somebody else" in " ".join(place.output.split())
+    assert place.as_before()
+
+
+def test_emergency_stop_ends_runs_and_takes_their_faults_back(place: Cell):
+    run = place.start(point="impact wait")
+    place.reached(run)
+    place.go_on_after(0.5)
+    flags = ("--flags", f"file:{place.document}", "--flagd", f"ofrep:{place.flagd.ofrep}")
+    stopped = place.command("emergency-stop", "--all-off", *flags)
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+    assert f"process {run.pid} told to end" in stopped.stdout
+    assert "no fault of ours is on" in stopped.stdout
+    run.wait(60)
+    variants = place.served()
+    assert variants[FLAG] == "off" and not place.entries
+
+
+def test_a_fault_left_on_purpose_stays_until_it_is_healed(place: Cell):
+    run = place.start("--otel-diag-skip-cleanup")
+    run.wait(60)
+    assert place.served()[FLAG] == VARIANT, place.output
+    (entry,) = place.entries
+    assert '"kept"' in entry.read_text()
+    shown = place.command("heal", "--dry-run")
+    assert shown.returncode == 0 and "WOULD RESTORE" in shown.stdout and f"{FLAG}={VARIANT}" in shown.stdout
+    assert place.command("heal").returncode == 0
+    assert until(place.as_before, 20)
+
+
+def test_an_entry_without_a_guardian_and_half_written_files_are_healed_by_the_next_run(place: Cell):
+    """As after a power loss: nobody is left, and a file beside the entry was being written."""
+    run = place.start(point="impact wait")
+    there = place.reached(run)
+    os.kill(there["guardian"], signal.SIGKILL)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait(60)
+    (entry,) = place.entries
+    entry.with_name("other.unfinished").write_bytes(entry.read_bytes()[:100])
+    place.again()
+    following = place.start()
+    assert following.wait(60) == 0, place.output
+    assert place.as_before()
+    assert "took back" in (place.folder / "told").read_text()
