@@ -39,11 +39,15 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What connections share. ``waits`` is told True while a connection waits for a request to begin."""
+    """What connections share. ``waits`` is told True while a connection waits for a request to begin.
+
+    Once ``stopping`` is set, every answer is a connection's last.
+    """
 
     desk: Desk
     room: Room
     threads: Executor
+    stopping: asyncio.Event
     waits: Callable[[Connection, bool], None]
 
 
@@ -92,21 +96,23 @@ class Connection:
         finally:
             self._house.room.give_back(self._held_bytes)
             self._held_bytes = 0
-        await self._send(answer)
+        last = answer.close or self._house.stopping.is_set()
+        await self._send(answer, last=last)
         self.served += 1
-        if not answer.close and self._is_over():
+        if not last and await self._is_over():
             return True
         await self._linger()
         return False
 
-    def _is_over(self) -> bool:
-        """Whether both sides are done with the request; reads over what came of a body nobody wanted."""
+    async def _is_over(self) -> bool:
+        """Whether both sides are done with the request; reads over a short body that nobody wanted."""
         wire, done = self._wire, self._h11.DONE
-        try:
-            while wire.their_state is self._h11.SEND_BODY and wire.next_event() is not self._h11.NEED_DATA:
-                pass
-        except self._h11.RemoteProtocolError:
-            return False
+        left = _INLINE_BYTES
+        with suppress(TimeoutError, OSError, self._h11.RemoteProtocolError):
+            async with asyncio.timeout(_LINGER_S):
+                while wire.their_state is self._h11.SEND_BODY and left > 0:
+                    event = await self._event()
+                    left -= len(event.data) if isinstance(event, self._h11.Data) else 0
         return bool(wire.our_state is done and wire.their_state is done)
 
     async def _request(self) -> Any:
@@ -186,14 +192,14 @@ class Connection:
     async def _receive(self) -> None:
         self._wire.receive_data(await self._reader.read(_CHUNK_BYTES))
 
-    async def _send(self, answer: Answer) -> None:
+    async def _send(self, answer: Answer, *, last: bool) -> None:
         if self._wire.our_state not in {self._h11.IDLE, self._h11.SEND_RESPONSE}:
             return
         headers = [
             ("content-type", answer.content_type),
             ("content-length", str(len(answer.body))),
             *answer.headers,
-            *((("connection", "close"),) if answer.close else ()),
+            *((("connection", "close"),) if last else ()),
         ]
         response = self._h11.Response(status_code=answer.status, headers=headers)
         data = self._wire.send(response)

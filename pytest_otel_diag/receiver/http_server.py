@@ -62,7 +62,7 @@ class HttpServer:
         self._stopping = asyncio.Event()
         limits = self._desk.limits
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="otel-diag-receiver-body") as threads:
-            house = House(self._desk, Room(limits.arriving_bytes), threads, self._waits)
+            house = House(self._desk, Room(limits.arriving_bytes), threads, self._stopping, self._waits)
 
             async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 await self._accept(reader, writer, house)

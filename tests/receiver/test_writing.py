@@ -1,0 +1,149 @@
+"""From the queue into the store: poison, a store that is away, the end."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import clickhouse_connect
+import pytest
+
+from pytest_otel_diag.errors import ConfigurationError, TelemetryUnavailable
+from pytest_otel_diag.receiver import Limits, Receiver
+from pytest_otel_diag.receiver.backlog import Delivery
+from pytest_otel_diag.telemetry import Store
+from pytest_otel_diag.testing.clickhouse_server import clickhouse_server
+from tests.receiver.conftest import Start
+from tests.support import otlp
+from tests.support.otlp import names, post, spans
+
+DAY_NS = 86_400 * 10**9
+
+
+def test_a_row_that_the_store_refuses_does_not_take_others_with_it(
+    start: Start, store: Store, database: str
+) -> None:
+    with clickhouse_connect.get_client(interface="chdb") as client:
+        client.command(
+            f"ALTER TABLE `{database}`.otel_traces ADD CONSTRAINT healthy CHECK SpanName != 'poison'"
+        )
+    told: list[str] = []
+    receiver = start(tell=told.append)
+    for first in (0, 100):
+        request = spans(100, first)
+        request.resource_spans[0].scope_spans[0].spans[37].name = "poison"
+        assert post(receiver.addresses.http, request.SerializeToString())[0] == 200
+    assert receiver.flush()
+    assert len(names(store, database)) == 198
+    assert receiver.counts().traces.dropped == {"refused by the store": 2}
+    assert len(told) == 1
+    assert "1 records of traces dropped: refused by the store" in told[0]
+    assert post(receiver.addresses.http, spans(1, 300).SerializeToString())[0] == 200
+    counts = receiver.stop()
+    assert (counts.traces.stored, counts.lost) == (199, 2)
+    assert otlp.balanced(counts)
+
+
+def test_spans_of_more_days_than_one_insert_may_touch_are_all_stored(
+    start: Start, store: Store, database: str
+) -> None:
+    receiver = start()
+    request = spans(300)
+    for day, span in enumerate(request.resource_spans[0].scope_spans[0].spans):
+        span.start_time_unix_nano = span.end_time_unix_nano = otlp.T0_NS + day * DAY_NS
+    assert post(receiver.addresses.http, request.SerializeToString())[0] == 200
+    counts = receiver.stop()
+    assert (counts.traces.stored, counts.lost) == (300, 0)
+    assert store.count_rows(database, "otel_traces") == 300
+
+
+def test_a_table_that_is_gone_costs_its_rows_and_nothing_else(
+    start: Start, store: Store, database: str
+) -> None:
+    with clickhouse_connect.get_client(interface="chdb") as client:
+        client.command(f"DROP TABLE `{database}`.otel_traces")
+    receiver = start()
+    with clickhouse_connect.get_client(interface="chdb") as client:
+        client.command(f"DROP TABLE `{database}`.otel_traces")
+    assert post(receiver.addresses.http, spans(1_000).SerializeToString())[0] == 200
+    assert post(receiver.addresses.http, otlp.logs(5).SerializeToString(), path="/v1/logs")[0] == 200
+    counts = receiver.stop()
+    assert counts.traces.dropped == {"refused by the store": 1_000}
+    assert counts.logs.stored == 5
+
+
+def away(number: int) -> list[Exception]:
+    return [TelemetryUnavailable("no answer")] * number
+
+
+def test_a_store_that_comes_back_gets_everything_once(start: Start, store: Store, database: str) -> None:
+    gate = otlp.Gate(store, open_=True, failures=away(3))
+    receiver = start(into=gate)
+    assert post(receiver.addresses.http, spans(10).SerializeToString())[0] == 200
+    assert receiver.flush()
+    assert len(names(store, database)) == 10
+    assert gate.inserts == 4
+
+
+def test_a_store_that_stays_away_costs_what_it_did_not_take(
+    start: Start, store: Store, database: str
+) -> None:
+    told: list[str] = []
+    gate = otlp.Gate(store, open_=True, failures=away(4))
+    receiver = start(into=gate, limits=Limits(store_s=0.3), tell=told.append)
+    assert post(receiver.addresses.http, spans(10).SerializeToString())[0] == 200
+    assert receiver.flush()
+    assert receiver.counts().traces.dropped == {"store away": 10}
+    assert "no answer" in told[0]
+    gate._failures.clear()
+    assert post(receiver.addresses.http, spans(5, 10).SerializeToString())[0] == 200
+    counts = receiver.stop()
+    assert (counts.traces.stored, counts.lost) == (5, 10)
+    assert names(store, database) == sorted(f"span {number}" for number in range(10, 15))
+
+
+def test_stopping_gives_a_store_that_is_away_up(start: Start, store: Store) -> None:
+    gate = otlp.Gate(store, open_=True, failures=away(10_000))
+    receiver = start(into=gate, limits=Limits(stop_s=0.2, batch_s=0.01, insert_rows=10, batch_rows=10))
+    assert post(receiver.addresses.http, spans(10).SerializeToString())[0] == 200
+    assert otlp.eventually(lambda: gate.inserts)
+    for first in range(10, 60, 10):
+        assert post(receiver.addresses.http, spans(10, first).SerializeToString())[0] == 200
+    counts = receiver.stop()
+    assert counts.traces.dropped == {"store away": 10, "stopped before it was stored": 50}
+    assert otlp.balanced(counts)
+    assert receiver.stop() == counts
+
+
+def test_a_delivery_that_cannot_be_read_any_more_does_not_stop_the_writer(
+    start: Start, store: Store, database: str
+) -> None:
+    receiver = start()
+    good = spans(3).SerializeToString()
+    for delivery in (Delivery("traces", good, 3, 0), Delivery("traces", b"\xff", 7, 0)):
+        receiver._tally.received("traces", delivery.records)
+        assert receiver._backlog.put(delivery)
+    counts = receiver.stop()
+    assert (counts.traces.stored, counts.traces.dropped) == (3, {"could not be turned into rows": 7})
+    assert len(names(store, database)) == 3
+
+
+def test_a_receiver_is_started_once_and_leaves_no_threads(store: Store, database: str) -> None:
+    gc.collect()
+    before = {thread.name for thread in threading.enumerate()}
+    receiver = Receiver(store, database, http="127.0.0.1:0", grpc="127.0.0.1:0")
+    with receiver:
+        assert receiver.flush(timeout_s=1.0)
+    assert receiver.addresses.http is None
+    assert otlp.eventually(lambda: {t.name for t in threading.enumerate() if "receiver" in t.name} <= before)
+    with pytest.raises(ConfigurationError, match="make another one"):
+        receiver.start()
+
+
+@pytest.mark.xdist_group("stand_in_server")
+def test_a_server_is_written_to_as_well_and_may_be_away_for_a_while() -> None:
+    with clickhouse_server() as server, Store.open(server.dsn()) as remote:
+        with Receiver(remote, "live", http="127.0.0.1:0", grpc=None) as receiver:
+            assert post(receiver.addresses.http, spans(20).SerializeToString())[0] == 200
+            assert receiver.flush()
+        assert len(names(remote, "live")) == 20
