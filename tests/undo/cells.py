@@ -40,6 +40,7 @@ class Cell:
         self.original = document.read_bytes()
         self.state = folder / "state"
         self.variants = self.served()
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def plan(self, point: str = "", act: str = "wait", run: str = "") -> dict[str, str]:
         """Return the environment of a process that is to act at the point."""
@@ -68,7 +69,7 @@ class Cell:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         command += ["--otel-diag-target=killed", "--otel-diag-analyzer=killed_target:analyzer", *options]
         with (self.folder / output).open("w") as file:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 cwd=self.folder / "tests",
                 env=self.plan(point, "wait", run),
@@ -77,6 +78,8 @@ class Cell:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._started.append(process)
+        return process
 
     def command(self, *arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run ``otel-diag`` over the state of the cell."""
@@ -111,6 +114,12 @@ class Cell:
     def go_on_after(self, seconds: float) -> None:
         """Let the process at its point go on in a while."""
         threading.Timer(seconds, self.go_on).start()
+
+    def end(self) -> None:
+        """End what still runs; guardians then end by themselves."""
+        for process in self._started:
+            process.kill()
+            process.wait()
 
     def go_on(self) -> None:
         """Let the process at its point go on."""
@@ -167,4 +176,8 @@ def cell(folder: Path) -> Iterator[Cell]:
     document = folder / "flags" / "demo.flagd.json"
     document.write_bytes(catalog.demo_document("3.0"))
     with Flagd(document, folder / "flagd.log") as flagd:
-        yield Cell(folder, flagd, document)
+        place = Cell(folder, flagd, document)
+        try:
+            yield place
+        finally:
+            place.end()
