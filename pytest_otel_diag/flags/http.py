@@ -163,7 +163,9 @@ class HttpClient:
         """Return a client of the running loop: connections cannot move from one loop to another."""
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
-            self._client = self._httpx.AsyncClient(timeout=self._timeout_s, trust_env=False)
+            self._client = self._httpx.AsyncClient(
+                timeout=self._timeout_s, trust_env=False, headers={"accept-encoding": "identity"}
+            )
             self._loop = loop
         return self._client
 

@@ -389,7 +389,7 @@ async def test_a_path_that_is_no_file_says_what_to_give(tmp_path):
 
 @pytest.mark.parametrize("name", ["demo.flagd.yaml", "demo.YML"])
 def test_yaml_is_refused_with_the_reason(name):
-    with pytest.raises(ConfigurationError, match="YAML.*lose its comments.*JSON"):
+    with pytest.raises(ConfigurationError, match=r"YAML.*lose its comments.*JSON"):
         open_surface(name)
 
 

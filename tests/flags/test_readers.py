@@ -305,6 +305,22 @@ async def test_a_grpc_service_that_is_no_flagd_or_old_is_told():
         flagd.stop()
 
 
+async def test_an_answer_over_grpc_that_is_no_message_is_an_error_and_no_value():
+    """As one that arrives compressed and is not unpacked, which flagd's answers did."""
+
+    class Garbage(grpc.GenericRpcHandler):
+        def service(self, details):
+            return grpc.unary_unary_rpc_method_handler(lambda request, context: b"\x1f\x8b\x08\x00")
+
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[Garbage()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        assert "no message of flagd; ask again" in await refusal(FlagdGrpcReader(f"127.0.0.1:{port}"))
+    finally:
+        server.stop(None).wait()
+
+
 async def test_grpc_where_nobody_answers_is_bounded():
     with sending(b"", wait_s=30) as url:
         begin = time.monotonic()
