@@ -219,10 +219,29 @@ def assess(
             calls_seen=seen,
             calls_needed=needed or 0,
         )
-    reason, detail = _why_not(focus, before, seen=seen, needed=needed)
+    eta_s = _eta_s(before, after.get(focus) if focus is not None else None, needed)
+    reason, detail = _why_not(focus, before, (seen, needed), eta_s)
     if observed is not None:
         reason, detail = _beside_calls(comparison.quiet, observed, (reason, detail))
-    return Impact(reason=reason, service=focus, detail=detail, calls_seen=seen, calls_needed=needed or 0)
+    return Impact(
+        reason=reason,
+        service=focus,
+        detail=detail,
+        calls_seen=seen,
+        calls_needed=needed or 0,
+        eta_s=eta_s,
+    )
+
+
+def _eta_s(before: Load | None, after: Load | None, needed: int | None) -> float | None:
+    """Return in how many seconds the calls needed will be there, at the rate before and since together."""
+    if needed is None or before is None:
+        return None
+    known = [load for load in (before, after) if load is not None]
+    seconds = sum(load.seconds for load in known)
+    calls = sum(load.calls for load in known)
+    missing = max(0, needed - (after.calls if after is not None else 0))
+    return missing * seconds / calls if calls else None
 
 
 def _growth(comparison: Comparison, after: Mapping[str, Load]) -> dict[str, float]:
@@ -263,11 +282,13 @@ def _beside_calls(
 
 
 def _why_not(
-    focus: str | None, before: Load | None, *, seen: int, needed: int | None
+    focus: str | None, before: Load | None, calls: tuple[int, int | None], eta_s: float | None
 ) -> tuple[ImpactReason, str]:
-    name = focus or "any service"
+    name, (seen, needed) = focus or "any service", calls
+    when = "" if eta_s is None else f", the rest at the rate seen in about {eta_s:.0f} s"
     if not seen:
-        return ImpactReason.NO_TRAFFIC, f"no call of {name} since the fault began"
+        wanted = "" if needed is None else f"; needs about {needed}{when}"
+        return ImpactReason.NO_TRAFFIC, f"no call of {name} since the fault began{wanted}"
     if before is None:
         return ImpactReason.NO_EFFECT, f"nothing to compare with: no baseline telemetry of {name}"
     if needed is None:
@@ -278,7 +299,8 @@ def _why_not(
     if seen < needed:
         return (
             ImpactReason.TOO_RARE,
-            f"needs about {needed} calls of {name}, has {seen}; lengthen impact_timeout_s or drive traffic",
+            f"needs about {needed} calls of {name}, has {seen}{when}; lengthen impact_timeout_s or drive "
+            "traffic",
         )
     return ImpactReason.NO_EFFECT, f"{seen} calls of {name} look like the baseline"
 

@@ -11,16 +11,16 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis, Signal
 from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.model.scenario import Scenario
-from pytest_otel_diag.model.session import Blame, Impact, ImpactReason, Status
+from pytest_otel_diag.model.session import Blame, ImpactReason, Status
 from pytest_otel_diag.model.telemetry import TelemetrySchema
 from pytest_otel_diag.model.verdict import Verdict
-from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
+from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Analyzer, Investigation, JudgeFacts, TargetSession
 from pytest_otel_diag.sessions.baseline import Baseline, bucket_seconds, learn, sickness
 from pytest_otel_diag.sessions.conductor import Conductor
 from pytest_otel_diag.sessions.evidence import Quiet
 from pytest_otel_diag.sessions.facts import edges_in, known_windows, service_windows, services_in
-from pytest_otel_diag.sessions.impact import Comparison, ImpactWatch, looks
+from pytest_otel_diag.sessions.impact import Comparison, looks
 from pytest_otel_diag.sessions.injection import Undo, contexts_of, resolve_faults, served_now
 from pytest_otel_diag.sessions.intruders import FlagGuard, foreign_faults, refuse_foreign
 from pytest_otel_diag.sessions.investigation import opaque_id, run_analyzer
@@ -32,14 +32,12 @@ from pytest_otel_diag.sessions.schedule import Timeline, timeline
 from pytest_otel_diag.sessions.threads import both
 from pytest_otel_diag.sessions.turns import Unwell
 from pytest_otel_diag.sessions.unserved import disabled
+from pytest_otel_diag.sessions.wait import Wait, likeness
 
 _NEEDS: dict[Signal, tuple[str, ...]] = {
     Signal.LOGS: ("logs",),
     **dict.fromkeys((Signal.CPU, Signal.MEMORY, Signal.GC, Signal.METRIC), ("metrics",)),
 }
-
-_UNDRIVEN = 2 / 3
-"""Traffic is driven once no more than this share of the wait is left: at first the system's own counts."""
 
 
 @dataclass(frozen=True)
@@ -202,41 +200,24 @@ class Workflow:
 
     async def impact(self, note: PhaseNote) -> None:
         """Wait until telemetry shows the fault and it was observed long enough; freezes the window."""
+        wait = self._wait()
         if self._scenario.control:
             note.skip("control: nothing to see")
         else:
-            impact = await self._wait_for_impact()
+            assert self._baseline is not None
+            impact = await wait.for_impact(self._baseline.comparison)
             self._log.impact = impact
             note.detail = f"{impact.reason}: {impact.detail}"
             required = self._scenario.require_impact and not self._settings.setup_only
             if impact.reason is not ImpactReason.VISIBLE and required:
                 raise SessionStopped(Status.INVALID, note.detail)
-        await self._sleep_until(self._observe_s())
+        if self._scenario.control and self._scenario.require_impact:
+            await self._pass_as_a_control(wait, note)
+        else:
+            await wait.until(self._timing.observe_s)
         await self.undisturbed()
         incident = Window(start_ns=self._fault_start_ns, end_ns=self._session.clock.now())
         self._log.windows = self._log.windows.model_copy(update={"incident": incident})
-
-    async def _wait_for_impact(self) -> Impact:
-        assert self._baseline is not None
-        watch = ImpactWatch(self._session, self._baseline.comparison, self._fault_start_ns)
-        timeout_s, timing = self._impact_timeout_s, self._timing
-        impact = Impact(reason=ImpactReason.NOT_YET_EXPORTED)
-        step_s, count = timing.impact_poll_s, looks(timing, timeout_s)
-        if not (watch.comparison.loads or watch.comparison.quiet.seen):
-            step_s, count = timeout_s, 1  # nothing to compare with: one look at the end tells all there is
-        for _ in range(count):
-            # The last step is shorter where it would overshoot the wait.
-            left_s = timeout_s - self._since_start_s()
-            await self._conductor.sleep(max(0.0, min(step_s, left_s)))
-            await self._conductor.undisturbed()
-            impact = await watch.look()
-            self._log.progress(impact)
-            if impact.reason is ImpactReason.VISIBLE:
-                break
-            left_s = timeout_s - self._since_start_s()
-            if left_s <= timeout_s * _UNDRIVEN:
-                await watch.drive(remaining_s=left_s, most=self._settings.max_driven_calls, step_s=step_s)
-        return impact
 
     async def undisturbed(self) -> None:
         """Refuse a session whose flags, or those of others, somebody else changed; see the conductor."""
@@ -256,30 +237,26 @@ class Workflow:
             Status.SKIPPED, f"setup only: {faults} is served; {found}; no analysis was made"
         )
 
-    def _since_start_s(self) -> float:
-        return (self._session.clock.now() - self._fault_start_ns) / NANOS_PER_SECOND
+    def _wait(self) -> Wait:
+        return Wait(
+            self._session,
+            self._conductor,
+            self._log,
+            self._settings,
+            self._timing,
+            self._fault_start_ns,
+            self._impact_timeout_s,
+        )
 
-    async def _sleep_until(self, seconds: float) -> None:
-        await self._conductor.sleep(max(0.0, seconds - self._since_start_s()))
-
-    def _observe_s(self) -> float:
-        """Return how long the incident is observed at least.
-
-        Faults that show late make their sessions longer. A control takes as long by a draw, or its
-        length would tell that it is none: as often as not ``observe_s``, else one of the other ends
-        that the wait for an impact has.
-        """
-        timing, settings = self._timing, self._settings
-        if not (self._scenario.control and self._scenario.require_impact):
-            return timing.observe_s
-        first_s = (settings.witness_reads - 1) * settings.witness_poll_s
-        ends = [
-            min(first_s + look * timing.impact_poll_s, timing.impact_timeout_s)
-            for look in range(1, looks(timing, timing.impact_timeout_s) + 1)
-        ]
-        later = sorted({end for end in ends if end > timing.observe_s})
-        draw = Random(f"{self._log.plan.session_id}/{self._log.plan.seed}")  # noqa: S311 - no secret
-        return draw.choice(later) if later and draw.random() < 0.5 else timing.observe_s
+    async def _pass_as_a_control(self, wait: Wait, note: PhaseNote) -> None:
+        """Take as long as a session with a fault, and drive traffic as often: neither may tell them apart."""
+        assert self._baseline is not None
+        rng = Random(f"{self._log.plan.session_id}/{self._log.plan.seed}")  # noqa: S311 - no secret
+        drawn = likeness(self._timing, self._settings, rng)
+        driven = await wait.as_if(self._baseline.comparison, drawn, rng)
+        if driven:
+            note.detail = f"{note.detail}; {driven} calls were driven, as for a fault"
+        await wait.until(drawn.observe_s)
 
     async def investigate(self) -> Diagnosis:
         """Let the analyzer answer within its budget; raises AnalyzerError or BudgetExceeded."""
