@@ -1,7 +1,7 @@
 """``otel-diag flags``: what is written against what is served, and flags set and taken back by hand.
 
 Exit codes of all commands: 0 as asked for, and served so; 1 what is served is not what is written, or could
-not be asked; 2 nothing was done, the message says why.
+not be asked; 2 it could not be done, the message says why.
 """
 
 from __future__ import annotations
@@ -191,7 +191,8 @@ def set_(  # noqa: PLR0913 - parameters of a command are its options
     It stays so when this command ends. otel-diag flags reset puts the document from before back, byte for
     byte; runs on this machine refuse to start until then.
 
-    Exit codes: 0 served, 1 written but not served in time, 2 refused, nothing has changed.
+    Exit codes: 0 served, 1 written but not served in time, 2 refused; nothing has changed then, unless the
+    message says so.
     """
     settings = _settings(flags=control, flagd=flagd, frontend=frontend, state=state)
     access = _access(settings)
