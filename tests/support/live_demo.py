@@ -104,6 +104,9 @@ def live_demo(folder: Path, store: Store, dsn: str, database: str = "otel") -> I
         demo = LiveDemo(flagd, document, folder / "state", store, dsn, database)
         thread = threading.Thread(target=demo.feed, args=(stop,), daemon=True)
         thread.start()
+        deadline_s = time.monotonic() + 30
+        while not store.count_rows(database, "otel_traces") and time.monotonic() < deadline_s:
+            time.sleep(0.05)
         try:
             yield demo
         finally:

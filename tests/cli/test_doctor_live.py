@@ -1,0 +1,198 @@
+"""What doctor tells of a live system: a real flagd, a tiny system that runs, a stand-in server."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pytest_otel_diag import catalog
+from pytest_otel_diag.cli import doctor_live
+from pytest_otel_diag.cli.app import app
+from pytest_otel_diag.cli.doctor_live import Row
+from pytest_otel_diag.config.settings import Settings
+from pytest_otel_diag.model.flags import FlagChange
+from pytest_otel_diag.model.scenario import Fault
+from pytest_otel_diag.targets.live import LiveTarget
+from pytest_otel_diag.telemetry import Store
+from pytest_otel_diag.telemetry.placement import ExporterTable
+from pytest_otel_diag.testing.clickhouse_server import clickhouse_server
+from tests.support.frontend_stand_in import frontend
+from tests.support.live_demo import LiveDemo, live_demo
+
+pytestmark = pytest.mark.xdist_group("live_target")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDemo]:
+    with clickhouse_server() as server, Store.open(server.dsn()) as store:
+        folder = tmp_path_factory.mktemp("doctor")
+        with live_demo(folder, store, server.dsn()) as running:
+            yield running
+
+
+def rows(settings: Settings, rest: str = "", *, wait_s: float = 0.0) -> dict[str, Row]:
+    return {row.name: row for row in doctor_live.rows(rest, settings, receiver_wait_s=wait_s)}
+
+
+def states(found: dict[str, Row]) -> dict[str, str]:
+    return {name: row.state for name, row in found.items()}
+
+
+def test_a_system_in_order_has_no_failure(demo: LiveDemo) -> None:
+    before = demo.document.read_bytes()
+    with frontend() as stand_in:
+        found = rows(demo.settings(frontend=stand_in.url, drive="true"))
+    failed = {name: row for name, row in found.items() if row.state == "FAIL"}
+    assert not failed
+    assert found["frontend"].detail.endswith("answers 200")
+    assert "3.0" in found["demo"].detail
+    assert found["served"].detail.endswith("flags as they are written")
+    assert found["faults"].detail == "none is on"
+    assert found["traces"].state == "ok"
+    assert "requests a minute of frontend" in found["load"].detail
+    assert {"store", "tables", "clock", "journal", "lease", "writable"} <= set(found)
+    assert demo.document.read_bytes() == before
+
+
+def test_the_command_ends_with_a_code(demo: LiveDemo) -> None:
+    common = ["doctor", "--target", "live", "--store", demo.dsn, "--state", str(demo.state)]
+    flags = ["--flags", f"file:{demo.document}", "--flagd", f"ofrep:{demo.flagd.ofrep}"]
+    fine = CliRunner().invoke(app, [*common, *flags, "--frontend", "http://127.0.0.1:9", "--no-drive"])
+    assert fine.exit_code == 0, fine.output
+    assert "warn  frontend" in fine.output
+    driven = CliRunner().invoke(app, [*common, *flags, "--frontend", "http://127.0.0.1:9"])
+    assert driven.exit_code == 1
+    assert "FAIL  frontend" in driven.output
+
+
+def test_flags_that_cannot_be_read(demo: LiveDemo, tmp_path: Path) -> None:
+    found = rows(demo.settings(flags=f"file:{tmp_path / 'gone.json'}"))
+    assert found["flags"].state == "FAIL"
+    assert "gone.json" in found["flags"].detail
+    assert found["traces"].state == "ok"
+
+
+def test_flags_that_nobody_serves(demo: LiveDemo) -> None:
+    found = rows(demo.settings(flagd="ofrep:http://127.0.0.1:9"))
+    assert found["served"].state == "FAIL"
+    assert "127.0.0.1:9" in found["served"].detail
+
+
+def test_another_document_than_the_one_served(demo: LiveDemo, tmp_path: Path) -> None:
+    body = json.loads(catalog.demo_document("3.0"))
+    body["flags"]["paymentFailure"]["defaultVariant"] = "50%"
+    body["flags"]["mine"] = {"state": "ENABLED", "variants": {"a": True, "b": False}, "defaultVariant": "a"}
+    for flag in ("adFailure", "adHighCpu", "adManualGc", "cartFailure"):
+        del body["flags"][flag]
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(body))
+    found = rows(demo.settings(flags=f"file:{other}"), "demo=auto")
+    assert found["served"].state == "FAIL"
+    assert "paymentFailure" in found["served"].detail
+    assert found["faults"].state == "FAIL"
+    assert "paymentFailure=50%" in found["faults"].detail
+    assert found["demo"].state == "warn"
+    assert "mine" in found["demo"].detail
+    body["flags"].pop("emailMemoryLeak")
+    other.write_text(json.dumps(body))
+    assert "and 1 more" in rows(demo.settings(flags=f"file:{other}"))["demo"].detail
+
+
+def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_live.os, "access", lambda *_: False)
+    assert doctor_live._writable("file:/etc/flagd/demo.json").state == "FAIL"
+    assert "not tried" in doctor_live._writable("flagd-ui:http://x/feature").detail
+
+
+def test_a_store_that_is_away_or_empty(demo: LiveDemo) -> None:
+    assert rows(demo.settings(store="clickhouse://127.0.0.1:9/x"))["store"].state == "FAIL"
+    demo.store.create_database("empty")
+    try:
+        found = rows(demo.settings(store=f"{demo.dsn}empty"))
+    finally:
+        demo.store.drop_database("empty")
+    assert states(found)["traces"] == "FAIL"
+    assert states(found)["logs"] == "warn"
+    assert "no telemetry of the last hour" in found["load"].detail
+
+
+def test_tables_that_are_not_the_exporters(demo: LiveDemo) -> None:
+    with demo.store._engine.connection() as connection:
+        connection.command("CREATE DATABASE odd ENGINE = Atomic")
+        connection.command("CREATE TABLE odd.otel_traces (Timestamp DateTime64(9)) ENGINE = Memory")
+        connection.command("CREATE DATABASE lost ENGINE = Atomic")
+        connection.command("CREATE TABLE lost.otel_logs (Timestamp DateTime64(9)) ENGINE = Memory")
+    try:
+        odd = rows(demo.settings(store=f"{demo.dsn}odd"))
+        lost = rows(demo.settings(store=f"{demo.dsn}lost"))
+    finally:
+        demo.store.drop_database("odd")
+        demo.store.drop_database("lost")
+    assert "otel_traces lacks TraceId" in odd["columns"].detail
+    assert "no otel_traces" in lost["tables"].detail
+
+
+def test_clocks_that_differ(demo: LiveDemo, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock_ns = Store.clock_ns
+    monkeypatch.setattr(Store, "clock_ns", lambda store: clock_ns(store) - 20 * 10**9)
+    found = rows(demo.settings())
+    assert found["clock"].state == "warn"
+    assert "-20." in found["clock"].detail or "-19." in found["clock"].detail
+    assert "in the future" in found["traces"].detail
+
+
+def test_who_holds_the_system_and_what_is_left(demo: LiveDemo, tmp_path: Path) -> None:
+    damaged = tmp_path / "journal" / "x.json"
+    damaged.parent.mkdir()
+    damaged.write_text("{")
+    found = rows(demo.settings(state=tmp_path))
+    assert found["journal"].state == "FAIL"
+    assert "cannot be used" in found["journal"].detail
+
+
+async def test_a_run_that_holds_it_is_named(demo: LiveDemo) -> None:
+    target = LiveTarget.from_settings("", settings=demo.settings(), worker="main")
+    scenario = target.scenario_for([Fault(flag="paymentFailure", variant="10%")])
+    assert scenario is not None
+    async with target.open(scenario, "x") as session:
+        await session.flags.apply(FlagChange(key="paymentFailure", variant="10%"))
+        found = await asyncio.to_thread(rows, demo.settings())
+    target.close()
+    assert "held by" in found["lease"].detail
+    assert "paymentFailure=10%" in found["journal"].detail
+    assert "otel-diag heal" in found["journal"].detail
+
+
+def test_the_receiver_listens_and_tells_what_came(demo: LiveDemo) -> None:
+    found = rows(demo.settings(store="", otlp_receiver="http=127.0.0.1:0"))
+    assert found["receiver"].detail.startswith("listens: http 127.0.0.1:")
+    assert found["traces"].state == "FAIL"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        busy = rows(demo.settings(store="", otlp_receiver=f"http=127.0.0.1:{port}"))
+    assert busy["store"].state == "FAIL"
+    assert str(port) in busy["store"].detail
+
+
+def test_a_spec_that_is_wrong(demo: LiveDemo) -> None:
+    assert rows(demo.settings(), "dmo=3.0")["target"].state == "FAIL"
+
+
+def test_where_traces_of_a_cluster_are() -> None:
+    def told(key: str) -> Row:
+        table = ExporterTable("otel", "otel_traces", "Distributed", "c", "l.otel_traces", key)
+
+        class Opened:
+            tables = (table, ExporterTable("otel", "otel_logs", "Distributed", "c", "l.otel_logs"))
+
+        (row,) = doctor_live._placement(Opened())
+        return row
+
+    assert told("cityHash64(TraceId)").state == "ok"
+    spread = told("rand()")
+    assert spread.state == "warn"
+    assert "would be wrong" in spread.detail
