@@ -14,7 +14,12 @@ from pytest_otel_diag.errors import ConfigurationError, FlagError, RestoreFailed
 from pytest_otel_diag.flags import flagd_core
 from pytest_otel_diag.flags.flagd_document import DocumentFlags, FlagdDocument
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument
-from pytest_otel_diag.testing.flag_contract import FlagControllerContract
+from pytest_otel_diag.testing.flag_contract import (
+    FlagControllerContract,
+    FlagDocumentContract,
+    FlagRulesContract,
+    Targeted,
+)
 
 FAILURE = {"state": "ENABLED", "variants": {"off": 0, "50%": 0.5, "100%": 1}, "defaultVariant": "off"}
 SWITCH = {"state": "ENABLED", "variants": {"off": False, "on": True}, "defaultVariant": "off"}
@@ -28,7 +33,7 @@ def document(flags=None, **rest):
     return FlagdDocument(json.dumps({"flags": flags or STANDARD, **rest}, indent=2).encode())
 
 
-class TestDocumentFlags(FlagControllerContract):
+class TestDocumentFlags(FlagControllerContract, FlagRulesContract, FlagDocumentContract):
     @pytest.fixture
     def controller(self):
         ticks = count(1)
@@ -37,6 +42,14 @@ class TestDocumentFlags(FlagControllerContract):
     @pytest.fixture
     def flag(self):
         return "payment"
+
+    @pytest.fixture
+    def targeted(self):
+        return Targeted("catalog", {"product_id": "P1"})
+
+    @pytest.fixture
+    def shared(self):
+        return "shared"
 
     async def test_a_flag_with_a_rule_is_switched_and_witnessed_in_its_context(self, controller):
         before = await controller.document()
