@@ -12,7 +12,7 @@ help:
 	@echo "make suites RECORDING=PATH   run them over recorded incidents instead"
 	@echo "make test                    run the project's own tests, lint, types, import contracts, coverage"
 	@echo "make lint                    ruff, mypy, import-linter"
-	@echo "make bench                   measure the shop, the store and the analysis"
+	@echo "make bench                   measure the shop, the store, the analysis and the receiver"
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 15) else "needs Python 3.11-3.14, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
@@ -29,7 +29,7 @@ suites: $(VENV)/.run
 	  --otel-diag-inconclusive=pass -n $(WORKERS) --html=reports/suites.html --self-contained-html \
 	  --junitxml=reports/suites.xml $(ARGS)
 
-# Tests against flagd take the one of OTEL_DIAG_FLAGD, else of PATH, else build it with go, else skip and say so.
+# Tests against flagd take the one of OTEL_DIAG_TEST_FLAGD, else of PATH, else build it with go, else skip and say so.
 test: $(VENV)/.dev
 	$(BIN)/python -m tests.run --workers $(WORKERS)
 
@@ -43,6 +43,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.shop
 	$(BIN)/python -m benchmarks.telemetry --spans 1000000
 	$(BIN)/python -m benchmarks.telemetry --spans 10000000
+	$(BIN)/python -m benchmarks.receiver --seconds 60
 	@if [ -n "$(RECORDING)" ]; then $(BIN)/python -m benchmarks.peers $(RECORDING); fi
 
 clean:

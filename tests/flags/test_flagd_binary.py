@@ -120,7 +120,7 @@ def nothing_found_yet():
 
 
 def test_without_flagd_and_go_tests_skip_loudly_and_fail_in_ci(go, nothing_found_yet, monkeypatch):
-    monkeypatch.delenv("OTEL_DIAG_FLAGD", raising=False)
+    monkeypatch.delenv("OTEL_DIAG_TEST_FLAGD", raising=False)
     monkeypatch.delenv("OTEL_DIAG_REQUIRE_FLAGD", raising=False)
     with pytest.raises(pytest.skip.Exception, match=r"NOT TESTED AGAINST THE REAL FLAGD.*no go on PATH"):
         flagd.binary()
@@ -131,7 +131,7 @@ def test_without_flagd_and_go_tests_skip_loudly_and_fail_in_ci(go, nothing_found
 
 def test_a_flagd_that_is_named_comes_before_one_on_the_path(go, nothing_found_yet, monkeypatch, tmp_path):
     go(install=': > "$GOBIN/flagd"')
-    monkeypatch.delenv("OTEL_DIAG_FLAGD", raising=False)
+    monkeypatch.delenv("OTEL_DIAG_TEST_FLAGD", raising=False)
     assert flagd.binary() == build.cached()
     flagd._found.cache_clear()
     on_path = tmp_path / "bin" / "flagd"
@@ -139,10 +139,10 @@ def test_a_flagd_that_is_named_comes_before_one_on_the_path(go, nothing_found_ye
     on_path.chmod(0o755)
     assert flagd.binary() == on_path
     flagd._found.cache_clear()
-    monkeypatch.setenv("OTEL_DIAG_FLAGD", str(tmp_path / "calls"))
+    monkeypatch.setenv("OTEL_DIAG_TEST_FLAGD", str(tmp_path / "calls"))
     assert flagd.binary() == tmp_path / "calls"
     flagd._found.cache_clear()
-    monkeypatch.setenv("OTEL_DIAG_FLAGD", str(tmp_path / "missing"))
+    monkeypatch.setenv("OTEL_DIAG_TEST_FLAGD", str(tmp_path / "missing"))
     monkeypatch.setenv("OTEL_DIAG_REQUIRE_FLAGD", "1")
     with pytest.raises(pytest.fail.Exception, match="is no file"):
         flagd.binary()
@@ -152,7 +152,7 @@ def test_a_flagd_that_does_not_start_shows_its_log(nothing_found_yet, monkeypatc
     false = tmp_path / "flagd"
     false.write_text("#!/bin/sh\necho broken on purpose\nexit 3\n")
     false.chmod(0o755)
-    monkeypatch.setenv("OTEL_DIAG_FLAGD", str(false))
+    monkeypatch.setenv("OTEL_DIAG_TEST_FLAGD", str(false))
     with (
         pytest.raises(AssertionError, match=r"flagd ended: .*broken on purpose"),
         flagd.Flagd(tmp_path / "x.json", tmp_path / "log"),

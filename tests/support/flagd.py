@@ -1,8 +1,8 @@
 """The real flagd for tests: found or built, run on free ports, always ended.
 
-The binary is the one that ``OTEL_DIAG_FLAGD`` names, else ``flagd`` on PATH, else it is built where there
-is ``go`` (``tests/flagd_binary``). Without any, tests skip and say so; with ``OTEL_DIAG_REQUIRE_FLAGD``
-they fail.
+The binary is the one that ``OTEL_DIAG_TEST_FLAGD`` names, else ``flagd`` on PATH, else it is built where
+there is ``go`` (``tests/flagd_binary``). Without any, tests skip and say so; with
+``OTEL_DIAG_REQUIRE_FLAGD`` they fail.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ Provider = Literal["file", "fsnotify", "fileinfo"]
 @cache
 def _found() -> tuple[Path | None, str]:
     """Return the binary, or None and why there is none."""
-    named = os.environ.get("OTEL_DIAG_FLAGD")
+    named = os.environ.get("OTEL_DIAG_TEST_FLAGD")
     if named:
-        return (Path(named), "") if Path(named).is_file() else (None, f"OTEL_DIAG_FLAGD={named} is no file")
+        return (
+            (Path(named), "") if Path(named).is_file() else (None, f"OTEL_DIAG_TEST_FLAGD={named} is no file")
+        )
     on_path = shutil.which("flagd")
     if on_path:
         return Path(on_path), ""
@@ -49,7 +51,7 @@ def binary() -> Path:
     path, why = _found()
     if path is not None:
         return path
-    text = f"NOT TESTED AGAINST THE REAL FLAGD: {why}. Put flagd on PATH or name it in OTEL_DIAG_FLAGD"
+    text = f"NOT TESTED AGAINST THE REAL FLAGD: {why}. Put flagd on PATH or name it in OTEL_DIAG_TEST_FLAGD"
     if os.environ.get("OTEL_DIAG_REQUIRE_FLAGD"):
         pytest.fail(text)
     pytest.skip(text)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +25,7 @@ from pytest_otel_diag.shop.realtime.endpoint import OtlpEndpoint
 from pytest_otel_diag.shop.realtime.export import ExportCounts
 from pytest_otel_diag.shop.records import Batch
 from pytest_otel_diag.testing.otlp_collector import OtlpCollector, otlp_collector
+from tests.support.flagd import Flagd
 from tests.support.flagd_stand_in import FlagdStandIn
 
 WAIT_S = 30.0
@@ -112,31 +110,7 @@ def test_a_flagd_that_changes_makes_the_fault_happen(collector: OtlpCollector) -
     assert any("flags paymentFailure=100%" in line for line in lines)
 
 
-def flagd_binary() -> str | None:
-    return os.environ.get("OTEL_DIAG_FLAGD") or shutil.which("flagd")
-
-
-@contextmanager
-def real_flagd(path: Path) -> Iterator[str]:
-    ports = []
-    for _ in range(4):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            ports.append(str(probe.getsockname()[1]))
-    names = ("--port", "--management-port", "--sync-port", "--ofrep-port")
-    arguments = [word for pair in zip(names, ports, strict=True) for word in pair]
-    process = subprocess.Popen([flagd_binary() or "", "start", "--uri", f"file:{path}", *arguments])
-    try:
-        yield f"127.0.0.1:{ports[0]}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
 def test_a_real_flagd_is_obeyed(collector: OtlpCollector, tmp_path: Path) -> None:
-    if flagd_binary() is None:
-        warnings.warn("no flagd on PATH nor in OTEL_DIAG_FLAGD: the real one was not tried", stacklevel=1)
-        pytest.skip("needs the flagd binary: put it on PATH, or its path into OTEL_DIAG_FLAGD")
     path = tmp_path / "demo.flagd.json"
     path.write_bytes(document("off"))
     changed: list[int] = []
@@ -149,8 +123,11 @@ def test_a_real_flagd_is_obeyed(collector: OtlpCollector, tmp_path: Path) -> Non
             changed.append(time.time_ns())
         return "Error" in charges(got)
 
-    with real_flagd(path) as address, stopped_when(collector, failing) as seen:
-        assert run(order(collector, "grpc", flagd=address), print) == 0
+    with (
+        Flagd(path, tmp_path / "log", provider="file") as flagd,
+        stopped_when(collector, failing) as seen,
+    ):
+        assert run(order(collector, "grpc", flagd=flagd.grpc), print) == 0
     assert seen == [True]
 
 
