@@ -1,9 +1,9 @@
 """What a request holds, and which of its records the tables cannot take.
 
-A record is rejected, the others of its request are taken: one whose time lies beyond the year 2262
-(the tables' nanoseconds end there), one whose trace or span id has another size than the protocol says,
-and all records of a resource that would grow beyond ``Limits.expanded_bytes`` when it is repeated in
-every row.
+A record is rejected, the others of its request are taken: one whose time lies beyond the seconds of a
+``DateTime`` (the tables' order and what they forget are computed in those), one whose trace or span id has
+another size than the protocol says, and all records of a resource that would grow beyond
+``Limits.expanded_bytes`` when it is repeated in every row.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 from pytest_otel_diag.receiver.packages import Signal
 
-_NANOS_MAX = (1 << 63) - 1
+_NANOS_MAX = (1 << 32) * 10**9 - 1
 _TRACE_ID_BYTES = frozenset({0, 16})
 _SPAN_ID_BYTES = frozenset({0, 8})
 
-BAD_TIME = "time beyond the year 2262"
+BAD_TIME = "time beyond the year 2106"
 BAD_ID = "trace or span id of a wrong size"
 EXPANDED = "resource and scope too large to be repeated in every row"
 

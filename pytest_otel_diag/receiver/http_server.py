@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.receiver import packages
@@ -51,7 +52,8 @@ class HttpServer:
         """Take no new connections, let requests that are under way end, and end; idle ones end at once."""
         self._grace_s = grace_s
         if self._loop is not None and self._stopping is not None:
-            self._loop.call_soon_threadsafe(self._stopping.set)
+            with suppress(RuntimeError):  # the loop is closed: it never got to listen
+                self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
 
     def _run(self) -> None:

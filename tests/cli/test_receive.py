@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,8 +40,8 @@ def test_what_is_received_until_the_signal_is_in_the_store(tmp_path: Path) -> No
         first = process.stdout.readline()
         assert "Ctrl-C ends it" in first
         address = SPOKEN.search(first)[1]
-        late = {"start_time_unix_nano": 2**62, "end_time_unix_nano": 2**62}  # not too old to be kept
-        assert post(address, spans(7, **late).SerializeToString())[0] == 200
+        young = {"start_time_unix_nano": time.time_ns(), "end_time_unix_nano": time.time_ns()}
+        assert post(address, spans(7, **young).SerializeToString())[0] == 200
         assert "7 received" in process.stdout.readline()
         process.send_signal(signal.SIGTERM)
         rest, _ = process.communicate(timeout=60)

@@ -381,7 +381,7 @@ def test_records_that_cannot_be_stored_are_told_and_do_not_stop_the_others(
     answer = ExportTraceServiceResponse.FromString(told)
     assert status == 200
     assert answer.partial_success.rejected_spans == 2
-    assert "beyond the year 2262" in answer.partial_success.error_message
+    assert "beyond the year 2106" in answer.partial_success.error_message
     assert receiver.flush()
     assert names(store, database) == ["span 0", "span 3"]
     counts = receiver.stop()

@@ -117,7 +117,8 @@ def test_everything_that_the_sdk_sends_is_there_once(
     assert sorted(row[0] for row in ask("SELECT SpanId FROM otel_traces")) == sorted(made)
     assert ask(
         "SELECT SpanName, SpanKind, StatusCode, StatusMessage, Events.Name, "
-        "Events.Attributes[1]['exception.type'], length(Links.SpanId), ResourceAttributes['tags'], ScopeName, ScopeVersion, count() FROM otel_traces "
+        "Events.Attributes[1]['exception.type'], length(Links.SpanId), "
+        "ResourceAttributes['tags'], ScopeName, ScopeVersion, count() FROM otel_traces "
         "GROUP BY ALL ORDER BY SpanName"
     ) == [
         (
