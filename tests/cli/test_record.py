@@ -45,7 +45,7 @@ def test_every_session_is_a_recording_that_replays(place: Path, recorded: Path) 
     manifest = json.loads((folders[1] / "recording.json").read_text())
     assert manifest["notes"] == [f"all times were moved by {_seconds(manifest)} s"]
     run = otel_diag(place, "run", "--target", "replay:kept", "--reports", "reports")
-    assert "ok, nothing wrong" in run.stdout
+    assert "2 sessions, 2 scored: 1 scenario with a fault, 1 control" in run.stdout, run.stderr
     assert "paymentUnreachable=on-" in run.stdout
     assert "root cause ranked 1" in run.stdout
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_otel_diag import composition
@@ -38,12 +38,13 @@ async def run(target: Target, scenario: Scenario, capture: Capture | None = None
     plan = composition.plan(
         composition.prepared(scenario, settings, target, 0),
         settings,
-        run_id=secrets.token_hex(4),
+        run_id="run",
         test_id="",
         repeat=0,
         analyzer="builtin",
     )
-    return await engine.run(plan)
+    # a control draws its length from its session's id
+    return await engine.run(replace(plan, session_id=f"{zlib.crc32(scenario.id.encode()):08x}"))
 
 
 def capture_all(directory: Path, cache: Path) -> dict[str, Kept]:

@@ -95,6 +95,7 @@ def test_the_ground_truth_is_kept(kept: dict[str, Kept]) -> None:
     assert captured.witnesses == result.witnesses
     assert captured.recovered is True
     assert captured.provenance == result.provenance
+    assert captured.redacted is False
     assert set(captured.leaks) == {
         "flag_attributes",
         "flag_events",
@@ -276,6 +277,25 @@ def test_a_replay_cannot_be_recorded() -> None:
     made = composition.capture_of(Settings(target="shop", record="y"))
     assert made is not None
     assert made.directory == Path("y").absolute()
+
+
+async def test_a_capture_may_cut_and_move_at_once(tmp_path: Path, cache: Path) -> None:
+    target = ShopTarget.from_spec("reference_s=60,settle_s=20", store_dsn="", cache_dir=cache)
+    capture = Capture(tmp_path / "kept", shift=Shift(ANONYMOUS_NS, secret=True), redact=True)
+    fault = next(scenario for scenario in target.scenarios() if scenario.id == PAYMENT)
+    timing = fault.timing.model_copy(update={"baseline_s": 60.0, "observe_s": 20.0, "recover_timeout_s": 0.0})
+    try:
+        result = await run(target, fault.model_copy(update={"timing": timing}), capture)
+    finally:
+        target.close()
+    made = capture.kept[0].manifest
+    assert made is not None, (result.reason, result.notes)
+    assert made.start_ns // NANOS_PER_SECOND == ANONYMOUS_NS // NANOS_PER_SECOND
+    assert made.captured[0].redacted
+    assert made.captured[0].recovered is None, "nobody waited"
+    assert made.captured[0].leaks["flag_service"] > 0, "counted before they were cut"
+    assert made.notes == ("all times were moved by one constant, to begin at 2000-01-01T00:00:00.000Z",)
+    assert validate_recording(tmp_path / "kept" / capture.kept[0].folder.name).errors == ()  # type: ignore[union-attr]  # it was kept
 
 
 async def test_a_cancelled_capture_leaves_nothing(tmp_path: Path, cache: Path) -> None:
