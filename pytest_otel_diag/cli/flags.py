@@ -11,8 +11,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
@@ -88,22 +87,16 @@ def _checked(format_: str) -> bool:
     return format_ == "json"
 
 
-@asynccontextmanager
-async def _opened(access: FlagAccess) -> AsyncIterator[SurfaceFlags]:
-    flags = open_flags(access, now=time.time_ns)
-    try:
-        yield flags
-    finally:
-        await flags.aclose()
-
-
 def _with_flags(access: FlagAccess, work: Callable[[SurfaceFlags], Awaitable[T]]) -> T:
     # It complains of every rule that deals variants out to users when it is asked for nobody.
     logging.getLogger("openfeature").addHandler(logging.NullHandler())
 
     async def run() -> T:
-        async with _opened(access) as flags:
+        flags = open_flags(access, now=time.time_ns)
+        try:
             return await work(flags)
+        finally:
+            await flags.aclose()
 
     return asyncio.run(run())
 

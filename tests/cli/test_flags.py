@@ -249,12 +249,16 @@ def test_while_a_run_holds_the_system_nothing_is_set(system: System) -> None:
     owner = Owner.here(now_ns=time.time_ns(), run_id="nightly")
     lease = Lease.take(system.state, str(system.path.resolve()), owner)
     assert lease is not None
+    timer = threading.Timer(2.0, lease.release)
     try:
         code, said = system.run("set", "adFailure", "on")
         assert (code, "run nightly" in said) == (2, True)
+        assert system.path.read_bytes() == document()
+        timer.start()
+        code, said = system.run("set", "adFailure", "on", "--lease-wait-s", "30")
+        assert (code, "held by" in said, "run nightly" in said) == (0, True, True), said
     finally:
-        lease.release()
-    assert system.path.read_bytes() == document()
+        timer.join()
 
 
 def entry(system: System, **changed: Any) -> Entry:
@@ -297,6 +301,20 @@ def test_without_flagd_written_is_shown_and_nothing_is_set(system: System) -> No
     assert code == 2, said
     assert system.path.read_bytes() == document()
     assert system.journal() == []
+
+
+def test_all_off_works_without_flagd_and_saves_first(system: System) -> None:
+    put(system.path, switched(document(), "adFailure", "on"))
+    options = ("--flags", system.control, "--flagd", "ofrep:http://127.0.0.1:9", "--state", str(system.state))
+    system.state.mkdir()
+    (system.state / "saved").write_text("in the way")
+    code, said = run("flags", "reset", "--all-off", *options)
+    assert (code, "cannot be saved" in said) == (2, True)
+    assert variant(system.path.read_bytes(), "adFailure") == "on"
+    (system.state / "saved").unlink()
+    code, said = run("flags", "reset", "--all-off", "--wait", "0.1", *options)
+    assert (code, "is not (yet) what is written" in said) == (1, True)
+    assert variant(system.path.read_bytes(), "adFailure") == "off"
 
 
 def test_what_is_written_and_not_served_is_said_and_can_be_taken_back(system: System, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Flags in a ConfigMap, against a stand-in of the API server over real HTTP and a real kubeconfig."""
 
 import hashlib
+import os
 import subprocess
 import sys
 import time
@@ -427,6 +428,11 @@ def test_an_unknown_context_is_told_with_the_nearest(cluster: KubernetesStandIn,
     assert "flagd-config" in known.name
 
 
+def measured() -> dict[str, str]:
+    """Return what makes a process of ours count for the coverage of this run."""
+    return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+
+
 def test_in_a_pod_its_own_cluster_is_used(tmp_path: Path) -> None:
     """A service account's files, as Kubernetes mounts them, in a process with the environment of a pod."""
     (tmp_path / "token").write_text("secret")
@@ -443,6 +449,7 @@ print(open_surface("otel-demo").identity)
         "KUBERNETES_SERVICE_HOST": "10.0.0.1",
         "KUBERNETES_SERVICE_PORT": "443",
         "PYTHONPATH": ":".join(sys.path),
+        **measured(),
     }
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -468,7 +475,7 @@ try:
 except ConfigurationError as error:
     print(error)
 """
-    environment = {"PYTHONPATH": ":".join(sys.path)}
+    environment = {"PYTHONPATH": ":".join(sys.path), **measured()}
     done = subprocess.run(
         [sys.executable, "-c", script],
         env=environment,
