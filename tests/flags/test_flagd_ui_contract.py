@@ -22,7 +22,7 @@ from pytest_otel_diag.testing.flag_contract import (
 )
 from pytest_otel_diag.testing.flagd_ui import FlagdUi, Generation
 from tests.support.flagd import Flagd
-from tests.support.remote_flags import FLAG, SHARED, TARGETED, ThroughGaps, document
+from tests.support.remote_flags import FLAG, SHARED, TARGETED, document
 
 
 @dataclass
@@ -53,7 +53,7 @@ class _Contract(FlagControllerContract, SurfaceContract):
 
     @pytest.fixture
     async def controller(self, place: Place, surface: FlagdUiSurface) -> AsyncIterator[SurfaceFlags]:
-        reader = ThroughGaps(open_reader(f"ofrep:{place.flagd.ofrep}"))
+        reader = open_reader(f"ofrep:{place.flagd.ofrep}")
         controller = SurfaceFlags(surface, reader, now=time.time_ns)
         before = await controller.document()
         yield controller
