@@ -21,7 +21,7 @@ from pytest_otel_diag.telemetry.views import merged
 if TYPE_CHECKING:
     import pyarrow
 
-SLICE_ROWS = 50_000
+SLICE_ROWS = 100_000
 """Rows asked for at once; a single second that holds more is one slice all the same."""
 
 _TIES = ("ServiceName", "TraceId", "SpanId", "MetricName", "SeverityNumber")
