@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import stat
 import subprocess
@@ -10,19 +9,17 @@ import sys
 import tempfile
 import threading
 import time
-from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate, RestoreFailed
+from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate
 from pytest_otel_diag.flags import flagd_file
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.flagd_document import FlagdDocument
 from pytest_otel_diag.flags.flagd_file import FileSurface, open_surface
-from pytest_otel_diag.model.flags import FlagChange, ServedFlag
+from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.testing.flag_contract import (
     FlagControllerContract,
     FlagDocumentContract,
@@ -30,28 +27,9 @@ from pytest_otel_diag.testing.flag_contract import (
     SurfaceContract,
 )
 from tests.flags.documents import RAW, TARGETED, edited
+from tests.flags.file_flags import FileReader, file_flags, folder_of, put
 
 FUTURE_NS = 4_000_000_000_123_456_789
-
-
-class FileReader:
-    """Evaluates the file itself, as a flagd would that reads it for every question."""
-
-    name = "the file"
-
-    def __init__(self, path):
-        self._path = path
-
-    async def served(self, key, context):
-        variant, value = FlagdDocument(self._path.read_bytes()).answer(key, context)
-        return ServedFlag(key=key, variant=variant, value=value, at_ns=0)
-
-    async def served_all(self, context):
-        keys = FlagdDocument(self._path.read_bytes()).flags
-        return {key: await self.served(key, context) for key in keys if key not in {"asleep", "broken"}}
-
-    async def aclose(self):
-        pass
 
 
 @pytest.fixture
@@ -63,8 +41,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def controller(path):
-    ticks = count(1)
-    return SurfaceFlags(FileSurface(path, settle_s=0.2), FileReader(path), now=lambda: next(ticks))
+    return file_flags(path)
 
 
 class TestFile(FlagControllerContract, FlagRulesContract, FlagDocumentContract, SurfaceContract):
@@ -90,15 +67,6 @@ class TestFile(FlagControllerContract, FlagRulesContract, FlagDocumentContract, 
             path.write_bytes(raw)
 
         return rewrite
-
-
-def folder_of(path):
-    return sorted(entry.name for entry in path.parent.iterdir())
-
-
-async def put(path, raw):
-    surface = FileSurface(path)
-    await surface.write(raw, expected=await surface.read())
 
 
 @pytest.mark.parametrize("mtime_ns", [1, 1_600_000_000_000_000_000, FUTURE_NS, None], ids=str)
@@ -399,168 +367,6 @@ def test_relative_paths_and_homes_are_absolute_from_the_start(tmp_path, monkeypa
     surface = open_surface("a/../demo.flagd.json")
     assert surface.control == f"file:{tmp_path}/demo.flagd.json"
     assert open_surface("~/x.json").name == f"{tmp_path}/home/x.json"
-
-
-class Delayed(FileSurface):
-    """Lets somebody else write right before our last look, or right after it."""
-
-    moment = "before"
-    theirs = None
-
-    def _check(self, old, expected, when):
-        if self.moment in when and self.theirs is not None:
-            theirs, self.theirs = self.theirs, None
-            theirs()
-        super()._check(old, expected, when)
-
-
-@pytest.mark.parametrize("how", ["in place", "by rename"])
-async def test_a_write_of_somebody_else_up_to_our_rename_is_found(path, how):
-    theirs = edited(imageSlowLoad={"defaultVariant": "5sec"})
-    surface = Delayed(path)
-
-    def write():
-        other = path if how == "in place" else path.with_suffix(".new")
-        other.write_bytes(theirs)
-        if other != path:
-            other.rename(path)
-
-    surface.theirs = write
-    with pytest.raises(LostUpdate, match="before our write; nothing has changed"):
-        await surface.write(edited(adFailure={"defaultVariant": "on"}), expected=RAW)
-    assert path.read_bytes() == theirs
-    assert folder_of(path) == ["demo.flagd.json"]
-
-
-async def test_a_write_of_somebody_else_into_the_old_file_is_told(path):
-    """An editor that had the file open writes after our rename: into a file without a name."""
-    ours = edited(adFailure={"defaultVariant": "on"})
-    surface = Delayed(path)
-    surface.moment = "at the moment"
-    held = path.open("r+b")
-    surface.theirs = lambda: (held.write(b" "), held.close())
-    with pytest.raises(LostUpdate, match="ours is in place, theirs is lost"):
-        await surface.write(ours, expected=RAW)
-    assert path.read_bytes() == ours
-
-
-async def test_changes_at_the_same_time_are_kept_or_refused_never_lost(path):
-    """Forty changes of four flags by four controllers: each is kept, or says that it was not."""
-    path.write_bytes(
-        edited(
-            **{
-                f"flag{n}": {"state": "ENABLED", "variants": {"a": 0, "b": 1}, "defaultVariant": "a"}
-                for n in range(4)
-            }
-        )
-    )
-    expected = {f"flag{n}": "a" for n in range(4)}
-
-    async def switch(number):
-        flags = SurfaceFlags(FileSurface(path), FileReader(path), now=time.time_ns)
-        refused = 0
-        for turn in range(10):
-            variant = "ba"[turn % 2]
-            try:
-                await flags.apply(FlagChange(key=f"flag{number}", variant=variant))
-                expected[f"flag{number}"] = variant
-            except LostUpdate:
-                refused += 1
-        return refused
-
-    refused = await asyncio.gather(*map(switch, range(4)))
-    found = {key: flag["defaultVariant"] for key, flag in json.loads(path.read_bytes())["flags"].items()}
-    assert {key: found[key] for key in expected} == expected
-    assert sum(refused) < 40
-    assert folder_of(path) == ["demo.flagd.json"]
-
-
-async def test_a_reader_never_sees_half_a_file(path):
-    """A thread that reads all the time, as flagd may, sees whole documents only."""
-    documents = [edited(adFailure={"defaultVariant": variant}) for variant in ("on", "off")]
-    path.write_bytes(documents[0])
-    stop, seen = threading.Event(), set()
-
-    def look():
-        while not stop.is_set():
-            seen.add(path.read_bytes())
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        for turn in range(100):
-            await put(path, documents[turn % 2])
-    finally:
-        stop.set()
-        thread.join()
-    assert seen == set(documents)
-
-
-async def test_a_restore_that_meets_a_busy_writer_goes_through(path, controller):
-    before = await controller.document()
-    busy = Delayed(path)
-    controller.surface = busy
-    busy.theirs = lambda: path.write_bytes(edited(imageSlowLoad={"defaultVariant": "5sec"}))
-    await controller.restore(before)
-    assert path.read_bytes() == RAW
-
-
-async def test_a_restore_against_somebody_who_never_stops_fails_loudly(path, controller):
-    before = await controller.document()
-
-    class Hopeless(FileSurface):
-        async def write(self, raw, *, expected):
-            raise LostUpdate(f"{self.name} was written by somebody else")
-
-    controller.surface = Hopeless(path)
-    with pytest.raises(RestoreFailed, match=r"cannot be put back.*somebody else"):
-        await controller.restore(before)
-
-    class Forgetful(FileSurface):
-        async def write(self, raw, *, expected):
-            path.write_bytes(edited(imageSlowLoad={"defaultVariant": "5sec"}))
-
-    controller.surface = Forgetful(path)
-    with pytest.raises(RestoreFailed, match=r"reads otherwise.*otel-diag heal"):
-        await controller.restore(before)
-
-
-async def test_a_place_that_cannot_be_mended_says_that_its_document_is_damaged(path, controller):
-    class Plain:
-        """A place with the least that one needs."""
-
-        name = "a place"
-
-        async def read(self):
-            return b"{"
-
-    before = await controller.document()
-    controller.surface = Plain()
-    with pytest.raises(RestoreFailed, match="a place is not JSON"):
-        await controller.restore(before)
-
-
-async def test_a_cancelled_write_ends_before_the_cancel_goes_on(path):
-    """Otherwise it could land after the restore that follows."""
-    entered, leave = threading.Event(), threading.Event()
-
-    class Slow(FileSurface):
-        def _check(self, old, expected, when):
-            entered.set()
-            leave.wait(10)
-            super()._check(old, expected, when)
-
-    ours = edited(adFailure={"defaultVariant": "on"})
-    writing = asyncio.create_task(Slow(path).write(ours, expected=RAW))
-    await asyncio.to_thread(entered.wait, 10)
-    for _ in range(3):  # Ctrl-C, and again
-        writing.cancel()
-        await asyncio.sleep(0.02)
-        assert not writing.done()
-    leave.set()
-    with pytest.raises(asyncio.CancelledError):
-        await writing
-    assert path.read_bytes() == ours
 
 
 async def test_what_killed_writers_left_is_removed_once_it_is_old(path):
