@@ -28,6 +28,7 @@ def load(calls=0, errors=0, seconds=60.0, **changes):
     return Load(calls=calls, errors=errors, seconds=seconds, **changes)
 
 
+@settings(deadline=None)
 @given(n=st.integers(0, 5000), share=st.floats(0, 1), p=st.floats(0, 1))
 def test_the_binomial_tail_is_scipys(n, share, p):
     k = round(n * share)
@@ -42,6 +43,7 @@ def test_the_binomial_tail_at_its_edges():
     assert binomial_at_least(1, 2, 0.0) == 0.0
 
 
+@settings(deadline=None)
 @given(
     before=st.tuples(st.integers(1, 3000), st.floats(0, 1)),
     after=st.tuples(st.integers(1, 3000), st.floats(0, 1)),
@@ -77,6 +79,7 @@ def test_the_rate_test_says_nothing_of_little_traffic():
     assert rate_p(load(100), load(0)) < 0.01  # no buckets: Poisson
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(1, 1e4), min_size=1, max_size=5), st.lists(st.floats(1, 1e4), min_size=1, max_size=6)
 )
@@ -86,6 +89,7 @@ def test_the_exact_latency_test_counts_arrangements(x, y):
     assert latency_p(load(bucket_p95_ms=tuple(y)), load(bucket_p95_ms=tuple(x))) == pytest.approx(known)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 400))
 def test_the_latency_test_of_large_samples_is_the_normal_approximation(shift):
     x = tuple(float(i + shift) + 0.25 for i in range(30))
