@@ -15,7 +15,6 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +124,10 @@ def _until_done(watch: Watch, *, gone: bool) -> bool:
 
     give_up_s = time.monotonic() + watch.patience_s
     pause_s = _FIRST_PAUSE_S
-    act: Callable[[], str] = lambda: rescue.rescue(  # noqa: E731 - one call, many times
-        watch.state_dir, watch.entry_id, opener=watch.opener, gone=gone
-    )
+
+    def act() -> str:
+        return rescue.rescue(watch.state_dir, watch.entry_id, opener=watch.opener, gone=gone)
+
     while problem := act():
         _log(watch, problem)
         if time.monotonic() > give_up_s:

@@ -167,5 +167,6 @@ def _fd(pipe: Any) -> int:
 
 def _close(process: subprocess.Popen[bytes]) -> None:
     for pipe in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError, AttributeError):
-            pipe.close()  # type: ignore[union-attr]  # both are pipes; see _start
+        if pipe is not None:
+            with contextlib.suppress(OSError):  # what was not sent to the dead is lost
+                pipe.close()

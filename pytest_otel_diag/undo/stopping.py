@@ -13,7 +13,7 @@ from pytest_otel_diag.errors import FlagError, OtelDiagError
 from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.model.flags import Flag, FlagChange
 from pytest_otel_diag.ports import FlagController
-from pytest_otel_diag.undo.heal import Opener
+from pytest_otel_diag.undo.heal import Life, Opener, settled
 from pytest_otel_diag.undo.journal import Entry, Journal, State
 from pytest_otel_diag.undo.lease import Tell, held
 from pytest_otel_diag.undo.owner import Owner
@@ -45,7 +45,8 @@ async def stop_owners(state_dir: Path, *, wait_s: float, tell: Tell) -> list[Own
 def _running(state_dir: Path) -> list[Owner]:
     """Return the runs at work, this process aside: an environment is held, or a fault open, by each."""
     me = Process.this()
-    owners = [*held(state_dir), *(entry.owner for entry in _open(state_dir))]
+    open_faults = [entry.owner for entry in _open(state_dir) if settled(entry.owner) is not Life.DEAD]
+    owners = [*held(state_dir), *open_faults]
     found = {owner.process: owner for owner in owners if owner.process != me}
     return [owner for process, owner in found.items() if process.alive is not False]
 

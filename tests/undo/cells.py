@@ -40,6 +40,7 @@ class Cell:
         self.original = document.read_bytes()
         self.state = folder / "state"
         self.variants = self.served()
+        self.deadline_s = 3600.0
         self._started: list[subprocess.Popen[bytes]] = []
 
     def plan(self, point: str = "", act: str = "wait", run: str = "") -> dict[str, str]:
@@ -51,6 +52,7 @@ class Cell:
             "point": point,
             "act": act,
             "run": run,
+            "deadline_s": self.deadline_s,
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         paths = [str(self.folder / "plugin"), str(ROOT), kept.get("PYTHONPATH", "")]

@@ -1,8 +1,8 @@
 """The target ``killed`` of the kill matrix: the simulated shop, its flags in a real file behind a real flagd.
 
 Loaded by pytest processes of the matrix through an entry point of its own. What it is to do comes from
-``KILLED``: JSON with ``document``, ``ofrep``, ``state``, ``point`` (where to act), ``act`` (``wait``, or the
-name of an exception to raise there) and ``folder`` (files by which test and session tell each other).
+``KILLED``: JSON with ``document``, ``ofrep``, ``point`` (where to act), ``act`` (``wait``, or what to raise
+there), ``deadline_s`` and ``folder`` (files by which test and session tell each other).
 """
 
 from __future__ import annotations
@@ -121,7 +121,10 @@ class Target(ShopTarget):
         real.reader = open_reader(access.served)
         patience = Patience(write_timeout_s=2.0) if PLAN["act"] == "timeout" else Patience()
         undo = UndoSettings(
-            lease_wait_s=self.settings.lease_wait_s, patience=patience, keep=self.settings.skip_cleanup
+            lease_wait_s=self.settings.lease_wait_s,
+            deadline_s=PLAN.get("deadline_s", 3600.0),
+            patience=patience,
+            keep=self.settings.skip_cleanup,
         )
         async with (
             super()._session(scenario) as session,
@@ -131,6 +134,7 @@ class Target(ShopTarget):
                 real.identity,
                 who=Owner.here(now_ns=time.time_ns(), run_id=PLAN.get("run", "")),
                 state_dir=self.settings.state_dir(),
+                remote_lease=real.surface.lease(),
                 settings=undo,
                 tell=told,
             ) as flags,

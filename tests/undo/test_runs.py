@@ -68,6 +68,23 @@ def test_a_stopped_run_is_overtaken_by_heal_only_by_force_and_hears_of_it(place:
     assert place.as_before()
 
 
+def test_the_fault_of_a_stopped_run_goes_at_its_deadline_and_the_run_hears_of_it(place: Cell):
+    place.deadline_s = 2.0
+    run = place.start(point="impact wait")
+    place.reached(run)
+    os.kill(run.pid, signal.SIGSTOP)
+    try:
+        assert until(lambda: place.document.read_bytes() == place.original, 30)
+        assert until(lambda: place.served() == place.variants, 10)
+        assert until(lambda: '"returned"' in place.entries[0].read_text(), 10)
+        place.go_on()
+    finally:
+        os.kill(run.pid, signal.SIGCONT)
+    assert run.wait(60) != 0
+    assert "longer than its deadline" in " ".join(place.output.split())
+    assert place.as_before()
+
+
 def test_emergency_stop_ends_runs_and_takes_their_faults_back(place: Cell):
     run = place.start(point="impact wait")
     place.reached(run)
