@@ -8,6 +8,7 @@ Requests run in worker threads, so no event loop waits for them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import json
 from collections.abc import Mapping
@@ -100,7 +101,16 @@ class Cluster:
     async def _call(
         self, method: str, resource: Resource, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        return await asyncio.to_thread(self._request, method, resource, body)
+        asked = asyncio.ensure_future(asyncio.to_thread(self._request, method, resource, body))
+        try:
+            return await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            # A request that is under way ends first: it must not arrive after what is done next.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({asked})
+            if asked.done() and not asked.cancelled():
+                asked.exception()  # seen; the cancel says more
+            raise
 
     def _request(self, method: str, resource: Resource, body: Mapping[str, Any] | None) -> dict[str, Any]:
         path = Resource(resource.kind, resource.namespace).path if method == "POST" else resource.path

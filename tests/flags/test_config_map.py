@@ -1,9 +1,11 @@
 """Flags in a ConfigMap, against a stand-in of the API server over real HTTP and a real kubeconfig."""
 
+import asyncio
 import hashlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -298,6 +300,28 @@ async def test_a_server_that_is_gone_is_told(tmp_path: Path) -> None:
     with pytest.raises(FlagError, match=r"API server .* does not answer .*kubectl version"):
         await surface.read()
     await surface.aclose()
+
+
+async def test_a_cancelled_write_does_not_arrive_later(
+    cluster: KubernetesStandIn, surface: ConfigMapSurface
+) -> None:
+    raw = await surface.read()
+    begun = threading.Event()
+
+    def slowly() -> None:
+        begun.set()
+        time.sleep(0.3)
+
+    cluster.before["patch configmaps"] = slowly
+    task = asyncio.create_task(surface.write(switched(raw), expected=raw))
+    assert await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert cluster.text().encode() == switched(raw)
+    assert cluster.count("patch deployments") == 0
+    await surface.write(raw, expected=switched(raw))
+    assert cluster.text().encode() == raw
 
 
 async def test_other_refusals_show_what_the_server_says(
