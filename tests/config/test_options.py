@@ -90,3 +90,22 @@ def test_cache_folder_follows_setting_then_xdg_then_home(tmp_path) -> None:
 def test_gate_flag_reads_booleans() -> None:
     for text, value in (("true", True), ("on", True), ("no", False), ("", False)):
         assert resolve({}, {}, {"OTEL_DIAG_GATE": text})["gate"].value is value
+
+
+def test_older_names_of_options_that_concern_sessions() -> None:
+    given = {
+        "AUTO_CLEANUP_ENABLED": "false",
+        "MAX_CONCURRENT_SESSIONS": "3",
+        "IMPACT_DETECTION_THRESHOLD": "0.2",
+    }
+    resolved = resolve({}, {}, given)
+    assert resolved["skip_cleanup"].value is True
+    assert (resolved["max_sessions"].value, resolved["impact_threshold"].value) == (3, 0.2)
+    assert type(resolved["max_sessions"].value) is int
+    for says, skips in (("true", False), ("", False), ("no", True)):
+        assert resolve({}, {}, {"AUTO_CLEANUP_ENABLED": says})["skip_cleanup"].value is skips
+    assert resolve({}, {}, {"OTEL_DIAG_SKIP_CLEANUP": "yes", "AUTO_CLEANUP_ENABLED": "true"})[
+        "skip_cleanup"
+    ].value
+    with pytest.raises(ConfigurationError, match="above 0 and up to 1"):
+        resolve({}, {}, {"IMPACT_DETECTION_THRESHOLD": "0"})
