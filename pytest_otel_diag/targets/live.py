@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from importlib import metadata
 from random import Random
 from typing import Self
@@ -25,14 +26,17 @@ from pytest_otel_diag.flags.opening import open_flags
 from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.model.flags import Flag
 from pytest_otel_diag.model.scenario import Disturbance, Environment, Fault, Scenario, Timing
+from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import FlagController, TargetSession, Traffic, tell_waiting
 from pytest_otel_diag.targets.live_clock import LiveClock, measured
 from pytest_otel_diag.targets.live_document import Found, LiveDocument, reader
 from pytest_otel_diag.targets.live_options import LiveOptions
 from pytest_otel_diag.targets.live_preflight import Condition, ready
+from pytest_otel_diag.targets.live_reference import NotingFlags, Reference
 from pytest_otel_diag.targets.live_residue import Residue, RestartCommand
 from pytest_otel_diag.targets.live_store import Opened, telemetry_source
 from pytest_otel_diag.targets.live_traffic import LiveTraffic, NoDriving
+from pytest_otel_diag.targets.private import held
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 from pytest_otel_diag.undo import heal
 from pytest_otel_diag.undo.owner import Owner
@@ -75,6 +79,7 @@ class LiveTarget:
         self.access = access_of(settings)
         self.source = telemetry_source(settings.store, settings.otlp_receiver, worker=worker)
         self.document = LiveDocument(reader(self.access), demo=options.demo)
+        self._reference = Reference(options.reference_s)
         self._restart = RestartCommand(settings.restart) if settings.restart else None
 
     @classmethod
@@ -177,15 +182,18 @@ class LiveTarget:
             try:
                 flags = await stack.enter_async_context(self._protected(inner, scenario, session_id))
                 found = await self._flags_answer(flags)
-                opened, condition = await self._telemetry_flows(clock, found)
+                opened, condition, quiet = await self._telemetry_flows(clock, found)
             finally:
                 tell_waiting("")
-            telemetry = await asyncio.to_thread(opened.session, clock.now, clock.now())
-            stack.push_async_callback(asyncio.to_thread, telemetry.close)
+            begun_ns, noting = clock.now(), NotingFlags(flags, clock)
+            views = held(lambda: opened.session(clock.now, begun_ns, quiet), _closed)
+            telemetry = await stack.enter_async_context(views)
             traffic = await self._traffic(stack, scenario, session_id, flags)
             provenance = self._provenance(found, opened, clock, condition)
             try:
-                yield self._made(clock, flags, telemetry, traffic, found, provenance)
+                made = self._made(clock, noting, telemetry, traffic, found, provenance)
+                yield replace(made, reference=quiet)
+                self._reference.add(begun_ns, noting.first_ns or clock.now())
             finally:
                 provenance["driven"] = ", ".join(
                     f"{count} x {outcome}" for outcome, count in sorted(traffic.counts.items())
@@ -248,7 +256,9 @@ class LiveTarget:
             ) from None
         return found
 
-    async def _telemetry_flows(self, clock: LiveClock, found: Found) -> tuple[Opened, Condition]:
+    async def _telemetry_flows(
+        self, clock: LiveClock, found: Found
+    ) -> tuple[Opened, Condition, tuple[Window, ...]]:
         """Open the store, put the clock right, wait for fresh telemetry with requests in it."""
         opened = await asyncio.to_thread(self.source.open)
         if not self.source.own:
@@ -268,9 +278,10 @@ class LiveTarget:
                 source=self._source_name(opened),
                 tell=_tell,
             )
+            quiet = await self._reference.windows(everything, clock, _tell)
         finally:
             everything.close()
-        return opened, condition
+        return opened, condition, quiet
 
     def _source_name(self, opened: Opened) -> str:
         receiving = self.source.receiving()
@@ -333,6 +344,11 @@ def _tell(text: str) -> None:
     log.warning("%s", text)
     if text.startswith("waiting"):
         tell_waiting(text)
+
+
+def _closed(telemetry: StoreTelemetry | None) -> None:
+    if telemetry is not None:
+        telemetry.close()
 
 
 def _as_found(scenario: Scenario) -> Scenario:

@@ -18,13 +18,15 @@ class LiveOptions:
 
     ``demo`` is its release, ``auto`` finds it by its flags. The newest telemetry may be ``fresh_s`` old.
     A session waits ``wait_s`` for fresh telemetry and for traffic before it gives up. ``rate`` is how many
-    visits a second the target makes at most when it drives traffic. Times are in seconds.
+    visits a second the target makes at most when it drives traffic. ``reference_s`` is how much quiet
+    telemetry from before a session is offered beside its baseline. Times are in seconds.
     """
 
     demo: str = AUTO
     fresh_s: float = 30.0
     wait_s: float = 90.0
     rate: float = 1.0
+    reference_s: float = 0.0
 
     @classmethod
     def parse(cls, spec: str) -> LiveOptions:
@@ -67,4 +69,5 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "fresh_s": _number(1.0, 3600.0),
     "wait_s": _number(0.0, 3600.0),
     "rate": _number(0.05, 20.0),
+    "reference_s": _number(0.0, 3600.0),
 }

@@ -69,7 +69,7 @@ async def condition(telemetry: StoreTelemetry, clock: Clock) -> Condition:
     if "traces" not in newest:
         return Condition(now, newest)
     # Counted up to where traces have come: what is younger is not exported yet, and no lack of requests.
-    end_ns = min(now, newest["traces"])
+    end_ns = min(now, newest["traces"] + 1)  # windows are half open
     window = Window(start_ns=end_ns - seconds_to_ns(LOAD_S), end_ns=end_ns)
     requests: dict[str, int] = {}
     first_ns = end_ns

@@ -77,15 +77,17 @@ class Opened:
         """Return the whole database, as it is."""
         return self.store.telemetry(self.database)
 
-    def session(self, now: Callable[[], Nanos], since_ns: Nanos) -> StoreTelemetry:
-        """Return what happened between *since_ns* and ``now()`` (blocking).
+    def session(
+        self, now: Callable[[], Nanos], since_ns: Nanos, quiet: Sequence[Window] = ()
+    ) -> StoreTelemetry:
+        """Return what happened between *since_ns* and ``now()``, and in the *quiet* windows (blocking).
 
-        What was before may hold other sessions' faults. Raises TelemetryError.
+        What else was before may hold other sessions' faults. Raises TelemetryError.
         """
         if self.isolated:
             try:
                 window = Window(start_ns=since_ns, end_ns=2**63 - 1)
-                return self.store.telemetry(self.database, now=now, visible=(window,))
+                return self.store.telemetry(self.database, now=now, visible=(*quiet, window))
             except QueryRejected:  # making views is not allowed to this user
                 self.isolated = False
         return self.everything()

@@ -25,18 +25,19 @@ from tests.support.flagd import Flagd
 
 pytestmark = pytest.mark.xdist_group("live_end_to_end")
 
-USERS = 25
+USERS = 50
+REFERENCE_S = 120
 FLAGS = {
     "productCatalogFailure": "on",  # switched in its rule
     "paymentFailure": "100%",
     "cartFailure": "100%",
 }
 TIMING = {
-    "baseline_s": 30,
+    "baseline_s": 25,
     "impact_timeout_s": 60,
     "impact_poll_s": 3,
-    "observe_s": 25,
-    "recover_timeout_s": 30,
+    "observe_s": 30,
+    "recover_timeout_s": 8,
     "analyze_timeout_s": 60,
 }
 RUN_TIMEOUT_S = 420.0
@@ -94,11 +95,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             done = subprocess.run(
                 [
                     *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_live.py"),
-                    *("--otel-diag-target=live", f"--otel-diag-flags=file:{document}"),
+                    *(
+                        f"--otel-diag-target=live:reference_s={REFERENCE_S}",
+                        f"--otel-diag-flags=file:{document}",
+                    ),
                     *(f"--otel-diag-flagd=ofrep:{flagd.ofrep}", "--otel-diag-drive=off"),
                     f"--otel-diag-otlp-receiver=http=127.0.0.1:{port}",
                     *(f"--otel-diag-state={folder / 'state'}", f"--otel-diag-reports={folder / 'reports'}"),
                 ],
+                check=False,
                 cwd=folder,
                 env={k: v for k, v in os.environ.items() if not k.startswith(("OTEL_DIAG", "PYTEST"))},
                 capture_output=True,
@@ -125,7 +130,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 @pytest.fixture(scope="module")
 def virtual() -> Iterator[Mapping[str, SessionResult]]:
     """The same scenarios on the simulated shop, in virtual time."""
-    target = ShopTarget.from_spec(f"users={USERS},reference_s=0", store_dsn="", cache_dir=Path())
+    target = ShopTarget.from_spec(f"users={USERS},reference_s={REFERENCE_S}", store_dsn="", cache_dir=Path())
     results = {}
     for flag, variant in FLAGS.items():
         scenario = catalog.scenario(flag, variant)

@@ -1,7 +1,7 @@
 """Where the exporter's tables lie; answers over Distributed tables are in the contract's tests."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_otel_diag.telemetry import placement
@@ -37,6 +37,7 @@ def test_other_engines_are_on_one_server() -> None:
     assert (table.distributed, table.traces) == (False, "one server")
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab'(),`\\ D", max_size=30))
 def test_any_text_of_an_engine_is_read(text: str) -> None:
     table = parsed(f"Distributed({text})")
