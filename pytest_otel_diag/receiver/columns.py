@@ -62,6 +62,13 @@ def table(columns: Mapping[str, Column]) -> pyarrow.Table:
     return pa.table(dict(columns))
 
 
+def joined(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
+    """Return tables of the same columns as one, in one piece: the store makes a part of each piece."""
+    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
+
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
+
+
 def texts(items: Sequence[str]) -> Column:
     """Return a column of texts."""
     import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
@@ -112,11 +119,14 @@ def maps(items: Sequence[Sequence[Any]]) -> Column:
     """Return lists of ``KeyValue`` as a column of maps of text; keys keep their order."""
     import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
 
-    entries = list(chain.from_iterable(items))
-    keys = [entry.key for entry in entries]
-    found = [entry.value for entry in entries]
-    # most values are texts, and asking a value for its text is cheaper than asking for its kind
-    plain = [value.string_value or values.text(value) for value in found]
+    keys: list[str] = []
+    plain: list[str] = []
+    for entries in items:
+        for entry in entries:
+            value = entry.value
+            keys.append(entry.key)
+            # most values are texts, and asking a value for its text is cheaper than asking for its kind
+            plain.append(value.string_value or values.text(value))
     return pa.MapArray.from_arrays(_offsets(items), pa.array(keys, pa.string()), pa.array(plain, pa.string()))
 
 

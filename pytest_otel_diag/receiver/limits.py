@@ -39,7 +39,7 @@ class Limits:
     body_s: float = 30.0
     idle_s: float = 120.0
     store_s: float = 30.0
-    stop_s: float = 30.0
+    stop_s: float = 60.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -19,7 +19,8 @@ from pytest_otel_diag.receiver.writer import Destination, Writer
 if TYPE_CHECKING:
     from pytest_otel_diag.telemetry import Store
 
-_GRACE_S = 5.0
+_GRACE_S = 5.0  # for requests that are under way
+_INSERT_S = 600.0  # an insert cannot be broken off; the store's own limit is not longer
 
 
 def _say_nothing(_sentence: str) -> None:
@@ -90,8 +91,8 @@ class Receiver:
     def stop(self) -> Counts:
         """Stop listening, store what was taken, and return the last counts; again it does nothing.
 
-        Takes at most about ``Limits.stop_s`` seconds more than the insert that is under way: what is not
-        stored by then is counted as dropped.
+        After ``Limits.stop_s`` seconds what is not stored is counted as dropped, but for the insert that
+        is under way: it cannot be broken off and is waited for.
         """
         if self._running:
             self._running = False
@@ -99,7 +100,7 @@ class Receiver:
             self._writer.join(self._limits.stop_s)
             if self._writer.is_alive():
                 self._writer.give_up()
-                self._writer.join(_GRACE_S)
+                self._writer.join(_INSERT_S)
         return self.counts()
 
     def _close(self) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_otel_diag.errors import TelemetryUnavailable
 from pytest_otel_diag.receiver import packages
 from pytest_otel_diag.receiver.backlog import Backlog, Delivery
+from pytest_otel_diag.receiver.columns import joined
 from pytest_otel_diag.receiver.counts import Tally
 from pytest_otel_diag.receiver.packages import SIGNALS, Signal
 from pytest_otel_diag.receiver.rows import tables
@@ -24,6 +25,7 @@ STOPPED = "stopped before it was stored"
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 2.0
 _FAILURES_A_TABLE = 64
+_CHUNK_RECORDS = 1_000
 
 Tell = Callable[[str], object]
 
@@ -104,6 +106,9 @@ class Writer(threading.Thread):
 
     def _insert(self, attempt: _Attempt, data: pyarrow.Table) -> None:
         while True:
+            if self._given_up.is_set():
+                self._drop(attempt.signal, data.num_rows, STOPPED)
+                return
             try:
                 self._destination.sink.ingest_arrow(self._destination.database, attempt.table, data)
                 self._tally.stored(attempt.signal, data.num_rows)
@@ -141,4 +146,27 @@ class Writer(threading.Thread):
 
 def _decoded(signal: Signal, deliveries: Sequence[Delivery]) -> Mapping[str, pyarrow.Table]:
     request = packages.services()[signal].request
-    return tables(signal, [request.FromString(delivery.body) for delivery in deliveries])
+    pieces: dict[str, list[pyarrow.Table]] = {}
+    for chunk in _chunks(deliveries):
+        messages = [request.FromString(delivery.body) for delivery in chunk]
+        for table, data in tables(signal, messages).items():
+            pieces.setdefault(table, []).append(data)
+    return {table: joined(found) for table, found in pieces.items()}
+
+
+def _chunks(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
+    """Yield deliveries in groups of a good thousand records.
+
+    Each record becomes dozens of short-lived objects. When all of a batch live at once, the collector of
+    garbage looks at them again and again, which costs half as much as all the rest.
+    """
+    chunk: list[Delivery] = []
+    records = 0
+    for delivery in deliveries:
+        chunk.append(delivery)
+        records += delivery.records
+        if records >= _CHUNK_RECORDS:
+            yield chunk
+            chunk, records = [], 0
+    if chunk:
+        yield chunk
