@@ -1,5 +1,6 @@
 """``otel-diag flags`` over the real flagd, with the file and with a stand-in of flagd-ui over it."""
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from pytest_otel_diag.cli.flags_by_hand import TARGET
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.testing.flagd_ui import Fault, FlagdUi
+from pytest_otel_diag.undo.heal import Outcome, heal
 from pytest_otel_diag.undo.journal import Entry, Journal, State
 from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.owner import Owner
@@ -184,6 +186,19 @@ def test_set_stays_and_reset_puts_it_back_byte_for_byte(system: System) -> None:
     assert system.listed()["agrees"]
     code, said = system.run("reset")
     assert (code, "nothing was set by hand here" in said) == (0, True)
+
+
+def test_healing_from_another_folder_takes_it_back_too(
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system.control = f"file:{system.path.name}"
+    with monkeypatch.context() as there:
+        there.chdir(system.path.parent)
+        assert system.run("set", "adFailure", "on")[0] == 0
+    monkeypatch.chdir(tmp_path)
+    (healed,) = asyncio.run(heal(system.state))
+    assert (healed.outcome, healed.faults) == (Outcome.RESTORED, "adFailure=on")
+    assert system.path.read_bytes() == document()
 
 
 def test_setting_back_by_hand_leaves_nothing_to_take_back(system: System) -> None:
