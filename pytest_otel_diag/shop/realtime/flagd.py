@@ -66,6 +66,8 @@ class FlagdReader:
                 ("grpc.min_reconnect_backoff_ms", backoff_ms),
                 ("grpc.max_reconnect_backoff_ms", 5 * backoff_ms),
                 ("grpc.enable_http_proxy", 0),
+                # No compressed answers: one of some 25,000 came through without being unpacked.
+                ("grpc.compression_enabled_algorithms_bitset", 1),
             ),
         )
         self._service = services.ServiceStub(self._channel)
