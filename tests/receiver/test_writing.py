@@ -115,6 +115,21 @@ def test_stopping_gives_a_store_that_is_away_up(start: Start, store: Store) -> N
     assert receiver.stop() == counts
 
 
+def test_stopping_waits_for_the_insert_that_is_under_way(start: Start, store: Store) -> None:
+    gate = otlp.Gate(store)
+    receiver = start(into=gate, limits=Limits(stop_s=0.2))
+    address = receiver.addresses.http
+    assert post(address, otlp.logs(3).SerializeToString(), path="/v1/logs")[0] == 200
+    assert post(address, spans(10).SerializeToString())[0] == 200
+    assert otlp.eventually(lambda: not receiver._backlog._waiting)
+    with otlp.in_background(receiver.stop):
+        assert receiver._writer._given_up.wait(otlp.WAIT_S)
+        gate.open()
+    counts = receiver.counts()
+    assert (counts.traces.stored, counts.logs.dropped) == (10, {"stopped before it was stored": 3})
+    assert otlp.balanced(counts)
+
+
 def test_a_delivery_that_cannot_be_read_any_more_does_not_stop_the_writer(
     start: Start, store: Store, database: str
 ) -> None:
