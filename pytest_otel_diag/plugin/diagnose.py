@@ -96,7 +96,7 @@ class Diagnose:
         chosen = self._scenario(faults, scenario)
         if expectation is not None:
             chosen = chosen.model_copy(update={"expectation": expectation})
-        if mistakes := self._runtime.target.validate(chosen):
+        if mistakes := scenarios.checked(chosen, self._runtime.target):
             raise ScenarioError("; ".join(mistakes))
         return self.start(chosen, analyzer)
 

@@ -35,6 +35,8 @@ from pytest_otel_diag.plugin.markers import (
     parse,
 )
 from pytest_otel_diag.ports import Target
+from pytest_otel_diag.sessions.injection import scenario_mistakes
+from pytest_otel_diag.sessions.schedule import schedule_mistakes
 
 M = TypeVar("M")
 T = TypeVar("T")
@@ -47,8 +49,14 @@ def of_item(item: pytest.Item, target: Target) -> tuple[Scenario | None, list[st
         return None, mistakes
     scenario, mistakes = from_markers(found, item.nodeid, target)
     if scenario is not None and not mistakes:
-        mistakes = list(target.validate(scenario))
+        mistakes = checked(scenario, target)
     return scenario, mistakes
+
+
+def checked(scenario: Scenario, target: Target) -> list[str]:
+    """Return what is wrong with the scenario, for any target and for this one."""
+    own = (*scenario_mistakes(scenario), *schedule_mistakes(scenario))
+    return list(dict.fromkeys((*own, *target.validate(scenario))))
 
 
 def from_markers(found: Sequence[Marker], test_id: str, target: Target) -> tuple[Scenario | None, list[str]]:

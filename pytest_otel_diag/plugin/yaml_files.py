@@ -60,7 +60,7 @@ class ScenarioItem(pytest.Item):
         if base is None:
             return None, [self._told(mistake) for mistake in mistakes]
         scenario = self.case.scenario(base)
-        mistakes += target.validate(scenario)
+        mistakes += scenarios.checked(scenario, target)
         return scenario, [self._told(mistake) for mistake in mistakes]
 
     def setup(self) -> None:

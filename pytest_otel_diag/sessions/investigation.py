@@ -21,6 +21,9 @@ from pytest_otel_diag.sessions.threads import start_daemon
 
 _SHOWN_ERRORS = 5
 
+MOST_BYTES = 4_000_000
+"""Longest diagnosis as JSON: it travels with the test's report and is kept in one line of the run."""
+
 
 def opaque_id(session_id: str) -> str:
     """Return a digest of the session id, which may name the fault, for the analyzer's eyes."""
@@ -109,11 +112,16 @@ def as_diagnosis(answer: object) -> Diagnosis:
     try:
         raw = answer.model_dump(warnings=False) if isinstance(answer, Diagnosis) else dict(answer)
         diagnosis = Diagnosis.model_validate(raw)
-        diagnosis.model_dump_json()
+        size = len(diagnosis.model_dump_json())
     except ValidationError as error:
         raise AnalyzerError(f"the analyzer's answer is no valid Diagnosis: {_readable(error)}") from error
     except (PydanticSerializationError, UnicodeError, AttributeError, TypeError, ValueError) as error:
         raise AnalyzerError(f"the analyzer's answer cannot be written down: {describe(error)}") from error
+    if size > MOST_BYTES:
+        raise AnalyzerError(
+            f"the analyzer's answer is {size / 1e6:.1f} MB long, at most {MOST_BYTES / 1e6:g} MB are kept; "
+            "leave rows of telemetry out of evidence, explanations and hypotheses"
+        )
     return diagnosis
 
 

@@ -49,6 +49,31 @@ class Times:
         return WallTime(monotonic=lambda: self.now_s, now_ns=lambda: round(self.now_s * SECOND_NS))
 
 
+def test_a_session_that_waits_for_others_says_for_whom() -> None:
+    times = Times()
+    tracker = Tracker(times.wall())
+    plan = SessionPlan(scenario=FAULT, session_id="one", run_id="r")
+    tracker.waiting(plan, "the live system is held by alice@host")
+    times.now_s += 12
+    (flight,) = tracker.flights().values()
+    told = "pay: waiting: the live system is held by alice@host, 12.0 s"
+    assert flight_text(flight, times.now_s) == told
+    tracker.waiting(plan, "")
+    (flight,) = tracker.flights().values()
+    assert flight_text(flight, times.now_s) == "pay: preflight, 12.0 s"
+
+
+def test_too_few_calls_so_far_say_when_there_are_enough() -> None:
+    times = Times()
+    tracker = Tracker(times.wall())
+    plan = SessionPlan(scenario=FAULT, session_id="one", run_id="r")
+    tracker.phase_started(plan, Phase.IMPACT)
+    few = Impact(reason=ImpactReason.TOO_RARE, service="pay", calls_seen=3, calls_needed=12, eta_s=42.0)
+    tracker.impact_progress(plan, few)
+    (flight,) = tracker.flights().values()
+    assert flight_text(flight, times.now_s).endswith("TOO_RARE pay, 3 of 12 calls, 42.0 s more")
+
+
 def test_a_session_is_followed_from_its_first_phase_to_its_end() -> None:
     times = Times()
     tracker = Tracker(times.wall())

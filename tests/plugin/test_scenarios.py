@@ -4,7 +4,7 @@ import pytest
 
 from pytest_otel_diag.model.scenario import Disturbance, Environment, Fault, FaultStep
 from pytest_otel_diag.plugin.markers import parse
-from pytest_otel_diag.plugin.scenarios import from_markers
+from pytest_otel_diag.plugin.scenarios import checked, from_markers
 from tests.sessions.session_fakes import FakeTarget
 
 
@@ -77,3 +77,14 @@ def test_every_mistake_is_told() -> None:
         pytest.mark.otel_environment(users=0, browser_users=99),
     )
     assert len(mistakes) == 3
+
+
+def test_a_flag_with_two_schedules_and_a_fault_that_comes_too_late_are_mistakes_at_collection() -> None:
+    twice, _ = scenario_of(
+        pytest.mark.otel_flag("adFailure", "on"), pytest.mark.otel_flag("adFailure", "on", at_s=9000)
+    )
+    found = checked(twice, FakeTarget())
+    assert any("names flag 'adFailure' 2 times; a flag has one variant" in mistake for mistake in found)
+    assert any("comes on 9000 s after the first one" in mistake for mistake in found)
+    once, _ = scenario_of(pytest.mark.otel_flag("adFailure", "on"))
+    assert checked(once, FakeTarget()) == []

@@ -33,6 +33,7 @@ from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.reports.attachments import attachments
 from pytest_otel_diag.reports.pictures import gantt, graph, pictures, timeline
 from pytest_otel_diag.reports.pictures.gantt import rows
+from pytest_otel_diag.reports.pictures.intervals import off_ns
 from pytest_otel_diag.reports.pictures.layers import layout
 from pytest_otel_diag.reports.pictures.svg import Picture, label, num, shape, wide
 from tests.reports.documents import BROKEN, NASTY
@@ -367,6 +368,29 @@ def sample(**fields):
         ),
         **fields,
     )
+
+
+@pytest.mark.parametrize(
+    ("moments", "off_s"),
+    [
+        ([(0, "off"), (50, "50%"), (80, "off"), (95, "off")], 80),  # by its schedule, before the undo
+        ([(0, "off"), (50, "50%"), (60, "off"), (70, "50%"), (91, "off")], 91),
+        ([(0, "off"), (50, "50%")], None),  # left on
+        ([(0, "off")], 91),  # nothing known of its course
+    ],
+)
+def test_a_fault_is_off_when_it_was_served_off(moments, off_s):
+    timeline_ = tuple(
+        FlagMoment(at_ns=START + at * SECOND, flag="paymentFailure", variant=variant)
+        for at, variant in moments
+    )
+    session = sample(flag_timeline=timeline_)
+    (undo,) = session.phases
+    found = off_ns(session)
+    if len(moments) == 1:
+        assert found == undo.end_ns
+    else:
+        assert found == (None if off_s is None else START + off_s * SECOND)
 
 
 def test_the_timeline_marks_what_was_done_and_seen():

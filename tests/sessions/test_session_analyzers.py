@@ -21,7 +21,7 @@ from pytest_otel_diag.model.diagnosis import Diagnosis, RootCause
 from pytest_otel_diag.model.session import Blame, Budget, Phase, Status
 from pytest_otel_diag.model.telemetry import QueryLimits
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.sessions.investigation import as_diagnosis, opaque_id
+from pytest_otel_diag.sessions.investigation import MOST_BYTES, as_diagnosis, opaque_id
 from pytest_otel_diag.sessions.metering import HomeLoop, MeteredTelemetry, data_sources
 from tests.sessions.session_fakes import QUICK, FakeTarget, Watcher, blames_payment, engine, plan, scenario
 
@@ -440,3 +440,9 @@ def test_whatever_text_an_analyzer_sends_the_result_can_be_written(text):
         result = asyncio.run(engine(target, odd).run(plan()))
         assert result.blame is Blame.ANALYZER
         assert type(result).model_validate_json(result.model_dump_json()) == result
+
+
+def test_an_answer_that_is_too_long_to_keep_is_refused():
+    long = Diagnosis(detected=True, summary="x" * (MOST_BYTES + 1))
+    with pytest.raises(AnalyzerError, match=r"is 4\.0 MB long, at most 4 MB are kept; leave rows"):
+        as_diagnosis(long)

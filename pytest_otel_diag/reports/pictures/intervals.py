@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.session import FlagMoment, Phase, SessionResult
@@ -36,6 +37,27 @@ def lanes(session: SessionResult, end_ns: Nanos) -> tuple[Lane, ...]:
             until = end_ns if made.disturbance.kind == "load" else made.at_ns
             found.append((disturbed(made.disturbance), (Bar(made.at_ns, until, ""),)))
     return tuple((name, pieces) for name, pieces in found if pieces)
+
+
+def off_ns(session: SessionResult) -> Nanos | None:
+    """Return when the last fault went off for good: by its schedule or by the undo; None while one is on."""
+    by_flag: dict[str, list[FlagMoment]] = {}
+    for moment in session.flag_timeline:
+        by_flag.setdefault(moment.flag, []).append(moment)
+    if not any(len(moments) > 1 for moments in by_flag.values()):
+        undone = (p for p in session.phases if p.phase is Phase.UNDO and p.outcome == "ok")
+        return next((phase.end_ns for phase in undone), None)
+    ends: list[Nanos] = []
+    for moments in by_flag.values():
+        rest = moments[0].variant
+        if moments[-1].variant != rest:
+            return None
+        ends += [
+            later.at_ns
+            for earlier, later in pairwise(moments)
+            if earlier.variant != rest and later.variant == rest
+        ]
+    return max(ends, default=None)
 
 
 def _served(moments: Sequence[FlagMoment], end_ns: Nanos) -> list[Bar]:

@@ -11,7 +11,7 @@ from pytest_otel_diag.model.exhibits import ServiceSeries, Timeline
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, iso
 from pytest_otel_diag.reports.markup import Markup, join
-from pytest_otel_diag.reports.pictures.intervals import Lane, lanes
+from pytest_otel_diag.reports.pictures.intervals import Lane, lanes, off_ns
 from pytest_otel_diag.reports.pictures.roles import Roles, roles_of
 from pytest_otel_diag.reports.pictures.svg import Picture, fitting, label, line, shape, titled, wide
 from pytest_otel_diag.reports.session_tables import fault_start_ns
@@ -189,9 +189,9 @@ def _events(session: SessionResult, scale: _Scale) -> Iterator[tuple[Nanos, str,
     if impact is not None and impact.time_to_impact_s is not None and start is not None:
         after_s = min(max(impact.time_to_impact_s, 0.0), 1e6)
         yield start + round(after_s * NANOS_PER_SECOND), f"◆ impact seen +{after_s:.0f} s", "od-seen"
-    undone = [phase for phase in session.phases if phase.phase == "undo" and phase.outcome == "ok"]
-    if undone and faults and scale.start_ns < undone[0].end_ns <= scale.end_ns:
-        yield undone[0].end_ns, "▲ fault off", "od-mark"
+    off = off_ns(session)
+    if off is not None and faults and scale.start_ns < off <= scale.end_ns:
+        yield off, "▲ fault off", "od-mark"
 
 
 def _panel(panel: _Panel, exhibit: Timeline, scale: _Scale, top: float) -> Markup:
