@@ -32,6 +32,9 @@ _LATENCY_CHANGE = 1.25
 _LATENCY_CHANGE_DRIVEN = 2.0
 _RATE_CHANGE = 2.0
 
+_FILLING = 2
+"""Newest buckets that say nothing of traffic that fell."""
+
 _DRIVEN_GROWTH = 3.0
 """Driven traffic is at most this multiple of the usual one."""
 _DRIVEN_AT_ONCE = 5
@@ -92,7 +95,9 @@ class ImpactWatch:
                     detail="no telemetry is newer than the start of the fault",
                 )
         self.loads = loads_of(health, (exported,), comparison.bucket_s)
-        impact = assess(comparison, self.loads, grown=bool(self.driven.calls), observed=observed)
+        settled = settled_loads(health, exported, comparison.bucket_s)
+        grown = bool(self.driven.calls)
+        impact = assess(comparison, self.loads, grown=grown, observed=observed, settled=settled)
         if impact.reason is ImpactReason.VISIBLE:
             impact = impact.model_copy(update={"time_to_impact_s": exported.duration_s})
         return impact
@@ -165,6 +170,16 @@ def as_far_as(health: Sequence[ServiceHealth], window: Window, bucket_s: float) 
     return Window(start_ns=window.start_ns, end_ns=min(window.end_ns, newest + seconds_to_ns(bucket_s)))
 
 
+def settled_loads(health: Sequence[ServiceHealth], window: Window, bucket_s: float) -> dict[str, Load]:
+    """Return the loads without the newest buckets: services export at times of their own, so these fill up.
+
+    What is half exported looks like traffic that fell.
+    """
+    end_ns = max(window.start_ns, window.end_ns - _FILLING * seconds_to_ns(bucket_s))
+    rows = [row for row in health if row.bucket_start_ns < end_ns]
+    return loads_of(rows, (Window(start_ns=window.start_ns, end_ns=end_ns),), bucket_s)
+
+
 async def health_in(telemetry: Telemetry, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:
     """Return service health, nothing for a store without traces."""
     try:
@@ -191,13 +206,15 @@ def assess(
     *,
     grown: bool = False,
     observed: Observed | None = None,
+    settled: Mapping[str, Load] | None = None,
 ) -> Impact:
     """Return VISIBLE with the clearest deviation, or the reason why there is none.
 
     ``grown`` says that traffic was added on purpose: more requests are then no impact, and what
-    follows the load must have grown by more.
+    follows the load must have grown by more. ``settled`` are the :func:`settled_loads`.
     """
-    found = deviations(comparison, after, grown=grown) if any(load.calls for load in after.values()) else []
+    some = any(load.calls for load in after.values())
+    found = deviations(comparison, after, grown=grown, settled=settled) if some else []
     if observed is not None:
         growth = _growth(comparison, after) if grown else {}
         found += evidence.deviations(comparison.quiet, observed, growth)
@@ -316,15 +333,25 @@ def _focus(comparison: Comparison, after: Mapping[str, Load]) -> str | None:
     return max(names, key=calls, default=None)
 
 
-def deviations(comparison: Comparison, after: Mapping[str, Load], *, grown: bool = False) -> list[Deviation]:
-    """Return every watched service and signal that deviates significantly and by enough to matter."""
-    seconds = max((load.seconds for load in after.values()), default=0.0)
-    gone = Load(calls=0, errors=0, seconds=seconds)
+def deviations(
+    comparison: Comparison,
+    after: Mapping[str, Load],
+    *,
+    grown: bool = False,
+    settled: Mapping[str, Load] | None = None,
+) -> list[Deviation]:
+    """Return every watched service and signal that deviates significantly and by enough to matter.
+
+    Traffic that fell is judged by ``settled``, where that is given.
+    """
+    steady = after if settled is None else settled
     found: list[Deviation] = []
     for service in sorted(comparison.watched):
         before = comparison.loads.get(service)
         if before is not None:
-            found.extend(_deviations_of(service, before, after.get(service, gone), grown=grown))
+            now = after.get(service, _gone(after))
+            found.extend(_deviations_of(service, before, now, grown=grown))
+            found.extend(_fallen(service, before, steady.get(service, _gone(steady))))
     held = [replace(deviation, alpha=comparison.alpha) for deviation in found]
     return [deviation for deviation in held if deviation.p_value <= deviation.alpha]
 
@@ -342,14 +369,22 @@ def _deviations_of(service: str, before: Load, after: Load, *, grown: bool) -> I
         yield Deviation(
             service, "latency", latency_p(before, after), f"{service} p95 is {ratio:.2f} times the baseline"
         )
-    growth = after.rate / before.rate if before.rate else 1.0
-    if growth <= 1 / _RATE_CHANGE or (growth >= _RATE_CHANGE and not grown):
-        yield Deviation(
-            service,
-            "request_rate",
-            rate_p(before, after),
-            f"{service} gets {after.rate:.2f} calls a second, before {before.rate:.2f}",
-        )
+    if before.rate and after.rate >= _RATE_CHANGE * before.rate and not grown:
+        yield _other_rate(service, before, after)
+
+
+def _fallen(service: str, before: Load, after: Load) -> Iterable[Deviation]:
+    if before.rate and after.rate <= before.rate / _RATE_CHANGE:
+        yield _other_rate(service, before, after)
+
+
+def _other_rate(service: str, before: Load, after: Load) -> Deviation:
+    told = f"{service} gets {after.rate:.2f} calls a second, before {before.rate:.2f}"
+    return Deviation(service, "request_rate", rate_p(before, after), told)
+
+
+def _gone(others: Mapping[str, Load]) -> Load:
+    return Load(calls=0, errors=0, seconds=max((load.seconds for load in others.values()), default=0.0))
 
 
 def as_before(comparison: Comparison, after: Mapping[str, Load]) -> bool:

@@ -176,3 +176,17 @@ async def test_a_control_that_may_not_drive_or_cannot_goes_on():
         unwilling.traffic.willing = False
         result = await engine(unwilling).run(plan(case, session_id=f"s{seed}"))
         assert result.status is Status.SCORED and result.windows.incident.duration_s >= 60
+
+
+@pytest.mark.parametrize("ends_s", [121, 124, 126, 131])
+async def test_a_bucket_that_is_half_exported_is_no_traffic_that_fell(ends_s):
+    system = target(rate=50)
+    system.telemetry.ends_ns = START_NS + ends_s * 10**9
+    result = await end_of(system, impact_timeout_s=30)
+    assert result.impact.reason is not ImpactReason.VISIBLE, result.impact.detail
+
+
+async def test_traffic_that_really_falls_is_seen_a_little_later():
+    result = await end_of(target(rate=50, rate_on=5.0))
+    assert (result.impact.signal, result.impact.service) == ("request_rate", "payment")
+    assert 10 <= result.impact.time_to_impact_s <= 25
