@@ -193,7 +193,8 @@ class LiveTarget:
             try:
                 made = self._made(clock, noting, telemetry, traffic, found, provenance)
                 yield replace(made, reference=quiet)
-                self._reference.add(begun_ns, noting.first_ns or clock.now())
+                if noting.first_ns is not None:  # else nobody has said that the baseline was sound
+                    self._reference.add(begun_ns, noting.first_ns)
             finally:
                 provenance["driven"] = ", ".join(
                     f"{count} x {outcome}" for outcome, count in sorted(traffic.counts.items())
