@@ -80,5 +80,7 @@ def _user() -> str:
 
 
 def _command() -> str:
-    words = [Path(sys.argv[0]).name or "python", *sys.argv[1:]]
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name  # python -m NAME
+    words = [name or "python", *sys.argv[1:]]
     return _PASSWORD.sub(r"\1***@", " ".join(words))[:_COMMAND_LENGTH]

@@ -73,7 +73,7 @@ def pytest_runtest_logfinish(nodeid):
 
 @dataclass(frozen=True)
 class Ended:
-    """One cell: was the session at its point with the fault on, is it gone, after how long, and who did it."""
+    """One cell: was the fault on (or the point reached), is it gone, after how long, and who did it."""
 
     was_on: bool
     back: bool

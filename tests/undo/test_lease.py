@@ -215,5 +215,7 @@ def test_an_owner_says_who_and_what_without_passwords(monkeypatch: pytest.Monkey
     me = Owner.here(now_ns=1_700_000_000 * 10**9, run_id="r", worker="gw1")
     assert "secret" not in me.sentence and "pytest --store=clickhouse://u:***@host/db" in me.sentence
     assert "2023-11-14 22:13:20 UTC" in me.sentence
+    monkeypatch.setattr(sys, "argv", ["/site-packages/pytest/__main__.py", "-q"])
+    assert Owner.here(now_ns=1).command == "pytest -q"
     assert me.parent is not None and me.parent.pid == os.getppid()
     assert Owner.here(now_ns=1).parent is None
