@@ -18,7 +18,7 @@ from pytest_otel_diag.plugin import scenarios
 from pytest_otel_diag.plugin.background import Pending
 from pytest_otel_diag.plugin.diagnose import NO_SCENARIO
 from pytest_otel_diag.plugin.runtime import runtime_of
-from pytest_otel_diag.plugin.stash import KEPT, SESSIONS
+from pytest_otel_diag.plugin.stash import HELD, KEPT, SESSIONS
 from pytest_otel_diag.ports import TargetSession
 
 
@@ -54,6 +54,7 @@ class OpenTarget:
             scenario = self._runtime.prepared(scenario, test_id=self._item.nodeid)
             opened = self._runtime.target.open(scenario, f"access-{abs(hash(self._item.nodeid)):x}")
             self._session = await self._stack.enter_async_context(opened)
+            self._item.stash[HELD] = self._runtime.target.exclusive
         await self._catch_up(self._session)
         return self._session
 

@@ -15,7 +15,7 @@ from pytest_otel_diag.plugin.background import Pending
 from pytest_otel_diag.plugin.keeping import KeepingTarget
 from pytest_otel_diag.plugin.markers import OtelScenario
 from pytest_otel_diag.plugin.runtime import Runtime, runtime_of
-from pytest_otel_diag.plugin.stash import KEPT, SESSIONS, SPOOL
+from pytest_otel_diag.plugin.stash import HELD, KEPT, SESSIONS, SPOOL
 from pytest_otel_diag.reports.run_directory import to_json
 from pytest_otel_diag.runs import outcome
 from pytest_otel_diag.scoring.assertions import DiagnosedSession, SessionNotScored
@@ -101,7 +101,15 @@ class Diagnose:
         return self.start(chosen, analyzer)
 
     def start(self, scenario: Scenario, analyzer: str | None = None) -> PendingDiagnosis:
-        """Start a session of a scenario that is already validated."""
+        """Start a session of a scenario that is already validated.
+
+        Raises ScenarioError where the test holds the only place of the target itself: it would wait for ever.
+        """
+        if self._item.stash.get(HELD, False):
+            raise ScenarioError(
+                f"the test holds the target {self._runtime.target.name} by otel_flags or otel_telemetry: "
+                "it takes one session at a time; ask for diagnoses first, or look in a test of its own"
+            )
         pending = self._runtime.start(
             scenario,
             self._ended,

@@ -29,6 +29,9 @@ MISTAKES: pytest.StashKey[str] = pytest.StashKey()
 KEPT: pytest.StashKey[KeepingTarget] = pytest.StashKey()
 """On an item: the target with its sessions still open, where the test wants to look at them."""
 
+HELD: pytest.StashKey[bool] = pytest.StashKey()
+"""On an item: it holds a target that takes one session at a time, to look at it or to set flags."""
+
 SPOOL: pytest.StashKey[WorkerSpool] = pytest.StashKey()
 """On the config of an xdist worker: where ended sessions are kept until the controller has them."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_otel_diag.plugin.signals import Signals, Terminated
+from pytest_otel_diag.plugin.spool import Spool, WorkerSpool
 from tests.support import fake_system
 
 TESTS = """
@@ -209,6 +210,21 @@ def test_setup_only_skips_the_test_with_what_was_found(pytester, run_inside) -> 
     assert kept(pytester)["test_quick"]["status"] == "skipped"
 
 
+def test_a_test_that_holds_the_only_place_cannot_wait_for_itself(pytester, run_inside) -> None:
+    pytester.makepyfile(
+        test_it="""
+        def test_both(otel_flags, diagnose):
+            otel_flags.set("adFailure", "on").result()
+            diagnose(["paymentFailure=50%"])
+        """
+    )
+    result = run_inside(target="fake:exclusive")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*holds the target fake by otel_flags or otel_telemetry*"])
+    (file,) = pytester.path.glob("flags-*.json")
+    assert json.loads(file.read_bytes())["adFailure"] == "off"
+
+
 @pytest.fixture
 def run_inside(pytester: pytest.Pytester):
     """Run pytest over the fake system inside this process."""
@@ -221,6 +237,25 @@ def run_inside(pytester: pytest.Pytester):
         return pytester.runpytest_inprocess("-p", "no:cacheprovider", *chosen, *arguments)
 
     return run
+
+
+def test_sessions_of_a_worker_outlive_it(tmp_path) -> None:
+    spool = Spool()
+    spool.folder = tmp_path / "spool"
+    assert list(spool.texts()) == [] and spool.workers() == {}
+    worker = WorkerSpool(spool.folder, "gw0")
+    worker.add("one")
+    worker.add("two")
+    with (spool.folder / "gw0.jsonl").open("a") as stream:
+        stream.write("torn")
+    assert list(spool.texts()) == ["one", "two"]
+    assert set(spool.workers().values()) == {os.getpid()}
+    (spool.folder / "gw1.pid").write_text("no number")
+    worker.close()
+    assert spool.workers() == {}
+    spool.end(timeout_s=5)
+    spool.remove()
+    assert not spool.folder.exists()
 
 
 def test_handlers_are_taken_over_and_put_back() -> None:
