@@ -26,9 +26,10 @@ from pytest_otel_diag.model.windows import NANOS_PER_SECOND, seconds_to_ns
 from pytest_otel_diag.ports import FlagController
 from pytest_otel_diag.undo.disk import Disk
 from pytest_otel_diag.undo.guarding import OPENER, Guardian
-from pytest_otel_diag.undo.heal import Life, command, settled
-from pytest_otel_diag.undo.journal import Answer, Change, Damaged, Entry, Journal, State
+from pytest_otel_diag.undo.heal import command
+from pytest_otel_diag.undo.journal import Answer, Change, Entry, Journal, State
 from pytest_otel_diag.undo.lease import Lease, Renewal, Tell, remote, wait_for
+from pytest_otel_diag.undo.leftovers import heal_first
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.taking_back import Patience, check_document, take_back
 
@@ -320,7 +321,7 @@ async def protected(  # noqa: PLR0913 - each is a fact of its own about the sess
     try:
         wait_s = settings.lease_wait_s
         async with remote(remote_lease, who, wait_s=wait_s, tell=tell) as renewal:
-            await _heal_first(journal, identity, inner, tell)
+            await heal_first(journal, identity, inner, tell)
             flags = ProtectedFlags(
                 inner,
                 _draft(access, identity, who, target),
@@ -360,44 +361,6 @@ def _draft(access: FlagAccess, identity: str, who: Owner, target: str) -> Entry:
         deadline_ns=0,
         previous=b"",
     )
-
-
-async def _heal_first(journal: Journal, identity: str, inner: FlagController, tell: Tell) -> None:
-    """Take back what dead runs left on here; raises when something must not be touched, or fails."""
-    for each in list(journal.entries()):
-        if isinstance(each, Damaged):
-            _refuse_damaged(each, identity, tell)
-        elif each.identity == identity:
-            await _heal(each, journal, inner, tell)
-
-
-def _refuse_damaged(damaged: Damaged, identity: str, tell: Tell) -> None:
-    if damaged.facts.get("identity") == identity:
-        raise FlagError(damaged.sentence)
-    tell(damaged.sentence)
-
-
-async def _heal(entry: Entry, journal: Journal, inner: FlagController, tell: Tell) -> None:
-    mend = command(journal.folder.parent)
-    if entry.state is State.KEPT:
-        raise Occupied(
-            f"{entry.faults} of {entry.identity} was left on on purpose by {entry.owner.sentence}; take it "
-            f"back first with: {mend}"
-        )
-    if settled(entry.owner) is not Life.DEAD:
-        raise Occupied(
-            f"{entry.faults} of {entry.identity} is on by {entry.owner.sentence}, who may still be at work; "
-            f"once it has ended for sure: {mend} --force"
-        )
-    try:
-        done = await take_back(entry, inner)
-    except RestoreFailed as error:
-        raise RestoreFailed(
-            f"A FAULT MAY STILL BE ON: {entry.faults} of {entry.identity}, left by {entry.owner.sentence}: "
-            f"{error}. Once the flags can be reached, run: {mend}"
-        ) from error
-    await _unbroken(asyncio.to_thread(journal.close, entry))
-    tell(f"took back {entry.faults} of {entry.identity}, left by {entry.owner.sentence}: {done.sentence}")
 
 
 async def _unbroken(work: Awaitable[T]) -> T:
