@@ -15,8 +15,8 @@ class Limits:
 
     ``request_bytes``: one request, after decompression. ``queue_bytes`` and ``queue_records``: what was
     taken and is not stored yet; ``arriving_bytes``: bodies that are still being read, over all HTTP
-    connections. A store of ``batch_rows`` rows or ``batch_s`` seconds of waiting make the writer write,
-    at most ``insert_rows`` in one insert. ``expanded_bytes``: what a request's resources and scopes may
+    connections. When ``batch_rows`` records wait, or the oldest waits for ``batch_s``, the writer writes,
+    about ``insert_rows`` at a time: an insert costs the same 40 ms however small it is. ``expanded_bytes``: what a request's resources and scopes may
     become when they are repeated in every row, as the tables have them. ``retry_after_s`` is what
     refused clients are told. ``connections``: open at once over HTTP; more push out idle ones.
     ``header_s``, ``body_s``: a client's time to send a header, a body; ``idle_s``: between requests.
@@ -28,7 +28,7 @@ class Limits:
     queue_bytes: int = 128 * _MIB
     queue_records: int = 500_000
     arriving_bytes: int = 128 * _MIB
-    batch_rows: int = 10_000
+    batch_rows: int = 25_000
     batch_s: float = 1.0
     insert_rows: int = 50_000
     expanded_bytes: int = 256 * _MIB
