@@ -199,6 +199,9 @@ class LiveTarget:
                 provenance["driven"] = ", ".join(
                     f"{count} x {outcome}" for outcome, count in sorted(traffic.counts.items())
                 )
+                counts = self.source.counts()
+                if counts is not None:
+                    provenance["received"] = "; ".join(counts.lines())
 
     def _made(
         self,

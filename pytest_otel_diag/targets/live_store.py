@@ -12,11 +12,11 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
 
 from pytest_otel_diag.errors import ConfigurationError, QueryRejected, TelemetryError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.receiver import Counts, Receiver
 from pytest_otel_diag.receiver.addresses import Listen, parse_listen
 from pytest_otel_diag.targets.loading import MEMORY_DSN
 from pytest_otel_diag.telemetry.dsn import EmbeddedAddress, ServerAddress, parse_dsn
@@ -147,6 +147,9 @@ class ServerSource(_Source):
         """Return nothing: the exporter writes."""
         return {}
 
+    def counts(self) -> None:
+        """Return nothing: the exporter counts."""
+
     def flush(self) -> None:
         """Do nothing: the exporter writes when it does."""
 
@@ -199,7 +202,7 @@ class ReceiverSource(_Source):
         self._dsn = str(address)
         self._listen = listen
         self._new_id = new_id
-        self._receiver: Any = None
+        self._receiver: Receiver | None = None
 
     @property
     def name(self) -> str:
@@ -214,7 +217,7 @@ class ReceiverSource(_Source):
         spoken = {"http": listening.http, "grpc": listening.grpc}
         return {kind: address for kind, address in spoken.items() if address is not None}
 
-    def counts(self) -> Any:
+    def counts(self) -> Counts | None:
         """Return what the receiver has counted, None while closed."""
         return self._receiver.counts() if self._receiver is not None else None
 
@@ -224,8 +227,6 @@ class ReceiverSource(_Source):
             self._receiver.flush()
 
     def _open(self, stack: ExitStack) -> Opened:
-        from pytest_otel_diag.receiver import Receiver  # noqa: PLC0415 - needs the extra, loaded on use
-
         store = stack.enter_context(Store.open(self._dsn))
         for name in store.databases():
             if name.startswith(_PREFIX) and self._dsn != MEMORY_DSN:
