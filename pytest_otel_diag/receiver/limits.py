@@ -16,10 +16,11 @@ class Limits:
     ``request_bytes``: one request, after decompression. ``queue_bytes`` and ``queue_records``: what was
     taken and is not stored yet; ``arriving_bytes``: bodies that are still being read, over all HTTP
     connections. When ``batch_rows`` records wait, or the oldest waits for ``batch_s``, the writer writes,
-    about ``insert_rows`` at a time: an insert costs the same 40 ms however small it is. ``expanded_bytes``: what a request's resources and scopes may
-    become when they are repeated in every row, as the tables have them. ``retry_after_s`` is what
-    refused clients are told. ``connections``: open at once over HTTP; more push out idle ones.
-    ``header_s``, ``body_s``: a client's time to send a header, a body; ``idle_s``: between requests.
+    about ``insert_rows`` at a time: an insert costs the same 40 ms however small it is.
+    ``expanded_bytes``: what a request's resources and scopes may become when they are repeated in every
+    row, as the tables have them. ``retry_after_s`` is what refused clients are told. ``connections``: open
+    at once over HTTP; more push out idle ones. ``header_s``, ``body_s``: a client's time to send a header,
+    a body; ``idle_s``: between requests.
     ``store_s``: how long an insert is tried again while the store is away; ``stop_s``: how long
     :meth:`Receiver.stop` lets the writer go on.
     """

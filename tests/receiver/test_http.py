@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import resource
 import socket
 import threading
 import time
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -281,11 +283,20 @@ def test_slow_clients_are_let_go(start: Start, what: str) -> None:
     assert statuses(data) in ([], [408]), "the answer may be lost when the client goes on sending"
 
 
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Both ends of the connections are in this process, which often may open 1,024 files only."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before, min(most, 4_096)), most))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+
 def open_idle(address: str, number: int) -> list[socket.socket]:
     return [raw(address) for _ in range(number)]
 
 
-@pytest.mark.xdist_group("many_sockets")
+@pytest.mark.usefixtures("many_files")
 def test_a_thousand_idle_connections_keep_nobody_out(start: Start) -> None:
     receiver = start()
     threads = threading.active_count()
