@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.receiver import Limits, Listen, Receiver, parse_listen
+from pytest_otel_diag.receiver import Limits, Listen, Receiver, packages, parse_listen
 from pytest_otel_diag.receiver.addresses import split_address
 from pytest_otel_diag.receiver.backlog import Backlog, Delivery
 from pytest_otel_diag.receiver.compression import BadEncoding, TooLarge, decompress
@@ -68,6 +68,11 @@ def test_limits_that_could_take_nothing_are_refused() -> None:
 def test_a_receiver_without_protocols_is_refused(store: Store) -> None:
     with pytest.raises(ConfigurationError, match="receive nothing"):
         Receiver(store, "none", http=None, grpc=None)
+
+
+def test_a_package_that_is_missing_is_told_with_the_extra() -> None:
+    with pytest.raises(ConfigurationError, match=r"needs no_such_package.*pytest-otel-diag\[otlp\]"):
+        packages.load("no_such_package")
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=4), st.integers(0, 600))
