@@ -98,7 +98,7 @@ class Settings(Model):
         return (Path(base) if base else Path.home() / ".cache") / "otel-diag"
 
     def state_dir(self, environment: Mapping[str, str] | None = None) -> Path:
-        """Return the folder of journal and leases: the setting, else ``otel-diag`` in the user's state folder.
+        """Return the folder of journal and leases: the setting, else ``otel-diag`` in the state folder.
 
         All runs of a machine should share one, or they do not see each other's faults.
         """
