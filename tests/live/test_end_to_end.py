@@ -26,21 +26,23 @@ from tests.support.flagd import Flagd
 pytestmark = pytest.mark.xdist_group("live_end_to_end")
 
 USERS = 50
-REFERENCE_S = 120
+REFERENCE_S = 150
+"""Metrics come once a minute, and a counter has a rate from its second point on."""
+
 FLAGS = {
     "productCatalogFailure": "on",  # switched in its rule
     "paymentFailure": "100%",
     "cartFailure": "100%",
 }
 TIMING = {
-    "baseline_s": 25,
+    "baseline_s": 20,
     "impact_timeout_s": 60,
     "impact_poll_s": 3,
-    "observe_s": 30,
-    "recover_timeout_s": 8,
+    "observe_s": 25,
+    "recover_timeout_s": 40,
     "analyze_timeout_s": 60,
 }
-RUN_TIMEOUT_S = 420.0
+RUN_TIMEOUT_S = 480.0
 
 
 def _tests() -> str:
@@ -135,8 +137,9 @@ def virtual() -> Iterator[Mapping[str, SessionResult]]:
     for flag, variant in FLAGS.items():
         scenario = catalog.scenario(flag, variant)
         timing = scenario.timing.model_copy(update=TIMING)
-        scenario = scenario.model_copy(update={"timing": timing})
-        results[flag] = run_scenario(scenario, "builtin", target=target, seed=11)
+        environment = scenario.environment.model_copy(update={"users": USERS, "seed": 2})
+        scenario = scenario.model_copy(update={"timing": timing, "environment": environment})
+        results[flag] = run_scenario(scenario, "builtin", target=target)
     yield results
     target.close()
 
@@ -170,13 +173,12 @@ def test_the_verdict_is_the_one_of_virtual_time(
 
 
 def _right(verdict: Verdict) -> dict[str, object]:
-    """Return what a diagnosis is judged by."""
+    """Return what the gate judges a diagnosis by."""
     return {
         "detected": verdict.detected,
         "service": verdict.top1,
         "operation": verdict.operation_rank == 1,
         "mechanism": verdict.mechanism_rank == 1,
         "query": verdict.query is not None and verdict.query.shows_culprit,
-        "named the flag": verdict.named_flag,
         "red herring": verdict.named_red_herring,
     }
