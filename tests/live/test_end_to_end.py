@@ -173,12 +173,14 @@ def test_the_verdict_is_the_one_of_virtual_time(
 
 
 def _right(verdict: Verdict) -> dict[str, object]:
-    """Return what the gate judges a diagnosis by."""
+    """Return what must not depend on how time passes.
+
+    The mechanism is left out: half a minute of a fault leaves the built-in analyzer a choice there.
+    """
     return {
         "detected": verdict.detected,
         "service": verdict.top1,
         "operation": verdict.operation_rank == 1,
-        "mechanism": verdict.mechanism_rank == 1,
         "query": verdict.query is not None and verdict.query.shows_culprit,
         "red herring": verdict.named_red_herring,
     }
