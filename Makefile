@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
+TEST_WORKERS ?= 3
 TARGET ?= shop
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -31,7 +32,7 @@ suites: $(VENV)/.run
 
 # Tests against flagd take the one of OTEL_DIAG_TEST_FLAGD, else of PATH, else build it with go, else skip and say so.
 test: $(VENV)/.dev
-	$(BIN)/python -m tests.run --workers $(WORKERS)
+	$(BIN)/python -m tests.run --workers $(TEST_WORKERS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ PACKAGE = Path(catalog.__file__).parents[1]
 
 OPENTELEMETRY = {
     *("Server", "Consumer", "ms", "ns"),
-    *("otel_traces", "otel_logs", "otel_metrics_", "Timestamp", "TimeUnix", "Body", "Value"),
+    *("otel_traces", "otel_logs", "otel_metrics_", "Timestamp", "TimeUnix", "StartTimeUnix", "Body", "Value"),
     *("traces", "logs", "metrics", "trace_id", "error", "gauge", "histogram", "bounds", "counts", "points"),
 }
 """Kinds of spans, units, tables and columns of the exporter, signals and what they are made of."""
