@@ -1,7 +1,7 @@
 """Runs every check of the project, slow ones side by side: ``python -m tests.run``.
 
-Lint, types and import contracts run in one thread while the tests run under coverage in another. Runs in wall time
-(``tests/live``), which mostly wait, have a process of their own beside both.
+Lint, types and import contracts run in one thread while the tests run under coverage in another. Runs in wall
+time (``tests/live``), which mostly wait, have a process of their own beside both.
 """
 
 from __future__ import annotations
