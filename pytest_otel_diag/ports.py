@@ -178,6 +178,7 @@ class TargetSession:
     system serves although they are not ``off`` (a load generator that is switched on). ``residue`` is called
     once the faults are proven gone: it restarts what outlives a flag where it can, and returns sentences
     about what stays. ``mend`` is the command that takes back a fault which an undo left on.
+    ``undo_timeout_s`` is how long an undo may take here, where that is longer than the engine's own limit.
     """
 
     clock: Clock
@@ -190,6 +191,7 @@ class TargetSession:
     normal: Mapping[str, str] = field(default_factory=dict)
     residue: Callable[[Sequence[Fault]], Awaitable[tuple[str, ...]]] | None = None
     mend: str = ""
+    undo_timeout_s: float = 0.0
 
 
 waiting: ContextVar[Callable[[str], None]] = ContextVar("otel_diag_waiting", default=lambda _: None)

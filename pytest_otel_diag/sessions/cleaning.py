@@ -106,7 +106,7 @@ class CleaningUp:
 
     async def _undo(self, undo: Undo, note: PhaseNote) -> BaseException | None:
         """Return the interrupt that arrived meanwhile."""
-        limit_s = self._settings.undo_timeout_s
+        limit_s = max(self._settings.undo_timeout_s, self._session.undo_timeout_s)
         cleanup, cancelled = await protected(undo.run(), timeout_s=limit_s, give_up=undo.give_up)
         if cleanup is None:
             cleanup = Cleanup(

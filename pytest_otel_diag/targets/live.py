@@ -47,6 +47,7 @@ ANSWER_TIMEOUT_S = 15.0
 
 _FRONTEND = "frontend"
 _ALONE = "main"
+_READ_BACK_S = 60.0
 _DEADLINE_SLACK_S = 900.0
 """Beyond what a session may take by its timing: what answers slowly must not cost a session its fault."""
 
@@ -192,7 +193,7 @@ class LiveTarget:
             provenance = self._provenance(found, opened, clock, condition)
             try:
                 made = self._made(clock, noting, telemetry, traffic, found, provenance)
-                yield replace(made, reference=quiet)
+                yield replace(made, reference=quiet, undo_timeout_s=_undo_timeout_s(inner))
                 if noting.first_ns is not None:  # else nobody has said that the baseline was sound
                     self._reference.add(begun_ns, noting.first_ns)
             finally:
@@ -328,6 +329,11 @@ class LiveTarget:
             "clock_offset_s": f"{clock.offset_ns / 1e9:.3f}",
             "requests_per_minute": f"{condition.per_minute(frontend):.1f}",
         }
+
+
+def _undo_timeout_s(flags: SurfaceFlags) -> float:
+    """Return how long an undo may take: two writes, and the reads after them."""
+    return 2 * float(getattr(flags.surface, "write_timeout_s", 0.0)) + _READ_BACK_S
 
 
 def deadline_s(timing: Timing, session_timeout_s: float | None) -> float:

@@ -258,3 +258,17 @@ async def test_a_system_of_the_session_s_own_leaves_nothing_to_the_next():
     watcher.when.clear()
     later = await engine(target, observer=watcher).run(plan())
     assert later.impact.reason is ImpactReason.VISIBLE
+
+
+async def test_a_target_says_how_long_its_undo_may_take():
+    short = replace(QUICK, undo_timeout_s=0.05)
+
+    async def slow() -> None:
+        await asyncio.sleep(0.2)
+
+    results = []
+    for limit_s in (0.0, 5.0):
+        target = Opening(fields={"undo_timeout_s": limit_s})
+        target.trouble.at["flags.restore"] = slow
+        results.append(await engine(target, settings=short).run(plan()))
+    assert [result.cleanup is not None and result.cleanup.failed for result in results] == [True, False]
