@@ -1,7 +1,8 @@
 """SIGTERM and SIGHUP end a run as Ctrl-C does: faults are taken back and what ended is kept.
 
-Signals belong to the process, so there is one state for it. A handler of somebody else's, and a signal that
-is ignored (``nohup``), stay as they are. Standard library only.
+Signals belong to the process, so there is one state for it. A signal that is ignored (``nohup``) stays so. A
+handler of somebody else's (coverage's, which ends the process at once) is put back after the run: until then a
+fault may be on, and taking it back comes first. Standard library only.
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ class Signals:
         self.signum: int | None = None
 
     def install(self, *, patient: bool = False) -> None:
-        """Take over the signals that nobody else handles; does nothing in other threads than the main one."""
+        """Take over the signals that are not ignored; does nothing in other threads than the main one."""
         if self._before or threading.current_thread() is not threading.main_thread():
             return
         self._patient, self._ending, self.signum = patient, False, None
         for name in ("SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            # None: a handler that C code installed, which could not be put back.
+            if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
                 self._before[number] = signal.signal(number, self._handle)
 
     def restore(self) -> None:

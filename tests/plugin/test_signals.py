@@ -258,9 +258,10 @@ def test_sessions_of_a_worker_outlive_it(tmp_path) -> None:
     assert not spool.folder.exists()
 
 
-def test_handlers_are_taken_over_and_put_back() -> None:
+@pytest.mark.parametrize("others", [signal.SIG_DFL, lambda *_: None], ids=["none", "somebody-else's"])
+def test_handlers_are_taken_over_and_put_back(others) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, others)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signals = Signals()
     try:
@@ -273,7 +274,7 @@ def test_handlers_are_taken_over_and_put_back() -> None:
                 signal.raise_signal(signal.SIGTERM)
         assert (signals.reason, signals.exit_code) == ("terminated by SIGTERM", 143)
         signals.restore()
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) is others
     finally:
         signals.restore()
         for number, handler in before.items():
