@@ -1,8 +1,8 @@
 """SIGTERM and SIGHUP end a run as Ctrl-C does: faults are taken back and what ended is kept.
 
 Signals belong to the process, so there is one state for it. A signal that is ignored (``nohup``) stays so. A
-handler of somebody else's (coverage's, which ends the process at once) is put back after the run: until then a
-fault may be on, and taking it back comes first. Standard library only.
+handler of somebody else's (coverage's, which ends the process at once) is put back after the run: until then
+a fault may be on, and taking it back comes first. Standard library only.
 """
 
 from __future__ import annotations
