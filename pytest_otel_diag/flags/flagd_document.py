@@ -145,6 +145,8 @@ class FlagdDocument:
 
     def _known(self, key: str) -> Flag:
         flag = self._text.flags.get(key)
+        if key in self._text.unusable:
+            raise FlagError(f"flag {key!r} of {self._source} cannot be used: {self._text.unusable[key]}")
         if flag is None:
             known = ", ".join(self._text.flags) or "none"
             raise FlagError(

@@ -6,6 +6,7 @@ import pytest
 
 from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.flags import flagd_text
+from pytest_otel_diag.flags.flagd_document import FlagdDocument
 
 GOOD = {"state": "ENABLED", "variants": {"off": 0, "on": 1}, "defaultVariant": "off"}
 
@@ -25,7 +26,16 @@ def test_an_empty_document_is_refused_with_what_flagd_makes_of_it(raw):
     [
         (b"{", "is not JSON.*flagd would keep the flags it had"),
         (b'{"flags": {"a": NaN}}', "NaN is no JSON number"),
-        (b"\xff\xfe{", "is not JSON"),
+        (b"\xff\xfe{", "is not UTF-8.*save it as UTF-8"),
+        (b'\xef\xbb\xbf{"flags": {}}', "byte order mark.*save it as UTF-8 without BOM"),
+        ('{"flags": {}}'.encode("utf-16"), "is not UTF-8"),
+        (b'{"flags": {}, "x": 1e400}', "1e400 is too large"),
+        (b'{"flags": {}, "x": ' + b"[" * 200 + b"]" * 200 + b"}", "deeper than 150 levels"),
+        ({"flags": {}, "metadata": ""}, "'metadata' must be an object, not ''"),
+        ({"flags": {}, "$evaluators": []}, "must be an object of named rules"),
+        ({"flags": {"a": {**GOOD, "metadata": []}}}, "flag 'a': 'metadata' must be an object"),
+        ({"flags": {"a": {**GOOD, "source": 0}}}, "flag 'a': 'source' must be a text, not 0"),
+        ({"flags": {"a": {**GOOD, "key": False}}}, "flag 'a': 'key' must be a text"),
         (b"[" * 100_000, "is not JSON"),
         ([], r"no object 'flags' \(it holds: list\)"),
         ({}, r"no object 'flags' \(it holds: nothing\)"),
@@ -36,8 +46,7 @@ def test_an_empty_document_is_refused_with_what_flagd_makes_of_it(raw):
         ({"flags": {"a": {**GOOD, "state": "ON"}}}, "flag 'a' has state 'ON'; allowed are ENABLED, DISABLED"),
         ({"flags": {"a": {"variants": {"x": 1}}}}, "flag 'a' has state None"),
         ({"flags": {"a": {**GOOD, "variants": {}}}}, "flag 'a' needs 'variants'"),
-        ({"flags": {"a": {**GOOD, "variants": {"off": None}}}}, "flag 'a': variants.off"),
-        ({"flags": {"a": {**GOOD, "targeting": "x"}}}, "flag 'a': targeting"),
+        *(({"flags": {"a": {**GOOD, "defaultVariant": no}}}, "default variant") for no in (0, False, [], {})),
         ({"flags": {"a": {**GOOD, "defaultVariant": ["off"]}}}, "flag 'a' has the default variant"),
         ({"flags": {"a": {**GOOD, "targeting": {"$ref": ["x"]}}}}, "flag 'a' refers to the rule"),
         (
@@ -58,3 +67,28 @@ def test_one_wrong_default_variant_refuses_the_whole_document():
 
 def test_a_document_without_any_flag_is_a_document():
     assert flagd_text.parse(b'{"flags": {}}').flags == {}
+
+
+@pytest.mark.parametrize("pair", ["\\ud83d", "\\udc00\\ud83d"])
+def test_half_a_pair_of_escapes_is_written_as_it_can_be(pair):
+    text = flagd_text.parse(b'{"flags": {}, "note": "' + pair.encode() + b'"}\n')
+    written = flagd_text.write(text.body, text.raw)
+    assert flagd_text.parse(written).body == text.body and written.endswith(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("flag", "why"),
+    [
+        (None, "it is null"),
+        ({**GOOD, "variants": {"off": None}}, "variants.off"),
+        ({**GOOD, "targeting": "x"}, "targeting"),
+        ({**GOOD, "targeting": [1]}, "targeting"),
+        ({**GOOD, "targeting": True}, "targeting"),
+    ],
+)
+def test_a_flag_that_flagd_takes_and_we_do_not_is_refused_once_it_is_used(flag, why):
+    document = FlagdDocument(json.dumps({"flags": {"odd": flag, "a": GOOD}}).encode())
+    with pytest.raises(FlagError, match=f"'odd'.*cannot be used: {why}"):
+        document.change("odd", "on")
+    document.change("a", "on")
+    assert list(document.flags) == ["a"] and json.loads(document.raw)["flags"]["odd"] == flag
