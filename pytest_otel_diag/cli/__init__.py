@@ -13,6 +13,7 @@ from pytest_otel_diag.errors import OtelDiagError
 def main() -> None:
     """Run the command; an error of ours is one readable message and exit code 2."""
     from pytest_otel_diag.cli.app import app
+    from pytest_otel_diag.cli.spelling import as_typed
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -22,5 +23,5 @@ def main() -> None:
     try:
         app()
     except OtelDiagError as error:
-        sys.stderr.write(f"otel-diag: {str(error).replace('--otel-diag-', '--')}\n")
+        sys.stderr.write(f"otel-diag: {as_typed(str(error))}\n")
         sys.exit(2)

@@ -8,6 +8,7 @@ from contextlib import closing
 from importlib import metadata, util
 
 from pytest_otel_diag import composition
+from pytest_otel_diag.cli.spelling import as_typed
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.telemetry import Store
@@ -29,14 +30,14 @@ def doctor(settings: Settings, echo: Echo) -> int:
     """Print every check; return 1 when one that is needed failed."""
     failed = False
     for name, ok, detail in _checks(settings):
-        echo(f"{'ok' if ok else 'FAIL':<6}{name:<12}{detail}")
+        echo(f"{'ok' if ok else 'FAIL':<6}{name:<12}{as_typed(detail)}")
         failed = failed or not ok
     kind, _, rest = settings.target.partition(":")
     if kind == "live":
         from pytest_otel_diag.cli import doctor_live  # noqa: PLC0415 - what a live system needs, on use
 
         for row in doctor_live.rows(rest, settings):
-            echo(f"{row.state:<6}{row.name:<12}{row.detail}")
+            echo(f"{row.state:<6}{row.name:<12}{as_typed(row.detail)}")
             failed = failed or row.state == "FAIL"
     return int(failed)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from pytest_otel_diag.targets.live_preflight import Condition, condition, lackin
 from pytest_otel_diag.targets.live_store import Opened
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 from pytest_otel_diag.undo.heal import command as heal_command
-from pytest_otel_diag.undo.journal import Damaged, Journal
+from pytest_otel_diag.undo.journal import Damaged, Entry, Journal
 from pytest_otel_diag.undo.lease import held
 
 State = Literal["ok", "warn", "FAIL"]
@@ -70,10 +70,18 @@ def rows(rest: str, settings: Settings, *, receiver_wait_s: float = RECEIVER_WAI
     except OtelDiagError as error:
         yield Row("FAIL", "target", str(error))
         return
+    checks = _Doctor(target, options, settings, receiver_wait_s).all()
     try:
-        yield from asyncio.run(_Doctor(target, options, settings, receiver_wait_s).all())
+        with asyncio.Runner() as runner:  # one row at a time: a person sees what is being waited for
+            while (row := runner.run(_next(checks))) is not None:
+                yield row
+            runner.run(checks.aclose())
     finally:
         target.close()
+
+
+async def _next(checks: AsyncGenerator[Row, None]) -> Row | None:
+    return await anext(checks, None)
 
 
 class _Doctor:
@@ -86,12 +94,12 @@ class _Doctor:
         self._receiver_wait_s = receiver_wait_s
         self._demo = target.document.demo if options.demo != "auto" else catalog.DEFAULT_DEMO
 
-    async def all(self) -> list[Row]:
-        found = [row async for row in self._frontend()]
-        found += [row async for row in self._flags()]
-        found += [row async for row in self._telemetry()]
-        found += [*self._leftovers()]
-        return found
+    async def all(self) -> AsyncGenerator[Row, None]:
+        for part in (self._frontend(), self._flags(), self._telemetry()):
+            async for row in part:
+                yield row
+        for row in self._leftovers():
+            yield row
 
     async def _frontend(self) -> AsyncIterator[Row]:
         url, needed = self._settings.frontend, self._settings.drive
@@ -120,8 +128,27 @@ class _Doctor:
             yield await _surface(flags)
             yield _writable(self._target.access.control)
             yield _release(found)
-            for row in _served(flags, seen, found):
+            for row in _served(flags, seen):
                 yield row
+            yield self._faults(found)
+
+    def _faults(self, found: Found) -> Row:
+        """Return what is on, with the way out: the journal knows how what is ours is taken back."""
+        on = [text for text in found.comparison.on if text.partition("=")[0] not in found.normal]
+        if not on:
+            return Row("ok", "faults", "none is on")
+        told = f"{', '.join(on)}; a session refuses to start"
+        if any(isinstance(entry, Entry) for entry in Journal(self._settings.state_dir()).entries()):
+            return Row(
+                "FAIL", "faults", f"{told}; see journal below for who left it and how it is taken back"
+            )
+        one = on[0].partition("=")[0]
+        return Row(
+            "FAIL",
+            "faults",
+            f"{told}; nobody's journal here has it. otel-diag flags set {one} off, or otel-diag flags reset "
+            "--all-off, and stop whatever else switches flags",
+        )
 
     async def _telemetry(self) -> AsyncIterator[Row]:
         try:
@@ -133,7 +160,8 @@ class _Doctor:
         yield Row("ok", "store", told)
         if self._target.source.own:
             places = ", ".join(f"{kind} {where}" for kind, where in self._target.source.receiving().items())
-            yield Row("ok", "receiver", f"listens: {places}")
+            wait = f"waits up to {self._receiver_wait_s:g} s for a collector to find it"
+            yield Row("ok", "receiver", f"listens: {places}; {wait}")
         clock = LiveClock()
         yield await self._clock(opened, clock)
         for row in _placement(opened):
@@ -245,7 +273,7 @@ def _release(found: Found) -> Row:
     return Row("warn", "demo", f"{detail}; other than shipped: {shown}{more} (otel-diag catalog check)")
 
 
-def _served(flags: SurfaceFlags, seen: Overview, found: Found) -> Iterator[Row]:
+def _served(flags: SurfaceFlags, seen: Overview) -> Iterator[Row]:
     if seen.unserved:
         yield Row("FAIL", "served", seen.unserved)
     else:
@@ -256,13 +284,6 @@ def _served(flags: SurfaceFlags, seen: Overview, found: Found) -> Iterator[Row]:
             "served",
             f"{flags.reader.name}: {told or f'{len(seen.rows)} flags as they are written'}",
         )
-    normal = found.normal
-    on = [text for text in found.comparison.on if text.partition("=")[0] not in normal]
-    if on:
-        detail = f"{', '.join(on)}; a session refuses to start. otel-diag flags reset, or otel-diag heal"
-        yield Row("FAIL", "faults", detail)
-    else:
-        yield Row("ok", "faults", "none is on")
 
 
 def _placement(opened: Opened) -> Iterator[Row]:
