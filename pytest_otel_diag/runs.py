@@ -35,17 +35,23 @@ RENDERINGS = ("markdown", "html")
 
 
 class Run:
-    """One run from its first session to its verdict.
+    """One run to its verdict, made when its first session ends; *started_ns* is when it began, where known.
 
     Raises RunUnreadable when the folder for reports cannot be written.
     """
 
     def __init__(
-        self, settings: Settings, root: Path, target: Mapping[str, str], clock: Callable[[], int]
+        self,
+        settings: Settings,
+        root: Path,
+        target: Mapping[str, str],
+        clock: Callable[[], int],
+        *,
+        started_ns: int | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
-        now_ns = clock()
+        now_ns = clock() if started_ns is None else started_ns
         manifest = Manifest(
             gated=settings.gate,
             run_id=new_run_id(now_ns, random.SystemRandom()),

@@ -78,11 +78,11 @@ def foreign(item: pytest.Item) -> str:
         if isinstance(mark, OtelTarget) and kind and not mark.holds(kind):
             kinds = mark.kinds if isinstance(mark.kinds, str) else " or ".join(mark.kinds)
             return f"needs target {kinds}, this run has {kind}"
-    return _other_release(item) if kind == "shop" else ""
+    return _other_release(item) if kind in {"shop", "live"} else ""
 
 
 def _other_release(item: pytest.Item) -> str:
-    """Return why the simulated release has not what the item sets, where the item leaves the release open."""
+    """Return why the release of the demo has not what the item sets, where the item leaves it open."""
     if isinstance(item, ScenarioItem):
         faults, named = item.case.entry.faults, item.case.entry.environment.demo is not None
     else:

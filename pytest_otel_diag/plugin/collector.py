@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,8 @@ GATE, REPORTS, TARGET = (
 CRASHED = "???"
 """``when`` of the report that pytest-xdist makes for the test in which a worker died."""
 
+
+_ELSEWHERE = re.compile(r"needs target .*, this run has [\w-]+")
 
 _CTRL_C_S = 2.0
 """How long workers may take to begin their end by the Ctrl-C that they got themselves."""
@@ -59,6 +63,7 @@ class Collector:
         self._spool: Spool | None = None
         self._seen: set[str] = set()
         self._interrupted = ""
+        self._started_ns = time.time_ns()
 
     def pytest_sessionstart(self) -> None:
         """Refuse a folder for reports that cannot be written, before anything runs."""
@@ -194,8 +199,15 @@ class Collector:
             self._spool.remove()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show the scorecard."""
-        if self._run is not None:
+        """Show the scorecard, or why there is none."""
+        if self._run is None:
+            told = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+            reasons = [found[0] for text in told if (found := _ELSEWHERE.search(text))]
+            if reasons:
+                terminalreporter.section("otel-diag")
+            for reason in dict.fromkeys(reasons):
+                terminalreporter.write_line(f"nothing was diagnosed: {reasons.count(reason)} tests: {reason}")
+        else:
             terminalreporter.section("otel-diag")
             encoding = getattr(terminalreporter._tw._file, "encoding", None) or "utf-8"
             for line in self._run.summary(terminalreporter._tw.fullwidth):
@@ -208,15 +220,15 @@ class Collector:
     def run(self, target: dict[str, str]) -> Run:
         """Return the run, begun with its first session."""
         if self._run is None:
-            import time
-
             from pytest_otel_diag.plugin.runtime import settings_of
             from pytest_otel_diag.reports.run_directory import RunUnreadable
             from pytest_otel_diag.runs import Run
 
             settings = settings_of(self._config)
             try:
-                self._run = Run(settings, self._config.rootpath, target, time.time_ns)
+                self._run = Run(
+                    settings, self._config.rootpath, target, time.time_ns, started_ns=self._started_ns
+                )
             except RunUnreadable as error:
                 raise pytest.UsageError(f"otel-diag: {error}") from None
         return self._run

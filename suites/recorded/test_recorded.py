@@ -7,6 +7,8 @@ import pytest
 
 from pytest_otel_diag.plugin import DiagnosedSession
 
+pytestmark = pytest.mark.otel_target("replay")
+
 
 @pytest.mark.otel_recorded("incidents")
 def test_incident(diagnosis: DiagnosedSession) -> None:

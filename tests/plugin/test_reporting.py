@@ -49,3 +49,19 @@ def test_every_sign_of_ours_has_a_plain_form(encoding: str) -> None:
     assert "?" not in legible(ours, encoding)
     assert legible("日", encoding) == "?"
     assert legible(ours, "utf-8") == ours
+
+
+def test_a_run_whose_tests_are_all_for_another_target_says_that_nothing_was_diagnosed(pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.otel_target("live")
+        @pytest.mark.otel_flag("adFailure")
+        def test_it(diagnosis):
+            diagnosis.assert_expected()
+        """
+    )
+    result = pytester.runpytest("-q")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["nothing was diagnosed: 1 tests: needs target live, this run has shop"])

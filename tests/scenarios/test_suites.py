@@ -12,6 +12,9 @@ from pytest_otel_diag import catalog
 
 ROOT = Path(__file__).parents[2]
 CATEGORIES = ("complex", "control", "performance", "service_failure", "system_level")
+ELSEWHERE = ("live", "recorded")
+"""Suites for other targets."""
+
 COLLECT = """
 import json, sys, pytest
 
@@ -40,7 +43,7 @@ def folder(name: str) -> str:
 
 
 def test_there_are_enough_faults_and_controls(marks) -> None:
-    shop = [name for name in marks if folder(name) != "recorded"]
+    shop = [name for name in marks if folder(name) not in ELSEWHERE]
     controls = [name for name in shop if "control" in marks[name]]
     assert len(controls) >= 35  # fewer could not show a false positive rate below 0.10 with confidence
     assert {folder(name) for name in controls} == {"control"}
@@ -56,7 +59,7 @@ def test_every_flag_of_the_default_release_is_set_somewhere(marks) -> None:
 
 def test_labels_tell_category_severity_flag_and_target(marks) -> None:
     for name, labels in marks.items():
-        if folder(name) != "recorded":
+        if folder(name) not in ELSEWHERE:
             assert {*labels} & {*CATEGORIES} == {folder(name)}, name
             assert "otel_target" in labels, name
     by_flag = {name for name, labels in marks.items() if "paymentFailure" in labels}
