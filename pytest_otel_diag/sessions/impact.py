@@ -13,7 +13,7 @@ from pytest_otel_diag.model.session import Impact, ImpactReason
 from pytest_otel_diag.model.telemetry import ServiceHealth
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.ports import TargetSession, Telemetry
-from pytest_otel_diag.sessions import evidence
+from pytest_otel_diag.sessions import evidence, reasons
 from pytest_otel_diag.sessions.evidence import Deviation, Quiet
 from pytest_otel_diag.sessions.exposure import (
     Load,
@@ -236,8 +236,13 @@ def assess(
             calls_seen=seen,
             calls_needed=needed or 0,
         )
-    eta_s = _eta_s(before, after.get(focus) if focus is not None else None, needed)
-    reason, detail = _why_not(focus, before, (seen, needed), eta_s)
+    eta_s = reasons.remaining_s(before, after.get(focus) if focus is not None else None, needed)
+    reason, detail = reasons.why_not(focus, before, (seen, needed), eta_s)
+    rare = _rarest(comparison, after) if reason is ImpactReason.NO_EFFECT else None
+    if rare is not None:  # many calls of a busy caller say little about the rare ones behind it
+        focus, seen, needed = rare
+        eta_s = reasons.remaining_s(comparison.loads[focus], after[focus], needed)
+        reason, detail = reasons.why_not(focus, comparison.loads[focus], (seen, needed), eta_s)
     if observed is not None:
         reason, detail = _beside_calls(comparison.quiet, observed, (reason, detail))
     return Impact(
@@ -250,15 +255,20 @@ def assess(
     )
 
 
-def _eta_s(before: Load | None, after: Load | None, needed: int | None) -> float | None:
-    """Return in how many seconds the calls needed will be there, at the rate before and since together."""
-    if needed is None or before is None:
-        return None
-    known = [load for load in (before, after) if load is not None]
-    seconds = sum(load.seconds for load in known)
-    calls = sum(load.calls for load in known)
-    missing = max(0, needed - (after.calls if after is not None else 0))
-    return missing * seconds / calls if calls else None
+def _rarest(comparison: Comparison, after: Mapping[str, Load]) -> tuple[str, int, int] | None:
+    """Return the expected service that lacks most of the calls it needs, with what it has and needs.
+
+    A service without any call since is left out: the fault itself may have cut it off.
+    """
+    short = []
+    for name in comparison.expected & comparison.loads.keys() & after.keys():
+        seen, before = after[name].calls, comparison.loads[name]
+        needed = calls_needed(
+            before, effect=comparison.effect, alpha=comparison.alpha, power=comparison.power
+        )
+        if needed is not None and 0 < seen < needed:
+            short.append((seen / needed, name, seen, needed))
+    return min(short)[1:] if short else None
 
 
 def _growth(comparison: Comparison, after: Mapping[str, Load]) -> dict[str, float]:
@@ -296,30 +306,6 @@ def _beside_calls(
     if not now:
         return ImpactReason.NOT_YET_EXPORTED, f"no point of the metrics of {names} since the fault began"
     return ImpactReason.NO_EFFECT, f"{now} points of the metrics of {names} look like the {before} before"
-
-
-def _why_not(
-    focus: str | None, before: Load | None, calls: tuple[int, int | None], eta_s: float | None
-) -> tuple[ImpactReason, str]:
-    name, (seen, needed) = focus or "any service", calls
-    when = "" if eta_s is None else f", the rest at the rate seen in about {eta_s:.0f} s"
-    if not seen:
-        wanted = "" if needed is None else f"; needs about {needed}{when}"
-        return ImpactReason.NO_TRAFFIC, f"no call of {name} since the fault began{wanted}"
-    if before is None:
-        return ImpactReason.NO_EFFECT, f"nothing to compare with: no baseline telemetry of {name}"
-    if needed is None:
-        return (
-            ImpactReason.TOO_RARE,
-            f"{before.calls} baseline calls of {name} are too few to compare with; lengthen baseline_s",
-        )
-    if seen < needed:
-        return (
-            ImpactReason.TOO_RARE,
-            f"needs about {needed} calls of {name}, has {seen}{when}; lengthen impact_timeout_s or drive "
-            "traffic",
-        )
-    return ImpactReason.NO_EFFECT, f"{seen} calls of {name} look like the baseline"
 
 
 def _focus(comparison: Comparison, after: Mapping[str, Load]) -> str | None:

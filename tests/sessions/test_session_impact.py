@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pytest_otel_diag.errors import SchemaError, TelemetryUnavailable
 from pytest_otel_diag.model.diagnosis import Diagnosis
-from pytest_otel_diag.model.scenario import Expectation, ExpectedRootCause, Timing
+from pytest_otel_diag.model.scenario import Expectation, ExpectedAnomaly, ExpectedRootCause, Timing
 from pytest_otel_diag.model.session import ImpactReason, Phase, Status
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.sessions.impact import looks
@@ -90,6 +90,23 @@ async def test_a_service_called_too_rarely_says_how_many_calls_it_needs():
         in result.reason
     )
     assert len(target.traffic.asked) == 1  # a target that cannot drive is asked once
+
+
+async def test_many_calls_of_a_busy_caller_do_not_stand_for_the_few_behind_it():
+    services = with_payment(rate=2)
+    target = FakeTarget(services=services)
+    target.traffic.willing = False
+    expectation = Expectation(
+        anomalies=(ExpectedAnomaly(service="payment"), ExpectedAnomaly(service="frontend")),
+        root_causes=(ExpectedRootCause(service="payment"),),
+    )
+
+    result = await impact_of(
+        target, expectation=expectation, timing={"impact_timeout_s": 20, "baseline_s": 300}
+    )
+
+    assert (result.impact.reason, result.impact.service) == (ImpactReason.TOO_RARE, "payment")
+    assert f"needs about {result.impact.calls_needed} calls of payment" in result.reason
 
 
 async def test_missing_calls_are_driven_and_do_not_count_as_impact():
