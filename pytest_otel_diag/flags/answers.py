@@ -11,11 +11,15 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import FlagValue
 
 
-class UnknownFlag(FlagError):
+class NotEvaluated(FlagError):
+    """The service is there, and has no value to tell: what is asked is unknown, disabled or broken."""
+
+
+class UnknownFlag(NotEvaluated):
     """The service knows no flag of that name."""
 
 
-class FlagDisabled(FlagError):
+class FlagDisabled(NotEvaluated):
     """The flag is there and answers nothing: services use their own defaults."""
 
 
@@ -39,9 +43,9 @@ def disabled(key: str, name: str) -> FlagDisabled:
     )
 
 
-def no_variant(key: str, context: Mapping[str, FlagValue], name: str) -> FlagError:
+def no_variant(key: str, context: Mapping[str, FlagValue], name: str) -> NotEvaluated:
     """Return the error for an answer without a variant: services then use their own defaults."""
-    return FlagError(
+    return NotEvaluated(
         f"{name} answers no variant of flag {key!r} for the context {dict(context)}: services use their own "
         "defaults; check its default variant and targeting"
     )

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError
-from pytest_otel_diag.flags.answers import disabled, no_variant, number, plain, unknown, wall_ns
+from pytest_otel_diag.flags.answers import NotEvaluated, disabled, no_variant, number, plain, unknown, wall_ns
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import FlagValue, ServedFlag
 
@@ -111,7 +111,7 @@ class FlagdGrpcReader:
             self._kinds.pop(key, None)  # another type than last time, or than the first guess
         if code == "NOT_FOUND":
             raise await self._not_found(key, message, context)
-        raise FlagError(
+        raise NotEvaluated(
             f"flag {key!r} cannot be evaluated by {self.name} in the context {dict(context)}: {code}, "
             f"{message}; its targeting may name a variant that it does not have"
         )

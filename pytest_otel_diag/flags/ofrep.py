@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pytest_otel_diag.errors import FlagError
-from pytest_otel_diag.flags.answers import disabled, no_variant, unknown, wall_ns
+from pytest_otel_diag.flags.answers import NotEvaluated, disabled, no_variant, unknown, wall_ns
 from pytest_otel_diag.flags.http import HttpAnswer, HttpClient
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import FlagValue, ServedFlag
@@ -56,7 +56,7 @@ class OfrepReader:
             if "disabled" in details:
                 raise disabled(key, self.name)
             raise unknown(key, await self._names(context), self.name)
-        raise FlagError(
+        raise NotEvaluated(
             f"flag {key!r} cannot be evaluated by {self.name} in the context {dict(context)}: {code}, "
             f"{details or 'without a reason'}; its targeting may name a variant that it does not have"
         )

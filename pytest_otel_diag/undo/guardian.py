@@ -9,6 +9,7 @@ input, or of the process at the other end, is the run's death.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pytest_otel_diag.undo.guardian_log import log
 from pytest_otel_diag.undo.processes import Process
 
 PATIENCE_S = 300.0
@@ -42,6 +44,7 @@ class Watch:
         self.import_path: list[str] = first["import_path"]
         self.patience_s: float = first["patience_s"]
         self.parent = Process(**first["parent"])
+        self.copy = b""
         self.turn_to(first["watch"], first["deadline_s"])
         self._source = source
         self._buffer = b""
@@ -50,6 +53,8 @@ class Watch:
     def turn_to(self, entry_id: str, deadline_s: float) -> None:
         """Watch this entry from now on, which is due in *deadline_s* seconds."""
         self.entry_id = entry_id
+        with contextlib.suppress(OSError):  # kept: the file may be deleted or cut while its fault is on
+            self.copy = (self.state_dir / "journal" / f"{entry_id}.json").read_bytes()
         self.deadline_s = time.monotonic() + deadline_s
 
     def next(self) -> Orders:
@@ -119,16 +124,9 @@ def _watch(watch: Watch) -> int:
 
 def _until_done(watch: Watch, *, gone: bool) -> bool:
     """Take the fault back, again and again for a while; return whether it is gone."""
-    sys.path[:] = watch.import_path
-    from pytest_otel_diag.undo import rescue  # noqa: PLC0415 - heavy; only now is it needed
-
     give_up_s = time.monotonic() + watch.patience_s
     pause_s = _FIRST_PAUSE_S
-
-    def act() -> str:
-        return rescue.rescue(watch.state_dir, watch.entry_id, opener=watch.opener, gone=gone)
-
-    while problem := act():
+    while problem := _act(watch, gone=gone):
         _log(watch, problem)
         if time.monotonic() > give_up_s:
             _log(watch, f"giving up on {watch.entry_id} after {watch.patience_s:g} s; run: otel-diag heal")
@@ -138,10 +136,32 @@ def _until_done(watch: Watch, *, gone: bool) -> bool:
     return True
 
 
-def _log(watch: Watch, text: str) -> None:
-    from pytest_otel_diag.undo.rescue import log  # noqa: PLC0415 - as above
+def _act(watch: Watch, *, gone: bool) -> str:
+    """Try once; return what went wrong, whatever it was."""
+    try:
+        rescue = importlib.import_module("pytest_otel_diag.undo.rescue")  # heavy; only now is it needed
+        problem: str = rescue.rescue(
+            watch.state_dir, watch.entry_id, opener=watch.opener, gone=gone, copy=watch.copy
+        )
+    except Exception as error:  # an import that fails: tried again, there is nobody else
+        problem = f"{watch.entry_id}: {type(error).__name__}: {error}"
+    if problem:
+        _reach_further(watch)
+    return problem
 
-    log(watch.state_dir, text)
+
+def _reach_further(watch: Watch) -> None:
+    """Let the next try import what the run could, a controller of the user's own, say.
+
+    Always behind our own path: a tests folder may hold a ``queue.py``, and the run has it in front.
+    """
+    sys.path.extend(place for place in watch.import_path if place and place not in sys.path)
+    importlib.invalidate_caches()
+
+
+def _log(watch: Watch, text: str) -> None:
+    with contextlib.suppress(OSError):
+        log(watch.state_dir, text)
 
 
 def _say(answer: Orders) -> None:

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest_otel_diag
 from pytest_otel_diag.errors import FlagError
-from pytest_otel_diag.undo.disk import FILE_MODE
+from pytest_otel_diag.undo.disk import FILE_MODE, Disk
 from pytest_otel_diag.undo.guardian import PATIENCE_S
+from pytest_otel_diag.undo.guardian_log import LOG
 from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.processes import Process
-from pytest_otel_diag.undo.rescue import LOG
 
 OPENER = "pytest_otel_diag.flags.opening:open_flags"
 START_S = 20.0
@@ -86,7 +86,11 @@ class Guardian:
 
     def _start(self, entry_id: str, deadline_s: float) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        log = os.open(self._state_dir / LOG, flags, FILE_MODE)
+        try:
+            Disk().folder(self._state_dir)  # it may have been removed meanwhile
+            log = os.open(self._state_dir / LOG, flags, FILE_MODE)
+        except OSError as error:
+            raise FlagError(f"no guardian could be started ({error}); nothing was changed") from error
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pytest_otel_diag.undo.guardian"],

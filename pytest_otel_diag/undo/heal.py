@@ -47,7 +47,7 @@ class Opener(Protocol):
 class Outcome(StrEnum):
     """What became of one entry. Only with RESTORED is its fault known to be gone.
 
-    With UNPROVEN the document is back, but nobody could be asked what is served; only where that was allowed.
+    With UNPROVEN the document is back, but nobody answered what is served; only where that was allowed.
     """
 
     RESTORED = "restored"

@@ -8,6 +8,7 @@ folder is synced; so there is either no entry, and then nothing was written to t
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -29,6 +30,8 @@ from pytest_otel_diag.undo.owner import Owner
 SCHEMA_VERSION = 1
 _SUFFIX = ".json"
 _UNFINISHED = ".unfinished"
+_CLOSED = ".closed"
+_MARK_S = 14 * 24 * 3600.0
 _TEXT = re.compile(rb'"(identity|control|served|host|user|run_id|target|started_ns|pid)": ?("[^"]*"|\d+)')
 _DOCUMENT = re.compile(rb'"previous_sha256": ?"([0-9a-f]{64})", ?"previous": ?"([A-Za-z0-9+/=]*)"')
 
@@ -155,10 +158,36 @@ class Journal:
         return self.path(entry_id).exists()
 
     def close(self, entry: Entry) -> None:
-        """Forget the entry; only for who has seen the flags answer as before."""
-        self._disk.remove(self.path(entry.id))
-        self._disk.remove(self.path(entry.id).with_suffix(_UNFINISHED))
-        self._disk.sync_folder(self.folder)
+        """Forget the entry; only for who has seen the flags answer as before.
+
+        A mark stays that it was closed, for a guardian that still watches it: an entry that is just gone
+        was deleted by somebody who has taken nothing back. A journal that is gone itself is closed.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            self._disk.write(self._mark(entry.id), b"")
+            self._disk.remove(self.path(entry.id))
+            self._disk.remove(self.path(entry.id).with_suffix(_UNFINISHED))
+            self._disk.sync_folder(self.folder)
+            self._forget_old()
+
+    def closed(self, entry_id: str) -> bool:
+        """Whether somebody closed the entry, and its guardian has not been told yet."""
+        return self._mark(entry_id).exists()
+
+    def forget(self, entry_id: str) -> None:
+        """Remove the mark of a closed entry, once nobody watches it any more."""
+        with contextlib.suppress(OSError):
+            self._disk.remove(self._mark(entry_id))
+
+    def _mark(self, entry_id: str) -> Path:
+        return self.folder / f"{entry_id}{_CLOSED}"
+
+    def _forget_old(self) -> None:
+        """Remove the marks whose guardian died before it could."""
+        for mark in self.folder.glob(f"*{_CLOSED}"):
+            with contextlib.suppress(OSError):
+                if self.folder.stat().st_mtime - mark.stat().st_mtime > _MARK_S:
+                    mark.unlink()
 
     def entries(self) -> Iterator[Entry | Damaged]:
         """Yield what is there, the oldest first; what cannot be read comes first of all."""

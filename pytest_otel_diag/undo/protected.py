@@ -22,7 +22,7 @@ from pytest_otel_diag.errors import FlagError, Occupied, RestoreFailed
 from pytest_otel_diag.flags.surface import FlagAccess, RemoteLease
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
-from pytest_otel_diag.model.windows import NANOS_PER_SECOND, seconds_to_ns
+from pytest_otel_diag.model.windows import seconds_to_ns
 from pytest_otel_diag.ports import FlagController
 from pytest_otel_diag.undo.disk import Disk
 from pytest_otel_diag.undo.guarding import OPENER, Guardian
@@ -30,6 +30,7 @@ from pytest_otel_diag.undo.heal import command
 from pytest_otel_diag.undo.journal import Answer, Change, Entry, Journal, State
 from pytest_otel_diag.undo.lease import Lease, Renewal, Tell, remote, wait_for
 from pytest_otel_diag.undo.leftovers import heal_first
+from pytest_otel_diag.undo.moved import moved_to
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.taking_back import Patience, check_document, take_back
 
@@ -81,6 +82,8 @@ class ProtectedFlags:
         self._outside = outside
         self._lock = asyncio.Lock()
         self._entry: Entry | None = None
+        self._watched: set[str] = set()
+        self._due_s = 0.0
         self._contexts: dict[str, list[dict[str, FlagValue]]] = {}
 
     @property
@@ -170,6 +173,8 @@ class ProtectedFlags:
             self._guardian.hand_over()
             raise
         await _unbroken(asyncio.to_thread(self._guardian.dismiss))
+        for entry_id in self._watched:
+            self._journal.forget(entry_id)
         return True
 
     def _keep(self, entry: Entry) -> None:
@@ -197,7 +202,9 @@ class ProtectedFlags:
             raise
 
     async def _guard(self, entry: Entry) -> None:
-        left_s = (entry.deadline_ns - self._outside.now()) / NANOS_PER_SECOND
+        # Wall time may be set anew meanwhile: the deadline is for people, this is for the guardian.
+        left_s = self._due_s - time.monotonic()
+        self._watched.add(entry.id)
         await _unbroken(asyncio.to_thread(self._guardian.ensure, entry.id, deadline_s=left_s))
 
     async def _with(self, change: FlagChange) -> Entry:
@@ -211,6 +218,7 @@ class ProtectedFlags:
                 "deadline_ns": now_ns + seconds_to_ns(self._settings.deadline_s),
             }
             entry = self._draft.model_copy(update=update)
+            self._due_s = time.monotonic() + self._settings.deadline_s
         known = next((each for each in entry.changes if each.key == change.key), None)
         if known is None:
             mine = Change(key=change.key, variants=(change.variant,), before=await self._before(change.key))
@@ -235,11 +243,17 @@ class ProtectedFlags:
         return tuple(answers)
 
     async def _look(self) -> None:
-        """Raise when the fault was taken back by somebody else; see that a guardian is there."""
+        """Raise when the fault was taken back, or the place moved; see that a guardian is there."""
         entry = self._entry
+        now = moved_to(entry or self._draft, self._inner)
+        if now:
+            raise FlagError(
+                f"the flag file is {now} by now, in place of {self._draft.identity}: a link leads elsewhere; "
+                "nothing more is changed. Put the link back, or start the test again"
+            )
         if entry is None:
             return
-        kept = self._journal.read(entry.id)
+        kept = await self._kept(entry)
         if kept is None:
             raise FlagError(
                 f"{entry.faults} of {entry.identity} was taken back by somebody else meanwhile (otel-diag "
@@ -249,6 +263,19 @@ class ProtectedFlags:
             raise FlagError(f"the session took longer than its deadline, so its guardian {kept.note}")
         if not self._guardian.running:
             await self._guard(entry)
+
+    async def _kept(self, entry: Entry) -> Entry | None:
+        """Return the entry as it is kept now, None when it was closed; one that was lost is written again."""
+        try:
+            kept = self._journal.read(entry.id)
+            if kept is not None or self._journal.closed(entry.id):
+                return kept
+            problem = "is gone, and nobody closed it"
+        except FlagError:
+            problem = "was damaged"
+        self._outside.tell(f"the journal entry {self._journal.path(entry.id)} {problem}; it is written again")
+        await _unbroken(asyncio.to_thread(self._journal.write, entry))
+        return entry
 
     async def _not_taken_back_meanwhile(self) -> None:
         """After a write: when the fault was taken back while it was made, it has to be taken back again."""

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pytest_otel_diag.errors import OtelDiagError
-from pytest_otel_diag.undo.disk import FILE_MODE
 from pytest_otel_diag.undo.heal import Opener, with_flags
-from pytest_otel_diag.undo.journal import Entry, Journal, State
+from pytest_otel_diag.undo.guardian_log import log
+from pytest_otel_diag.undo.journal import Damaged, Entry, Journal, State, decoded
 from pytest_otel_diag.undo.taking_back import take_back
 
-LOG = "guardian.log"
 
-
-def rescue(state_dir: Path, entry_id: str, *, opener: str, gone: bool) -> str:
+def rescue(state_dir: Path, entry_id: str, *, opener: str, gone: bool, copy: bytes = b"") -> str:
     """Take the entry back; return what went wrong, empty when the fault is gone.
 
     With its owner *gone* the entry is closed; otherwise it stays, marked, until the owner has read it.
+    *copy* is the entry's text as it was when it was watched: what is used when the file was damaged, or is
+    gone although nobody closed it.
     """
     journal = Journal(state_dir)
     try:
-        entry = journal.read(entry_id)
+        entry, found = _entry(journal, entry_id, copy)
+        if found:
+            with suppress(OSError):
+                log(state_dir, found)
         if entry is None or (entry.state is State.KEPT and gone):
             return ""
         outcome = asyncio.run(with_flags(entry, load(opener), take_back)).sentence
@@ -41,9 +41,25 @@ def rescue(state_dir: Path, entry_id: str, *, opener: str, gone: bool) -> str:
     return _closed(journal, entry) if gone else _marked(journal, entry, sentence)
 
 
+def _entry(journal: Journal, entry_id: str, copy: bytes) -> tuple[Entry | None, str]:
+    """Return the entry, None when it was closed, and what is to be told of where it came from."""
+    kept = decoded(copy, journal.path(entry_id)) if copy else None
+    mine = None if isinstance(kept, Damaged) else kept
+    try:
+        entry = journal.read(entry_id)
+    except (OtelDiagError, OSError) as error:
+        if mine is None:
+            raise
+        return mine, f"{error}; the guardian's own copy of the entry is used"
+    if entry is not None or mine is None or journal.closed(entry_id):
+        return entry, ""
+    return mine, f"the entry {entry_id} is gone, and nobody closed it; the guardian's own copy is used"
+
+
 def _closed(journal: Journal, entry: Entry) -> str:
     try:
         journal.close(entry)
+        journal.forget(entry.id)  # there is no other guardian that would have to know
     except OSError as error:
         return f"{entry.id}: the entry cannot be removed: {error}"
     return ""
@@ -63,11 +79,3 @@ def load(opener: str) -> Opener:
     module, _, name = opener.partition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return found
-
-
-def log(state_dir: Path, text: str) -> None:
-    """Append a dated line to the guardian's log."""
-    now = datetime.fromtimestamp(time.time(), tz=UTC).isoformat(timespec="milliseconds")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    with os.fdopen(os.open(state_dir / LOG, flags, FILE_MODE), "a") as file:
-        file.write(f"{now} [{os.getpid()}] {text}\n")

@@ -3,39 +3,42 @@
 What somebody else changed meanwhile is not overwritten. When the document differs from the one before in
 nothing but the flags that were changed here, it becomes that one again, byte for byte. Otherwise only those
 flags get their old definitions in the document that is there now, and the result says so.
+
+What is written is believed only once it is served. When flagd answers otherwise although the document is
+back, the next way is tried: the old document as a whole, over the edits of others, since one of them may be
+what flagd refuses; then its content as new text. Both are told.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
 from pytest_otel_diag.errors import FlagError, LostUpdate, RestoreFailed
 from pytest_otel_diag.flags import flagd_text
 from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.model.flags import FlagDocument
 from pytest_otel_diag.ports import FlagController
-from pytest_otel_diag.undo.journal import Answer, Entry
+from pytest_otel_diag.undo.answers import NotServed, Patience, answering, bounded
+from pytest_otel_diag.undo.journal import Entry
+from pytest_otel_diag.undo.moved import put_back_where_it_was
 
-T = TypeVar("T")
+__all__ = [
+    "NotServed",
+    "Patience",
+    "Plan",
+    "TakenBack",
+    "check_document",
+    "plan",
+    "same_document",
+    "take_back",
+]
 
-
-@dataclass(frozen=True)
-class Patience:
-    """How long taking back may take. ``reads`` answers in a row prove that a flag is served as before.
-
-    A write may have to wait until a cluster has rolled out what reads it.
-    """
-
-    reads: int = 3
-    poll_s: float = 0.1
-    served_timeout_s: float = 30.0
-    read_timeout_s: float = 30.0
-    write_timeout_s: float = 400.0
-    attempts: int = 3
+ANEW_S = 10.0
+"""How long the document may take to be served, at most, once it was written as new text."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +46,20 @@ class TakenBack:
     """How it went.
 
     ``foreign`` are the edits of somebody else that were kept, ``overwritten`` those that could not be,
-    ``unproven`` is what could not be asked (only where that was allowed).
+    ``unproven`` is what could not be asked (only where that was allowed), ``rewritten`` that flagd took the
+    old document only as new text, ``moved`` what is to be told of a place that is not the one of the fault.
     """
 
     foreign: tuple[str, ...] = ()
     overwritten: tuple[str, ...] = ()
     unproven: str = ""
+    rewritten: bool = False
+    moved: str = ""
 
     @property
     def loud(self) -> bool:
         """Whether a person has to hear of it."""
-        return bool(self.foreign or self.overwritten or self.unproven)
+        return bool(self.foreign or self.overwritten or self.unproven or self.rewritten or self.moved)
 
     @property
     def sentence(self) -> str:
@@ -66,9 +72,16 @@ class TakenBack:
             ]
         if self.overwritten:
             parts.append(
-                "SOMEBODY ELSE CHANGED THE DOCUMENT MEANWHILE in a way that flagd could not have read with "
-                f"the fault taken back; that was overwritten: {', '.join(self.overwritten)}"
+                "SOMEBODY ELSE CHANGED THE DOCUMENT MEANWHILE, and with that edit the fault could not be "
+                f"taken back, so it was overwritten: {', '.join(self.overwritten)}"
             )
+        if self.rewritten:
+            parts.append(
+                "flagd did not take the old document as it was written; its content is back as NEW TEXT, "
+                "which is left, since flagd would refuse the old one again when it starts"
+            )
+        if self.moved:
+            parts.append(self.moved)
         if self.unproven:
             parts.append(f"NOT PROVEN as served: {self.unproven}")
         return "; ".join(parts)
@@ -90,7 +103,15 @@ def plan(previous: bytes, current: bytes, keys: Iterable[str]) -> Plan:
     with these flags put back: a fault must not stay for the sake of an edit that is broken already.
     """
     if not _readable(current):
-        return Plan(previous, overwritten=("the whole document, which flagd could not read",))
+        return Plan(previous, overwritten=("the whole document, which cannot be used as it is",))
+    try:
+        return _merged(previous, current, keys)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        what = f"the whole document, which cannot be merged ({type(error).__name__}: {error})"
+        return Plan(previous, overwritten=(what,))
+
+
+def _merged(previous: bytes, current: bytes, keys: Iterable[str]) -> Plan:
     old, body = json.loads(previous), json.loads(current)
     flags: dict[str, Any] = body["flags"]
     for key in keys:
@@ -149,19 +170,78 @@ async def take_back(
 ) -> TakenBack:
     """Put the document back, read it back, and wait until every changed flag answers as before.
 
-    With *unproven*, flags that cannot be asked (flagd is not running) do not fail it. May be repeated.
-    Raises RestoreFailed: then a fault may still be on.
+    With *unproven*, flags that cannot be asked (flagd is not running) do not fail it; flags that answer
+    otherwise always do. May be repeated. Raises RestoreFailed: then a fault may still be on.
     """
     patience = patience or Patience()
-    check_document(entry.previous)
-    done = await _written(entry, flags, patience)
+    moved = await put_back_where_it_was(entry, flags, plan)
+    done: Plan | None = None
+    lost: tuple[str, ...] = ()
+    wrong = NotServed("no attempt was made")
+    for step in _steps(entry, flags):
+        if done is not None and not step.needed(done):
+            continue
+        done = await _written(entry, flags, patience, step)
+        lost = tuple(dict.fromkeys((*lost, *done.overwritten)))
+        try:
+            await answering(entry, flags, step.of(patience))
+        except NotServed as error:
+            wrong = error
+            if error.silent:  # who does not answer has refused nothing: edits of others are not touched
+                break
+            continue
+        return TakenBack(done.foreign, lost, rewritten=step.anew, moved=moved)
+    assert done is not None
+    if unproven and wrong.silent:
+        return TakenBack(done.foreign, lost, unproven=str(wrong), moved=moved)
+    if done.raw != entry.previous and not done.foreign:
+        await _written(entry, flags, patience, Step())  # it did not help: the very bytes are left
+    if lost:
+        raise RestoreFailed(f"{wrong}; edits of somebody else were overwritten: {', '.join(lost)}") from wrong
+    raise wrong
+
+
+@dataclass(frozen=True)
+class Step:
+    """One way to put the document back, the mildest first.
+
+    ``whole`` keeps no edit of somebody else, since flagd may have refused the document for one. ``anew``
+    writes the old document's content as new text, since flagd may refuse these very bytes.
+    """
+
+    whole: bool = False
+    anew: bool = False
+
+    def needed(self, done: Plan) -> bool:
+        """Whether this writes something else than what was written before."""
+        return self.anew or bool(done.foreign)
+
+    def of(self, patience: Patience) -> Patience:
+        """Return how long to wait for it to be served."""
+        if not self.anew:
+            return patience
+        return replace(patience, served_timeout_s=min(patience.served_timeout_s, ANEW_S))
+
+    def plan(self, previous: bytes, current: bytes, keys: Iterable[str]) -> Plan:
+        """Return what to write in the place of *current*."""
+        mild = plan(previous, current, keys)
+        if not (self.whole or self.anew):
+            return mild
+        raw = flagd_text.write(json.loads(previous), previous) if self.anew else previous
+        return Plan(raw, overwritten=(*mild.overwritten, *mild.foreign))
+
+
+def _steps(entry: Entry, flags: FlagController) -> list[Step]:
+    """Return what may be tried; raises RestoreFailed when flagd would refuse all of it."""
     try:
-        await _answering(entry, flags, patience)
-    except RestoreFailed as error:
-        if not unproven:
-            raise
-        return TakenBack(done.foreign, done.overwritten, unproven=str(error))
-    return TakenBack(done.foreign, done.overwritten)
+        anew = flagd_text.write(json.loads(entry.previous), entry.previous)
+    except (ValueError, RecursionError):
+        anew = b""
+    exact = _readable(entry.previous)
+    other = _readable(anew) and not _same(flags, anew, entry.previous)
+    if not exact and not other:
+        check_document(entry.previous)
+    return [Step(), Step(whole=True)] * exact + [Step(anew=True)] * other
 
 
 def check_document(raw: bytes) -> None:
@@ -174,16 +254,16 @@ def check_document(raw: bytes) -> None:
         ) from error
 
 
-async def _written(entry: Entry, flags: FlagController, patience: Patience) -> Plan:
-    """Write what the plan says and read it back."""
+async def _written(entry: Entry, flags: FlagController, patience: Patience, step: Step) -> Plan:
+    """Write what the step's plan says and read it back."""
     problem = "no attempt was made"
     for turn in range(patience.attempts):
         if turn:
             await asyncio.sleep(patience.poll_s)
         try:
             current = await _current(flags, patience)
-            wanted = plan(entry.previous, current, entry.keys)
-            await _bounded(_put(flags, wanted.raw, current), patience.write_timeout_s)
+            wanted = step.plan(entry.previous, current, entry.keys)
+            await bounded(_put(flags, wanted.raw, current), patience.write_timeout_s)
             found = await _current(flags, patience)
         except Exception as error:  # whatever a place raises: giving up here would leave the fault on
             problem = str(error) or type(error).__name__
@@ -204,10 +284,10 @@ async def _current(flags: FlagController, patience: Patience) -> bytes:
     """Return the document as it is, also one that flagd would refuse."""
     if isinstance(flags, SurfaceFlags):
         try:
-            return await _bounded(flags.surface.read(), patience.read_timeout_s)
+            return await bounded(flags.surface.read(), patience.read_timeout_s)
         except FlagError:
             return b""  # gone or out of reach: putting it back tells
-    return (await _bounded(flags.document(), patience.read_timeout_s)).raw
+    return (await bounded(flags.document(), patience.read_timeout_s)).raw
 
 
 async def _put(flags: FlagController, raw: bytes, current: bytes) -> None:
@@ -229,39 +309,3 @@ def _readable(raw: bytes) -> bool:
     except FlagError:
         return False
     return True
-
-
-async def _answering(entry: Entry, flags: FlagController, patience: Patience) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience.served_timeout_s
-    wanted = [(change.key, answer) for change in entry.changes for answer in change.before]
-    row, wrong = 0, ""
-    while row < patience.reads:
-        wrong = await _unlike_before(wanted, flags, patience)
-        row = 0 if wrong else row + 1
-        if wrong and loop.time() > deadline:
-            raise RestoreFailed(
-                f"the document of {entry.identity} is back, but is not served so after "
-                f"{patience.served_timeout_s:g} s: {wrong}"
-            )
-        if row < patience.reads:
-            await asyncio.sleep(patience.poll_s)
-
-
-async def _unlike_before(
-    wanted: Sequence[tuple[str, Answer]], flags: FlagController, patience: Patience
-) -> str:
-    for key, before in wanted:
-        try:
-            variant = (await _bounded(flags.served(key, before.context), patience.read_timeout_s)).variant
-        except Exception as error:  # as above
-            return f"{key}: {str(error) or type(error).__name__}"
-        if variant != before.variant:
-            asked = f" for {dict(before.context)}" if before.context else ""
-            return f"{key} answers {variant!r}{asked} in place of {before.variant!r}"
-    return ""
-
-
-async def _bounded(work: Awaitable[T], timeout_s: float) -> T:
-    async with asyncio.timeout(timeout_s):
-        return await work

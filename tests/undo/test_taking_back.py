@@ -78,6 +78,23 @@ def test_an_edit_that_breaks_the_old_flag_gives_way_to_it():
     assert (done.raw, done.overwritten) == (previous, ("$evaluators",))
 
 
+def test_an_edit_with_half_a_pair_of_escapes_is_kept():
+    previous = samples.document(a="off")
+    current = (
+        samples.document(a="on")
+        .replace(b'{"flags"', b'{"note": "\\ud83d", "flags"')
+        .replace(b'"flags"', b'"note": "\\ud83d", "flags"', 1)
+    )
+    done = plan(previous, current, ["a"])
+    assert done.foreign == ("note",) and json.loads(done.raw)["note"] == "\ud83d"
+    assert FlagdDocument(done.raw).flags["a"].default_variant == "off"
+
+
+def test_what_cannot_be_merged_gives_way_to_the_old_document():
+    done = plan(b'{"flags": 3}', samples.document(a="on"), ["a"])
+    assert done.raw == b'{"flags": 3}' and "cannot be merged" in done.overwritten[0]
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
@@ -100,7 +117,7 @@ class Trouble(DocumentFlags):
         super().__init__(FlagdDocument(raw), now=time.time_ns)
         self.failures: list[Exception] = []
         self.stale: list[str] = []
-        self.deaf = False
+        self.deaf = self.silent = False
 
     async def restore(self, document: FlagDocument) -> None:
         if self.failures:
@@ -109,6 +126,8 @@ class Trouble(DocumentFlags):
             await super().restore(document)
 
     async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
+        if self.silent:
+            raise FlagError("nobody there")
         answer = await super().served(key, context)
         return answer.model_copy(update={"variant": self.stale.pop()}) if self.stale else answer
 
@@ -151,10 +170,19 @@ async def test_a_place_that_does_not_keep_what_is_written_fails():
         await take_back(samples.entry(previous=previous), flags, patience=QUICK)
 
 
-async def test_flags_that_go_on_answering_the_fault_fail_unless_that_is_allowed():
+async def test_flags_that_go_on_answering_the_fault_fail_whatever_is_allowed():
     previous, flags = await faulty()
     flags.stale = ["on"] * 100_000
     with pytest.raises(RestoreFailed, match="a answers 'on' in place of 'off'"):
+        await take_back(samples.entry(previous=previous), flags, patience=QUICK)
+    with pytest.raises(RestoreFailed, match="a answers 'on' in place of 'off'"):
+        await take_back(samples.entry(previous=previous), flags, patience=QUICK, unproven=True)
+
+
+async def test_flags_that_nobody_serves_are_unproven_where_that_is_allowed():
+    previous, flags = await faulty()
+    flags.silent = True
+    with pytest.raises(RestoreFailed, match="nobody there"):
         await take_back(samples.entry(previous=previous), flags, patience=QUICK)
     done = await take_back(samples.entry(previous=previous), flags, patience=QUICK, unproven=True)
     assert done.loud and "NOT PROVEN" in done.sentence
