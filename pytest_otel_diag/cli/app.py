@@ -43,7 +43,7 @@ app.command("self-test")(self_test_command.command)
 app.command("heal")(heal_command.heal_command)
 app.command("emergency-stop")(heal_command.emergency_stop_command)
 
-Target = Annotated[str | None, typer.Option(help="System under fault, for example replay:PATH.")]
+Target = Annotated[str | None, typer.Option(help="System under fault: shop, live or replay:PATH.")]
 Analyzer = Annotated[str | None, typer.Option(help="Diagnosis under test: a name or module:attribute.")]
 Store = Annotated[str | None, typer.Option(help="ClickHouse DSN; embedded chDB without one.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder of imported recordings and embedded stores.")]

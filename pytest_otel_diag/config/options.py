@@ -103,7 +103,13 @@ def _boolean(text: str) -> bool:
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option("target", str, "shop", "system under fault: shop, shop:demo=2.2,users=25, or replay:PATH", "SPEC"),
+    Option(
+        "target",
+        str,
+        "shop",
+        "system under fault: shop, shop:demo=2.2,users=25, live (a running demo), or replay:PATH",
+        "SPEC",
+    ),
     Option("analyzer", str, "builtin", "diagnosis under test: a registered name or module:attribute", "SPEC"),
     Option("repeat", _positive(int), 1, "run every diagnosis this many times", "N"),
     Option("gate", _boolean, False, "judge the run as a whole and set the exit code", flag=True),
@@ -217,7 +223,9 @@ OPTIONS: tuple[Option, ...] = (
         "grpc=0.0.0.0:4317 (default: both ports on 127.0.0.1)",
         "SPEC",
     ),
-    Option("drive", _boolean, True, "live: let the plugin make the rare requests that a fault needs"),
+    Option(
+        "drive", _boolean, True, "live: let the plugin make the rare requests that a fault needs", "on|off"
+    ),
     Option(
         "restart",
         str,

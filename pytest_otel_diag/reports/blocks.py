@@ -205,7 +205,8 @@ def _outcome(result: CriterionResult | None, *, gated: bool) -> str:
     outcome = str(result.outcome) if gated and result.criterion.gates else str(result.outcome).lower()
     if result.more_needed is not None:
         return f"{outcome} +{result.more_needed}"
-    return f"{outcome} +∞" if result.note else outcome
+    undecidable = result.note and result.outcome is not GateOutcome.INTERRUPTED
+    return f"{outcome} +∞" if undecidable else outcome
 
 
 def _style(result: CriterionResult | None, *, gated: bool) -> Style:

@@ -308,12 +308,17 @@ def _left_on(sessions: Sequence[SessionResult]) -> tuple[GateOutcome, str] | Non
     left_on = [s for s in sessions if s.cleanup is not None and (s.cleanup.failed or s.cleanup.left_on)]
     if not left_on:
         return None
-    first = left_on[0]
+    failed = [s for s in left_on if s.cleanup is not None and s.cleanup.failed]
+    what = (
+        f"a fault may still be on: {count(len(failed), 'session')} could not prove the undo"
+        if failed
+        else f"a fault was left on, as asked, by {count(len(left_on), 'session')}"
+    )
+    first = (failed or left_on)[0]
     detail = f" ({first.cleanup.detail})" if first.cleanup is not None and first.cleanup.detail else ""
     return (
         GateOutcome.INFRASTRUCTURE,
-        f"a fault may still be on: {count(len(left_on), 'session')} could not prove the undo, "
-        f"first {first.session_id} of {first.scenario.id}{detail}",
+        f"{what}, first {first.session_id} of {first.scenario.id}{detail}",
     )
 
 
