@@ -404,3 +404,11 @@ def test_a_scenario_in_another_environment_is_another_observation():
         return result.model_copy(update={"scenario": scenario})
 
     assert build_scorecard([seeded(1), seeded(2), seeded(2)]).metric("top1").n == 2
+
+
+def test_a_fault_left_on_as_asked_is_no_failed_undo_and_not_green_either():
+    asked = Cleanup(restored=False, verified=False, left_on=("leak=on",), detail="left on, as asked")
+    gate = build_scorecard([ranked("a", 1).model_copy(update={"cleanup": asked})]).gate
+    assert gate is not None
+    assert gate.outcome is GateOutcome.INFRASTRUCTURE
+    assert gate.reasons[0].startswith("a fault was left on, as asked, by 1 session, first ")
