@@ -124,7 +124,7 @@ async def set_flag(hands: Hands, change: FlagChange, asked: Sequence[Context]) -
             await _unwritten(hands, before, entry, document.raw)
             raise
         if flags.surface.same((await flags.document()).raw, entry.previous):
-            hands.journal.close(entry)
+            hands.journal.close(entry, watched=False)
     return await served_as(flags, wanted, [(change.key, context) for context in asked], hands.served_s)
 
 
@@ -135,7 +135,7 @@ async def _unwritten(hands: Hands, before: Entry | None, entry: Entry, raw: byte
     except FlagError:
         sure = False
     if sure and before is None:
-        hands.journal.close(entry)
+        hands.journal.close(entry, watched=False)
     elif sure and before is not None:
         hands.journal.write(before)
 
@@ -172,7 +172,7 @@ async def reset(hands: Hands, keys: Sequence[str]) -> str:
         if rest:
             hands.journal.write(entry.model_copy(update={"changes": rest}))
         else:
-            hands.journal.close(entry)
+            hands.journal.close(entry, watched=False)
         still = f"; still set: {', '.join(change.key for change in rest)}" if rest else ""
         return f"{narrowed.faults} taken back: {done.sentence}{still}"
 
@@ -211,7 +211,7 @@ async def all_off(hands: Hands, shipped: Callable[[str], str]) -> AllOff:
             await flags.surface.write(wanted.raw, expected=document.raw)
         if entry is not None:
             saved = saved or _save(hands, document.raw)
-            hands.journal.close(entry)
+            hands.journal.close(entry, watched=False)
     asked: list[tuple[str, Context]] = [(key, {}) for key, flag in document.flags.items() if flag.enabled]
     return AllOff(changed, left, saved, await served_as(flags, wanted, asked, hands.served_s))
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -31,6 +32,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from pytest_otel_diag.errors import FlagError
+from pytest_otel_diag.flags.hosts import is_here
 from pytest_otel_diag.flags.http import HttpAnswer, HttpClient, HttpRefused, base_url, shown
 from pytest_otel_diag.flags.keeping import Doubtful, Patience, replace, same_json
 from pytest_otel_diag.flags.surface import RemoteLease
@@ -39,7 +41,6 @@ T = TypeVar("T")
 
 _BASE_PATH = "/feature"
 _SCHEMA = "https://flagd.dev/schema/v0/flags.json"
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _INSTEAD = (
     "write the file that flagd watches instead (file:PATH, in the demo src/flagd/demo.flagd.json, with "
     "flagd-ui stopped), in Kubernetes its ConfigMap (configmap:NAMESPACE/flagd-config), or use a newer demo"
@@ -80,10 +81,11 @@ class FlagdUiSurface:
     def identity(self) -> str:
         """The address, spelt one way."""
         parts = urlsplit(self._url)
-        host = (parts.hostname or "").lower()
-        host = "localhost" if host in _LOOPBACK else host
+        host = (parts.hostname or "").lower().rstrip(".")
+        host = "localhost" if is_here(host) else host
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        return "flagd-ui:" + urlunsplit((parts.scheme, f"{host}:{port}", parts.path + _BASE_PATH, "", ""))
+        path = re.sub(r"/{2,}", "/", parts.path + _BASE_PATH)
+        return "flagd-ui:" + urlunsplit((parts.scheme, f"{host}:{port}", path, "", ""))
 
     @property
     def write_timeout_s(self) -> float:

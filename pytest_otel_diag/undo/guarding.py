@@ -122,6 +122,7 @@ class Guardian:
                 f"the guardian did not answer within {START_S:g} s; nothing was changed. Its log is "
                 f"{self._state_dir / LOG}"
             )
+        self._lease.guarded_by(Process.of(self._process.pid))
 
     def _watches(self, entry_id: str, deadline_s: float) -> bool:
         order = {"watch": entry_id, "deadline_s": deadline_s}

@@ -5,6 +5,7 @@ An entry may be healed once its environment's lease is free and its owner does n
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import time
 from collections.abc import Awaitable, Callable
@@ -20,12 +21,15 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.ports import FlagController
 from pytest_otel_diag.undo.disk import Disk
 from pytest_otel_diag.undo.journal import Damaged, Entry, Journal, State
-from pytest_otel_diag.undo.lease import Lease, described, lease_path
+from pytest_otel_diag.undo.lease import Lease, described, lease_path, wake_guardian
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.processes import Process
 from pytest_otel_diag.undo.taking_back import Patience, TakenBack, take_back
 
 T = TypeVar("T")
+
+GUARDIAN_S = 30.0
+"""How long a guardian that had been stopped may take to take its fault back, once it goes on."""
 
 
 class ClosingFlags(FlagController, Protocol):
@@ -154,30 +158,49 @@ class _Healing:
         except OtelDiagError as error:
             return _healed(entry, Outcome.FAILED, str(error))
         try:
+            if lease is None and wake_guardian(lease_path(self._state_dir, entry.identity)):
+                lease = await self._after_guardian(entry)
+                if lease is not None and not self._journal.holds(entry.id):
+                    detail = "its guardian, which had been stopped, took it back; see guardian.log"
+                    return _healed(entry, Outcome.RESTORED, detail)
             return await self._under(lease, entry)
         finally:
             if lease is not None:
                 lease.release()
 
+    async def _after_guardian(self, entry: Entry) -> Lease | None:
+        """Return the lease once a guardian that was woken has let it go; None when it does not in time."""
+        until_s = time.monotonic() + GUARDIAN_S
+        while time.monotonic() < until_s:
+            lease = Lease.take(self._state_dir, entry.identity, Owner.here(now_ns=time.time_ns()))
+            if lease is not None:
+                return lease
+            await asyncio.sleep(0.1)
+        return None
+
     async def _under(self, lease: Lease | None, entry: Entry) -> Healed:
         if not self._force:
             if lease is None:
                 who = described(lease_path(self._state_dir, entry.identity))
-                return _healed(entry, Outcome.ALIVE, f"held by {who}; it takes its fault back itself")
+                return _healed(
+                    entry,
+                    Outcome.ALIVE,
+                    f"held by {who}; it takes its fault back itself, or use --force",
+                )
             life = Life.DEAD if entry.state is State.KEPT else settled(entry.owner)
             if life is not Life.DEAD:
                 return _not_ours(entry, life)
         if self._dry_run:
             return _healed(entry, Outcome.WOULD_RESTORE, entry.owner.sentence)
-        return await self._restore(entry)
+        return await self._restore(entry, watched=lease is None)
 
-    async def _restore(self, entry: Entry) -> Healed:
+    async def _restore(self, entry: Entry, *, watched: bool) -> Healed:
         async def work(entry: Entry, flags: FlagController) -> TakenBack:
             return await take_back(entry, flags, patience=self._patience, unproven=self._force)
 
         try:
             done = await with_flags(entry, self._opener, work)
-            self._journal.close(entry)
+            self._journal.close(entry, watched=watched)
         except Exception as error:  # the others must be healed all the same
             return _healed(entry, Outcome.FAILED, f"A FAULT MAY STILL BE ON: {error}")
         outcome = Outcome.UNPROVEN if done.unproven else Outcome.RESTORED

@@ -157,14 +157,15 @@ class Journal:
         """Whether the entry is there."""
         return self.path(entry_id).exists()
 
-    def close(self, entry: Entry) -> None:
+    def close(self, entry: Entry, *, watched: bool = True) -> None:
         """Forget the entry; only for who has seen the flags answer as before.
 
-        A mark stays that it was closed, for a guardian that still watches it: an entry that is just gone
-        was deleted by somebody who has taken nothing back. A journal that is gone itself is closed.
+        With *watched*, a mark stays that it was closed, for the guardian: an entry that is just gone was
+        deleted by somebody who has taken nothing back. A journal that is gone itself is closed.
         """
         with contextlib.suppress(FileNotFoundError):
-            self._disk.write(self._mark(entry.id), b"")
+            if watched:
+                self._disk.write(self._mark(entry.id), b"")
             self._disk.remove(self.path(entry.id))
             self._disk.remove(self.path(entry.id).with_suffix(_UNFINISHED))
             self._disk.sync_folder(self.folder)

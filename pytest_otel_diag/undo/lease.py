@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import json
 import os
+import signal
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -24,6 +28,7 @@ from pytest_otel_diag.flags.surface import RemoteLease
 from pytest_otel_diag.ports import tell_waiting
 from pytest_otel_diag.undo.disk import FOLDER_MODE
 from pytest_otel_diag.undo.owner import Owner, dead_here
+from pytest_otel_diag.undo.processes import Process
 
 Tell = Callable[[str], None]
 
@@ -43,6 +48,8 @@ class Lease:
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self.descriptor = descriptor
+        self._text: dict[str, Any] = {}
+        _HELD.add(self)
 
     @classmethod
     def take(cls, state_dir: Path, identity: str, owner: Owner) -> Lease | None:
@@ -67,12 +74,30 @@ class Lease:
 
     def sign(self, identity: str, owner: Owner) -> None:
         """Write who holds it, for those who wait."""
-        text = json.dumps({"identity": identity, "owner": owner.model_dump(mode="json")}).encode()
+        self._text = {"identity": identity, "owner": owner.model_dump(mode="json")}
+        self._write()
+
+    def guarded_by(self, guardian: Process) -> None:
+        """Write which process holds it as well, for who finds the owner dead and the lock taken."""
+        self._text["guardian"] = dataclasses.asdict(guardian)
+        self._write()
+
+    def _write(self) -> None:
+        text = json.dumps(self._text).encode()
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, text, 0)
 
+    def forsake(self) -> None:
+        """Let go of it in a forked child, which is not the run and must not outlive its lock."""
+        with contextlib.suppress(OSError):
+            os.close(self.descriptor)
+        self.descriptor = -1
+
     def release(self) -> None:
         """Give it back, also for children that inherited it. The file stays: others may wait on it."""
+        if self.descriptor < 0:
+            return
+        _HELD.discard(self)
         with contextlib.suppress(OSError):
             os.ftruncate(self.descriptor, 0)
         fcntl.flock(self.descriptor, fcntl.LOCK_UN)
@@ -80,7 +105,22 @@ class Lease:
 
     def leave(self) -> None:
         """Let go of it in this process only: a child that inherited it goes on holding it."""
+        if self.descriptor < 0:
+            return
+        _HELD.discard(self)
         os.close(self.descriptor)
+
+
+_HELD: weakref.WeakSet[Lease] = weakref.WeakSet()
+"""The locks of this process. A fork inherits them; the guardian does so by its own way, not by a fork."""
+
+
+def _forsake_all() -> None:
+    for lease in list(_HELD):
+        lease.forsake()
+
+
+os.register_at_fork(after_in_child=_forsake_all)
 
 
 def lease_path(state_dir: Path, identity: str) -> Path:
@@ -94,6 +134,23 @@ def holder(path: Path) -> Owner | None:
         return Owner.model_validate(json.loads(path.read_bytes()[:_LONGEST_TEXT])["owner"])
     except (OSError, ValueError, KeyError, TypeError, ValidationError):
         return None
+
+
+def wake_guardian(path: Path) -> bool:
+    """Let a stopped guardian of a dead owner go on; return whether there was one.
+
+    Who stops every process of a run stops its guardian too, and it would hold the lock for ever.
+    """
+    owner = holder(path)
+    if owner is None or owner.process.alive is not False:
+        return False
+    try:
+        guardian = Process(**json.loads(path.read_bytes()[:_LONGEST_TEXT])["guardian"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    with contextlib.suppress(PermissionError):
+        return guardian.stopped and guardian.send(signal.SIGCONT)
+    return False
 
 
 def held(state_dir: Path) -> Iterator[Owner]:
@@ -162,6 +219,7 @@ async def wait_for(state_dir: Path, identity: str, owner: Owner, *, wait_s: floa
 
 async def _taken(state_dir: Path, identity: str, owner: Owner, waiting: _Waiting) -> Lease:
     while (lease := Lease.take(state_dir, identity, owner)) is None:
+        wake_guardian(lease_path(state_dir, identity))
         who = described(lease_path(state_dir, identity))
         if waiting.over:
             raise Occupied(

@@ -46,5 +46,5 @@ async def _heal(entry: Entry, journal: Journal, inner: FlagController, tell: Tel
             f"A FAULT MAY STILL BE ON: {entry.faults} of {entry.identity}, left by {entry.owner.sentence}: "
             f"{error}. Once the flags can be reached, run: {mend}"
         ) from error
-    await asyncio.to_thread(journal.close, entry)
+    await asyncio.to_thread(journal.close, entry, watched=False)
     tell(f"took back {entry.faults} of {entry.identity}, left by {entry.owner.sentence}: {done.sentence}")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
+_STOPPED = frozenset("Tt")
 _GONE = frozenset("ZXx")
 """States of a process that has ended and only waits to be collected."""
 
@@ -57,6 +58,17 @@ class Process:
         if not self.here:
             return None
         return bool(self.started) and _started(self.pid) == self.started
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it is there, but was stopped, by SIGSTOP say; False where /proc does not tell."""
+        if not self.alive:
+            return False
+        try:
+            stat = (_PROC / str(self.pid) / "stat").read_text(errors="replace")
+        except OSError:
+            return False
+        return stat.rpartition(")")[2].split()[0] in _STOPPED
 
     def send(self, number: signal.Signals) -> bool:
         """Send it a signal; return whether it was there to get one, and was the same process.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -83,6 +84,7 @@ class ProtectedFlags:
         self._lock = asyncio.Lock()
         self._entry: Entry | None = None
         self._watched: set[str] = set()
+        self._pid = os.getpid()
         self._due_s = 0.0
         self._contexts: dict[str, list[dict[str, FlagValue]]] = {}
 
@@ -143,6 +145,7 @@ class ProtectedFlags:
 
         Does nothing to a document that nothing was changed in.
         """
+        self._only_here()
         check_document(document.raw)
         async with self._lock:
             if self._entry is None:
@@ -161,6 +164,8 @@ class ProtectedFlags:
         Raises RestoreFailed when the fault could not be taken back: the guardian goes on with that, and
         holds the lease meanwhile.
         """
+        if os.getpid() != self._pid:
+            return True  # a fork that unwinds: nothing here is its own
         entry = self._entry
         try:
             if entry is not None and self._settings.keep:
@@ -242,8 +247,17 @@ class ProtectedFlags:
             raise problem
         return tuple(answers)
 
+    def _only_here(self) -> None:
+        """Raise FlagError in a forked child of the run: the fault and its guardian are the run's."""
+        if os.getpid() != self._pid:
+            raise FlagError(
+                f"process {os.getpid()} is a fork of the run {self._pid}, which alone may change the flags "
+                f"of {self._draft.identity}; end a forked child with os._exit"
+            )
+
     async def _look(self) -> None:
         """Raise when the fault was taken back, or the place moved; see that a guardian is there."""
+        self._only_here()
         entry = self._entry
         now = moved_to(entry or self._draft, self._inner)
         if now:

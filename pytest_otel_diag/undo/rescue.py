@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_otel_diag.errors import OtelDiagError
-from pytest_otel_diag.undo.heal import Opener, with_flags
 from pytest_otel_diag.undo.guardian_log import log
+from pytest_otel_diag.undo.heal import Opener, with_flags
 from pytest_otel_diag.undo.journal import Damaged, Entry, Journal, State, decoded
 from pytest_otel_diag.undo.taking_back import take_back
 
@@ -58,8 +58,7 @@ def _entry(journal: Journal, entry_id: str, copy: bytes) -> tuple[Entry | None, 
 
 def _closed(journal: Journal, entry: Entry) -> str:
     try:
-        journal.close(entry)
-        journal.forget(entry.id)  # there is no other guardian that would have to know
+        journal.close(entry, watched=False)  # there is no other guardian that would have to know
     except OSError as error:
         return f"{entry.id}: the entry cannot be removed: {error}"
     return ""

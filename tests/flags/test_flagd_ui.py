@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -338,6 +339,15 @@ def test_an_address_is_one_place_however_it_is_spelt() -> None:
     spelt = (
         "http://127.0.0.1:80",
         "http://localhost/feature",
+        "http://localhost./feature",
+        "http://LOCALHOST//feature",
+        "http://demo.localhost",
+        "http://0.0.0.0",
+        "http://127.9.8.7:80/",
+        "http://127.1",
+        "http://[::1]",
+        "http://[::ffff:127.0.0.1]",
+        f"http://{socket.gethostname()}",
         "http://LOCALHOST:80/feature/",
         "localhost:80",
     )

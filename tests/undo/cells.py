@@ -68,7 +68,7 @@ class Cell:
         self, *options: str, point: str = "", run: str = "", output: str = "output"
     ) -> subprocess.Popen[bytes]:
         """Start pytest over the test; what it prints goes to the file *output*."""
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         command += ["--otel-diag-target=killed", "--otel-diag-analyzer=killed_target:analyzer", *options]
         with (self.folder / output).open("w") as file:
             process = subprocess.Popen(

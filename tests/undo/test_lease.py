@@ -16,7 +16,7 @@ import pytest
 from pytest_otel_diag import ports
 from pytest_otel_diag.errors import FlagError, Occupied
 from pytest_otel_diag.undo import lease
-from pytest_otel_diag.undo.owner import Owner, dead_here
+from pytest_otel_diag.undo.owner import Owner, dead_here, masked
 from pytest_otel_diag.undo.processes import Process
 from tests.undo import samples
 from tests.undo.cells import until
@@ -24,8 +24,8 @@ from tests.undo.cells import until
 HOLDER = """
 import sys, time
 from pathlib import Path
-from pytest_otel_diag.undo.lease import Lease
-from pytest_otel_diag.undo.owner import Owner
+from pytest_otel_diag.undo.lease import Lease, Lease
+from pytest_otel_diag.undo.owner import Owner, masked
 held = Lease.take(Path(sys.argv[1]), "env", Owner.here(now_ns=1, run_id="run-1"))
 print("held" if held else "free", flush=True)
 time.sleep(60)
@@ -213,9 +213,51 @@ def test_processes_are_told_apart_from_those_that_got_their_number():
 def test_an_owner_says_who_and_what_without_passwords(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "argv", ["/bin/pytest", "--store=clickhouse://u:secret@host/db"])
     me = Owner.here(now_ns=1_700_000_000 * 10**9, run_id="r", worker="gw1")
-    assert "secret" not in me.sentence and "pytest --store=clickhouse://u:***@host/db" in me.sentence
+    assert "secret" not in me.sentence and "pytest --store=clickhouse://***@host/db" in me.sentence
     assert "2023-11-14 22:13:20 UTC" in me.sentence
     monkeypatch.setattr(sys, "argv", ["/site-packages/pytest/__main__.py", "-q"])
     assert Owner.here(now_ns=1).command == "pytest -q"
     assert me.parent is not None and me.parent.pid == os.getppid()
     assert Owner.here(now_ns=1).parent is None
+
+
+def test_a_forked_child_does_not_hold_the_lock_and_cannot_give_it_back(tmp_path):
+    lease = Lease.take(tmp_path, "env", Owner.here(now_ns=1))
+    assert lease is not None
+    source, other = os.pipe()
+    child = os.fork()
+    if child == 0:
+        lease.release()
+        lease.leave()
+        os.write(other, str(lease.descriptor).encode())
+        time.sleep(60)
+        os._exit(0)
+    try:
+        assert os.read(source, 9) == b"-1"
+        assert Lease.take(tmp_path, "env", Owner.here(now_ns=1)) is None, "still the run's"
+        lease.leave()
+        again = Lease.take(tmp_path, "env", Owner.here(now_ns=1))
+        assert again is not None, "the child holds nothing"
+        again.release()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(source)
+        os.close(other)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["x", "http://u:p@ss/w@rd@host:1/a"], "x http://***@host:1/a"),
+        (["--url=clickhouse://u:p w@h/db"], "--url=clickhouse://***@h/db"),
+        (["http://token@host"], "http://***@host"),
+        (["--api-token", "abc", "-q"], "--api-token *** -q"),
+        (["--password=abc,x=1", "a?api_key=abc&b=1"], "--password=***,x=1 a?api_key=***&b=1"),
+        (["Authorization: Bearer abc"], "Authorization: ***"),
+        (["-H", "X: Basic abc"], "-H X: Basic ***"),
+        (["pytest", "-k", "cart", "tests"], "pytest -k cart tests"),
+    ],
+)
+def test_what_lets_anybody_in_is_masked(words, shown):
+    assert masked(words) == shown

@@ -1,0 +1,107 @@
+"""What the guardian does, in this process: copies, marks, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pytest_otel_diag.flags.flagd_document import DocumentFlags, FlagdDocument
+from pytest_otel_diag.undo.guardian_log import LOG
+from pytest_otel_diag.undo.journal import Journal, State, encoded
+from pytest_otel_diag.undo.rescue import rescue
+from tests.undo import samples
+
+OPENER = f"{__name__}:opened"
+HERE: dict[str, FlagdDocument] = {}
+
+
+class Flags(DocumentFlags):
+    """Flags in memory that can be closed."""
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+def opened(access, *, now):
+    return Flags(HERE["a"], now=now)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    HERE["a"] = FlagdDocument(samples.document(a="on"))
+    found = Journal(tmp_path / "state")
+    found.write(samples.entry())
+    return found
+
+
+def act(journal: Journal, *, gone: bool = True, copy: bytes = b"") -> str:
+    return rescue(journal.folder.parent, "one", opener=OPENER, gone=gone, copy=copy)
+
+
+def variant() -> str:
+    return HERE["a"].flags["a"].default_variant
+
+
+def log(journal: Journal) -> str:
+    return (journal.folder.parent / LOG).read_text()
+
+
+def test_with_its_owner_gone_the_entry_is_closed(journal):
+    assert act(journal) == "" and variant() == "off"
+    assert not journal.holds("one") and not journal.closed("one") and "whose run has ended" in log(journal)
+
+
+def test_with_its_owner_late_the_entry_stays_marked(journal):
+    assert act(journal, gone=False) == "" and variant() == "off"
+    entry = journal.read("one")
+    assert entry is not None and entry.state is State.RETURNED and "did not answer" in entry.note
+
+
+@pytest.mark.parametrize("raw", [None, b"", b"{"])
+def test_a_lost_entry_is_known_from_the_copy(journal, raw):
+    path = journal.path("one")
+    path.unlink() if raw is None else path.write_bytes(raw)
+    assert (act(journal) == "") is (raw is None), "without a copy, damage is told and a missing one is closed"
+    assert variant() == "on"
+    assert act(journal, copy=encoded(samples.entry())) == "" and variant() == "off"
+    assert "own copy" in log(journal) and not journal.holds("one")
+
+
+def test_an_entry_that_was_closed_is_no_work_whatever_the_copy_says(journal):
+    journal.close(samples.entry())
+    assert journal.closed("one")
+    assert act(journal, copy=encoded(samples.entry())) == "" and variant() == "on"
+    journal.forget("one")
+    assert not journal.closed("one")
+
+
+def test_a_kept_entry_is_left_to_people_once_its_run_has_ended(journal):
+    journal.write(samples.entry(state=State.KEPT))
+    assert act(journal) == "" and variant() == "on"
+
+
+def test_a_damaged_copy_helps_nobody(journal):
+    journal.path("one").unlink()
+    assert act(journal, copy=b"{") == "" and variant() == "on"
+
+
+def test_what_goes_wrong_is_returned(journal):
+    assert "ModuleNotFoundError" in rescue(journal.folder.parent, "one", opener="no.such:thing", gone=True)
+    assert journal.holds("one")
+
+
+def test_a_journal_that_is_gone_is_closed(journal):
+    journal.path("one").unlink()
+    journal.folder.rmdir()
+    journal.close(samples.entry())
+    assert not journal.closed("one")
+
+
+def test_marks_that_nobody_asks_for_any_more_are_removed(journal):
+    journal.close(samples.entry())
+    os.utime(journal.folder / "one.closed", (0, 0))
+    journal.write(samples.entry("two"))
+    journal.close(samples.entry("two"))
+    assert not journal.closed("one") and journal.closed("two")
