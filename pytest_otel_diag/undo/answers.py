@@ -87,3 +87,15 @@ async def bounded(work: Awaitable[T], timeout_s: float) -> T:
     """Return what *work* does in that time; raises TimeoutError."""
     async with asyncio.timeout(timeout_s):
         return await work
+
+
+async def unbroken(work: Awaitable[T]) -> T:
+    """Let *work* end before a cancellation goes on; it is bounded by itself."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # looked at: the cancellation is what goes on
+        raise

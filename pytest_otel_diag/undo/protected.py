@@ -13,11 +13,11 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pytest_otel_diag.errors import FlagError, Occupied, RestoreFailed
 from pytest_otel_diag.flags.surface import FlagAccess, RemoteLease
@@ -25,7 +25,9 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
 from pytest_otel_diag.model.windows import seconds_to_ns
 from pytest_otel_diag.ports import FlagController
+from pytest_otel_diag.undo.answers import unbroken
 from pytest_otel_diag.undo.disk import Disk
+from pytest_otel_diag.undo.drafts import draft
 from pytest_otel_diag.undo.guarding import OPENER, Guardian
 from pytest_otel_diag.undo.heal import command
 from pytest_otel_diag.undo.journal import Answer, Change, Entry, Journal, State
@@ -34,8 +36,6 @@ from pytest_otel_diag.undo.leftovers import heal_first
 from pytest_otel_diag.undo.moved import moved_to
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.taking_back import Patience, check_document, take_back
-
-T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 _MOST_CONTEXTS = 8
@@ -68,7 +68,7 @@ class ProtectedFlags:
     def __init__(
         self,
         inner: FlagController,
-        draft: Entry,
+        first: Entry,
         guardian: Guardian,
         *,
         journal: Journal,
@@ -76,7 +76,7 @@ class ProtectedFlags:
         outside: Outside,
     ) -> None:
         self._inner = inner
-        self._draft = draft
+        self._draft = first
         self._guardian = guardian
         self._journal = journal
         self._settings = settings
@@ -126,7 +126,7 @@ class ProtectedFlags:
                 )
             await self._prepare(change)
             # A write that was begun ends before anybody restores: it could overtake the restore otherwise.
-            await _unbroken(self._write(change))
+            await unbroken(self._write(change))
             await self._not_taken_back_meanwhile()
 
     async def _write(self, change: FlagChange) -> None:
@@ -177,7 +177,7 @@ class ProtectedFlags:
             self._outside.renewal.keep = True
             self._guardian.hand_over()
             raise
-        await _unbroken(asyncio.to_thread(self._guardian.dismiss))
+        await unbroken(asyncio.to_thread(self._guardian.dismiss))
         for entry_id in self._watched:
             self._journal.forget(entry_id)
         return True
@@ -198,19 +198,19 @@ class ProtectedFlags:
         entry = await self._with(change)
         self._entry = entry
         try:
-            await _unbroken(asyncio.to_thread(self._journal.write, entry))
+            await unbroken(asyncio.to_thread(self._journal.write, entry))
             await self._guard(entry)
         except FlagError:
             if first:  # nothing was written to the flags yet
                 self._entry = None
-                await _unbroken(asyncio.to_thread(self._journal.close, entry))
+                await unbroken(asyncio.to_thread(self._journal.close, entry))
             raise
 
     async def _guard(self, entry: Entry) -> None:
         # Wall time may be set anew meanwhile: the deadline is for people, this is for the guardian.
         left_s = self._due_s - time.monotonic()
         self._watched.add(entry.id)
-        await _unbroken(asyncio.to_thread(self._guardian.ensure, entry.id, deadline_s=left_s))
+        await unbroken(asyncio.to_thread(self._guardian.ensure, entry.id, deadline_s=left_s))
 
     async def _with(self, change: FlagChange) -> Entry:
         entry = self._entry
@@ -288,7 +288,7 @@ class ProtectedFlags:
         except FlagError:
             problem = "was damaged"
         self._outside.tell(f"the journal entry {self._journal.path(entry.id)} {problem}; it is written again")
-        await _unbroken(asyncio.to_thread(self._journal.write, entry))
+        await unbroken(asyncio.to_thread(self._journal.write, entry))
         return entry
 
     async def _not_taken_back_meanwhile(self) -> None:
@@ -318,7 +318,7 @@ class ProtectedFlags:
             ) from error
         if done.loud:
             self._outside.tell(f"{entry.identity}: {done.sentence}")
-        await _unbroken(asyncio.to_thread(self._journal.close, entry))
+        await unbroken(asyncio.to_thread(self._journal.close, entry))
         self._entry = None
 
 
@@ -365,7 +365,7 @@ async def protected(  # noqa: PLR0913 - each is a fact of its own about the sess
             await heal_first(journal, identity, inner, tell)
             flags = ProtectedFlags(
                 inner,
-                _draft(access, identity, who, target),
+                draft(access, identity, who, target),
                 _guardian(state_dir, lease, settings),
                 journal=journal,
                 settings=settings,
@@ -385,32 +385,3 @@ async def protected(  # noqa: PLR0913 - each is a fact of its own about the sess
 
 def _guardian(state_dir: Path, lease: Lease, settings: UndoSettings) -> Guardian:
     return Guardian(state_dir, lease, opener=settings.opener, patience_s=settings.guardian_patience_s)
-
-
-def _draft(access: FlagAccess, identity: str, who: Owner, target: str) -> Entry:
-    """Return the entry without its document; paths are made absolute, since others stand elsewhere."""
-    kind, _, rest = access.control.partition(":")
-    if kind == "file":
-        access = access.model_copy(update={"control": f"file:{Path(rest).expanduser().absolute()}"})
-    return Entry(
-        id="draft",
-        identity=identity,
-        access=access,
-        target=target,
-        owner=who,
-        started_ns=0,
-        deadline_ns=0,
-        previous=b"",
-    )
-
-
-async def _unbroken(work: Awaitable[T]) -> T:
-    """Let *work* end before a cancellation goes on; it is bounded by itself."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # looked at: the cancellation is what goes on
-        raise

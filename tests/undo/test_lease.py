@@ -16,6 +16,7 @@ import pytest
 from pytest_otel_diag import ports
 from pytest_otel_diag.errors import FlagError, Occupied
 from pytest_otel_diag.undo import lease
+from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.owner import Owner, dead_here, masked
 from pytest_otel_diag.undo.processes import Process
 from tests.undo import samples
