@@ -318,6 +318,11 @@ class ProtectedFlags:
             ) from error
         if done.loud:
             self._outside.tell(f"{entry.identity}: {done.sentence}")
+        if not (self._journal.holds(entry.id) or self._journal.closed(entry.id)):
+            self._outside.tell(
+                f"the journal entry {self._journal.path(entry.id)} was gone at the end, and nobody closed it"
+                "; do not remove the state folder while runs are at work"
+            )
         await unbroken(asyncio.to_thread(self._journal.close, entry))
         self._entry = None
 

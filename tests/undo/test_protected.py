@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -404,3 +405,59 @@ async def test_healing_tells_what_it_leaves(place: Place):
     (forced,) = await heal(place.state, force=True)
     assert forced.gone and place.raw == place.original
     assert await heal(place.state) == []
+
+
+async def test_a_state_folder_that_is_removed_meanwhile_is_said_and_made_again(place: Place):
+    async with place.session() as flags:
+        await flags.apply(ON)
+        shutil.rmtree(place.state)
+        await flags.served("a", {})
+        assert [text for text in place.told if "nobody closed it; it is written again" in text]
+        assert list(place.journal.entries())
+        shutil.rmtree(place.state)
+    assert place.raw == place.original and not list(place.journal.entries())
+    assert [text for text in place.told if "was gone at the end" in text]
+
+
+async def test_a_fork_of_the_run_changes_nothing_and_cleans_nothing_up(place: Place):
+    async with place.session() as flags:
+        await flags.apply(ON)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                flags.finish().send(None)
+            except StopIteration as done:
+                code = 2 if done.value else 1
+            try:
+                flags.served("a", {}).send(None)
+            except FlagError:
+                code += 5
+            os._exit(code)
+        ended = await asyncio.to_thread(os.waitpid, child, 0)
+        assert os.waitstatus_to_exitcode(ended[1]) == 7
+        assert flags.guardian.running and list(place.journal.entries())
+    assert place.raw == place.original
+
+
+async def test_a_wall_clock_that_is_set_does_not_move_the_guardians_deadline(place: Place):
+    wall = [time.time_ns()]
+    access = place.inner.access
+    assert access is not None
+    async with protected(
+        place.inner,
+        access,
+        place.inner.identity,
+        who=Owner.here(now_ns=wall[0]),
+        state_dir=place.state,
+        settings=UndoSettings(lease_wait_s=0.2, deadline_s=600.0),
+        now=lambda: wall[0],
+    ) as flags:
+        await flags.apply(ON)
+        wall[0] += 10**15
+        await flags.apply(FlagChange(key="b", variant="on"))  # tells the guardian again how long it has
+        await asyncio.sleep(0.5)
+        (entry,) = place.journal.entries()
+        assert isinstance(entry, Entry) and entry.state is State.OPEN
+        await flags.document()
+    assert place.raw == place.original
