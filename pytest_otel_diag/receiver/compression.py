@@ -7,6 +7,9 @@ import zlib
 ENCODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Content-Encoding → window bits of zlib, which also tell it the format."""
 
+MAX_MEMBERS = 100
+"""Members of one body; exporters send one."""
+
 
 class TooLarge(Exception):
     """The body would be larger than allowed."""
@@ -20,11 +23,15 @@ def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
     """Return the plain body; *encoding* is one of ENCODINGS. Raises TooLarge or BadEncoding.
 
     A gzip body may have several members, as the format allows; nothing may follow the last.
+    More than MAX_MEMBERS raise BadEncoding: zlib copies what follows a member, each time, so that a
+    body of very many empty ones would take quadratic time.
     """
     pieces: list[bytes] = []
     room = max_bytes
     rest = body
     while rest or not pieces:
+        if len(pieces) == MAX_MEMBERS:
+            raise BadEncoding(f"the body has more than {MAX_MEMBERS} {encoding} members; send it as one")
         engine = zlib.decompressobj(ENCODINGS[encoding])
         try:
             piece = engine.decompress(rest, room + 1)

@@ -13,7 +13,7 @@ from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.receiver import Limits, Listen, Receiver, packages, parse_listen
 from pytest_otel_diag.receiver.addresses import split_address
 from pytest_otel_diag.receiver.backlog import Backlog, Delivery
-from pytest_otel_diag.receiver.compression import BadEncoding, TooLarge, decompress
+from pytest_otel_diag.receiver.compression import MAX_MEMBERS, BadEncoding, TooLarge, decompress
 from pytest_otel_diag.receiver.counts import Tally
 from pytest_otel_diag.telemetry import Store
 
@@ -201,3 +201,11 @@ def test_counts_are_told_in_words() -> None:
         "other requests refused: 2 (unknown path)",
     ]
     assert (counts.lost, counts.traces.waiting, counts.of("logs").refused) == (10, 30, {"malformed": 1})
+
+
+def test_a_body_of_very_many_members_is_refused_and_one_of_a_few_is_not():
+    member = gzip.compress(b"")
+
+    assert decompress(member * MAX_MEMBERS, "gzip", 10) == b""
+    with pytest.raises(BadEncoding, match="more than 100 gzip members"):
+        decompress(member * 100_000, "gzip", 10)
