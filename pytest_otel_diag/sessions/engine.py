@@ -98,6 +98,7 @@ class SessionEngine:
             await flow.undisturbed()
         with log.phase(Phase.JUDGE):
             await flow.judge(diagnosis)
+            await flow.undisturbed_to_the_end()
 
     async def _well(self, flow: Workflow) -> None:
         """Refuse a target that an earlier session left sick: its baseline would be none."""

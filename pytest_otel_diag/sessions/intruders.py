@@ -8,7 +8,8 @@ change.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,6 +95,28 @@ def probes_of(rule: Any) -> Iterator[dict[str, FlagValue]]:
         yield from probes_of(operands)
 
 
+def possible(rule: Any, variants: Collection[str]) -> set[str]:
+    """Return the variants that a rule may answer for somebody, whatever its conditions say.
+
+    What is neither a name, an ``if`` nor a ``fractional`` is computed: it may be any variant.
+    """
+    if rule is None:
+        return set()
+    if isinstance(rule, str | bool):
+        name = json.dumps(rule) if isinstance(rule, bool) else rule
+        return {name} & set(variants)
+    if not isinstance(rule, Mapping) or len(rule) != 1:
+        return set(variants) if rule else set()
+    ((operator, operands),) = rule.items()
+    if operator == "if" and isinstance(operands, list):
+        last = operands[-1:] if len(operands) % 2 else []
+        return set().union(*(possible(branch, variants) for branch in [*operands[1::2], *last]))
+    if operator == "fractional" and isinstance(operands, list):
+        buckets = [part for part in operands if isinstance(part, list) and part]
+        return set().union(*(possible(part[0], variants) for part in buckets if part[1:] != [0]))
+    return set(variants)
+
+
 def _compared(variable: Any, literals: Sequence[Any]) -> Iterator[dict[str, FlagValue]]:
     name = variable.get("var") if isinstance(variable, Mapping) else None
     for literal in literals:
@@ -165,7 +188,7 @@ class FlagGuard:
         notes: list[str] = []
         before, now = self.known.flags, document.flags
         for key in sorted((before.keys() | now.keys()) - set(skip)):
-            if before.get(key) == now.get(key):
+            if _exact(before.get(key)) == _exact(now.get(key)):
                 continue
             if key in self._ours:
                 answer = await self._answer(key, now.get(key))
@@ -195,8 +218,10 @@ class FlagGuard:
             return await self._effect_of_rule(now, before)
         if before is None and OFF not in now.variants:
             return []  # a new setting, which services that do not know it do not ask for
+        if before is not None and _off_means_another(before, now):
+            return [f"{key}={OFF} (its value is now {json.dumps(now.variants[OFF])})"]
         was, is_ = _served_by_default(before), _served_by_default(now)
-        return [f"{key}={is_[0]}"] if was != is_ else []
+        return [f"{key}={is_[0]}"] if _typed(was) != _typed(is_) else []
 
     async def _effect_of_rule(self, now: Flag, before: Flag | None) -> list[str]:
         if not now.enabled:
@@ -204,10 +229,26 @@ class FlagGuard:
         rules = [flag.targeting for flag in (now, before) if flag is not None]
         probes = [{}, *self.contexts.values(), *(probe for rule in rules for probe in probes_of(rule))]
         answers = dict.fromkeys(await _answers(self.session, now.key, probes, self.settings))
+        answers.update(dict.fromkeys(sorted(possible(now.targeting, now.variants.keys()))))
         if OFF not in now.variants:
             return [f"{now.key}={'|'.join(answers)}"]  # no variant of it is harmless by its name
         healthy = {OFF, self.session.normal.get(now.key, OFF)}
         return [f"{now.key}={variant}" for variant in answers if variant not in healthy]
+
+
+def _typed(value: Any) -> str:
+    """Return the JSON text: in Python ``True == 1 == 1.0``, but a service gets another type."""
+    return json.dumps(value, sort_keys=True)
+
+
+def _exact(flag: Flag | None) -> str:
+    return "" if flag is None else _typed(flag.model_dump(mode="json"))
+
+
+def _off_means_another(before: Flag, now: Flag) -> bool:
+    """Tell whether ``off`` is answered as before, but with another value under this name."""
+    answer_off = all(flag.enabled and flag.default_variant == OFF for flag in (before, now))
+    return answer_off and _typed(before.variants.get(OFF)) != _typed(now.variants.get(OFF))
 
 
 def _served_by_default(flag: Flag | None) -> tuple[str, FlagValue | None]:

@@ -224,6 +224,14 @@ class Workflow:
         await self._conductor.undisturbed()
         await self._conductor.still_served()
 
+    async def undisturbed_to_the_end(self) -> None:
+        """Look a last time before the undo; a verdict on a disturbed session is none."""
+        try:
+            await self.undisturbed()
+        except BaseException:
+            self._log.verdict = None
+            raise
+
     def on(self) -> tuple[str, ...]:
         """Return ``flag=variant`` of what this session has on now."""
         return self._conductor.on()

@@ -12,7 +12,7 @@ from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.flags import Flag, FlagDocument
 from pytest_otel_diag.model.session import ImpactReason, Phase, Status, Witness
 from pytest_otel_diag.sessions import EngineSettings, unserved
-from pytest_otel_diag.sessions.intruders import FlagGuard
+from pytest_otel_diag.sessions.intruders import FlagGuard, possible
 from tests.sessions.session_fakes import QUICK, FakeTarget, Watcher, engine, plan, scenario
 
 
@@ -22,7 +22,7 @@ def intrude(target: FakeTarget, key: str = "adFailure", variant: str = "on") -> 
 
 
 @pytest.mark.parametrize(
-    "phase", [Phase.BASELINE, Phase.INJECT, Phase.WITNESS, Phase.IMPACT, Phase.INVESTIGATE]
+    "phase", [Phase.BASELINE, Phase.INJECT, Phase.WITNESS, Phase.IMPACT, Phase.INVESTIGATE, Phase.JUDGE]
 )
 async def test_a_fault_that_somebody_switches_on_in_any_phase_is_named(phase):
     target, watcher = FakeTarget(), Watcher()
@@ -295,3 +295,32 @@ def test_a_reason_for_each_way_in_which_a_flag_is_not_served():
     assert "'off' is written: somebody else" in told(flag("a"))
     assert "another document" in told(flag("a", "on"))
     assert len(unserved.compact("x" * 5000)) == unserved.RULE_CHARS + 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "names"),
+    [
+        ({"if": [{"starts_with": [{"var": "user"}, "a"]}, "on", "off"]}, {"on", "off"}),
+        ({"if": [{"!=": [{"var": "user"}, "a"]}, "off", {"==": [1, 2]}, "off"]}, {"off"}),
+        ({"if": [{"and": [{"var": "a"}, {"var": "b"}]}, "on"]}, {"on"}),
+        ({"fractional": [{"var": "id"}, ["on", 0], ["off", 100]]}, {"off"}),
+        ({"fractional": [["on", 1], ["off", 99]]}, {"on", "off"}),
+        ({"var": "variant"}, {"on", "off"}),
+        ({"if": [{"var": "a"}, "off", None]}, {"off"}),
+    ],
+)
+def test_what_a_rule_may_answer_for_somebody(rule, names):
+    assert possible(rule, ["on", "off"]) == names
+
+
+@pytest.mark.parametrize(("before", "after"), [(False, True), (1, True)])
+async def test_another_value_or_type_under_the_name_off_is_an_intruder(before, after):
+    def flags(value):
+        flag = Flag(key="adFailure", variants={"on": True, "off": value}, default_variant="off")
+        return FlagDocument(raw=repr(value).encode(), flags={"adFailure": flag})
+
+    target = FakeTarget()
+    async with target.open(scenario(), "s") as session:
+        guard = FlagGuard(session, EngineSettings(), flags(before))
+        changed = await guard._compared(flags(after))
+    assert changed.intruders == ("adFailure=off (its value is now true)",)
