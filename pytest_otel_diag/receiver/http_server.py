@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.receiver import packages
@@ -20,6 +21,20 @@ from pytest_otel_diag.receiver.http_connection import Connection, House, Room
 
 _THREADS = 2
 _BACKLOG = 512
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads that work on bodies; the end does not wait for a body that takes long."""
+    threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="otel-diag-receiver-body")
+    try:
+        yield threads
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+_END_S = 5.0
+"""What the loop may take to end, beyond twice the grace time."""
 
 
 class HttpServer:
@@ -54,7 +69,7 @@ class HttpServer:
         if self._loop is not None and self._stopping is not None:
             with suppress(RuntimeError):  # the loop is closed: it never got to listen
                 self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join()
+        self._thread.join(2 * grace_s + _END_S)
 
     def _run(self) -> None:
         asyncio.run(self._serve())
@@ -63,7 +78,7 @@ class HttpServer:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         limits = self._desk.limits
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="otel-diag-receiver-body") as threads:
+        with _threads() as threads:
             house = House(self._desk, Room(limits.arriving_bytes), threads, self._stopping, self._waits)
 
             async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
