@@ -1,9 +1,12 @@
-"""The wait for the impact of a fault, and a control's likeness of it: times and traffic tell nothing."""
+"""The wait for the impact of a fault, and a control's likeness of it: times tell nothing.
+
+Traffic is driven for faults only. A burst of orders that a control drove in the same way made the analyzer
+under test raise alarms that were ours, not its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 from pytest_otel_diag.model.base import Nanos
@@ -13,27 +16,16 @@ from pytest_otel_diag.model.windows import NANOS_PER_SECOND
 from pytest_otel_diag.ports import TargetSession
 from pytest_otel_diag.sessions.conductor import Conductor
 from pytest_otel_diag.sessions.forecast import hopeless
-from pytest_otel_diag.sessions.impact import Comparison, ImpactWatch, looks, shortages
+from pytest_otel_diag.sessions.impact import Comparison, ImpactWatch, looks
 from pytest_otel_diag.sessions.plan import EngineSettings
 from pytest_otel_diag.sessions.record import SessionLog
 
 _UNDRIVEN = 2 / 3
 """Traffic is driven once no more than this share of the wait is left: at first the system's own counts."""
 
-_CANDIDATES = 3
-"""Services that a control tries to drive, where the target drives the first one not."""
 
-
-@dataclass(frozen=True)
-class Likeness:
-    """How long a control is observed, and when it stops driving: as if its impact were visible then."""
-
-    observe_s: float
-    visible_s: float
-
-
-def likeness(timing: Timing, settings: EngineSettings, rng: Random) -> Likeness:
-    """Draw how a control passes its time.
+def likeness(timing: Timing, settings: EngineSettings, rng: Random) -> float:
+    """Draw how long a control is observed, in seconds.
 
     Faults that show late make their sessions longer. A control takes as long by a draw, or its length would
     tell that it is none: as often as not ``observe_s``, else one of the other ends that the wait has.
@@ -46,10 +38,7 @@ def likeness(timing: Timing, settings: EngineSettings, rng: Random) -> Likeness:
         }
     )
     later = [end for end in ends if end > timing.observe_s]
-    if later and rng.random() < 0.5:
-        end_s = rng.choice(later)
-        return Likeness(end_s, end_s)
-    return Likeness(timing.observe_s, rng.choice([end for end in ends if end <= timing.observe_s] or [0.0]))
+    return rng.choice(later) if later and rng.random() < 0.5 else timing.observe_s
 
 
 @dataclass
@@ -97,33 +86,6 @@ class Wait:
                 impact = impact.model_copy(update={"detail": over})
                 break
         return impact.model_copy(update={"calls_driven": watch.driven.calls})
-
-    async def as_if(self, comparison: Comparison, drawn: Likeness, rng: Random) -> int:
-        """Drive a control's traffic as that of a rare fault is driven; return the calls that were made.
-
-        For a service drawn from those that a fault would have too few calls of, if there is one.
-        """
-        rare = sorted(
-            shortages(replace(comparison, expected=frozenset(comparison.loads)), {}, self.timeout_s)
-        )
-        rng.shuffle(rare)
-        if not rare or self.settings.max_driven_calls <= 0:
-            return 0
-        step_s = self.timing.impact_poll_s
-        await self.until(min(drawn.visible_s, self.timeout_s * (1 - _UNDRIVEN)))
-        watches = self._watches(comparison, rare[:_CANDIDATES])
-        while watches and self.passed_s < drawn.visible_s:
-            await watches[0].look()
-            await self._drive(watches[0], step_s)
-            if watches[0].driven.refused and not watches[0].driven.calls:
-                watches.pop(0)
-                continue
-            await self.until(min(self.passed_s + step_s, drawn.visible_s))
-        return watches[0].driven.calls if watches else 0
-
-    def _watches(self, comparison: Comparison, names: Sequence[str]) -> list[ImpactWatch]:
-        plain = (replace(comparison, expected=frozenset({name})) for name in names)
-        return [ImpactWatch(self.session, one, self.start_ns) for one in plain]
 
     async def _drive(self, watch: ImpactWatch, step_s: float) -> None:
         left_s = self.timeout_s - self.passed_s

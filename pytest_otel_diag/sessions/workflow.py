@@ -212,7 +212,7 @@ class Workflow:
             if impact.reason is not ImpactReason.VISIBLE and required:
                 raise SessionStopped(Status.INVALID, note.detail)
         if self._scenario.control and self._scenario.require_impact:
-            await self._pass_as_a_control(wait, note)
+            await self._pass_as_a_control(wait)
         else:
             await wait.until(self._timing.observe_s)
         await self.undisturbed()
@@ -256,15 +256,10 @@ class Workflow:
             self._impact_timeout_s,
         )
 
-    async def _pass_as_a_control(self, wait: Wait, note: PhaseNote) -> None:
-        """Take as long as a session with a fault, and drive traffic as often: neither may tell them apart."""
-        assert self._baseline is not None
+    async def _pass_as_a_control(self, wait: Wait) -> None:
+        """Take as long as a session with a fault: its length must not tell the two apart."""
         rng = Random(f"{self._log.plan.session_id}/{self._log.plan.seed}")  # noqa: S311 - no secret
-        drawn = likeness(self._timing, self._settings, rng)
-        driven = await wait.as_if(self._baseline.comparison, drawn, rng)
-        if driven:
-            note.detail = f"{note.detail}; {driven} calls were driven, as for a fault"
-        await wait.until(drawn.observe_s)
+        await wait.until(likeness(self._timing, self._settings, rng))
 
     async def investigate(self) -> Diagnosis:
         """Let the analyzer answer within its budget; raises AnalyzerError or BudgetExceeded."""

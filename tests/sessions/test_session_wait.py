@@ -1,4 +1,4 @@
-"""The wait for an impact: every way in which it ends, what it says of when, and its likeness in controls."""
+"""The wait for an impact: every way in which it ends, what it says of when, and how long controls take."""
 
 from __future__ import annotations
 
@@ -144,38 +144,17 @@ async def test_driven_calls_are_told():
 def test_controls_take_as_long_as_faults_by_a_draw():
     timing = Timing(observe_s=60, impact_timeout_s=120, impact_poll_s=5)
     drawn = [likeness(timing, EngineSettings(), Random(seed)) for seed in range(400)]
-    kinds = Counter(one.observe_s == 60 for one in drawn)
+    kinds = Counter(one == 60 for one in drawn)
     assert 150 < kinds[True] < 250
-    assert all(one.visible_s <= one.observe_s <= 120 for one in drawn)
-    assert len({one.visible_s for one in drawn}) > 15
+    assert all(60 <= one <= 120 for one in drawn)
+    assert len(set(drawn)) > 10
 
 
-async def test_controls_drive_a_rare_service_where_faults_would():
-    driven = []
-    for seed in range(12):
-        system = target(rate=0.7)
-        case = scenario(timing={"baseline_s": 600, "impact_timeout_s": 120, "observe_s": 60})
-        result = await engine(system).run(plan(case, session_id=f"s{seed}"))
-        assert result.status is Status.SCORED
-        note = next(record for record in result.phases if record.phase is Phase.IMPACT).detail
-        calls = sum(system.traffic.asked)
-        assert (f"{calls} calls were driven, as for a fault" in note) == bool(calls)
-        driven.append(bool(calls))
-    assert True in driven and False in driven
-
-
-async def test_a_control_that_may_not_drive_or_cannot_goes_on():
+async def test_controls_drive_nothing():
+    system = target(rate=0.7)
     case = scenario(timing={"baseline_s": 600, "impact_timeout_s": 120, "observe_s": 60})
-    for seed in range(4):
-        still = target(rate=0.7)
-        assert (
-            await engine(still, settings=STILL).run(plan(case, session_id=f"s{seed}"))
-        ).status is Status.SCORED
-        assert not still.traffic.asked
-        unwilling = target(rate=0.7)
-        unwilling.traffic.willing = False
-        result = await engine(unwilling).run(plan(case, session_id=f"s{seed}"))
-        assert result.status is Status.SCORED and result.windows.incident.duration_s >= 60
+    assert (await engine(system).run(plan(case))).status is Status.SCORED
+    assert not system.traffic.asked
 
 
 @pytest.mark.parametrize("ends_s", [121, 124, 126, 131])
