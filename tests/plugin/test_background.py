@@ -1,10 +1,12 @@
 """Work in the background is awaitable from any loop, and gives its cleanup time when given up."""
 
 import asyncio
+import ctypes
 import threading
 
 import pytest
 
+from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.plugin.background import Background
 
 
@@ -76,3 +78,34 @@ def test_cancel_is_harmless_after_the_end(background: Background) -> None:
     assert pending.result() == 6
     pending.cancel()
     assert pending.result() == 6
+
+
+def _raise_in(background: Background, kind: type[BaseException]) -> None:
+    """Raise in the thread of the loop, and wake the loop so that the thread takes notice."""
+    ident = ctypes.c_ulong(background._thread.ident or 0)
+    assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(kind)) == 1
+    background._loop.call_soon_threadsafe(lambda: None)
+
+
+def test_an_exit_raised_in_its_thread_does_not_end_what_runs(background: Background) -> None:
+    async def work() -> str:
+        await asyncio.sleep(0.5)
+        return "done"
+
+    pending = background.submit(work())
+    _raise_in(background, SystemExit)
+    assert pending.result() == "done"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("sync", [True, False])
+def test_nobody_waits_for_a_loop_that_is_gone(background: Background, sync: bool) -> None:
+    pending = background.submit(asyncio.sleep(60))
+    _raise_in(background, OSError)
+
+    async def awaited() -> None:
+        await pending
+
+    with pytest.raises(OtelDiagError, match="the event loop that runs sessions is gone"):
+        pending.result() if sync else asyncio.run(awaited())
+    pending.cancel()
