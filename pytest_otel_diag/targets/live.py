@@ -40,7 +40,8 @@ from pytest_otel_diag.targets.private import held
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 from pytest_otel_diag.undo import heal
 from pytest_otel_diag.undo.owner import Owner
-from pytest_otel_diag.undo.protected import UndoSettings, protected
+from pytest_otel_diag.undo.protected import protected
+from pytest_otel_diag.undo.settings import UndoSettings
 
 ANSWER_TIMEOUT_S = 15.0
 """For one question to the flags in the preflight."""

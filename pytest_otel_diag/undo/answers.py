@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,10 +20,15 @@ T = TypeVar("T")
 class Patience:
     """How long taking back may take. ``reads`` answers in a row prove that a flag is served as before.
 
-    A write may have to wait until a cluster has rolled out what reads it.
+    The row lasts ``settle_s`` at least: flagd may still be about to take up the fault, or take up two writes
+    in a row in the wrong order, and would then answer the fault later and for good. For that reason a
+    document that is not served so is written again every ``rewrite_s``. A write may have to wait until a
+    cluster has rolled out what reads it.
     """
 
     reads: int = 3
+    settle_s: float = 1.0
+    rewrite_s: float = 2.0
     poll_s: float = 0.1
     served_timeout_s: float = 30.0
     read_timeout_s: float = 30.0
@@ -46,25 +52,34 @@ class _Look:
     answered: bool = True
 
 
-async def answering(entry: Entry, flags: FlagController, patience: Patience) -> None:
-    """Return once all changed flags answer as before, several times in a row; raises NotServed."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience.served_timeout_s
+async def answering(
+    entry: Entry, flags: FlagController, patience: Patience, again: Callable[[], Awaitable[object]]
+) -> None:
+    """Return once all changed flags answer as before, several times in a row; raises NotServed.
+
+    *again* writes the document once more.
+    """
+    now = asyncio.get_running_loop().time
+    deadline, written_s = now() + patience.served_timeout_s, now()
     wanted = [(change.key, answer) for change in entry.changes for answer in change.before]
-    row, answered = 0, False
-    while row < patience.reads:
+    row, since_s, answered = 0, now(), False
+    while row < patience.reads or now() - since_s < patience.settle_s:
         look = await _look(wanted, flags, patience)
         answered = answered or look.answered
+        since_s = now() if look.wrong or not row else since_s
         row = 0 if look.wrong else row + 1
-        if look.wrong and loop.time() > deadline:
+        if look.wrong and now() > deadline:
             raise NotServed(
                 f"the document of {entry.identity} is back, but is not served so after "
                 f"{patience.served_timeout_s:g} s: {look.wrong}. If the file was moved or removed meanwhile, "
                 "flagd watches it no more: restart flagd",
                 silent=not answered,
             )
-        if row < patience.reads:
-            await asyncio.sleep(patience.poll_s)
+        if look.wrong and look.answered and now() - written_s > patience.rewrite_s:
+            with suppress(RestoreFailed):  # what is served decides; the next turn tries again
+                await again()
+            written_s = now()
+        await asyncio.sleep(patience.poll_s)
 
 
 async def _look(wanted: Sequence[tuple[str, Answer]], flags: FlagController, patience: Patience) -> _Look:

@@ -15,7 +15,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,34 +28,18 @@ from pytest_otel_diag.ports import FlagController
 from pytest_otel_diag.undo.answers import unbroken
 from pytest_otel_diag.undo.disk import Disk
 from pytest_otel_diag.undo.drafts import draft
-from pytest_otel_diag.undo.guarding import OPENER, Guardian
+from pytest_otel_diag.undo.guarding import Guardian
 from pytest_otel_diag.undo.heal import command
 from pytest_otel_diag.undo.journal import Answer, Change, Entry, Journal, State
 from pytest_otel_diag.undo.lease import Lease, Renewal, Tell, remote, wait_for
 from pytest_otel_diag.undo.leftovers import heal_first
 from pytest_otel_diag.undo.moved import moved_to
 from pytest_otel_diag.undo.owner import Owner
-from pytest_otel_diag.undo.taking_back import Patience, check_document, take_back
+from pytest_otel_diag.undo.settings import UndoSettings
+from pytest_otel_diag.undo.taking_back import check_document, take_back
 
 _LOG = logging.getLogger(__name__)
 _MOST_CONTEXTS = 8
-
-
-@dataclass(frozen=True)
-class UndoSettings:
-    """Knobs of the undo.
-
-    ``lease_wait_s`` bounds the wait for another run, ``deadline_s`` (from the first write on) is when the
-    guardian takes the fault back although the run is there: it hangs. ``keep`` leaves the fault on.
-    ``opener`` is what opens a FlagAccess in another process, ``module:attribute``.
-    """
-
-    lease_wait_s: float = 600.0
-    deadline_s: float = 3600.0
-    keep: bool = False
-    opener: str = OPENER
-    patience: Patience = field(default_factory=Patience)
-    guardian_patience_s: float = 300.0
 
 
 class ProtectedFlags:
@@ -87,6 +71,7 @@ class ProtectedFlags:
         self._pid = os.getpid()
         self._due_s = 0.0
         self._contexts: dict[str, list[dict[str, FlagValue]]] = {}
+        self._unseen: dict[str, str] = {}
 
     @property
     def entry(self) -> Entry | None:
@@ -109,7 +94,10 @@ class ProtectedFlags:
         asked = self._contexts.setdefault(key, [])
         if dict(context) not in asked and len(asked) < _MOST_CONTEXTS:
             asked.append(dict(context))
-        return await self._inner.served(key, context)
+        answer = await self._inner.served(key, context)
+        if self._unseen.get(key) == answer.variant:
+            del self._unseen[key]
+        return answer
 
     async def apply(self, change: FlagChange) -> None:
         """Set one flag, once the journal is on the disk and a guardian answers.
@@ -125,6 +113,7 @@ class ProtectedFlags:
                     "nothing more is changed"
                 )
             await self._prepare(change)
+            self._unseen[change.key] = change.variant
             # A write that was begun ends before anybody restores: it could overtake the restore otherwise.
             await unbroken(self._write(change))
             await self._not_taken_back_meanwhile()
@@ -310,7 +299,10 @@ class ProtectedFlags:
 
     async def _take_back(self, entry: Entry) -> None:
         try:
-            done = await take_back(entry, self._inner, patience=self._settings.patience)
+            patience = self._settings.patience
+            if not self._unseen:  # what was written is served: no answer of before is still to change
+                patience = replace(patience, settle_s=0.0)
+            done = await take_back(entry, self._inner, patience=patience)
         except RestoreFailed as error:
             raise RestoreFailed(
                 f"A FAULT MAY STILL BE ON: {entry.faults} of {entry.identity}: {error}. Once the flags can "

@@ -15,6 +15,7 @@ import asyncio
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pytest_otel_diag.errors import FlagError, LostUpdate, RestoreFailed
@@ -184,7 +185,8 @@ async def take_back(
         done = await _written(entry, flags, patience, step)
         lost = tuple(dict.fromkeys((*lost, *done.overwritten)))
         try:
-            await answering(entry, flags, step.of(patience))
+            again = partial(_written, entry, flags, patience, step)
+            await answering(entry, flags, step.of(patience), again)
         except NotServed as error:
             wrong = error
             if error.silent:  # who does not answer has refused nothing: edits of others are not touched

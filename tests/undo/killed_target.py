@@ -25,7 +25,8 @@ from pytest_otel_diag.model.diagnosis import Diagnosis, RootCause
 from pytest_otel_diag.targets.shop import ShopTarget
 from pytest_otel_diag.targets.shop_options import ShopOptions
 from pytest_otel_diag.undo.owner import Owner
-from pytest_otel_diag.undo.protected import ProtectedFlags, UndoSettings, protected
+from pytest_otel_diag.undo.protected import ProtectedFlags, protected
+from pytest_otel_diag.undo.settings import UndoSettings
 from pytest_otel_diag.undo.taking_back import Patience
 
 PLAN: dict[str, Any] = json.loads(os.environ.get("KILLED", "{}"))

@@ -26,7 +26,8 @@ from pytest_otel_diag.undo.journal import Entry, Journal, State
 from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.processes import Process
-from pytest_otel_diag.undo.protected import ProtectedFlags, UndoSettings, protected
+from pytest_otel_diag.undo.protected import ProtectedFlags, protected
+from pytest_otel_diag.undo.settings import UndoSettings
 from pytest_otel_diag.undo.taking_back import Patience
 from tests.support.flagd import Flagd
 from tests.undo import samples

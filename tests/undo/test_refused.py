@@ -18,7 +18,8 @@ from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.undo.heal import Outcome, heal
 from pytest_otel_diag.undo.journal import Journal
 from pytest_otel_diag.undo.owner import Owner
-from pytest_otel_diag.undo.protected import UndoSettings, protected
+from pytest_otel_diag.undo.protected import protected
+from pytest_otel_diag.undo.settings import UndoSettings
 from pytest_otel_diag.undo.taking_back import Patience
 from tests.support.flagd import Flagd
 from tests.undo import samples

@@ -17,7 +17,7 @@ from pytest_otel_diag.undo.taking_back import Patience, plan, same_document, tak
 from tests.undo import samples
 
 KEYS = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=6, unique=True)
-QUICK = Patience(poll_s=0.0, served_timeout_s=0.05, read_timeout_s=0.2, write_timeout_s=0.2)
+QUICK = Patience(settle_s=0.0, poll_s=0.0, served_timeout_s=0.05, read_timeout_s=0.2, write_timeout_s=0.2)
 
 
 @given(KEYS, st.data())
@@ -192,3 +192,31 @@ async def test_a_document_that_flagd_would_refuse_is_not_put_back():
     _, flags = await faulty()
     with pytest.raises(RestoreFailed, match="it is not put back"):
         await take_back(samples.entry(previous=b"{}"), flags)
+
+
+class Late(Trouble):
+    """Answers as before for a while, then takes up the fault after all, until it is written again."""
+
+    def __init__(self, *arguments, **options) -> None:
+        super().__init__(*arguments, **options)
+        self.reads = self.restores = 0
+
+    async def restore(self, document: FlagDocument) -> None:
+        self.restores += 1
+        await super().restore(document)
+
+    async def served(self, key: str, context) -> ServedFlag:
+        self.reads += 1
+        answer = await super().served(key, context)
+        stale = self.reads > 5 and self.restores < 2
+        return answer.model_copy(update={"variant": "on"}) if stale else answer
+
+
+async def test_a_fault_that_is_taken_up_late_is_seen_and_written_over():
+    previous = samples.document(a="off")
+    flags = Late(previous)
+    await flags.apply(FlagChange(key="a", variant="on"))
+    patience = Patience(settle_s=0.5, rewrite_s=0.05, poll_s=0.02, served_timeout_s=5.0)
+    done = await take_back(samples.entry(previous=previous), flags, patience=patience)
+    assert flags.restores == 2 and not done.loud
+    assert (await flags.served("a", {})).variant == "off"
