@@ -39,6 +39,8 @@ class Cell:
         self.document = document
         self.original = document.read_bytes()
         self.state = folder / "state"
+        # A flagd that has just started answers that there are no flags, until it has read its file.
+        assert until(self.served, 10), "flagd serves no flag"
         self.variants = self.served()
         self.deadline_s = 3600.0
         self._started: list[subprocess.Popen[bytes]] = []
@@ -146,11 +148,17 @@ class Cell:
 
     def as_before(self) -> bool:
         """Whether everything is as if nothing had happened."""
-        return (
-            self.document.read_bytes() == self.original
-            and self.served() == self.variants
-            and not self.entries
-        )
+        return not self.differs
+
+    @property
+    def differs(self) -> str:
+        """What is not as it was."""
+        parts = {
+            "document": self.document.read_bytes() != self.original,
+            "served": self.served() != self.variants,
+            "journal": bool(self.entries),
+        }
+        return ", ".join(name for name, other in parts.items() if other)
 
 
 def until(condition: Callable[[], object], timeout_s: float) -> bool:

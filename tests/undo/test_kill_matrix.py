@@ -103,7 +103,8 @@ def ended(folder: Path, way: str, point: str) -> Ended:
             back = until(place.as_before, BACK_S)
             took_s = time.monotonic() - begun
             process.wait(BACK_S)
-            return Ended(was_on, back and place.as_before(), took_s, _who(place))
+            differs = place.differs
+            return Ended(was_on, back and not differs, took_s, f"{_who(place)} {differs}".strip())
         finally:
             process.kill()
             process.wait()
