@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
+from pytest_otel_diag.cli.signals import ended_by_signals
 from pytest_otel_diag.config.options import resolve
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
@@ -51,7 +49,7 @@ def receive(dsn: str, database: str, listen: str, layout: Layout, every_s: float
     if where is None:
         raise ConfigurationError("--http=off and --grpc=off leave nothing to receive")
     stop = threading.Event()
-    with _signals(stop), Store.open(dsn) as store:
+    with ended_by_signals(stop), Store.open(dsn) as store:
         store.create_database(database, layout=layout)
         with Receiver(store, database, http=where.http, grpc=where.grpc, tell=echo) as receiver:
             echo(f"receiving OTLP on {receiver.addresses} into {database!r} of {store.dsn}; Ctrl-C ends it")
@@ -74,21 +72,3 @@ def _report(receiver: Receiver, stop: threading.Event, every_s: float, echo: Ech
 
 def _rate(before: Counts, after: Counts, over_s: float) -> str:
     return f"{(after.traces.received - before.traces.received) / over_s:,.0f} spans/s"
-
-
-@contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM end the run in good order, and a second one at once."""
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    wanted = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, handle) for number in wanted}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from types import FrameType
 from typing import Any
 
 from pytest_otel_diag import catalog
+from pytest_otel_diag.cli.signals import ended_by_signals
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.flags.flagd_document import FlagdDocument
 from pytest_otel_diag.model.windows import seconds_to_ns
@@ -74,7 +73,7 @@ def run(order: Order, echo: Echo) -> int:
     start_ns = _start_ns(order)
     stop = threading.Event()
     with ExitStack() as open_until_end:
-        open_until_end.enter_context(_signals(stop))
+        open_until_end.enter_context(ended_by_signals(stop))
         flags, whose = _flags(order, open_until_end, echo)
         shop = Shop(order.variation, flags, start_ns)
         exporter = Exporter(
@@ -133,24 +132,6 @@ def _flags(order: Order, open_until_end: ExitStack, echo: Echo) -> tuple[FlagRea
         return reader, f"flagd {order.flagd}"
     demo = order.variation.demo
     return FlagdDocument(catalog.demo_document(demo)), "the catalog (all at default)"
-
-
-@contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM end the run in good order, and a second one at once."""
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    wanted = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, handle) for number in wanted}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Reporter:

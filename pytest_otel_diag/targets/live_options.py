@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_otel_diag import catalog
-from pytest_otel_diag.errors import ConfigurationError, nearest
+from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.targets.spec import parse_spec
 
 AUTO = "auto"
 
@@ -31,18 +32,7 @@ class LiveOptions:
     @classmethod
     def parse(cls, spec: str) -> LiveOptions:
         """Return the options of ``key=value,...``; raises ConfigurationError naming what is wrong."""
-        values: dict[str, Any] = {}
-        for part in filter(None, (piece.strip() for piece in spec.removeprefix("live:").split(","))):
-            key, separator, text = (piece.strip() for piece in part.partition("="))
-            if key not in _READERS:
-                raise ConfigurationError(
-                    f"the target live has no option {key!r}{nearest(key, _READERS)}; "
-                    f"there are {', '.join(_READERS)}, written live:demo=3.0,fresh_s=30"
-                )
-            if not separator or not text:
-                raise ConfigurationError(f"option {key!r} of the target live needs a value: {key}=…")
-            values[key] = _READERS[key](key, text)
-        return cls(**values)
+        return cls(**parse_spec(spec, _READERS, target="live", example="demo=3.0,fresh_s=30"))
 
 
 def _release(_key: str, text: str) -> str:

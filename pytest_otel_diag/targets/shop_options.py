@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_otel_diag.catalog import DEFAULT_DEMO
-from pytest_otel_diag.errors import ConfigurationError, nearest
+from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.scenario import Environment
 from pytest_otel_diag.shop.variation import Variation
+from pytest_otel_diag.targets.spec import parse_spec
 
 MAX_USERS = 500
 MAX_BROWSER_USERS = 50
@@ -35,18 +36,7 @@ class ShopOptions:
     @classmethod
     def parse(cls, spec: str) -> ShopOptions:
         """Return the options of ``key=value,...``; raises ConfigurationError naming what is wrong."""
-        values: dict[str, Any] = {}
-        for part in filter(None, (piece.strip() for piece in spec.removeprefix("shop:").split(","))):
-            key, separator, text = (piece.strip() for piece in part.partition("="))
-            if key not in _READERS:
-                raise ConfigurationError(
-                    f"the target shop has no option {key!r}{nearest(key, _READERS)}; "
-                    f"there are {', '.join(_READERS)}, written shop:demo={DEFAULT_DEMO},users=5"
-                )
-            if not separator or not text:
-                raise ConfigurationError(f"option {key!r} of the target shop needs a value: {key}=…")
-            values[key] = _READERS[key](key, text)
-        return cls(**values)
+        return cls(**parse_spec(spec, _READERS, target="shop", example=f"demo={DEFAULT_DEMO},users=5"))
 
     def variation(self, environment: Environment) -> Variation:
         """Return the shop that a scenario asks for."""
