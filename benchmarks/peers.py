@@ -27,13 +27,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pytest_otel_diag.analysis import BuiltinAnalyzer
+from pytest_otel_diag.analyzers.builtin import BuiltinAnalyzer
 from pytest_otel_diag.model.session import Budget
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Investigation
-from pytest_otel_diag.recordings.reader import Recording
-from pytest_otel_diag.targets.plan import replay_of_incident, scenario_of
-from pytest_otel_diag.targets.replay import ReplayTarget
+from pytest_otel_diag.recordings.format.reader import Recording
+from pytest_otel_diag.targets.replay.target import ReplayTarget
+from pytest_otel_diag.targets.replay.timeline import replay_of_incident, scenario_of
 
 PEERS = "rcaeval==1.8.1"
 PEERS_NEED = ("pandas", "pyarrow", "scikit-learn", "tqdm", "python-dateutil")

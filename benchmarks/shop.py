@@ -24,12 +24,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pytest_otel_diag import catalog, composition
+from pytest_otel_diag import catalog
 from pytest_otel_diag.config.settings import Settings
-from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.model.scenario import Fault
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.model.windows import seconds_to_ns
+from pytest_otel_diag.runs import composition
 from pytest_otel_diag.shop.emission import rows
 from pytest_otel_diag.shop.records import Batch
 from pytest_otel_diag.shop.simulation import Shop, Variation

@@ -98,7 +98,7 @@ def named_questions(telemetry: StoreTelemetry) -> dict[str, Callable[[], Awaitab
 
 async def whole_analysis(telemetry: StoreTelemetry) -> dict[str, Any]:
     """Time the built-in analyzer from investigation to diagnosis."""
-    from pytest_otel_diag.analysis import BuiltinAnalyzer  # noqa: PLC0415 - only when asked for
+    from pytest_otel_diag.analyzers.builtin import BuiltinAnalyzer  # noqa: PLC0415 - only when asked for
 
     investigation = Investigation(
         session_id="benchmark",

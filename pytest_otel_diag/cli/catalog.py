@@ -20,7 +20,7 @@ from pytest_otel_diag.catalog.entries import FlagEntry, Period
 from pytest_otel_diag.catalog.page import markdown, told_for
 from pytest_otel_diag.catalog.scenarios import scenario, ungated, users
 from pytest_otel_diag.errors import FlagError
-from pytest_otel_diag.flags import flagd_text
+from pytest_otel_diag.flags import document_text
 
 app = typer.Typer(help="Flags that are known: list them, show one, check a document.", no_args_is_help=True)
 
@@ -118,7 +118,7 @@ def check(
         raw = document.read_bytes()
     except OSError as error:
         raise FlagError(f"the document {document} cannot be read: {error}; give a flagd document") from error
-    found = compare(_catalog(catalog), flagd_text.parse(raw, str(document)).flags, demo)
+    found = compare(_catalog(catalog), document_text.parse(raw, str(document)).flags, demo)
     if as_json:
         _print_json(_comparison(found, document))
     else:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from importlib import metadata, util
 
-from pytest_otel_diag import composition
 from pytest_otel_diag.cli.spelling import as_typed
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import OtelDiagError
+from pytest_otel_diag.runs import composition
 from pytest_otel_diag.telemetry import Store
 
 Echo = Callable[[str], object]
@@ -34,7 +34,7 @@ def doctor(settings: Settings, echo: Echo) -> int:
         failed = failed or not ok
     kind, _, rest = settings.target.partition(":")
     if kind == "live":
-        from pytest_otel_diag.cli import doctor_live  # noqa: PLC0415 - what a live system needs, on use
+        from pytest_otel_diag.operations import live_checks as doctor_live
 
         for row in doctor_live.rows(rest, settings):
             echo(f"{row.state:<6}{row.name:<12}{as_typed(row.detail)}")

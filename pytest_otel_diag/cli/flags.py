@@ -17,17 +17,17 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from pytest_otel_diag.cli.flags_by_hand import AllOff, Hands, all_off, reset, set_flag
 from pytest_otel_diag.cli.flags_print import print_all_off, print_json, print_overview, print_row, told
-from pytest_otel_diag.cli.flags_table import Overview, contexts, key_of, known, overview
-from pytest_otel_diag.cli.flags_watch import changes, seen
 from pytest_otel_diag.config.options import OPTIONS, resolve
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError, FlagError, nearest
+from pytest_otel_diag.flags.access import open_flags
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.opening import open_flags
 from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.model.flags import FlagChange
+from pytest_otel_diag.operations.flag_overview import Overview, contexts, key_of, known, overview
+from pytest_otel_diag.operations.flag_watch import changes, seen
+from pytest_otel_diag.operations.manual_flags import AllOff, Hands, all_off, reset, set_flag
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ def _settings(**given: str | None) -> Settings:
 
 
 def _access(settings: Settings) -> FlagAccess:
-    from pytest_otel_diag.targets.live import access_of  # noqa: PLC0415 - brings a whole target along
+    from pytest_otel_diag.targets.live.target import access_of  # noqa: PLC0415 - brings a whole target along
 
     return access_of(settings)
 

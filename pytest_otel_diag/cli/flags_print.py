@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pytest_otel_diag.cli.flags_by_hand import AllOff
-from pytest_otel_diag.cli.flags_table import Answer, Overview, Row, known
+from pytest_otel_diag.operations.flag_overview import Answer, Overview, Row, known
+from pytest_otel_diag.operations.manual_flags import AllOff
 
 _NO_PROOF = "not asked"
 

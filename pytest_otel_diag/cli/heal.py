@@ -12,10 +12,10 @@ import typer
 from pytest_otel_diag.config.options import OPTIONS, resolve
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.flags.opening import open_flags
+from pytest_otel_diag.flags.access import open_flags
 from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.operations.emergency import stop_owners, switch_all_off
 from pytest_otel_diag.undo.heal import Healed, Outcome, heal
-from pytest_otel_diag.undo.stopping import stop_owners, switch_all_off
 
 Echo = Callable[[str], None]
 

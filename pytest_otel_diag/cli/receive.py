@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pytest_otel_diag.cli.signals import ended_by_signals
+from pytest_otel_diag.cli.termination import ended_by_signals
 from pytest_otel_diag.config.options import resolve
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError

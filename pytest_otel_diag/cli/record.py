@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from pytest_otel_diag import composition
 from pytest_otel_diag.cli.run import chosen_scenarios
 from pytest_otel_diag.config.options import OPTIONS, resolve
 from pytest_otel_diag.config.settings import Settings
@@ -21,6 +20,7 @@ from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.ports import Investigation, Target
 from pytest_otel_diag.recordings.capture import Capture, Kept
 from pytest_otel_diag.recordings.shift import ANONYMOUS_NS, Shift, instant_of
+from pytest_otel_diag.runs import composition
 from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE
 
 Echo = Callable[[str], object]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.windows import iso
+from pytest_otel_diag.recordings.format.reader import Recording
 from pytest_otel_diag.recordings.library import find_recordings, open_recordings
 from pytest_otel_diag.recordings.library import import_recording as import_into
-from pytest_otel_diag.recordings.reader import Recording
 from pytest_otel_diag.recordings.remake import merge as merge_recordings
 from pytest_otel_diag.recordings.remake import remake as remake_recording
 from pytest_otel_diag.recordings.shift import Shift

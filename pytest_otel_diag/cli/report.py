@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pytest_otel_diag.reports.run_directory import read_run
 from pytest_otel_diag.reports.terminal import render_scorecard
 from pytest_otel_diag.reports.writers import report_writers
+from pytest_otel_diag.runs.directory import read_run
 
 Echo = Callable[[str], object]
 

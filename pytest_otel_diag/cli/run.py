@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pytest_otel_diag import composition
 from pytest_otel_diag.cli.stopping import Stop
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionResult, Status
 from pytest_otel_diag.ports import Target
-from pytest_otel_diag.runs import Run, outcome
+from pytest_otel_diag.runs import composition
+from pytest_otel_diag.runs.run import Run, outcome
 
 Echo = Callable[[str], object]
 

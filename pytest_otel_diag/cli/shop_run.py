@@ -12,9 +12,9 @@ from random import Random
 from typing import Any
 
 from pytest_otel_diag import catalog
-from pytest_otel_diag.cli.signals import ended_by_signals
+from pytest_otel_diag.cli.termination import ended_by_signals
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.model.windows import seconds_to_ns
 from pytest_otel_diag.shop.flagging import FlagReader, FlagScalar
 from pytest_otel_diag.shop.realtime import status

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pytest_otel_diag.errors import FlagError, LostUpdate, RestoreFailed
-from pytest_otel_diag.flags import flagd_text
-from pytest_otel_diag.flags.answers import UnknownFlag
-from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.flags import document_text
+from pytest_otel_diag.flags.document import FlagdDocument
+from pytest_otel_diag.flags.readers.answers import UnknownFlag
 from pytest_otel_diag.flags.surface import FlagAccess, FlagReader, Mendable, Surface
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import Flag, FlagChange, FlagDocument, FlagValue, ServedFlag
@@ -52,7 +52,7 @@ class SurfaceFlags:
     async def document(self) -> FlagDocument:
         """Return what is written now, exactly; raises FlagError for what flagd would refuse or lose."""
         raw = await self.surface.read()
-        flags = dict(flagd_text.parse(raw, self.surface.name).flags)
+        flags = dict(document_text.parse(raw, self.surface.name).flags)
         self._flags = flags
         return FlagDocument(raw=raw, flags=flags)
 
@@ -75,7 +75,7 @@ class SurfaceFlags:
         What somebody else wrote meanwhile is replaced as well: restoring means this document and no other.
         """
         try:
-            self._flags = flagd_text.parse(document.raw, "the document to restore").flags
+            self._flags = document_text.parse(document.raw, "the document to restore").flags
             for _ in range(RESTORE_ATTEMPTS):
                 try:
                     await self._put(document.raw)
@@ -99,7 +99,7 @@ class SurfaceFlags:
     async def _put(self, raw: bytes) -> None:
         try:
             current = await self.surface.read()
-            flagd_text.parse(current, self.surface.name)
+            document_text.parse(current, self.surface.name)
         except FlagError:
             if not isinstance(self.surface, Mendable):
                 raise

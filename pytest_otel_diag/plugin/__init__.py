@@ -15,14 +15,14 @@ import pytest
 from pytest_otel_diag.config.options import OPTIONS
 from pytest_otel_diag.plugin import markers
 from pytest_otel_diag.plugin.collector import Collector
-from pytest_otel_diag.plugin.given import options_of
-from pytest_otel_diag.plugin.signals import SIGNALS
+from pytest_otel_diag.plugin.settings import options_of
 from pytest_otel_diag.plugin.stash import MISTAKES, RUNTIME, SESSIONS, SPOOL
+from pytest_otel_diag.plugin.termination import SIGNALS
 
 if TYPE_CHECKING:
     from pytest_otel_diag.config.settings import Settings
-    from pytest_otel_diag.plugin.access import FlagAccess, OpenTarget, TelemetryAccess
     from pytest_otel_diag.plugin.diagnose import Diagnose
+    from pytest_otel_diag.plugin.fixtures import FlagAccess, OpenTarget, TelemetryAccess
     from pytest_otel_diag.scoring.assertions import DiagnosedSession
 
 SCENARIO_SUFFIXES = (".scenario.yaml", ".scenario.yml")
@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Collector(config), "otel-diag-collector")
     if config.pluginmanager.hasplugin("html"):
-        from pytest_otel_diag.plugin import html
+        from pytest_otel_diag.plugin.integrations import html
 
         config.pluginmanager.register(html, "otel-diag-html")
         if not hasattr(config, "workerinput"):
@@ -98,7 +98,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Validate all markers before any flag is touched."""
     if any(_ours(item) for item in items):
-        from pytest_otel_diag.plugin import collection, listeners
+        from pytest_otel_diag.plugin import collection
+        from pytest_otel_diag.plugin.terminal import listeners
 
         collection.validate(config, items)
         listeners.of(config)
@@ -107,7 +108,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _guard(config: pytest.Config) -> None:
     """Let signals end the run in order; in a worker, keep sessions for a controller that is interrupted."""
-    from pytest_otel_diag.plugin import spool
+    from pytest_otel_diag.plugin import xdist as spool
 
     given: dict[str, Any] = getattr(config, "workerinput", {})
     SIGNALS.install(patient=bool(given))
@@ -206,7 +207,7 @@ def diagnosis(diagnose: Diagnose) -> DiagnosedSession:
 
 @pytest.fixture
 def _otel_diag_open(request: pytest.FixtureRequest) -> Iterator[OpenTarget]:
-    from pytest_otel_diag.plugin.access import OpenTarget
+    from pytest_otel_diag.plugin.fixtures import OpenTarget
 
     opened = OpenTarget(request.node)
     yield opened
@@ -216,7 +217,7 @@ def _otel_diag_open(request: pytest.FixtureRequest) -> Iterator[OpenTarget]:
 @pytest.fixture
 def otel_flags(_otel_diag_open: OpenTarget, _otel_diag_scenario: str | None) -> FlagAccess:
     """Flags of the target; whatever the test sets is undone after it."""
-    from pytest_otel_diag.plugin.access import FlagAccess
+    from pytest_otel_diag.plugin.fixtures import FlagAccess
 
     return FlagAccess(_otel_diag_open)
 
@@ -224,7 +225,7 @@ def otel_flags(_otel_diag_open: OpenTarget, _otel_diag_scenario: str | None) -> 
 @pytest.fixture
 def otel_telemetry(_otel_diag_open: OpenTarget, _otel_diag_scenario: str | None) -> TelemetryAccess:
     """Read-only SQL over the telemetry of the target."""
-    from pytest_otel_diag.plugin.access import TelemetryAccess
+    from pytest_otel_diag.plugin.fixtures import TelemetryAccess
 
     return TelemetryAccess(_otel_diag_open)
 
@@ -234,8 +235,8 @@ def __getattr__(name: str) -> Any:
     homes = {
         "DiagnosedSession": "pytest_otel_diag.scoring.assertions",
         "Diagnose": "pytest_otel_diag.plugin.diagnose",
-        "FlagAccess": "pytest_otel_diag.plugin.access",
-        "TelemetryAccess": "pytest_otel_diag.plugin.access",
+        "FlagAccess": "pytest_otel_diag.plugin.fixtures",
+        "TelemetryAccess": "pytest_otel_diag.plugin.fixtures",
         "Settings": "pytest_otel_diag.config.settings",
     }
     if name not in homes:

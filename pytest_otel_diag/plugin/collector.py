@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_otel_diag.config.options import OPTIONS
-from pytest_otel_diag.plugin.given import options_of
-from pytest_otel_diag.plugin.signals import SIGNALS
+from pytest_otel_diag.plugin.settings import options_of
 from pytest_otel_diag.plugin.stash import RUNTIME
+from pytest_otel_diag.plugin.termination import SIGNALS
 
 if TYPE_CHECKING:
     from typing import Any
 
     from pytest_otel_diag.model.session import SessionResult
-    from pytest_otel_diag.plugin.spool import Spool
-    from pytest_otel_diag.runs import Run
+    from pytest_otel_diag.plugin.xdist import Spool
+    from pytest_otel_diag.runs.run import Run
 
 GATE, REPORTS, TARGET = (
     next(option for option in OPTIONS if option.name == name) for name in ("gate", "reports", "target")
@@ -122,7 +122,7 @@ class Collector:
         wanted = self._gate_wanted()
         if self._run is None and not wanted:
             return
-        from pytest_otel_diag.reports.manifest import AnalyzerIdentity
+        from pytest_otel_diag.runs.manifest import AnalyzerIdentity
         from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE
 
         identities = [AnalyzerIdentity.model_validate_json(text) for text in self._analyzers]
@@ -148,7 +148,7 @@ class Collector:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker of this machine where to keep sessions until we have them."""
-        from pytest_otel_diag.plugin import spool
+        from pytest_otel_diag.plugin import xdist as spool
 
         if self._spool is None:
             self._spool = spool.Spool()
@@ -165,7 +165,7 @@ class Collector:
     def pytest_otel_diag_let_workers_end(self, exitstatus: int) -> None:
         """Wait until interrupted workers have undone their faults: pytest-xdist kills them after 10 s."""
         if self._spool is not None and exitstatus == pytest.ExitCode.INTERRUPTED:
-            from pytest_otel_diag.plugin.background import CLEANUP_TIMEOUT_S
+            from pytest_otel_diag.plugin.loop_thread import CLEANUP_TIMEOUT_S
 
             # Ctrl-C in a terminal reaches workers too, but not one that is sent to us alone.
             grace_s = 0.0 if SIGNALS.signum else _CTRL_C_S
@@ -221,8 +221,8 @@ class Collector:
         """Return the run, begun with its first session."""
         if self._run is None:
             from pytest_otel_diag.plugin.runtime import settings_of
-            from pytest_otel_diag.reports.run_directory import RunUnreadable
-            from pytest_otel_diag.runs import Run
+            from pytest_otel_diag.runs.directory import RunUnreadable
+            from pytest_otel_diag.runs.run import Run
 
             settings = settings_of(self._config)
             try:
@@ -236,7 +236,7 @@ class Collector:
     def _lost(self, report: pytest.TestReport) -> None:
         """Keep the session that died with its worker as an error: nobody else can tell of it."""
         from pytest_otel_diag.plugin.runtime import settings_of
-        from pytest_otel_diag.runs import lost_session
+        from pytest_otel_diag.runs.run import lost_session
 
         ours = self._run is not None or self._asked_for() or self._gate_wanted()
         if not self._rescue(report.nodeid) and ours and report.nodeid not in self._open:
@@ -251,7 +251,7 @@ class Collector:
         ended = self._open.pop(test_id, ())
         if not ended:
             return
-        from pytest_otel_diag.plugin import listeners
+        from pytest_otel_diag.plugin.terminal import listeners
 
         told = listeners.of(self._config)
         for session in ended:

@@ -11,13 +11,13 @@ from pytest_otel_diag.errors import ScenarioError
 from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario
 from pytest_otel_diag.model.session import SessionResult, Status
 from pytest_otel_diag.plugin import scenarios
-from pytest_otel_diag.plugin.background import Pending
-from pytest_otel_diag.plugin.keeping import KeepingTarget
+from pytest_otel_diag.plugin.loop_thread import Pending
 from pytest_otel_diag.plugin.markers import OtelScenario
+from pytest_otel_diag.plugin.retained_target import KeepingTarget
 from pytest_otel_diag.plugin.runtime import Runtime, runtime_of
 from pytest_otel_diag.plugin.stash import HELD, KEPT, SESSIONS, SPOOL
-from pytest_otel_diag.reports.run_directory import to_json
-from pytest_otel_diag.runs import outcome
+from pytest_otel_diag.runs.directory import to_json
+from pytest_otel_diag.runs.run import outcome
 from pytest_otel_diag.scoring.assertions import DiagnosedSession, SessionNotScored
 
 NO_SCENARIO = (

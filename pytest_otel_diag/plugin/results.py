@@ -17,7 +17,7 @@ import pytest
 
 from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
 from pytest_otel_diag.plugin.stash import RUNTIME, SESSIONS
-from pytest_otel_diag.reports.run_directory import to_json
+from pytest_otel_diag.runs.directory import to_json
 from pytest_otel_diag.scoring.assertions import DiagnosisMissed, SessionNotScored
 
 

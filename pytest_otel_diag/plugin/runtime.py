@@ -8,16 +8,16 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_otel_diag import composition
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionResult
-from pytest_otel_diag.plugin.background import Background, Pending
-from pytest_otel_diag.plugin.given import options_of
+from pytest_otel_diag.plugin.loop_thread import Background, Pending
+from pytest_otel_diag.plugin.settings import options_of
 from pytest_otel_diag.plugin.stash import OBSERVER, RUNTIME, SETTINGS
 from pytest_otel_diag.ports import Analyzer, Target
-from pytest_otel_diag.reports.manifest import AnalyzerIdentity
+from pytest_otel_diag.runs import composition
+from pytest_otel_diag.runs.manifest import AnalyzerIdentity
 from pytest_otel_diag.sessions.observer import Observer
 
 

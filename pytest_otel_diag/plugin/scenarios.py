@@ -35,8 +35,8 @@ from pytest_otel_diag.plugin.markers import (
     parse,
 )
 from pytest_otel_diag.ports import Target
-from pytest_otel_diag.sessions.injection import scenario_mistakes
-from pytest_otel_diag.sessions.schedule import schedule_mistakes
+from pytest_otel_diag.sessions.faults.injection import scenario_mistakes
+from pytest_otel_diag.sessions.faults.schedule import schedule_mistakes
 
 M = TypeVar("M")
 T = TypeVar("T")

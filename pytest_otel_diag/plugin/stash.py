@@ -9,9 +9,9 @@ import pytest
 if TYPE_CHECKING:
     from pytest_otel_diag.config.settings import Settings
     from pytest_otel_diag.model.session import SessionResult
-    from pytest_otel_diag.plugin.keeping import KeepingTarget
+    from pytest_otel_diag.plugin.retained_target import KeepingTarget
     from pytest_otel_diag.plugin.runtime import Runtime
-    from pytest_otel_diag.plugin.spool import WorkerSpool
+    from pytest_otel_diag.plugin.xdist import WorkerSpool
     from pytest_otel_diag.sessions.observer import Observer
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()

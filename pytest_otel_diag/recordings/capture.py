@@ -24,9 +24,8 @@ from pytest_otel_diag.model.scenario import Fault
 from pytest_otel_diag.model.session import Blame, SessionResult, Status
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import TargetSession
-from pytest_otel_diag.recordings.layout import BY_TABLE, FileLayout
-from pytest_otel_diag.recordings.leaks import Leaks
-from pytest_otel_diag.recordings.manifest import (
+from pytest_otel_diag.recordings.format.layout import BY_TABLE, FileLayout
+from pytest_otel_diag.recordings.format.manifest import (
     CapturedSession,
     ControlWindow,
     Incident,
@@ -35,8 +34,9 @@ from pytest_otel_diag.recordings.manifest import (
     SignalName,
     Source,
 )
+from pytest_otel_diag.recordings.format.writer import write_recording
+from pytest_otel_diag.recordings.leaks import Leaks
 from pytest_otel_diag.recordings.shift import Shift, note_of, shifted_batch, shifted_manifest, step_to
-from pytest_otel_diag.recordings.writer import write_recording
 from pytest_otel_diag.telemetry.export import Exporter
 from pytest_otel_diag.telemetry.views import merged
 

@@ -17,7 +17,7 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Mechanism, Signal
 from pytest_otel_diag.model.scenario import Expectation, ExpectedAnomaly, ExpectedRootCause
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, seconds_to_ns
-from pytest_otel_diag.recordings.manifest import Incident, QuietPolicy, SignalName, Source
+from pytest_otel_diag.recordings.format.manifest import Incident, QuietPolicy, SignalName, Source
 
 CASES = "cases.json"
 """Name of the file with the labels of the importable layout."""

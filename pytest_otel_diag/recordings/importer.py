@@ -12,13 +12,13 @@ from pydantic import ValidationError
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, iso
-from pytest_otel_diag.recordings import arrow
 from pytest_otel_diag.recordings.cases import CASES, Cases, read_cases
-from pytest_otel_diag.recordings.columns import batches, in_time_order, nanoseconds, open_parquet
-from pytest_otel_diag.recordings.layout import BY_TABLE
-from pytest_otel_diag.recordings.manifest import ControlWindow, Manifest
+from pytest_otel_diag.recordings.format import arrow
+from pytest_otel_diag.recordings.format.columns import batches, in_time_order, nanoseconds, open_parquet
+from pytest_otel_diag.recordings.format.layout import BY_TABLE
+from pytest_otel_diag.recordings.format.manifest import ControlWindow, Manifest
+from pytest_otel_diag.recordings.format.writer import sha256_of, write_recording
 from pytest_otel_diag.recordings.quiet import coverage, cut_controls, quiet_windows
-from pytest_otel_diag.recordings.writer import sha256_of, write_recording
 
 IMPORT_VERSION = 3
 """Counts up when the same input is imported differently, so that caches are not reused."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pytest_otel_diag.errors import RecordingError, nearest
 from pytest_otel_diag.recordings.cases import CASES, is_cases_folder
+from pytest_otel_diag.recordings.format.manifest import MANIFEST, Manifest
+from pytest_otel_diag.recordings.format.reader import Recording, read_recording
 from pytest_otel_diag.recordings.importer import content_key, import_cases
 from pytest_otel_diag.recordings.lock import exclusive
-from pytest_otel_diag.recordings.manifest import MANIFEST, Manifest
-from pytest_otel_diag.recordings.reader import Recording, read_recording
 
 
 def open_recording(path: Path, cache_dir: Path) -> Recording:

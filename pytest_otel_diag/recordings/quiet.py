@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, iso, seconds_to_ns
-from pytest_otel_diag.recordings.manifest import ControlWindow, Incident, Manifest, QuietPolicy
+from pytest_otel_diag.recordings.format.manifest import ControlWindow, Incident, Manifest, QuietPolicy
 
 MIN_REFERENCE_S = 120.0
 """Reference shorter than this says little about a minute's spread; then distance in time is ignored."""

@@ -10,13 +10,13 @@ from pydantic import ValidationError
 
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, seconds_to_ns
-from pytest_otel_diag.recordings.columns import batches
-from pytest_otel_diag.recordings.layout import BY_TABLE
+from pytest_otel_diag.recordings.format.columns import batches
+from pytest_otel_diag.recordings.format.layout import BY_TABLE
+from pytest_otel_diag.recordings.format.manifest import Manifest, QuietPolicy
+from pytest_otel_diag.recordings.format.reader import Recording, read_recording
+from pytest_otel_diag.recordings.format.writer import write_recording
 from pytest_otel_diag.recordings.leaks import Leaks
-from pytest_otel_diag.recordings.manifest import Manifest, QuietPolicy
-from pytest_otel_diag.recordings.reader import Recording, read_recording
 from pytest_otel_diag.recordings.shift import Shift, note_of, shifted_batch, shifted_manifest, step_to
-from pytest_otel_diag.recordings.writer import write_recording
 
 APART_S = 3_600.0
 """Sessions of a merged recording lie at least so far apart: nothing of one can be seen from the next."""

@@ -16,9 +16,9 @@ from typing import Any
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, iso
-from pytest_otel_diag.recordings import arrow
-from pytest_otel_diag.recordings.manifest import Manifest
-from pytest_otel_diag.recordings.nested import edit_list
+from pytest_otel_diag.recordings.format import arrow
+from pytest_otel_diag.recordings.format.manifest import Manifest
+from pytest_otel_diag.recordings.format.nested import edit_list
 
 ANONYMOUS_NS: Nanos = 946_684_800 * NANOS_PER_SECOND
 """Where recordings begin whose time is to tell nothing: 2000-01-01T00:00:00Z."""

@@ -16,13 +16,13 @@ from typing import Any, Literal
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import Window, iso
-from pytest_otel_diag.recordings import arrow
 from pytest_otel_diag.recordings.cases import CASES, is_cases_folder
-from pytest_otel_diag.recordings.columns import batches, first_disorder, nanoseconds, open_parquet
-from pytest_otel_diag.recordings.layout import BY_NAME, FileLayout, schema_mistakes
-from pytest_otel_diag.recordings.manifest import MANIFEST, Manifest, RecordedFile
-from pytest_otel_diag.recordings.reader import Recording, read_recording
-from pytest_otel_diag.recordings.writer import sha256_of
+from pytest_otel_diag.recordings.format import arrow
+from pytest_otel_diag.recordings.format.columns import batches, first_disorder, nanoseconds, open_parquet
+from pytest_otel_diag.recordings.format.layout import BY_NAME, FileLayout, schema_mistakes
+from pytest_otel_diag.recordings.format.manifest import MANIFEST, Manifest, RecordedFile
+from pytest_otel_diag.recordings.format.reader import Recording, read_recording
+from pytest_otel_diag.recordings.format.writer import sha256_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from typing import Literal
 
 from pytest_otel_diag.scoring.calibration import Calibration
 from pytest_otel_diag.scoring.gate import CriterionResult, GateOutcome
-from pytest_otel_diag.scoring.intervals import Summary
 from pytest_otel_diag.scoring.measures import Metric
 from pytest_otel_diag.scoring.scorecard import GROUP_METRICS, Group, Miss, Scorecard, Ungated, Unscored
 from pytest_otel_diag.scoring.text import count
+from pytest_otel_diag.stats.intervals import Summary
 
 Style = Literal["good", "bad", "warn", "plain"]
 

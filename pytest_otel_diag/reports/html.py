@@ -8,13 +8,13 @@ from pathlib import Path
 
 from pytest_otel_diag.model.windows import iso
 from pytest_otel_diag.reports.blocks import STYLES, blocks, facts, gate_lines, headline
-from pytest_otel_diag.reports.document import RunDocument
-from pytest_otel_diag.reports.manifest import Manifest
 from pytest_otel_diag.reports.markup import Markup, el, join
 from pytest_otel_diag.reports.parts import block, bullets, table
 from pytest_otel_diag.reports.parts import rows as lines
 from pytest_otel_diag.reports.pictures import style as style_of_pictures
 from pytest_otel_diag.reports.session_page import folded
+from pytest_otel_diag.runs.document import RunDocument
+from pytest_otel_diag.runs.manifest import Manifest
 from pytest_otel_diag.scoring.scorecard import Scorecard
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pytest_otel_diag.reports.document import RunDocument
+from pytest_otel_diag.runs.document import RunDocument
 
 
 class JsonWriter:

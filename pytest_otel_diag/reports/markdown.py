@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_otel_diag.reports.blocks import Block, blocks, facts, gate_lines, headline
-from pytest_otel_diag.reports.document import RunDocument
+from pytest_otel_diag.runs.document import RunDocument
 from pytest_otel_diag.scoring.scorecard import Scorecard
 from pytest_otel_diag.scoring.text import one_line
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pytest_otel_diag.reports.blocks import STYLES, Block, Style, blocks, facts, gate_lines, headline
-from pytest_otel_diag.reports.document import RunDocument
+from pytest_otel_diag.runs.document import RunDocument
 from pytest_otel_diag.scoring.scorecard import Scorecard
 from pytest_otel_diag.scoring.text import WIDTH, clip, one_line, table, wrapped
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from importlib import metadata
 
 from pytest_otel_diag.errors import ConfigurationError, nearest
-from pytest_otel_diag.reports.document import ReportWriter
 from pytest_otel_diag.reports.html import HtmlWriter
 from pytest_otel_diag.reports.json_report import JsonWriter
 from pytest_otel_diag.reports.markdown import MarkdownWriter
 from pytest_otel_diag.reports.terminal import TextWriter
+from pytest_otel_diag.runs.document import ReportWriter
 
 GROUP = "pytest_otel_diag.report_writers"
 

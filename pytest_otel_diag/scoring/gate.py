@@ -12,9 +12,9 @@ from pydantic import Field, field_validator
 from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.model.base import Finite, Model, Ratio
 from pytest_otel_diag.model.session import Blame, SessionResult, Status
-from pytest_otel_diag.scoring.intervals import CONFIDENCE, wilson, wilson_size
 from pytest_otel_diag.scoring.measures import MEASURES, Metric, by_analyzer, counting, scored, take
 from pytest_otel_diag.scoring.text import count
+from pytest_otel_diag.stats.intervals import CONFIDENCE, wilson, wilson_size
 
 EXIT_INTERRUPTED = 2
 EXIT_FAIL = 11

@@ -21,7 +21,7 @@ from pytest_otel_diag.model.scenario import Disturbance, Environment, Expectatio
 from pytest_otel_diag.model.session import SessionResult, Status
 from pytest_otel_diag.model.telemetry import SIGNAL_TABLES
 from pytest_otel_diag.model.verdict import Match, Verdict
-from pytest_otel_diag.scoring.intervals import CONFIDENCE, wilson
+from pytest_otel_diag.stats.intervals import CONFIDENCE, wilson
 
 HORIZON = 5
 """Avg@5 looks at the first five root causes."""

@@ -6,7 +6,7 @@ import math
 
 from pytest_otel_diag.model.base import Model, Ratio
 from pytest_otel_diag.scoring.gate import GateCriterion, GateOutcome, decide
-from pytest_otel_diag.scoring.intervals import CONFIDENCE, binomial_pmf
+from pytest_otel_diag.stats.intervals import CONFIDENCE, binomial_pmf
 
 
 class BurnIn(Model):

@@ -15,7 +15,6 @@ from pytest_otel_diag.model.session import Blame, SessionResult, Status
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.scoring.calibration import Calibration, calibrate
 from pytest_otel_diag.scoring.gate import GateResult, GateSettings, run_gate
-from pytest_otel_diag.scoring.intervals import Summary, summarise
 from pytest_otel_diag.scoring.measures import (
     MEASURES,
     Metric,
@@ -28,6 +27,7 @@ from pytest_otel_diag.scoring.measures import (
     unit_of,
 )
 from pytest_otel_diag.scoring.names import ServiceNames
+from pytest_otel_diag.stats.intervals import Summary, summarise
 
 GROUP_METRICS = ("detection_sensitivity", "false_positive_rate", "top1", "top3", "avg5", "mechanism_top1")
 """Metrics shown per group."""

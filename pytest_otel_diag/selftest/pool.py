@@ -10,9 +10,9 @@ from functools import cache
 from itertools import repeat
 from multiprocessing.util import Finalize
 
-from pytest_otel_diag import composition
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.ports import Target
+from pytest_otel_diag.runs import composition
 from pytest_otel_diag.selftest.proof import Proof, prove
 from pytest_otel_diag.selftest.subjects import Subject
 

@@ -22,9 +22,9 @@ from pytest_otel_diag.scoring.judge import describe_expected, judge
 from pytest_otel_diag.selftest.chains import real_path
 from pytest_otel_diag.selftest.measure import Measured, measure
 from pytest_otel_diag.selftest.reference import faults_of, mutants, reference
-from pytest_otel_diag.sessions.facts import edges_in, services_in
-from pytest_otel_diag.sessions.injection import resolve_faults
-from pytest_otel_diag.sessions.schedule import Timeline, timeline
+from pytest_otel_diag.sessions.exhibits.facts import edges_in, services_in
+from pytest_otel_diag.sessions.faults.injection import resolve_faults
+from pytest_otel_diag.sessions.faults.schedule import Timeline, timeline
 
 MORE_LOOKS = 4
 """How many times the observation is repeated, at most, until every claim shows."""

@@ -1,9 +1,9 @@
 """The workflow of one session, in virtual and in wall time."""
 
-from pytest_otel_diag.sessions.analyzers import EntryPointLike, as_analyzer, load_analyzer
 from pytest_otel_diag.sessions.engine import SessionEngine
+from pytest_otel_diag.sessions.investigation.loading import EntryPointLike, as_analyzer, load_analyzer
 from pytest_otel_diag.sessions.observer import NullObserver, Observer
-from pytest_otel_diag.sessions.plan import EngineSettings, Judge, SessionPlan, WallTime
+from pytest_otel_diag.sessions.settings import EngineSettings, Judge, SessionPlan, WallTime
 
 __all__ = [
     "EngineSettings",

@@ -8,14 +8,14 @@ from contextlib import AsyncExitStack
 from pytest_otel_diag.errors import RestoreFailed, ScenarioError
 from pytest_otel_diag.model.session import Blame, Phase, SessionResult, Status
 from pytest_otel_diag.ports import Analyzer, Target, waiting
-from pytest_otel_diag.sessions.cleaning import CleaningUp, Closing
-from pytest_otel_diag.sessions.injection import scenario_mistakes
+from pytest_otel_diag.sessions.cleanup import CleaningUp, Closing
+from pytest_otel_diag.sessions.concurrency import shared_of
+from pytest_otel_diag.sessions.faults.injection import scenario_mistakes
+from pytest_otel_diag.sessions.faults.schedule import schedule_mistakes
+from pytest_otel_diag.sessions.log import SessionLog, SessionStopped, describe
 from pytest_otel_diag.sessions.observer import NullObserver, Observer
-from pytest_otel_diag.sessions.plan import MEND, EngineSettings, Judge, SessionPlan, WallTime
-from pytest_otel_diag.sessions.record import SessionLog, SessionStopped, describe
-from pytest_otel_diag.sessions.schedule import schedule_mistakes
-from pytest_otel_diag.sessions.turns import shared_of
-from pytest_otel_diag.sessions.workflow import Tools, Workflow
+from pytest_otel_diag.sessions.session import Tools, Workflow
+from pytest_otel_diag.sessions.settings import MEND, EngineSettings, Judge, SessionPlan, WallTime
 
 
 class SessionEngine:

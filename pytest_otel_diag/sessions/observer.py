@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from pytest_otel_diag.model.session import Impact, Phase, PhaseRecord, SessionResult
 from pytest_otel_diag.ports import Clock
-from pytest_otel_diag.sessions.plan import SessionPlan
+from pytest_otel_diag.sessions.settings import SessionPlan
 
 _LOG = logging.getLogger(__name__)
 

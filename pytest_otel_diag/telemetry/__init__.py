@@ -1,6 +1,7 @@
 """ClickHouse behind one wrapper: chDB in process or a server, same SQL."""
 
-from pytest_otel_diag.telemetry.changes import (
+from pytest_otel_diag.telemetry.layout import Layout
+from pytest_otel_diag.telemetry.questions.changes import (
     compare,
     edge_changes,
     log_templates,
@@ -8,16 +9,15 @@ from pytest_otel_diag.telemetry.changes import (
     self_time_changes,
     template_changes,
 )
-from pytest_otel_diag.telemetry.layout import Layout
-from pytest_otel_diag.telemetry.session import StoreTelemetry
-from pytest_otel_diag.telemetry.store import Store
-from pytest_otel_diag.telemetry.traces import (
+from pytest_otel_diag.telemetry.questions.traces import (
     critical_operations,
     exemplars,
     self_times,
     service_paths,
     trace_paths,
 )
+from pytest_otel_diag.telemetry.session import StoreTelemetry
+from pytest_otel_diag.telemetry.store import Store
 
 __all__ = [
     "Layout",

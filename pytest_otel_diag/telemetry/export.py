@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.telemetry import TelemetrySchema
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
-from pytest_otel_diag.telemetry.engine import Connection, quote
-from pytest_otel_diag.telemetry.failures import translated
+from pytest_otel_diag.telemetry.engine.connection import Connection, quote
+from pytest_otel_diag.telemetry.engine.failures import translated
 from pytest_otel_diag.telemetry.schema import ALIASES, discover, signal_of
 from pytest_otel_diag.telemetry.views import merged
 

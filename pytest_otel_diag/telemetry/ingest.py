@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_otel_diag.errors import SchemaError, nearest
-from pytest_otel_diag.telemetry.engine import Connection, quote
-from pytest_otel_diag.telemetry.failures import translated
+from pytest_otel_diag.telemetry.engine.connection import Connection, quote
+from pytest_otel_diag.telemetry.engine.failures import translated
 from pytest_otel_diag.telemetry.schema import insertable
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from string import Template
 
 from pytest_otel_diag import statements
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.telemetry.engine import quote
+from pytest_otel_diag.telemetry.engine.connection import quote
 
 _STATEMENTS = (
     "ddl_traces",

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pytest_otel_diag.statements import load
-from pytest_otel_diag.telemetry.engine import Connection
+from pytest_otel_diag.telemetry.engine.connection import Connection
 
 Traces = Literal["one server", "whole on a shard", "spread over shards"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, TelemetrySchema
-from pytest_otel_diag.telemetry.engine import Connection
+from pytest_otel_diag.telemetry.engine.connection import Connection
 
 EXPONENTIAL = "otel_metrics_exponential_histogram"
 ALIASES: Mapping[str, str] = {"otel_metrics_exp_histogram": EXPONENTIAL}

@@ -26,14 +26,16 @@ from pytest_otel_diag.model.telemetry import (
 )
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.statements import Statement, load
-from pytest_otel_diag.telemetry import guard, levels, questions
-from pytest_otel_diag.telemetry.engine import Connection, Engine
+from pytest_otel_diag.telemetry.engine.connection import Connection, Engine
+from pytest_otel_diag.telemetry.engine.failures import too_many_rows, translated
+from pytest_otel_diag.telemetry.engine.workers import Workers
 from pytest_otel_diag.telemetry.export import Exporter
-from pytest_otel_diag.telemetry.failures import too_many_rows, translated
-from pytest_otel_diag.telemetry.parses import Parses, used
+from pytest_otel_diag.telemetry.guard import check as guard
+from pytest_otel_diag.telemetry.guard.cache import Parses, used
+from pytest_otel_diag.telemetry.questions import health as questions
+from pytest_otel_diag.telemetry.questions import levels
 from pytest_otel_diag.telemetry.schema import discover
 from pytest_otel_diag.telemetry.views import Visibility
-from pytest_otel_diag.telemetry.workers import Workers
 
 T = TypeVar("T")
 

@@ -12,15 +12,15 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.telemetry import ingest
 from pytest_otel_diag.telemetry.dsn import parse_dsn
-from pytest_otel_diag.telemetry.engine import Connection, Engine, quote
-from pytest_otel_diag.telemetry.failures import translated
+from pytest_otel_diag.telemetry.engine.connection import Connection, Engine, quote
+from pytest_otel_diag.telemetry.engine.failures import translated
+from pytest_otel_diag.telemetry.engine.workers import Workers
+from pytest_otel_diag.telemetry.guard.cache import Parses
 from pytest_otel_diag.telemetry.layout import Layout
-from pytest_otel_diag.telemetry.parses import Parses
 from pytest_otel_diag.telemetry.placement import ExporterTable, exporter_tables
 from pytest_otel_diag.telemetry.schema import discover
 from pytest_otel_diag.telemetry.session import Shared, StoreTelemetry, writing
 from pytest_otel_diag.telemetry.views import Visibility, merged
-from pytest_otel_diag.telemetry.workers import Workers
 
 if TYPE_CHECKING:
     import pyarrow

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.telemetry import SPANS_TABLE, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.telemetry.engine import Connection, quote
+from pytest_otel_diag.telemetry.engine.connection import Connection, quote
 from pytest_otel_diag.telemetry.schema import ALIASES, signal_of
 
 NOW_TABLE = "_now"

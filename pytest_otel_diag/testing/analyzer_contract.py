@@ -43,9 +43,9 @@ from pytest_otel_diag.model.telemetry import (
 )
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Analyzer, Investigation, Telemetry
-from pytest_otel_diag.sessions.analyzers import as_analyzer
-from pytest_otel_diag.sessions.investigation import as_diagnosis, run_analyzer
-from pytest_otel_diag.sessions.metering import HomeLoop, MeteredTelemetry
+from pytest_otel_diag.sessions.investigation.loading import as_analyzer
+from pytest_otel_diag.sessions.investigation.metering import HomeLoop, MeteredTelemetry
+from pytest_otel_diag.sessions.investigation.run import as_diagnosis, run_analyzer
 from pytest_otel_diag.telemetry import Store
 from pytest_otel_diag.testing.telemetry_contract import (
     ODD_NAME,

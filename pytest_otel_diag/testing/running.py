@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
-from pytest_otel_diag import composition
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ScenarioError
 from pytest_otel_diag.model.scenario import Fault, Scenario
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.ports import Target
-from pytest_otel_diag.sessions.analyzers import as_analyzer
-from pytest_otel_diag.targets.shop import ShopTarget
+from pytest_otel_diag.runs import composition
+from pytest_otel_diag.sessions.investigation.loading import as_analyzer
+from pytest_otel_diag.targets.shop.target import ShopTarget
 
 
 def run_scenario(

@@ -27,8 +27,8 @@ from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.model.windows import seconds_to_ns
 from pytest_otel_diag.ports import Investigation, JudgeFacts, Target, TargetSession
 from pytest_otel_diag.sessions import EngineSettings, SessionEngine, SessionPlan, as_analyzer
-from pytest_otel_diag.sessions.injection import resolve_faults, witness
-from pytest_otel_diag.sessions.intruders import foreign_faults
+from pytest_otel_diag.sessions.faults.external_changes import foreign_faults
+from pytest_otel_diag.sessions.faults.injection import resolve_faults, witness
 
 WRITES = (
     "DROP TABLE otel_traces",

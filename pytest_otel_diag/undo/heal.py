@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pytest_otel_diag.errors import OtelDiagError
-from pytest_otel_diag.flags.opening import open_flags
+from pytest_otel_diag.flags.access import open_flags
 from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.ports import FlagController
@@ -24,7 +24,7 @@ from pytest_otel_diag.undo.journal import Damaged, Entry, Journal, State
 from pytest_otel_diag.undo.lease import Lease, described, lease_path, wake_guardian
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.processes import Process
-from pytest_otel_diag.undo.taking_back import Patience, TakenBack, take_back
+from pytest_otel_diag.undo.restore import Patience, TakenBack, take_back
 
 T = TypeVar("T")
 

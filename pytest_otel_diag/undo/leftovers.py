@@ -9,7 +9,7 @@ from pytest_otel_diag.ports import FlagController
 from pytest_otel_diag.undo.heal import Life, command, settled
 from pytest_otel_diag.undo.journal import Damaged, Entry, Journal, State
 from pytest_otel_diag.undo.lease import Tell
-from pytest_otel_diag.undo.taking_back import take_back
+from pytest_otel_diag.undo.restore import take_back
 
 
 async def heal_first(journal: Journal, identity: str, inner: FlagController, tell: Tell) -> None:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from pytest_otel_diag.errors import FlagError, RestoreFailed
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.flagd_file import FileSurface
+from pytest_otel_diag.flags.surfaces.file import FileSurface
 from pytest_otel_diag.ports import FlagController
 from pytest_otel_diag.undo.journal import Entry
 

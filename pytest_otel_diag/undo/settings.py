@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pytest_otel_diag.undo.answers import Patience
-from pytest_otel_diag.undo.guarding import OPENER
+from pytest_otel_diag.undo.guardian.client import OPENER
+from pytest_otel_diag.undo.verify import Patience
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import pytest
 
-from pytest_otel_diag.analysis import BuiltinAnalyzer
+from pytest_otel_diag.analyzers.builtin import BuiltinAnalyzer
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Investigation, Telemetry

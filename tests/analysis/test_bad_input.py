@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pytest_otel_diag.analysis import BuiltinAnalyzer
-from pytest_otel_diag.analysis.gather import Gatherer
-from pytest_otel_diag.analysis.slots import plan
+from pytest_otel_diag.analyzers.builtin import BuiltinAnalyzer
+from pytest_otel_diag.analyzers.builtin.gather import Gatherer
+from pytest_otel_diag.analyzers.builtin.slots import plan
 from pytest_otel_diag.errors import QueryFailed
 from pytest_otel_diag.model.telemetry import Table, TelemetrySchema
 from pytest_otel_diag.model.windows import Window

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_otel_diag.analysis import BuiltinAnalyzer
+from pytest_otel_diag.analyzers.builtin import BuiltinAnalyzer
 from pytest_otel_diag.testing.analyzer_contract import AnalyzerContract
 
 

@@ -9,11 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_otel_diag.analysis import gather, kinds_traces, scores, stats
-from pytest_otel_diag.analysis.diagnostic_query import literal, query_for
-from pytest_otel_diag.analysis.evidence import Blame, Finding, Group, Hit, Kind, Words, finding
-from pytest_otel_diag.analysis.mechanism import mechanism_of
-from pytest_otel_diag.analysis.observations import (
+from pytest_otel_diag.analyzers.builtin import gather, robust_statistics, scores
+from pytest_otel_diag.analyzers.builtin.diagnostic_query import literal, query_for
+from pytest_otel_diag.analyzers.builtin.evidence import traces as kinds_traces
+from pytest_otel_diag.analyzers.builtin.evidence.deviations import (
+    Blame,
+    Finding,
+    Group,
+    Hit,
+    Kind,
+    Words,
+    finding,
+)
+from pytest_otel_diag.analyzers.builtin.evidence.observations import (
     GAP,
     MAGNITUDE,
     MatrixBuilder,
@@ -24,13 +32,14 @@ from pytest_otel_diag.analysis.observations import (
     empty_matrix,
     row_of,
 )
-from pytest_otel_diag.analysis.paths import ServicePath, critical_paths
-from pytest_otel_diag.analysis.ranking import Candidate, rank, reachable, shares
-from pytest_otel_diag.analysis.restarts import outgrown
-from pytest_otel_diag.analysis.scores import Scores
-from pytest_otel_diag.analysis.slots import Slots, plan
-from pytest_otel_diag.analysis.templates import FIRST_ID, Body, mine
-from pytest_otel_diag.analysis.vocabulary import meaning
+from pytest_otel_diag.analyzers.builtin.evidence.restarts import outgrown
+from pytest_otel_diag.analyzers.builtin.mechanism import mechanism_of
+from pytest_otel_diag.analyzers.builtin.paths import ServicePath, critical_paths
+from pytest_otel_diag.analyzers.builtin.ranking import Candidate, rank, reachable, shares
+from pytest_otel_diag.analyzers.builtin.scores import Scores
+from pytest_otel_diag.analyzers.builtin.slots import Slots, plan
+from pytest_otel_diag.analyzers.builtin.templates import FIRST_ID, Body, mine
+from pytest_otel_diag.analyzers.builtin.vocabulary import meaning
 from pytest_otel_diag.model.diagnosis import Mechanism, Signal
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Telemetry
@@ -259,8 +268,8 @@ def counter(hits: list[float]) -> Metrics:
 def test_one_event_where_there_is_none_is_no_deviation() -> None:
     quiet = [0.0] * 10
     reference = list(range(1, 11))
-    assert abs(scores.levels(counter([1.0, *quiet]), reference).z[0, 0]) < stats.Z_FLOOR
-    assert scores.levels(counter([12.0, *quiet]), reference).z[0, 0] > stats.Z_FLOOR
+    assert abs(scores.levels(counter([1.0, *quiet]), reference).z[0, 0]) < robust_statistics.Z_FLOOR
+    assert scores.levels(counter([12.0, *quiet]), reference).z[0, 0] > robust_statistics.Z_FLOOR
 
 
 def test_events_that_come_in_bunches_stay_quiet() -> None:
@@ -268,14 +277,14 @@ def test_events_that_come_in_bunches_stay_quiet() -> None:
     orders = rng.poisson(1.5, (500, 13))
     items = np.vectorize(lambda n: rng.integers(1, 10, n).sum())(orders).astype(float)
     z = [scores.levels(counter(list(hits)), list(range(1, 13))).z[0, 0] for hits in items]
-    assert np.mean(np.abs(z) > stats.Z_FLOOR) <= 0.04
+    assert np.mean(np.abs(z) > robust_statistics.Z_FLOOR) <= 0.04
 
 
 def test_what_twice_the_traffic_explains_is_no_deviation() -> None:
     hits = [200.0, *[100.0] * 12]
     reference, load = list(range(1, 13)), np.ones((1, 13))
     load[0, 0] = 1.95
-    assert scores.levels(counter(hits), reference).z[0, 0] > stats.Z_FLOOR
+    assert scores.levels(counter(hits), reference).z[0, 0] > robust_statistics.Z_FLOOR
     assert abs(scores.levels(counter(hits), reference, load).z[0, 0]) < 1.0
 
 
@@ -283,7 +292,7 @@ def test_what_twice_the_traffic_explains_is_no_deviation() -> None:
 def test_counters_that_only_vary_as_events_do_stay_quiet(mean: float) -> None:
     draws = np.random.default_rng(5).poisson(mean, (500, 13)).astype(float)
     z = [scores.levels(counter(list(hits)), list(range(1, 13))).z[0, 0] for hits in draws]
-    assert np.mean(np.abs(z) > stats.Z_FLOOR) <= 0.03
+    assert np.mean(np.abs(z) > robust_statistics.Z_FLOOR) <= 0.03
 
 
 def test_what_did_not_happen_before_was_zero() -> None:

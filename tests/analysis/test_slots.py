@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_otel_diag.analysis.slots import ONSET_DOUBT_S, PARTS_MAX, SLOTS_MAX, merged, plan
+from pytest_otel_diag.analyzers.builtin.slots import ONSET_DOUBT_S, PARTS_MAX, SLOTS_MAX, merged, plan
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 
 S = NANOS_PER_SECOND

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from pytest_otel_diag.analysis import stats
-from pytest_otel_diag.analysis.detection import Scored, decide, persistence
+from pytest_otel_diag.analyzers.builtin import robust_statistics
+from pytest_otel_diag.analyzers.builtin.detection import Scored, decide, persistence
 
 cells = st.floats(-1e6, 1e6, allow_nan=False) | st.just(float("nan"))
 rows = st.lists(cells, min_size=1, max_size=30)
@@ -19,7 +19,7 @@ rows = st.lists(cells, min_size=1, max_size=30)
 def test_quantiles_equal_numpys(row: list[float], q: float) -> None:
     values = np.array([row])
     count = np.isfinite(values).sum(axis=1).astype(float)
-    found = stats.sorted_quantile(np.sort(values, axis=1), count, q)[0]
+    found = robust_statistics.sorted_quantile(np.sort(values, axis=1), count, q)[0]
     clean = np.array([value for value in row if not np.isnan(value)])
     if len(clean):
         assert found == pytest.approx(np.quantile(clean, q), rel=1e-9, abs=1e-6)
@@ -28,42 +28,48 @@ def test_quantiles_equal_numpys(row: list[float], q: float) -> None:
 
 
 def test_quantiles_of_nothing() -> None:
-    assert np.isnan(stats.sorted_quantile(np.zeros((2, 0)), np.zeros(2), 0.5)).all()
+    assert np.isnan(robust_statistics.sorted_quantile(np.zeros((2, 0)), np.zeros(2), 0.5)).all()
 
 
 def test_the_spread_of_a_normal_is_its_95_percent_distance() -> None:
     draws = np.random.default_rng(1).normal(10.0, 2.0, (4, 20_000))
-    found = stats.spread(draws)
+    found = robust_statistics.spread(draws)
     assert found.centre == pytest.approx([10.0] * 4, abs=0.1)
     assert found.unit == pytest.approx([3.92] * 4, rel=0.05)
 
 
 def test_a_fifth_of_disturbed_slots_does_not_widen_the_spread() -> None:
     row = np.array([[*np.linspace(9, 11, 21), *([1e6] * 4)]])
-    assert stats.spread(row).unit[0] < 3.0
+    assert robust_statistics.spread(row).unit[0] < 3.0
 
 
 @given(st.floats(0, 40), st.integers(1, 60))
 def test_student_tail_is_scipys(z: float, freedom: int) -> None:
-    assert stats.student_tail(z, freedom) == pytest.approx(2 * scipy_stats.t.sf(z, freedom), abs=1e-9)
+    assert robust_statistics.student_tail(z, freedom) == pytest.approx(
+        2 * scipy_stats.t.sf(z, freedom), abs=1e-9
+    )
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
 def test_benjamini_hochberg_is_scipys(p_values: list[float]) -> None:
     expected = scipy_stats.false_discovery_control(p_values)
-    assert stats.benjamini_hochberg(p_values, len(p_values)) == pytest.approx(list(expected))
+    assert robust_statistics.benjamini_hochberg(p_values, len(p_values)) == pytest.approx(list(expected))
 
 
 def test_tests_that_found_nothing_count_too() -> None:
-    assert stats.benjamini_hochberg([0.01], 100) == [1.0]
-    assert stats.benjamini_hochberg([], 5) == []
+    assert robust_statistics.benjamini_hochberg([0.01], 100) == [1.0]
+    assert robust_statistics.benjamini_hochberg([], 5) == []
 
 
 def test_one_rare_event_is_no_proof() -> None:
-    one = stats.rate_deviance(np.array([1.0]), np.array([5.0]), np.array([0.0]), np.array([30.0]))
-    five = stats.rate_deviance(np.array([5.0]), np.array([5.0]), np.array([0.0]), np.array([30.0]))
-    gone = stats.rate_deviance(np.array([0.0]), np.array([30.0]), np.array([300.0]), np.array([300.0]))
-    none = stats.rate_deviance(np.array([0.0]), np.array([0.0]), np.array([3.0]), np.array([3.0]))
+    one = robust_statistics.rate_deviance(np.array([1.0]), np.array([5.0]), np.array([0.0]), np.array([30.0]))
+    five = robust_statistics.rate_deviance(
+        np.array([5.0]), np.array([5.0]), np.array([0.0]), np.array([30.0])
+    )
+    gone = robust_statistics.rate_deviance(
+        np.array([0.0]), np.array([30.0]), np.array([300.0]), np.array([300.0])
+    )
+    none = robust_statistics.rate_deviance(np.array([0.0]), np.array([0.0]), np.array([3.0]), np.array([3.0]))
     assert 0 < one[0] < 2
     assert five[0] > 3
     assert gone[0] < -5
@@ -71,8 +77,8 @@ def test_one_rare_event_is_no_proof() -> None:
 
 
 def test_overdispersed_counts_are_recognised() -> None:
-    wild = stats.overdispersion(np.array([[0.0, 40.0, 2.0, 38.0]]), np.array([[20.0] * 4]))
-    calm = stats.overdispersion(np.array([[20.0, 21.0, 19.0, 20.0]]), np.array([[20.0] * 4]))
+    wild = robust_statistics.overdispersion(np.array([[0.0, 40.0, 2.0, 38.0]]), np.array([[20.0] * 4]))
+    calm = robust_statistics.overdispersion(np.array([[20.0, 21.0, 19.0, 20.0]]), np.array([[20.0] * 4]))
     assert wild[0] > 10
     assert calm[0] == 1.0
 

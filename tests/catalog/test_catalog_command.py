@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from pytest_otel_diag import catalog
 from pytest_otel_diag.cli.app import app
 from pytest_otel_diag.errors import FlagError, ScenarioError
-from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.flags.document import FlagdDocument
 from tests.catalog.catalog_samples import FLAG
 
 

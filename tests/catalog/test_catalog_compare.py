@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pytest_otel_diag import catalog
 from pytest_otel_diag.catalog.compare import compare
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.flags.document import FlagdDocument
 
 DEMOS = catalog.load().demos()
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pytest_otel_diag import catalog
 from pytest_otel_diag.errors import ConfigurationError, ScenarioError
-from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.model.diagnosis import Mechanism, Signal
 
 DEMOS = ("1.9", "1.10", "1.11", "1.12", "2.0", "2.1", "2.2", "3.0", "3.1")

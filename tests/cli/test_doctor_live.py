@@ -10,13 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from pytest_otel_diag import catalog
-from pytest_otel_diag.cli import doctor_live
 from pytest_otel_diag.cli.app import app
-from pytest_otel_diag.cli.doctor_live import Row
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.model.scenario import Fault
-from pytest_otel_diag.targets.live import LiveTarget
+from pytest_otel_diag.operations import live_checks
+from pytest_otel_diag.operations.live_checks import Row
+from pytest_otel_diag.targets.live.target import LiveTarget
 from pytest_otel_diag.telemetry import Store
 from pytest_otel_diag.telemetry.placement import ExporterTable
 from pytest_otel_diag.testing.clickhouse_server import clickhouse_server
@@ -35,7 +35,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDemo]:
 
 
 def rows(settings: Settings, rest: str = "", *, wait_s: float = 0.0) -> dict[str, Row]:
-    return {row.name: row for row in doctor_live.rows(rest, settings, receiver_wait_s=wait_s)}
+    return {row.name: row for row in live_checks.rows(rest, settings, receiver_wait_s=wait_s)}
 
 
 def states(found: dict[str, Row]) -> dict[str, str]:
@@ -103,9 +103,9 @@ def test_another_document_than_the_one_served(demo: LiveDemo, tmp_path: Path) ->
 
 
 def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_live.os, "access", lambda *_: False)
-    assert doctor_live._writable("file:/etc/flagd/demo.json").state == "FAIL"
-    assert "not tried" in doctor_live._writable("flagd-ui:http://x/feature").detail
+    monkeypatch.setattr(live_checks.os, "access", lambda *_: False)
+    assert live_checks._writable("file:/etc/flagd/demo.json").state == "FAIL"
+    assert "not tried" in live_checks._writable("flagd-ui:http://x/feature").detail
 
 
 def test_a_store_that_is_away_or_empty(demo: LiveDemo) -> None:
@@ -189,7 +189,7 @@ def test_where_traces_of_a_cluster_are() -> None:
         class Opened:
             tables = (table, ExporterTable("otel", "otel_logs", "Distributed", "c", "l.otel_logs"))
 
-        (row,) = doctor_live._placement(Opened())
+        (row,) = live_checks._placement(Opened())
         return row
 
     assert told("cityHash64(TraceId)").state == "ok"

@@ -16,9 +16,9 @@ import pytest
 from typer.testing import CliRunner
 
 from pytest_otel_diag.cli.app import app
-from pytest_otel_diag.cli.flags_by_hand import TARGET
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.operations.manual_flags import TARGET
 from pytest_otel_diag.testing.flagd_ui import Fault, FlagdUi
 from pytest_otel_diag.undo.heal import Outcome, heal
 from pytest_otel_diag.undo.journal import Entry, Journal, State

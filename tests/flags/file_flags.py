@@ -3,8 +3,8 @@
 from itertools import count
 
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.flagd_document import FlagdDocument
-from pytest_otel_diag.flags.flagd_file import FileSurface
+from pytest_otel_diag.flags.document import FlagdDocument
+from pytest_otel_diag.flags.surfaces.file import FileSurface
 from pytest_otel_diag.model.flags import ServedFlag
 
 

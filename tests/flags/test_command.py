@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate
-from pytest_otel_diag.flags.command import CommandSurface, ObjectSurface, open_class, open_surface
+from pytest_otel_diag.flags.access import open_reader
+from pytest_otel_diag.flags.access import open_surface as open_any
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.keeping import same_json
-from pytest_otel_diag.flags.opening import open_reader
-from pytest_otel_diag.flags.opening import open_surface as open_any
 from pytest_otel_diag.flags.surface import Mendable
+from pytest_otel_diag.flags.surfaces.command import CommandSurface, ObjectSurface, open_class, open_surface
+from pytest_otel_diag.flags.surfaces.read_back import same_json
 from pytest_otel_diag.testing.flag_contract import FlagControllerContract, SurfaceContract
 from tests.support.flagd import Flagd
 from tests.support.remote_flags import FLAG, QUICK, document, switched

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate
-from pytest_otel_diag.flags.cluster import Cluster
-from pytest_otel_diag.flags.config_map import Address, ClusterLease, ConfigMapSurface, open_surface
+from pytest_otel_diag.flags.access import open_reader
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.opening import open_reader
+from pytest_otel_diag.flags.surfaces.cluster import Cluster
+from pytest_otel_diag.flags.surfaces.config_map import Address, ClusterLease, ConfigMapSurface, open_surface
 from pytest_otel_diag.testing.flag_contract import (
     FlagControllerContract,
     FlagDocumentContract,
@@ -465,7 +465,7 @@ def test_in_a_pod_its_own_cluster_is_used(tmp_path: Path) -> None:
 import kubernetes.config.incluster_config as pod
 pod.SERVICE_TOKEN_FILENAME = {str(tmp_path / "token")!r}
 pod.SERVICE_CERT_FILENAME = {str(tmp_path / "ca.crt")!r}
-from pytest_otel_diag.flags.config_map import open_surface
+from pytest_otel_diag.flags.surfaces.config_map import open_surface
 print(open_surface("otel-demo").identity)
 """
     environment = {
@@ -492,7 +492,7 @@ def test_a_missing_package_is_named_with_the_extra(tmp_path: Path) -> None:
     script = """
 import sys
 sys.modules["kubernetes"] = None
-from pytest_otel_diag.flags.config_map import open_surface
+from pytest_otel_diag.flags.surfaces.config_map import open_surface
 from pytest_otel_diag.errors import ConfigurationError
 try:
     open_surface("otel-demo")

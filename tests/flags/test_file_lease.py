@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from pytest_otel_diag.errors import FlagError
-from pytest_otel_diag.flags import file_lease
-from pytest_otel_diag.flags.file_lease import FileLease
+from pytest_otel_diag.flags.surfaces import file_lease
+from pytest_otel_diag.flags.surfaces.file_lease import FileLease
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ async def test_of_many_that_follow_at_once_one_gets_it(lease):
 CONTENDER = """
 import asyncio, sys
 from pathlib import Path
-from pytest_otel_diag.flags.file_lease import FileLease
+from pytest_otel_diag.flags.surfaces.file_lease import FileLease
 async def main():
     lease, count = FileLease(Path(sys.argv[1])), Path(sys.argv[2])
     for turn in range(30):

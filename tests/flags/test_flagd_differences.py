@@ -7,7 +7,7 @@ import urllib.request
 import pytest
 
 from pytest_otel_diag.errors import FlagError
-from pytest_otel_diag.flags import flagd_text
+from pytest_otel_diag.flags import document_text
 from tests.support.flagd import Flagd
 
 TAKEN_S, REFUSED_S = 10.0, 0.5
@@ -94,7 +94,7 @@ def test_both_agree(running, name):
     assert serves(flagd, "on", REFUSED_S if name in REFUSED else TAKEN_S) is (name in TAKEN)
     if name in REFUSED:
         with pytest.raises(FlagError):
-            flagd_text.parse(raw)
+            document_text.parse(raw)
     else:
-        body = flagd_text.parse(raw).body
-        assert json.loads(flagd_text.write(body, raw)) == json.loads(raw)
+        body = document_text.parse(raw).body
+        assert json.loads(document_text.write(body, raw)) == json.loads(raw)

@@ -11,8 +11,8 @@ from openfeature.contrib.tools.flagd.core import FlagdCore
 from openfeature.evaluation_context import EvaluationContext
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError, RestoreFailed
-from pytest_otel_diag.flags import flagd_core
-from pytest_otel_diag.flags.flagd_document import DocumentFlags, FlagdDocument
+from pytest_otel_diag.flags import evaluator
+from pytest_otel_diag.flags.document import DocumentFlags, FlagdDocument
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument
 from pytest_otel_diag.testing.flag_contract import (
     FlagControllerContract,
@@ -241,11 +241,11 @@ def test_a_changed_document_keeps_order_indent_and_description():
 
 
 def test_without_the_evaluator_the_way_out_is_named(monkeypatch):
-    flagd_core._library.cache_clear()
+    evaluator._library.cache_clear()
     monkeypatch.setitem(sys.modules, "openfeature.contrib.tools.flagd.core", None)
     with pytest.raises(ConfigurationError, match=r"pip install \"pytest-otel-diag\[shop\]\""):
         document()
-    flagd_core._library.cache_clear()
+    evaluator._library.cache_clear()
 
 
 # Any document.

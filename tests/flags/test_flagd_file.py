@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate
-from pytest_otel_diag.flags import flagd_file
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.flagd_file import FileSurface, open_surface
+from pytest_otel_diag.flags.surfaces import file as flagd_file
+from pytest_otel_diag.flags.surfaces.file import FileSurface, open_surface
 from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.testing.flag_contract import (
     FlagControllerContract,
@@ -210,7 +210,7 @@ MOUNTS = """
 import asyncio, sys
 from pathlib import Path
 from pytest_otel_diag.errors import FlagError
-from pytest_otel_diag.flags.flagd_file import FileSurface
+from pytest_otel_diag.flags.surfaces.file import FileSurface
 surface = FileSurface(Path(sys.argv[1]))
 try:
     raw = asyncio.run(surface.read())

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_otel_diag.errors import LostUpdate, RestoreFailed
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.flagd_file import FileSurface
+from pytest_otel_diag.flags.surfaces.file import FileSurface
 from pytest_otel_diag.model.flags import FlagChange
 from tests.flags.documents import RAW, edited
 from tests.flags.file_flags import FileReader, file_flags, folder_of, put

@@ -5,15 +5,15 @@ import json
 import pytest
 
 from pytest_otel_diag.errors import FlagError
-from pytest_otel_diag.flags import flagd_text
-from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.flags import document_text
+from pytest_otel_diag.flags.document import FlagdDocument
 
 GOOD = {"state": "ENABLED", "variants": {"off": 0, "on": 1}, "defaultVariant": "off"}
 
 
 def refused(raw, match):
     with pytest.raises(FlagError, match=match):
-        flagd_text.parse(raw if isinstance(raw, bytes) else json.dumps(raw).encode(), "demo.flagd.json")
+        document_text.parse(raw if isinstance(raw, bytes) else json.dumps(raw).encode(), "demo.flagd.json")
 
 
 @pytest.mark.parametrize("raw", [b"", b"  \n"])
@@ -66,14 +66,14 @@ def test_one_wrong_default_variant_refuses_the_whole_document():
 
 
 def test_a_document_without_any_flag_is_a_document():
-    assert flagd_text.parse(b'{"flags": {}}').flags == {}
+    assert document_text.parse(b'{"flags": {}}').flags == {}
 
 
 @pytest.mark.parametrize("pair", ["\\ud83d", "\\udc00\\ud83d"])
 def test_half_a_pair_of_escapes_is_written_as_it_can_be(pair):
-    text = flagd_text.parse(b'{"flags": {}, "note": "' + pair.encode() + b'"}\n')
-    written = flagd_text.write(text.body, text.raw)
-    assert flagd_text.parse(written).body == text.body and written.endswith(b"\n")
+    text = document_text.parse(b'{"flags": {}, "note": "' + pair.encode() + b'"}\n')
+    written = document_text.write(text.body, text.raw)
+    assert document_text.parse(written).body == text.body and written.endswith(b"\n")
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate
-from pytest_otel_diag.flags.flagd_ui import FlagdUiSurface, open_surface
 from pytest_otel_diag.flags.surface import Mendable
+from pytest_otel_diag.flags.surfaces.flagd_ui import FlagdUiSurface, open_surface
 from pytest_otel_diag.testing.flagd_ui import GENERATIONS, Fault, FlagdUi, Generation
 from tests.support.remote_flags import FLAG, QUICK, document, switched, variant
 

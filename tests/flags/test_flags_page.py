@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from pytest_otel_diag.cli.app import app
-from pytest_otel_diag.flags.command import open_class
-from pytest_otel_diag.flags.config_map import Address
-from pytest_otel_diag.flags.opening import READERS, SURFACES
+from pytest_otel_diag.flags.access import READERS, SURFACES
+from pytest_otel_diag.flags.surfaces.command import open_class
+from pytest_otel_diag.flags.surfaces.config_map import Address
 from tests.support.remote_flags import switched, variant
 
 PAGE = (Path(__file__).parents[2] / "docs" / "flags.md").read_text()

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_otel_diag.flags.keeping import canonical, differing, same_json
+from pytest_otel_diag.flags.surfaces.read_back import canonical, differing, same_json
 
 VALUES = st.recursive(
     st.none()

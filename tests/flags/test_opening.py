@@ -5,13 +5,13 @@ import time
 import pytest
 
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.flags.flagd_file import FileSurface
-from pytest_otel_diag.flags.flagd_grpc import FlagdGrpcReader
-from pytest_otel_diag.flags.flagd_http import FlagdHttpReader
-from pytest_otel_diag.flags.ofrep import OfrepReader
-from pytest_otel_diag.flags.opening import READERS, SURFACES, open_flags, open_reader, open_surface
-from pytest_otel_diag.flags.probing import ProbingReader
+from pytest_otel_diag.flags.access import READERS, SURFACES, open_flags, open_reader, open_surface
+from pytest_otel_diag.flags.readers.flagd_grpc import FlagdGrpcReader
+from pytest_otel_diag.flags.readers.flagd_http import FlagdHttpReader
+from pytest_otel_diag.flags.readers.ofrep import OfrepReader
+from pytest_otel_diag.flags.readers.probing import ProbingReader
 from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surfaces.file import FileSurface
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError
-from pytest_otel_diag.flags import flagd_grpc, http
-from pytest_otel_diag.flags.answers import UnknownFlag, number, plain
-from pytest_otel_diag.flags.flagd_grpc import FlagdGrpcReader
-from pytest_otel_diag.flags.flagd_http import FlagdHttpReader
+from pytest_otel_diag.flags import http
+from pytest_otel_diag.flags.access import open_reader
 from pytest_otel_diag.flags.http import HttpClient, HttpRefused
-from pytest_otel_diag.flags.ofrep import OfrepReader
-from pytest_otel_diag.flags.opening import open_reader
+from pytest_otel_diag.flags.readers import flagd_grpc
+from pytest_otel_diag.flags.readers.answers import UnknownFlag, number, plain
+from pytest_otel_diag.flags.readers.flagd_grpc import FlagdGrpcReader
+from pytest_otel_diag.flags.readers.flagd_http import FlagdHttpReader
+from pytest_otel_diag.flags.readers.ofrep import OfrepReader
 from tests.support.flagd_stand_in import FlagdStandIn
 
 PAGE = b"<!DOCTYPE html><html><body>upstream connect error</body></html>"

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from pytest_otel_diag.errors import FlagError
-from pytest_otel_diag.flags.answers import FlagDisabled, UnknownFlag
-from pytest_otel_diag.flags.opening import open_flags, open_reader
+from pytest_otel_diag.flags.access import open_flags, open_reader
+from pytest_otel_diag.flags.readers.answers import FlagDisabled, UnknownFlag
 from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.testing.flag_contract import (

@@ -19,7 +19,7 @@ import pytest
 from pytest_otel_diag import catalog
 from pytest_otel_diag.model.session import ImpactReason, SessionResult, Status
 from pytest_otel_diag.model.verdict import Verdict
-from pytest_otel_diag.targets.shop import ShopTarget
+from pytest_otel_diag.targets.shop.target import ShopTarget
 from pytest_otel_diag.testing.running import run_scenario
 from tests.support.flagd import Flagd
 

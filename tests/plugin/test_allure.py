@@ -11,9 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_otel_diag.model.session import Phase
-from pytest_otel_diag.plugin.allure import SEVERITIES
-from pytest_otel_diag.plugin.allure_files import CATEGORIES, PREFIX, Surroundings, _escaped, write_files
 from pytest_otel_diag.plugin.diagnose import properties
+from pytest_otel_diag.plugin.integrations.allure import SEVERITIES
+from pytest_otel_diag.plugin.integrations.allure_files import (
+    CATEGORIES,
+    PREFIX,
+    Surroundings,
+    _escaped,
+    write_files,
+)
 from tests.support.ended import ALARM, CALM, CONTROL, FAULT, MISSED, RIGHT, WRONG, result
 
 SUITE = """

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from pytest_otel_diag.errors import OtelDiagError
-from pytest_otel_diag.plugin.background import Background
+from pytest_otel_diag.plugin.loop_thread import Background
 
 
 @pytest.fixture

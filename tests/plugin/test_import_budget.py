@@ -34,9 +34,9 @@ def test_the_entry_imports_the_standard_library_and_pytest_only() -> None:
         "pytest_otel_diag.errors",
         "pytest_otel_diag.plugin",
         "pytest_otel_diag.plugin.collector",
-        "pytest_otel_diag.plugin.given",
+        "pytest_otel_diag.plugin.settings",
         "pytest_otel_diag.plugin.markers",
-        "pytest_otel_diag.plugin.signals",
+        "pytest_otel_diag.plugin.termination",
         "pytest_otel_diag.plugin.stash",
     }
 

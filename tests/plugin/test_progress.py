@@ -23,9 +23,17 @@ from pytest_otel_diag.model.session import (
     SessionResult,
     Status,
 )
-from pytest_otel_diag.plugin.progress import Tally, Tracker, colour, ended_text, flight_text, label, span
-from pytest_otel_diag.plugin.screen import Line, Screen, chosen_mode
-from pytest_otel_diag.sessions.plan import SessionPlan, WallTime
+from pytest_otel_diag.plugin.terminal.progress import (
+    Tally,
+    Tracker,
+    colour,
+    ended_text,
+    flight_text,
+    label,
+    span,
+)
+from pytest_otel_diag.plugin.terminal.screen import Line, Screen, chosen_mode
+from pytest_otel_diag.sessions.settings import SessionPlan, WallTime
 from pytest_otel_diag.targets.clock import VirtualClock
 from tests.support import terminal
 from tests.support.ended import ALARM, CALM, CONTROL, FAULT, MISSED, RIGHT, WRONG, result

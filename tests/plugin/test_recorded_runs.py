@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from pytest_otel_diag.recordings.format.reader import read_recording
 from pytest_otel_diag.recordings.library import find_recordings
-from pytest_otel_diag.recordings.reader import read_recording
 
 TESTS = """
 import pytest

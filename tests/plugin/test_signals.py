@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_otel_diag.plugin.signals import Signals, Terminated
-from pytest_otel_diag.plugin.spool import Spool, WorkerSpool
+from pytest_otel_diag.plugin.termination import Signals, Terminated
+from pytest_otel_diag.plugin.xdist import Spool, WorkerSpool
 from tests.support import fake_system
 
 TESTS = """

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytest_otel_diag import composition
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.ports import Target
 from pytest_otel_diag.recordings.capture import Capture
-from pytest_otel_diag.targets.replay import ReplayTarget
-from pytest_otel_diag.targets.shop import ShopTarget
+from pytest_otel_diag.runs import composition
+from pytest_otel_diag.targets.replay.target import ReplayTarget
+from pytest_otel_diag.targets.shop.target import ShopTarget
 
 SHORT = {"baseline_s": 120.0, "observe_s": 90.0, "impact_timeout_s": 120.0, "recover_timeout_s": 60.0}
 FAULTS = ("paymentFailure=50%", "adHighCpu=on", "loadGeneratorTraffic=off")

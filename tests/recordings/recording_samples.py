@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pytest_otel_diag.model.scenario import Expectation, ExpectedRootCause
-from pytest_otel_diag.recordings.manifest import Incident, Manifest, Source
-from pytest_otel_diag.recordings.writer import write_recording
+from pytest_otel_diag.recordings.format.manifest import Incident, Manifest, Source
+from pytest_otel_diag.recordings.format.writer import write_recording
 
 SECOND = 1_000_000_000
 T0 = 1_700_000_000 * SECOND

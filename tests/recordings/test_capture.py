@@ -13,23 +13,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pytest_otel_diag import composition
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError, RecordingError
 from pytest_otel_diag.model.session import Blame, SessionResult, Status
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND
 from pytest_otel_diag.ports import TargetSession
 from pytest_otel_diag.recordings.capture import Capture, describe, unfit
+from pytest_otel_diag.recordings.format.manifest import Manifest
+from pytest_otel_diag.recordings.format.reader import read_recording
+from pytest_otel_diag.recordings.format.writer import write_recording
 from pytest_otel_diag.recordings.leaks import Leaks
 from pytest_otel_diag.recordings.library import find_recordings
-from pytest_otel_diag.recordings.manifest import Manifest
-from pytest_otel_diag.recordings.reader import read_recording
 from pytest_otel_diag.recordings.remake import merge, remake
 from pytest_otel_diag.recordings.shift import ANONYMOUS_NS, Shift
 from pytest_otel_diag.recordings.validation import validate_recording
-from pytest_otel_diag.recordings.writer import write_recording
-from pytest_otel_diag.targets.replay import NoTraffic
-from pytest_otel_diag.targets.shop import ShopTarget
+from pytest_otel_diag.runs import composition
+from pytest_otel_diag.targets.replay.target import NoTraffic
+from pytest_otel_diag.targets.shop.target import ShopTarget
 from tests.recordings.captured import FAULTS, Kept, capture_all, replay_all, run, verdict_of
 from tests.recordings.recording_samples import T0, manifest, small_recording, traces
 
@@ -352,7 +352,7 @@ def test_a_killed_capture_is_not_taken_for_a_recording(tmp_path: Path) -> None:
 
 
 def test_reference_in_the_past_only(kept: dict[str, Kept]) -> None:
-    from pytest_otel_diag.targets.plan import replay_of_incident, scenario_of  # noqa: PLC0415 - beside its use
+    from pytest_otel_diag.targets.replay.timeline import replay_of_incident, scenario_of  # noqa: PLC0415 - beside its use
 
     recording = read_recording(kept[PAYMENT].folder)
     incident = recording.manifest.incidents[0]

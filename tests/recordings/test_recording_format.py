@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_otel_diag.errors import RecordingError
-from pytest_otel_diag.recordings.columns import batches, in_time_order, nanoseconds
-from pytest_otel_diag.recordings.reader import migrate, read_recording
-from pytest_otel_diag.recordings.writer import write_recording
+from pytest_otel_diag.recordings.format.columns import batches, in_time_order, nanoseconds
+from pytest_otel_diag.recordings.format.reader import migrate, read_recording
+from pytest_otel_diag.recordings.format.writer import write_recording
 from tests.recordings.recording_samples import (
     SECOND,
     T0,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.recordings.manifest import QuietPolicy
+from pytest_otel_diag.recordings.format.manifest import QuietPolicy
 from pytest_otel_diag.recordings.quiet import coverage, cut_controls, quiet_windows, reference_windows
 from tests.recordings.recording_samples import SECOND, T0, incident, manifest
 

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.recordings.manifest import ControlWindow
+from pytest_otel_diag.recordings.format.manifest import ControlWindow
 from pytest_otel_diag.recordings.validation import Finding, validate_recording
 from pytest_otel_diag.testing.sample_recording import write_sample_cases
 from tests.recordings.recording_samples import (

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pytest_otel_diag.errors import ConfigurationError, RecordingError
 from pytest_otel_diag.model.session import FlagMoment, SessionWindows
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
-from pytest_otel_diag.recordings import nested
+from pytest_otel_diag.recordings.format import nested
+from pytest_otel_diag.recordings.format.manifest import CapturedSession, ControlWindow
 from pytest_otel_diag.recordings.leaks import MASK, Leaks
-from pytest_otel_diag.recordings.manifest import CapturedSession, ControlWindow
 from pytest_otel_diag.recordings.shift import (
     ANONYMOUS_NS,
     Shift,

@@ -6,9 +6,9 @@ from pytest_otel_diag.model.diagnosis import Diagnosis, DiagnosticQuery, Evidenc
 from pytest_otel_diag.model.scenario import ExpectedAnomaly
 from pytest_otel_diag.model.session import Cleanup, Impact, ImpactReason, PhaseRecord, QueryRecord
 from pytest_otel_diag.model.verdict import Match, QueryVerdict, Verdict
-from pytest_otel_diag.reports.document import RunDocument
 from pytest_otel_diag.reports.html import render_html
-from pytest_otel_diag.reports.manifest import AnalyzerIdentity, CodeRevision, Manifest, Setting
+from pytest_otel_diag.runs.document import RunDocument
+from pytest_otel_diag.runs.manifest import AnalyzerIdentity, CodeRevision, Manifest, Setting
 from pytest_otel_diag.scoring.scorecard import build_scorecard
 from tests.scoring.samples import anomaly, cause, control, faulty, path, ranked, session, solved
 

@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from pytest_otel_diag.model.diagnosis import Diagnosis
-from pytest_otel_diag.reports import manifest as manifests
-from pytest_otel_diag.reports.manifest import (
+from pytest_otel_diag.runs import manifest as manifests
+from pytest_otel_diag.runs.manifest import (
     AnalyzerIdentity,
     CodeRevision,
     Manifest,

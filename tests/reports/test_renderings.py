@@ -9,11 +9,11 @@ import pytest
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.session import Cleanup
 from pytest_otel_diag.reports import writers
-from pytest_otel_diag.reports.document import RunDocument
 from pytest_otel_diag.reports.html import render_html
 from pytest_otel_diag.reports.markdown import escape, render_markdown
 from pytest_otel_diag.reports.terminal import ROWS_SHOWN, render_scorecard
 from pytest_otel_diag.reports.writers import report_writers
+from pytest_otel_diag.runs.document import RunDocument
 from pytest_otel_diag.scoring.scorecard import build_scorecard
 from tests.reports.documents import NASTY, attacked, document, parsed, sample
 from tests.scoring.samples import faulty, ranked, session, solved

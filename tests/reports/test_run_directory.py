@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_otel_diag.reports.manifest import Manifest, new_run_id
-from pytest_otel_diag.reports.run_directory import RunUnreadable, RunWriter, read_run
+from pytest_otel_diag.runs.directory import RunUnreadable, RunWriter, read_run
+from pytest_otel_diag.runs.manifest import Manifest, new_run_id
 from pytest_otel_diag.scoring.gate import GateSettings
 from tests.scoring.samples import SECOND, control, faulty, ranked, session, solved
 

@@ -21,8 +21,8 @@ from pytest_otel_diag.model.diagnosis import Diagnosis, RootCause
 from pytest_otel_diag.model.session import Blame, Budget, Phase, Status
 from pytest_otel_diag.model.telemetry import QueryLimits
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.sessions.investigation import MOST_BYTES, as_diagnosis, opaque_id
-from pytest_otel_diag.sessions.metering import HomeLoop, MeteredTelemetry, data_sources
+from pytest_otel_diag.sessions.investigation.metering import HomeLoop, MeteredTelemetry, data_sources
+from pytest_otel_diag.sessions.investigation.run import MOST_BYTES, as_diagnosis, opaque_id
 from tests.sessions.session_fakes import QUICK, FakeTarget, Watcher, blames_payment, engine, plan, scenario
 
 FINE = Diagnosis(detected=True, root_causes=(RootCause(service="payment"),))

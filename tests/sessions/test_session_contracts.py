@@ -6,7 +6,7 @@ import pytest
 
 from pytest_otel_diag.errors import SchemaError, TelemetryUnavailable
 from pytest_otel_diag.model.diagnosis import Diagnosis, DiagnosticQuery, RootCause
-from pytest_otel_diag.targets.replay import ReplayTarget
+from pytest_otel_diag.targets.replay.target import ReplayTarget
 from pytest_otel_diag.testing.analyzer_contract import (
     AnalyzerContract,
     BrokenTelemetry,

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_otel_diag.errors import QueryFailed
 from pytest_otel_diag.model.session import Blame, SessionResult, Status
-from pytest_otel_diag.sessions.crash import TRACE_CHARS, crashed
+from pytest_otel_diag.sessions.investigation.crash import TRACE_CHARS, crashed
 from tests.sessions.session_fakes import FakeTarget, engine, plan
 
 

@@ -18,10 +18,10 @@ from pytest_otel_diag.model.telemetry import CallEdge, ServiceHealth, Table
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.scoring.judge import judge
 from pytest_otel_diag.sessions import SessionEngine, SessionPlan, as_analyzer
-from pytest_otel_diag.sessions.critical import TraceSpan, TraceTree
-from pytest_otel_diag.sessions.exemplar import exemplar, keep
-from pytest_otel_diag.sessions.exhibits import Subject, bucket_seconds, collect, subject_of
-from pytest_otel_diag.targets.replay import ReplayTarget
+from pytest_otel_diag.sessions.exhibits.collect import Subject, bucket_seconds, collect, subject_of
+from pytest_otel_diag.sessions.exhibits.critical import TraceSpan, TraceTree
+from pytest_otel_diag.sessions.exhibits.exemplar import exemplar, keep
+from pytest_otel_diag.targets.replay.target import ReplayTarget
 from pytest_otel_diag.telemetry import Store
 from pytest_otel_diag.testing.sample_recording import write_sample_cases
 from pytest_otel_diag.testing.telemetry_contract import SECOND_NS, START_NS, span, traces_table

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pytest_otel_diag.model.session import ImpactReason
-from pytest_otel_diag.sessions.exposure import (
+from pytest_otel_diag.sessions.impact.assess import SIGNALS, Comparison, assess
+from pytest_otel_diag.stats.two_sample import (
     Load,
     binomial_at_least,
     calls_needed,
@@ -21,7 +22,6 @@ from pytest_otel_diag.sessions.exposure import (
     latency_ratio,
     rate_p,
 )
-from pytest_otel_diag.sessions.impact import SIGNALS, Comparison, assess
 
 
 def load(calls=0, errors=0, seconds=60.0, **changes):

@@ -13,7 +13,7 @@ from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.scenario import Expectation, ExpectedAnomaly, ExpectedRootCause, Timing
 from pytest_otel_diag.model.session import ImpactReason, Phase, Status
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
-from pytest_otel_diag.sessions.impact import looks
+from pytest_otel_diag.sessions.impact.assess import looks
 from tests.sessions.session_fakes import (
     QUICK,
     START_NS,

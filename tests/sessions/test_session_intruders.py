@@ -11,8 +11,9 @@ from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.flags import Flag, FlagDocument
 from pytest_otel_diag.model.session import ImpactReason, Phase, Status, Witness
-from pytest_otel_diag.sessions import EngineSettings, unserved
-from pytest_otel_diag.sessions.intruders import FlagGuard, possible
+from pytest_otel_diag.sessions import EngineSettings
+from pytest_otel_diag.sessions.faults import not_served
+from pytest_otel_diag.sessions.faults.external_changes import FlagGuard, possible
 from tests.sessions.session_fakes import QUICK, FakeTarget, Watcher, engine, plan, scenario
 
 
@@ -287,14 +288,14 @@ def test_a_reason_for_each_way_in_which_a_flag_is_not_served():
     proof = Witness(flag="a", variant="on", reads=1, confirmed=False, at_ns=0, detail="last answer: 'off'")
 
     def told(found, *, unreadable=False):
-        return unserved.reason(proof, found, {}, unreadable=unreadable)
+        return not_served.reason(proof, found, {}, unreadable=unreadable)
 
     assert "gone from the document" in told(None)
     assert "DISABLED" in told(flag("a", enabled=False))
     assert "cannot be read back" in told(flag("a", "on"), unreadable=True)
     assert "'off' is written: somebody else" in told(flag("a"))
     assert "another document" in told(flag("a", "on"))
-    assert len(unserved.compact("x" * 5000)) == unserved.RULE_CHARS + 1
+    assert len(not_served.compact("x" * 5000)) == not_served.RULE_CHARS + 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pytest_otel_diag.sessions.levels import Floor, Point, fall_p, restarts_p, rise_p, student_tail
+from pytest_otel_diag.stats.metric_shift import Floor, Point, fall_p, restarts_p, rise_p, student_tail
 
 LOOKS = 3
 ALPHA = 0.01

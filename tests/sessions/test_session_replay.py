@@ -13,8 +13,8 @@ from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.scoring.judge import judge
 from pytest_otel_diag.sessions import SessionEngine, SessionPlan, as_analyzer
-from pytest_otel_diag.sessions.facts import service_windows, services_in
-from pytest_otel_diag.targets.replay import ReplayTarget
+from pytest_otel_diag.sessions.exhibits.facts import service_windows, services_in
+from pytest_otel_diag.targets.replay.target import ReplayTarget
 from pytest_otel_diag.telemetry import Store
 from pytest_otel_diag.testing.sample_recording import write_sample_cases
 from pytest_otel_diag.testing.telemetry_contract import START_NS, span, traces_table

@@ -15,8 +15,8 @@ from pytest_otel_diag.model.scenario import Disturbance, Expectation, Fault, Fau
 from pytest_otel_diag.model.session import Blame, ImpactReason, Phase, Status
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.sessions import EngineSettings
-from pytest_otel_diag.sessions.intruders import foreign_faults
-from pytest_otel_diag.sessions.schedule import course, schedule_mistakes, timeline
+from pytest_otel_diag.sessions.faults.external_changes import foreign_faults
+from pytest_otel_diag.sessions.faults.schedule import course, schedule_mistakes, timeline
 from tests.sessions.session_fakes import (
     QUICK,
     START_NS,

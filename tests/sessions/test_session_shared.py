@@ -10,7 +10,7 @@ import pytest
 from pytest_otel_diag.errors import ConfigurationError, Occupied, RestoreFailed
 from pytest_otel_diag.model.session import Blame, ImpactReason, Phase, Status
 from pytest_otel_diag.ports import tell_waiting
-from pytest_otel_diag.sessions.turns import shared_of
+from pytest_otel_diag.sessions.concurrency import shared_of
 from tests.sessions.session_fakes import QUICK, Behaviour, FakeTarget, Watcher, engine, plan, scenario, shop
 
 SETUP = replace(QUICK, setup_only=True)

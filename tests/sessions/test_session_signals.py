@@ -13,11 +13,11 @@ from pytest_otel_diag.errors import SchemaError
 from pytest_otel_diag.model.diagnosis import Diagnosis, Signal
 from pytest_otel_diag.model.scenario import Expectation, ExpectedAnomaly, ExpectedRootCause
 from pytest_otel_diag.model.session import ImpactReason, Status
-from pytest_otel_diag.sessions.evidence import Quiet, count_of, deviations, fisher_p, slow_p
-from pytest_otel_diag.sessions.exposure import Load
-from pytest_otel_diag.sessions.impact import Comparison, shortages
-from pytest_otel_diag.sessions.levels import Point
-from pytest_otel_diag.sessions.signals import MetricWatch, Observed, Watchlist, watchlist
+from pytest_otel_diag.sessions.impact.assess import Comparison, shortages
+from pytest_otel_diag.sessions.impact.evidence import Quiet, count_of, deviations, fisher_p, slow_p
+from pytest_otel_diag.sessions.impact.watchlist import MetricWatch, Observed, Watchlist, watchlist
+from pytest_otel_diag.stats.metric_shift import Point
+from pytest_otel_diag.stats.two_sample import Load
 from tests.sessions.session_fakes import Behaviour, FakeTarget, Gauge, Line, engine, plan, scenario, shop
 
 TABLES = ("otel_traces", "otel_logs", "otel_metrics_gauge")

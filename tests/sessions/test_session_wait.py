@@ -11,7 +11,7 @@ import pytest
 from pytest_otel_diag.model.scenario import Timing
 from pytest_otel_diag.model.session import ImpactReason, Phase, Status
 from pytest_otel_diag.sessions import EngineSettings
-from pytest_otel_diag.sessions.wait import likeness
+from pytest_otel_diag.sessions.impact.wait import likeness
 from tests.sessions.session_fakes import (
     QUICK,
     START_NS,

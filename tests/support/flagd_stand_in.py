@@ -17,7 +17,7 @@ from google.protobuf.json_format import MessageToDict
 from openfeature.schemas.protobuf.flagd.evaluation.v1 import evaluation_pb2 as messages
 from openfeature.schemas.protobuf.flagd.evaluation.v1 import evaluation_pb2_grpc as services
 
-from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.flags.document import FlagdDocument
 
 
 class _Service(services.ServiceServicer):

@@ -3,8 +3,8 @@
 import json
 
 from pytest_otel_diag import catalog
-from pytest_otel_diag.flags.flagd_document import FlagdDocument
-from pytest_otel_diag.flags.keeping import Patience
+from pytest_otel_diag.flags.document import FlagdDocument
+from pytest_otel_diag.flags.surfaces.read_back import Patience
 from pytest_otel_diag.testing.flag_contract import Targeted
 
 QUICK = Patience(tries=3, kept_s=0.4, poll_s=0.01)

@@ -8,12 +8,12 @@ import pytest
 
 from pytest_otel_diag import catalog
 from pytest_otel_diag.errors import ConfigurationError, FlagError
-from pytest_otel_diag.flags import opening
+from pytest_otel_diag.flags import access as opening
 from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.model.flags import FlagDocument
-from pytest_otel_diag.targets import live_document
-from pytest_otel_diag.targets.live_document import LiveDocument, reader
-from pytest_otel_diag.targets.live_options import LiveOptions
+from pytest_otel_diag.targets.live import flags as live_document
+from pytest_otel_diag.targets.live.flags import LiveDocument, reader
+from pytest_otel_diag.targets.live.options import LiveOptions
 
 
 def access(path: Path) -> FlagAccess:

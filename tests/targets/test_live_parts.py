@@ -18,12 +18,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from pytest_otel_diag.errors import NotReady
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
-from pytest_otel_diag.targets import live_clock
-from pytest_otel_diag.targets.live_clock import LiveClock, Offset, measured
-from pytest_otel_diag.targets.live_options import LiveOptions
-from pytest_otel_diag.targets.live_preflight import Condition, lacking, ready
-from pytest_otel_diag.targets.live_reference import LEAST_S, Reference
-from pytest_otel_diag.targets.live_store import Opened, ReceiverSource, telemetry_source
+from pytest_otel_diag.targets.live import clock as live_clock
+from pytest_otel_diag.targets.live.clock import LiveClock, Offset, measured
+from pytest_otel_diag.targets.live.options import LiveOptions
+from pytest_otel_diag.targets.live.preflight import Condition, lacking, ready
+from pytest_otel_diag.targets.live.reference import LEAST_S, Reference
+from pytest_otel_diag.targets.live.store import Opened, ReceiverSource, telemetry_source
 
 SECOND = 1_000_000_000
 
@@ -217,7 +217,7 @@ def test_what_a_killed_process_left_is_dropped(tmp_path: Path) -> None:
     script = (
         "import sys\n"
         "from pytest_otel_diag.telemetry import Store\n"
-        "from pytest_otel_diag.targets.live_store import telemetry_source\n"
+        "from pytest_otel_diag.targets.live.store import telemetry_source\n"
         f"dsn = 'chdb://{tmp_path}/store'\n"
         "with Store.open(dsn) as store:\n"
         "    store.create_database('live_old'); store.create_database('mine')\n"

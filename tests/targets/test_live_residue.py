@@ -7,7 +7,7 @@ import pytest
 
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.scenario import Fault
-from pytest_otel_diag.targets.live_residue import Residue, RestartCommand
+from pytest_otel_diag.targets.live.residue import Residue, RestartCommand
 
 CART = Fault(flag="cartFailure", variant="100%")
 

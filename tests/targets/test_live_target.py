@@ -25,9 +25,9 @@ from pytest_otel_diag.model.session import ImpactReason, Status
 from pytest_otel_diag.ports import Investigation
 from pytest_otel_diag.scoring.judge import judge
 from pytest_otel_diag.sessions import EngineSettings, SessionEngine, SessionPlan, as_analyzer
-from pytest_otel_diag.targets import live_store
-from pytest_otel_diag.targets.live import LiveTarget, access_of, deadline_s
-from pytest_otel_diag.targets.live_traffic import LiveTraffic
+from pytest_otel_diag.targets.live import store as live_store
+from pytest_otel_diag.targets.live.target import LiveTarget, access_of, deadline_s
+from pytest_otel_diag.targets.live.traffic import LiveTraffic
 from pytest_otel_diag.telemetry import Store
 from pytest_otel_diag.telemetry.placement import ExporterTable
 from pytest_otel_diag.testing.clickhouse_server import clickhouse_server

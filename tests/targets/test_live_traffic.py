@@ -10,9 +10,10 @@ import pytest
 from pytest_otel_diag import catalog
 from pytest_otel_diag.errors import ConfigurationError, FlagError
 from pytest_otel_diag.model.flags import FlagValue, ServedFlag
-from pytest_otel_diag.targets import live_recipes, live_traffic
-from pytest_otel_diag.targets.live_recipes import BY_FLAG, BY_SERVICE, VISITS
-from pytest_otel_diag.targets.live_traffic import LiveTraffic, NoDriving
+from pytest_otel_diag.targets.live import recipes
+from pytest_otel_diag.targets.live import traffic as live_traffic
+from pytest_otel_diag.targets.live.recipes import BY_FLAG, BY_SERVICE, VISITS
+from pytest_otel_diag.targets.live.traffic import LiveTraffic, NoDriving
 from tests.support.frontend_stand_in import Frontend, frontend
 
 FAST = 200.0
@@ -66,7 +67,7 @@ async def test_an_order_is_complete_and_goes_abroad_for_the_flag_about_that(shop
     assert order.body["userId"] == cart.body["userId"]
     assert cart.body["item"]["productId"] in product.path
     assert set(order.body) == {"userId", "email", "address", "userCurrency", "creditCard"}
-    assert live_recipes.FRAGILE_PRODUCT not in product.path
+    assert recipes.FRAGILE_PRODUCT not in product.path
     shop_front.seen.clear()
     await driven(shop_front.url, ["paymentFailure"], calls=1)
     assert shop_front.seen[-1].body["address"]["country"] == "United States"
@@ -79,7 +80,7 @@ async def test_images_carry_the_delay_that_is_served(
     async with traffic(shop_front.url, "imageSlowLoad", value=value) as live:
         await live.drive((), 2)
         await live.settle()
-    assert [seen.headers[live_recipes.DELAY_HEADER] for seen in shop_front.seen] == [header] * 2
+    assert [seen.headers[recipes.DELAY_HEADER] for seen in shop_front.seen] == [header] * 2
     assert all(path.startswith("GET /images/products/") for path in shop_front.paths())
 
 
@@ -92,7 +93,7 @@ async def test_a_flag_that_cannot_be_read_delays_nothing(shop_front: Frontend) -
     ) as live:
         await live.drive((), 1)
         await live.settle()
-    assert shop_front.seen[0].headers[live_recipes.DELAY_HEADER] == "0"
+    assert shop_front.seen[0].headers[recipes.DELAY_HEADER] == "0"
 
 
 async def test_errors_of_the_system_are_counted_and_not_raised(shop_front: Frontend) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pytest_otel_diag.errors import TelemetryError, TelemetryUnavailable
-from pytest_otel_diag.targets.loading import MEMORY_DSN, RecordingStore
 from pytest_otel_diag.targets.private import PrivateDatabases, held
+from pytest_otel_diag.targets.replay.loading import MEMORY_DSN, RecordingStore
 
 BOUND_S = 20.0
 

@@ -8,15 +8,15 @@ import sys
 import pytest
 
 from pytest_otel_diag.model.flags import FlagChange
-from pytest_otel_diag.targets.loading import database_name
-from pytest_otel_diag.targets.replay import ReplayTarget
+from pytest_otel_diag.targets.replay.loading import database_name
+from pytest_otel_diag.targets.replay.target import ReplayTarget
 from pytest_otel_diag.testing.clickhouse_server import clickhouse_server
 from pytest_otel_diag.testing.sample_recording import write_sample_cases
 
 RUN = """
 import asyncio, json, os, signal, sys
 from pathlib import Path
-from pytest_otel_diag.targets.replay import ReplayTarget
+from pytest_otel_diag.targets.replay.target import ReplayTarget
 from pytest_otel_diag.telemetry.store import Store
 
 loads = []

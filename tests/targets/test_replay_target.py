@@ -9,11 +9,11 @@ from pytest_otel_diag.errors import FlagError, RecordingError, ScenarioError
 from pytest_otel_diag.model.flags import Flag, FlagChange
 from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario, Timing
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, iso
+from pytest_otel_diag.recordings.format.manifest import ControlWindow
 from pytest_otel_diag.recordings.library import open_recording
-from pytest_otel_diag.recordings.manifest import ControlWindow
 from pytest_otel_diag.targets.clock import VirtualClock
-from pytest_otel_diag.targets.plan import replay_of_control, scenario_of
-from pytest_otel_diag.targets.replay import RecordedFlag, ReplayTarget
+from pytest_otel_diag.targets.replay.target import RecordedFlag, ReplayTarget
+from pytest_otel_diag.targets.replay.timeline import replay_of_control, scenario_of
 from pytest_otel_diag.testing.flag_contract import FlagControllerContract
 from pytest_otel_diag.testing.sample_recording import INCIDENT_SECONDS, START_S, write_sample_cases
 

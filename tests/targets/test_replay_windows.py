@@ -3,9 +3,9 @@
 import pytest
 
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND
+from pytest_otel_diag.recordings.format.reader import Recording
 from pytest_otel_diag.recordings.library import open_recording
-from pytest_otel_diag.recordings.reader import Recording
-from pytest_otel_diag.targets.plan import replay_of_control, replay_of_incident, scenario_of
+from pytest_otel_diag.targets.replay.timeline import replay_of_control, replay_of_incident, scenario_of
 from tests.support import tiny_shop
 
 

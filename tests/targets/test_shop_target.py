@@ -25,8 +25,8 @@ from pytest_otel_diag.model.scenario import (
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import TargetSession
 from pytest_otel_diag.shop.variation import Variation
-from pytest_otel_diag.targets.shop import ShopTarget, first_instant, model_hash
-from pytest_otel_diag.targets.shop_options import ShopOptions
+from pytest_otel_diag.targets.shop.options import ShopOptions
+from pytest_otel_diag.targets.shop.target import ShopTarget, first_instant, model_hash
 from pytest_otel_diag.testing.target_contract import TargetContract
 
 SHORT = "demo=3.0,users=5,seed=1,reference_s=30,settle_s=20"

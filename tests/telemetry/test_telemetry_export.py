@@ -7,7 +7,7 @@ import pytest
 
 from pytest_otel_diag.errors import TelemetryUnavailable
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
-from pytest_otel_diag.recordings.layout import BY_TABLE
+from pytest_otel_diag.recordings.format.layout import BY_TABLE
 from pytest_otel_diag.telemetry import Layout, Store
 from pytest_otel_diag.telemetry.export import Exporter
 

@@ -21,11 +21,12 @@ from pytest_otel_diag.errors import (
     TelemetryUnavailable,
 )
 from pytest_otel_diag.model.telemetry import TelemetrySchema
-from pytest_otel_diag.telemetry import Store, workers
+from pytest_otel_diag.telemetry import Store
 from pytest_otel_diag.telemetry.dsn import EmbeddedAddress
-from pytest_otel_diag.telemetry.engine import _locked
-from pytest_otel_diag.telemetry.failures import from_engine, translated
-from pytest_otel_diag.telemetry.workers import Workers
+from pytest_otel_diag.telemetry.engine import workers
+from pytest_otel_diag.telemetry.engine.connection import _locked
+from pytest_otel_diag.telemetry.engine.failures import from_engine, translated
+from pytest_otel_diag.telemetry.engine.workers import Workers
 from pytest_otel_diag.testing import clickhouse_server as stand_in
 from pytest_otel_diag.testing.telemetry_contract import MINUTE, START_NS, sample_traces
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pytest_otel_diag.errors import QueryRejected, SchemaError
 from pytest_otel_diag.model.telemetry import Table, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.telemetry import levels
+from pytest_otel_diag.telemetry.questions import levels
 from pytest_otel_diag.testing.sample_telemetry import (
     MINUTE,
     SECOND_NS,

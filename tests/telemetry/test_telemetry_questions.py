@@ -11,8 +11,8 @@ from pytest_otel_diag import telemetry as questions
 from pytest_otel_diag.errors import SchemaError
 from pytest_otel_diag.model.telemetry import Table, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.telemetry import slices
-from pytest_otel_diag.telemetry.slices import merge
+from pytest_otel_diag.telemetry.questions import slices
+from pytest_otel_diag.telemetry.questions.slices import merge
 from pytest_otel_diag.testing.telemetry_contract import (
     MINUTE,
     ODD_NAME,

@@ -25,7 +25,7 @@ from pytest_otel_diag.errors import (
 from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, SPANS_TABLE, QueryLimits
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.telemetry import Layout, Store
-from pytest_otel_diag.telemetry import engine as engines
+from pytest_otel_diag.telemetry.engine import connection as engines
 from pytest_otel_diag.testing.telemetry_contract import (
     MINUTE,
     ODD_NAME,

@@ -17,17 +17,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pytest_otel_diag.flags.flagd_document import DocumentFlags
-from pytest_otel_diag.flags.flagd_file import FileSurface
-from pytest_otel_diag.flags.opening import open_flags, open_reader
+from pytest_otel_diag.flags.access import open_flags, open_reader
+from pytest_otel_diag.flags.document import DocumentFlags
 from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surfaces.file import FileSurface
 from pytest_otel_diag.model.diagnosis import Diagnosis, RootCause
-from pytest_otel_diag.targets.shop import ShopTarget
-from pytest_otel_diag.targets.shop_options import ShopOptions
+from pytest_otel_diag.targets.shop.options import ShopOptions
+from pytest_otel_diag.targets.shop.target import ShopTarget
 from pytest_otel_diag.undo.owner import Owner
-from pytest_otel_diag.undo.protected import ProtectedFlags, protected
+from pytest_otel_diag.undo.restore import Patience
+from pytest_otel_diag.undo.session import ProtectedFlags, protected
 from pytest_otel_diag.undo.settings import UndoSettings
-from pytest_otel_diag.undo.taking_back import Patience
 
 PLAN: dict[str, Any] = json.loads(os.environ.get("KILLED", "{}"))
 FOLDER = Path(PLAN.get("folder", "."))

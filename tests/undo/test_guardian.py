@@ -16,8 +16,8 @@ import pytest
 
 from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.undo import processes
-from pytest_otel_diag.undo.guardian import Watch
-from pytest_otel_diag.undo.guarding import OPENER, Guardian
+from pytest_otel_diag.undo.guardian.client import OPENER, Guardian
+from pytest_otel_diag.undo.guardian.process import Watch
 from pytest_otel_diag.undo.journal import Journal
 from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.owner import Owner
@@ -54,7 +54,7 @@ def config(state: Path, parent: int, **update: object) -> dict[str, object]:
 
 
 def guardian(first: dict[str, object] | None) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pytest_otel_diag.undo.guardian"]
+    command = [sys.executable, "-m", "pytest_otel_diag.undo.guardian.process"]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
     if first is not None:
@@ -146,11 +146,11 @@ def test_a_guardian_that_does_not_answer_is_replaced(tmp_path: Path, monkeypatch
     first = mine.pid or 0
     mine.ensure("two", deadline_s=60)
     assert mine.pid == first
-    monkeypatch.setattr("pytest_otel_diag.undo.guarding.ANSWER_S", 0.3)
+    monkeypatch.setattr("pytest_otel_diag.undo.guardian.client.ANSWER_S", 0.3)
     os.kill(first, signal.SIGSTOP)
     mine.ensure("two", deadline_s=60)
     assert mine.pid not in {first, None}
-    monkeypatch.setattr("pytest_otel_diag.undo.guarding._END_S", 0.3)
+    monkeypatch.setattr("pytest_otel_diag.undo.guardian.client._END_S", 0.3)
     second = Process.of(mine.pid or 0)
     os.kill(second.pid, signal.SIGSTOP)
     mine.dismiss()

@@ -16,13 +16,14 @@ from typer.testing import CliRunner
 from pytest_otel_diag.cli.app import app
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.flags.surface import FlagAccess
-from pytest_otel_diag.undo import rescue, stopping
+from pytest_otel_diag.operations import emergency
+from pytest_otel_diag.undo.guardian import restore as rescue
 from pytest_otel_diag.undo.heal import heal
 from pytest_otel_diag.undo.journal import Entry, Journal, State, encoded
 from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.processes import Process
-from pytest_otel_diag.undo.taking_back import Patience
+from pytest_otel_diag.undo.restore import Patience
 from tests.support.flagd import Flagd
 from tests.undo import samples
 
@@ -127,7 +128,7 @@ def test_a_state_folder_that_is_none_fails_every_entry(state: Path, flagd: Flagd
 
 
 def test_a_rescue_tells_what_went_wrong_and_keeps_the_entry(state: Path, flagd: Flagd):
-    opener = "pytest_otel_diag.flags.opening:open_flags"
+    opener = "pytest_otel_diag.flags.access:open_flags"
     entry = left(state, flagd)
     assert rescue.rescue(state, "gone", opener=opener, gone=True) == ""
     bad = FlagAccess(control="nothing:x", served="ofrep:http://127.0.0.1:9")
@@ -176,7 +177,7 @@ def test_all_off(state: Path, flagd: Flagd):
 
 
 def test_flags_that_do_not_go_off_are_told(state: Path, flagd: Flagd, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(stopping, "_SERVED_S", 0.5)
+    monkeypatch.setattr(emergency, "_SERVED_S", 0.5)
     body = json.loads(samples.document(a="off", odd="off"))
     body["flags"]["a"]["targeting"] = {"if": [{"==": [{"var": "who"}, "x"]}, "off", "on"]}
     body["flags"]["odd"]["targeting"] = {"fractional": [{"var": "who"}, ["on", 50], ["off", 50]]}
@@ -203,7 +204,7 @@ async def test_owners_are_told_to_end_and_those_that_do_not_are_named(state: Pat
         mine = Lease.take(state, "mine", Owner.here(now_ns=time.time_ns()))
         assert held is not None and mine is not None
         Journal(state).write(samples.entry(owner=elsewhere))
-        running = await stopping.stop_owners(state, wait_s=0.5, tell=told.append)
+        running = await emergency.stop_owners(state, wait_s=0.5, tell=told.append)
         assert {one.process for one in running} == {there, elsewhere.process}
         assert await parent.wait() == -15
         assert [text.split(":")[0] for text in told] == [

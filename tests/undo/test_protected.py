@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from pytest_otel_diag.errors import FlagError, Occupied, RestoreFailed
+from pytest_otel_diag.flags.access import open_flags
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.opening import open_flags
 from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument
 from pytest_otel_diag.testing.flag_contract import FlagControllerContract
@@ -26,9 +26,9 @@ from pytest_otel_diag.undo.journal import Entry, Journal, State
 from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.processes import Process
-from pytest_otel_diag.undo.protected import ProtectedFlags, protected
+from pytest_otel_diag.undo.restore import Patience
+from pytest_otel_diag.undo.session import ProtectedFlags, protected
 from pytest_otel_diag.undo.settings import UndoSettings
-from pytest_otel_diag.undo.taking_back import Patience
 from tests.support.flagd import Flagd
 from tests.undo import samples
 from tests.undo.cells import until
@@ -338,11 +338,11 @@ async def test_a_restore_that_fails_is_loud_and_left_to_the_guardian(place: Plac
 
 
 async def test_nothing_is_changed_without_a_guardian(place: Place, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pytest_otel_diag.undo.guarding.sys.executable", "/bin/false")
+    monkeypatch.setattr("pytest_otel_diag.undo.guardian.client.sys.executable", "/bin/false")
     async with place.session() as flags:
         with pytest.raises(FlagError, match="the guardian did not answer"):
             await flags.apply(ON)
-        monkeypatch.setattr("pytest_otel_diag.undo.guarding.sys.executable", "/nowhere")
+        monkeypatch.setattr("pytest_otel_diag.undo.guardian.client.sys.executable", "/nowhere")
         with pytest.raises(FlagError, match="no guardian could be started"):
             await flags.apply(ON)
         assert flags.entry is None and not list(place.journal.entries())

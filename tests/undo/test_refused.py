@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from pytest_otel_diag.errors import FlagError
+from pytest_otel_diag.flags.access import open_flags
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.opening import open_flags
 from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.undo.heal import Outcome, heal
 from pytest_otel_diag.undo.journal import Journal
 from pytest_otel_diag.undo.owner import Owner
-from pytest_otel_diag.undo.protected import protected
+from pytest_otel_diag.undo.restore import Patience
+from pytest_otel_diag.undo.session import protected
 from pytest_otel_diag.undo.settings import UndoSettings
-from pytest_otel_diag.undo.taking_back import Patience
 from tests.support.flagd import Flagd
 from tests.undo import samples
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_otel_diag.flags.flagd_document import DocumentFlags, FlagdDocument
-from pytest_otel_diag.undo.guardian_log import LOG
+from pytest_otel_diag.flags.document import DocumentFlags, FlagdDocument
+from pytest_otel_diag.undo.guardian.log import LOG
+from pytest_otel_diag.undo.guardian.restore import rescue
 from pytest_otel_diag.undo.journal import Journal, State, encoded
-from pytest_otel_diag.undo.rescue import rescue
 from tests.undo import samples
 
 OPENER = f"{__name__}:opened"

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_otel_diag.errors import FlagError, RestoreFailed
-from pytest_otel_diag.flags.flagd_document import DocumentFlags, FlagdDocument
+from pytest_otel_diag.flags.document import DocumentFlags, FlagdDocument
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
-from pytest_otel_diag.undo.taking_back import Patience, plan, same_document, take_back
+from pytest_otel_diag.undo.restore import Patience, plan, same_document, take_back
 from tests.undo import samples
 
 KEYS = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=6, unique=True)

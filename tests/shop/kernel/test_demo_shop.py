@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 
 from pytest_otel_diag import catalog
-from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.shop.kernel.world import MAX_SKEW_NS
 from pytest_otel_diag.shop.records import Batch, SpanRecord
 from pytest_otel_diag.shop.simulation import Shop, Variation

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.shop.realtime.flag_file import FlagFile
 from pytest_otel_diag.shop.realtime.flagd import FlagdReader, parse_address
 from tests.support.flagd_stand_in import FlagdStandIn

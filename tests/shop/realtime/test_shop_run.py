@@ -19,7 +19,7 @@ import pytest
 from pytest_otel_diag import catalog
 from pytest_otel_diag.cli.shop_run import Order, Variation, run
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.shop.realtime import status
 from pytest_otel_diag.shop.realtime.endpoint import OtlpEndpoint
 from pytest_otel_diag.shop.realtime.export import ExportCounts

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from pytest_otel_diag import catalog
-from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.shop.records import Batch, LogRecord, SpanRecord
 from pytest_otel_diag.shop.simulation import Shop
 from pytest_otel_diag.shop.variation import Variation

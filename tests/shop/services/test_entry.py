@@ -8,7 +8,7 @@ import pytest
 
 from pytest_otel_diag import catalog
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.model.scenario import Disturbance
 from pytest_otel_diag.shop.names import RELEASES, generation
 from pytest_otel_diag.shop.services.scene import Scene

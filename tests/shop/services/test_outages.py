@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_otel_diag import catalog
-from pytest_otel_diag.flags.flagd_document import FlagdDocument
+from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.shop.simulation import Shop
 from pytest_otel_diag.shop.variation import Variation
 from tests.shop.services.shop_runs import START_NS, second

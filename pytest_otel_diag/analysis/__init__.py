@@ -1,5 +1,0 @@
-"""The built-in analyzer: no training, no knowledge of any system."""
-
-from pytest_otel_diag.analysis.analyzer import BuiltinAnalyzer
-
-__all__ = ["BuiltinAnalyzer"]

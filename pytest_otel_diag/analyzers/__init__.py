@@ -1,0 +1,1 @@
+"""Analyzers: the diagnoses that a test puts under test."""

@@ -1,0 +1,1 @@
+"""Evidence: deviations of traces, logs and metrics from quiet time."""

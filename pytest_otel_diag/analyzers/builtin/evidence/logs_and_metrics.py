@@ -1,0 +1,95 @@
+"""Evidence in logs and metrics."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pytest_otel_diag.analyzers.builtin import scores as score
+from pytest_otel_diag.analyzers.builtin.evidence.deviations import (
+    Finding,
+    Group,
+    Kind,
+    Words,
+    finding,
+    owners,
+)
+from pytest_otel_diag.analyzers.builtin.evidence.observations import LOG, Observations
+from pytest_otel_diag.analyzers.builtin.evidence.traces import known, spans_of
+from pytest_otel_diag.analyzers.builtin.robust_statistics import Floats
+from pytest_otel_diag.analyzers.builtin.vocabulary import meaning
+from pytest_otel_diag.model.diagnosis import Mechanism, Signal
+
+
+def lines(seen: Observations, reference: list[int]) -> Kind:
+    """Log lines of a template per span of the operation that writes them (as Nezha, FSE 2023)."""
+    trials = spans_of(seen)
+    matrix = known(seen.feature(LOG), lambda key: key[0] in trials and key[0] in seen.operations)
+    given = np.stack([trials[op] for op, _, _ in matrix.keys]) if len(matrix) else matrix.counts
+    scored = score.ratios(matrix.counts, given, reference)
+    services = [seen.operations[op].service for op, _, _ in matrix.keys]
+
+    def describe(row: int, service: str) -> Finding:
+        op, template, _ = matrix.keys[row]
+        text = f"lines “{seen.templates.by_id[template].text[:120]}” a span"
+        name = seen.operations[op].name
+        return finding(scored, row, service, Words(name, Signal.LOGS, Mechanism.ERROR, "", "logs", text))
+
+    return Kind("log lines", Group.FLOW, scored, owners(scored, services), describe)
+
+
+def loose_lines(seen: Observations, reference: list[int]) -> Kind:
+    """Log lines per second of a template, where lines carry no trace context."""
+    keys = list(seen.log_rates)
+    hits = np.stack([seen.log_rates[key] for key in keys]) if keys else np.zeros((0, seen.columns))
+    seconds = np.broadcast_to(seen.slots.seconds, hits.shape)
+    scored = score.ratios(hits, seconds.copy(), reference)
+
+    def describe(row: int, service: str) -> Finding:
+        text = f"lines “{seen.templates.by_id[keys[row][1]].text[:120]}” a second"
+        return finding(scored, row, service, Words(None, Signal.LOGS, Mechanism.ERROR, "", "logs", text))
+
+    return Kind(
+        "loose log lines", Group.FLOW, scored, owners(scored, [service for service, _ in keys]), describe
+    )
+
+
+def resources(seen: Observations, reference: list[int]) -> Kind:
+    """Metric series, by their robust distance (BARO, FSE 2024).
+
+    Where there are spans, metrics that measure latency are left to them: they say the same, less
+    exactly, and also rise in every caller. A value that several services share to the last digit is
+    their common node's and says little about each: its weight is divided by their number. What more or less
+    traffic explains is no deviation.
+    """
+    scored = score.levels(seen.metrics, reference, _load(seen, reference))
+    series = seen.metrics.keys
+    meanings = [meaning(key.metric, key.unit) for key in series]
+    shared: dict[tuple[str, float], set[str]] = {}
+    values = np.nan_to_num(seen.metrics.levels[:, 0])
+    for key, value in zip(series, values, strict=True):
+        shared.setdefault((key.metric, float(value)), set()).add(key.owner)
+    spans = bool(seen.operations)
+    shares = [
+        0.0 if spans and signal is Signal.LATENCY else 1.0 / len(shared[key.metric, float(value)])
+        for key, value, (signal, _) in zip(series, values, meanings, strict=True)
+    ]
+    services = [key.owner for key in series]
+
+    def describe(row: int, service: str) -> Finding:
+        key, (signal, mechanism) = series[row], meanings[row]
+        text = f"{key.metric}{f' ({key.attributes})' if key.attributes else ''}"
+        return finding(scored, row, service, Words(None, signal, mechanism, key.unit, "metrics", text))
+
+    return Kind("metrics", Group.METRIC, scored, owners(scored, services, shares=shares), describe)
+
+
+def _load(seen: Observations, reference: list[int]) -> Floats:
+    """Return the traffic of each series' service over its usual, one where there is none."""
+    usual = np.ones(seen.columns)
+    ratios: dict[str, Floats] = {}
+    if seen.requests:
+        entries = np.stack([sum(both) for both in seen.requests.values()])
+        loads = score.loads(entries, seen.slots.seconds, reference)
+        ratios = dict(zip(seen.requests, loads, strict=True))
+    rows = [ratios.get(key.owner, usual) for key in seen.metrics.keys]
+    return np.stack(rows) if rows else np.ones((0, seen.columns))

@@ -1,0 +1,374 @@
+"""Evidence in traces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from pytest_otel_diag.analyzers.builtin import scores as score
+from pytest_otel_diag.analyzers.builtin.evidence.deviations import (
+    Blame,
+    Finding,
+    Group,
+    Kind,
+    Source,
+    Words,
+    finding,
+    owners,
+)
+from pytest_otel_diag.analyzers.builtin.evidence.observations import (
+    CALL,
+    CALLING,
+    END,
+    FLOW,
+    GAP,
+    LAG,
+    LONELY,
+    MAGNITUDE,
+    SERVING,
+    START,
+    Key,
+    Matrix,
+    Observations,
+)
+from pytest_otel_diag.analyzers.builtin.robust_statistics import Z_FLOOR, Floats
+from pytest_otel_diag.model.diagnosis import Mechanism, Signal
+
+OTHER_END = 0.5
+"""What a callee is held responsible for when one caller does not reach it."""
+
+TAIL_STEPS = 2
+MILLISECOND = 4
+"""The power of four of microseconds that a millisecond lies in."""
+
+CALLER_PART = 0.6
+"""What is left for the caller when its flow breaks off right after a call to somebody else."""
+
+
+def trace_kinds(seen: Observations, reference: list[int]) -> list[Kind]:
+    """Return every kind of evidence that traces can give."""
+    trials = spans_of(seen)
+    return [
+        *(self_time(seen, reference, feature) for feature in (SERVING, LONELY)),
+        tails(seen, reference),
+        errors(seen, reference, trials),
+        gaps(seen, reference),
+        lags(seen, reference),
+        calls(seen, reference, trials),
+        flows(seen, reference, trials, about_logs=False),
+        flows(seen, reference, trials, about_logs=True),
+        traffic(seen, reference),
+    ]
+
+
+def spans_of(seen: Observations) -> dict[int, Floats]:
+    """Return the number of spans of each operation, slot by slot."""
+    totals: dict[int, Floats] = {}
+    for feature in (SERVING, CALLING, LONELY):
+        matrix = seen.feature(feature)
+        for (op, _, _), counts in zip(matrix.keys, matrix.counts, strict=True):
+            totals[op] = totals[op] + counts if op in totals else counts
+    return totals
+
+
+def known(matrix: Matrix, keep: Callable[[Key], bool]) -> Matrix:
+    """Return the rows of the matrix whose key is wanted."""
+    rows = [row for row, key in enumerate(matrix.keys) if keep(key)]
+    columns = {
+        name: getattr(matrix, name)[rows]
+        for name in ("counts", "low", "mid", "high", "took_mid", "took_high", "failed", "origins", "lonely")
+    }
+    return replace(matrix, keys=tuple(matrix.keys[row] for row in rows), **columns)
+
+
+def self_time(seen: Observations, reference: list[int], feature: int) -> Kind:
+    """Time that a span spends itself: its duration minus the union of its children.
+
+    It does not propagate: a slow callee lengthens its callers' spans, not their self time (TraceRCA,
+    IWQoS 2021, and CRISP, ATC 2022, argue from it). A client span without a known callee (a database,
+    a cache) is all self time of the caller: nobody else can be asked.
+    """
+    matrix = known(seen.feature(feature), lambda key: key[0] in seen.operations)
+    scored = score.times(matrix, reference)
+    services = [seen.operations[op].service for op, _, _ in matrix.keys]
+
+    def describe(row: int, service: str) -> Finding:
+        name = seen.operations[matrix.keys[row][0]].name
+        words = Words(name, Signal.LATENCY, Mechanism.LATENCY, "ms", "traces", f"own time of {name!r}")
+        return finding(scored, row, service, words)
+
+    return Kind("self time", Group.SELF, scored, owners(scored, services, rising=True), describe)
+
+
+def tails(seen: Observations, reference: list[int]) -> Kind:
+    """Spans that spend far longer than nearly all did before: slowness of a few that no median shows.
+
+    Self times are counted by powers of four. Far longer is two steps above the quiet 99 % quantile, so at
+    least four times it.
+    """
+    counts: dict[int, dict[int, Floats]] = {}
+    for (op, magnitude, _), row in zip(
+        seen.feature(MAGNITUDE).keys, seen.feature(MAGNITUDE).counts, strict=True
+    ):
+        if op in seen.operations:
+            counts.setdefault(op, {})[magnitude] = row
+    ops = list(counts)
+    limits = [_usual_magnitude(counts[op], reference) + TAIL_STEPS for op in ops]
+    hits = [
+        np.sum([row for magnitude, row in counts[op].items() if magnitude >= limit], axis=0)
+        if max(counts[op]) >= limit
+        else np.zeros(seen.columns)
+        for op, limit in zip(ops, limits, strict=True)
+    ]
+    totals = [np.sum(list(counts[op].values()), axis=0) for op in ops]
+    scored = score.ratios(_stacked(hits, seen.columns), _stacked(totals, seen.columns), reference)
+    services = [seen.operations[op].service for op in ops]
+
+    def describe(row: int, service: str) -> Finding:
+        name, least_ms = seen.operations[ops[row]].name, 4.0 ** limits[row] / 1e3
+        text = f"{name!r} takes more than {least_ms:.3g} ms of its own"
+        return finding(
+            scored,
+            row,
+            service,
+            Words(name, Signal.LATENCY, Mechanism.LATENCY, "of the time", "traces", text),
+        )
+
+    return Kind("tails", Group.SELF, scored, owners(scored, services, rising=True), describe)
+
+
+def _usual_magnitude(counts: dict[int, Floats], reference: list[int]) -> int:
+    """Return the magnitude that 99 % of the quiet spans do not exceed, at least that of a millisecond."""
+    quiet = {magnitude: float(row[reference].sum()) for magnitude, row in sorted(counts.items())}
+    left = 0.01 * sum(quiet.values())
+    usual = MILLISECOND
+    for magnitude in sorted(quiet, reverse=True):
+        left -= quiet[magnitude]
+        if left < 0:
+            usual = max(usual, magnitude)
+            break
+    return usual
+
+
+def errors(seen: Observations, reference: list[int], trials: dict[int, Floats]) -> Kind:
+    """Failing spans none of whose children failed: where an error begins, not where it passes through.
+
+    A failing client span that no server answered to, though one does otherwise, means that the callee was
+    not reached. The caller is held responsible (what it calls, and where, is its own configuration) and the
+    callee in part; a callee that several callers fail to reach is down.
+    """
+    origins: dict[int, Floats] = {}
+    lonely: dict[int, Floats] = {}
+    for feature in (SERVING, CALLING, LONELY):
+        matrix = seen.feature(feature)
+        for (op, _, _), own, alone in zip(matrix.keys, matrix.origins, matrix.lonely, strict=True):
+            if op in seen.operations:
+                origins[op] = origins[op] + own if op in origins else own
+                lonely[op] = lonely[op] + alone if op in lonely else alone
+    ops = [op for op, counts in origins.items() if counts.any()]
+    hits = _stacked([origins[op] for op in ops], seen.columns)
+    trials_of = _stacked([trials[op] for op in ops], seen.columns)
+    scored = score.ratios(hits, trials_of, reference, score.ERROR_FLOOR)
+    answers = _usual_callees(seen)
+
+    def unreached(row: int, column: int) -> str | None:
+        """Return the callee that the calls of a row did not reach in a slot."""
+        alone = lonely[ops[row]][column] > 0.5 * hits[row, column]
+        return answers.get(ops[row]) if alone else None
+
+    def blame(column: int) -> Iterator[Blame]:
+        rows = np.flatnonzero(scored.z[:, column] > Z_FLOOR)
+        failing = {int(row): (seen.operations[ops[row]].service, unreached(int(row), column)) for row in rows}
+        return _held_responsible(failing)
+
+    def describe(row: int, service: str) -> Finding:
+        name = seen.operations[ops[row]].name
+        missed = unreached(row, 0)
+        mechanism = Mechanism.UNREACHABLE if missed else Mechanism.ERROR
+        text = (
+            f"{name!r} fails and {missed} never received the call" if missed else f"{name!r} fails by itself"
+        )
+        words = Words(
+            name if service != missed else None, Signal.ERROR_RATE, mechanism, "ratio", "traces", text
+        )
+        return finding(scored, row, service, words)
+
+    return Kind("errors", Group.ERROR, scored, blame, describe)
+
+
+def _held_responsible(failing: dict[int, tuple[str, str | None]]) -> Iterator[Blame]:
+    """Yield the blame for rows of a failing service and the callee it did not reach, if that is why."""
+    callers: dict[str, set[str]] = {}
+    for service, missed in failing.values():
+        if missed is not None:
+            callers.setdefault(missed, set()).add(service)
+    for row, (service, missed) in failing.items():
+        if missed is None:
+            yield Blame(row, service)
+        elif len(callers[missed]) > 1:
+            yield Blame(row, missed)
+        else:
+            yield Blame(row, service)
+            yield Blame(row, missed, OTHER_END)
+
+
+def _usual_callees(seen: Observations) -> dict[int, str]:
+    """Return the service that usually answers each client operation."""
+    counts: dict[tuple[int, str], float] = {}
+    matrix = known(seen.feature(GAP), lambda key: key[2] in seen.operations)
+    for (op, _, child), row in zip(matrix.keys, matrix.counts, strict=True):
+        callee = seen.operations[child].service
+        counts[op, callee] = counts.get((op, callee), 0.0) + float(row.sum())
+    return {op: callee for (op, callee), _ in sorted(counts.items(), key=lambda item: item[1])}
+
+
+def gaps(seen: Observations, reference: list[int]) -> Kind:
+    """Time that a client span takes beyond its server span: the network, or a queue before the server.
+
+    A gap has two ends. It is held against the callee in proportion to the share of its callers that
+    see one. When most of what the caller calls is affected too, it is the caller's own network.
+    """
+    matrix = known(seen.feature(GAP), lambda key: key[0] in seen.operations and key[2] in seen.operations)
+    scored = score.times(matrix, reference)
+    ends = [(seen.operations[op].service, seen.operations[child].service) for op, _, child in matrix.keys]
+    enough = scored.tested
+
+    def blame(column: int) -> Iterator[Blame]:
+        worst: dict[tuple[str, str], tuple[float, int]] = {}
+        for row, end in enumerate(ends):
+            if enough[row] and matrix.counts[row, column] >= score.MIN_HERE:
+                z = float(scored.z[row, column])
+                worst[end] = max(worst.get(end, (z, row)), (z, row))
+        for (caller, callee), (z, row) in worst.items():
+            if z > Z_FLOOR:
+                yield from _both_ends(worst, caller, callee, row)
+
+    def describe(row: int, service: str) -> Finding:
+        caller, callee = ends[row]
+        name = seen.operations[matrix.keys[row][2]].name
+        text = f"between {caller}'s call and {callee}'s answer to {name!r}"
+        operation = name if service == callee else seen.operations[matrix.keys[row][0]].name
+        return finding(
+            scored, row, service, Words(operation, Signal.NETWORK, Mechanism.NETWORK, "ms", "traces", text)
+        )
+
+    return Kind("gaps", Group.EDGE, scored, blame, describe)
+
+
+def _both_ends(
+    worst: dict[tuple[str, str], tuple[float, int]], caller: str, callee: str, row: int
+) -> Iterator[Blame]:
+    siblings = [z > Z_FLOOR for (a, b), (z, _) in worst.items() if a == caller and b != callee]
+    others = [z > Z_FLOOR for (a, b), (z, _) in worst.items() if b == callee and a != caller]
+    # two siblings at least: one other call that moved may be a coincidence
+    by_caller = max(0.0, 2.0 * float(np.mean(siblings)) - 1.0) if len(siblings) >= 2 else 0.0
+    seen_by = (1 + sum(others)) / (1 + len(others))
+    yield Blame(row, callee, seen_by * (1.0 - by_caller))
+    if by_caller:
+        yield Blame(row, caller, by_caller)
+
+
+def lags(seen: Observations, reference: list[int]) -> Kind:
+    """Time between sending a message and the start of its processing; the consumer is blamed."""
+    matrix = known(seen.feature(LAG), lambda key: key[0] in seen.operations and key[2] in seen.operations)
+    scored = score.times(matrix, reference)
+    services = [seen.operations[child].service for _, _, child in matrix.keys]
+
+    def describe(row: int, service: str) -> Finding:
+        name = seen.operations[matrix.keys[row][2]].name
+        text = f"messages wait before {name!r}"
+        return finding(scored, row, service, Words(name, Signal.QUEUE, Mechanism.QUEUE, "ms", "traces", text))
+
+    return Kind("queue lag", Group.QUEUE, scored, owners(scored, services, rising=True), describe)
+
+
+def calls(seen: Observations, reference: list[int], trials: dict[int, Floats]) -> Kind:
+    """Calls to each child per span: exceptions and early returns show as calls that vanish."""
+    matrix = known(seen.feature(CALL), lambda key: key[0] in trials and key[0] in seen.operations)
+    scored = score.ratios(
+        matrix.counts, _stacked([trials[op] for op, _, _ in matrix.keys], seen.columns), reference
+    )
+    services = [seen.operations[op].service for op, _, _ in matrix.keys]
+
+    def describe(row: int, service: str) -> Finding:
+        op, child, _ = matrix.keys[row]
+        caller = seen.operations[op].name
+        text = f"{caller!r} calls {_event(seen, child)}"
+        return finding(
+            scored, row, service, Words(caller, Signal.CALLS, Mechanism.ERROR, "times", "traces", text)
+        )
+
+    return Kind("calls", Group.FLOW, scored, owners(scored, services), describe)
+
+
+def flows(seen: Observations, reference: list[int], trials: dict[int, Floats], *, about_logs: bool) -> Kind:
+    """Probability of the next event of a span given this one: child calls and log lines in time order.
+
+    Nezha (FSE 2023) compares such event graphs. Loops are collapsed. A flow that breaks off right after
+    a call to another service speaks against the callee, and in part against the caller.
+    """
+    matrix = known(seen.feature(FLOW), lambda key: key[0] in trials and key[0] in seen.operations)
+    totals: dict[tuple[int, int], Floats] = {}
+    for (op, event, _), counts in zip(matrix.keys, matrix.counts, strict=True):
+        totals[op, event] = totals[op, event] + counts if (op, event) in totals else counts
+    logged = seen.templates.by_id
+    matrix = known(matrix, lambda key: (key[1] in logged or key[2] in logged) is about_logs)
+    given = [trials[op] if event == START else totals[op, event] for op, event, _ in matrix.keys]
+    scored = score.ratios(matrix.counts, _stacked(given, seen.columns), reference)
+
+    def blame(column: int) -> Iterator[Blame]:
+        for row in np.flatnonzero(np.abs(scored.z[:, column]) > Z_FLOOR):
+            op, event, following = matrix.keys[row]
+            service = seen.operations[op].service
+            callee = seen.operations.get(event)
+            broken = following == END and scored.z[row, column] > 0
+            if broken and callee is not None and callee.service != service:
+                yield Blame(int(row), callee.service)
+                yield Blame(int(row), service, CALLER_PART)
+            else:
+                yield Blame(int(row), service)
+
+    def describe(row: int, service: str) -> Finding:
+        op, event, following = matrix.keys[row]
+        name = seen.operations[op].name
+        text = f"in {name!r}, {_event(seen, event)} is followed by {_event(seen, following)}"
+        signal: Signal = Signal.LOGS if about_logs else Signal.CALLS
+        source: Source = "logs" if about_logs else "traces"
+        return finding(
+            scored, row, service, Words(name, signal, Mechanism.ERROR, "of the time", source, text)
+        )
+
+    return Kind("log flow" if about_logs else "call flow", Group.FLOW, scored, blame, describe)
+
+
+def traffic(seen: Observations, reference: list[int]) -> Kind:
+    """Requests that enter the system, held against the service they enter."""
+    services = [name for name, (roots, _) in seen.requests.items() if roots.any()]
+    hits = _stacked([seen.requests[name][0] for name in services], seen.columns)
+    scored = score.rates(hits, seen.slots.seconds, reference)
+
+    def describe(row: int, service: str) -> Finding:
+        words = Words(
+            None, Signal.REQUEST_RATE, Mechanism.TRAFFIC, "1/s", "traces", "requests that enter here"
+        )
+        return finding(scored, row, service, words)
+
+    return Kind("traffic", Group.TRAFFIC, scored, owners(scored, services, rising=True), describe)
+
+
+def _event(seen: Observations, event: int) -> str:
+    if event == START:
+        return "the start"
+    if event == END:
+        return "the end"
+    template = seen.templates.by_id.get(event)
+    if template is not None:
+        return f"the line “{template.text[:80]}”"
+    operation = seen.operations.get(event)
+    return f"{operation.service} {operation.name!r}" if operation else "an unknown call"
+
+
+def _stacked(rows: list[Floats], columns: int) -> Floats:
+    return np.stack(rows) if rows else np.zeros((0, columns))

@@ -1,0 +1,162 @@
+"""Putting what was found into a diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pytest_otel_diag.analyzers.builtin.detection import Alarm
+from pytest_otel_diag.analyzers.builtin.evidence.deviations import Finding, Hit, Kind
+from pytest_otel_diag.analyzers.builtin.evidence.observations import Outgrown
+from pytest_otel_diag.analyzers.builtin.mechanism import mechanism_of
+from pytest_otel_diag.analyzers.builtin.ranking import Candidate, shares
+from pytest_otel_diag.analyzers.builtin.robust_statistics import benjamini_hochberg, student_tail
+from pytest_otel_diag.model.diagnosis import Anomaly, Evidence, Hypothesis, RootCause
+
+ANOMALIES_SHOWN, CAUSES_SHOWN, EVIDENCE_SHOWN, HYPOTHESES_SHOWN = 60, 10, 5, 6
+FALSE_DISCOVERY_RATE = 0.05
+SIGMAS_PER_SPREAD = 1.96
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the analysis of one incident found."""
+
+    alarm: Alarm
+    ranking: Sequence[Candidate]
+    hits: Sequence[Hit]
+    symptoms: Sequence[Hit]
+    kinds: Sequence[Kind]
+    quiet: Sequence[int]
+    graph: bool
+    outgrown: Mapping[str, Outgrown] = field(default_factory=dict)
+
+    def findings_of(self, service: str) -> list[tuple[float, Finding]]:
+        """Return what was held against a service when it was ranked, the strongest first."""
+        mine = [hit for hit in self.hits if hit.service == service and hit.strength > 0.0]
+        mine.sort(key=lambda hit: -hit.strength)
+        return [(hit.strength, hit.finding()) for hit in mine[:40]]
+
+
+def anomalies(case: Case) -> tuple[Anomaly, ...]:
+    """Return significant deviations, none when the alarm did not go off.
+
+    p of a deviation of z spreads: P(|T| > 1.96·z), Student's t with (quiet slots - 1) degrees of freedom;
+    adjusted over all rows that could have deviated (Benjamini & Hochberg 1995) at 5 %.
+    """
+    if not case.alarm.detected:
+        return ()
+    tests = sum(int(kind.scores.tested.sum()) for kind in case.kinds)
+    chosen = [hit for hit in (*case.hits, *case.symptoms) if hit.strength > 0.0]
+    raw = [student_tail(SIGMAS_PER_SPREAD * abs(hit.z), hit.kind.scores.freedom) for hit in chosen]
+    adjusted = benjamini_hochberg(raw, tests)
+    found: dict[tuple[str, str, str | None], Anomaly] = {}
+    for hit, p_value in sorted(zip(chosen, adjusted, strict=True), key=lambda pair: -abs(pair[0].z)):
+        if p_value <= FALSE_DISCOVERY_RATE and len(found) < ANOMALIES_SHOWN:
+            anomaly = _anomaly(hit, p_value)
+            found.setdefault((anomaly.service, anomaly.signal, anomaly.operation), anomaly)
+    return tuple(found.values())
+
+
+def _anomaly(hit: Hit, p_value: float) -> Anomaly:
+    told = hit.finding()
+    return Anomaly(
+        signal=told.signal,
+        service=told.service,
+        operation=told.operation,
+        direction=told.direction,
+        baseline=told.baseline,
+        observed=told.observed,
+        unit=told.unit,
+        score=round(abs(hit.z), 3),
+        p_value=p_value,
+        evidence=(Evidence(source=told.source, summary=told.text),),
+    )
+
+
+def root_causes(case: Case, trace_ids: Sequence[str]) -> tuple[RootCause, ...]:
+    """Return the ranked candidates; *trace_ids* are examples for the first."""
+    confidence = shares([candidate.score for candidate in case.ranking], graph=case.graph)
+    causes: list[RootCause] = []
+    for candidate, share in list(zip(case.ranking, confidence, strict=True))[:CAUSES_SHOWN]:
+        findings = case.findings_of(candidate.service)
+        if findings or not causes:
+            grown = case.outgrown.get(candidate.service)
+            causes.append(_cause(candidate, findings, share, trace_ids if not causes else (), grown))
+    return tuple(causes)
+
+
+def _cause(
+    candidate: Candidate,
+    findings: list[tuple[float, Finding]],
+    share: float,
+    trace_ids: Sequence[str],
+    grown: Outgrown | None,
+) -> RootCause:
+    told = [finding for _, finding in findings]
+    shown = list({finding.text: finding for finding in told}.values())[:EVIDENCE_SHOWN]
+    evidence = tuple(
+        Evidence(source=f.source, summary=f.text, trace_ids=tuple(trace_ids) if f.source == "traces" else ())
+        for f in shown
+    )
+    if grown is not None:
+        evidence += (Evidence(source="metrics", summary=str(grown)),)
+    return RootCause(
+        service=candidate.service,
+        operation=next((finding.operation for finding in told if finding.operation), None),
+        mechanism=mechanism_of(candidate, findings, outgrown=grown is not None),
+        score=round(candidate.score, 4),
+        confidence=share,
+        explanation="; ".join(finding.text for finding in shown[:3]) or "nothing about it deviates",
+        evidence=evidence,
+    )
+
+
+def hypotheses(case: Case, causes: Sequence[RootCause]) -> tuple[Hypothesis, ...]:
+    """Return the candidates considered with what became of them."""
+    by_name = {candidate.service: candidate for candidate in case.ranking}
+    told = []
+    for index, cause in enumerate(causes[:HYPOTHESES_SHOWN]):
+        candidate = by_name[cause.service]
+        kept = index == 0 and case.alarm.detected
+        what = f"{cause.service} fails ({cause.mechanism.value if cause.mechanism else 'mechanism unknown'})"
+        told.append(
+            Hypothesis(
+                statement=what,
+                service=cause.service,
+                mechanism=cause.mechanism,
+                status="kept" if kept else "eliminated",
+                reason=_reason(candidate, causes[0], first=index == 0, alarm=case.alarm),
+            )
+        )
+    return tuple(told)
+
+
+def _reason(candidate: Candidate, best: RootCause, *, first: bool, alarm: Alarm) -> str:
+    if not alarm.detected:
+        return f"not significant: {alarm.reason}"
+    if first:
+        return f"strongest evidence, {candidate.score:.2f}: {best.explanation}"
+    if candidate.explained_by is not None:
+        return (
+            f"{candidate.explained:.2f} of its {candidate.total:.2f} are symptoms that "
+            f"{candidate.explained_by}, "
+            f"which it calls, explains; {best.service} has {best.score:.2f}"
+        )
+    return f"weaker evidence, {candidate.score:.2f} against {best.score:.2f} of {best.service}"
+
+
+def summary(case: Case, causes: Sequence[RootCause]) -> str:
+    """Return the diagnosis in one or two sentences."""
+    if not causes:
+        return "No telemetry names a service in the incident's window."
+    first = causes[0]
+    what = first.mechanism.value if first.mechanism else "unknown mechanism"
+    if not case.alarm.detected:
+        return (
+            f"Nothing is significantly wrong: {case.alarm.reason}. The best guess would be {first.service}."
+        )
+    where = f" in {first.operation!r}" if first.operation else ""
+    return (
+        f"{first.service}{where} is the likely root cause ({what}): {first.explanation}. {case.alarm.reason}."
+    )

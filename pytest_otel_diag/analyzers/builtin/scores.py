@@ -1,0 +1,195 @@
+"""How far each key of each feature is from quiet, in every slot at once.
+
+``z`` counts spreads (see :func:`robust_statistics.spread`), signed. ``reference`` says which columns are the
+quiet ones. Scored against columns 1.. the incident is told apart; scored with every column in the
+reference all slots, the incident's too, are treated alike, so that the incident can be compared with them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_otel_diag.analyzers.builtin import robust_statistics
+from pytest_otel_diag.analyzers.builtin.evidence.observations import Matrix, Metrics, pauses
+from pytest_otel_diag.analyzers.builtin.robust_statistics import Floats
+from pytest_otel_diag.analyzers.builtin.vocabulary import GOOD, meaning
+from pytest_otel_diag.model.diagnosis import Signal
+
+MIN_HERE, MIN_REFERENCE = 3, 10
+"""Fewer observations than these in a slot, or in the reference, say nothing."""
+
+TIME_FLOOR_MS = 1.0
+"""A millisecond is below what a scheduler's tick or a log line costs."""
+
+SHARE_FLOOR, ERROR_FLOOR = 0.02, 0.01
+"""Changes in the number of calls below 2 %, or of errors below 1 %, have no practical meaning."""
+
+RATE_FLOOR = 0.15
+"""Traffic that moves by 15 % moves as traffic does."""
+
+METRIC_OWN, METRIC_PEERS = 0.25, 0.05
+"""A metric must move by a quarter of its level, and by 5 % of the largest value that any service shows:
+a pod that idles at 0.1 % CPU is free to reach 0.5 %."""
+
+PAUSED = {"s": 0.01, "ms": 10.0, "us": 1e4, "µs": 1e4, "ns": 1e7}
+"""A program that is stopped for less than 1 % of the time is not stopped, by unit of the pauses."""
+
+SURPRISE = 1.5
+"""Share of the likelihood-ratio root that counts as spreads, so that rare events need both: a large
+change and enough of them (z = 3 needs G at two standard deviations)."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Deviations of one kind: rows are keys, columns are slots. ``tested`` marks rows that could deviate."""
+
+    z: Floats
+    value: Floats
+    centre: Floats
+    unit: Floats
+    freedom: int
+    tested: NDArray[np.bool_]
+
+
+def times(matrix: Matrix, reference: list[int]) -> Scores:
+    """Score medians of durations: (median here - median of quiet medians) / max(IQR + 1 ms, spread).
+
+    The interquartile range within a slot measures effect size: a shift that the usual requests
+    already span is no finding, however significant.
+    """
+    between = robust_statistics.spread(matrix.mid[:, reference])
+    within = matrix.high - matrix.low
+    inner = robust_statistics.sorted_quantile(
+        np.sort(within[:, reference], axis=1),
+        np.isfinite(within[:, reference]).sum(axis=1).astype(float),
+        0.5,
+    )
+    unit = np.fmax(np.nan_to_num(inner) + TIME_FLOOR_MS, between.unit)
+    with np.errstate(invalid="ignore"):
+        z = (matrix.mid - between.centre[:, None]) / unit[:, None]
+    enough = matrix.counts[:, reference].sum(axis=1) >= MIN_REFERENCE
+    z = np.where((matrix.counts >= MIN_HERE) & enough[:, None], np.nan_to_num(z), 0.0)
+    return Scores(z, matrix.mid, between.centre, unit, len(reference) - 1, enough)
+
+
+def ratios(hits: Floats, trials: Floats, reference: list[int], floor: float = SHARE_FLOOR) -> Scores:
+    """Score mean counts per trial (child calls per span, errors per span, next events per event).
+
+    z = ±min(|x - median| / unit, 1.5 · |G| / √φ) with unit = max(spread, floor), G the likelihood-ratio
+    root against all quiet slots and φ their overdispersion.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(trials > 0, hits / trials, np.nan)
+    quiet = robust_statistics.spread(share[:, reference])
+    unit = np.fmax(quiet.unit, floor)
+    surprise = _surprise(hits, trials, reference)
+    change = np.nan_to_num((share - np.nan_to_num(quiet.centre)[:, None]) / unit[:, None])
+    z = np.sign(change) * np.minimum(np.abs(change), SURPRISE * np.abs(surprise))
+    enough = trials[:, reference].sum(axis=1) >= MIN_REFERENCE
+    z = np.where((trials >= MIN_HERE) & (_elsewhere(trials, reference) >= MIN_REFERENCE), z, 0.0)
+    return Scores(z, share, np.nan_to_num(quiet.centre), unit, len(reference) - 1, enough)
+
+
+def loads(entries: Floats, seconds: Floats, reference: list[int]) -> Floats:
+    """Return each service's traffic over its usual: (k + 10) / (E + 10).
+
+    k requests in the slot, E expected by the mean rate of the quiet slots; the ten shrink the ratio towards
+    one where there are few.
+    """
+    rate = entries[:, reference].sum(axis=1) / np.maximum(seconds[reference].sum(), 1e-9)
+    expected = rate[:, None] * seconds[None, :]
+    ratio: Floats = (entries + MIN_REFERENCE) / (expected + MIN_REFERENCE)
+    return ratio
+
+
+def _elsewhere(counts: Floats, reference: list[int]) -> Floats:
+    """Return the sum over the quiet slots without the slot itself."""
+    own = np.zeros(counts.shape[1])
+    own[reference] = 1.0
+    rest: Floats = counts[:, reference].sum(axis=1)[:, None] - counts * own
+    return rest
+
+
+def _surprise(hits: Floats, trials: Floats, reference: list[int], *, bunched: bool = False) -> Floats:
+    """Return the likelihood-ratio root of each slot against the other quiet slots, over its dispersion.
+
+    *bunched* events come several at a time (the items of an order): quantiles over rare bunches see only the
+    empty slots, the mean of (k - E)² / E does not.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.nan_to_num(hits[:, reference].sum(axis=1) / trials[:, reference].sum(axis=1))
+    expected = mean[:, None] * trials[:, reference]
+    phi = robust_statistics.overdispersion(hits[:, reference], expected)
+    if bunched:
+        phi = np.maximum(phi, robust_statistics.dispersion(hits[:, reference], expected))
+    deviance = robust_statistics.rate_deviance(
+        hits, trials, _elsewhere(hits, reference), _elsewhere(trials, reference)
+    )
+    surprise: Floats = deviance / np.sqrt(phi)[:, None]
+    return surprise
+
+
+def rates(hits: Floats, seconds: Floats, reference: list[int]) -> Scores:
+    """Score rates per second on a logarithmic scale, since traffic swings by factors.
+
+    The spread of ln rate over quiet slots holds the sampling error of a slot (variance 1/k), which a longer
+    incident has less of: unit² = max(0, spread² - 1.96²/k of a quiet slot) + 1.96²/k here, at least 0.15²
+    (a doubling is ln 2 = 0.69).
+    """
+    value = hits / np.maximum(seconds, 1e-9)[None, :]
+    logs = np.log((hits + 0.5) / np.maximum(seconds, 1e-9)[None, :])
+    logs[:, hits.sum(axis=0) == 0] = np.nan  # nothing at all was recorded in these slots
+    quiet = robust_statistics.spread(logs[:, reference])
+    usual = hits[:, reference].mean(axis=1) if reference else np.zeros(len(hits))
+    excess = np.maximum(quiet.unit**2 - 1.96**2 / (usual + 0.5), 0.0)
+    unit = np.fmax(np.sqrt(excess[:, None] + 1.96**2 / (hits + 1.0)), RATE_FLOOR)
+    enough = hits[:, reference].sum(axis=1) >= MIN_REFERENCE
+    z = np.where(enough[:, None], np.nan_to_num((logs - quiet.centre[:, None]) / unit), 0.0)
+    return Scores(z, value, np.exp(quiet.centre), unit[:, 0], len(reference) - 1, enough)
+
+
+def levels(metrics: Metrics, reference: list[int], load: Floats | None = None) -> Scores:
+    """Score metric series.
+
+    z = (value - median of quiet slots) / unit, unit = max(spread, 25 % of the level, 5 % of the largest
+    value that any service shows). Shares of success count in points of 1 %, as errors do; latency has no
+    peers, each service has its own scale. Series that count events must surprise as well, as other
+    counts do (see :func:`ratios`): one event where there usually is none is no deviation. Levels of whole
+    numbers that usually are zero have the scale of a count, one; pauses that of a hundredth of the time.
+
+    *load* is each series' traffic over its usual (rows as the series, columns as the slots): a value between
+    the median and *load* times the median is what the traffic explains, and no deviation.
+    """
+    values, series = metrics.levels, metrics.keys
+    quiet = robust_statistics.spread(values[:, reference])
+    peaks = np.nan_to_num(np.abs(values[:, reference])).max(axis=1, initial=0.0)
+    largest: dict[tuple[str, str], float] = {}
+    for key, peak in zip(series, peaks, strict=True):
+        largest[key.metric, key.attributes] = max(largest.get((key.metric, key.attributes), 0.0), float(peak))
+    alone = [
+        meaning(key.metric, key.unit)[0] is Signal.LATENCY or bool(GOOD.search(key.metric)) for key in series
+    ]
+    own = np.array([ERROR_FLOOR if GOOD.search(key.metric) else METRIC_OWN for key in series])
+    peers = np.array([
+        0.0 if own_scale else METRIC_PEERS * largest[key.metric, key.attributes]
+        for key, own_scale in zip(series, alone, strict=True)
+    ])  # fmt: skip
+    unit = np.fmax(np.fmax(quiet.unit, own * np.abs(quiet.centre)), peers)
+    unit = np.fmax(unit, [PAUSED.get(key.unit, 0.0) if pauses(key) else 0.0 for key in series])
+    unit = np.fmax(unit, np.where(metrics.whole & (np.abs(quiet.centre) < 1.0), 1.0, 0.0))
+    enough = quiet.count >= MIN_HERE
+    centre = quiet.centre[:, None]
+    moved = centre * load if load is not None else centre
+    usual = np.clip(values, np.minimum(centre, moved), np.maximum(centre, moved))
+    with np.errstate(invalid="ignore"):
+        z = (values - usual) / np.maximum(np.nan_to_num(unit), 1e-9)[:, None]
+    z = np.where(enough[:, None], np.nan_to_num(z), 0.0)
+    counted: NDArray[np.bool_] = np.asarray(np.isfinite(metrics.hits).any(axis=1))
+    exposure = np.nan_to_num(metrics.seconds) * (1.0 if load is None else load)
+    surprise = _surprise(np.nan_to_num(metrics.hits), exposure, reference, bunched=True)
+    z = np.where(counted[:, None], np.sign(z) * np.minimum(np.abs(z), SURPRISE * np.abs(surprise)), z)
+    freedom = max(1, int(np.median(quiet.count)) - 1) if len(series) else 1
+    return Scores(z, values, quiet.centre, unit, freedom, enough)

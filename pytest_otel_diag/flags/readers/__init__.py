@@ -1,0 +1,1 @@
+"""Readers: what evaluates flags and answers what is served."""

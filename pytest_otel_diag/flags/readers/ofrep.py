@@ -1,0 +1,111 @@
+"""Flags evaluated over OFREP, OpenFeature's HTTP protocol.
+
+flagd speaks it on its port 8016, and other systems of flags do. One flag is asked by its name. All of them
+are asked at once, which also tells the nearest name when there is none of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from pytest_otel_diag.errors import FlagError
+from pytest_otel_diag.flags.http import HttpAnswer, HttpClient
+from pytest_otel_diag.flags.readers.answers import NotEvaluated, disabled, no_variant, unknown, wall_ns
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.flags import FlagValue, ServedFlag
+
+PATH = "ofrep/v1/evaluate/flags"
+WAY_OUT = (
+    "start flagd, or give the address where it speaks OFREP (its port 8016; "
+    "docker compose port flagd 8016 tells the port on this machine)"
+)
+
+
+def open_reader(rest: str) -> OfrepReader:
+    """Return the reader of the service at *rest*; raises ConfigurationError for what is no address."""
+    return OfrepReader(rest)
+
+
+class OfrepReader:
+    """Asks the OFREP service at *base* (``http://HOST:PORT``). ``timeout_s`` bounds one question.
+
+    ``now`` dates answers, in UTC nanoseconds. Raises ConfigurationError when *base* is no address.
+    """
+
+    def __init__(self, base: str, *, timeout_s: float = 5.0, now: Callable[[], Nanos] = wall_ns) -> None:
+        self._http = HttpClient(base, way_out=WAY_OUT, timeout_s=timeout_s)
+        self._now = now
+
+    @property
+    def name(self) -> str:
+        """Protocol and address."""
+        return f"OFREP at {self._http.name}"
+
+    async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
+        """Return what the flag answers; raises FlagError (unknown, disabled, broken rule, no answer)."""
+        answer = await self._http.post(f"{PATH}/{quote(key, safe='')}", {"context": dict(context)})
+        body = self._object(answer, "an OFREP evaluation")
+        if answer.status == 200:
+            return self._evaluated(key, body, context)
+        code, details = str(body.get("errorCode", "")), str(body.get("errorDetails", ""))
+        if not code:
+            raise self._unexpected(answer)
+        if code == "FLAG_NOT_FOUND":
+            if "disabled" in details:
+                raise disabled(key, self.name)
+            raise unknown(key, await self._names(context), self.name)
+        raise NotEvaluated(
+            f"flag {key!r} cannot be evaluated by {self.name} in the context {dict(context)}: {code}, "
+            f"{details or 'without a reason'}; its targeting may name a variant that it does not have"
+        )
+
+    async def served_all(self, context: Mapping[str, FlagValue]) -> Mapping[str, ServedFlag]:
+        """Return what every flag answers; those that answer nothing (disabled, broken) are left out."""
+        flags = await self._all(context)
+        return {
+            key: self._evaluated(key, body, context) for key, body in flags.items() if body.get("variant")
+        }
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def _names(self, context: Mapping[str, FlagValue]) -> list[str]:
+        try:
+            return list(await self._all(context))
+        except FlagError:
+            return []
+
+    async def _all(self, context: Mapping[str, FlagValue]) -> Mapping[str, Mapping[str, Any]]:
+        answer = await self._http.post(PATH, {"context": dict(context)})
+        if answer.status != 200:
+            raise self._unexpected(answer)
+        flags = self._object(answer, "an OFREP bulk evaluation").get("flags")
+        if not isinstance(flags, list) or not all(isinstance(flag, dict) and "key" in flag for flag in flags):
+            raise self._unexpected(answer)
+        return {str(flag["key"]): flag for flag in flags}
+
+    def _evaluated(self, key: str, body: Mapping[str, Any], context: Mapping[str, FlagValue]) -> ServedFlag:
+        variant, value = body.get("variant"), body.get("value")
+        if not isinstance(variant, str) or not variant or value is None:
+            raise no_variant(key, context, self.name)
+        return ServedFlag(key=key, variant=variant, value=value, at_ns=self._now())
+
+    def _object(self, answer: HttpAnswer, expected: str) -> Mapping[str, Any]:
+        if answer.status == 404 and not answer.content_type.startswith("application/json"):
+            raise FlagError(
+                f"{answer.url} answered 404 with {answer.excerpt()}: nothing speaks OFREP there; {WAY_OUT}. "
+                "flagd's own protocol is read with flagd:URL"
+            )
+        body = answer.json(expected)
+        if not isinstance(body, dict):
+            raise self._unexpected(answer)
+        return body
+
+    def _unexpected(self, answer: HttpAnswer) -> FlagError:
+        return FlagError(
+            f"{answer.url} answered {answer.status} with {answer.excerpt()}, not an evaluation as OFREP has "
+            f"them; {WAY_OUT}"
+        )

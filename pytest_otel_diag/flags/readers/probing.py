@@ -1,0 +1,85 @@
+"""Flags evaluated at a bare address: the first question finds out what is spoken there.
+
+Tried in order: OFREP, flagd's own protocol over HTTP, the same below ``/flagservice`` (the demo's
+frontend), and gRPC for addresses without ``http://`` (first of all where the port is 8013). What answered
+stays chosen; while nothing answers, each question tries again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from pytest_otel_diag.errors import FlagError
+from pytest_otel_diag.flags.http import base_url, shown_or_text
+from pytest_otel_diag.flags.readers.flagd_grpc import DEFAULT_PORT, FlagdGrpcReader
+from pytest_otel_diag.flags.readers.flagd_http import FlagdHttpReader
+from pytest_otel_diag.flags.readers.ofrep import OfrepReader
+from pytest_otel_diag.flags.surface import FlagReader
+from pytest_otel_diag.model.flags import FlagValue, ServedFlag
+
+_PROBE_TIMEOUT_S = 3.0
+
+
+def open_reader(rest: str) -> ProbingReader:
+    """Return the reader of whatever is at *rest*; raises ConfigurationError for what is no address."""
+    return ProbingReader(rest)
+
+
+class ProbingReader:
+    """Asks what is at *address*. Raises ConfigurationError when it is none."""
+
+    def __init__(self, address: str) -> None:
+        base_url(address, "flagd")
+        self._address = address.strip().rstrip("/")
+        self._chosen: FlagReader | None = None
+
+    @property
+    def name(self) -> str:
+        """What was found, or the address until something was."""
+        return self._chosen.name if self._chosen else shown_or_text(self._address)
+
+    async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
+        """Return what the flag answers; raises FlagError, which lists what was tried when nothing answers."""
+        return await (await self._reader()).served(key, context)
+
+    async def served_all(self, context: Mapping[str, FlagValue]) -> Mapping[str, ServedFlag]:
+        """Return what every flag answers; raises FlagError as :meth:`served`."""
+        return await (await self._reader()).served_all(context)
+
+    async def aclose(self) -> None:
+        """Close the connections of what was found."""
+        if self._chosen is not None:
+            await self._chosen.aclose()
+
+    async def _reader(self) -> FlagReader:
+        if self._chosen is not None:
+            return self._chosen
+        failures = []
+        for make in self._candidates():
+            candidate = make()
+            try:
+                await candidate.served_all({})
+            except FlagError as error:
+                failures.append(str(error).partition("; ")[0])
+                await candidate.aclose()
+                continue
+            self._chosen = candidate
+            return candidate
+        tried = "; ".join(failures)
+        raise FlagError(
+            f"nothing at {shown_or_text(self._address)} evaluates flags ({tried}). Start flagd, or say what "
+            "it is with ofrep:URL, flagd:URL or grpc:HOST:PORT"
+        )
+
+    def _candidates(self) -> Iterator[Callable[[], FlagReader]]:
+        address = self._address
+        bare = "://" not in address
+        grpc_first = bare and address.rpartition(":")[2] == str(DEFAULT_PORT)
+        if grpc_first:
+            yield lambda: FlagdGrpcReader(address, timeout_s=_PROBE_TIMEOUT_S)
+        yield lambda: OfrepReader(address, timeout_s=_PROBE_TIMEOUT_S)
+        yield lambda: FlagdHttpReader(address, timeout_s=_PROBE_TIMEOUT_S)
+        if not address.endswith("/flagservice"):
+            yield lambda: FlagdHttpReader(f"{address}/flagservice", timeout_s=_PROBE_TIMEOUT_S)
+        if bare and not grpc_first:
+            yield lambda: FlagdGrpcReader(address, timeout_s=_PROBE_TIMEOUT_S)

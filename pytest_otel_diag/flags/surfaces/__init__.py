@@ -1,0 +1,1 @@
+"""Surfaces: the places where a flag document is stored."""

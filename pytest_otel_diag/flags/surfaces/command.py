@@ -1,0 +1,261 @@
+"""Any other system: a command or a small class of the user's that reads and writes its flags.
+
+``command:CMD ARG…`` runs ``CMD ARG… read``, which prints the whole document (flagd's format) on its standard
+output, and ``CMD ARG… write``, which gets the document on its standard input. No shell is involved; exit code
+0 means that it worked, and what it prints on standard error is shown when it did not.
+
+``class:MODULE:ATTRIBUTE`` takes an object with two methods, plain or async; a class is called without
+arguments first::
+
+    class MyFlags:
+        def read(self) -> bytes:            # the whole document, in flagd's format
+            return to_flagd(my_system.export())
+        def write(self, raw: bytes) -> None:
+            my_system.import_(from_flagd(raw))
+
+``name`` and ``identity`` may be attributes of it; ``identity`` should then be the same text for everybody who
+reaches the same flags. Flags of one system in flagd's format: ``{"flags": {name: {"state": "ENABLED",
+"variants": {…}, "defaultVariant": …}}}``. What is *served* is asked over OFREP or flagd's own protocols.
+
+A write is read back, and sent again when it was not kept. The order of keys and spaces may come back changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import inspect
+import os
+import shlex
+import signal
+from pathlib import Path
+from typing import Any
+
+from pytest_otel_diag.errors import ConfigurationError, FlagError, nearest
+from pytest_otel_diag.flags.surface import RemoteLease
+from pytest_otel_diag.flags.surfaces.read_back import Patience, replace, same_json
+
+_TIMEOUT_S = 30.0
+_GRACE_S = 2.0
+_SHOWN = 400
+_METHODS = ("read", "write")
+
+
+class _Kept:
+    """Writes are compared and read back, whatever does the reading and writing."""
+
+    name: str
+    identity: str
+    write_timeout_s = 3 * (_TIMEOUT_S + 5.0)
+    """The longest that one write may take, in seconds."""
+
+    def __init__(self, patience: Patience | None) -> None:
+        self._patience = patience or Patience()
+
+    async def read(self) -> bytes:
+        """Return the document; raises FlagError."""
+        raise NotImplementedError
+
+    async def put(self, raw: bytes) -> None:
+        """Write once; raises FlagError."""
+        raise NotImplementedError
+
+    async def write(self, raw: bytes, *, expected: bytes) -> None:
+        """Replace the document and return when it is read back; raises LostUpdate, FlagError."""
+        await replace(self, raw, expected=expected, patience=self._patience)
+
+    async def mend(self, raw: bytes) -> None:
+        """Replace whatever is there; raises FlagError."""
+        await replace(self, raw, expected=None, patience=self._patience)
+
+    def same(self, one: bytes, other: bytes) -> bool:
+        """Whether two texts hold the same JSON, ``$schema`` aside."""
+        return same_json(one, other)
+
+    def lease(self) -> RemoteLease | None:
+        """Return None: there is no place for a lease."""
+        return None
+
+    async def aclose(self) -> None:
+        """Nothing is held open."""
+
+
+class CommandSurface(_Kept):
+    """The document that a command reads and writes. ``timeout_s`` bounds one run of it.
+
+    Raises ConfigurationError for a text that is no command line.
+    """
+
+    def __init__(
+        self, command: str, *, patience: Patience | None = None, timeout_s: float = _TIMEOUT_S
+    ) -> None:
+        super().__init__(patience)
+        try:
+            self._words = shlex.split(command)
+        except ValueError as error:
+            raise ConfigurationError(f"flags: the command {command!r} cannot be split: {error}") from error
+        if not self._words:
+            raise ConfigurationError("flags: command: needs a command, for example command:./flags.sh")
+        for position, word in enumerate(self._words):
+            if Path(word).is_file() or (not position and "/" in word):
+                _refuse_relative(word)
+        self._timeout_s = timeout_s
+        self.name = f"command {shlex.join(self._words)}"
+        self.identity = f"command:{shlex.join(self._words)}"
+
+    async def read(self) -> bytes:
+        """Return what the command prints; raises FlagError."""
+        return await self._run("read", b"")
+
+    async def put(self, raw: bytes) -> None:
+        """Hand *raw* to the command; raises FlagError."""
+        await self._run("write", raw)
+
+    async def _run(self, verb: str, given: bytes) -> bytes:
+        shown = shlex.join((*self._words, verb))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._words,
+                verb,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,  # so that what it starts can be ended with it
+            )
+        except OSError as error:
+            raise FlagError(
+                f"the command {shown} cannot be started: {error.strerror or error}; give a program that is "
+                "on the PATH, or its path"
+            ) from error
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                out, err = await process.communicate(given)
+        except TimeoutError as error:
+            raise FlagError(
+                f"the command {shown} did not end within {self._timeout_s:g} s and was killed; "
+                "it has to end by itself"
+            ) from error
+        finally:
+            if process.returncode is None:
+                await _kill(process)
+        if process.returncode:
+            raise FlagError(
+                f"the command {shown} ended with exit code {process.returncode}; it said: {_tail(err)}"
+            )
+        if verb == "read" and not out.strip():
+            raise FlagError(
+                f"the command {shown} printed nothing; it has to print the whole document on standard output "
+                f"(on standard error it said: {_tail(err)})"
+            )
+        return out
+
+
+def _refuse_relative(word: str) -> None:
+    """Raise ConfigurationError for a path that would be another one, or none, in another folder."""
+    path = Path(word)
+    if not path.is_absolute():
+        raise ConfigurationError(
+            f"flags: the command has the relative path {word!r}; a fault is also taken back by processes "
+            f"that run in another folder, so write {str(path.absolute())!r}"
+        )
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), _GRACE_S)
+
+
+def _tail(text: bytes) -> str:
+    told = text.decode("utf-8", errors="replace").strip()
+    return repr(told[-_SHOWN:]) if told else "nothing"
+
+
+class ObjectSurface(_Kept):
+    """The document that an object with ``read`` and ``write`` gives; ``timeout_s`` bounds one call.
+
+    A plain method that does not return in time goes on in its thread: it cannot be ended from outside.
+    Raises ConfigurationError for an object that lacks a method.
+    """
+
+    def __init__(
+        self, held: Any, spec: str, *, patience: Patience | None = None, timeout_s: float = _TIMEOUT_S
+    ) -> None:
+        super().__init__(patience)
+        missing = [name for name in _METHODS if not callable(getattr(held, name, None))]
+        if missing:
+            raise ConfigurationError(
+                f"flags: {spec} has no method {' and no method '.join(missing)}; it needs read() -> bytes, "
+                "which returns the whole document, and write(raw: bytes), plain or async"
+            )
+        self._held = held
+        self._spec = spec
+        self._timeout_s = timeout_s
+        self.name = str(getattr(held, "name", f"class {spec}"))
+        self.identity = f"class:{spec}:{getattr(held, 'identity', '')}"
+
+    async def read(self) -> bytes:
+        """Return what the object's ``read`` does, text as UTF-8; raises FlagError."""
+        found = await self._call("read")
+        if isinstance(found, str):
+            return found.encode()
+        if not isinstance(found, bytes):
+            raise FlagError(
+                f"{self._spec}.read() returned {type(found).__name__}; it has to return the document as "
+                "bytes or text"
+            )
+        return found
+
+    async def put(self, raw: bytes) -> None:
+        """Hand *raw* to the object; raises FlagError."""
+        await self._call("write", raw)
+
+    async def _call(self, method: str, *arguments: bytes) -> Any:
+        called = getattr(self._held, method)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                if inspect.iscoroutinefunction(called):
+                    return await called(*arguments)
+                found = await asyncio.to_thread(called, *arguments)
+                return await found if inspect.isawaitable(found) else found
+        except FlagError:
+            raise
+        except TimeoutError as error:
+            raise FlagError(
+                f"{self._spec}.{method}() did not return within {self._timeout_s:g} s; bound its own waits"
+            ) from error
+        except Exception as error:
+            raise FlagError(f"{self._spec}.{method}() raised {type(error).__name__}: {error}") from error
+
+
+def open_surface(rest: str) -> CommandSurface:
+    """Return the surface of ``command:CMD``; raises ConfigurationError for what is no command line."""
+    return CommandSurface(rest)
+
+
+def open_class(rest: str) -> ObjectSurface:
+    """Return the surface of ``class:MODULE:ATTRIBUTE``; raises ConfigurationError for what there is not."""
+    module_name, colon, attribute = rest.partition(":")
+    if not colon or not module_name or not attribute:
+        raise ConfigurationError(f"flags: class:{rest} is no class:MODULE:ATTRIBUTE")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"flags: the module {module_name!r} of class:{rest} cannot be imported: {error}; "
+            "it has to be on the path of Python (the working directory is, for otel-diag)"
+        ) from error
+    if not hasattr(module, attribute):
+        raise ConfigurationError(
+            f"flags: the module {module_name!r} has no {attribute!r}{nearest(attribute, dir(module))}"
+        )
+    held = getattr(module, attribute)
+    try:
+        made = held() if inspect.isclass(held) else held
+    except Exception as error:
+        raise ConfigurationError(
+            f"flags: {rest} cannot be made: {type(error).__name__}: {error}; it is called without arguments"
+        ) from error
+    return ObjectSurface(made, rest)

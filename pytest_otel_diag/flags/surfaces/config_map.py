@@ -1,0 +1,394 @@
+"""Flags in a Kubernetes ConfigMap, as the demo's Helm chart has them.
+
+``configmap:NAMESPACE[/NAME[/KEY]][?OPTION=VALUE&…]``, by default ``flagd-config`` and its
+``demo.flagd.json``, with
+
+- ``context``, ``kubeconfig``: which cluster; else the current context, or the cluster this runs in.
+- ``rollout``: what has to be started again to take the document up, ``deployment/flagd`` by default; ``none``
+  where flagd watches the mounted ConfigMap itself. The chart's flagd copies it when its pod starts.
+- ``restart``: further deployments, with commas, for services that cache flags; restarted after flagd.
+- ``rollout_s``: the longest wait for one rollout, 180 by default.
+
+A write carries the version that was read, so a change in between is a LostUpdate and nothing is written.
+Pods are restarted as ``kubectl rollout restart`` does, by annotations of the pod template; the hash of the
+document is one of them, so that a process that comes after a kill sees whether the pods have started with
+the document that is there. These annotations stay.
+
+A rollout of flagd ends every stream that services hold to it: they log errors for some seconds and use
+their defaults meanwhile. Where that spoils a session, write through the flagd-ui of the pod instead.
+
+The lease is a ``coordination.k8s.io`` Lease named ``otel-diag-NAME`` beside the ConfigMap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate, nearest
+from pytest_otel_diag.flags.surface import RemoteLease
+from pytest_otel_diag.flags.surfaces.cluster import Cluster, Conflict, NotThere, Resource
+from pytest_otel_diag.flags.surfaces.read_back import differing
+
+_HASH = "otel-diag/flags-sha256"
+_RESTARTED = "kubectl.kubernetes.io/restartedAt"
+_OPTIONS = ("context", "kubeconfig", "rollout", "restart", "rollout_s")
+_DEPLOYMENT = "deployment/"
+_LEASE_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Address:
+    """What ``configmap:…`` says. ``rollout`` is empty where nothing is restarted."""
+
+    namespace: str
+    name: str = "flagd-config"
+    key: str = "demo.flagd.json"
+    context: str = ""
+    kubeconfig: str = ""
+    rollout: str = "flagd"
+    restart: tuple[str, ...] = ()
+    rollout_s: float = 180.0
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Return the address; raises ConfigurationError that names what is wrong."""
+        place, _, query = text.partition("?")
+        parts = [part for part in place.strip("/").split("/") if part]
+        if not 1 <= len(parts) <= 3:
+            raise ConfigurationError(
+                f"flags: configmap:{text} names no ConfigMap; write configmap:NAMESPACE/NAME or "
+                "configmap:NAMESPACE/NAME/KEY"
+            )
+        given: dict[str, str] = dict(parse_qsl(query, keep_blank_values=True))
+        for option in given:
+            if option not in _OPTIONS:
+                raise ConfigurationError(
+                    f"flags: configmap:{text} has the option {option!r}{nearest(option, _OPTIONS)}; "
+                    f"there are {', '.join(_OPTIONS)}"
+                )
+        values: dict[str, Any] = dict(zip(("namespace", "name", "key"), parts, strict=False))
+        values |= {name: given[name] for name in ("context", "kubeconfig") if name in given}
+        kubeconfig = Path(values.get("kubeconfig") or "/").expanduser()
+        if not kubeconfig.is_absolute():
+            raise ConfigurationError(
+                f"flags: kubeconfig={values['kubeconfig']!r} is relative; a fault is also taken back by "
+                f"processes that run in another folder, so write {str(kubeconfig.absolute())!r}"
+            )
+        if "rollout" in given:
+            values["rollout"] = "" if given["rollout"] == "none" else _deployment(given["rollout"])
+        if given.get("restart"):
+            values["restart"] = tuple(map(_deployment, given["restart"].split(",")))
+        if "rollout_s" in given:
+            values["rollout_s"] = _seconds(given["rollout_s"])
+        return cls(**values)
+
+    def role(self) -> str:
+        """Return a Role that allows what is done here, as YAML."""
+        deployments = [name for name in (self.rollout, *self.restart) if name]
+        rules = [("", "configmaps", [self.name], ["get", "patch"])]
+        if deployments:
+            rules.append(("apps", "deployments", deployments, ["get", "patch"]))
+        rules.append(("coordination.k8s.io", "leases", [lease_name(self.name)], ["get", "update", "delete"]))
+        # Nothing can be allowed by name before it exists.
+        rules.append(("coordination.k8s.io", "leases", [], ["create"]))
+        lines = [
+            "apiVersion: rbac.authorization.k8s.io/v1",
+            "kind: Role",
+            f"metadata: {{name: otel-diag, namespace: {self.namespace}}}",
+            "rules:",
+        ]
+        for group, kind, names, verbs in rules:
+            named = f", resourceNames: [{', '.join(names)}]" if names else ""
+            lines.append(
+                f'  - {{apiGroups: ["{group}"], resources: [{kind}]{named}, verbs: [{", ".join(verbs)}]}}'
+            )
+        return "\n".join(lines)
+
+
+def lease_name(config_map: str) -> str:
+    """Return the name of the lease of a ConfigMap."""
+    return f"otel-diag-{config_map}"
+
+
+def _deployment(text: str) -> str:
+    name = text.strip().removeprefix(_DEPLOYMENT)
+    if not name or "/" in name:
+        raise ConfigurationError(f"flags: {text!r} is no deployment to restart; write deployment/NAME")
+    return name
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ConfigurationError(f"flags: rollout_s={text!r} must be a number of seconds above 0")
+    return value
+
+
+@dataclass(frozen=True)
+class _Found:
+    version: str
+    raw: bytes | None
+
+
+class ConfigMapSurface:
+    """The document in a ConfigMap of *cluster*; ``poll_s`` is between two looks at a rollout.
+
+    ``now`` gives UTC nanoseconds for leases and annotations.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        cluster: Cluster,
+        *,
+        now: Callable[[], int] = time.time_ns,
+        poll_s: float = 1.0,
+    ) -> None:
+        self._address = address
+        self._cluster = cluster
+        self._now = now
+        self._poll_s = poll_s
+        self._place = Resource("configmaps", address.namespace, address.name)
+
+    @property
+    def name(self) -> str:
+        """What errors and tables call the place."""
+        return f"ConfigMap {self._address.namespace}/{self._address.name} ({self._address.key})"
+
+    @property
+    def identity(self) -> str:
+        """The cluster's address and the object in it."""
+        address = self._address
+        return f"configmap:{self._cluster.server}/{address.namespace}/{address.name}/{address.key}"
+
+    @property
+    def write_timeout_s(self) -> float:
+        """The longest that one write may take, in seconds: the rollouts, and some requests."""
+        return self._address.rollout_s * (1 + len(self._address.restart)) + 60.0
+
+    async def read(self) -> bytes:
+        """Return the document; raises FlagError."""
+        return self._text(await self._get())
+
+    async def write(self, raw: bytes, *, expected: bytes) -> None:
+        """Replace the document and return when flagd has been started with it.
+
+        Raises LostUpdate when the ConfigMap is not as *expected*, FlagError otherwise; a rollout that does
+        not end in time is one, with the document written.
+        """
+        found = await self._get()
+        current = self._text(found)
+        if current != expected:
+            raise LostUpdate(
+                f"{self.name} is not as it was read ({differing(expected, current)}): somebody else wrote "
+                "it; nothing was written. Stop the other writer (another run, helm upgrade, GitOps) and "
+                "start again"
+            )
+        await self._replace(raw, found)
+
+    async def mend(self, raw: bytes) -> None:
+        """Replace whatever is under the key; the ConfigMap has to exist. Raises FlagError."""
+        await self._replace(raw, await self._get())
+
+    def same(self, one: bytes, other: bytes) -> bool:
+        """Whether the bytes are the same."""
+        return one == other
+
+    def lease(self) -> RemoteLease | None:
+        """Return the lease beside the ConfigMap."""
+        place = Resource("leases", self._address.namespace, lease_name(self._address.name))
+        return ClusterLease(self._cluster, place, now=self._now)
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        await self._cluster.aclose()
+
+    async def _get(self) -> _Found:
+        body = await self._cluster.get(self._place)
+        data: Mapping[str, str] = body.get("data") or {}
+        text = data.get(self._address.key)
+        if text is None and self._address.key not in (body.get("binaryData") or {}):
+            raise FlagError(
+                f"ConfigMap {self._address.namespace}/{self._address.name} has no key {self._address.key!r}"
+                f"{nearest(self._address.key, data)}; it has {', '.join(data) or 'none'}. Give the key with "
+                "configmap:NAMESPACE/NAME/KEY"
+            )
+        version = str((body.get("metadata") or {}).get("resourceVersion", ""))
+        return _Found(version, None if text is None else text.encode())
+
+    def _text(self, found: _Found) -> bytes:
+        if found.raw is None:
+            raise FlagError(f"{self.name} is binary data; flagd documents are text, put it under 'data'")
+        return found.raw
+
+    async def _replace(self, raw: bytes, found: _Found) -> None:
+        if raw != found.raw:
+            change = {
+                "metadata": {"resourceVersion": found.version},
+                "data": {self._address.key: raw.decode()},
+            }
+            try:
+                await self._cluster.patch(self._place, change)
+            except Conflict as error:
+                raise LostUpdate(f"{self.name}: {error}; nothing was written. Start again") from error
+        if self._address.rollout:
+            await self._take_up(hashlib.sha256(raw).hexdigest(), changed=raw != found.raw)
+
+    async def _take_up(self, digest: str, *, changed: bool) -> None:
+        flagd = Resource("deployments", self._address.namespace, self._address.rollout)
+        annotations = _template(await self._cluster.get(flagd)).get("annotations") or {}
+        started_with = annotations.get(_HASH, digest)  # pods we never restarted have what there was
+        if changed or started_with != digest:
+            await self._restart(flagd, digest)
+        await self._rolled_out(flagd)
+        for name in self._address.restart if changed else ():
+            consumer = Resource("deployments", self._address.namespace, name)
+            await self._restart(consumer, digest)
+            await self._rolled_out(consumer)
+
+    async def _restart(self, deployment: Resource, digest: str) -> None:
+        # To the microsecond: a second restart within a second would change nothing.
+        annotations = {_RESTARTED: _timestamp(self._now()), _HASH: digest}
+        await self._cluster.patch(
+            deployment, {"spec": {"template": {"metadata": {"annotations": annotations}}}}
+        )
+
+    async def _rolled_out(self, deployment: Resource) -> None:
+        deadline_s = time.monotonic() + self._address.rollout_s
+        while True:
+            body = await self._cluster.get(deployment)
+            missing = _missing(body)
+            if not missing:
+                return
+            stuck = _stuck(body)
+            if stuck or time.monotonic() >= deadline_s:
+                why = stuck or f"not within {self._address.rollout_s:g} s"
+                raise FlagError(
+                    f"{self.name} is written, but {deployment} is not rolled out: {why} ({missing}). What is "
+                    "served is the document before. See: kubectl rollout status "
+                    f"{_DEPLOYMENT}{deployment.name} -n {deployment.namespace}"
+                )
+            await asyncio.sleep(self._poll_s)
+
+
+def _template(deployment: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = deployment["spec"]["template"].get("metadata") or {}
+    return found
+
+
+def _missing(deployment: Mapping[str, Any]) -> str:
+    """Return what a rollout still waits for; empty when it is through, old pods included."""
+    status: Mapping[str, Any] = deployment.get("status") or {}
+    wanted = int(deployment["spec"].get("replicas", 1))
+    generation = int(deployment["metadata"].get("generation", 0))
+    if int(status.get("observedGeneration", 0)) < generation:
+        return "the cluster has not taken notice of it yet"
+    counts = {name: int(status.get(name, 0)) for name in ("updatedReplicas", "replicas", "availableReplicas")}
+    if counts["updatedReplicas"] < wanted:
+        return f"{counts['updatedReplicas']} of {wanted} pods are new"
+    if counts["replicas"] > counts["updatedReplicas"]:
+        return f"{counts['replicas'] - counts['updatedReplicas']} old pods still run"
+    if counts["availableReplicas"] < wanted:
+        return f"{counts['availableReplicas']} of {wanted} new pods are ready"
+    return ""
+
+
+def _stuck(deployment: Mapping[str, Any]) -> str:
+    if deployment["spec"].get("paused"):
+        return "it is paused; kubectl rollout resume lets it go on"
+    for condition in (deployment.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
+            return str(condition.get("message") or "its progress deadline is over")
+    return ""
+
+
+class ClusterLease:
+    """A Lease object of the cluster. Clocks of the hosts should agree to a few seconds."""
+
+    def __init__(self, cluster: Cluster, place: Resource, *, now: Callable[[], int]) -> None:
+        self._cluster = cluster
+        self._place = place
+        self._now = now
+
+    async def acquire(self, owner: str, *, seconds: float) -> str | None:
+        """Take or renew it for *seconds*; return None when it is ours, else who has it. Raises FlagError."""
+        holder = "somebody who was faster"
+        for _ in range(_LEASE_TRIES):
+            try:
+                found = await self._cluster.get(self._place)
+            except NotThere:
+                found = {}
+            holder = self._holder(found)
+            if holder not in ("", owner):
+                return holder
+            body = self._body(owner, seconds, found)
+            try:
+                if found:
+                    await self._cluster.replace(self._place, body)
+                else:
+                    await self._cluster.create(self._place, body)
+            except (Conflict, NotThere):
+                continue
+            return None
+        return holder or "somebody who was faster"
+
+    async def release(self, owner: str) -> None:
+        """Delete it when it is *owner*'s; raises FlagError."""
+        try:
+            found = await self._cluster.get(self._place)
+            if found["spec"].get("holderIdentity") == owner:
+                await self._cluster.delete(self._place, str(found["metadata"]["resourceVersion"]))
+        except (NotThere, Conflict):
+            return
+
+    def _holder(self, found: Mapping[str, Any]) -> str:
+        """Return whose it is, empty when nobody's or over."""
+        spec: Mapping[str, Any] = found.get("spec") or {}
+        holder, renewed = spec.get("holderIdentity") or "", spec.get("renewTime")
+        if not holder or not renewed:
+            return str(holder)
+        until_s = datetime.fromisoformat(renewed).timestamp() + float(spec.get("leaseDurationSeconds") or 0)
+        return str(holder) if self._now() / 1e9 < until_s else ""
+
+    def _body(self, owner: str, seconds: float, found: Mapping[str, Any]) -> dict[str, Any]:
+        metadata: dict[str, Any] = {"name": self._place.name, "namespace": self._place.namespace}
+        spec: Mapping[str, Any] = found.get("spec") or {}
+        if found:
+            metadata["resourceVersion"] = found["metadata"]["resourceVersion"]
+        now = _timestamp(self._now())
+        ours = spec.get("holderIdentity") == owner
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": metadata,
+            "spec": {
+                "holderIdentity": owner,
+                "leaseDurationSeconds": max(1, math.ceil(seconds)),
+                "acquireTime": spec.get("acquireTime", now) if ours else now,
+                "renewTime": now,
+                "leaseTransitions": int(spec.get("leaseTransitions") or 0) + (0 if ours or not found else 1),
+            },
+        }
+
+
+def _timestamp(now_ns: int) -> str:
+    """Return RFC 3339 with microseconds: the server refuses leases with fewer digits."""
+    return datetime.fromtimestamp(now_ns / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def open_surface(rest: str) -> ConfigMapSurface:
+    """Return the surface of ``configmap:…``; raises ConfigurationError (address, package, kubeconfig)."""
+    address = Address.parse(rest)
+    return ConfigMapSurface(address, Cluster(address.context, address.kubeconfig, role=address.role()))

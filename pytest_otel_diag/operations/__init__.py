@@ -1,0 +1,1 @@
+"""Operations on a system under fault, for commands and pages alike."""

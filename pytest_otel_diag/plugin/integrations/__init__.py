@@ -1,0 +1,1 @@
+"""Integrations with other pytest plugins: Allure, pytest-html."""

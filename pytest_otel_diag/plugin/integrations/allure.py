@@ -1,0 +1,299 @@
+"""Sessions in the results of allure-pytest; registered only where it is installed and ``--alluredir`` given.
+
+allure-pytest keeps the result of a test in the process that runs it and writes it when the test is over.
+Each session becomes a step of that result, with its phases as steps and its pictures, tables and query as
+attachments. The status of a test is allure-pytest's, with two corrections: a session without a score breaks
+its test, whatever was raised over it, and a miss that is left to the gate is a failed test all the same.
+
+Times of steps are wall time, as Allure expects; those of the target's clock are parameters. Only here is
+allure-python-commons imported.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Iterable, Mapping
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from allure_commons import plugin_manager
+from allure_commons.model2 import (
+    ATTACHMENT_PATTERN,
+    Attachment,
+    Label,
+    Parameter,
+    Status,
+    StatusDetails,
+    TestResult,
+    TestStepResult,
+)
+from allure_commons.utils import now
+
+from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.model.session import PhaseRecord, SessionResult
+from pytest_otel_diag.model.session import Status as SessionStatus
+from pytest_otel_diag.model.windows import NANOS_PER_SECOND, iso
+from pytest_otel_diag.plugin.integrations.allure_files import Surroundings, write_files
+from pytest_otel_diag.plugin.results import unscored
+from pytest_otel_diag.plugin.stash import SESSIONS
+from pytest_otel_diag.plugin.terminal.progress import ended_text, impact_text, label, right, span
+from pytest_otel_diag.reports.attachments import attachments
+from pytest_otel_diag.runs.run import is_lost
+
+PLUGIN = "otel-diag-allure"
+LISTENER = "allure_listener"
+"""Name under which allure-pytest registers what holds the results of running tests."""
+
+EPIC = "Fault diagnosis"
+SEVERITIES = {"critical": "blocker", "high": "critical", "medium": "normal", "low": "minor"}
+"""From the tag ``severity`` of a scenario to Allure's levels."""
+
+FEATURES = ("category", "fault_type")
+"""Tags that name the feature, the first that a scenario has."""
+
+EXTENSIONS = {
+    "image/svg+xml": "svg",
+    "text/csv": "csv",
+    "text/html": "html",
+    "text/plain": "txt",
+    "application/json": "json",
+}
+ARGUMENTS = {"_otel_diag_scenario": "scenario", "_otel_diag_repeat": "repeat"}
+"""Parameters of our own making, and what a reader sees of them."""
+
+_LOG = logging.getLogger(__name__)
+
+
+def allure_of(config: pytest.Config) -> AllureResults | None:
+    """Return what adds sessions to the Allure results of this run, None where nobody asked for any."""
+    found: AllureResults | None = config.pluginmanager.get_plugin(PLUGIN)
+    if found is None and not config.option.collectonly:
+        found = AllureResults(config)
+        config.pluginmanager.register(found, PLUGIN)
+    return found
+
+
+class AllureResults:
+    """Adds to the running test's result, and writes what all results share once at the end."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._surroundings = Surroundings()
+        self._added: set[str] = set()
+        self._trouble: list[str] = []
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Add the sessions that ended in this phase, after allure-pytest has set the status."""
+        report = yield
+        listener = self._config.pluginmanager.get_plugin(LISTENER)
+        test = listener.allure_logger.get_test(None) if listener is not None else None
+        if test is not None:
+            try:
+                self._add(test, item, call, report)
+            except Exception as error:  # a report must not end a run
+                _LOG.exception("sessions of %s could not be added to the Allure results", item.nodeid)
+                vars(report)["otel_diag_allure"] = f"{type(error).__name__}: {error}"
+        return report
+
+    def _add(
+        self, test: TestResult, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+    ) -> None:
+        for parameter in test.parameters:
+            parameter.name = ARGUMENTS.get(parameter.name, parameter.name)
+        sessions = item.stash.get(SESSIONS, [])
+        for session in sessions:
+            if session.session_id not in self._added:
+                self._added.add(session.session_id)
+                test.steps.append(session_step(session))
+                if session is sessions[0]:
+                    test.labels += labels(session.scenario, _given(item))
+                    test.parameters += parameters(session)
+        if sessions and test.start is not None:  # allure-pytest times the call; the session ran before it
+            test.start = min(test.start, sessions[0].started_at_ns // 1_000_000)
+        _correct(test, call, report)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Learn which tests lack their sessions, from this process or a worker."""
+        if hasattr(report, "otel_diag_allure"):
+            self._trouble.append(f"without its sessions: {report.nodeid} ({report.otel_diag_allure})")
+
+    def ended(self, session: SessionResult) -> None:
+        """Note what the collecting process learns of a session; it alone knows of one whose worker died."""
+        self._surroundings.add(session)
+        if is_lost(session):
+            plugin_manager.hook.report_result(result=lost_result(session))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """Write categories and environment, in the process that all results come together in."""
+        if hasattr(self._config, "workerinput") or not self._surroundings.sessions:
+            return
+        try:
+            write_files(Path(self._config.option.allure_report_dir), self._surroundings)
+        except OSError as error:
+            self._trouble.append(f"no categories and environment: {error}")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say where the results are, and what is missing in them."""
+        if self._surroundings.sessions:
+            terminalreporter.write_line(f"Allure results in {self._config.option.allure_report_dir}")
+            for trouble in self._trouble:
+                terminalreporter.write_line(f"  {trouble}", yellow=True)
+
+
+def lost_result(session: SessionResult) -> TestResult:
+    """Return the result of a test whose process died with it."""
+    moment_ms: int = now()  # type: ignore[no-untyped-call]  # allure-python-commons has no types
+    message = f"session not scored: error (by infrastructure): {session.reason}"
+    return TestResult(
+        uuid=str(uuid4()),
+        name=session.test_id.rpartition("::")[2],
+        fullName=session.test_id,
+        status=Status.BROKEN,
+        statusDetails=StatusDetails(message=message),
+        stage="finished",
+        start=moment_ms,
+        stop=moment_ms,
+        labels=[Label(name="epic", value=EPIC), Label(name="framework", value="pytest")],
+    )
+
+
+def session_step(session: SessionResult) -> TestStepResult:
+    """Return the session as a step: its phases as steps, and its attachments, written at once."""
+    start_ms = session.started_at_ns // 1_000_000
+    step = TestStepResult(
+        name=ended_text(session),
+        status=_status(session),
+        stage="finished",
+        start=start_ms,
+        stop=start_ms + round(session.wall_s * 1000),
+        parameters=parameters(session),
+        attachments=[_attached(*file) for file in _files(session)],
+        steps=list(_phase_steps(session, start_ms)),
+    )
+    if session.reason:
+        step.statusDetails = StatusDetails(message=session.reason, trace=session.trace or None)
+    return step
+
+
+def _files(session: SessionResult) -> Iterable[tuple[str, str, str]]:
+    for one in attachments(session):
+        yield one.name, one.media_type, one.content
+    if session.diagnosis is not None:
+        yield "diagnosis", "application/json", session.diagnosis.model_dump_json(indent=2)
+
+
+def _attached(name: str, media_type: str, content: str) -> Attachment:
+    file_name = ATTACHMENT_PATTERN.format(prefix=uuid4(), ext=EXTENSIONS.get(media_type, "txt"))
+    plugin_manager.hook.report_attached_data(body=content, file_name=file_name)
+    return Attachment(name=name, source=file_name, type=media_type)
+
+
+def _status(session: SessionResult) -> str:
+    if session.status is SessionStatus.SKIPPED:
+        return str(Status.SKIPPED)
+    if session.status is not SessionStatus.SCORED or session.verdict is None:
+        return str(Status.BROKEN)
+    return str(Status.PASSED if right(session.verdict) else Status.FAILED)
+
+
+def _phase_steps(session: SessionResult, start_ms: int) -> Iterable[TestStepResult]:
+    """Yield the phases one after the other: a record has the wall time it took, not when it began."""
+    statuses = {"ok": Status.PASSED, "failed": Status.BROKEN, "skipped": Status.SKIPPED}
+    origin_ns = session.phases[0].start_ns if session.phases else 0
+    passed_s = 0.0
+    for record in session.phases:
+        step = TestStepResult(
+            name=record.phase.value,
+            status=statuses[record.outcome],
+            stage="finished",
+            start=start_ms + round(passed_s * 1000),
+            parameters=_named(
+                {
+                    "target's clock": f"{iso(record.start_ns)} + {_length(record)}",
+                    "since start": span((record.start_ns - origin_ns) / NANOS_PER_SECOND),
+                    **_findings(session, record),
+                    "detail": record.detail,
+                }
+            ),
+        )
+        passed_s += record.wall_s
+        step.stop = start_ms + round(passed_s * 1000)
+        if record.outcome == "failed":
+            step.statusDetails = StatusDetails(message=record.detail)
+        yield step
+
+
+def _length(record: PhaseRecord) -> str:
+    return span((record.end_ns - record.start_ns) / NANOS_PER_SECOND)
+
+
+def _findings(session: SessionResult, record: PhaseRecord) -> Mapping[str, str]:
+    """Return what the phase found out."""
+    phase = record.phase.value
+    if phase == "witness":
+        return {
+            f"served {proof.flag}": f"{proof.variant} in {proof.reads} reads"
+            if proof.confirmed
+            else f"not {proof.variant}: {proof.detail}"
+            for proof in session.witnesses
+        }
+    if phase == "impact" and session.impact is not None:
+        return {"impact": impact_text(session.impact)}
+    if phase == "investigate":
+        return {"queries": str(len(session.queries))}
+    return {}
+
+
+def parameters(session: SessionResult) -> list[Parameter]:
+    """Return what the session was run with; the seed does not make it another test in Allure's history."""
+    asked = session.scenario.environment
+    faults = {fault.flag: str(fault.variant or "default variant") for fault in session.scenario.faults}
+    shown = _named(
+        {
+            **faults,
+            "target": session.target,
+            "analyzer": session.analyzer,
+            "demo": asked.demo or session.provenance.get("demo", ""),
+            "users": str(asked.users or session.provenance.get("users", "")),
+        }
+    )
+    seed = asked.seed if asked.seed is not None else session.seed
+    return [*shown, Parameter(name="seed", value=str(seed), excluded=True)]
+
+
+def _named(values: Mapping[str, str]) -> list[Parameter]:
+    return [Parameter(name=name, value=value) for name, value in values.items() if value]
+
+
+def labels(scenario: Scenario, given: frozenset[str] = frozenset()) -> list[Label]:
+    """Return labels of a test of the scenario; kinds that its author has *given* stay the author's."""
+    tags = dict(scenario.tags)
+    feature = next((tags[name] for name in FEATURES if name in tags), "control" if scenario.control else "")
+    stories = [fault.flag for fault in scenario.faults] or ["control"]
+    found = [("epic", EPIC), ("feature", feature), *(("story", story) for story in stories)]
+    found.append(("severity", SEVERITIES.get(tags.get("severity", ""), "")))
+    kept = [(name, value) for name, value in found if value and name not in given]
+    return [Label(name=name, value=value) for name, value in [*kept, ("tag", label(scenario))]]
+
+
+def _given(item: pytest.Item) -> frozenset[str]:
+    marks = item.iter_markers("allure_label")
+    return frozenset(str(mark.kwargs.get("label_type")) for mark in marks)
+
+
+def _correct(test: TestResult, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    """Set the status that allure-pytest cannot know."""
+    error = call.excinfo.value if call.excinfo else None
+    without_score = unscored(error)
+    if without_score is not None and report.failed:
+        test.status = Status.BROKEN
+        test.statusDetails = StatusDetails(message=str(without_score), trace=report.longreprtext)
+    elif hasattr(report, "otel_diag_missed"):
+        test.status = Status.FAILED
+        test.statusDetails = StatusDetails(message=report.otel_diag_missed, trace=report.longreprtext)

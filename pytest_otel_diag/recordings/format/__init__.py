@@ -1,0 +1,1 @@
+"""The recording format on disk: manifest, columns, reader and writer."""

@@ -1,0 +1,130 @@
+"""Writes a recording: all of it or nothing, since the folder appears by one rename."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_otel_diag.errors import RecordingError
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.recordings.format import arrow
+from pytest_otel_diag.recordings.format.columns import conform, first_disorder, nanoseconds
+from pytest_otel_diag.recordings.format.layout import BY_TABLE, ROW_GROUP_ROWS, FileLayout
+from pytest_otel_diag.recordings.format.manifest import MANIFEST, Manifest, RecordedFile
+
+_HASH_BYTES = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hex digits, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_HASH_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def write_recording(
+    folder: Path,
+    manifest: Manifest,
+    tables: Mapping[str, Iterable[Any]],
+    *,
+    finish: Callable[[Manifest], Manifest] = lambda manifest: manifest,
+) -> Manifest:
+    """Write a new recording and return its manifest with the files filled in.
+
+    *tables* maps exporter table to record batches in order of time. *finish* may add to the manifest what
+    is known only once every batch was seen. The folder must not exist yet; a reader never sees half of
+    it. Raises RecordingError (nothing is left behind).
+    """
+    if folder.exists():
+        raise RecordingError(f"{folder} exists already; name another folder or remove it first")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        files = tuple(
+            file
+            for table, stream in tables.items()
+            if (file := _write_table(scratch, table, stream)) is not None
+        )
+        complete = _with_files(finish(manifest), files)
+        text = complete.model_dump_json(indent=2)
+        (scratch / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        _publish(scratch, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return complete
+
+
+def _publish(scratch: Path, folder: Path) -> None:
+    scratch.chmod(0o755)
+    try:
+        os.rename(scratch, folder)  # noqa: PTH104 - Path.rename would replace an empty folder silently too
+    except OSError as error:
+        raise RecordingError(
+            f"{folder} appeared while it was being written ({error}); somebody else wrote it"
+        ) from error
+
+
+def _with_files(manifest: Manifest, files: tuple[RecordedFile, ...]) -> Manifest:
+    if not files:
+        raise RecordingError(f"recording {manifest.id!r} has no rows in any table; there is nothing to write")
+    update = {
+        "files": files,
+        "start_ns": min(file.start_ns for file in files),
+        "end_ns": max(file.end_ns for file in files) + 1,
+    }
+    return Manifest.model_validate({**manifest.model_dump(), **update})
+
+
+def _write_table(folder: Path, table: str, stream: Iterable[Any]) -> RecordedFile | None:
+    """Write one file; returns None (and leaves none) when the stream has no rows."""
+    layout = BY_TABLE.get(table)
+    if layout is None:
+        raise RecordingError(f"there is no file for table {table!r}; allowed are {', '.join(BY_TABLE)}")
+    path = folder / layout.name
+    sink: Any = None
+    rows = 0
+    first: Nanos | None = None
+    last: Nanos | None = None
+    try:
+        for batch in stream:
+            if batch.num_rows == 0:
+                continue
+            conformed = conform(batch, layout)
+            first_of_batch, last = _check_order(conformed, layout, rows, last)
+            first = first_of_batch if first is None else first
+            sink = sink or arrow.parquet().ParquetWriter(path, conformed.schema, compression="zstd")
+            sink.write_batch(conformed, row_group_size=ROW_GROUP_ROWS)
+            rows += conformed.num_rows
+    finally:
+        if sink is not None:
+            sink.close()
+    if first is None or last is None:
+        return None
+    columns = {field.name: str(field.type) for field in sink.schema}
+    return RecordedFile(
+        name=layout.name,
+        table=table,
+        rows=rows,
+        sha256=sha256_of(path),
+        columns=columns,
+        start_ns=first,
+        end_ns=last,
+    )
+
+
+def _check_order(batch: Any, layout: FileLayout, rows: int, last: Nanos | None) -> tuple[Nanos, Nanos]:
+    times = nanoseconds(batch.column(layout.time))
+    disorder = first_disorder(times, last)
+    if disorder is not None:
+        raise RecordingError(
+            f"{layout.name}: column {layout.time} goes back in time in row {rows + disorder}; "
+            "rows must be written in order of time"
+        )
+    return times[0].as_py(), times[-1].as_py()

@@ -1,0 +1,1 @@
+"""A run: its directory, manifest, document and the runner that drives sessions."""

@@ -1,0 +1,1 @@
+"""The impact of a fault: baseline, assessment, the wait for it, and recovery."""

@@ -1,0 +1,1 @@
+"""The analyzer's part of a session: loading, running, metering and limits."""

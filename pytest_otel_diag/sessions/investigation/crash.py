@@ -1,0 +1,75 @@
+"""What an analyzer that raised leaves behind: one line for the reason, a traceback of its own code."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import PurePath
+from types import TracebackType
+
+from pytest_otel_diag.errors import OtelDiagError
+from pytest_otel_diag.sessions.investigation.threads import ForeignExit
+from pytest_otel_diag.sessions.log import AnalyzerCrashed, describe, writable
+
+TRACE_CHARS = 4000
+"""Longest traceback that is kept; the middle of a longer one is left out."""
+
+_MESSAGE_CHARS = 1000
+_OURS = ("asyncio", "concurrent", "contextvars", "threading", "pytest_otel_diag.sessions")
+_SERVICES = (*_OURS, "pytest_otel_diag.telemetry", "pytest_otel_diag.targets")
+
+
+def crashed(error: Exception) -> AnalyzerCrashed:
+    """Return the error that ends the session: ``type: message (file.py:LINE in function)`` and the trace."""
+    own = _own(error.__traceback__)
+    text = " ".join(_told(error).split())
+    text = text if len(text) <= _MESSAGE_CHARS else f"{text[:_MESSAGE_CHARS]}…"
+    return AnalyzerCrashed(f"the analyzer raised {text}{_place(own)}", _formatted(error, own))
+
+
+def _told(error: Exception) -> str:
+    """Return ``type: message``, also of our own errors: the reader did not raise them."""
+    text = describe(error)
+    named = isinstance(error, OtelDiagError) and not isinstance(error, ForeignExit) and text
+    return f"{type(error).__name__}: {text}" if named else text
+
+
+def _own(trace: TracebackType | None) -> TracebackType | None:
+    """Return the traceback without the leading frames of what runs the analyzer."""
+    while trace is not None and _within(trace, _OURS):
+        trace = trace.tb_next
+    return trace
+
+
+def _place(own: TracebackType | None) -> str:
+    """Return the deepest frame of the analyzer's own package, '' when it has none.
+
+    Libraries that it calls, and our telemetry, raise deeper; where they were called is what helps.
+    """
+    if own is None:
+        return ""
+    package, last, step = _module(own).partition(".")[0], own, own.tb_next
+    while step is not None:
+        if _module(step).partition(".")[0] == package and not _within(step, _SERVICES):
+            last = step
+        step = step.tb_next
+    code = last.tb_frame.f_code
+    return writable(f" ({PurePath(code.co_filename).name}:{last.tb_lineno} in {code.co_name})")
+
+
+def _formatted(error: Exception, own: TracebackType | None) -> str:
+    told = traceback.TracebackException(type(error), error, own)
+    text = writable("".join(told.format())).rstrip()
+    if len(text) <= TRACE_CHARS:
+        return text
+    gap = "\n  [...]\n"
+    half = (TRACE_CHARS - len(gap)) // 2
+    return f"{text[:half]}{gap}{text[-half:]}"
+
+
+def _module(step: TracebackType) -> str:
+    return str(step.tb_frame.f_globals.get("__name__", ""))
+
+
+def _within(step: TracebackType, packages: tuple[str, ...]) -> bool:
+    name = _module(step)
+    return any(name == package or name.startswith(f"{package}.") for package in packages)

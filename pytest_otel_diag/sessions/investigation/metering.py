@@ -1,0 +1,251 @@
+"""Telemetry and clock as the analyzer gets them: counted, limited, usable from its own thread, revocable."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence, Sized
+from typing import Any, TypeVar
+
+from pytest_otel_diag.errors import BudgetExceeded
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.session import Budget, QueryRecord
+from pytest_otel_diag.model.telemetry import (
+    SIGNAL_TABLES,
+    SPANS_TABLE,
+    CallEdge,
+    LogCount,
+    LogKind,
+    MetricLevel,
+    OperationHealth,
+    QueryLimits,
+    ServiceHealth,
+    Table,
+    TelemetrySchema,
+)
+from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.ports import Clock, Telemetry
+from pytest_otel_diag.sessions.log import writable
+
+T = TypeVar("T")
+
+_NOT_CODE = re.compile(r"'(?:[^'\\]|\\.|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_WORD = re.compile(r"\w+")
+_SOURCE_OF = {table: signal for signal, tables in SIGNAL_TABLES.items() for table in tables} | {
+    SPANS_TABLE: "traces"
+}
+
+
+_USUAL = QueryLimits()
+MOST = QueryLimits(
+    time_s=10 * _USUAL.time_s,
+    result_rows=10 * _USUAL.result_rows,
+    read_rows=10 * _USUAL.read_rows,
+    memory_bytes=2 * _USUAL.memory_bytes,
+)
+"""The most that an analyzer may allow its own query: ten times the usual time and rows, twice the memory
+(4 GB), which the machine shares with the tests. 0, which the engine takes for "no limit", is the most too."""
+
+
+def _capped(wanted: float, most: float) -> float:
+    """Return what is wanted, at most *most*; for 0, negative values and NaN, *most*."""
+    return wanted if 0 < wanted <= most else most
+
+
+def data_sources(sql: str) -> tuple[str, ...]:
+    """Return the signals whose tables the statement names, comments and literals aside."""
+    words = _WORD.findall(_NOT_CODE.sub(" ", sql))
+    return tuple(sorted({_SOURCE_OF[word] for word in words if word in _SOURCE_OF}))
+
+
+class HomeLoop:
+    """Runs calls on the session's event loop, whatever loop or thread asks.
+
+    Adapters may keep locks and pools that belong to the loop they were opened on; an analyzer runs
+    on a loop of its own.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._over = ""
+
+    def revoke(self, why: str) -> None:
+        """Refuse every further call."""
+        self._over = why
+
+    async def run(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Await *call* at home; raises BudgetExceeded once revoked."""
+        if self._over:
+            raise BudgetExceeded(self._over)
+        if asyncio.get_running_loop() is self._loop:
+            return await call()
+        work = call()
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # the home loop was closed between the check and the call
+            work.close()
+            raise BudgetExceeded("the session is over") from None
+        return await asyncio.wrap_future(future)
+
+
+class InvestigationClock:
+    """The target's clock, for the analyzer."""
+
+    def __init__(self, clock: Clock, home: HomeLoop) -> None:
+        self._clock = clock
+        self._home = home
+
+    def now(self) -> Nanos:
+        """Return the target's time."""
+        return self._clock.now()
+
+    async def sleep(self, seconds: float) -> None:
+        """Let *seconds* pass on the target's clock."""
+        await self._home.run(lambda: _coroutine(self._clock.sleep(seconds)))
+
+
+async def _coroutine(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+class MeteredTelemetry:
+    """Counts and limits what the analyzer asks.
+
+    Queries and typed questions count against ``budget.queries``; a query gets no more time
+    than is left of ``budget.time_s``. Beyond either, BudgetExceeded is raised; an analyzer may catch
+    it and answer with what it has. Whatever limits it asks for, a query gets at most :data:`MOST`.
+    """
+
+    def __init__(
+        self, inner: Telemetry, budget: Budget, home: HomeLoop, *, monotonic: Callable[[], float]
+    ) -> None:
+        self._inner = inner
+        self._budget = budget
+        self._home = home
+        self._monotonic = monotonic
+        self._deadline = monotonic() + budget.time_s
+        self._records: list[QueryRecord] = []
+        self._asked = 0
+
+    @property
+    def records(self) -> tuple[QueryRecord, ...]:
+        """Every query asked so far."""
+        return tuple(self._records)
+
+    async def query(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
+    ) -> Table:
+        """Run one SELECT; see :meth:`pytest_otel_diag.ports.Telemetry.query`."""
+
+        async def ask() -> Table:
+            return await self._inner.query(sql, parameters, self._within(limits))
+
+        return await self._home.run(lambda: self._metered(sql, data_sources(sql), ask))
+
+    async def schema(self) -> TelemetrySchema:
+        """Return tables and columns; free of charge."""
+        return await self._home.run(lambda: _coroutine(self._inner.schema()))
+
+    async def latest(self) -> Nanos | None:
+        """Return the end of the newest telemetry; free of charge."""
+        return await self._home.run(lambda: _coroutine(self._inner.latest()))
+
+    async def service_health(self, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:
+        """Return health per service and bucket; counts as a query over traces."""
+        asked = f"service_health({window}, {bucket_s:g} s)"
+        return await self._home.run(
+            lambda: self._metered(asked, ("traces",), lambda: self._inner.service_health(window, bucket_s))
+        )
+
+    async def call_edges(self, window: Window) -> Sequence[CallEdge]:
+        """Return calls between services; counts as a query over traces."""
+        asked = f"call_edges({window})"
+        return await self._home.run(
+            lambda: self._metered(asked, ("traces",), lambda: self._inner.call_edges(window))
+        )
+
+    async def operation_health(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[OperationHealth]:
+        """Return health per operation; counts as a query over traces."""
+        return await self._home.run(
+            lambda: self._metered(
+                f"operation_health({window}, {bucket_s:g} s, {list(services)})",
+                ("traces",),
+                lambda: self._inner.operation_health(window, bucket_s, services),
+            )
+        )
+
+    async def metric_levels(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[MetricLevel]:
+        """Return metrics per service; counts as a query over metrics."""
+        return await self._home.run(
+            lambda: self._metered(
+                f"metric_levels({window}, {bucket_s:g} s, {list(services)})",
+                ("metrics",),
+                lambda: self._inner.metric_levels(window, bucket_s, services),
+            )
+        )
+
+    async def log_counts(
+        self, window: Window, bucket_s: float, services: Sequence[str]
+    ) -> Sequence[LogCount]:
+        """Return log lines per service; counts as a query over logs."""
+        return await self._home.run(
+            lambda: self._metered(
+                f"log_counts({window}, {bucket_s:g} s, {list(services)})",
+                ("logs",),
+                lambda: self._inner.log_counts(window, bucket_s, services),
+            )
+        )
+
+    async def log_kinds(self, window: Window, bucket_s: float, services: Sequence[str]) -> Sequence[LogKind]:
+        """Return log templates per service; counts as a query over logs."""
+        return await self._home.run(
+            lambda: self._metered(
+                f"log_kinds({window}, {bucket_s:g} s, {list(services)})",
+                ("logs",),
+                lambda: self._inner.log_kinds(window, bucket_s, services),
+            )
+        )
+
+    def _within(self, limits: QueryLimits | None) -> QueryLimits:
+        wanted, most = limits or QueryLimits(), MOST
+        left = max(0.001, self._deadline - self._monotonic())
+        return QueryLimits(
+            time_s=min(_capped(wanted.time_s, most.time_s), left),
+            result_rows=int(_capped(wanted.result_rows, most.result_rows)),
+            read_rows=int(_capped(wanted.read_rows, most.read_rows)),
+            memory_bytes=int(_capped(wanted.memory_bytes, most.memory_bytes)),
+        )
+
+    async def _metered(self, sql: str, sources: tuple[str, ...], ask: Callable[[], Awaitable[Sized]]) -> Any:
+        started = self._monotonic()
+        if self._asked >= self._budget.queries:
+            raise BudgetExceeded(
+                f"the budget of {self._budget.queries} queries is used up; answer with what you have"
+            )
+        if started >= self._deadline:
+            raise BudgetExceeded(
+                f"the budget of {self._budget.time_s:g} s is used up; answer with what you have"
+            )
+        self._asked += 1
+        rows, failure = 0, None
+        try:
+            result = await ask()
+            rows = len(result)
+        except BaseException as error:
+            failure = writable(f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            self._records.append(
+                QueryRecord(
+                    sql=writable(sql),
+                    elapsed_s=self._monotonic() - started,
+                    rows=rows,
+                    data_sources=sources,
+                    error=failure,
+                )
+            )
+        return result

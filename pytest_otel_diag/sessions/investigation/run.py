@@ -1,0 +1,142 @@
+"""Runs the analyzer where it can do no harm, and checks that what it returns is a diagnosis."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
+from pytest_otel_diag.errors import AnalyzerError, BudgetExceeded
+from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.ports import Analyzer, Investigation
+from pytest_otel_diag.sessions.investigation.crash import crashed
+from pytest_otel_diag.sessions.investigation.threads import start_daemon
+from pytest_otel_diag.sessions.log import describe
+
+_SHOWN_ERRORS = 5
+
+MOST_BYTES = 4_000_000
+"""Longest diagnosis as JSON: it travels with the test's report and is kept in one line of the run."""
+
+
+def opaque_id(session_id: str) -> str:
+    """Return a digest of the session id, which may name the fault, for the analyzer's eyes."""
+    return hashlib.sha256(session_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclass
+class _Run:
+    """Handle on the analyzer's own event loop, set from its thread."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+    task: asyncio.Task[Any] | None = None
+    cancelled: bool = False
+
+    def begin(self) -> None:
+        """Note loop and task; raises CancelledError when it was cancelled before it began."""
+        self.loop, self.task = asyncio.get_running_loop(), asyncio.current_task()
+        if self.cancelled:
+            raise asyncio.CancelledError
+
+    def cancel(self) -> None:
+        """Ask the analyzer to stop; a blocked one will not hear it."""
+        self.cancelled = True
+        if self.loop is not None and self.task is not None:
+            with suppress(RuntimeError):  # its loop is closed: it has already ended
+                self.loop.call_soon_threadsafe(self.task.cancel)
+
+
+async def run_analyzer(
+    analyzer: Analyzer, investigation: Investigation, *, timeout_s: float, grace_s: float
+) -> Diagnosis:
+    """Return the analyzer's diagnosis; raises AnalyzerError or BudgetExceeded.
+
+    The analyzer runs in a daemon thread with an event loop of its own, so that one which blocks
+    cannot stop the session. After *timeout_s* wall seconds it is asked to stop, and after *grace_s*
+    more it is abandoned: Python cannot kill a thread, so a busy loop goes on using CPU until the
+    process ends, but it holds up nothing and its telemetry handle is revoked by the caller.
+    """
+    run = _Run()
+
+    async def main() -> Any:
+        run.begin()
+        return await analyzer.diagnose(investigation)
+
+    future = asyncio.wrap_future(start_daemon(lambda: asyncio.run(main()), "otel-diag analyzer"))
+    try:
+        done, _ = await asyncio.wait({future}, timeout=timeout_s)
+        if not done:
+            run.cancel()
+            await asyncio.wait({future}, timeout=grace_s)
+            raise AnalyzerError(f"no diagnosis within {timeout_s:g} s; the analyzer was stopped")
+        answer = _result(future)
+    finally:
+        _let_go(future, run)
+    return as_diagnosis(answer)
+
+
+def _let_go(future: asyncio.Future[Any], run: _Run) -> None:
+    if not future.done():
+        run.cancel()
+        future.cancel()
+    elif not future.cancelled():
+        future.exception()  # asked for, or asyncio reports it as never retrieved
+
+
+def _result(future: asyncio.Future[Any]) -> Any:
+    try:
+        return future.result()
+    except (BudgetExceeded, AnalyzerError):
+        raise
+    except Exception as error:
+        raise crashed(error) from error
+
+
+def as_diagnosis(answer: object) -> Diagnosis:
+    """Return *answer* as a valid diagnosis; raises AnalyzerError saying what is wrong with it.
+
+    Dictionaries are validated. Diagnoses are validated again: ``model_construct`` and
+    ``model_copy`` skip the checks, and a record that cannot be written is worth nothing.
+    """
+    if not isinstance(answer, Diagnosis | Mapping):
+        hint = "; is a return missing?" if answer is None else ""
+        raise AnalyzerError(
+            f"the analyzer returned {_short(answer)} ({type(answer).__name__}), not a Diagnosis{hint}"
+        )
+    try:
+        raw = answer.model_dump(warnings=False) if isinstance(answer, Diagnosis) else dict(answer)
+        diagnosis = Diagnosis.model_validate(raw)
+        size = len(diagnosis.model_dump_json())
+    except ValidationError as error:
+        raise AnalyzerError(f"the analyzer's answer is no valid Diagnosis: {_readable(error)}") from error
+    except (PydanticSerializationError, UnicodeError, AttributeError, TypeError, ValueError) as error:
+        raise AnalyzerError(f"the analyzer's answer cannot be written down: {describe(error)}") from error
+    if size > MOST_BYTES:
+        raise AnalyzerError(
+            f"the analyzer's answer is {size / 1e6:.1f} MB long, at most {MOST_BYTES / 1e6:g} MB are kept; "
+            "leave rows of telemetry out of evidence, explanations and hypotheses"
+        )
+    return diagnosis
+
+
+def _readable(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_context=False)
+    lines = [
+        f"{'.'.join(map(str, item['loc'])) or 'answer'}: {item['msg']}" for item in found[:_SHOWN_ERRORS]
+    ]
+    more = f"; and {len(found) - _SHOWN_ERRORS} more" if len(found) > _SHOWN_ERRORS else ""
+    return "; ".join(lines) + more
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:
+        return "something whose repr fails"
+    return text if len(text) <= 80 else text[:77] + "..."

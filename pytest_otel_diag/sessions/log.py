@@ -1,0 +1,299 @@
+"""The growing record of one session, turned into its result at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_otel_diag.errors import (
+    AnalyzerError,
+    BudgetExceeded,
+    ConfigurationError,
+    OtelDiagError,
+    RestoreFailed,
+)
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.exhibits import Exhibits
+from pytest_otel_diag.model.session import (
+    Blame,
+    Cleanup,
+    DisturbanceMoment,
+    FlagMoment,
+    Impact,
+    Phase,
+    PhaseRecord,
+    QueryRecord,
+    SessionResult,
+    SessionWindows,
+    Status,
+    Witness,
+)
+from pytest_otel_diag.model.verdict import Verdict
+from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.ports import TargetSession
+from pytest_otel_diag.sessions.observer import Observer, tell
+from pytest_otel_diag.sessions.settings import SessionPlan, WallTime
+
+
+class SessionStopped(OtelDiagError):
+    """The session ends here, with this status; the workflow's own way out."""
+
+    def __init__(self, status: Status, reason: str, blame: Blame | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.blame = blame
+
+
+class AnalyzerCrashed(AnalyzerError):
+    """The analyzer raised; ``trace`` is the traceback from its own code on."""
+
+    def __init__(self, message: str, trace: str) -> None:
+        super().__init__(message)
+        self.trace = trace
+
+
+def writable(text: str) -> str:
+    """Return the text without what UTF-8 cannot hold: a foreign message must not cost the record."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def describe(error: BaseException) -> str:
+    """Return the error for a reader: our own by message, foreign ones with their type."""
+    try:
+        text = writable(str(error).strip())
+    except Exception:
+        text = "its message cannot be shown"
+    if isinstance(error, OtelDiagError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def blame_for(error: BaseException) -> Blame:
+    """Return whose fault an unexpected error is, by its type."""
+    if isinstance(error, ConfigurationError):
+        return Blame.USER
+    if isinstance(error, AnalyzerError | BudgetExceeded):
+        return Blame.ANALYZER
+    return Blame.INFRASTRUCTURE
+
+
+@dataclass
+class PhaseNote:
+    """What a running phase wants said about itself."""
+
+    outcome: Literal["ok", "failed", "skipped"] = "ok"
+    detail: str = ""
+
+    def skip(self, why: str) -> None:
+        """Say that the phase had nothing to do."""
+        self.outcome, self.detail = "skipped", why
+
+
+class SessionLog:
+    """Collects what happened; :meth:`result` is what the world gets to see."""
+
+    def __init__(self, plan: SessionPlan, target_name: str, observer: Observer, wall: WallTime) -> None:
+        self.plan = plan
+        self.observer = observer
+        self._target_name = plan.target_name or target_name
+        self._wall = wall
+        self._wall_start = wall.monotonic()
+        self._started_at_ns = wall.now_ns()
+        self._session: TargetSession | None = None
+        self._phases: list[PhaseRecord] = []
+        self._status = Status.ERROR
+        self._reason = ""
+        self._blame: Blame | None = Blame.INFRASTRUCTURE
+        self._trace = ""
+        self._interrupted = False
+        self._scream = ""
+        self._waited_s = 0.0
+        self._waiting: tuple[str, float] | None = None
+        self._notes: list[str] = []
+        self.current: Phase = Phase.PREFLIGHT
+        self.windows = SessionWindows()
+        self.witnesses: tuple[Witness, ...] = ()
+        self.flag_timeline: tuple[FlagMoment, ...] = ()
+        self.disturbances: tuple[DisturbanceMoment, ...] = ()
+        self.impact: Impact | None = None
+        self.diagnosis: Diagnosis | None = None
+        self.verdict: Verdict | None = None
+        self.queries: tuple[QueryRecord, ...] = ()
+        self.cleanup: Cleanup | None = None
+        self.exhibits: Exhibits | None = None
+
+    def attach(self, session: TargetSession) -> None:
+        """From here on times are those of the target's clock."""
+        self._session = session
+        tell(self.observer.target_opened, self.plan, session.clock)
+
+    def now(self) -> Nanos:
+        """Return the target's time, wall time before the target is open."""
+        if self._session is not None:
+            with suppress(Exception):  # a clock that fails is no reason to lose the record
+                return self._session.clock.now()
+        return self._wall.now_ns()
+
+    def waits(self, text: str) -> None:
+        """The session cannot go on for the reason told, from now until the text is empty.
+
+        That time belongs to no phase and is not part of what the session took.
+        """
+        now_s = self._wall.monotonic()
+        if self._waiting is not None and not text:
+            what, since_s = self._waiting
+            self._waited_s += now_s - since_s
+            self._waiting = None
+            self.note(f"waited {now_s - since_s:.1f} s for {what}")
+        elif text:
+            self._waiting = (text, self._waiting[1] if self._waiting else now_s)
+        else:
+            return
+        tell(self.observer.waiting, self.plan, text)
+
+    def note(self, text: str) -> None:
+        """Note something that changes no outcome, once."""
+        if writable(text) not in self._notes:
+            self._notes.append(writable(text))
+
+    def span(self) -> Window:
+        """Return the time from the opening of the target until now, on its clock."""
+        end_ns = self.now()
+        start_ns = self._phases[0].end_ns if self._phases else end_ns
+        return Window(start_ns=min(start_ns, end_ns), end_ns=end_ns)
+
+    @contextmanager
+    def phase(self, phase: Phase) -> Iterator[PhaseNote]:
+        """Record a phase with its times and outcome; errors pass through."""
+        opened = self._session is not None
+        start_ns, wall_start = self.now(), self._wall.monotonic() - self._waited_s
+        self.current = phase
+        tell(self.observer.phase_started, self.plan, phase)
+        note = PhaseNote()
+        try:
+            yield note
+        except BaseException as error:
+            note.outcome = "failed"
+            note.detail = describe(error)
+            raise
+        finally:
+            end_ns = self.now()
+            # Opening the target brings its clock, which may live in another year than the wall clock.
+            start_ns = start_ns if opened or self._session is None else end_ns
+            record = PhaseRecord(
+                phase=phase,
+                start_ns=start_ns,
+                end_ns=end_ns,
+                wall_s=self._wall.monotonic() - self._waited_s - wall_start,
+                outcome=note.outcome,
+                detail=note.detail,
+            )
+            self._phases.append(record)
+            tell(self.observer.phase_ended, self.plan, record)
+
+    def progress(self, impact: Impact) -> None:
+        """Tell the observer what is visible so far."""
+        tell(self.observer.impact_progress, self.plan, impact)
+
+    def served(self, *proofs: Witness) -> None:
+        """Note from when on flags were served as these variants; unconfirmed proofs say nothing."""
+        moments = [
+            FlagMoment(at_ns=proof.at_ns, flag=proof.flag, variant=proof.variant)
+            for proof in sorted(proofs, key=lambda proof: proof.at_ns)
+            if proof.confirmed
+        ]
+        self.flag_timeline = (*self.flag_timeline, *moments)
+
+    def scored(self) -> None:
+        """The session went through: its verdict counts."""
+        self._status, self._reason, self._blame = Status.SCORED, "", None
+
+    def end(self, error: BaseException) -> None:
+        """The session ended through *error*; sets status, reason and blame. The first interrupt stays."""
+        if self._interrupted:
+            return
+        self._interrupted = not isinstance(error, Exception)
+        if isinstance(error, SessionStopped):
+            self._status, self._reason, self._blame = error.status, error.reason, error.blame
+        elif isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
+            told = _told(error)
+            # Who cancels without a word is the user; a signal of the system says its name.
+            self._status, self._blame = Status.ERROR, Blame.INFRASTRUCTURE if told else Blame.USER
+            cause = "" if isinstance(error, asyncio.CancelledError) else f" ({type(error).__name__})"
+            self._reason = f"{told or f'cancelled{cause}'} during {self.current}"
+        else:
+            self._status, self._blame = Status.ERROR, blame_for(error)
+            self._reason = f"{self.current}: {describe(error)}"
+            self._trace = error.trace if isinstance(error, AnalyzerCrashed) else ""
+
+    def scream(self, reason: str) -> None:
+        """A fault may still be on: overrules every other outcome."""
+        self._scream = reason
+
+    def on_still(self, error: RestoreFailed, mend: str) -> None:
+        """Scream of an undo that failed beside the session's own: as the target was opened or closed."""
+        told = describe(error)
+        before = self.cleanup or Cleanup(restored=False, verified=False)
+        self.cleanup = before.model_copy(
+            update={"restored": False, "verified": False, "left_on": (), "detail": told, "mend": mend}
+        )
+        self.scream(f"A FAULT MAY STILL BE ON: {told}; take it back with: {mend}")
+
+    def remark(self, detail: str) -> None:
+        """Note something about the cleanup that changes no outcome."""
+        cleanup = self.cleanup or Cleanup(restored=True, verified=True)
+        both = "; ".join(part for part in (cleanup.detail, detail) if part)
+        self.cleanup = cleanup.model_copy(update={"detail": both})
+
+    def result(self) -> SessionResult:
+        """Return everything known now."""
+        plan = self.plan
+        status, reason, blame = self._status, self._reason, self._blame
+        if self._scream:
+            before = f" (before that: {reason})" if reason else ""
+            status, reason, blame = Status.ERROR, self._scream + before, Blame.INFRASTRUCTURE
+        return SessionResult(
+            session_id=plan.session_id,
+            run_id=plan.run_id,
+            test_id=plan.test_id,
+            repeat=plan.repeat,
+            seed=plan.seed,
+            scenario=plan.scenario,
+            target=self._target_name,
+            analyzer=plan.analyzer_name,
+            status=status,
+            reason=reason,
+            trace=self._trace,
+            blame=blame,
+            started_at_ns=self._started_at_ns,
+            wall_s=self._wall.monotonic() - self._waited_s - self._wall_start,
+            windows=self.windows,
+            phases=tuple(self._phases),
+            witnesses=self.witnesses,
+            flag_timeline=self.flag_timeline,
+            disturbances=self.disturbances,
+            impact=self.impact,
+            diagnosis=self.diagnosis,
+            verdict=self.verdict,
+            queries=self.queries,
+            cleanup=self.cleanup,
+            exhibits=self.exhibits,
+            notes=tuple(self._notes),
+            provenance=self._provenance(),
+        )
+
+    def _provenance(self) -> dict[str, str]:
+        given = self._session.provenance if self._session else {}
+        return {writable(str(key)): writable(str(value)) for key, value in given.items()}
+
+
+def _told(error: BaseException) -> str:
+    """Return what a cancellation says of its cause, '' where it says nothing."""
+    if isinstance(error, asyncio.CancelledError) and error.args and isinstance(error.args[0], str):
+        return writable(error.args[0])
+    return ""

@@ -1,0 +1,1 @@
+"""Small exact statistics that several packages share. No I/O."""

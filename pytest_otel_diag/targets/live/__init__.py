@@ -1,0 +1,1 @@
+"""The target ``live``: a running OpenTelemetry Demo."""

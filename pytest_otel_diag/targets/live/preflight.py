@@ -1,0 +1,154 @@
+"""Whether a live system is fit for a session: telemetry that is fresh, and requests to see a fault by."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pytest_otel_diag import statements
+from pytest_otel_diag.errors import NotReady
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, TelemetrySchema
+from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, seconds_to_ns
+from pytest_otel_diag.ports import Clock
+from pytest_otel_diag.targets.live.clock import TOLERATED_S
+from pytest_otel_diag.targets.live.options import LiveOptions
+from pytest_otel_diag.telemetry.schema import ALIASES
+from pytest_otel_diag.telemetry.session import StoreTelemetry
+
+LOOK_BACK_S = 3600.0
+"""Older telemetry is told as none: it says nothing of the system now."""
+
+LOAD_S = 60.0
+POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What telemetry shows of the system now.
+
+    ``newest_ns`` by signal (signals without recent telemetry are missing); ``requests`` by service in the
+    last ``over_s`` seconds of traces.
+    """
+
+    at_ns: Nanos
+    newest_ns: Mapping[str, Nanos] = field(default_factory=dict)
+    requests: Mapping[str, int] = field(default_factory=dict)
+    over_s: float = LOAD_S
+
+    def age_s(self, signal: str) -> float | None:
+        """Return how old the newest telemetry of the signal is, negative when it lies in the future."""
+        newest = self.newest_ns.get(signal)
+        return None if newest is None else (self.at_ns - newest) / NANOS_PER_SECOND
+
+    def per_minute(self, service: str) -> float:
+        """Return requests a minute of the service; of all services where it is not among them."""
+        count = self.requests.get(service, sum(self.requests.values()))
+        return count * 60.0 / self.over_s if self.over_s else 0.0
+
+    @property
+    def youngest_s(self) -> float | None:
+        """Return the age of the newest telemetry of any signal."""
+        ages = [age for signal in self.newest_ns if (age := self.age_s(signal)) is not None]
+        return min(ages, default=None)
+
+
+async def condition(telemetry: StoreTelemetry, clock: Clock) -> Condition:
+    """Look once; raises TelemetryError."""
+    schema, now = await telemetry.schema(), clock.now()
+    newest: dict[str, Nanos] = {}
+    for signal in SIGNAL_TABLES:
+        found = [
+            instant
+            for table in _tables(schema, signal)
+            if (instant := await _newest(telemetry, signal, table, now)) is not None
+        ]
+        if found:
+            newest[signal] = max(found)
+    if "traces" not in newest:
+        return Condition(now, newest)
+    # Counted up to where traces have come: what is younger is not exported yet, and no lack of requests.
+    end_ns = min(now, newest["traces"] + 1)  # windows are half open
+    window = Window(start_ns=end_ns - seconds_to_ns(LOAD_S), end_ns=end_ns)
+    requests: dict[str, int] = {}
+    first_ns = end_ns
+    for row in await telemetry.service_health(window, LOAD_S / 12):
+        requests[row.service] = requests.get(row.service, 0) + row.requests
+        first_ns = min(first_ns, row.bucket_start_ns)
+    return Condition(now, newest, requests, over_s=max(LOAD_S / 12, (end_ns - first_ns) / NANOS_PER_SECOND))
+
+
+def _tables(schema: TelemetrySchema, signal: str) -> Sequence[str]:
+    return [table for table in schema.tables if ALIASES.get(table, table) in SIGNAL_TABLES[signal]]
+
+
+async def _newest(telemetry: StoreTelemetry, signal: str, table: str, now_ns: Nanos) -> Nanos | None:
+    since_ns = now_ns - seconds_to_ns(LOOK_BACK_S)
+    answer = await telemetry.ask(
+        statements.load(__package__, f"live_newest_{signal}"), {"since_ns": since_ns, "table": table}
+    )
+    newest_ns, rows = next(answer.rows(), (0, 0))
+    return int(newest_ns) if rows else None
+
+
+async def ready(
+    telemetry: StoreTelemetry,
+    clock: Clock,
+    options: LiveOptions,
+    *,
+    frontend: str,
+    source: str,
+    tell: Callable[[str], object] = lambda _: None,
+) -> Condition:
+    """Wait until telemetry is fresh and shows requests; raises NotReady with what is missing.
+
+    Gives up after ``options.wait_s``. *source* is what errors call the store.
+    """
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + options.wait_s
+    told = False
+    while True:
+        found = await condition(telemetry, clock)
+        problem = lacking(found, options, frontend=frontend, source=source)
+        if not problem:
+            return found
+        if loop.time() >= deadline_s:
+            raise NotReady(f"{problem} (waited {options.wait_s:g} s)")
+        if not told:
+            tell(f"waiting up to {options.wait_s:g} s: {problem}")
+            told = True
+        await asyncio.sleep(POLL_S)
+
+
+def lacking(found: Condition, options: LiveOptions, *, frontend: str, source: str) -> str:
+    """Return what keeps the system from a session, with the way out; empty when nothing does."""
+    youngest_s = found.youngest_s
+    if youngest_s is None:
+        return (
+            f"no telemetry of the last hour in {source}; check that the collector's exporter sends there "
+            "and that the system runs"
+        )
+    if "traces" not in found.newest_ns:
+        return (
+            f"{source} gets {', '.join(found.newest_ns)} but no traces; add the exporter to the collector's "
+            "pipeline of traces"
+        )
+    age_s = found.age_s("traces")
+    assert age_s is not None
+    if age_s > options.fresh_s:
+        return (
+            f"the newest span in {source} is {age_s:.0f} s old, {options.fresh_s:g} s are allowed; look at "
+            "the collector's log and its queue, or allow more with live:fresh_s=…"
+        )
+    if -age_s > TOLERATED_S:
+        return (
+            f"the newest span in {source} lies {-age_s:.1f} s in the future: the clocks of the system's "
+            "hosts and of this one differ; synchronise them"
+        )
+    if not found.per_minute(frontend):
+        return (
+            "NO_TRAFFIC: spans arrive but no request was served in the last minute; start the load "
+            "generator (loadGeneratorTraffic=on, or its own page)"
+        )
+    return ""

@@ -1,0 +1,251 @@
+"""Where the telemetry of a live system is: on a ClickHouse server, or in this process, filled by a receiver.
+
+A server is chosen by ``--otel-diag-store=clickhouse://…``; its database is the DSN's, else ``otel`` or
+``default``, whichever has the exporter's tables, else the only one that has. Without one, an OTLP receiver
+writes into a database of the embedded store. It runs from the first session until the target is closed, so
+between sessions too; a second process cannot have its ports.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+
+from pytest_otel_diag.errors import ConfigurationError, QueryRejected, TelemetryError
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.receiver import Counts, Receiver
+from pytest_otel_diag.receiver.addresses import Listen, parse_listen
+from pytest_otel_diag.targets.replay.loading import MEMORY_DSN
+from pytest_otel_diag.telemetry.dsn import EmbeddedAddress, ServerAddress, parse_dsn
+from pytest_otel_diag.telemetry.layout import Layout
+from pytest_otel_diag.telemetry.placement import ExporterTable
+from pytest_otel_diag.telemetry.session import StoreTelemetry
+from pytest_otel_diag.telemetry.store import Store
+
+KEEP_HOURS = 24
+"""What the embedded store forgets: telemetry older than this."""
+
+_PREFIX = "live_"
+_TRACES = "otel_traces"
+_USUAL = ("otel", "default")
+
+
+def _random_id() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+def telemetry_source(store_dsn: str, receiver_spec: str, *, worker: str) -> ServerSource | ReceiverSource:
+    """Return the source that the options name; raises ConfigurationError for ones that exclude each other.
+
+    Nothing is opened yet.
+    """
+    address = parse_dsn(store_dsn or MEMORY_DSN)
+    if isinstance(address, ServerAddress):
+        return ServerSource(store_dsn, address)
+    listen = parse_listen(receiver_spec)
+    if listen is None:
+        raise ConfigurationError(
+            "--otel-diag-otlp-receiver=off leaves the target live without telemetry; name a server with "
+            "--otel-diag-store=clickhouse://…, or let the receiver on"
+        )
+    if worker.startswith("gw"):
+        raise ConfigurationError(
+            "the target live with its own OTLP receiver cannot run under pytest-xdist: one process alone can "
+            "own the receiver's ports and its store. Run without -n, or send telemetry to a ClickHouse "
+            "server and name it with --otel-diag-store=clickhouse://…"
+        )
+    return ReceiverSource(address, listen)
+
+
+class Opened:
+    """An open store with the database that the telemetry is in.
+
+    ``isolated`` says whether sessions get views of their own, cut at now; a user who may only read cannot
+    have them.
+    """
+
+    def __init__(self, store: Store, database: str, tables: Sequence[ExporterTable]) -> None:
+        self.store = store
+        self.database = database
+        self.tables = tuple(tables)
+        self.isolated = True
+
+    def everything(self) -> StoreTelemetry:
+        """Return the whole database, as it is."""
+        return self.store.telemetry(self.database)
+
+    def session(
+        self, now: Callable[[], Nanos], since_ns: Nanos, quiet: Sequence[Window] = ()
+    ) -> StoreTelemetry:
+        """Return what happened between *since_ns* and ``now()``, and in the *quiet* windows (blocking).
+
+        What else was before may hold other sessions' faults. Raises TelemetryError.
+        """
+        if self.isolated:
+            try:
+                window = Window(start_ns=since_ns, end_ns=2**63 - 1)
+                return self.store.telemetry(self.database, now=now, visible=(*quiet, window))
+            except QueryRejected:  # making views is not allowed to this user
+                self.isolated = False
+        return self.everything()
+
+    def describe(self) -> dict[str, str]:
+        """Return address, database, engine's version and where traces are."""
+        traces = next((table for table in self.tables if table.name == _TRACES), None)
+        told = {"store": self.store.dsn, "database": self.database, "engine": self.store.version()}
+        if traces is not None and traces.distributed:
+            told["traces"] = f"cluster {traces.cluster}, {traces.traces} ({traces.sharding_key or 'no key'})"
+        return told
+
+
+class _Source:
+    """Opens once, by whoever needs it first; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._resources = ExitStack()
+        self._opened: Opened | None = None
+
+    def open(self) -> Opened:
+        """Return the open store, opening it first where needed (blocking); raises OtelDiagError."""
+        with self._lock:
+            if self._opened is None:
+                with ExitStack() as stack:
+                    self._opened = self._open(stack)
+                    self._resources = stack.pop_all()
+            return self._opened
+
+    def close(self) -> None:
+        """Close everything; a later session opens it again."""
+        with self._lock:
+            self._opened = None
+            self._resources.close()
+
+    def _open(self, stack: ExitStack) -> Opened:
+        raise NotImplementedError
+
+
+class ServerSource(_Source):
+    """The tables that the collector's ClickHouse exporter fills."""
+
+    own = False
+
+    def __init__(self, dsn: str, address: ServerAddress) -> None:
+        super().__init__()
+        self._dsn = dsn
+        self._address = address
+
+    @property
+    def name(self) -> str:
+        """The address, without password."""
+        return str(self._address)
+
+    def receiving(self) -> Mapping[str, str]:
+        """Return nothing: the exporter writes."""
+        return {}
+
+    def counts(self) -> None:
+        """Return nothing: the exporter counts."""
+
+    def flush(self) -> None:
+        """Do nothing: the exporter writes when it does."""
+
+    def _open(self, stack: ExitStack) -> Opened:
+        store = stack.enter_context(Store.open(self._dsn))
+        tables = store.exporter_tables()
+        database = chosen_database(tables, self._address.database, str(self._address))
+        return Opened(store, database, [table for table in tables if table.database == database])
+
+
+def chosen_database(tables: Sequence[ExporterTable], named: str | None, address: str) -> str:
+    """Return the database with the exporter's tables: the named one, the usual ones, the only one.
+
+    Raises ConfigurationError when none or several could be meant.
+    """
+    there = dict.fromkeys(table.database for table in tables if table.name == _TRACES)
+    if named is not None:
+        if named in there or named in {table.database for table in tables}:
+            return named
+        known = ", ".join(there) or "no database"
+        raise ConfigurationError(
+            f"{address}: database {named!r} has none of the exporter's tables; {known} has otel_traces"
+        )
+    usual = next((name for name in _USUAL if name in there), None)
+    if usual is not None:
+        return usual
+    if len(there) == 1:
+        return next(iter(there))
+    if not there:
+        raise ConfigurationError(
+            f"{address}: no database has a table otel_traces that this user may see; let the collector's "
+            "clickhouse exporter write there (create_schema: true makes the tables), or name the database in "
+            "the DSN"
+        )
+    raise ConfigurationError(
+        f"{address}: otel_traces is in {', '.join(there)}; say which one by the DSN's path, "
+        f"{address.rstrip('/')}/{next(iter(there))}"
+    )
+
+
+class ReceiverSource(_Source):
+    """A database of the embedded store that our own OTLP receiver fills."""
+
+    own = True
+
+    def __init__(
+        self, address: EmbeddedAddress, listen: Listen, *, new_id: Callable[[], str] = _random_id
+    ) -> None:
+        super().__init__()
+        self._dsn = str(address)
+        self._listen = listen
+        self._new_id = new_id
+        self._receiver: Receiver | None = None
+
+    @property
+    def name(self) -> str:
+        """The store's address."""
+        return self._dsn
+
+    def receiving(self) -> Mapping[str, str]:
+        """Return the addresses that take OTLP, by protocol; empty while closed."""
+        if self._receiver is None:
+            return {}
+        listening = self._receiver.addresses
+        spoken = {"http": listening.http, "grpc": listening.grpc}
+        return {kind: address for kind, address in spoken.items() if address is not None}
+
+    def counts(self) -> Counts | None:
+        """Return what the receiver has counted, None while closed."""
+        return self._receiver.counts() if self._receiver is not None else None
+
+    def flush(self) -> None:
+        """Make everything accepted so far readable (blocking)."""
+        if self._receiver is not None:
+            self._receiver.flush()
+
+    def _open(self, stack: ExitStack) -> Opened:
+        store = stack.enter_context(Store.open(self._dsn))
+        for name in store.databases():
+            if name.startswith(_PREFIX) and self._dsn != MEMORY_DSN:
+                store.drop_database(name)  # a killed process left it: nobody else can have the engine open
+        database = f"{_PREFIX}{self._new_id()}"
+        store.create_database(database, layout=Layout(ttl_hours=KEEP_HOURS))
+        stack.callback(_dropped, store, database)
+        self._receiver = stack.enter_context(
+            Receiver(store, database, http=self._listen.http, grpc=self._listen.grpc)
+        )
+        stack.callback(self._forget)
+        return Opened(store, database, store.exporter_tables())
+
+    def _forget(self) -> None:
+        self._receiver = None
+
+
+def _dropped(store: Store, database: str) -> None:
+    try:
+        store.drop_database(database)
+    except TelemetryError:
+        return  # a store that is gone has dropped it already

@@ -1,0 +1,376 @@
+"""The target ``live``: a running OpenTelemetry Demo, in wall time.
+
+Flags are written where ``--otel-diag-flags`` says and read back where services get them
+(``--otel-diag-flagd``); by default both behind the demo's frontend. Telemetry comes from a ClickHouse server
+that the collector fills, or into this process (see ``live_store``). One session holds the system at a time:
+across processes and hosts a lease sees to that. A journal with a guardian takes every fault back, whatever
+becomes of this process (see ``undo``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from importlib import metadata
+from random import Random
+from typing import Self
+
+from pytest_otel_diag import catalog
+from pytest_otel_diag.config.settings import Settings
+from pytest_otel_diag.errors import ConfigurationError, FlagError, ScenarioError, nearest
+from pytest_otel_diag.flags.access import open_flags
+from pytest_otel_diag.flags.controller import SurfaceFlags
+from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.model.flags import Flag
+from pytest_otel_diag.model.scenario import Disturbance, Environment, Fault, Scenario, Timing
+from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.ports import FlagController, TargetSession, Traffic, tell_waiting
+from pytest_otel_diag.targets.live.clock import LiveClock, measured
+from pytest_otel_diag.targets.live.flags import Found, LiveDocument, reader
+from pytest_otel_diag.targets.live.options import LiveOptions
+from pytest_otel_diag.targets.live.preflight import Condition, ready
+from pytest_otel_diag.targets.live.reference import NotingFlags, Reference
+from pytest_otel_diag.targets.live.residue import Residue, RestartCommand
+from pytest_otel_diag.targets.live.store import Opened, telemetry_source
+from pytest_otel_diag.targets.live.traffic import LiveTraffic, NoDriving
+from pytest_otel_diag.targets.private import held
+from pytest_otel_diag.telemetry.session import StoreTelemetry
+from pytest_otel_diag.undo import heal
+from pytest_otel_diag.undo.owner import Owner
+from pytest_otel_diag.undo.session import protected
+from pytest_otel_diag.undo.settings import UndoSettings
+
+ANSWER_TIMEOUT_S = 15.0
+"""For one question to the flags in the preflight."""
+
+_FRONTEND = "frontend"
+_ALONE = "main"
+_READ_BACK_S = 60.0
+_DEADLINE_SLACK_S = 900.0
+"""Beyond what a session may take by its timing: what answers slowly must not cost a session its fault."""
+
+log = logging.getLogger("pytest_otel_diag.live")
+
+
+def access_of(settings: Settings) -> FlagAccess:
+    """Return how the flags of the system are reached under the settings."""
+    frontend = settings.frontend.rstrip("/")
+    return FlagAccess(
+        control=settings.flags or f"flagd-ui:{frontend}/feature",
+        served=settings.flagd or f"flagd:{frontend}/flagservice",
+    )
+
+
+class LiveTarget:
+    """A running demo as a target. Nothing is connected to before it is needed.
+
+    Raises ConfigurationError for options that are wrong or exclude each other.
+    """
+
+    name = "live"
+    exclusive = True
+    seeded = False
+
+    def __init__(self, options: LiveOptions, settings: Settings, *, worker: str = "main") -> None:
+        self._options = options
+        self._settings = settings
+        self._worker = worker
+        self.access = access_of(settings)
+        self.source = telemetry_source(settings.store, settings.otlp_receiver, worker=worker)
+        self.document = LiveDocument(reader(self.access), demo=options.demo)
+        self._reference = Reference(options.reference_s)
+        self._restart = RestartCommand(settings.restart) if settings.restart else None
+
+    @classmethod
+    def from_settings(cls, rest: str, *, settings: Settings, worker: str) -> Self:
+        """Return the target for ``demo=3.0,fresh_s=30``, each part optional; see LiveOptions."""
+        return cls(LiveOptions.parse(rest), settings, worker=worker)
+
+    def close(self) -> None:
+        """Release store and receiver; a later session opens them again."""
+        self.source.close()
+
+    def describe(self) -> Mapping[str, str]:
+        """Return name, release of the demo by its flags, where flags and telemetry are."""
+        told = {
+            "name": self.name,
+            "version": metadata.version("pytest-otel-diag"),
+            "source": f"OpenTelemetry Demo at {self._settings.frontend}",
+            "flags": self.access.control,
+            "served_by": self.access.served,
+            "store": self.source.name,
+        }
+        try:
+            found = self.document.found()
+        except FlagError as error:
+            return {**told, "demo": f"unknown: {error}"}
+        comparison = found.comparison
+        told["demo"] = found.demo
+        if comparison.guessed:
+            told["demo_found_by"] = f"{len(found.flags)} flags, {len(comparison.differences)} differences"
+        if comparison.alike:
+            told["demo_alike"] = ", ".join(comparison.alike)
+        return told
+
+    def scenarios(self) -> tuple[Scenario, ...]:
+        """Return the catalog's scenarios for the flags that are there; raises FlagError when unreachable."""
+        found = self.document.found()
+        known = catalog.scenarios(found.demo)
+        return tuple(_as_found(one) for one in known if all(f.flag in found.flags for f in one.faults))
+
+    def scenario_for(self, faults: Sequence[Fault]) -> Scenario | None:
+        """Return what the catalog knows of the faults together; None where it knows one of them not.
+
+        Without faults that is a control as long as faults take: times must not tell the two apart.
+        """
+        demo = self.document.demo
+        with suppress(ConfigurationError):
+            return _as_found(catalog.together(faults, demo) if faults else catalog.controls(demo)[0])
+        return None
+
+    def validate(self, scenario: Scenario) -> tuple[str, ...]:
+        """Return what this system cannot do of a scenario, by the flags that it really has."""
+        try:
+            found = self.document.found()
+        except FlagError as error:
+            return (f"scenario {scenario.id!r}: the flags of the live system cannot be read: {error}",)
+        return tuple(self._mistakes(scenario, found))
+
+    def _mistakes(self, scenario: Scenario, found: Found) -> Iterator[str]:
+        wanted = scenario.environment.demo
+        if wanted is not None and wanted not in {found.demo, *found.comparison.alike}:
+            yield (
+                f"scenario {scenario.id!r} is for the demo {wanted}, this one is {found.demo} by its flags; "
+                "leave the release out, or say live:demo=… when the flags mislead"
+            )
+        possible = {"restart"} if self._restart is not None else set()
+        kinds = sorted({each.kind for each in scenario.disturbances} - possible)
+        if kinds:
+            yield (
+                f"scenario {scenario.id!r} has disturbances that a live system cannot make on demand: "
+                f"{', '.join(kinds)}; run it on the target shop"
+                + ("" if self._restart else " (restart can be, with --otel-diag-restart)")
+            )
+        for fault in scenario.faults:
+            flag = found.flags.get(fault.flag)
+            if flag is None:
+                yield (
+                    f"the live system has no flag {fault.flag!r}{nearest(fault.flag, found.flags)}; it has "
+                    f"{', '.join(found.flags) or 'none'} (demo {found.demo} by its flags)"
+                )
+                continue
+            yield from _variant_mistakes(fault, flag)
+
+    def open(self, scenario: Scenario, session_id: str) -> AbstractAsyncContextManager[TargetSession]:
+        """Open the system for one session, after heal, lease and preflight.
+
+        Raises ScenarioError for what :meth:`validate` objects to, Occupied while another run holds it,
+        FlagError, TelemetryError, and NotReady when telemetry or traffic are missing.
+        """
+        return self._session(scenario, session_id)
+
+    @asynccontextmanager
+    async def _session(self, scenario: Scenario, session_id: str) -> AsyncIterator[TargetSession]:
+        mistakes = await asyncio.to_thread(self.validate, scenario)
+        if mistakes:
+            raise ScenarioError("; ".join(mistakes))
+        clock = LiveClock()
+        async with AsyncExitStack() as stack:
+            inner = open_flags(self.access, now=clock.now)
+            stack.push_async_callback(inner.aclose)
+            try:
+                flags = await stack.enter_async_context(self._protected(inner, scenario, session_id))
+                found = await self._flags_answer(flags)
+                opened, condition, quiet = await self._telemetry_flows(clock, found)
+            finally:
+                tell_waiting("")
+            begun_ns, noting = clock.now(), NotingFlags(flags, clock)
+            views = held(lambda: opened.session(clock.now, begun_ns, quiet), _closed)
+            telemetry = await stack.enter_async_context(views)
+            traffic = await self._traffic(stack, scenario, session_id, flags)
+            provenance = self._provenance(found, opened, clock, condition)
+            try:
+                made = self._made(clock, noting, telemetry, traffic, found, provenance)
+                yield replace(made, reference=quiet, undo_timeout_s=_undo_timeout_s(inner))
+                if noting.first_ns is not None:  # else nobody has said that the baseline was sound
+                    self._reference.add(begun_ns, noting.first_ns)
+            finally:
+                provenance["driven"] = ", ".join(
+                    f"{count} x {outcome}" for outcome, count in sorted(traffic.counts.items())
+                )
+                counts = self.source.counts()
+                if counts is not None:
+                    provenance["received"] = "; ".join(counts.lines())
+
+    def _made(
+        self,
+        clock: LiveClock,
+        flags: FlagController,
+        telemetry: StoreTelemetry,
+        traffic: Traffic,
+        found: Found,
+        provenance: Mapping[str, str],
+    ) -> TargetSession:
+        return TargetSession(
+            clock=clock,
+            flags=flags,
+            telemetry=telemetry,
+            traffic=traffic,
+            provenance=provenance,
+            disturb=self._disturb if self._restart is not None else None,
+            normal=found.normal,
+            residue=Residue(found.demo, self._restart),
+            mend=heal.command(self._settings.state_dir()),
+        )
+
+    def _protected(
+        self, inner: SurfaceFlags, scenario: Scenario, session_id: str
+    ) -> AbstractAsyncContextManager[FlagController]:
+        settings = self._settings
+        worker = "" if self._worker == _ALONE else self._worker
+        return protected(
+            inner,
+            self.access,
+            inner.identity,
+            remote_lease=inner.surface.lease(),
+            who=Owner.here(now_ns=LiveClock().now(), session_id=session_id, worker=worker),
+            state_dir=settings.state_dir(),
+            settings=UndoSettings(
+                lease_wait_s=settings.lease_wait_s,
+                deadline_s=deadline_s(scenario.timing, settings.session_timeout_s),
+                keep=settings.skip_cleanup,
+            ),
+            target=self.name,
+            tell=_tell,
+        )
+
+    async def _flags_answer(self, flags: FlagController) -> Found:
+        """Read the document as it is now, and have one flag evaluated."""
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                found = self.document.take(await flags.document())
+                probe = next((key for key, flag in found.flags.items() if flag.enabled), None)
+                if probe is not None:
+                    await flags.served(probe, {})
+        except TimeoutError:
+            raise FlagError(
+                f"flags written at {self.access.control} and served at {self.access.served} did not answer "
+                f"within {ANSWER_TIMEOUT_S:g} s; otel-diag doctor --target live tells which of the two"
+            ) from None
+        return found
+
+    async def _telemetry_flows(
+        self, clock: LiveClock, found: Found
+    ) -> tuple[Opened, Condition, tuple[Window, ...]]:
+        """Open the store, put the clock right, wait for fresh telemetry with requests in it."""
+        opened = await asyncio.to_thread(self.source.open)
+        if not self.source.own:
+            offset = await asyncio.to_thread(measured, opened.store.clock_ns)
+            if offset.matters:
+                log.warning(
+                    "the store's clock differs from this host's by %s; sessions use the store's", offset
+                )
+                clock.offset_ns = offset.offset_ns
+        everything = await asyncio.to_thread(opened.everything)
+        try:
+            condition = await ready(
+                everything,
+                clock,
+                self._options,
+                frontend=catalog.service(_FRONTEND, found.demo),
+                source=self._source_name(opened),
+                tell=_tell,
+            )
+            quiet = await self._reference.windows(everything, clock, _tell)
+        finally:
+            everything.close()
+        return opened, condition, quiet
+
+    def _source_name(self, opened: Opened) -> str:
+        receiving = self.source.receiving()
+        if receiving:
+            places = ", ".join(f"{kind} {address}" for kind, address in receiving.items())
+            return f"the OTLP receiver of this run ({places})"
+        return f"database {opened.database!r} of {opened.store.dsn}"
+
+    async def _traffic(
+        self, stack: AsyncExitStack, scenario: Scenario, session_id: str, flags: FlagController
+    ) -> LiveTraffic | NoDriving:
+        if not self._settings.drive:
+            return NoDriving()
+        rng = Random(f"{session_id}/{self._settings.seed}")  # noqa: S311 - chooses customers, no secret
+        named = [fault.flag for fault in scenario.faults]
+        traffic = LiveTraffic(
+            self._settings.frontend, flags=named, served=flags.served, rng=rng, rate=self._options.rate
+        )
+        return await stack.enter_async_context(traffic)
+
+    async def _disturb(self, disturbance: Disturbance) -> None:
+        """Restart the service; raises FlagError when the command fails."""
+        assert self._restart is not None and disturbance.service is not None, "refused by validate"
+        problem = await self._restart.run(disturbance.service)
+        if problem:
+            raise FlagError(f"{disturbance.service} was not restarted: {problem}")
+
+    def _provenance(
+        self, found: Found, opened: Opened, clock: LiveClock, condition: Condition
+    ) -> dict[str, str]:
+        frontend = catalog.service(_FRONTEND, found.demo)
+        return {
+            "demo": found.demo,
+            "flags": self.access.control,
+            "served_by": self.access.served,
+            **opened.describe(),
+            "views": "up to now, since the session began"
+            if opened.isolated
+            else "none: the user may only read",
+            "clock_offset_s": f"{clock.offset_ns / 1e9:.3f}",
+            "requests_per_minute": f"{condition.per_minute(frontend):.1f}",
+        }
+
+
+def _undo_timeout_s(flags: SurfaceFlags) -> float:
+    """Return how long an undo may take: two writes, and the reads after them."""
+    return 2 * float(getattr(flags.surface, "write_timeout_s", 0.0)) + _READ_BACK_S
+
+
+def deadline_s(timing: Timing, session_timeout_s: float | None) -> float:
+    """Return after how many seconds a fault is taken back by others: longer than any session takes."""
+    longest = (
+        timing.baseline_s
+        + timing.guard_s
+        + timing.impact_timeout_s
+        + timing.observe_s
+        + timing.analyze_timeout_s
+        + timing.recover_timeout_s
+    )
+    return (longest if session_timeout_s is None else min(longest, session_timeout_s)) + _DEADLINE_SLACK_S
+
+
+def _tell(text: str) -> None:
+    """Log it; what the session waits for is shown as well."""
+    log.warning("%s", text)
+    if text.startswith("waiting"):
+        tell_waiting(text)
+
+
+def _closed(telemetry: StoreTelemetry | None) -> None:
+    if telemetry is not None:
+        telemetry.close()
+
+
+def _as_found(scenario: Scenario) -> Scenario:
+    """Return the scenario without what it asks of a simulated system: a live one is as it is."""
+    return scenario.model_copy(update={"environment": Environment()})
+
+
+def _variant_mistakes(fault: Fault, flag: Flag) -> Iterator[str]:
+    for variant in (fault.variant, *(step.variant for step in fault.steps)):
+        if variant is not None and variant not in flag.variants:
+            yield (
+                f"flag {fault.flag!r} of the live system has no variant {variant!r}"
+                f"{nearest(variant, flag.variants)}; it has {', '.join(flag.variants)}"
+            )

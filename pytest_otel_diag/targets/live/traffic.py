@@ -1,0 +1,203 @@
+"""Drives rare requests through the frontend, like a customer; the one door to httpx in the targets.
+
+Visits are made in the background, a few a second at most and a few at a time, so that what is driven does
+not become the fault. Errors of a system under fault are what is wanted: they are counted, never raised.
+
+A session under a fault makes the visits that its flags need. A control makes visits of the same kinds, drawn
+by the session's id: which requests there are must not tell the two apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+from pytest_otel_diag import catalog
+from pytest_otel_diag.errors import ConfigurationError, FlagError, ScenarioError
+from pytest_otel_diag.model.flags import FlagValue, ServedFlag
+from pytest_otel_diag.targets.live import recipes
+from pytest_otel_diag.targets.live.recipes import BY_FLAG, VISITS, Request
+
+AT_ONCE = 4
+WAITING = 200
+"""Visits that may wait for their turn; more are refused."""
+
+TIMEOUT_S = 20.0
+"""For one request: longer than the slowest fault of the demo delays one."""
+
+UNREACHABLE = 3
+"""After so many requests in a row without a connection nothing more is accepted."""
+
+Served = Callable[[str, Mapping[str, FlagValue]], Awaitable[ServedFlag]]
+
+
+class LiveTraffic:
+    """Visits to *frontend* for one session; an async context manager that ends what is under way.
+
+    *flags* are those of the session's faults, by any name. *served* answers what a flag is served as. *rate*
+    is visits a second. Raises ConfigurationError when httpx is missing or the address is none.
+    """
+
+    def __init__(
+        self, frontend: str, *, flags: Sequence[str], served: Served, rng: Random, rate: float = 1.0
+    ) -> None:
+        self._frontend = frontend.rstrip("/")
+        self._flags = tuple(_newest(flag) for flag in flags)
+        self._served = served
+        self._rng = rng
+        self._pause_s = 1.0 / rate
+        self._waiting: asyncio.Queue[str] = asyncio.Queue(WAITING)
+        self._workers: list[asyncio.Task[None]] = []
+        self._due_s = 0.0
+        self._refused = 0
+        self._client: Any = None
+        self.counts: Counter[str] = Counter()
+        """Requests by outcome: a status as text, ``timeout``, ``unreachable``, ``broken``."""
+
+    async def __aenter__(self) -> LiveTraffic:
+        httpx = _httpx()
+        try:
+            self._client = httpx.AsyncClient(
+                base_url=self._frontend,
+                timeout=TIMEOUT_S,
+                trust_env=False,
+                headers={"user-agent": "customer"},
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise ConfigurationError(
+                f"--otel-diag-frontend={self._frontend!r} is no address ({error}); write http://HOST:PORT"
+            ) from error
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.cancel()
+        if self._workers:
+            await asyncio.wait(self._workers)
+        self._workers.clear()
+        if self._client is not None:
+            with suppress(Exception):  # what is left of the connections is of no interest
+                await self._client.aclose()
+
+    async def drive(self, services: Sequence[str], calls: int) -> int:
+        """Have *calls* visits made soon that reach the services; return how many will be.
+
+        None is accepted when no visit is known, or when the frontend cannot be reached.
+        """
+        kinds = self._kinds(services)
+        if not kinds or self._client is None or self._refused >= UNREACHABLE:
+            return 0
+        accepted = 0
+        while accepted < calls and not self._waiting.full():
+            self._waiting.put_nowait(kinds[accepted % len(kinds)])
+            accepted += 1
+        while len(self._workers) < min(AT_ONCE, accepted):
+            self._workers.append(asyncio.create_task(self._work()))
+        return accepted
+
+    async def settle(self) -> None:
+        """Wait until every visit that was accepted is over."""
+        await self._waiting.join()
+
+    def _kinds(self, services: Sequence[str]) -> tuple[str, ...]:
+        kinds = recipes.chosen(self._flags, map(_newest_service, services))
+        if not kinds and not self._flags:  # a control that names nothing we know
+            return (self._rng.choice(sorted(set(BY_FLAG.values()))),)
+        return kinds
+
+    async def _work(self) -> None:
+        while True:
+            kind = await self._waiting.get()
+            try:
+                await self._turn()
+                await self._visit(kind)
+            except Exception as error:  # a visit must not end the ones after it
+                self.counts[f"broken: {type(error).__name__}"] += 1
+            finally:
+                self._waiting.task_done()
+
+    async def _turn(self) -> None:
+        """Wait until the next visit may begin."""
+        now_s = asyncio.get_running_loop().time()
+        self._due_s = max(now_s, self._due_s + self._pause_s)
+        await asyncio.sleep(self._due_s - now_s)
+
+    async def _visit(self, kind: str) -> None:
+        customer = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+        for request in VISITS[kind](self._rng, customer):
+            if self._refused >= UNREACHABLE:
+                self.counts["unreachable"] += 1
+                return
+            self.counts[await self._outcome(request)] += 1
+
+    async def _outcome(self, request: Request) -> str:
+        httpx = _httpx()
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                answer = await self._client.request(
+                    request.method,
+                    request.path,
+                    params=dict(request.query) or None,
+                    json=dict(request.body) if request.body is not None else None,
+                    headers=await self._headers(request),
+                )
+        except (httpx.TimeoutException, TimeoutError):
+            self._refused = 0
+            return "timeout"
+        except httpx.ConnectError:
+            self._refused += 1
+            return "unreachable"
+        except httpx.HTTPError:
+            return "broken"
+        self._refused = 0
+        return str(answer.status_code)
+
+    async def _headers(self, request: Request) -> dict[str, str]:
+        """Return the headers of a request; one that depends on a flag is what a browser would send."""
+        if not request.flag:
+            return {}
+        try:
+            value = (await self._served(request.flag, {})).value
+        except FlagError:
+            value = 0
+        delay = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
+        return {request.flag_header: f"{delay:g}"}
+
+
+def _newest(flag: str) -> str:
+    try:
+        return catalog.flag(flag).key
+    except ScenarioError:
+        return flag
+
+
+def _newest_service(name: str) -> str:
+    entry = catalog.load().service_entry(name)
+    return entry.name if entry is not None else name
+
+
+def _httpx() -> Any:
+    try:
+        return importlib.import_module("httpx")
+    except ImportError as error:
+        raise ConfigurationError(
+            f"traffic is driven with httpx, which cannot be imported ({error}); install it with: "
+            "pip install 'pytest-otel-diag[live]', or do without by --otel-diag-drive=off"
+        ) from error
+
+
+class NoDriving:
+    """Traffic of a system that must not be touched (``--otel-diag-drive=off``)."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    async def drive(self, services: Sequence[str], calls: int) -> int:  # noqa: ARG002 - the port
+        """Make no call."""
+        return 0

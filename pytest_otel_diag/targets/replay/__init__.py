@@ -1,0 +1,1 @@
+"""The target ``replay``: recorded incidents in virtual time."""

@@ -1,0 +1,289 @@
+"""The target ``replay``: recorded incidents, in virtual time. The recorded fault is the flag."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Literal, Self
+
+from pytest_otel_diag.errors import ScenarioError, nearest
+from pytest_otel_diag.flags.memory import MemoryFlags
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.flags import Flag, FlagChange, FlagValue, ServedFlag
+from pytest_otel_diag.model.scenario import Environment, Fault, Scenario
+from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.ports import TargetSession
+from pytest_otel_diag.recordings.format.manifest import SCHEMA_VERSION
+from pytest_otel_diag.recordings.format.reader import Recording
+from pytest_otel_diag.recordings.library import open_recordings
+from pytest_otel_diag.targets.clock import VirtualClock
+from pytest_otel_diag.targets.private import held
+from pytest_otel_diag.targets.replay.loading import MEMORY_DSN, RecordingStore, shared_store
+from pytest_otel_diag.targets.replay.telemetry import ReplayedTelemetry
+from pytest_otel_diag.targets.replay.timeline import (
+    Replay,
+    replay_of_control,
+    replay_of_incident,
+    scenario_of,
+)
+
+OFF = "off"
+Reference = Literal["recording", "past"]
+
+
+class RecordedFlag(MemoryFlags):
+    """The recorded fault as a flag: switching it on waits, in virtual time, for the recorded start.
+
+    Before that instant ``off`` is served whatever is set, so a witness sees what was really so.
+    """
+
+    def __init__(self, flag: Flag, starts_ns: Nanos, clock: VirtualClock) -> None:
+        super().__init__([flag], now=clock.now)
+        self._starts_ns = starts_ns
+        self._clock = clock
+
+    async def apply(self, change: FlagChange) -> None:
+        """Set the flag; the fault begins when it began."""
+        await super().apply(change)
+        if change.variant != OFF:
+            await self._clock.sleep_until(self._starts_ns)
+
+    async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
+        """Return what was in force at the virtual instant."""
+        answer = await super().served(key, context)
+        if self._clock.now() >= self._starts_ns:
+            return answer
+        return self.answer((await self.document()).flags[key], OFF)
+
+
+class NoTraffic:
+    """Traffic of the past cannot be driven."""
+
+    async def drive(self, services: Sequence[str], calls: int) -> int:  # noqa: ARG002 - the port
+        """Make no call."""
+        return 0
+
+
+class ReplayTarget:
+    """Recorded incidents and controls as a target.
+
+    *paths* are recordings, importable folders, or folders of these. *store_dsn* says where the
+    telemetry is loaded to; empty means the cache folder, so that the next start finds it there, or
+    memory while another process holds that. *worker* keeps parallel processes apart on disk.
+    ``reference`` "past" leaves out quiet windows that lie after a session, as a live system would.
+
+    Nothing is read before it is needed. Raises RecordingError for recordings that cannot be read.
+    """
+
+    name = "replay"
+    exclusive = False
+    seeded = False
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        store_dsn: str,
+        cache_dir: Path,
+        worker: str = "",
+        reference: Reference = "recording",
+    ) -> None:
+        self._paths = tuple(paths)
+        self._cache_dir = cache_dir.absolute()
+        self._dsns = (store_dsn,) if store_dsn else (f"chdb://{self._store_path(worker)}", MEMORY_DSN)
+        self._reference = reference
+        self._resources = ExitStack()
+
+    @classmethod
+    def from_spec(cls, spec: str, *, store_dsn: str, cache_dir: Path, worker: str = "") -> Self:
+        """Return the target for ``PATH`` or ``replay:PATH``; join several by the path separator."""
+        paths = [Path(part).expanduser() for part in spec.removeprefix("replay:").split(os.pathsep) if part]
+        if not paths:
+            raise ScenarioError("the target replay needs a recording; write replay:PATH")
+        return cls(paths, store_dsn=store_dsn, cache_dir=cache_dir, worker=worker)
+
+    @cached_property
+    def recordings(self) -> tuple[Recording, ...]:
+        """The recordings under the paths; importing them may take seconds the first time."""
+        return open_recordings(self._paths, self._cache_dir)
+
+    @cached_property
+    def _replays(self) -> Mapping[str, Replay]:
+        replays: dict[str, Replay] = {}
+        for recording in self.recordings:
+            manifest = recording.manifest
+            found = [replay_of_incident(recording, incident) for incident in manifest.incidents]
+            found.extend(replay_of_control(recording, control) for control in manifest.controls)
+            for replay in found:
+                if replay.id in replays:
+                    first = replays[replay.id].recording.folder
+                    raise ScenarioError(
+                        f"{replay.id!r} is in {first} and in {recording.folder}; name only one of the two"
+                    )
+                replays[replay.id] = replay
+        return replays
+
+    @cached_property
+    def _store(self) -> RecordingStore:
+        return self._resources.enter_context(shared_store(self._dsns, self._cache_dir))
+
+    def describe(self) -> Mapping[str, str]:
+        """Return name, format version and the recordings with their hashes."""
+        sources = {f"recording.{r.manifest.id}": r.sha256 for r in self.recordings}
+        return {
+            "name": self.name,
+            "version": f"recording format {SCHEMA_VERSION}",
+            "source": "; ".join(sorted({r.manifest.source.title for r in self.recordings})),
+            "reference": self._reference,
+            **sources,
+        }
+
+    def scenarios(self) -> tuple[Scenario, ...]:
+        """Return one scenario an incident and one a control, in the order of the recordings."""
+        return self._scenarios
+
+    @cached_property
+    def _scenarios(self) -> tuple[Scenario, ...]:
+        return tuple(scenario_of(replay) for replay in self._replays.values())
+
+    def scenario_for(self, faults: Sequence[Fault]) -> Scenario | None:
+        """Return the recorded incident that is the one fault."""
+        if len(faults) != 1:
+            return None
+        known = {scenario.faults[0].flag: scenario for scenario in self._scenarios if scenario.faults}
+        scenario = known.get(faults[0].flag)
+        if scenario is None or faults[0].variant is None:
+            return scenario
+        return scenario.model_copy(update={"faults": tuple(faults)})
+
+    def validate(self, scenario: Scenario) -> tuple[str, ...]:
+        """Return what keeps the scenario from being replayed, with the nearest spellings."""
+        impossible = [
+            what
+            for what, asked in (
+                ("schedules of faults", any(fault.scheduled for fault in scenario.faults)),
+                ("disturbances", bool(scenario.disturbances)),
+                ("environments", scenario.environment != Environment()),
+            )
+            if asked
+        ]
+        if impossible:
+            return (f"scenario {scenario.id!r} has {', '.join(impossible)}; the past cannot be changed",)
+        if len(scenario.faults) > 1:
+            return (
+                f"scenario {scenario.id!r} has {len(scenario.faults)} faults; a recorded incident has one",
+            )
+        wanted, known = self._lookup(scenario)
+        if wanted not in known:
+            hint = f"{nearest(wanted, known)}; there are {', '.join(sorted(known)) or 'none'}"
+            return (f"no recorded incident {wanted!r}{hint}" if scenario.faults else _unnamed(wanted, hint),)
+        incident = known[wanted].incident
+        variant = scenario.faults[0].variant if scenario.faults else None
+        if incident is not None and variant not in {None, incident.variant}:
+            return (f"incident {wanted!r} was recorded with variant {incident.variant!r}, not {variant!r}",)
+        return ()
+
+    def open(
+        self,
+        scenario: Scenario,
+        session_id: str,  # noqa: ARG002 - the port; nothing the analyzer sees may be named after it
+    ) -> AbstractAsyncContextManager[TargetSession]:
+        """Open one incident or control; the telemetry is loaded when nobody has done so yet.
+
+        The clock stands at the start of the session's baseline. Raises ScenarioError for scenarios
+        that :meth:`validate` objects to, RecordingError and TelemetryError when loading fails.
+        """
+        return self._session(scenario)
+
+    @asynccontextmanager
+    async def _session(self, scenario: Scenario) -> AsyncIterator[TargetSession]:
+        mistakes = self.validate(scenario)
+        if mistakes:
+            raise ScenarioError("; ".join(mistakes))
+        wanted, known = self._lookup(scenario)
+        replay = known[wanted]
+        session = replay.session(scenario.timing)
+        reference = replay.reference(scenario.timing, past_only=self._reference == "past")
+        clock = VirtualClock(session.start_ns)
+        opening = partial(self._telemetry, replay, scenario, clock, reference)
+        async with held(opening, _release) as (_, telemetry):
+            yield TargetSession(
+                clock=clock,
+                flags=_flags(replay, clock),
+                telemetry=telemetry,
+                traffic=NoTraffic(),
+                reference=reference,
+                provenance=self._provenance(replay),
+            )
+
+    def _telemetry(
+        self, replay: Replay, scenario: Scenario, clock: VirtualClock, reference: Sequence[Window]
+    ) -> tuple[RecordingStore, ReplayedTelemetry]:
+        loaded = self._store
+        return loaded, ReplayedTelemetry.open(
+            loaded.store,
+            loaded.database_of(replay.recording),
+            clock=clock,
+            own=replay.visible(scenario.timing),
+            reference=reference,
+        )
+
+    def close(self) -> None:
+        """Release the store; a later session opens it again."""
+        self._resources.close()
+        self.__dict__.pop("_store", None)
+
+    def load(self) -> None:
+        """Load every recording now (blocking); sessions otherwise load what they need."""
+        for recording in self.recordings:
+            self._store.database_of(recording)
+
+    def _lookup(self, scenario: Scenario) -> tuple[str, Mapping[str, Replay]]:
+        """Return the id that the scenario asks for and the replays it may ask for."""
+        faulty = bool(scenario.faults)
+        known = {
+            key: replay for key, replay in self._replays.items() if (replay.incident is not None) == faulty
+        }
+        return (scenario.faults[0].flag if faulty else scenario.id), known
+
+    def _provenance(self, replay: Replay) -> dict[str, str]:
+        manifest = replay.recording.manifest
+        return {
+            "recording": manifest.id,
+            "recording_sha256": replay.recording.sha256,
+            "recording_source": manifest.source.title,
+            "recording_licence": manifest.source.licence,
+            "reference": self._reference,
+        }
+
+    def _store_path(self, worker: str) -> Path:
+        return self._cache_dir / "stores" / (worker or "main")
+
+
+def _release(opened: tuple[RecordingStore, ReplayedTelemetry] | None) -> None:
+    if opened is None:
+        return  # what could not be opened has left nothing
+    loaded, telemetry = opened
+    try:
+        telemetry.close()
+    finally:
+        loaded.discard(telemetry.database)
+
+
+def _unnamed(wanted: str, hint: str) -> str:
+    return (
+        f"no recorded control {wanted!r}: a recording has no unnamed control, each is a window of its own; "
+        'name one with otel_scenario(id), or take them all with otel_recorded("controls")' + hint
+    )
+
+
+def _flags(replay: Replay, clock: VirtualClock) -> MemoryFlags:
+    incident = replay.incident
+    if incident is None:
+        return MemoryFlags([], now=clock.now)
+    variants: dict[str, FlagValue] = {OFF: False, incident.variant: True}
+    flag = Flag(key=incident.id, variants=variants, default_variant=OFF)
+    return RecordedFlag(flag, replay.start_ns, clock)

@@ -1,0 +1,1 @@
+"""The target ``shop``: the simulated demo in virtual time."""

@@ -1,0 +1,237 @@
+"""The target ``shop``: the simulated demo, in virtual time. Every session has a shop of its own.
+
+A session's time begins with ``settle_s`` seconds of running in, then ``reference_s`` seconds of quiet
+telemetry, the session's reference; its clock then stands at the start of the baseline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Self
+
+from pytest_otel_diag import catalog
+from pytest_otel_diag.errors import ConfigurationError, ScenarioError, nearest
+from pytest_otel_diag.flags.document import DocumentFlags, FlagdDocument
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.scenario import Fault, Scenario
+from pytest_otel_diag.model.windows import Window, seconds_to_ns
+from pytest_otel_diag.ports import TargetSession
+from pytest_otel_diag.shop.flagging import NoFlags
+from pytest_otel_diag.shop.simulation import Shop
+from pytest_otel_diag.shop.variation import Variation
+from pytest_otel_diag.targets.private import held
+from pytest_otel_diag.targets.replay.loading import MEMORY_DSN, RecordingStore, shared_store
+from pytest_otel_diag.targets.shop.options import ShopOptions
+from pytest_otel_diag.targets.shop.session import ShopClock, ShopTelemetry, ShopTraffic
+from pytest_otel_diag.telemetry.layout import Layout
+from pytest_otel_diag.telemetry.session import StoreTelemetry
+
+_FIRST_DAY = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+
+
+def _random_id() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+class ShopTarget:
+    """The simulated shop as a target; sessions run side by side.
+
+    *store_dsn* says where telemetry is kept while a session lasts; empty means memory. *new_id* names
+    the databases of sessions, which are dropped when these close; what a killed process left in an
+    embedded store is dropped at its next start.
+    """
+
+    name = "shop"
+    exclusive = False
+    seeded = True
+
+    def __init__(
+        self,
+        options: ShopOptions,
+        *,
+        cache_dir: Path,
+        store_dsn: str = "",
+        new_id: Callable[[], str] = _random_id,
+    ) -> None:
+        catalog.generation(options.demo)
+        self._options = options
+        self._dsn = store_dsn or MEMORY_DSN
+        self._cache_dir = cache_dir
+        self._new_id = new_id
+        self._resources = ExitStack()
+
+    @classmethod
+    def from_spec(cls, spec: str, *, store_dsn: str, cache_dir: Path, worker: str = "") -> Self:  # noqa: ARG003 - sessions keep apart
+        """Return the target for ``demo=3.0,users=5,seed=1``, each part optional; see ShopOptions.
+
+        Raises ConfigurationError for unknown options, values and releases.
+        """
+        return cls(ShopOptions.parse(spec), store_dsn=store_dsn, cache_dir=cache_dir)
+
+    @cached_property
+    def _store(self) -> RecordingStore:
+        return self._resources.enter_context(shared_store((self._dsn,), self._cache_dir))
+
+    def close(self) -> None:
+        """Release the store; a later session opens it again."""
+        self._resources.close()
+        self.__dict__.pop("_store", None)
+
+    def describe(self) -> Mapping[str, str]:
+        """Return name, a hash of the model, and the shop where scenarios do not say otherwise."""
+        options = self._options
+        return {
+            "name": self.name,
+            "version": f"{metadata.version('pytest-otel-diag')}+model.{model_hash()}",
+            "source": f"simulated OpenTelemetry Demo {options.demo}",
+            "demo": options.demo,
+            "users": str(options.users),
+            "browser_users": str(options.browser_users),
+            "jitter": str(options.jitter).lower(),
+            "reference_s": f"{options.reference_s:g}",
+        }
+
+    def scenarios(self) -> tuple[Scenario, ...]:
+        """Return the catalog's scenarios for the release: one a flag, with its suggested variant."""
+        return catalog.scenarios(self._options.demo)
+
+    def scenario_for(self, faults: Sequence[Fault]) -> Scenario | None:
+        """Return what the catalog knows of the faults together; None where it knows one of them not.
+
+        Without faults that is a control as long as faults take: times must not tell the two apart.
+        """
+        demo = self._options.demo
+        with suppress(ConfigurationError):
+            return catalog.together(faults, demo) if faults else catalog.controls(demo)[0]
+        return None
+
+    def validate(self, scenario: Scenario) -> tuple[str, ...]:
+        """Return what the shop cannot do of a scenario, with the nearest spellings."""
+        try:
+            variation = self._options.variation(scenario.environment)
+            document = FlagdDocument(catalog.demo_document(variation.demo))
+        except ConfigurationError as error:
+            return (f"scenario {scenario.id!r}: {error}",)
+        mistakes = [*_flag_mistakes(scenario, document, variation)]
+        named = [each.service for each in scenario.disturbances if each.service is not None]
+        services = _services(variation.demo) if named else ()
+        mistakes.extend(
+            f"scenario {scenario.id!r} disturbs {name!r}, the demo {variation.demo} has no such service"
+            f"{nearest(name, services)}; there are {', '.join(services)}"
+            for name in named
+            if name not in services
+        )
+        return tuple(mistakes)
+
+    def open(
+        self,
+        scenario: Scenario,
+        session_id: str,  # noqa: ARG002 - the port; nothing the analyzer sees may be named after it
+    ) -> AbstractAsyncContextManager[TargetSession]:
+        """Open a shop; raises ScenarioError for what :meth:`validate` objects to, TelemetryError."""
+        return self._session(scenario)
+
+    @asynccontextmanager
+    async def _session(self, scenario: Scenario) -> AsyncIterator[TargetSession]:
+        mistakes = self.validate(scenario)
+        if mistakes:
+            raise ScenarioError("; ".join(mistakes))
+        variation = self._options.variation(scenario.environment)
+        document = FlagdDocument(catalog.demo_document(variation.demo))
+        start_ns = first_instant(variation.seed)
+        shop = Shop(variation, document, start_ns)
+        stored = self._store
+        database = stored.private_name(self._new_id())
+        quiet_ns = start_ns + seconds_to_ns(self._options.settle_s)
+        baseline_ns = quiet_ns + seconds_to_ns(self._options.reference_s)
+        async with (
+            held(lambda: _database(stored, database), lambda _: stored.discard(database)) as inner,
+            AsyncExitStack() as stack,
+        ):
+            clock = ShopClock(shop)
+            telemetry = ShopTelemetry(shop, clock, stored.store, inner)
+            stack.push_async_callback(telemetry.close)
+            traffic = ShopTraffic(shop)
+            await clock.sleep_until(baseline_ns)
+            quiet = Window(start_ns=quiet_ns, end_ns=baseline_ns)
+            yield TargetSession(
+                clock=clock,
+                flags=DocumentFlags(document, now=clock.now),
+                telemetry=telemetry,
+                traffic=traffic,
+                reference=() if quiet.empty else (quiet,),
+                provenance=_provenance(variation),
+                disturb=traffic.disturb,
+                normal={flag.key: flag.default_variant for flag in document.flags.values()},
+            )
+
+
+def _database(stored: RecordingStore, name: str) -> StoreTelemetry:
+    """Make a session's own database, and return what reads it."""
+    stored.store.create_database(name, layout=Layout(in_memory=True))
+    return stored.store.telemetry(name)
+
+
+def first_instant(seed: int) -> Nanos:
+    """Return when the simulated time of a seed begins: at working hours, never near midnight."""
+    rng = random.Random(f"start/{seed}")  # noqa: S311 - a simulation, repeatable on purpose
+    day, minute = rng.randrange(200), rng.randrange(8 * 60)
+    return int(_FIRST_DAY.timestamp() + day * 86_400 + minute * 60) * 1_000_000_000
+
+
+@cache
+def model_hash() -> str:
+    """Return a short hash of the model: the source of the shop and the catalog's data."""
+    digest = hashlib.sha256()
+    root = resources.files("pytest_otel_diag")
+    for folder in ("shop", "catalog"):
+        base = Path(str(root / folder))
+        for path in sorted(base.rglob("*")):
+            if path.suffix in {".py", ".yaml", ".json"}:
+                digest.update(path.relative_to(base).as_posix().encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@cache
+def _services(demo: str) -> tuple[str, ...]:
+    return Shop(Variation(demo=demo), NoFlags(), 0).services
+
+
+def _flag_mistakes(scenario: Scenario, document: FlagdDocument, variation: Variation) -> Iterator[str]:
+    flags = document.flags
+    for fault in scenario.faults:
+        flag = flags.get(fault.flag)
+        if flag is None:
+            yield (
+                f"the demo {variation.demo} has no flag {fault.flag!r}{nearest(fault.flag, flags)}; "
+                f"there are {', '.join(flags)}"
+            )
+            continue
+        wanted = (fault.variant, *(step.variant for step in fault.steps))
+        for variant in wanted:
+            if variant is not None and variant not in flag.variants:
+                guess = nearest(variant, flag.variants)
+                yield (
+                    f"flag {fault.flag!r} of the demo {variation.demo} has no variant {variant!r}{guess}; "
+                    f"there are {', '.join(flag.variants)}"
+                )
+
+
+def _provenance(variation: Variation) -> dict[str, str]:
+    return {
+        "demo": variation.demo,
+        "users": str(variation.users),
+        "browser_users": str(variation.browser_users),
+        "seed": str(variation.seed),
+        "jitter": str(variation.jitter).lower(),
+        "model": model_hash(),
+    }

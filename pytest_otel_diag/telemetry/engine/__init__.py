@@ -1,0 +1,1 @@
+"""The engine behind telemetry: connections, worker threads, translated failures."""

@@ -1,0 +1,1 @@
+"""The guard: which SQL an analyzer may run."""

@@ -1,0 +1,1 @@
+"""Named questions about telemetry and their SQL."""

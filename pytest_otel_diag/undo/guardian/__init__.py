@@ -1,0 +1,1 @@
+"""The guardian: a small process that restores flags when the run no longer can."""

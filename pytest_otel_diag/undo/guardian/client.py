@@ -1,0 +1,177 @@
+"""The run's side of its guardian: start it, make sure that it answers, dismiss it or hand over to it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest_otel_diag
+from pytest_otel_diag.errors import FlagError
+from pytest_otel_diag.undo.disk import FILE_MODE, Disk
+from pytest_otel_diag.undo.guardian.log import LOG
+from pytest_otel_diag.undo.guardian.process import PATIENCE_S
+from pytest_otel_diag.undo.lease import Lease
+from pytest_otel_diag.undo.processes import Process
+
+OPENER = "pytest_otel_diag.flags.access:open_flags"
+START_S = 20.0
+ANSWER_S = 10.0
+_END_S = 5.0
+
+
+class Guardian:
+    """One guardian process for one entry at a time; methods block, and may be called from any thread.
+
+    *opener* is ``module:attribute`` of what opens a FlagAccess, as the guardian imports it.
+    """
+
+    def __init__(
+        self, state_dir: Path, lease: Lease, *, opener: str = OPENER, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._state_dir = state_dir
+        self._lease = lease
+        self._opener = opener
+        self._patience_s = patience_s
+        self._lock = threading.RLock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The guardian's process id, None while there is none."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there; says nothing about whether it answers."""
+        return self._process is not None and self._process.poll() is None
+
+    def ensure(self, entry_id: str, *, deadline_s: float) -> None:
+        """Return when a guardian answers that watches the entry; one that does not answer is replaced.
+
+        Raises FlagError when none can be started: then nothing may be written to the flags.
+        """
+        with self._lock:
+            if self._process is not None:
+                if self.running and self._watches(entry_id, deadline_s):
+                    return
+                self._end()
+            self._start(entry_id, deadline_s)
+
+    def dismiss(self) -> None:
+        """Tell it that all is done; it ends without a word."""
+        with self._lock:
+            if self._process is not None:
+                self._send({"done": True})
+                self._end(wait_s=_END_S)
+
+    def hand_over(self) -> None:
+        """Tell it to take the fault back itself, and go on without it. It holds the lease until it ends."""
+        with self._lock:
+            process, self._process = self._process, None
+            if process is None:
+                return
+            with contextlib.suppress(OSError):
+                os.write(_fd(process.stdin), b'{"take_over": true}\n')
+            _close(process)
+            threading.Thread(target=process.wait, name="otel-diag guardian", daemon=True).start()
+
+    def _start(self, entry_id: str, deadline_s: float) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        try:
+            Disk().folder(self._state_dir)  # it may have been removed meanwhile
+            log = os.open(self._state_dir / LOG, flags, FILE_MODE)
+        except OSError as error:
+            raise FlagError(f"no guardian could be started ({error}); nothing was changed") from error
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pytest_otel_diag.undo.guardian.process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=Path(pytest_otel_diag.__file__).parents[1],  # found also where it is not installed
+                start_new_session=True,
+                pass_fds=(self._lease.descriptor,),
+            )
+        except OSError as error:
+            raise FlagError(f"no guardian could be started ({error}); nothing was changed") from error
+        finally:
+            os.close(log)
+        self._send(
+            {
+                "state_dir": str(self._state_dir),
+                "watch": entry_id,
+                "opener": self._opener,
+                "import_path": sys.path,
+                "patience_s": self._patience_s,
+                "parent": dataclasses.asdict(Process.this()),
+                "deadline_s": deadline_s,
+            }
+        )
+        if self._answer(START_S) != {"watching": entry_id}:
+            self._end()
+            raise FlagError(
+                f"the guardian did not answer within {START_S:g} s; nothing was changed. Its log is "
+                f"{self._state_dir / LOG}"
+            )
+        self._lease.guarded_by(Process.of(self._process.pid))
+
+    def _watches(self, entry_id: str, deadline_s: float) -> bool:
+        order = {"watch": entry_id, "deadline_s": deadline_s}
+        return self._send(order) and self._answer(ANSWER_S) == {"watching": entry_id}
+
+    def _send(self, order: dict[str, Any]) -> bool:
+        assert self._process is not None
+        try:
+            os.write(_fd(self._process.stdin), json.dumps(order).encode() + b"\n")
+        except OSError:
+            return False
+        return True
+
+    def _answer(self, timeout_s: float) -> dict[str, Any]:
+        """Return its next line, empty when there is none in time."""
+        assert self._process is not None
+        source, buffer = _fd(self._process.stdout), b""
+        until_s = time.monotonic() + timeout_s
+        while not buffer.endswith(b"\n"):
+            ready, _, _ = select.select([source], [], [], max(0.0, until_s - time.monotonic()))
+            data = os.read(source, 4096) if ready else b""
+            if not data:
+                return {}
+            buffer += data
+        answer: dict[str, Any] = json.loads(buffer)
+        return answer
+
+    def _end(self, wait_s: float = 0.0) -> None:
+        """See the process off, by force once *wait_s* have passed.
+
+        Only then its input is closed: to a guardian that still runs, that would be the run's death.
+        """
+        assert self._process is not None
+        process, self._process = self._process, None
+        try:
+            process.wait(timeout=wait_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(timeout=_END_S)
+        _close(process)
+
+
+def _fd(pipe: Any) -> int:
+    number: int = pipe.fileno()
+    return number
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):  # what was not sent to the dead is lost
+                pipe.close()
