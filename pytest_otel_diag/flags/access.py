@@ -19,19 +19,19 @@ from pytest_otel_diag.model.base import Nanos
 _HERE = "pytest_otel_diag.flags"
 
 SURFACES: Mapping[str, str] = {
-    "file": f"{_HERE}.flagd_file:open_surface",
-    "flagd-ui": f"{_HERE}.flagd_ui:open_surface",
-    "configmap": f"{_HERE}.config_map:open_surface",
-    "command": f"{_HERE}.command:open_surface",
-    "class": f"{_HERE}.command:open_class",
+    "file": f"{_HERE}.surfaces.file:open_surface",
+    "flagd-ui": f"{_HERE}.surfaces.flagd_ui:open_surface",
+    "configmap": f"{_HERE}.surfaces.config_map:open_surface",
+    "command": f"{_HERE}.surfaces.command:open_surface",
+    "class": f"{_HERE}.surfaces.command:open_class",
 }
 """Kind of control → module:factory. A factory takes the text after ``kind:``."""
 
 READERS: Mapping[str, str] = {
-    "ofrep": f"{_HERE}.ofrep:open_reader",
-    "flagd": f"{_HERE}.flagd_http:open_reader",
-    "grpc": f"{_HERE}.flagd_grpc:open_reader",
-    "probe": f"{_HERE}.probing:open_reader",
+    "ofrep": f"{_HERE}.readers.ofrep:open_reader",
+    "flagd": f"{_HERE}.readers.flagd_http:open_reader",
+    "grpc": f"{_HERE}.readers.flagd_grpc:open_reader",
+    "probe": f"{_HERE}.readers.probing:open_reader",
 }
 """Kind of reader → module:factory, the same."""
 

@@ -104,7 +104,7 @@ class DisturbanceMade(_Event):
 
 
 class ImpactMeasured(_Event):
-    """One look at telemetry for the impact: the assessment so far, and the buckets that are new since the last."""
+    """One look at telemetry: the assessment so far, and the buckets that are new since the last look."""
 
     kind: Literal["impact_measured"] = "impact_measured"
     impact: Impact

@@ -123,6 +123,6 @@ class ReplayedTelemetry:
         self._inner.close()
 
     async def _newest(self, signal: str, table: str, until_ns: Nanos) -> Nanos | None:
-        statement = statements.load("pytest_otel_diag.targets", f"newest_{signal}")
+        statement = statements.load(__package__, f"newest_{signal}")
         answer = await self._inner.ask(statement, {"until_ns": until_ns, "table": table})
         return int(answer.column("newest_ns")[0]) if answer.column("rows")[0] else None

@@ -1,9 +1,9 @@
 """The guardian: a small process that takes a fault back when the run that made it no longer can.
 
 ``python -m pytest_otel_diag.undo.guardian.process``, started by the client, never by hand. It lives in a
-session of its own, so that signals to the run's process group pass it by, and imports nothing heavy until it has to
-act. Lines of JSON come in on its standard input: what to ``watch``, ``done``, ``take_over``. The end of that
-input, or of the process at the other end, is the run's death.
+session of its own, so that signals to the run's process group pass it by, and imports nothing heavy until
+it has to act. Lines of JSON come in on its standard input: what to ``watch``, ``done``, ``take_over``. The
+end of that input, or of the process at the other end, is the run's death.
 """
 
 from __future__ import annotations
