@@ -12,9 +12,9 @@ from typing import Any, cast
 
 from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.http import shown_or_text
 from pytest_otel_diag.flags.surface import FlagAccess, FlagReader, Surface
 from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.secret import masked
 
 _HERE = "pytest_otel_diag.flags"
 
@@ -52,7 +52,7 @@ def open_surface(control: str) -> Surface:
             kind, rest = "file", control.strip()
         else:
             raise ConfigurationError(
-                f"flags: {shown_or_text(control)!r} names no place that flags are written to"
+                f"flags: {masked(control)!r} names no place that flags are written to"
                 f"{_guess(kind, SURFACES)}; {_WRITE_CONTROL}"
             )
     if not rest.strip():
@@ -73,7 +73,7 @@ def open_reader(served: str) -> FlagReader:
     if _is_address(served.strip()):
         return cast(FlagReader, _factory(READERS["probe"])(served.strip()))
     raise ConfigurationError(
-        f"flagd: {shown_or_text(served)!r} names nothing that evaluates flags"
+        f"flagd: {masked(served)!r} names nothing that evaluates flags"
         f"{_guess(kind, READERS)}; {_WRITE_SERVED}"
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.extras import require
 from pytest_otel_diag.model.flags import Evaluation, Flag
 
 _KINDS: Mapping[type, str] = {
@@ -21,15 +21,9 @@ _KINDS: Mapping[type, str] = {
 
 @cache
 def _library() -> tuple[Any, Any]:
-    try:
-        from openfeature.contrib.tools.flagd.core import FlagdCore  # noqa: PLC0415 - the extra may be missing
-        from openfeature.evaluation_context import EvaluationContext  # noqa: PLC0415
-    except ImportError as error:
-        raise ConfigurationError(
-            "flags of flagd are evaluated by the package openfeature-flagd-core, which is missing; "
-            'install it with: pip install "pytest-otel-diag[shop]"'
-        ) from error
-    return FlagdCore, EvaluationContext
+    core = require("openfeature.contrib.tools.flagd.core", "shop", "evaluating flagd's rules")
+    context = require("openfeature.evaluation_context", "shop", "evaluating flagd's rules")
+    return core.FlagdCore, context.EvaluationContext
 
 
 class FlagdEvaluator:

@@ -7,14 +7,15 @@ most cases. One :class:`HttpClient` may be used from several event loops, one af
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError
+from pytest_otel_diag.extras import require
+from pytest_otel_diag.model.secret import masked
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 _SHOWN = 120
@@ -22,7 +23,7 @@ _SHOWN = 120
 
 @dataclass(frozen=True)
 class HttpAnswer:
-    """A whole answer. ``url`` is shown in errors and holds no password."""
+    """A whole answer. ``url`` is shown in errors and masks credentials."""
 
     status: int
     content_type: str
@@ -53,12 +54,6 @@ class HttpRefused(FlagError):
     """Nothing answered: refused, unknown host, timed out, or broke off in the middle."""
 
 
-def shown(url: str) -> str:
-    """Return the URL without user and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
 def base_url(text: str, what: str) -> str:
     """Return an ``http://host[:port][/path]`` without a final slash; raises ConfigurationError for others.
 
@@ -73,28 +68,9 @@ def base_url(text: str, what: str) -> str:
         usable = False
     if not usable or " " in url or parts.query or parts.fragment:
         raise ConfigurationError(
-            f"{what}: {shown_or_text(text)!r} is no address; write http://HOST:PORT or http://HOST:PORT/PATH"
+            f"{what}: {masked(text)!r} is no address; write http://HOST:PORT or http://HOST:PORT/PATH"
         )
     return url
-
-
-def shown_or_text(text: str) -> str:
-    """Return *text* without user and password, whether or not it is a URL."""
-    head, at, tail = text.rpartition("@")
-    if not at:
-        return text
-    scheme, mark, _ = head.partition("://")
-    return f"{scheme}{mark}{tail}" if mark else tail
-
-
-def _httpx() -> Any:
-    try:
-        return importlib.import_module("httpx")
-    except ImportError as error:
-        raise ConfigurationError(
-            f"flags are reached over HTTP with httpx, which cannot be imported ({error}); "
-            "install it with: pip install 'pytest-otel-diag[live]'"
-        ) from error
 
 
 class HttpClient:
@@ -104,7 +80,7 @@ class HttpClient:
     """
 
     def __init__(self, base: str, *, way_out: str, timeout_s: float = 5.0) -> None:
-        self._httpx = _httpx()
+        self._httpx = require("httpx", "live", "reaching flags over HTTP")
         self._base = base_url(base, "address")
         self._way_out = way_out
         self._timeout_s = timeout_s
@@ -113,8 +89,8 @@ class HttpClient:
 
     @property
     def name(self) -> str:
-        """The address without user and password."""
-        return shown(self._base)
+        """The address, its login masked."""
+        return masked(self._base)
 
     async def get(self, path: str, headers: Mapping[str, str] | None = None) -> HttpAnswer:
         """Return what GET answers, whatever the status; raises HttpRefused when nothing does."""
@@ -154,10 +130,10 @@ class HttpClient:
                 body += part
                 if len(body) > MAX_BODY_BYTES:
                     raise HttpRefused(
-                        f"{shown(url)} answered more than {MAX_BODY_BYTES:,} bytes; {self._way_out}"
+                        f"{masked(url)} answered more than {MAX_BODY_BYTES:,} bytes; {self._way_out}"
                     )
             kind = answer.headers.get("content-type", "")
-            return HttpAnswer(answer.status_code, kind, bytes(body), shown(url))
+            return HttpAnswer(answer.status_code, kind, bytes(body), masked(url))
 
     def _connected(self) -> Any:
         """Return a client of the running loop: connections cannot move from one loop to another."""
@@ -170,7 +146,7 @@ class HttpClient:
         return self._client
 
     def _refused(self, url: str, what: str) -> HttpRefused:
-        return HttpRefused(f"{shown(url)} {what}; {self._way_out}")
+        return HttpRefused(f"{masked(url)} {what}; {self._way_out}")
 
     async def aclose(self) -> None:
         """Close the connections; the client opens new ones when it is asked again."""

@@ -5,11 +5,10 @@ They are imported on first use. None of them is typed, so all of them are ``Any`
 
 from __future__ import annotations
 
-import importlib
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
-from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.extras import require
 
 Signal = Literal["traces", "logs", "metrics"]
 SIGNALS: tuple[Signal, ...] = ("traces", "logs", "metrics")
@@ -27,13 +26,7 @@ class Service(NamedTuple):
 
 def load(module: str) -> Any:
     """Return the module; raises ConfigurationError that names the extra when it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigurationError(
-            f"receiving OTLP needs {module}, which cannot be imported ({error}); "
-            "install it with: pip install 'pytest-otel-diag[otlp]'"
-        ) from error
+    return require(module, "otlp", "receiving OTLP")
 
 
 @cache

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pytest_otel_diag.errors import ConfigurationError, nearest
+from pytest_otel_diag.model.secret import masked
 
 MEMORY = ":memory:"
 _SERVER_PORTS = {"clickhouse": 8123, "http": 8123, "clickhouses": 8443, "https": 8443}
@@ -51,17 +52,17 @@ def parse_dsn(dsn: str) -> Address:
         port = parts.port
     except ValueError as error:
         raise ConfigurationError(
-            f"cannot read the telemetry DSN {_mask(dsn)!r}: {error}; use {_FORMS}"
+            f"cannot read the telemetry DSN {masked(dsn)!r}: {error}; use {_FORMS}"
         ) from None
     if parts.scheme == "chdb":
         return _embedded(dsn, parts.netloc, unquote(parts.path))
     if parts.scheme not in _SERVER_PORTS:
         hint = nearest(parts.scheme, ["chdb", *_SERVER_PORTS]) if parts.scheme else ""
         raise ConfigurationError(
-            f"telemetry DSN {_mask(dsn)!r} has the scheme {parts.scheme!r}{hint or ''}; use {_FORMS}"
+            f"telemetry DSN {masked(dsn)!r} has the scheme {parts.scheme!r}{hint or ''}; use {_FORMS}"
         )
     if not parts.hostname:
-        raise ConfigurationError(f"telemetry DSN {_mask(dsn)!r} names no host; use {_FORMS}")
+        raise ConfigurationError(f"telemetry DSN {masked(dsn)!r} names no host; use {_FORMS}")
     return ServerAddress(
         host=parts.hostname,
         port=port or _SERVER_PORTS[parts.scheme],
@@ -82,12 +83,3 @@ def _embedded(dsn: str, netloc: str, path: str) -> EmbeddedAddress:
             "use chdb://memory or chdb:///absolute/path (three slashes)"
         )
     return EmbeddedAddress(str(Path(path).resolve()))
-
-
-def _mask(dsn: str) -> str:
-    """Return the DSN without its password, for messages."""
-    head, separator, tail = dsn.rpartition("@")
-    scheme, slashes, credentials = head.partition("://")
-    if not separator or not slashes:
-        return dsn
-    return f"{scheme}://{credentials.partition(':')[0]}:***@{tail}"

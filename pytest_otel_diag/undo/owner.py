@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pytest_otel_diag.model.base import Model, Nanos
+from pytest_otel_diag.model.secret import masked_command
 from pytest_otel_diag.undo.processes import Process
 
-_LOGIN = re.compile(r"://.*@", re.DOTALL)
-"""Up to the last @: a password may hold any character."""
-_NAME = r"[\w-]*(?:token|secret|passw(?:or)?d|api[-_]?key|credential|authorization)[\w-]*"
-_SECRET = re.compile(rf"({_NAME}\s*[=:]\s*)(?:(?:bearer|basic)\s+)?[^\s&,;]+", re.IGNORECASE)
-_BEARER = re.compile(r"\b(bearer|basic)\s+\S+", re.IGNORECASE)
-_OPTION = re.compile(rf"--?{_NAME}", re.IGNORECASE)
 _COMMAND_LENGTH = 300
 
 
@@ -89,16 +82,4 @@ def _command() -> str:
     program = Path(sys.argv[0])
     name = program.parent.name if program.name == "__main__.py" else program.name  # python -m NAME
     words = [name or "python", *sys.argv[1:]]
-    return masked(words)[:_COMMAND_LENGTH]
-
-
-def masked(words: Sequence[str]) -> str:
-    """Return a command without what lets anybody in: logins of URLs, passwords, tokens."""
-    shown: list[str] = []
-    for word, before in zip(words, ("", *words), strict=False):
-        if _OPTION.fullmatch(before):
-            shown.append("***")
-            continue
-        text = _SECRET.sub(r"\1***", _LOGIN.sub("://***@", word))
-        shown.append(_BEARER.sub(r"\1 ***", text))
-    return " ".join(shown)
+    return masked_command(words)[:_COMMAND_LENGTH]

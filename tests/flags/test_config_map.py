@@ -508,4 +508,4 @@ except ConfigurationError as error:
         check=False,
         timeout=60,
     )
-    assert "pip install 'pytest-otel-diag[kubernetes]'" in done.stdout, done
+    assert 'pip install "pytest-otel-diag[kubernetes]"' in done.stdout, done

@@ -24,6 +24,7 @@ from pytest_otel_diag.flags.readers.answers import UnknownFlag, number, plain
 from pytest_otel_diag.flags.readers.flagd_grpc import FlagdGrpcReader
 from pytest_otel_diag.flags.readers.flagd_http import FlagdHttpReader
 from pytest_otel_diag.flags.readers.ofrep import OfrepReader
+from pytest_otel_diag.model.secret import masked
 from tests.support.flagd_stand_in import FlagdStandIn
 
 PAGE = b"<!DOCTYPE html><html><body>upstream connect error</body></html>"
@@ -355,11 +356,11 @@ def test_what_is_no_url_is_refused(text):
 
 def test_passwords_are_never_shown():
     client = HttpClient("http://user:secret@host:1/x/", way_out="")
-    assert client.name == "http://host:1/x"
+    assert client.name == "http://***@host:1/x"
     with pytest.raises(ConfigurationError) as caught:
         HttpClient("ftp://user:secret@host", way_out="")
     assert "secret" not in str(caught.value)
-    assert http.shown_or_text("user:secret@host:8013") == "host:8013"
+    assert masked("user:secret@host:8013") == "***@host:8013"
 
 
 async def test_passwords_are_not_shown_in_errors_either():
@@ -477,6 +478,6 @@ def test_whole_floats_in_objects_are_integers():
 def test_a_missing_package_names_the_extra(monkeypatch, module, make):
     flagd_grpc._library.cache_clear()
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'pytest-otel-diag\[live\]'"):
+    with pytest.raises(ConfigurationError, match=r'pip install "pytest-otel-diag\[live\]"'):
         make()
     flagd_grpc._library.cache_clear()

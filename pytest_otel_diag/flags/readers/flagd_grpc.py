@@ -8,12 +8,12 @@ one is opened for each that asks.
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError
+from pytest_otel_diag.extras import require
 from pytest_otel_diag.flags.readers.answers import (
     NotEvaluated,
     disabled,
@@ -46,20 +46,18 @@ class _Library(NamedTuple):
 
 @cache
 def _library() -> _Library:
-    try:
-        grpc = importlib.import_module("grpc")
-        return _Library(
-            importlib.import_module("grpc.aio"),
-            importlib.import_module(f"{_PROTOCOL}.evaluation_pb2"),
-            importlib.import_module(f"{_PROTOCOL}.evaluation_pb2_grpc"),
-            importlib.import_module("google.protobuf.json_format"),
-            grpc.RpcError,
-        )
-    except ImportError as error:
-        raise ConfigurationError(
-            f"flags are read over gRPC with classes that cannot be imported ({error}); install them with: "
-            "pip install 'pytest-otel-diag[live]', or read over HTTP (flagd:http://HOST:8013)"
-        ) from error
+    return _Library(
+        _require("grpc.aio"),
+        _require(f"{_PROTOCOL}.evaluation_pb2"),
+        _require(f"{_PROTOCOL}.evaluation_pb2_grpc"),
+        _require("google.protobuf.json_format"),
+        _require("grpc").RpcError,
+    )
+
+
+def _require(module: str) -> Any:
+    over_http = "read over HTTP with flagd:http://HOST:8013"
+    return require(module, "live", "reading flags over gRPC", alternative=over_http)
 
 
 def open_reader(rest: str) -> FlagdGrpcReader:
@@ -193,7 +191,7 @@ class FlagdGrpcReader:
         return self._stub
 
     def _struct(self, context: Mapping[str, FlagValue]) -> Any:
-        struct = importlib.import_module("google.protobuf.struct_pb2").Struct()
+        struct = _require("google.protobuf.struct_pb2").Struct()
         struct.update(dict(context))
         return struct
 

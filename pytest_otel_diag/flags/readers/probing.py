@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from pytest_otel_diag.errors import FlagError
-from pytest_otel_diag.flags.http import base_url, shown_or_text
+from pytest_otel_diag.flags.http import base_url
 from pytest_otel_diag.flags.readers.flagd_grpc import DEFAULT_PORT, FlagdGrpcReader
 from pytest_otel_diag.flags.readers.flagd_http import FlagdHttpReader
 from pytest_otel_diag.flags.readers.ofrep import OfrepReader
 from pytest_otel_diag.flags.surface import FlagReader
 from pytest_otel_diag.model.flags import FlagValue, ServedFlag
+from pytest_otel_diag.model.secret import masked
 
 _PROBE_TIMEOUT_S = 3.0
 
@@ -36,7 +37,7 @@ class ProbingReader:
     @property
     def name(self) -> str:
         """What was found, or the address until something was."""
-        return self._chosen.name if self._chosen else shown_or_text(self._address)
+        return self._chosen.name if self._chosen else masked(self._address)
 
     async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
         """Return what the flag answers; raises FlagError, which lists what was tried when nothing answers."""
@@ -67,7 +68,7 @@ class ProbingReader:
             return candidate
         tried = "; ".join(failures)
         raise FlagError(
-            f"nothing at {shown_or_text(self._address)} evaluates flags ({tried}). Start flagd, or say what "
+            f"nothing at {masked(self._address)} evaluates flags ({tried}). Start flagd, or say what "
             "it is with ofrep:URL, flagd:URL or grpc:HOST:PORT"
         )
 

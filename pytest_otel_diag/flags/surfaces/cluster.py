@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError, nearest
+from pytest_otel_diag.extras import require
 
 MERGE = "application/merge-patch+json"
 _VERBS = {"GET": "get", "PATCH": "patch", "POST": "create", "PUT": "update", "DELETE": "delete"}
@@ -65,9 +65,9 @@ class Cluster:
         self._timeout_s = timeout_s
         self._context = context
         self._configuration = _configuration(context, kubeconfig)
-        rest = importlib.import_module("kubernetes.client.rest")
+        rest = _require("kubernetes.client.rest")
         self._pool: Any = rest.RESTClientObject(self._configuration).pool_manager
-        self._refused: type[Exception] = importlib.import_module("urllib3.exceptions").HTTPError
+        self._refused: type[Exception] = _require("urllib3.exceptions").HTTPError
 
     @property
     def server(self) -> str:
@@ -182,15 +182,12 @@ def _object(data: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {"message": str(found)[:200]}
 
 
+def _require(module: str) -> Any:
+    return require(module, "kubernetes", "flags in a ConfigMap")
+
+
 def _configuration(context: str, kubeconfig: str) -> Any:
-    try:
-        config: Any = importlib.import_module("kubernetes.config")
-        client: Any = importlib.import_module("kubernetes.client.configuration")
-    except ImportError as error:
-        raise ConfigurationError(
-            f"flags in a ConfigMap need the package kubernetes, which cannot be imported ({error}); "
-            "pip install 'pytest-otel-diag[kubernetes]'"
-        ) from error
+    config, client = _require("kubernetes.config"), _require("kubernetes.client.configuration")
     made = client.Configuration()
     path = str(Path(kubeconfig).expanduser()) if kubeconfig else None
     try:

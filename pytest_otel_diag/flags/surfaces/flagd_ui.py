@@ -33,9 +33,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.flags.hosts import is_here
-from pytest_otel_diag.flags.http import HttpAnswer, HttpClient, HttpRefused, base_url, shown
+from pytest_otel_diag.flags.http import HttpAnswer, HttpClient, HttpRefused, base_url
 from pytest_otel_diag.flags.surface import RemoteLease
 from pytest_otel_diag.flags.surfaces.read_back import Doubtful, Patience, replace, same_json
+from pytest_otel_diag.model.secret import masked
 
 T = TypeVar("T")
 
@@ -75,7 +76,7 @@ class FlagdUiSurface:
     @property
     def name(self) -> str:
         """What errors and tables call the place."""
-        return f"flagd-ui {shown(self._url)}{_BASE_PATH}"
+        return f"flagd-ui {masked(self._url)}{_BASE_PATH}"
 
     @property
     def identity(self) -> str:
@@ -196,7 +197,7 @@ class FlagdUiSurface:
             self._routes = await self._probe(f"{_BASE_PATH}/api/") or await self._probe("/api/")
         if self._routes is None:
             raise Doubtful(  # a page once is a mishap, a page always is no flagd-ui
-                f"there is no flagd-ui at {shown(self._url)}: neither {_BASE_PATH}/api/read nor "
+                f"there is no flagd-ui at {masked(self._url)}: neither {_BASE_PATH}/api/read nor "
                 f"{_BASE_PATH}/api/read-file answers with flags. Demos before 1.12 have none; {_INSTEAD}"
             )
         return self._routes

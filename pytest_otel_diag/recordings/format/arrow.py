@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from pytest_otel_diag.errors import RecordingError
+from pytest_otel_diag.extras import require
 
-
-def _load(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise RecordingError(
-            f"reading and writing recordings needs pyarrow, which cannot be imported ({error}); "
-            "install it with: pip install 'pytest-otel-diag[embedded]'"
-        ) from error
+_PURPOSE = "reading and writing recordings"
 
 
 def arrow() -> Any:
-    """Return the module ``pyarrow``; raises RecordingError when it is not installed."""
-    return _load("pyarrow")
+    """Return the module ``pyarrow``; raises ConfigurationError when it is not installed."""
+    return require("pyarrow", "embedded", _PURPOSE)
 
 
 def compute() -> Any:
-    """Return the module ``pyarrow.compute``; raises RecordingError when it is not installed."""
-    return _load("pyarrow.compute")
+    """Return the module ``pyarrow.compute``; raises ConfigurationError when it is not installed."""
+    return require("pyarrow.compute", "embedded", _PURPOSE)
 
 
 def parquet() -> Any:
-    """Return the module ``pyarrow.parquet``; raises RecordingError when it is not installed."""
-    return _load("pyarrow.parquet")
+    """Return the module ``pyarrow.parquet``; raises ConfigurationError when it is not installed."""
+    return require("pyarrow.parquet", "embedded", _PURPOSE)

@@ -10,14 +10,15 @@ from functools import partial
 from typing import Any, Protocol
 
 from pytest_otel_diag.errors import ConfigurationError, nearest
+from pytest_otel_diag.extras import install
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.ports import Analyzer, Investigation
 from pytest_otel_diag.sessions.investigation.threads import in_daemon
 
 _SHAPES = "a class or object with diagnose(investigation), or a function of the investigation, sync or async"
 
-_EXTRAS = {"builtin": 'pip install "pytest-otel-diag[builtin]"'}
-"""Name of an analyzer of ours → how to install what it needs."""
+_INSTALLED_BY = {"builtin": install("builtin")}
+"""Name of an analyzer of this package → the command that installs what it needs."""
 
 
 class EntryPointLike(Protocol):
@@ -121,7 +122,7 @@ def _from_entry_point(spec: str, entry_points: Iterable[EntryPointLike]) -> Any:
     try:
         return by_name[spec].load()
     except Exception as error:
-        install = _EXTRAS.get(spec, "")
+        install = _INSTALLED_BY.get(spec, "")
         raise ConfigurationError(
             f"analyzer {spec!r} is installed but cannot be imported: "
             f"{type(error).__name__}: {error}{_way_out(error, install=install)}"

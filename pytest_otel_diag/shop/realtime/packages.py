@@ -5,11 +5,10 @@ They are imported on first use. None of them has types, so all of them are ``Any
 
 from __future__ import annotations
 
-import importlib
 from functools import cache
 from typing import Any, NamedTuple
 
-from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.extras import require
 
 _OTLP = "opentelemetry.proto"
 _FLAGD = "openfeature.schemas.protobuf.flagd.evaluation.v1"
@@ -30,13 +29,7 @@ class Otlp(NamedTuple):
 
 def load(module: str) -> Any:
     """Return the module; raises ConfigurationError that names the extra when it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigurationError(
-            f"the shop in real time needs {module}, which cannot be imported ({error}); "
-            "install it with: pip install 'pytest-otel-diag[otlp]'"
-        ) from error
+    return require(module, "otlp", "the simulated shop in real time")
 
 
 def grpc() -> Any:

@@ -10,7 +10,6 @@ by the session's id: which requests there are must not tell the two apart.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 
 from pytest_otel_diag import catalog
 from pytest_otel_diag.errors import ConfigurationError, FlagError, ScenarioError
+from pytest_otel_diag.extras import require
 from pytest_otel_diag.model.flags import FlagValue, ServedFlag
 from pytest_otel_diag.targets.live import recipes
 from pytest_otel_diag.targets.live.recipes import BY_FLAG, VISITS, Request
@@ -61,7 +61,9 @@ class LiveTraffic:
         """Requests by outcome: a status as text, ``timeout``, ``unreachable``, ``broken``."""
 
     async def __aenter__(self) -> LiveTraffic:
-        httpx = _httpx()
+        httpx = require(
+            "httpx", "live", "driving traffic", alternative="turn it off with --otel-diag-drive=off"
+        )
         try:
             self._client = httpx.AsyncClient(
                 base_url=self._frontend,
@@ -137,7 +139,9 @@ class LiveTraffic:
             self.counts[await self._outcome(request)] += 1
 
     async def _outcome(self, request: Request) -> str:
-        httpx = _httpx()
+        httpx = require(
+            "httpx", "live", "driving traffic", alternative="turn it off with --otel-diag-drive=off"
+        )
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 answer = await self._client.request(
@@ -180,16 +184,6 @@ def _newest(flag: str) -> str:
 def _newest_service(name: str) -> str:
     entry = catalog.load().service_entry(name)
     return entry.name if entry is not None else name
-
-
-def _httpx() -> Any:
-    try:
-        return importlib.import_module("httpx")
-    except ImportError as error:
-        raise ConfigurationError(
-            f"traffic is driven with httpx, which cannot be imported ({error}); install it with: "
-            "pip install 'pytest-otel-diag[live]', or do without by --otel-diag-drive=off"
-        ) from error
 
 
 class NoDriving:

@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from pytest_otel_diag.errors import QueryFailed, QueryRejected, TelemetryUnavailable
+from pytest_otel_diag.extras import install
 from pytest_otel_diag.telemetry.dsn import MEMORY, Address, EmbeddedAddress, ServerAddress
 from pytest_otel_diag.telemetry.engine.failures import translated
 
 CONNECT_TIMEOUT_S = 10
 REPLY_TIMEOUT_S = 600
-_INSTALL = 'pip install "pytest-otel-diag[embedded]"'
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
 _generation = 0
@@ -243,7 +243,8 @@ def _embedded_client(address: EmbeddedAddress) -> Any:
         import clickhouse_connect.driver.exceptions as driver  # noqa: PLC0415
     except ImportError as error:
         raise TelemetryUnavailable(
-            f"the embedded engine is not installed ({error}); run: {_INSTALL}, or use a server's DSN"
+            f"the embedded engine is not installed ({error}); run: {install('embedded')}, "
+            "or use a server's DSN"
         ) from error
     try:
         if address.path == MEMORY:
