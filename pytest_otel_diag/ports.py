@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
+from pytest_otel_diag.model.questions import (
+    CallEdges,
+    Latest,
+    LogCounts,
+    LogKinds,
+    MetricLevels,
+    OperationHealthOf,
+    Question,
+    ServiceHealthOf,
+)
 from pytest_otel_diag.model.scenario import Disturbance, Fault, Scenario
 from pytest_otel_diag.model.session import Budget, Impact, QueryRecord, SessionWindows
 from pytest_otel_diag.model.telemetry import (
@@ -25,6 +36,8 @@ from pytest_otel_diag.model.telemetry import (
     TelemetrySchema,
 )
 from pytest_otel_diag.model.windows import Window
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -62,56 +75,60 @@ class FlagController(Protocol):
 class Telemetry(Protocol):
     """SQL over ClickHouse, cut to what has happened so far. Read-only.
 
-    Every method raises a TelemetryError subclass; none blocks the event loop.
+    Implementations subclass this class and provide ``query``, ``schema`` and ``ask``; the methods named
+    after questions are provided. Every method raises a TelemetryError subclass; none blocks the event loop.
     """
 
+    @abstractmethod
     async def query(
         self, sql: str, parameters: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
     ) -> Table:
         """Run one SELECT with server-side parameters ``{name:Type}``."""
         ...
 
+    @abstractmethod
     async def schema(self) -> TelemetrySchema:
-        """Return the tables and columns that are there (cached)."""
+        """Return the tables and columns of the database (cached)."""
+        ...
+
+    @abstractmethod
+    async def ask(self, question: Question[T]) -> T:
+        """Answer a typed question; see :mod:`pytest_otel_diag.model.questions`."""
         ...
 
     async def latest(self) -> Nanos | None:
-        """Return the end of the newest telemetry visible, None when there is none."""
-        ...
+        """Ask :class:`.Latest`: the end of the newest telemetry visible, None without any."""
+        return await self.ask(Latest())
 
     async def service_health(self, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:
-        """Return requests, errors and latency per service and bucket (buckets start at window.start_ns)."""
-        ...
+        """Ask :class:`.ServiceHealthOf`: requests, errors and latency per service and bucket."""
+        return await self.ask(ServiceHealthOf(window, bucket_s))
 
     async def call_edges(self, window: Window) -> Sequence[CallEdge]:
-        """Return the calls between services."""
-        ...
+        """Ask :class:`.CallEdges`: the calls between services."""
+        return await self.ask(CallEdges(window))
 
     async def operation_health(
         self, window: Window, bucket_s: float, services: Sequence[str]
     ) -> Sequence[OperationHealth]:
-        """Return calls, errors and latency per operation of the services and bucket; spans of every kind."""
-        ...
+        """Ask :class:`.OperationHealthOf`: calls, errors and latency per operation and bucket."""
+        return await self.ask(OperationHealthOf(window, bucket_s, tuple(services)))
 
     async def metric_levels(
         self, window: Window, bucket_s: float, services: Sequence[str]
     ) -> Sequence[MetricLevel]:
-        """Return the metrics of the services per bucket; counters as rates within the window.
-
-        A metric belongs to the service that emits it, or that its attributes name as the container,
-        deployment or consumer group that is measured.
-        """
-        ...
+        """Ask :class:`.MetricLevels`: metrics per bucket, counters as rates within the window."""
+        return await self.ask(MetricLevels(window, bucket_s, tuple(services)))
 
     async def log_counts(
         self, window: Window, bucket_s: float, services: Sequence[str]
     ) -> Sequence[LogCount]:
-        """Return log lines of the services per bucket."""
-        ...
+        """Ask :class:`.LogCounts`: log lines per bucket."""
+        return await self.ask(LogCounts(window, bucket_s, tuple(services)))
 
     async def log_kinds(self, window: Window, bucket_s: float, services: Sequence[str]) -> Sequence[LogKind]:
-        """Return the log templates of the services, those in most buckets first (20,000 at most)."""
-        ...
+        """Ask :class:`.LogKinds`: log templates, those in most buckets first."""
+        return await self.ask(LogKinds(window, bucket_s, tuple(services)))
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,9 @@ from typing import Any, TypeVar
 
 from pytest_otel_diag.errors import TelemetryUnavailable
 from pytest_otel_diag.model.base import Nanos
-from pytest_otel_diag.model.telemetry import (
-    SPANS_TABLE,
-    CallEdge,
-    LogCount,
-    LogKind,
-    MetricLevel,
-    OperationHealth,
-    QueryLimits,
-    ServiceHealth,
-    Table,
-    TelemetrySchema,
-)
-from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.model.questions import Question
+from pytest_otel_diag.model.telemetry import SPANS_TABLE, QueryLimits, Table, TelemetrySchema
+from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.statements import Statement, load
 from pytest_otel_diag.telemetry.engine.connection import Connection, Engine
 from pytest_otel_diag.telemetry.engine.failures import too_many_rows, translated
@@ -32,8 +22,7 @@ from pytest_otel_diag.telemetry.engine.workers import Workers
 from pytest_otel_diag.telemetry.export import Exporter
 from pytest_otel_diag.telemetry.guard import check as guard
 from pytest_otel_diag.telemetry.guard.cache import Parses, used
-from pytest_otel_diag.telemetry.questions import health as questions
-from pytest_otel_diag.telemetry.questions import levels
+from pytest_otel_diag.telemetry.questions.answering import answer
 from pytest_otel_diag.telemetry.schema import discover
 from pytest_otel_diag.telemetry.views import Visibility
 
@@ -67,7 +56,7 @@ class Shared:
     parses: Parses
 
 
-class StoreTelemetry:
+class StoreTelemetry(Telemetry):
     """Implements the Telemetry port. Made by :meth:`Store.telemetry`; ``close()`` drops what it made.
 
     Every method raises a TelemetryError subclass: SchemaError, QueryRejected, QueryFailed,
@@ -88,7 +77,7 @@ class StoreTelemetry:
         self._parses = shared.parses
         self._database = database
         self._visibility = visibility
-        self._now = now
+        self._clock = now
         self._lock = threading.Lock()
         self._now_shown: Nanos | None = None
         self._steps = 0
@@ -101,6 +90,10 @@ class StoreTelemetry:
         """Database that statements run in."""
         return self._visibility.name if self._visibility else self._database
 
+    def now(self) -> Nanos | None:
+        """Return the session's time, None where telemetry is not bound to a clock."""
+        return self._clock() if self._clock else None
+
     async def query(
         self, sql: str, parameters: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
     ) -> Table:
@@ -111,10 +104,10 @@ class StoreTelemetry:
         """
         guard.check_text(sql, parameters or {})
         values, bounds = dict(parameters or {}), limits or QueryLimits()
-        now = self._now() if self._now else None
+        now = self.now()
         return await self._workers.run(lambda: self._guarded(sql, values, bounds, now), time_s=bounds.time_s)
 
-    async def ask(
+    async def run(
         self,
         statement: Statement,
         parameters: Mapping[str, Any] | None = None,
@@ -125,20 +118,20 @@ class StoreTelemetry:
         An answer without rows may come without columns.
         """
         values, bounds = dict(parameters or {}), limits or QueryLimits()
-        now = self._now() if self._now else None
+        now = self.now()
         return await self._workers.run(
             lambda: self._asked(statement, values, bounds, now), time_s=bounds.time_s
         )
 
     async def spans_at_most(self) -> int | None:
-        """Return how many spans the whole database holds, None when only counting would tell."""
+        """Return how many spans the whole database holds, None where its engine keeps no count."""
         table = SPANS_TABLE if (await self.schema()).has(SPANS_TABLE) else "otel_traces"
         return (await self.rows_at_most([table])).get(table)
 
     async def rows_at_most(self, tables: Sequence[str]) -> Mapping[str, int]:
-        """Return how many rows the tables hold altogether; nothing where only counting would tell."""
+        """Return how many rows the tables hold; tables whose engine keeps no count are left out."""
         wanted = {"database": self._database, "tables": list(tables)}
-        found = await self.ask(load(__package__, "table_rows"), wanted)
+        found = await self.run(load(__package__, "table_rows"), wanted)
         return {str(table): int(rows) for table, rows in found.rows() if rows is not None}
 
     async def schema(self) -> TelemetrySchema:
@@ -147,39 +140,9 @@ class StoreTelemetry:
             return await self._workers.run(self._discover, time_s=QueryLimits().time_s)
         return self._schema
 
-    async def latest(self) -> Nanos | None:
-        """Return the end of the newest telemetry visible, None when there is none."""
-        return await questions.latest(self, until_ns=self._now() if self._now else None)
-
-    async def service_health(self, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:
-        """Return requests, errors and latency per service and bucket (buckets start at window.start_ns)."""
-        return await questions.service_health(self, window, bucket_s)
-
-    async def call_edges(self, window: Window) -> Sequence[CallEdge]:
-        """Return the calls between services."""
-        return await questions.call_edges(self, window)
-
-    async def operation_health(
-        self, window: Window, bucket_s: float, services: Sequence[str]
-    ) -> Sequence[OperationHealth]:
-        """Return calls, errors and latency per operation of the services and bucket."""
-        return await levels.operation_health(self, window, bucket_s, services)
-
-    async def metric_levels(
-        self, window: Window, bucket_s: float, services: Sequence[str]
-    ) -> Sequence[MetricLevel]:
-        """Return the metrics of the services per bucket; counters as rates within the window."""
-        return await levels.metric_levels(self, window, bucket_s, services)
-
-    async def log_counts(
-        self, window: Window, bucket_s: float, services: Sequence[str]
-    ) -> Sequence[LogCount]:
-        """Return log lines of the services per bucket."""
-        return await levels.log_counts(self, window, bucket_s, services)
-
-    async def log_kinds(self, window: Window, bucket_s: float, services: Sequence[str]) -> Sequence[LogKind]:
-        """Return the log templates of the services, those in most buckets first."""
-        return await levels.log_kinds(self, window, bucket_s, services)
+    async def ask(self, question: Question[T]) -> T:
+        """Answer a typed question; see :mod:`.questions`."""
+        return await answer(self, question)
 
     async def exporter(self) -> Exporter:
         """Return what reads whole tables, without a query's limits; each read shows what is visible then."""
@@ -187,7 +150,7 @@ class StoreTelemetry:
 
     @contextmanager
     def _exporting(self) -> Iterator[Connection]:
-        now = self._now() if self._now else None
+        now = self.now()
         with self._open(_EXPORTING, now, restricted=False) as connection:
             yield connection
 

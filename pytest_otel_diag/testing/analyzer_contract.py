@@ -22,25 +22,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 import pytest
 
 from pytest_otel_diag.errors import BudgetExceeded, TelemetryError, TelemetryUnavailable
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.questions import Question
 from pytest_otel_diag.model.session import Budget
-from pytest_otel_diag.model.telemetry import (
-    CallEdge,
-    LogCount,
-    LogKind,
-    MetricLevel,
-    OperationHealth,
-    QueryLimits,
-    ServiceHealth,
-    Table,
-    TelemetrySchema,
-)
+from pytest_otel_diag.model.telemetry import QueryLimits, Table, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Analyzer, Investigation, Telemetry
 from pytest_otel_diag.sessions.investigation.loading import as_analyzer
@@ -59,6 +50,8 @@ from pytest_otel_diag.testing.telemetry_contract import (
 if TYPE_CHECKING:
     import pyarrow
 
+T = TypeVar("T")
+
 BASELINE = Window(start_ns=START_NS, end_ns=START_NS + 60 * SECOND_NS)
 INCIDENT = Window(start_ns=BASELINE.end_ns, end_ns=BASELINE.end_ns + 60 * SECOND_NS)
 TIMEOUT_S = 60.0
@@ -76,7 +69,7 @@ class StandingClock:
         await asyncio.sleep(0)
 
 
-class BrokenTelemetry:
+class BrokenTelemetry(Telemetry):
     """A store that cannot be reached; counts how often it was asked. ``hang`` waits for ever instead."""
 
     def __init__(self, *, hang: bool = False) -> None:
@@ -102,35 +95,7 @@ class BrokenTelemetry:
         """Fail."""
         await self._fail()
 
-    async def latest(self) -> Nanos | None:
-        """Fail."""
-        await self._fail()
-
-    async def service_health(
-        self,
-        window: Window,  # noqa: ARG002 - the port
-        bucket_s: float,  # noqa: ARG002
-    ) -> Sequence[ServiceHealth]:
-        """Fail."""
-        await self._fail()
-
-    async def call_edges(self, window: Window) -> Sequence[CallEdge]:  # noqa: ARG002 - the port
-        """Fail."""
-        await self._fail()
-
-    async def operation_health(self, *question: Any) -> Sequence[OperationHealth]:  # noqa: ARG002
-        """Fail."""
-        await self._fail()
-
-    async def metric_levels(self, *question: Any) -> Sequence[MetricLevel]:  # noqa: ARG002
-        """Fail."""
-        await self._fail()
-
-    async def log_counts(self, *question: Any) -> Sequence[LogCount]:  # noqa: ARG002
-        """Fail."""
-        await self._fail()
-
-    async def log_kinds(self, *question: Any) -> Sequence[LogKind]:  # noqa: ARG002
+    async def ask(self, question: Question[T]) -> T:  # noqa: ARG002 - the port
         """Fail."""
         await self._fail()
 

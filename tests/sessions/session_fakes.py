@@ -9,11 +9,21 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from pytest_otel_diag.errors import FlagError, RestoreFailed, nearest
 from pytest_otel_diag.model.diagnosis import Diagnosis, RootCause
 from pytest_otel_diag.model.flags import Flag, FlagChange, FlagDocument, ServedFlag
+from pytest_otel_diag.model.questions import (
+    CallEdges,
+    Latest,
+    LogCounts,
+    LogKinds,
+    MetricLevels,
+    OperationHealthOf,
+    Question,
+    ServiceHealthOf,
+)
 from pytest_otel_diag.model.scenario import (
     Expectation,
     ExpectedAnomaly,
@@ -35,10 +45,12 @@ from pytest_otel_diag.model.telemetry import (
     TelemetrySchema,
 )
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
-from pytest_otel_diag.ports import Clock, Investigation, TargetSession
+from pytest_otel_diag.ports import Clock, Investigation, TargetSession, Telemetry
 from pytest_otel_diag.scoring.judge import judge
 from pytest_otel_diag.sessions import EngineSettings, SessionEngine, SessionPlan, as_analyzer
 from pytest_otel_diag.targets.clock import VirtualClock, WallClock
+
+T = TypeVar("T")
 
 START_NS = seconds_to_ns(1_700_000_000)
 FLAGS = {
@@ -198,7 +210,7 @@ class FakeFlags:
 
 
 @dataclass
-class FakeTelemetry:
+class FakeTelemetry(Telemetry):
     clock: Clock
     flags: FakeFlags
     trouble: Trouble
@@ -226,12 +238,29 @@ class FakeTelemetry:
         columns = {"ServiceName": "String", "Timestamp": "DateTime64(9)"}
         return TelemetrySchema("otel", dict.fromkeys(self.tables, columns))
 
-    async def latest(self) -> int | None:
-        await self.trouble.hit("telemetry.latest")
-        return self._seen_to() if self._seen_to() > self.begins_ns else None
+    async def ask(self, question: Question[T]) -> T:
+        await self.trouble.hit(f"telemetry.{question.name}")
+        answer: Any
+        match question:
+            case Latest():
+                answer = self._seen_to() if self._seen_to() > self.begins_ns else None
+            case ServiceHealthOf(window, bucket_s):
+                answer = self._service_health(window, bucket_s)
+            case OperationHealthOf(window, bucket_s, services):
+                answer = self._operation_health(window, bucket_s, services)
+            case MetricLevels(window, _, services):
+                answer = self._metric_levels(window, services)
+            case LogCounts(window, bucket_s, services):
+                answer = self._log_counts(window, bucket_s, services)
+            case LogKinds(window, bucket_s, services):
+                answer = self._log_kinds(window, bucket_s, services)
+            case CallEdges():
+                answer = self._call_edges()
+            case _:
+                raise AssertionError(question)
+        return cast("T", answer)
 
-    async def service_health(self, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:
-        await self.trouble.hit("telemetry.service_health")
+    def _service_health(self, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:
         rows, step = [], seconds_to_ns(bucket_s)
         for name, behaviour in self.services.items():
             for start in range(window.start_ns, window.end_ns, step):
@@ -266,10 +295,9 @@ class FakeTelemetry:
             p99_ms=p95_ms * waver * 1.2,
         )
 
-    async def operation_health(
+    def _operation_health(
         self, window: Window, bucket_s: float, services: Sequence[str]
     ) -> Sequence[OperationHealth]:
-        await self.trouble.hit("telemetry.operation_health")
         step, rows = seconds_to_ns(bucket_s), []
         for name, operation, behaviour in self.operations:
             if name not in services:
@@ -290,10 +318,7 @@ class FakeTelemetry:
                     )
         return rows
 
-    async def metric_levels(
-        self, window: Window, bucket_s: float, services: Sequence[str]
-    ) -> Sequence[MetricLevel]:
-        await self.trouble.hit("telemetry.metric_levels")
+    def _metric_levels(self, window: Window, services: Sequence[str]) -> Sequence[MetricLevel]:
         end = min(window.end_ns, self._seen_to())
         return [
             MetricLevel(
@@ -307,10 +332,7 @@ class FakeTelemetry:
             if value is not None
         ]
 
-    async def log_counts(
-        self, window: Window, bucket_s: float, services: Sequence[str]
-    ) -> Sequence[LogCount]:
-        await self.trouble.hit("telemetry.log_counts")
+    def _log_counts(self, window: Window, bucket_s: float, services: Sequence[str]) -> Sequence[LogCount]:
         counts: dict[tuple[str, int], list[int]] = {}
         for service, at, severe, _ in self._lines(window, services):
             bucket = window.start_ns + (at - window.start_ns) // seconds_to_ns(bucket_s) * seconds_to_ns(
@@ -324,8 +346,7 @@ class FakeTelemetry:
             for (service, bucket), (lines, severe) in counts.items()
         ]
 
-    async def log_kinds(self, window: Window, bucket_s: float, services: Sequence[str]) -> Sequence[LogKind]:
-        await self.trouble.hit("telemetry.log_kinds")
+    def _log_kinds(self, window: Window, bucket_s: float, services: Sequence[str]) -> Sequence[LogKind]:
         kinds: dict[tuple[str, str], list[Any]] = {}
         for service, at, severe, template in self._lines(window, services):
             one = kinds.setdefault((service, template), [0, set(), False])
@@ -344,8 +365,7 @@ class FakeTelemetry:
                 if at >= window.start_ns and line.service in services and line.written(at, self.flags):
                     yield line.service, at, line.severe, line.template
 
-    async def call_edges(self, window: Window) -> Sequence[CallEdge]:
-        await self.trouble.hit("telemetry.call_edges")
+    def _call_edges(self) -> Sequence[CallEdge]:
         pairs = [("frontend", "checkout"), ("checkout", "payment"), ("frontend", "ad")]
         return [
             CallEdge(caller=a, callee=b, calls=9, errors=0, p50_ms=1, p99_ms=2)

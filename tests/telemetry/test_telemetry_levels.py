@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_otel_diag.errors import QueryRejected, SchemaError
+from pytest_otel_diag.model.questions import LogKinds, MetricLevels
 from pytest_otel_diag.model.telemetry import Table, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.telemetry.questions import levels
+from pytest_otel_diag.telemetry.questions.answering import answer
 from pytest_otel_diag.testing.sample_telemetry import (
     MINUTE,
     SECOND_NS,
@@ -173,13 +174,13 @@ async def test_rates_are_what_walking_through_the_points_gives(store, database, 
 async def test_tables_that_hold_nothing_are_not_asked(store, database, monkeypatch):
     store.ingest_arrow(database, "otel_metrics_gauge", gauge_table([(5, "ad", "m", 3.0)]))
     telemetry = store.telemetry(database)
-    asked, ask_it = [], telemetry.ask
+    asked, run = [], telemetry.run
 
     async def noting(statement, *arguments):
         asked.append(statement.name)
-        return await ask_it(statement, *arguments)
+        return await run(statement, *arguments)
 
-    monkeypatch.setattr(telemetry, "ask", noting)
+    monkeypatch.setattr(telemetry, "run", noting)
     found = await telemetry.metric_levels(MINUTE, 10.0, ["ad"])
     assert by_bucket(found, "m", "level") == {0.0: 3.0}
     assert asked == ["table_rows", "metric_levels_gauge"]
@@ -190,6 +191,9 @@ async def test_tables_that_hold_nothing_are_not_asked(store, database, monkeypat
 
 async def test_a_store_without_metrics_says_so():
     class Bare:
+        def now(self):
+            return None
+
         async def schema(self):
             return TelemetrySchema("otel", {"otel_traces": {}})
 
@@ -199,13 +203,13 @@ async def test_a_store_without_metrics_says_so():
         async def rows_at_most(self, tables):
             return {}
 
-        async def ask(self, statement, parameters=None, limits=None):
+        async def run(self, statement, parameters=None, limits=None):
             return Table((), ())
 
     with pytest.raises(SchemaError, match="otel_metrics_gauge"):
-        await levels.metric_levels(Bare(), MINUTE, 1.0, ["ad"])
+        await answer(Bare(), MetricLevels(MINUTE, 1.0, ("ad",)))
     with pytest.raises(SchemaError, match="otel_logs"):
-        await levels.log_kinds(Bare(), MINUTE, 1.0, ["ad"])
+        await answer(Bare(), LogKinds(MINUTE, 1.0, ("ad",)))
 
 
 async def test_a_bucket_must_be_positive(store, database):

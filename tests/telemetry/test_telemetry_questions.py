@@ -152,13 +152,13 @@ async def test_slices_add_up_to_the_whole(loaded, monkeypatch):
 
 
 async def test_spans_are_counted_only_where_slices_may_be_needed(loaded, store, database, monkeypatch):
-    asked, ask = [], loaded.ask
+    asked, run = [], loaded.run
 
     async def noting(statement, *arguments):
         asked.append(statement.name.partition("/")[0])
-        return await ask(statement, *arguments)
+        return await run(statement, *arguments)
 
-    monkeypatch.setattr(loaded, "ask", noting)
+    monkeypatch.setattr(loaded, "run", noting)
     assert await loaded.spans_at_most() == 40
     calls = await loaded.call_edges(MINUTE)
     assert asked == ["table_rows", "table_rows", "call_edges"]

@@ -17,11 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pytest_otel_diag import ports
 from pytest_otel_diag.flags.access import open_flags, open_reader
 from pytest_otel_diag.flags.document import DocumentFlags
 from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.flags.surfaces.file import FileSurface
 from pytest_otel_diag.model.diagnosis import Diagnosis, RootCause
+from pytest_otel_diag.model.questions import ServiceHealthOf
 from pytest_otel_diag.targets.shop.options import ShopOptions
 from pytest_otel_diag.targets.shop.target import ShopTarget
 from pytest_otel_diag.undo.owner import Owner
@@ -68,20 +70,18 @@ class Surface(FileSurface):
             await at("before the witness")
 
 
-class Telemetry:
-    """The shop's, with a point at the first question once the fault is on."""
+class Telemetry(ports.Telemetry):
+    """The shop's, with a point at the first question about services once the fault is on."""
 
     def __init__(self, inner: Any, flags: ProtectedFlags) -> None:
         self._inner = inner
         self._flags = flags
+        self.query, self.schema = inner.query, inner.schema
 
-    async def service_health(self, *arguments: Any) -> Any:
-        if self._flags.entry is not None:
+    async def ask(self, question: Any) -> Any:
+        if isinstance(question, ServiceHealthOf) and self._flags.entry is not None:
             await at("impact wait")
-        return await self._inner.service_health(*arguments)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        return await self._inner.ask(question)
 
 
 class Flags:

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence, Sized
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sized
 from typing import Any, TypeVar
 
 from pytest_otel_diag.errors import BudgetExceeded
 from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.questions import Latest, Question
 from pytest_otel_diag.model.session import Budget, QueryRecord
-from pytest_otel_diag.model.telemetry import (
-    SIGNAL_TABLES,
-    SPANS_TABLE,
-    CallEdge,
-    LogCount,
-    LogKind,
-    MetricLevel,
-    OperationHealth,
-    QueryLimits,
-    ServiceHealth,
-    Table,
-    TelemetrySchema,
-)
-from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, SPANS_TABLE, QueryLimits, Table, TelemetrySchema
 from pytest_otel_diag.ports import Clock, Telemetry
 from pytest_otel_diag.sessions.log import writable
 
@@ -108,7 +96,7 @@ async def _coroutine(awaitable: Awaitable[T]) -> T:
     return await awaitable
 
 
-class MeteredTelemetry:
+class MeteredTelemetry(Telemetry):
     """Counts and limits what the analyzer asks.
 
     Queries and typed questions count against ``budget.queries``; a query gets no more time
@@ -146,69 +134,15 @@ class MeteredTelemetry:
         """Return tables and columns; free of charge."""
         return await self._home.run(lambda: _coroutine(self._inner.schema()))
 
-    async def latest(self) -> Nanos | None:
-        """Return the end of the newest telemetry; free of charge."""
-        return await self._home.run(lambda: _coroutine(self._inner.latest()))
+    async def ask(self, question: Question[T]) -> T:
+        """Answer a typed question; counts as a query over its signals, :class:`.Latest` is free of charge."""
 
-    async def service_health(self, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:
-        """Return health per service and bucket; counts as a query over traces."""
-        asked = f"service_health({window}, {bucket_s:g} s)"
-        return await self._home.run(
-            lambda: self._metered(asked, ("traces",), lambda: self._inner.service_health(window, bucket_s))
-        )
+        async def ask() -> Any:
+            return await self._inner.ask(question)
 
-    async def call_edges(self, window: Window) -> Sequence[CallEdge]:
-        """Return calls between services; counts as a query over traces."""
-        asked = f"call_edges({window})"
-        return await self._home.run(
-            lambda: self._metered(asked, ("traces",), lambda: self._inner.call_edges(window))
-        )
-
-    async def operation_health(
-        self, window: Window, bucket_s: float, services: Sequence[str]
-    ) -> Sequence[OperationHealth]:
-        """Return health per operation; counts as a query over traces."""
-        return await self._home.run(
-            lambda: self._metered(
-                f"operation_health({window}, {bucket_s:g} s, {list(services)})",
-                ("traces",),
-                lambda: self._inner.operation_health(window, bucket_s, services),
-            )
-        )
-
-    async def metric_levels(
-        self, window: Window, bucket_s: float, services: Sequence[str]
-    ) -> Sequence[MetricLevel]:
-        """Return metrics per service; counts as a query over metrics."""
-        return await self._home.run(
-            lambda: self._metered(
-                f"metric_levels({window}, {bucket_s:g} s, {list(services)})",
-                ("metrics",),
-                lambda: self._inner.metric_levels(window, bucket_s, services),
-            )
-        )
-
-    async def log_counts(
-        self, window: Window, bucket_s: float, services: Sequence[str]
-    ) -> Sequence[LogCount]:
-        """Return log lines per service; counts as a query over logs."""
-        return await self._home.run(
-            lambda: self._metered(
-                f"log_counts({window}, {bucket_s:g} s, {list(services)})",
-                ("logs",),
-                lambda: self._inner.log_counts(window, bucket_s, services),
-            )
-        )
-
-    async def log_kinds(self, window: Window, bucket_s: float, services: Sequence[str]) -> Sequence[LogKind]:
-        """Return log templates per service; counts as a query over logs."""
-        return await self._home.run(
-            lambda: self._metered(
-                f"log_kinds({window}, {bucket_s:g} s, {list(services)})",
-                ("logs",),
-                lambda: self._inner.log_kinds(window, bucket_s, services),
-            )
-        )
+        if isinstance(question, Latest):
+            return await self._home.run(ask)
+        return await self._home.run(lambda: self._metered(str(question), question.signals, ask))
 
     def _within(self, limits: QueryLimits | None) -> QueryLimits:
         wanted, most = limits or QueryLimits(), MOST

@@ -85,7 +85,7 @@ def _tables(schema: TelemetrySchema, signal: str) -> Sequence[str]:
 
 async def _newest(telemetry: StoreTelemetry, signal: str, table: str, now_ns: Nanos) -> Nanos | None:
     since_ns = now_ns - seconds_to_ns(LOOK_BACK_S)
-    answer = await telemetry.ask(
+    answer = await telemetry.run(
         statements.load(__package__, f"newest_{signal}"), {"since_ns": since_ns, "table": table}
     )
     newest_ns, rows = next(answer.rows(), (0, 0))

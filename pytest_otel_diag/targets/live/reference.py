@@ -50,7 +50,7 @@ class Reference:
     async def _before(self, telemetry: StoreTelemetry, clock: Clock, tell: Tell) -> Window:
         """Return the window before now, waiting until there is telemetry at its beginning."""
         wanted_ns = clock.now() - seconds_to_ns(self._seconds)
-        answer = await telemetry.ask(statements.load(__package__, "oldest_traces"), {"since_ns": wanted_ns})
+        answer = await telemetry.run(statements.load(__package__, "oldest_traces"), {"since_ns": wanted_ns})
         oldest_ns, rows = next(answer.rows(), (0, 0))
         begins_ns = int(oldest_ns) if rows else clock.now()
         lacking_s = (begins_ns - wanted_ns) / NANOS_PER_SECOND - _GAP_S

@@ -6,30 +6,23 @@ import asyncio
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.questions import Latest, Question
 from pytest_otel_diag.model.scenario import Disturbance
-from pytest_otel_diag.model.telemetry import (
-    SIGNAL_TABLES,
-    CallEdge,
-    LogCount,
-    LogKind,
-    MetricLevel,
-    OperationHealth,
-    QueryLimits,
-    ServiceHealth,
-    Table,
-    TelemetrySchema,
-)
-from pytest_otel_diag.model.windows import Window, seconds_to_ns
+from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, QueryLimits, Table, TelemetrySchema
+from pytest_otel_diag.model.windows import seconds_to_ns
+from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.shop.emission import rows
 from pytest_otel_diag.shop.records import Batch
 from pytest_otel_diag.shop.simulation import Shop
 from pytest_otel_diag.telemetry.export import Exporter
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 from pytest_otel_diag.telemetry.store import Store
+
+T = TypeVar("T")
 
 STEP_NS = seconds_to_ns(20.0)
 """The model runs in steps of so much virtual time; other tasks get their turn in between."""
@@ -79,7 +72,7 @@ class ShopTraffic:
         self._shop.disturb(disturbance)
 
 
-class ShopTelemetry:
+class ShopTelemetry(Telemetry):
     """The Telemetry port over a session's own database.
 
     What has become visible is written to the store when somebody asks for its signal, all at once: many
@@ -124,47 +117,13 @@ class ShopTelemetry:
         """Return the tables and columns that are there (cached)."""
         return await self._inner.schema()
 
-    async def latest(self) -> Nanos | None:
-        """Return the end of the newest telemetry visible, at most now: clocks of hosts run a little ahead."""
-        await self.settle()
-        newest = await self._inner.latest()
-        return None if newest is None else min(newest, self._clock.now())
-
-    async def service_health(self, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:
-        """Return requests, errors and latency per service and bucket."""
-        await self.settle("traces")
-        return await self._inner.service_health(window, bucket_s)
-
-    async def call_edges(self, window: Window) -> Sequence[CallEdge]:
-        """Return the calls between services."""
-        await self.settle("traces")
-        return await self._inner.call_edges(window)
-
-    async def operation_health(
-        self, window: Window, bucket_s: float, services: Sequence[str]
-    ) -> Sequence[OperationHealth]:
-        """Return calls, errors and latency per operation of the services and bucket."""
-        await self.settle("traces")
-        return await self._inner.operation_health(window, bucket_s, services)
-
-    async def metric_levels(
-        self, window: Window, bucket_s: float, services: Sequence[str]
-    ) -> Sequence[MetricLevel]:
-        """Return the metrics of the services per bucket."""
-        await self.settle("metrics")
-        return await self._inner.metric_levels(window, bucket_s, services)
-
-    async def log_counts(
-        self, window: Window, bucket_s: float, services: Sequence[str]
-    ) -> Sequence[LogCount]:
-        """Return log lines of the services per bucket."""
-        await self.settle("logs")
-        return await self._inner.log_counts(window, bucket_s, services)
-
-    async def log_kinds(self, window: Window, bucket_s: float, services: Sequence[str]) -> Sequence[LogKind]:
-        """Return the log templates of the services."""
-        await self.settle("logs")
-        return await self._inner.log_kinds(window, bucket_s, services)
+    async def ask(self, question: Question[T]) -> T:
+        """Answer a typed question; host clocks run a little ahead, so the newest telemetry is cut to now."""
+        await self.settle(*question.signals)
+        answer = await self._inner.ask(question)
+        if isinstance(question, Latest) and isinstance(answer, int):
+            return cast("T", min(answer, self._clock.now()))
+        return answer
 
     async def exporter(self) -> Exporter:
         """Return what reads whole tables, once everything visible is in them."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.telemetry.questions.answers import (
+from pytest_otel_diag.telemetry.questions.results import (
     Comparison,
     EdgeChange,
     LogTemplate,
@@ -15,15 +15,15 @@ from pytest_otel_diag.telemetry.questions.answers import (
     SelfTimeChange,
     TemplateChange,
 )
-from pytest_otel_diag.telemetry.questions.asking import Asks, over_windows
 from pytest_otel_diag.telemetry.questions.slices import Row, merge, sliced
+from pytest_otel_diag.telemetry.questions.statement_runner import StatementRunner, over_windows
 from pytest_otel_diag.telemetry.views import merged
 
 ROWS = 100_000
 
 
 async def compare(
-    telemetry: Asks, before: Sequence[Window], after: Window, *, rows: int = ROWS
+    telemetry: StatementRunner, before: Sequence[Window], after: Window, *, rows: int = ROWS
 ) -> Comparison:
     """Return everything of *after* beside all windows of *before* together.
 
@@ -45,7 +45,7 @@ async def compare(
 
 
 async def operation_changes(
-    telemetry: Asks, windows: Sequence[Window], *, rows: int = ROWS
+    telemetry: StatementRunner, windows: Sequence[Window], *, rows: int = ROWS
 ) -> tuple[OperationChange, ...]:
     """Return spans, errors and durations per operation; the last window is after."""
     answer = await over_windows(telemetry, "compare_operations", windows, {"rows": rows})
@@ -53,7 +53,7 @@ async def operation_changes(
 
 
 async def edge_changes(
-    telemetry: Asks, windows: Sequence[Window], *, rows: int = ROWS
+    telemetry: StatementRunner, windows: Sequence[Window], *, rows: int = ROWS
 ) -> tuple[EdgeChange, ...]:
     """Return calls, errors and latency per pair of services; the last window is after."""
     tables = await sliced(telemetry, "compare_edges", windows, {"rows": rows})
@@ -64,7 +64,7 @@ async def edge_changes(
 
 
 async def self_time_changes(
-    telemetry: Asks, windows: Sequence[Window], *, rows: int = ROWS
+    telemetry: StatementRunner, windows: Sequence[Window], *, rows: int = ROWS
 ) -> tuple[SelfTimeChange, ...]:
     """Return self time per operation; the last window is after."""
     tables = await sliced(telemetry, "compare_self_time", windows, {"rows": rows})
@@ -76,7 +76,7 @@ async def self_time_changes(
 
 
 async def template_changes(
-    telemetry: Asks, windows: Sequence[Window], *, rows: int = ROWS
+    telemetry: StatementRunner, windows: Sequence[Window], *, rows: int = ROWS
 ) -> tuple[TemplateChange, ...]:
     """Return lines per log template; the last window is after."""
     answer = await over_windows(telemetry, "compare_templates", windows, {"rows": rows})
@@ -84,7 +84,7 @@ async def template_changes(
 
 
 async def log_templates(
-    telemetry: Asks, windows: Sequence[Window], *, rows: int = ROWS
+    telemetry: StatementRunner, windows: Sequence[Window], *, rows: int = ROWS
 ) -> tuple[LogTemplate, ...]:
     """Return the log templates of each window, most frequent first."""
     answer = await over_windows(telemetry, "log_templates", windows, {"rows": rows})

@@ -13,14 +13,14 @@ from typing import Any
 from pytest_otel_diag import statements
 from pytest_otel_diag.model.telemetry import Table
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.telemetry.questions.asking import Asks, over_windows
+from pytest_otel_diag.telemetry.questions.statement_runner import StatementRunner, over_windows
 
 SPANS_PER_SLICE = 2_000_000
 Row = dict[str, Any]
 
 
 async def sliced(
-    telemetry: Asks, name: str, windows: Sequence[Window], parameters: Mapping[str, Any]
+    telemetry: StatementRunner, name: str, windows: Sequence[Window], parameters: Mapping[str, Any]
 ) -> list[Table]:
     """Run the named statement over as many slices as the spans of the windows need."""
     return [
@@ -29,7 +29,7 @@ async def sliced(
     ]
 
 
-async def _slices(telemetry: Asks, windows: Sequence[Window]) -> int:
+async def _slices(telemetry: StatementRunner, windows: Sequence[Window]) -> int:
     """Return how many slices are needed; a store with few spans altogether needs no count of the windows'."""
     most = await telemetry.spans_at_most()
     if most is not None and most <= SPANS_PER_SLICE:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from pytest_otel_diag import statements
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.telemetry.questions.answers import (
+from pytest_otel_diag.telemetry.questions.relations import missing
+from pytest_otel_diag.telemetry.questions.results import (
     CriticalOperation,
     Exemplar,
     Quantiles,
@@ -15,14 +16,15 @@ from pytest_otel_diag.telemetry.questions.answers import (
     ServicePath,
     TracePath,
 )
-from pytest_otel_diag.telemetry.questions.asking import Asks, over_windows
-from pytest_otel_diag.telemetry.questions.relations import missing
 from pytest_otel_diag.telemetry.questions.slices import merge, sliced
+from pytest_otel_diag.telemetry.questions.statement_runner import StatementRunner, over_windows
 
 ROWS = 100_000
 
 
-async def self_times(telemetry: Asks, windows: Sequence[Window], *, rows: int = ROWS) -> tuple[SelfTime, ...]:
+async def self_times(
+    telemetry: StatementRunner, windows: Sequence[Window], *, rows: int = ROWS
+) -> tuple[SelfTime, ...]:
     """Return self time per window, service and operation: duration less the union of the children."""
     tables = await sliced(telemetry, "self_time", windows, {"rows": rows})
     return tuple(
@@ -32,7 +34,7 @@ async def self_times(telemetry: Asks, windows: Sequence[Window], *, rows: int = 
 
 
 async def critical_operations(
-    telemetry: Asks, windows: Sequence[Window], *, rows: int = ROWS
+    telemetry: StatementRunner, windows: Sequence[Window], *, rows: int = ROWS
 ) -> tuple[CriticalOperation, ...]:
     """Return what operations contribute to the critical paths, largest first within a window."""
     tables = await sliced(telemetry, "critical_operations", windows, {"rows": rows})
@@ -55,7 +57,7 @@ async def critical_operations(
 
 
 async def trace_paths(
-    telemetry: Asks, windows: Sequence[Window], *, rows: int = 100
+    telemetry: StatementRunner, windows: Sequence[Window], *, rows: int = 100
 ) -> tuple[TracePath, ...]:
     """Return the critical paths of the *rows* longest roots, longest first."""
     tables = await sliced(telemetry, "critical_segments", windows, {"rows": rows})
@@ -77,7 +79,7 @@ async def trace_paths(
 
 
 async def service_paths(
-    telemetry: Asks, windows: Sequence[Window], *, rows: int = 1000
+    telemetry: StatementRunner, windows: Sequence[Window], *, rows: int = 1000
 ) -> tuple[ServicePath, ...]:
     """Return the chains of services that decide the duration of requests, by total time."""
     tables = await sliced(telemetry, "service_paths", windows, {"rows": rows})
@@ -98,7 +100,7 @@ async def service_paths(
 
 
 async def exemplars(
-    telemetry: Asks, window: Window, *, service: str = "", each: int = 3, rows: int = 1000
+    telemetry: StatementRunner, window: Window, *, service: str = "", each: int = 3, rows: int = 1000
 ) -> tuple[Exemplar, ...]:
     """Return the *each* slowest and failing spans of every operation (of one *service*, '' for all).
 
@@ -117,7 +119,7 @@ async def exemplars(
     }
     if not found:
         return ()
-    names = await telemetry.ask(
+    names = await telemetry.run(
         statements.load(__package__, "trace_ids"),
         {
             "traces": sorted({span[3] for span in found}),

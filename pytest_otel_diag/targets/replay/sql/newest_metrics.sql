@@ -1,4 +1,0 @@
--- Time of the newest metric point of one table up to an instant.
-SELECT toUnixTimestamp64Nano(toDateTime64(max(TimeUnix), 9)) AS newest_ns, count() AS rows
-FROM {table:Identifier}
-WHERE TimeUnix <= fromUnixTimestamp64Nano({until_ns:Int64})
