@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pytest_otel_diag import statements
 from pytest_otel_diag.model.questions import MetricLevels
 from pytest_otel_diag.model.telemetry import MetricLevel, Table
+from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.telemetry.questions.relations import missing, named
 from pytest_otel_diag.telemetry.questions.statement_runner import StatementRunner, bucket_ns_of
 from pytest_otel_diag.telemetry.schema import EXPONENTIAL
@@ -28,12 +31,13 @@ async def metric_levels(telemetry: StatementRunner, question: MetricLevels) -> t
     tables = [table for table in _STATEMENTS if schema.has(table)]
     if not tables:
         raise missing(schema, "otel_metrics_gauge")
+    parameters = {"bucket_ns": bucket_ns_of(question.bucket_s), "services": list(question.services)}
     found: list[MetricLevel] = []
     restarts: dict[tuple[str, int], int] = {}
     rows = await telemetry.rows_at_most(tables)
     for table in [table for table in tables if rows.get(table, 1)]:
         for name in _STATEMENTS[table]:
-            answer = await _read(telemetry, name, table, question)
+            answer = await _read(telemetry, name, question.window, {**parameters, "table": table})
             if name == "metric_restarts":
                 for service, bucket, instances in answer.rows():
                     key = (service, bucket)
@@ -50,10 +54,10 @@ async def metric_levels(telemetry: StatementRunner, question: MetricLevels) -> t
     return tuple(sorted(found, key=lambda row: (row.service, row.metric, row.kind, row.bucket_start_ns)))
 
 
-async def _read(telemetry: StatementRunner, name: str, table: str, question: MetricLevels) -> Table:
-    bucket_ns = bucket_ns_of(question.bucket_s)
-    if question.window.empty or not question.services:
+async def _read(
+    telemetry: StatementRunner, name: str, window: Window, parameters: Mapping[str, object]
+) -> Table:
+    if window.empty or not parameters["services"]:
         return Table((), ())
-    parameters = {"bucket_ns": bucket_ns, "services": list(question.services), "table": table}
     statement = named(name, await telemetry.schema())
-    return await telemetry.run(statement, {**statements.window_parameters([question.window]), **parameters})
+    return await telemetry.run(statement, {**statements.window_parameters([window]), **parameters})
