@@ -19,8 +19,9 @@ from pytest_otel_diag.cli import run as run_command
 from pytest_otel_diag.cli import scenarios as scenarios_command
 from pytest_otel_diag.cli import self_test as self_test_command
 from pytest_otel_diag.cli import shop as shop_command
+from pytest_otel_diag.config.declaration import Option
 from pytest_otel_diag.config.options import OPTIONS as ALL_OPTIONS
-from pytest_otel_diag.config.options import Option, resolve
+from pytest_otel_diag.config.options import resolve
 from pytest_otel_diag.config.settings import Settings
 
 app = typer.Typer(

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_otel_diag.cli.stopping import Stop
@@ -29,7 +30,7 @@ def run(settings: Settings, wanted: Sequence[str], controls: bool, echo: Echo) -
     nothing is left to run.
     """
     # Without pytest a run has no other verdict than the gate's.
-    settings = settings.model_copy(update={"gate": not settings.setup_only})
+    settings = replace(settings, gate=not settings.setup_only)
     with composition.opened(settings, "main") as target:
         chosen = chosen_scenarios(target, wanted, controls)
         stop = Stop()

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from pytest_otel_diag.config.declaration import duration
 from pytest_otel_diag.config.options import resolve
-from pytest_otel_diag.config.shop_options import SHOP_OPTIONS, duration
+from pytest_otel_diag.config.shop_options import SHOP_OPTIONS
 from pytest_otel_diag.errors import ConfigurationError
 
 _SEEDS = 1_000_000

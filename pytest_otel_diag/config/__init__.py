@@ -1,1 +1,1 @@
-"""Settings with their sources: command line, environment, ini, default."""
+"""Options, declared once, and their values from command line, environment and ini file."""

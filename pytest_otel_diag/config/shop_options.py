@@ -1,82 +1,71 @@
-"""Options of the shop in real time: where its telemetry goes and who answers its flags.
+"""Options of the simulated shop in real time: where it sends telemetry and which flagd decides its flags.
 
-They resolve as all options do. The OTLP ones also read the environment of OpenTelemetry's own exporters
-(OTEL_EXPORTER_OTLP_ENDPOINT and its siblings), after our names.
+They resolve like all options. Those for OTLP also read the environment variables of OpenTelemetry's own
+exporters (OTEL_EXPORTER_OTLP_ENDPOINT and its siblings), after ours.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
 
-from pytest_otel_diag.config.options import Option
-
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
-
-
-def duration(text: str) -> float:
-    """Return the seconds of ``90``, ``90s``, ``5m`` or ``1h30m``; raises ValueError for anything else."""
-    matched = _DURATION.fullmatch(text.strip())
-    if matched is None or not any(matched.groups()):
-        raise ValueError("must be a time such as 90s, 5m or 1h30m")
-    hours, minutes, seconds = (float(part or 0) for part in matched.groups())
-    total = hours * 3600 + minutes * 60 + seconds
-    if total <= 0:
-        raise ValueError("must be longer than nothing")
-    return total
+from pytest_otel_diag.config.declaration import Option, above_zero, declared, option
+from pytest_otel_diag.config.options import Resolved
 
 
-def _above_zero(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError("must be a finite number above 0")
-    return value
+@dataclass(frozen=True, kw_only=True)
+class ShopOptions:
+    """The options of ``otel-diag shop run`` that the environment may set too."""
 
-
-SHOP_OPTIONS: tuple[Option, ...] = (
-    Option(
-        "otlp",
+    otlp: str = option(
         str,
         "",
-        "address of the OTLP collector (default: this machine, the usual port of the protocol)",
-        "URL",
+        "address of the OTLP collector (default: this machine, the protocol's usual port)",
+        metavar="URL",
         legacy_environment="OTEL_EXPORTER_OTLP_ENDPOINT",
-        scale=1,
-    ),
-    Option(
-        "otlp_protocol",
+    )
+    otlp_protocol: str = option(
         str,
         "http/protobuf",
         "http/protobuf or grpc",
-        "PROTOCOL",
+        metavar="PROTOCOL",
         legacy_environment="OTEL_EXPORTER_OTLP_PROTOCOL",
-        scale=1,
-    ),
-    Option(
-        "otlp_headers",
+        alias="--protocol",
+    )
+    otlp_headers: str = option(
         str,
         "",
         "headers of every request: key=value,key2=value2",
-        "HEADERS",
+        metavar="HEADERS",
         legacy_environment="OTEL_EXPORTER_OTLP_HEADERS",
-        scale=1,
-    ),
-    Option(
-        "otlp_compression",
+        alias="--headers",
+    )
+    otlp_compression: str = option(
         str,
         "none",
         "none or gzip",
-        "COMPRESSION",
+        metavar="COMPRESSION",
         legacy_environment="OTEL_EXPORTER_OTLP_COMPRESSION",
-        scale=1,
-    ),
-    Option(
-        "otlp_timeout_s",
-        _above_zero,
+        alias="--compression",
+    )
+    otlp_timeout_s: float = option(
+        above_zero(float),
         10.0,
         "time for one request, in seconds",
-        "SECONDS",
+        metavar="SECONDS",
         legacy_environment="OTEL_EXPORTER_OTLP_TIMEOUT",  # milliseconds
         scale=0.001,
-    ),
-    Option("flagd_address", str, "", "host:port of a flagd whose flags are obeyed", "HOST:PORT"),
-)
+        alias="--timeout",
+    )
+    flagd_address: str = option(
+        str, "", "host:port of the flagd that evaluates the flags", metavar="HOST:PORT", alias="--flagd"
+    )
+
+    @classmethod
+    def of(cls, resolved: Mapping[str, Resolved]) -> Self:
+        """Return the values of resolved options."""
+        return cls(**{name: item.value for name, item in resolved.items()})
+
+
+SHOP_OPTIONS: tuple[Option, ...] = declared(ShopOptions)

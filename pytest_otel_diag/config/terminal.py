@@ -1,4 +1,4 @@
-"""What the environment says of the terminal; only config reads the environment."""
+"""Facts about the terminal that the environment states; only ``config`` reads the environment."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from collections.abc import Mapping
 
 
 def can_redraw(environment: Mapping[str, str] | None = None) -> bool:
-    """Whether a terminal of this environment can move its cursor and is watched: no CI, no dumb terminal."""
+    """Whether output may be redrawn in place: on a terminal that can move its cursor, outside CI."""
     environ = os.environ if environment is None else environment
     return environ.get("TERM", "") not in ("", "dumb") and not environ.get("CI")

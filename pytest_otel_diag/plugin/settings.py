@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from pytest_otel_diag.config.options import OPTIONS, Option, Resolved, resolve
+from pytest_otel_diag.config.declaration import Option
+from pytest_otel_diag.config.options import OPTIONS, Resolved, resolve
 from pytest_otel_diag.errors import ConfigurationError
 
 

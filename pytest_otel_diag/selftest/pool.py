@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import cache
 from itertools import repeat
 from multiprocessing.util import Finalize
@@ -29,7 +30,7 @@ def proofs(subjects: Sequence[Subject], settings: Settings, workers: int) -> Ite
         return
     context = multiprocessing.get_context("spawn")  # a store does not survive a fork
     with ProcessPoolExecutor(min(workers, len(subjects)), mp_context=context) as pool:
-        yield from pool.map(_prove, subjects, repeat(settings.model_copy(update={"sources": {}})))
+        yield from pool.map(_prove, subjects, repeat(replace(settings, sources={})))
 
 
 def _proven(subject: Subject, target: Target, seed: int) -> Proof:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pytest_otel_diag.config.options import OPTIONS, resolve
 from pytest_otel_diag.config.settings import Settings
+from pytest_otel_diag.config.shop_options import SHOP_OPTIONS
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.scenario import Timing
 
@@ -36,10 +37,10 @@ def test_all_bad_values_are_reported_together_with_the_way_out() -> None:
         )
     message = str(caught.value)
     assert "--otel-diag-repeat='0': must be a finite number above 0" in message
-    assert "--otel-diag-inconclusive='pas': allowed are fail, pass, did you mean 'pass'?" in message
+    assert "--otel-diag-inconclusive='pas': choose from fail, pass, did you mean 'pass'?" in message
     assert "otel_diag_min_top1='1.5': must be a ratio between 0 and 1" in message
-    assert "OTEL_DIAG_SEED='x': must be a int" in message
-    assert "OTEL_DIAG_GATE='maybe': allowed are true, false" in message
+    assert "OTEL_DIAG_SEED='x': must be a whole number" in message
+    assert "OTEL_DIAG_GATE='maybe': choose from true, false" in message
 
 
 @given(st.floats())
@@ -69,8 +70,16 @@ def test_option_names_are_unique_in_every_spelling() -> None:
         assert len(set(spellings)) == len(OPTIONS)
 
 
-def test_settings_have_a_field_for_every_option() -> None:
-    assert {option.name for option in OPTIONS} == set(Settings.model_fields) - {"sources"}
+def test_settings_hold_the_default_of_every_option() -> None:
+    settings = Settings()
+    assert [getattr(settings, option.name) for option in OPTIONS] == [option.default for option in OPTIONS]
+    assert settings == Settings.of(resolve({}, {}, {}, only=()))
+
+
+def test_the_default_of_every_option_passes_its_own_parser() -> None:
+    for option in (*OPTIONS, *SHOP_OPTIONS):
+        if option.default is not None:
+            assert option.parse(str(option.default)) == option.default, option.name
 
 
 def test_settings_override_only_the_timing_that_was_given() -> None:

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_otel_diag.config.declaration import duration
 from pytest_otel_diag.config.options import resolve
-from pytest_otel_diag.config.shop_options import SHOP_OPTIONS, duration
+from pytest_otel_diag.config.shop_options import SHOP_OPTIONS
 from pytest_otel_diag.errors import ConfigurationError
 
 OTEL = {
@@ -54,7 +55,7 @@ def test_durations_add_up(hours: int, minutes: int, seconds: int) -> None:
     if total:
         assert duration(text) == total
     else:
-        with pytest.raises(ValueError, match="longer than nothing"):
+        with pytest.raises(ValueError, match="longer than 0 seconds"):
             duration(text)
 
 

@@ -30,6 +30,7 @@ def test_the_entry_imports_the_standard_library_and_pytest_only() -> None:
     assert set(ours) <= {
         "pytest_otel_diag",
         "pytest_otel_diag.config",
+        "pytest_otel_diag.config.declaration",
         "pytest_otel_diag.config.options",
         "pytest_otel_diag.errors",
         "pytest_otel_diag.plugin",
