@@ -1,1 +1,213 @@
-"""pytest plugin and suite framework that proves whether a diagnosis of OpenTelemetry systems works."""
+"""Put a diagnosis of OpenTelemetry systems under test: inject a fault, prove it, judge the answer.
+
+The names in ``__all__`` are the public API, together with ``pytest_otel_diag.testing`` (contract suites for
+adapters, helpers for tests) and ``pytest_otel_diag.catalog`` (the flags of the OpenTelemetry Demo as data).
+Everything else is private and may change in any release.
+
+Importing this package is cheap: every name loads its module when it is first used. pytest imports the package
+at every start, because the plugin is part of it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_otel_diag.config.settings import Settings
+    from pytest_otel_diag.errors import (
+        AnalyzerError,
+        BudgetExceeded,
+        ConfigurationError,
+        FlagError,
+        OtelDiagError,
+        QueryFailed,
+        QueryLimitExceeded,
+        QueryRejected,
+        RecordingError,
+        RestoreFailed,
+        ScenarioError,
+        TelemetryError,
+    )
+    from pytest_otel_diag.model.diagnosis import (
+        Anomaly,
+        CriticalPath,
+        Diagnosis,
+        DiagnosticQuery,
+        Evidence,
+        Hypothesis,
+        Mechanism,
+        PathEdge,
+        PathMetrics,
+        RootCause,
+        Signal,
+        Usage,
+    )
+    from pytest_otel_diag.model.scenario import (
+        Disturbance,
+        Environment,
+        Expectation,
+        ExpectedAnomaly,
+        ExpectedRootCause,
+        Fault,
+        FaultStep,
+        Scenario,
+        Timing,
+    )
+    from pytest_otel_diag.model.session import Budget, SessionResult, Status
+    from pytest_otel_diag.model.telemetry import CallEdge, QueryLimits, ServiceHealth, Table, TelemetrySchema
+    from pytest_otel_diag.model.verdict import Verdict
+    from pytest_otel_diag.model.windows import Window
+    from pytest_otel_diag.plugin.diagnose import Diagnose
+    from pytest_otel_diag.plugin.fixtures import FlagAccess, TelemetryAccess
+    from pytest_otel_diag.ports import (
+        Analyzer,
+        Clock,
+        FlagController,
+        Investigation,
+        Target,
+        TargetSession,
+        Telemetry,
+        Traffic,
+    )
+    from pytest_otel_diag.scoring.assertions import DiagnosedSession, DiagnosisMissed, SessionNotScored
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Analyzer",
+    "AnalyzerError",
+    "Anomaly",
+    "Budget",
+    "BudgetExceeded",
+    "CallEdge",
+    "Clock",
+    "ConfigurationError",
+    "CriticalPath",
+    "Diagnose",
+    "DiagnosedSession",
+    "Diagnosis",
+    "DiagnosisMissed",
+    "DiagnosticQuery",
+    "Disturbance",
+    "Environment",
+    "Evidence",
+    "Expectation",
+    "ExpectedAnomaly",
+    "ExpectedRootCause",
+    "Fault",
+    "FaultStep",
+    "FlagAccess",
+    "FlagController",
+    "FlagError",
+    "Hypothesis",
+    "Investigation",
+    "Mechanism",
+    "OtelDiagError",
+    "PathEdge",
+    "PathMetrics",
+    "QueryFailed",
+    "QueryLimitExceeded",
+    "QueryLimits",
+    "QueryRejected",
+    "RecordingError",
+    "RestoreFailed",
+    "RootCause",
+    "Scenario",
+    "ScenarioError",
+    "ServiceHealth",
+    "SessionNotScored",
+    "SessionResult",
+    "Settings",
+    "Signal",
+    "Status",
+    "Table",
+    "Target",
+    "TargetSession",
+    "Telemetry",
+    "TelemetryAccess",
+    "TelemetryError",
+    "TelemetrySchema",
+    "Timing",
+    "Traffic",
+    "Usage",
+    "Verdict",
+    "Window",
+    "__version__",
+]
+
+# Where each name lives. The imports above say the same to type checkers; a test compares the two.
+_MODULES = {
+    "config.settings": ("Settings",),
+    "errors": (
+        "AnalyzerError",
+        "BudgetExceeded",
+        "ConfigurationError",
+        "FlagError",
+        "OtelDiagError",
+        "QueryFailed",
+        "QueryLimitExceeded",
+        "QueryRejected",
+        "RecordingError",
+        "RestoreFailed",
+        "ScenarioError",
+        "TelemetryError",
+    ),
+    "model.diagnosis": (
+        "Anomaly",
+        "CriticalPath",
+        "Diagnosis",
+        "DiagnosticQuery",
+        "Evidence",
+        "Hypothesis",
+        "Mechanism",
+        "PathEdge",
+        "PathMetrics",
+        "RootCause",
+        "Signal",
+        "Usage",
+    ),
+    "model.scenario": (
+        "Disturbance",
+        "Environment",
+        "Expectation",
+        "ExpectedAnomaly",
+        "ExpectedRootCause",
+        "Fault",
+        "FaultStep",
+        "Scenario",
+        "Timing",
+    ),
+    "model.session": ("Budget", "SessionResult", "Status"),
+    "model.telemetry": ("CallEdge", "QueryLimits", "ServiceHealth", "Table", "TelemetrySchema"),
+    "model.verdict": ("Verdict",),
+    "model.windows": ("Window",),
+    "plugin.diagnose": ("Diagnose",),
+    "plugin.fixtures": ("FlagAccess", "TelemetryAccess"),
+    "ports": (
+        "Analyzer",
+        "Clock",
+        "FlagController",
+        "Investigation",
+        "Target",
+        "TargetSession",
+        "Telemetry",
+        "Traffic",
+    ),
+    "scoring.assertions": ("DiagnosedSession", "DiagnosisMissed", "SessionNotScored"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Import the module of a public name when the name is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -5,7 +5,7 @@ A session takes five to ten minutes of wall time. Metrics come once a minute, he
 
 import pytest
 
-from pytest_otel_diag.plugin import DiagnosedSession
+from pytest_otel_diag import DiagnosedSession
 
 pytestmark = [
     pytest.mark.otel_target("live"),

@@ -5,7 +5,7 @@ Each incident carries markers for its fault type and its system, so ``-m network
 
 import pytest
 
-from pytest_otel_diag.plugin import DiagnosedSession
+from pytest_otel_diag import DiagnosedSession
 
 pytestmark = pytest.mark.otel_target("replay")
 

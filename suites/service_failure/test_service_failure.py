@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_otel_diag.plugin import DiagnosedSession
+from pytest_otel_diag import DiagnosedSession
 from pytest_otel_diag.testing import each_variant
 
 pytestmark = [

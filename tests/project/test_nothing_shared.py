@@ -10,6 +10,8 @@ import pytest
 from pytest_otel_diag import catalog
 
 PACKAGE = Path(catalog.__file__).parents[1]
+ANALYZER = PACKAGE / "analyzers" / "builtin"
+SHOP = PACKAGE / "shop"
 
 OPENTELEMETRY = {
     *("Server", "Consumer", "ms", "ns"),
@@ -21,18 +23,25 @@ OPENTELEMETRY = {
 ENGLISH = {" of ", "critical", "kept"}
 
 
-def strings(folder: str) -> Iterator[str]:
-    """Yield every string of the code that is no docstring."""
-    for path in (PACKAGE / folder).rglob("*.py"):
+def files(folder: Path, suffix: str) -> list[Path]:
+    """Return the files below *folder*; fails when there are none, as a moved folder would pass every test."""
+    found = sorted(folder.rglob(f"*.{suffix}"))
+    assert found, f"no *.{suffix} below {folder}"
+    return found
+
+
+def strings(folder: Path) -> Iterator[str]:
+    """Yield every string in the code except docstrings."""
+    for path in files(folder, "py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
                 yield node.value
 
 
 def names_of_the_demo() -> set[str]:
-    """Return flags and services of every release, and what the catalog expects of them."""
+    """Return the flags and services of every release, and the operations that the catalog expects."""
     known = catalog.load()
     names: set[str] = set()
     for demo in ("1.12", "2.2", "3.0", "3.1"):
@@ -41,25 +50,25 @@ def names_of_the_demo() -> set[str]:
             names |= {fault.flag for fault in scenario.faults}
             names |= {cause.operation for cause in scenario.expectation.root_causes if cause.operation}
     assert known
-    # a word of everyday English or of a convention is no name by itself
+    # an everyday word, or a word of a convention, is not a name by itself
     return {name for name in names if len(name) > 4} - {"email", "quote", "agent"}
 
 
 def test_no_string_of_the_analyzer_is_one_of_the_shop() -> None:
-    words = {text for text in strings("analysis") if re.search(r"[a-z]{2}", text, re.IGNORECASE)}
-    assert (words & set(strings("shop"))) - OPENTELEMETRY - ENGLISH == set()
+    words = {text for text in strings(ANALYZER) if re.search(r"[a-z]{2}", text, re.IGNORECASE)}
+    assert (words & set(strings(SHOP))) - OPENTELEMETRY - ENGLISH == set()
 
 
 @pytest.mark.parametrize("suffix", ["py", "sql"])
 def test_the_analyzer_names_nothing_of_the_demo(suffix: str) -> None:
     names = names_of_the_demo()
     assert {"paymentFailure", "checkout", "fraud-detection"} <= names
-    for path in (PACKAGE / "analysis").rglob(f"*.{suffix}"):
+    for path in files(ANALYZER, suffix):
         text = path.read_text(encoding="utf-8")
         found = {name for name in names if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)}
         assert not found, f"{path.name} names {found}"
 
 
 def test_the_shop_names_nothing_of_the_analyzer() -> None:
-    for path in (PACKAGE / "shop").rglob("*.py"):
-        assert "analysis" not in re.findall(r"pytest_otel_diag\.(\w+)", path.read_text(encoding="utf-8"))
+    for path in files(SHOP, "py"):
+        assert "analyzers" not in re.findall(r"pytest_otel_diag\.(\w+)", path.read_text(encoding="utf-8"))

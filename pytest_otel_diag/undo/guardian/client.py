@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest_otel_diag
 from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.undo.disk import FILE_MODE, Disk
 from pytest_otel_diag.undo.guardian.log import LOG
@@ -97,7 +96,7 @@ class Guardian:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                cwd=Path(pytest_otel_diag.__file__).parents[1],  # found also where it is not installed
+                cwd=Path(__file__).parents[3],  # found also where the package is not installed
                 start_new_session=True,
                 pass_fds=(self._lease.descriptor,),
             )

@@ -1,0 +1,118 @@
+"""Code as users write it, for type checkers alone: ``test_public_api.py`` runs mypy and pyright over it."""
+
+from collections.abc import Mapping, Sequence
+from typing import assert_type
+
+import pytest
+
+import pytest_otel_diag
+from pytest_otel_diag import (
+    Analyzer,
+    Anomaly,
+    CriticalPath,
+    Diagnose,
+    DiagnosedSession,
+    Diagnosis,
+    DiagnosisMissed,
+    DiagnosticQuery,
+    Evidence,
+    Expectation,
+    ExpectedRootCause,
+    Fault,
+    FlagAccess,
+    Hypothesis,
+    Investigation,
+    Mechanism,
+    OtelDiagError,
+    PathEdge,
+    PathMetrics,
+    RootCause,
+    Scenario,
+    ServiceHealth,
+    SessionNotScored,
+    SessionResult,
+    Signal,
+    Status,
+    Table,
+    Target,
+    TelemetryAccess,
+    Timing,
+    Usage,
+    Verdict,
+    Window,
+)
+
+assert_type(pytest_otel_diag.__version__, str)
+
+
+class SlowestService:
+    """An analyzer is anything with this method; it inherits from nothing."""
+
+    async def diagnose(self, investigation: Investigation) -> Diagnosis:
+        incident = investigation.incident
+        assert_type(incident, Window)
+        assert_type(investigation.baseline, Window | None)
+        table = await investigation.telemetry.query("SELECT 1", {"start": incident.start_ns})
+        assert_type(table, Table)
+        health = await investigation.telemetry.service_health(incident, bucket_s=10)
+        assert_type(health, Sequence[ServiceHealth])
+        return Diagnosis(
+            detected=True,
+            root_causes=(RootCause(service="payment", mechanism=Mechanism.ERROR, confidence=0.9),),
+            anomalies=(Anomaly(service="payment", signal=Signal.ERROR_RATE, direction="up"),),
+            critical_paths=(
+                CriticalPath(
+                    id="p1",
+                    name="checkout",
+                    services=("frontend", "payment"),
+                    startService="frontend",
+                    endService="payment",
+                    edges=(PathEdge(source="frontend", target="payment"),),
+                    metrics=PathMetrics(requestCount=1, avgLatency=1.0, errorRate=0.0, p99Latency=1.0),
+                    priority="high",
+                    severity=0.5,
+                ),
+            ),
+            hypotheses=(Hypothesis(statement="the network is slow", status="eliminated", reason="no"),),
+            query=DiagnosticQuery(sql="SELECT 1"),
+            usage=Usage(prompts=1, cost_usd=0.01),
+            confidence=0.9,
+        )
+
+
+analyzer: Analyzer = SlowestService()
+
+
+@pytest.mark.otel_flag("paymentFailure", variant="50%")
+def test_a_marked_scenario(diagnosis: DiagnosedSession) -> None:
+    diagnosis.assert_detected()
+    diagnosis.assert_root_cause("payment", operation="Charge", mechanism="error", top=1)
+    diagnosis.assert_anomaly(service="payment", signal=Signal.ERROR_RATE, direction="up")
+    assert_type(diagnosis.verdict, Verdict)
+    assert_type(diagnosis.result, SessionResult)
+    assert_type(diagnosis.status, Status)
+    evidence: tuple[Evidence, ...] = diagnosis.root_causes[0].evidence
+    assert not evidence
+
+
+async def test_a_session_on_demand(
+    diagnose: Diagnose, otel_flags: FlagAccess, otel_telemetry: TelemetryAccess
+) -> None:
+    scenario = Scenario(
+        id="checkout-loses-payment",
+        faults=(Fault(flag="paymentUnreachable", variant="on"),),
+        expectation=Expectation(root_causes=(ExpectedRootCause(service="checkout"),)),
+        timing=Timing(observe_s=60),
+    )
+    try:
+        answer = await diagnose(scenario=scenario)
+    except (SessionNotScored, DiagnosisMissed, OtelDiagError):
+        raise
+    assert_type(answer, DiagnosedSession)
+    assert_type(diagnose(["adFailure"]).result(), DiagnosedSession)
+    await otel_flags.set("adFailure", "on")
+    assert_type(await otel_telemetry.query("SELECT 1"), Table)
+
+
+def describe(target: Target) -> Mapping[str, str]:
+    return target.describe()
