@@ -18,7 +18,7 @@ help:
 $(VENV)/.run: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 15) else "needs Python 3.11-3.14, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --constraint constraints.txt --editable '.[embedded,builtin,shop,html,xdist]'
+	$(PIP) install --constraint constraints.txt --editable '.[local,asyncio,html,xdist]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run
