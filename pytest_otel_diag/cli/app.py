@@ -11,6 +11,7 @@ from pytest_otel_diag.cli import catalog as catalog_command
 from pytest_otel_diag.cli import doctor as doctor_command
 from pytest_otel_diag.cli import flags as flags_command
 from pytest_otel_diag.cli import heal as heal_command
+from pytest_otel_diag.cli import init as init_command
 from pytest_otel_diag.cli import receive as receive_command
 from pytest_otel_diag.cli import record as record_command
 from pytest_otel_diag.cli import recordings as recordings_command
@@ -38,6 +39,7 @@ app.add_typer(catalog_command.app, name="catalog")
 app.add_typer(shop_command.shop, name="shop")
 app.add_typer(scenarios_command.app, name="scenarios")
 app.add_typer(flags_command.app, name="flags")
+app.command("init")(init_command.command)
 app.command("receive")(receive_command.command)
 app.command("record")(record_command.command)
 app.command("self-test")(self_test_command.command)
