@@ -16,7 +16,7 @@ from pytest_otel_diag.cli.termination import ended_by_signals
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.model.windows import seconds_to_ns
-from pytest_otel_diag.shop.flagging import FlagReader, FlagScalar
+from pytest_otel_diag.shop.flag_provider import FlagProvider, FlagScalar
 from pytest_otel_diag.shop.realtime import status
 from pytest_otel_diag.shop.realtime.endpoint import OtlpEndpoint
 from pytest_otel_diag.shop.realtime.export import Exporter
@@ -122,7 +122,7 @@ def _start_ns(order: Order) -> int:
     return now_ns - seconds_to_ns(order.duration_s * (1 - 1 / order.speed))
 
 
-def _flags(order: Order, open_until_end: ExitStack, echo: Echo) -> tuple[FlagReader, str]:
+def _flags(order: Order, open_until_end: ExitStack, echo: Echo) -> tuple[FlagProvider, str]:
     if order.flag_file is not None:
         return FlagFile(order.flag_file, FlagdDocument, tell=echo), str(order.flag_file)
     if order.flagd:
@@ -137,7 +137,9 @@ def _flags(order: Order, open_until_end: ExitStack, echo: Echo) -> tuple[FlagRea
 class _Reporter:
     """Prints a status line every now and then."""
 
-    def __init__(self, pacer: Pacer, exporter: Exporter, flags: FlagReader, order: Order, echo: Echo) -> None:
+    def __init__(
+        self, pacer: Pacer, exporter: Exporter, flags: FlagProvider, order: Order, echo: Echo
+    ) -> None:
         self._pacer = pacer
         self._exporter = exporter
         self._flags = flags

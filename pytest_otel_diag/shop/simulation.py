@@ -9,7 +9,7 @@ from typing import Protocol
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.scenario import Disturbance
-from pytest_otel_diag.shop.flagging import FlagReader
+from pytest_otel_diag.shop.flag_provider import FlagProvider
 from pytest_otel_diag.shop.kernel import Counters, World
 from pytest_otel_diag.shop.records import Batch
 from pytest_otel_diag.shop.variation import Variation
@@ -44,7 +44,7 @@ class Shop:
     """
 
     def __init__(
-        self, variation: Variation, flags: FlagReader, start_ns: Nanos, *, build: Build | None = None
+        self, variation: Variation, flags: FlagProvider, start_ns: Nanos, *, build: Build | None = None
     ) -> None:
         self.variation = variation
         scale = _network_scale(variation)
@@ -52,7 +52,7 @@ class Shop:
         self._entrance = (build or _demo())(self.world, variation)
         self._entrance.start()
         # the Kafka receiver came with release 3.0
-        self.world.watch(kafka=not variation.demo.startswith(("1", "2")))
+        self.world.start_collector(kafka=not variation.demo.startswith(("1", "2")))
 
     @property
     def now_ns(self) -> Nanos:

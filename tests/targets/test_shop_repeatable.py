@@ -6,13 +6,13 @@ import os
 import subprocess
 import sys
 
-from pytest_otel_diag.shop.flagging import NoFlags
+from pytest_otel_diag.shop.flag_provider import NoFlags
 from pytest_otel_diag.shop.simulation import Shop
 from pytest_otel_diag.shop.variation import Variation
 
 _RUN = """
 import hashlib, sys
-from pytest_otel_diag.shop.flagging import NoFlags
+from pytest_otel_diag.shop.flag_provider import NoFlags
 from pytest_otel_diag.shop.simulation import Shop
 from pytest_otel_diag.shop.variation import Variation
 shop = Shop(Variation(seed=int(sys.argv[1])), NoFlags(), 0)

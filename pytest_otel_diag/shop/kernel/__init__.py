@@ -1,13 +1,16 @@
-"""The simulation kernel of the shop: what every simulated service is made of.
+"""The simulation kernel of the shop, which simulated services are built on.
 
-Behaviours use :class:`Call`; topologies use :class:`World` and :class:`ServiceSpec`. Everything is virtual
-time in seconds from the world's start; one SimPy process carries a whole request through all services.
+Behaviours use :class:`Call`; a topology is a :class:`World` with a :class:`ServiceSpec` per service. Times
+are virtual seconds since the start; one SimPy process runs a request through all services.
 """
 
-from pytest_otel_diag.shop.kernel.broker import Broker, Group, Message, Topic
 from pytest_otel_diag.shop.kernel.call import Call
-from pytest_otel_diag.shop.kernel.failures import RpcFailure
-from pytest_otel_diag.shop.kernel.heap import (
+from pytest_otel_diag.shop.kernel.instance import Instance
+from pytest_otel_diag.shop.kernel.process_spec import FlagClient
+from pytest_otel_diag.shop.kernel.resources.broker import Broker, Group, Message, Topic
+from pytest_otel_diag.shop.kernel.resources.counters import Counters
+from pytest_otel_diag.shop.kernel.resources.failures import RpcFailure
+from pytest_otel_diag.shop.kernel.resources.heap import (
     DOTNET,
     GO,
     JVM,
@@ -20,23 +23,23 @@ from pytest_otel_diag.shop.kernel.heap import (
     Heap,
     HeapSpec,
 )
-from pytest_otel_diag.shop.kernel.identity import uuid4
-from pytest_otel_diag.shop.kernel.instance import Instance
-from pytest_otel_diag.shop.kernel.pool import Pool
+from pytest_otel_diag.shop.kernel.resources.hosts import Host, Network
+from pytest_otel_diag.shop.kernel.resources.ids import uuid4
+from pytest_otel_diag.shop.kernel.resources.noise import NO_TAIL, Noise, Tail
+from pytest_otel_diag.shop.kernel.resources.pool import Pool
+from pytest_otel_diag.shop.kernel.resources.propagation import SpanContext
 from pytest_otel_diag.shop.kernel.service import Service
-from pytest_otel_diag.shop.kernel.shapes import Outcome, SpanShape, described, errored, exception_event
-from pytest_otel_diag.shop.kernel.span import Span
-from pytest_otel_diag.shop.kernel.specs import (
+from pytest_otel_diag.shop.kernel.service_spec import (
     Behaviour,
     ConsumerSpec,
-    FlagClient,
     Loop,
     Operation,
     ServiceSpec,
     Steps,
 )
-from pytest_otel_diag.shop.kernel.unrest import NO_TAIL, Noise, Tail
-from pytest_otel_diag.shop.kernel.world import Counters, Host, Network, World
+from pytest_otel_diag.shop.kernel.span import Span
+from pytest_otel_diag.shop.kernel.span_shape import Outcome, SpanShape, described, errored, exception_event
+from pytest_otel_diag.shop.kernel.world import World
 
 __all__ = [
     "DOTNET",
@@ -71,6 +74,7 @@ __all__ = [
     "Service",
     "ServiceSpec",
     "Span",
+    "SpanContext",
     "SpanShape",
     "Steps",
     "Tail",

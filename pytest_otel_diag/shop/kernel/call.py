@@ -1,70 +1,55 @@
-"""What a behaviour holds: the call it works for. Time, CPU, other services, and telemetry go through it."""
+"""The call that a behaviour works for: its access to time, CPU, other services, flags and telemetry."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from simpy import AllOf, AnyOf, Environment, Event, Interrupt, Process, Timeout
+from simpy import AllOf, AnyOf, Event, Interrupt, Process, Timeout
 
 from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
-from pytest_otel_diag.shop.flagging import Evaluation, FlagScalar
-from pytest_otel_diag.shop.kernel.failures import RpcFailure, cancelled
-from pytest_otel_diag.shop.kernel.shapes import NO_ATTRIBUTES, Outcome, SpanShape
-from pytest_otel_diag.shop.kernel.span import Span
+from pytest_otel_diag.shop.flag_provider import Evaluation, FlagScalar
+from pytest_otel_diag.shop.kernel.instance import Instance
+from pytest_otel_diag.shop.kernel.resources.failures import RpcFailure, cancelled
+from pytest_otel_diag.shop.kernel.resources.propagation import RequestContext, SpanContext
+from pytest_otel_diag.shop.kernel.span import Span, TraceScope
+from pytest_otel_diag.shop.kernel.span_shape import NO_ATTRIBUTES, Outcome, SpanShape
 from pytest_otel_diag.shop.records import AttributeValue, LogRecord, Scope
 
-if TYPE_CHECKING:
-    from pytest_otel_diag.shop.kernel.instance import Instance
-    from pytest_otel_diag.shop.kernel.world import World
-
 QUANTUM_S = 0.05
-"""Longer work looks at the load of its host again after so much CPU time."""
+"""CPU time after which longer work re-reads the load of its host."""
 
 SEVERITIES: Mapping[str, int] = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": 13, "ERROR": 17, "FATAL": 21}
 """Severity numbers of the log data model."""
 
 _SPELLINGS = {"warning": "WARN", "information": "INFO", "critical": "FATAL", "err": "ERROR"}
 _SCOPE = Scope("")
+_NO_SPAN = SpanContext("", "")
 
 
-class Call:
-    """One request as its callee sees it (or the beginning of a trace); lives as long as the behaviour.
+class Call(TraceScope):
+    """One request as its callee sees it, or the root of a trace; lives as long as the behaviour.
 
     ``current`` is the span that new spans, logs and events belong to, ``baggage`` travels with every
-    request made from here, ``caller`` is the service that asked ('' when the call begins here).
+    request made from here, ``caller`` is the calling service ('' for the root of a trace).
     """
 
-    __slots__ = ("baggage", "caller", "current", "env", "instance", "parent_id", "trace_id", "world")
+    __slots__ = ("caller",)
 
-    instance: Instance
     caller: str
-    world: World
-    env: Environment
-    current: Span | None
-    trace_id: str
-    parent_id: str
-    baggage: Mapping[str, str]
 
-    def __init__(self, instance: Instance, caller: Call | None) -> None:
-        self.instance = instance
-        self.world = instance.world
-        self.env = instance.env
-        self.current = None
-        if caller is None:
-            self.caller = ""
-            self.trace_id = f"{instance.world.ids.getrandbits(128):032x}"
-            self.parent_id = ""
-            self.baggage = {}
-        else:
-            self.caller = caller.instance.service.spec.name
-            self.trace_id = caller.trace_id
-            self.parent_id = caller.parent_id
-            self.baggage = caller.baggage
+    def __init__(self, instance: Instance, caller: RequestContext | None) -> None:
+        super().__init__(instance, caller)
+        self.caller = "" if caller is None else caller.service
+
+    @classmethod
+    def root(cls, instance: Instance) -> Call:
+        """Return a call that starts a new trace in *instance*."""
+        return cls(instance, None)
 
     @property
     def state(self) -> Any:
-        """The instance's own object; see ``ServiceSpec.state``."""
+        """The state of the instance; see ``ServiceSpec.state``."""
         return self.instance.state
 
     @property
@@ -72,22 +57,18 @@ class Call:
         """Virtual seconds since the start."""
         return float(self.env.now)
 
-    def stamp_ns(self, at_s: float) -> int:
-        """Return the virtual second as this host's clock tells it."""
-        return self.world.start_ns + round(at_s * 1e9) + self.instance.host.skew_ns
-
     # time and resources
 
     def work(self, cpu_s: float) -> Generator[Event, Any, None]:
-        """Use so much CPU time (mean; the service's noise is put on it).
+        """Use *cpu_s* seconds of CPU time on average; the service's noise varies it.
 
-        The host's cores and the service's CPU limit are shared equally by the threads that want them, as
-        seen when the slice begins (an arrival finds the average number, so the mean time is that of
-        processor sharing); stops of the world come on top.
+        Runnable threads share the host's cores and the service's CPU limit equally, as counted when a
+        slice starts (an arrival sees the average number, so the mean is that of processor sharing).
+        Stop-the-world pauses come on top.
         """
         instance, host = self.instance, self.instance.host
-        left = cpu_s * instance.noise.draw() * instance.slowness * host.pace
-        limit = instance.service.spec.cpu_limit
+        left = cpu_s * instance.noise.draw() * instance.slowness * host.slowdown
+        limit = instance.spec.cpu_limit
         while left > 0.0:
             piece = left if left <= QUANTUM_S else QUANTUM_S
             host.runnable += 1
@@ -109,21 +90,21 @@ class Call:
                 yield from self._stopped(stopped_s)
 
     def _stopped(self, known_s: float) -> Generator[Event, Any, None]:
-        """Make up for stops of the world that began meanwhile, also those during this wait."""
+        """Wait for the pauses that started meanwhile, including those that start during this wait."""
         instance = self.instance
         while instance.paused_s > known_s:
             missed_s, known_s = instance.paused_s - known_s, instance.paused_s
             yield Timeout(self.env, missed_s)
 
     def wait(self, seconds: float) -> Generator[Event, Any, None]:
-        """Let time pass without CPU: a sleep, a disk, a remote that is not simulated."""
+        """Wait without using CPU: a sleep, a disk, a remote service that is not simulated."""
         yield Timeout(self.env, seconds)
         held_s = self.instance.paused_until_s - self.env.now
         if held_s > 0.0:
             yield Timeout(self.env, held_s)
 
     def allocate(self, size: int) -> None:
-        """Make so many bytes of garbage beyond what the operation's ``allocates`` says."""
+        """Allocate *size* bytes of garbage in addition to the operation's ``allocates``."""
         self.instance.heap.allocate(size)
 
     # other services
@@ -137,12 +118,12 @@ class Call:
         timeout_s: float | None = None,
         **dynamic: AttributeValue,
     ) -> Generator[Event, Any, Any]:
-        """Call another service and return its reply; *dynamic* goes on the client span.
+        """Call another service and return its reply; *dynamic* are attributes of the client span.
 
-        Raises RpcFailure: what the callee's behaviour raised, or why it could not be reached. With
-        *timeout_s* the caller gives up after so long (kind "timeout"); the callee goes on.
+        Raises RpcFailure: the failure that the callee's behaviour raised, or the reason why it could not
+        be reached. After *timeout_s* the caller gives up (kind "timeout") while the callee continues.
         """
-        shape = self.instance.service.client_shape(target, operation)
+        shape = self.instance.client_shape(target, operation)
         if shape is None:
             return (yield from self._exchange(target, operation, payload, timeout_s))
         with Span(self, shape, dynamic):
@@ -161,7 +142,7 @@ class Call:
             counters.requests_failed += 1
             if failure.kind == "application":
                 raise
-            raise self.instance.service.spec.rephrase(failure) from None
+            raise self.instance.spec.rephrase(failure) from None
         finally:
             counters.requests_ended += 1
 
@@ -204,10 +185,9 @@ class Call:
         return _unpacked(process)
 
     def gather(self, *branches: Callable[[Call], Generator[Event, Any, Any]]) -> Generator[Event, Any, Any]:
-        """Run several behaviours at once and return their replies in order, as Promise.all.
+        """Run several behaviours concurrently and return their replies in order.
 
-        Each gets a call of its own under the current span. All of them end before the first failure is
-        raised.
+        Each gets a separate call under the current span. The first failure is raised after all have ended.
         """
         processes = [self.env.process(_outcome(branch(self._branch()))) for branch in branches]
         try:
@@ -224,20 +204,22 @@ class Call:
         return branch
 
     def publish(self, topic: str, value: Any, *, size: int = 500, key: int = 0) -> Generator[Event, Any, Any]:
-        """Append a message to a topic, with the current span as its context; returns the message."""
-        return (yield from self.world.broker.publish(self, topic, value, size=size, key=key))
+        """Append a message to a topic with the current span as its producer; returns the message."""
+        producer = _NO_SPAN if self.current is None else SpanContext(self.trace_id, self.current.span_id)
+        publishing = self.world.broker.publish(topic, value, size=size, key=key, producer=producer)
+        return (yield from publishing)
 
     # flags
 
     def flag(
         self, key: str, default: FlagScalar, context: Mapping[str, FlagScalar] = NO_ATTRIBUTES
     ) -> Generator[Event, Any, Any]:
-        """Return the value of a flag as this service's SDK gets it; leaves the hook's event."""
-        client = self.instance.service.spec.flags
+        """Evaluate a flag through this service's SDK, which records its span event; returns the value."""
+        client = self.instance.spec.flags
         if client.remote:
             try:
-                asked = (key, default, context)
-                evaluation = yield from self.request(client.remote, client.operation(default), asked)
+                evaluated = (key, default, context)
+                evaluation = yield from self.request(client.remote, client.operation(default), evaluated)
             except RpcFailure:
                 evaluation = Evaluation(default, "", "ERROR")
         else:
@@ -251,7 +233,7 @@ class Call:
     # telemetry
 
     def span(self, shape: SpanShape, **dynamic: AttributeValue) -> Span:
-        """Return a span for a ``with`` statement; it becomes the current one."""
+        """Return a span for a ``with`` statement, which makes it the current one."""
         return Span(self, shape, dynamic)
 
     def set(self, **attributes: AttributeValue) -> None:
@@ -265,7 +247,7 @@ class Call:
             self.current.event(name, attributes)
 
     def fail(self, message: str = "", outcome: Outcome | None = None) -> None:
-        """Set the current span's status to Error without raising; an outcome adds events and attributes."""
+        """Set the current span's status to Error without raising; *outcome* adds events and attributes."""
         span = self.current
         if span is None:
             return
@@ -285,7 +267,7 @@ class Call:
         correlated: bool = True,
         **attributes: AttributeValue,
     ) -> None:
-        """Write a log line; *severity* in the language's spelling, correlated with the current span."""
+        """Write a log line; *severity* in the language's spelling, *correlated* with the current span."""
         instance, span = self.instance, self.current
         buffer = instance.logs
         now_ns = self.world.now_ns
@@ -317,12 +299,12 @@ class Call:
 
 
 def severity_number(text: str) -> int:
-    """Return the severity number for a language's spelling ("Information", "warn", "ERROR"), 0 if unknown."""
+    """Return the severity number of a spelling such as "Information", "warn" or "ERROR"; 0 if unknown."""
     return SEVERITIES.get(_SPELLINGS.get(text.lower(), text.upper()), 0)
 
 
 def _outcome(steps: Generator[Event, Any, Any]) -> Generator[Event, Any, tuple[Any, RpcFailure | None]]:
-    """Run steps so that a failure is a value: a process that fails would stop the whole simulation."""
+    """Return a failure as a value: SimPy would stop the simulation when a process fails."""
     try:
         return (yield from steps), None
     except RpcFailure as failure:

@@ -1,27 +1,25 @@
-"""The loop of a consumer: poll, process each message in a span, commit."""
+"""Consumer loop: poll, process each message in a span, commit."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simpy import Event, Timeout
 
-from pytest_otel_diag.shop.kernel.broker import Group, Message
 from pytest_otel_diag.shop.kernel.call import Call
-from pytest_otel_diag.shop.kernel.failures import RpcFailure
+from pytest_otel_diag.shop.kernel.instance import Instance
+from pytest_otel_diag.shop.kernel.resources.broker import Group, Message
+from pytest_otel_diag.shop.kernel.resources.failures import RpcFailure
+from pytest_otel_diag.shop.kernel.service_spec import ConsumerSpec
 from pytest_otel_diag.shop.kernel.span import Span
-from pytest_otel_diag.shop.kernel.specs import ConsumerSpec
 from pytest_otel_diag.shop.records import AttributeValue
-
-if TYPE_CHECKING:
-    from pytest_otel_diag.shop.kernel.instance import Instance
 
 LONG_POLL_S = 30.0
 
 
 def consume(instance: Instance, spec: ConsumerSpec) -> Generator[Event, Any, None]:
-    """Consume for as long as the instance lives; see :class:`ConsumerSpec`."""
+    """Consume a topic until the instance ends; see :class:`ConsumerSpec`."""
     world = instance.world
     group = world.broker.group(spec.topic, spec.group)
     group.join(instance)
@@ -49,11 +47,11 @@ def _process(
         try:
             yield from _handle(instance, spec, message, receive)
         except RpcFailure:
-            world.counters.requests_failed += 1  # the loop of a consumer survives its handler
+            world.counters.requests_failed += 1  # a failed handler does not end the consumer loop
         finally:
             world.counters.requests_ended += 1
     if world.now_s - begun_s > spec.max_poll_interval_s:
-        group.leave(instance)  # thrown out meanwhile: the commit is refused, the batch comes again
+        group.leave(instance)  # removed from the group: the commit is rejected, the batch is redelivered
         group.join(instance)
         return
     group.commit(batch)
@@ -63,7 +61,7 @@ def _process(
 def _received(
     instance: Instance, spec: ConsumerSpec, batch: list[Message]
 ) -> Generator[Event, Any, Call | None]:
-    """Record the span of the poll and return a call whose children belong under it."""
+    """Record the receive span of a poll and return the call that is the parent of the processing."""
     if spec.receive is None:
         return None
     call = Call(instance, None)
@@ -78,8 +76,9 @@ def _handle(
     instance: Instance, spec: ConsumerSpec, message: Message, receive: Call | None
 ) -> Generator[Event, Any, None]:
     call = Call(instance, receive)
-    if not spec.linked and message.trace_id:
-        call.trace_id, call.parent_id = message.trace_id, message.span_id
+    producer = message.producer
+    if not spec.linked and producer.trace_id:
+        call.trace_id, call.parent_id = producer
     instance.heap.allocate(spec.allocates)
     if spec.process is None:
         yield from spec.behaviour(call, message)
@@ -88,8 +87,8 @@ def _handle(
     if spec.process_attributes is not None:
         extra.update(spec.process_attributes(message))
     with Span(call, spec.process, extra) as span:
-        if spec.linked and message.trace_id:
-            span.link(message.trace_id, message.span_id)
+        if spec.linked and producer.trace_id:
+            span.link(producer.trace_id, producer.span_id)
         if spec.overhead_s:
             yield from call.work(spec.overhead_s)
         yield from spec.behaviour(call, message)

@@ -1,33 +1,31 @@
-"""One running process of a service: workers, CPU, heap, buffers of telemetry, life and death."""
+"""One process of a service: workers, CPU, heap, telemetry buffers, pauses and death."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from simpy import Environment, Event, Process
 
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.shop.emission.instruments import Meter
-from pytest_otel_diag.shop.kernel.call import Call
-from pytest_otel_diag.shop.kernel.consumer import consume
-from pytest_otel_diag.shop.kernel.failures import RpcFailure
-from pytest_otel_diag.shop.kernel.heap import Heap
-from pytest_otel_diag.shop.kernel.identity import uuid4
-from pytest_otel_diag.shop.kernel.pool import Pool
-from pytest_otel_diag.shop.kernel.reader import read_metrics
-from pytest_otel_diag.shop.kernel.runtimes import register
-from pytest_otel_diag.shop.kernel.unrest import Noise
+from pytest_otel_diag.shop.kernel.context import SimulationContext
+from pytest_otel_diag.shop.kernel.process_spec import ProcessSpec
+from pytest_otel_diag.shop.kernel.resources.heap import Heap
+from pytest_otel_diag.shop.kernel.resources.hosts import Host
+from pytest_otel_diag.shop.kernel.resources.ids import uuid4
+from pytest_otel_diag.shop.kernel.resources.noise import Noise
+from pytest_otel_diag.shop.kernel.resources.pool import Pool
+from pytest_otel_diag.shop.kernel.span_shape import SpanShape
 from pytest_otel_diag.shop.records import Resource
 
-if TYPE_CHECKING:
-    from pytest_otel_diag.shop.kernel.service import Service
-    from pytest_otel_diag.shop.kernel.world import Host, World
+OnKill: TypeAlias = "Callable[[Instance, str], None]"
+"""Called with the instance and the reason once it is dead."""
 
 
 class CpuMeter:
-    """Cores in use between two looks, for one looker."""
+    """Mean number of cores in use between two readings by one reader."""
 
     __slots__ = ("_at_s", "_used_s")
 
@@ -36,7 +34,7 @@ class CpuMeter:
         self._used_s = 0.0
 
     def rate(self, instance: Instance) -> float:
-        """Return the mean number of cores in use since the last look."""
+        """Return the mean number of cores in use since the last reading."""
         now_s, used_s = float(instance.env.now), instance.settle_cpu()
         elapsed_s, spent_s = now_s - self._at_s, used_s - self._used_s
         self._at_s, self._used_s = now_s, used_s
@@ -44,25 +42,29 @@ class CpuMeter:
 
 
 class Instance:
-    """A process of a service. ``state`` is the service's own object; it dies with the process.
+    """A process of a service.
 
-    ``cpu_s`` is the CPU time used, ``paused_until_s`` the end of the latest stop of the world and
-    ``paused_s`` all of these together, ``hogs`` threads that spin, ``goroutines`` a number that
-    behaviours may change (threads, goroutines, handles that leak).
+    ``state`` belongs to the service's code and dies with the process. ``cpu_s`` is the CPU time used,
+    ``paused_until_s`` the end of the latest stop-the-world pause, ``paused_s`` the total of these pauses,
+    ``hogs`` the number of spinning threads, ``goroutines`` a number that behaviours may change (leaked
+    threads, goroutines or handles).
     """
 
-    service: Service
-    world: World
+    spec: ProcessSpec
+    world: SimulationContext
     env: Environment
     host: Host
     heap: Heap
     pool: Pool
     meter: Meter
 
-    def __init__(self, service: Service, ordinal: int, *, fresh: bool) -> None:
-        world, spec = service.world, service.spec
-        self.service = service
+    def __init__(
+        self, world: SimulationContext, spec: ProcessSpec, ordinal: int, *, fresh: bool, on_kill: OnKill
+    ) -> None:
+        self.spec = spec
         self.world = world
+        self._on_kill = on_kill
+        self._client_shapes: dict[tuple[str, str], SpanShape | None] = {}
         self.env = world.env
         self.ordinal = ordinal
         self.host = world.host(spec.host)
@@ -83,28 +85,20 @@ class Instance:
         self.paused_s = 0.0
         self.goroutines = 0
         self.requests = 0
-        self.inflight: dict[Call, Process] = {}
+        self.inflight: dict[object, Process] = {}
         self._processes: list[Process] = []
         self.heap = Heap(spec.heap, self.stop, self._die_soon, self.noise.draw)
         if not fresh:
             self.heap.age(self.rng.random(), -self.started_s)
         self.spans, self.logs = world.recorder.buffers(world.now_ns, spec.export)
         self.meter = Meter(self.resource, self._start_ns())
-        register(self)
-        self.state: Any = spec.state(self)
-        if spec.metrics is not None:
-            spec.metrics(self)
-        self.run(read_metrics(self))
-        for loop in spec.loops:
-            self.run(loop(self))
-        for consumer in spec.consumers:
-            self.run(consume(self, consumer))
+        self.state: Any = None
 
     def _identity(self) -> dict[str, str]:
         return {
-            "service.name": self.service.spec.name,
+            "service.name": self.spec.name,
             "service.instance.id": self.id,
-            "host.name": self.service.spec.resource.get("host.name", self.id.replace("-", "")[:12]),
+            "host.name": self.spec.resource.get("host.name", self.id.replace("-", "")[:12]),
         }
 
     def _start_ns(self) -> Nanos:
@@ -112,8 +106,8 @@ class Instance:
 
     @property
     def slowness(self) -> float:
-        """How many times slower than warmed up the code runs now."""
-        spec = self.service.spec
+        """How many times longer code takes than after the warm-up."""
+        spec = self.spec
         if spec.warmup <= 1.0:
             return 1.0
         age_s = float(self.env.now) - self.started_s
@@ -121,20 +115,23 @@ class Instance:
             1.0 + (spec.warmup - 1.0) * math.exp(-age_s / spec.warmup_s) if age_s < 8 * spec.warmup_s else 1.0
         )
 
-    def call(self) -> Call:
-        """Return a call that begins here: the root of a new trace."""
-        return Call(self, None)
+    def client_shape(self, target: str, operation: str) -> SpanShape | None:
+        """Return the span of a call to *target*, None where the service does not instrument it."""
+        key = (target, operation)
+        if key not in self._client_shapes:
+            self._client_shapes[key] = self.spec.client(target, operation)
+        return self._client_shapes[key]
 
     def run(self, steps: Generator[Event, Any, Any]) -> Process:
-        """Run a background loop; it ends with the instance."""
+        """Run a background loop that ends with the instance."""
         process = self.world.spawn(steps)
         self._processes.append(process)
         return process
 
     def stop(self, seconds: float, action: str = "") -> None:
-        """Stop the world for so long: everything that runs here goes on later.
+        """Pause everything that runs in this process for *seconds*.
 
-        *action* "minor" or "full" is a collection, which the runtime's metrics tell.
+        *action* "minor" or "full" is a garbage collection, which the runtime's metrics report.
         """
         now = float(self.env.now)
         self.paused_until_s = max(self.paused_until_s, now) + seconds
@@ -144,33 +141,33 @@ class Instance:
             self.collected(action, seconds)
 
     def hog(self, threads: int) -> None:
-        """Let so many threads spin from now on (0 ends it)."""
+        """Set the number of spinning threads."""
         self.settle_cpu()
         self.host.runnable += threads - self.hogs
         self.runnable += threads - self.hogs
         self.hogs = threads
 
     def settle_cpu(self) -> float:
-        """Return the CPU seconds used up to now, with those of idling and of hogs since last asked."""
+        """Return the CPU seconds used until now, including idle use and spinning threads."""
         now = float(self.env.now)
         elapsed, self._hogs_since_s = now - self._hogs_since_s, now
-        share = self.service.spec.idle_cpu
+        share = self.spec.idle_cpu
         if self.hogs:
-            rate = min(1.0, self.host.cores / max(1, self.host.runnable - self.host.rivals))
-            limit = self.service.spec.cpu_limit
+            rate = min(1.0, self.host.cores / max(1, self.host.runnable - self.host.background_threads))
+            limit = self.spec.cpu_limit
             share += min(self.hogs * rate, limit if limit is not None else math.inf)
         self.cpu_s += elapsed * share
         return self.cpu_s
 
     def _die_soon(self, reason: str) -> None:
-        """Die at this same instant, once the code that runs now has come to a wait."""
+        """Die at this instant, after the running code has reached its next wait."""
         if self.alive:
             moment = self.env.timeout(0)
             assert moment.callbacks is not None
             moment.callbacks.append(lambda _: self.kill(reason))
 
     def kill(self, reason: str) -> None:
-        """End the process at once: its calls break, what it has not exported is lost, it is replaced."""
+        """Kill the process: its calls fail, telemetry that is not exported is lost, a restart follows."""
         if not self.alive:
             return
         self._end()
@@ -182,10 +179,10 @@ class Instance:
         for process in dict.fromkeys([*self.inflight.values(), *self._processes]):
             if process.is_alive and process is not self.env.active_process:
                 process.interrupt(self)
-        self.service.killed(self, reason)
+        self._on_kill(self, reason)
 
     def shut_down(self) -> None:
-        """End in good order: telemetry is exported first. Call it when nothing is in flight."""
+        """Shut down gracefully: export telemetry, then end. Call it when no request is in flight."""
         self._end()
         now_ns = self.world.now_ns
         self.spans.flush(now_ns)
@@ -198,32 +195,3 @@ class Instance:
     def _end(self) -> None:
         self.hog(0)
         self.alive = False
-
-    def serve(self, operation: str, request: Any, caller: Call) -> Generator[Event, Any, Any]:
-        """Run one request in a worker: the callee's side of a call."""
-        found = self.service.spec.operations.get(operation)
-        if found is None:
-            raise RpcFailure("UNIMPLEMENTED", f"unknown method {operation}")
-        call = Call(self, caller)
-        active = self.env.active_process
-        assert active is not None
-        self.inflight[call] = active
-        self.requests += 1
-        pool, shape = self.pool, found.server
-        begun_s: float = self.env.now
-        try:
-            if not pool.take():
-                yield from pool.acquire()
-                if not self.service.spec.queue_in_span:
-                    begun_s = self.env.now
-            try:
-                self.heap.allocate(found.allocates)
-                if shape is None:
-                    return (yield from found.behaviour(call, request))
-                with call.span(shape) as span:
-                    span.start_s = begun_s
-                    return (yield from found.behaviour(call, request))
-            finally:
-                pool.release()
-        finally:
-            del self.inflight[call]

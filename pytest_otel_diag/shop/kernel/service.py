@@ -1,38 +1,35 @@
-"""A service: its instances, who of them gets a request, and how they are replaced."""
+"""A service: its instances, load balancing, restarts and rollouts."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simpy import Event
 
+from pytest_otel_diag.shop.kernel.context import SimulationContext
 from pytest_otel_diag.shop.kernel.instance import Instance
-from pytest_otel_diag.shop.kernel.shapes import SpanShape
-from pytest_otel_diag.shop.kernel.specs import ServiceSpec
-
-if TYPE_CHECKING:
-    from pytest_otel_diag.shop.kernel.world import World
+from pytest_otel_diag.shop.kernel.service_spec import ServiceSpec
+from pytest_otel_diag.shop.kernel.serving import ServingInstance
 
 DRAIN_S = 30.0
 _POLL_S = 0.25
 
 
 class Service:
-    """Instances behind one name, asked in turn. ``kills`` lists (virtual second, reason)."""
+    """Instances behind one name, balanced round robin. ``kills`` lists (virtual second, reason)."""
 
-    world: World
+    world: SimulationContext
     spec: ServiceSpec
 
-    def __init__(self, world: World, spec: ServiceSpec) -> None:
+    def __init__(self, world: SimulationContext, spec: ServiceSpec) -> None:
         self.world = world
         self.spec = spec
-        self.instances: list[Instance] = []
+        self.instances: list[ServingInstance] = []
         self.kills: list[tuple[float, str]] = []
         self.restarts = 0
         self._ordinal = 0
         self._turn = 0
-        self._clients: dict[tuple[str, str], SpanShape | None] = {}
         for _ in range(spec.replicas):
             self._start(fresh=False)
 
@@ -41,15 +38,8 @@ class Service:
         """The service's name."""
         return self.spec.name
 
-    def client_shape(self, target: str, operation: str) -> SpanShape | None:
-        """Return the span of a call to *target*, None where the service does not instrument it."""
-        key = (target, operation)
-        if key not in self._clients:
-            self._clients[key] = self.spec.client(target, operation)
-        return self._clients[key]
-
-    def pick(self) -> Instance | None:
-        """Return the instance that gets the next request, None when none serves."""
+    def pick(self) -> ServingInstance | None:
+        """Return the instance that gets the next request, None while none runs."""
         instances = self.instances
         if not instances:
             return None
@@ -57,22 +47,24 @@ class Service:
         return instances[self._turn % len(instances)]
 
     def collect_garbage(self) -> None:
-        """Make every instance collect its garbage once."""
+        """Run a full garbage collection in every instance."""
         for instance in self.instances:
             instance.heap.collect(full=True)
 
     def replace(self) -> None:
-        """Replace the instances one by one, as a deployment does: the new one serves before the old goes."""
+        """Replace the instances in a rolling deployment: each new one serves before the old one ends."""
         self.world.spawn(self._roll(list(self.instances)))
 
-    def killed(self, instance: Instance, reason: str) -> None:
-        """Take a dead instance out and start another one after a while."""
+    def _killed(self, instance: Instance, reason: str) -> None:
+        """Remove a dead instance and start its replacement after the restart time."""
         self.kills.append((self.world.now_s, reason))
-        self.instances.remove(instance)
-        self.world.spawn(self._revive())
+        before = len(self.instances)
+        self.instances[:] = [one for one in self.instances if one is not instance]
+        if len(self.instances) < before:  # a draining instance already has its replacement
+            self.world.spawn(self._revive())
 
-    def _start(self, *, fresh: bool) -> Instance:
-        instance = Instance(self, self._ordinal, fresh=fresh)
+    def _start(self, *, fresh: bool) -> ServingInstance:
+        instance = ServingInstance(self.world, self.spec, self._ordinal, fresh=fresh, on_kill=self._killed)
         self._ordinal += 1
         self.instances.append(instance)
         return instance
@@ -82,11 +74,11 @@ class Service:
         self.restarts += 1
         self._start(fresh=True)
 
-    def _roll(self, old: list[Instance]) -> Generator[Event, Any, None]:
+    def _roll(self, old: list[ServingInstance]) -> Generator[Event, Any, None]:
         for instance in old:
             yield self.world.sleep(self.spec.startup_s)
             if not instance.alive:
-                continue  # it died meanwhile, and whoever restarts the dead replaces it
+                continue  # it died meanwhile and is being restarted
             self._start(fresh=True)
             self.instances.remove(instance)
             over_s = self.world.now_s + DRAIN_S

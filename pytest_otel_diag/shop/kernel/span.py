@@ -1,14 +1,16 @@
-"""A span that has begun, until its end makes it a record."""
+"""Spans in progress; the end of a span records it."""
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING
 
-from simpy import Interrupt
+from simpy import Environment, Interrupt
 
-from pytest_otel_diag.shop.kernel.failures import RpcFailure, cancelled
-from pytest_otel_diag.shop.kernel.shapes import NO_ATTRIBUTES, SpanShape
+from pytest_otel_diag.shop.kernel.context import SimulationContext
+from pytest_otel_diag.shop.kernel.instance import Instance
+from pytest_otel_diag.shop.kernel.resources.failures import RpcFailure, cancelled
+from pytest_otel_diag.shop.kernel.resources.propagation import RequestContext
+from pytest_otel_diag.shop.kernel.span_shape import NO_ATTRIBUTES, SpanShape
 from pytest_otel_diag.shop.records import (
     Attributes,
     AttributeValue,
@@ -18,27 +20,56 @@ from pytest_otel_diag.shop.records import (
     StatusCode,
 )
 
-if TYPE_CHECKING:
-    from pytest_otel_diag.shop.kernel.call import Call
+
+class TraceScope(RequestContext):
+    """The place where new spans, logs and events of an instance belong: ``current`` is the open span."""
+
+    __slots__ = ("current", "env", "instance", "world")
+
+    instance: Instance
+    world: SimulationContext
+    env: Environment
+    current: Span | None
+
+    def __init__(self, instance: Instance, context: RequestContext | None) -> None:
+        self.instance = instance
+        self.world = instance.world
+        self.env = instance.env
+        self.current = None
+        self.service = instance.spec.name
+        if context is None:
+            self.trace_id = f"{instance.world.ids.getrandbits(128):032x}"
+            self.parent_id = ""
+            self.baggage = {}
+        else:
+            self.trace_id = context.trace_id
+            self.parent_id = context.parent_id
+            self.baggage = context.baggage
+
+    def stamp_ns(self, at_s: float) -> int:
+        """Return the virtual second as nanoseconds of this host's clock."""
+        return self.world.start_ns + round(at_s * 1e9) + self.instance.host.skew_ns
 
 
 class Span:
-    """A span that has begun. Used as a context manager; what leaves it as an RpcFailure fails it."""
+    """A span in progress, used as a context manager; an RpcFailure that leaves it sets status Error."""
 
     __slots__ = (
-        "_attributes", "_call", "_events", "_links", "_message", "_status", "name", "parent", "parent_id",
+        "_attributes", "_events", "_links", "_message", "_scope", "_status", "name", "parent", "parent_id",
         "shape", "span_id", "start_s", "trace_id",
     )  # fmt: skip
 
-    def __init__(self, call: Call, shape: SpanShape, dynamic: dict[str, AttributeValue] | None) -> None:
-        self._call = call
+    def __init__(
+        self, scope: TraceScope, shape: SpanShape, dynamic: dict[str, AttributeValue] | None
+    ) -> None:
+        self._scope = scope
         self.shape = shape
         self.name = shape.name
-        self.parent = call.current
-        self.trace_id = call.trace_id
-        self.parent_id = call.parent_id
-        self.span_id = f"{call.world.ids.getrandbits(64):016x}"
-        self.start_s: float = call.env.now
+        self.parent = scope.current
+        self.trace_id = scope.trace_id
+        self.parent_id = scope.parent_id
+        self.span_id = f"{scope.world.ids.getrandbits(64):016x}"
+        self.start_s: float = scope.env.now
         self._attributes: dict[str, AttributeValue] | None = dynamic or None
         self._events: list[EventRecord] | None = None
         self._links: list[LinkRecord] | None = None
@@ -52,34 +83,34 @@ class Span:
         self._attributes.update(attributes)
 
     def event(self, name: str, attributes: Attributes = NO_ATTRIBUTES) -> None:
-        """Add an event that happens now."""
+        """Add an event with the current time."""
         if self._events is None:
             self._events = []
-        self._events.append(EventRecord(self._call.stamp_ns(self._call.env.now), name, attributes))
+        self._events.append(EventRecord(self._scope.stamp_ns(self._scope.env.now), name, attributes))
 
     def link(self, trace_id: str, span_id: str, attributes: Attributes = NO_ATTRIBUTES) -> None:
-        """Link to a span of another trace."""
+        """Add a link to a span of another trace."""
         if self._links is None:
             self._links = []
         self._links.append(LinkRecord(trace_id, span_id, attributes))
 
     def status(self, status: StatusCode, message: str = "") -> None:
-        """Set the status; the span's outcome does not override it."""
+        """Set the status; it takes precedence over the outcome of the span's shape."""
         self._status = status
         self._message = message
 
     def __enter__(self) -> Span:
-        call = self._call
-        call.current = self
-        call.parent_id = self.span_id
+        scope = self._scope
+        scope.current = self
+        scope.parent_id = self.span_id
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        call = self._call
-        call.current = self.parent
-        call.parent_id = self.parent_id
+        scope = self._scope
+        scope.current = self.parent
+        scope.parent_id = self.parent_id
         failure: RpcFailure | None = None
         if error is not None:
             if isinstance(error, RpcFailure):
@@ -88,13 +119,13 @@ class Span:
                 failure = cancelled()
             else:
                 return
-        if call.instance.alive and kind is not GeneratorExit:
+        if scope.instance.alive and kind is not GeneratorExit:
             self._record(failure)
 
     def _record(self, failure: RpcFailure | None) -> None:
-        call, shape = self._call, self.shape
-        instance = call.instance
-        end_s: float = call.env.now
+        scope, shape = self._scope, self.shape
+        instance = scope.instance
+        end_s: float = scope.env.now
         outcome = shape.ok if failure is None else shape.failed(failure)
         attributes: Attributes
         if failure is None and self._attributes is None:
@@ -107,9 +138,9 @@ class Span:
         status, message = outcome.status, outcome.message
         if self._status is not None:
             status, message = self._status, self._message
-        world = call.world
+        world = scope.world
         base = world.start_ns
-        # whole nanoseconds of both ends, so that a child never sticks out of its parent by rounding
+        # round both ends, so that rounding never makes a child exceed its parent
         begun, ended = int(self.start_s * 1e9), int(end_s * 1e9)
         buffer = instance.spans
         now_ns = base + ended
@@ -145,4 +176,4 @@ class Span:
         if failure is not None and shape.failed_series is not None:
             series = shape.failed_series(failure)
         value = seconds if shape.duration.instrument.unit == "s" else seconds * 1e3
-        self._call.instance.meter.observe(shape.duration, value, series)
+        self._scope.instance.meter.observe(shape.duration, value, series)

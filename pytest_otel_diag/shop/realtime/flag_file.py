@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError
-from pytest_otel_diag.shop.flagging import Evaluation, FlagReader, FlagScalar
+from pytest_otel_diag.shop.flag_provider import Evaluation, FlagProvider, FlagScalar
 
 
 class FlagFile:
@@ -20,7 +20,7 @@ class FlagFile:
     """
 
     def __init__(
-        self, path: Path, parse: Callable[[bytes], FlagReader], *, tell: Callable[[str], object]
+        self, path: Path, parse: Callable[[bytes], FlagProvider], *, tell: Callable[[str], object]
     ) -> None:
         self._path = path
         self._parse = parse

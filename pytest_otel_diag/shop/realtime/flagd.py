@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.shop.flagging import Evaluation, FlagScalar
+from pytest_otel_diag.shop.flag_provider import Evaluation, FlagScalar
 from pytest_otel_diag.shop.realtime import packages
 
 DEFAULT_PORT = 8013

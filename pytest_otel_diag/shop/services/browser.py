@@ -67,7 +67,7 @@ class Tab:
 
 
 def _user(session: str, instance: Instance) -> dict[str, AttributeValue]:
-    modern = instance.service.spec.resource["service.version"] >= "3"
+    modern = instance.spec.resource["service.version"] >= "3"
     key = "demo.synthetic_request" if modern else "app.synthetic_request"
     return {"session.id": session, key: True}
 
@@ -107,7 +107,7 @@ class Page:
         self.currency = "USD"
 
     def _call(self) -> Call:
-        call = self._instance.call()
+        call = Call.root(self._instance)
         call.baggage = {"session.id": self._tab.session, "synthetic_request": "true"}
         return call
 

@@ -68,5 +68,5 @@ def build(world: World, variation: Variation) -> Entry:
             world.add(spec)
     entry = Entry(world, scene.generation, users=variation.users, browser_users=variation.browser_users)
     world.add(load_generator.spec(scene, entry.run))
-    world.unsettle()
+    world.add_disruptions()
     return entry

@@ -36,7 +36,7 @@ class Deliveries:
 def _deliveries(instance: Instance) -> Deliveries:
     # a fresh process greets; one that runs since before the simulation does not
     if instance.started_s >= 0:
-        instance.call().log(
+        Call.root(instance).log(
             "INFO", "== Sinatra has taken the stage on 6060 for production with backup from Puma"
         )
     return Deliveries()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from pytest_otel_diag.shop import load
-from pytest_otel_diag.shop.kernel import Instance, Outcome, RpcFailure, Steps, World, exception_event
+from pytest_otel_diag.shop.kernel import Call, Instance, Outcome, RpcFailure, Steps, World, exception_event
 from pytest_otel_diag.shop.names import Generation
 from pytest_otel_diag.shop.services import browser, load_generator
 from pytest_otel_diag.shop.services.goods import PEOPLE, PRODUCT_IDS
@@ -136,7 +136,7 @@ class Entry:
     def _watch_users(self, instance: Instance) -> Steps:
         """Ask for the number of users as the entry point's shell does; a change restarts k6."""
         while True:
-            told = int((yield from instance.call().flag("loadGeneratorVUs", self._users)))
+            told = int((yield from Call.root(instance).flag("loadGeneratorVUs", self._users)))
             if self._first_told is None:
                 self._first_told = told
             elif told != self._told:
@@ -165,7 +165,7 @@ class Entry:
         """Return whether users are to do anything: a flag of 3.0 asked before each task."""
         if "loadGeneratorTraffic" not in self._generation.flags:
             return True
-        value = yield from user.flag(instance.call(), "loadGeneratorTraffic", 1)
+        value = yield from user.flag(Call.root(instance), "loadGeneratorTraffic", 1)
         return value > 0
 
     def _browser_life(self, instance: Instance, number: int) -> Steps:
@@ -178,7 +178,7 @@ class Entry:
                 yield self._world.sleep(1.0)
             if (yield from self._traffic(instance, user)):
                 first = rng.random() < 0.5
-                call = instance.call()
+                call = Call.root(instance)
                 with call.span(shape("browser_change_currency" if first else "browser_add_to_cart")):
                     done = "Currency changed to CHF" if first else "Product added to cart successfully"
                     call.log("INFO", done)

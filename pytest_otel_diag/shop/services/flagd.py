@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
-from pytest_otel_diag.shop.flagging import Evaluation, FlagScalar
+from pytest_otel_diag.shop.flag_provider import Evaluation, FlagScalar
 from pytest_otel_diag.shop.kernel import (
     Call,
     Instance,
@@ -21,7 +21,7 @@ from pytest_otel_diag.shop.kernel import (
     SpanShape,
     Steps,
 )
-from pytest_otel_diag.shop.kernel.specs import Loop
+from pytest_otel_diag.shop.kernel.service_spec import Loop
 from pytest_otel_diag.shop.records import Instrument, Scope
 from pytest_otel_diag.shop.services.scene import Scene
 
@@ -172,7 +172,7 @@ def change_stream(instance: Instance) -> Steps:
     left_s = instance.rng.uniform(0.02, 1.0) * STREAM_S
     while True:
         try:
-            yield from instance.call().request("flagd", EVENT_STREAM, left_s)
+            yield from Call.root(instance).request("flagd", EVENT_STREAM, left_s)
         except RpcFailure as failure:
             if failure.code != "DEADLINE_EXCEEDED":
                 yield world.sleep(5.0)

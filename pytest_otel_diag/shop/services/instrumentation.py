@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_otel_diag.shop.emission.instruments import SECONDS_BOUNDS, MetricShape, Series
-from pytest_otel_diag.shop.kernel.failures import RpcFailure
-from pytest_otel_diag.shop.kernel.shapes import EventShape, Outcome, SpanShape, exception_event
+from pytest_otel_diag.shop.kernel.resources.failures import RpcFailure
+from pytest_otel_diag.shop.kernel.span_shape import EventShape, Outcome, SpanShape, exception_event
 from pytest_otel_diag.shop.records import Attributes, AttributeValue, Instrument, Scope, SpanKind
 
 GRPC_CODES = {

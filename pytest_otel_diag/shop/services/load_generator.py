@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pytest_otel_diag.shop.kernel import HeapSpec, Outcome, RpcFailure, ServiceSpec, SpanShape
-from pytest_otel_diag.shop.kernel.specs import Loop
+from pytest_otel_diag.shop.kernel.service_spec import Loop
 from pytest_otel_diag.shop.names import Generation
 from pytest_otel_diag.shop.records import Scope, SpanKind
 from pytest_otel_diag.shop.services import flagd

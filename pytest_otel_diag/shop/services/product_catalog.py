@@ -60,7 +60,7 @@ def _contention(instance: Instance) -> Steps:
     world = instance.world
     yield world.sleep(CHECK_EVERY_S * instance.rng.random())
     while True:
-        call = instance.call()
+        call = Call.root(instance)
         if (yield from call.flag("productCatalogLockContention", False)):
             call.log("INFO", "lock contention scenario active", scope=_LOGGER)
             yield from call.request(DATABASE, "LOCK products", LOCK_S)

@@ -192,7 +192,7 @@ def _check(instance: Instance) -> Steps:
     yield world.sleep(CHECK_EVERY_S * instance.rng.random())
     while True:
         with suppress(RpcFailure):
-            yield from instance.call().request("frontend-proxy", RESOURCE, page)
+            yield from Call.root(instance).request("frontend-proxy", RESOURCE, page)
         yield world.sleep(CHECK_EVERY_S)
 
 

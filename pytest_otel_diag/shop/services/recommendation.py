@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
 from pytest_otel_diag.shop.kernel import Call, Instance, Operation, Outcome, ServiceSpec, SpanShape, Steps
-from pytest_otel_diag.shop.kernel.failures import RpcFailure
-from pytest_otel_diag.shop.kernel.shapes import exception_event
+from pytest_otel_diag.shop.kernel.resources.failures import RpcFailure
+from pytest_otel_diag.shop.kernel.span_shape import exception_event
 from pytest_otel_diag.shop.records import Instrument, Scope
 from pytest_otel_diag.shop.services import flagd, product_catalog
 from pytest_otel_diag.shop.services.goods import PRODUCT_IDS

@@ -7,9 +7,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from pytest_otel_diag.shop.kernel.heap import DOTNET, GO, JVM, MANUAL, NODE, PYTHON, RUBY, GcPolicy, HeapSpec
-from pytest_otel_diag.shop.kernel.specs import FlagClient, ServiceSpec
-from pytest_otel_diag.shop.kernel.unrest import Tail
+from pytest_otel_diag.shop.kernel.process_spec import FlagClient
+from pytest_otel_diag.shop.kernel.resources.heap import (
+    DOTNET,
+    GO,
+    JVM,
+    MANUAL,
+    NODE,
+    PYTHON,
+    RUBY,
+    GcPolicy,
+    HeapSpec,
+)
+from pytest_otel_diag.shop.kernel.resources.noise import Tail
+from pytest_otel_diag.shop.kernel.service_spec import ServiceSpec
 from pytest_otel_diag.shop.names import Generation, generation
 from pytest_otel_diag.shop.services.instrumentation import Rpc, flag_event
 from pytest_otel_diag.shop.topology import Plan, plans

@@ -6,7 +6,7 @@ import random
 from contextlib import suppress
 
 from pytest_otel_diag.shop import load
-from pytest_otel_diag.shop.flagging import FlagScalar
+from pytest_otel_diag.shop.flag_provider import FlagScalar
 from pytest_otel_diag.shop.kernel import Call, Instance, RpcFailure, Steps, uuid4
 from pytest_otel_diag.shop.names import Generation
 from pytest_otel_diag.shop.records import AttributeValue, Scope
@@ -38,7 +38,7 @@ class User:
         """Return the call of a task: inside another under Locust, on its own under k6."""
         if outer is not None and self._locust:
             return outer
-        call = self.instance.call()
+        call = Call.root(self.instance)
         call.baggage = self._baggage
         return call
 

@@ -24,7 +24,7 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.scenario import Fault, Scenario
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.ports import TargetSession
-from pytest_otel_diag.shop.flagging import NoFlags
+from pytest_otel_diag.shop.flag_provider import NoFlags
 from pytest_otel_diag.shop.simulation import Shop
 from pytest_otel_diag.shop.variation import Variation
 from pytest_otel_diag.targets.private import held

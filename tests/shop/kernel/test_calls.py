@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.shop.flagging import Evaluation, NoFlags
+from pytest_otel_diag.shop.flag_provider import Evaluation, NoFlags
 from pytest_otel_diag.shop.kernel import (
     Call,
     FlagClient,
@@ -25,7 +25,7 @@ from pytest_otel_diag.shop.kernel import (
     exception_event,
 )
 from pytest_otel_diag.shop.kernel.call import severity_number
-from pytest_otel_diag.shop.kernel.world import MAX_SKEW_NS
+from pytest_otel_diag.shop.kernel.resources.hosts import MAX_SKEW_NS
 from pytest_otel_diag.shop.records import Batch, SpanRecord
 from tests.shop.kernel.tiny_world import BACK, CLIENT, SCOPE, Flags, ask, run, two_services, world
 
@@ -48,7 +48,7 @@ def _fingerprint(batch: Batch) -> str:
 
 def _busy(seed: int, *, steps: int = 1) -> tuple[World, Batch]:
     made = two_services(seed)
-    made.watch()
+    made.start_collector()
     ask(made, 200, 0.2)
     whole = Batch()
     for _ in range(steps):
@@ -110,7 +110,7 @@ def test_hosts_are_a_little_off_and_stay_so() -> None:
 
 
 def _of(made: World, service: str) -> Call:
-    return made.service(service).instances[0].call()
+    return Call.root(made.service(service).instances[0])
 
 
 def _result(made: World, steps: Steps, seconds: float = 30.0) -> Any:
@@ -400,7 +400,7 @@ def test_severities_are_known_in_every_spelling() -> None:
 
 def test_a_service_is_added_once_and_asked_for_by_its_name() -> None:
     made = two_services()
-    with pytest.raises(ConfigurationError, match="'back' is there already"):
+    with pytest.raises(ConfigurationError, match="already has a service 'back'"):
         made.add(ServiceSpec("back"))
     with pytest.raises(ConfigurationError, match="did you mean 'front'"):
         made.service("frnot")

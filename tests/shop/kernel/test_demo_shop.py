@@ -9,7 +9,7 @@ import pytest
 
 from pytest_otel_diag import catalog
 from pytest_otel_diag.flags.document import FlagdDocument
-from pytest_otel_diag.shop.kernel.world import MAX_SKEW_NS
+from pytest_otel_diag.shop.kernel.resources.hosts import MAX_SKEW_NS
 from pytest_otel_diag.shop.records import Batch, SpanRecord
 from pytest_otel_diag.shop.simulation import Shop, Variation
 from tests.shop.kernel.tiny_world import START_NS

@@ -147,7 +147,7 @@ def test_waiting_ends_after_a_stop_that_began_meanwhile() -> None:
     done: list[float] = []
 
     def sleeper() -> Steps:
-        call = made.service("back").instances[0].call()
+        call = Call.root(made.service("back").instances[0])
         yield from call.wait(1.0)
         done.append(made.now_s)
 

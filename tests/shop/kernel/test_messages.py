@@ -31,7 +31,7 @@ def _producing(made: World, count: int, every_s: float) -> None:
 
     def produce() -> Steps:
         for number in range(count):
-            call = made.service("checkout").instances[0].call()
+            call = Call.root(made.service("checkout").instances[0])
             with call.span(PUBLISH):
                 yield from call.publish("orders", number, key=number)
             yield made.sleep(every_s)
@@ -127,7 +127,7 @@ def test_produced_is_consumed_plus_lag_at_any_time(
     partitions: int, count: int, slow_s: float, max_records: int, kill_at: float | None, at: float
 ) -> None:
     made = world()
-    made.broker.create("orders", partitions)
+    made.broker.topic("orders", partitions)
     seen: Counter[int] = Counter()
 
     def behaviour(call: Call, message: Message) -> Steps:
@@ -194,7 +194,7 @@ def test_a_batch_that_takes_too_long_is_not_committed_and_comes_again() -> None:
 
 def test_two_consumers_share_the_partitions_of_their_group() -> None:
     made = world()
-    made.broker.create("orders", 4)
+    made.broker.topic("orders", 4)
     seen: list[tuple[int, int]] = []
 
     def behaviour(call: Call, message: Message) -> Steps:

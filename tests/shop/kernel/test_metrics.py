@@ -117,7 +117,7 @@ def test_a_span_shape_measures_its_durations() -> None:
         Instrument("millis", "histogram", "ms"), SCOPE))  # fmt: skip
     made = two_services(operations={"Answer": Operation(failing, shape), "Plain": Operation(failing, plain)})
     ask(made, 10, 1.0)
-    made.spawn(made.service("front").instances[0].call().request("back", "Plain", 2))
+    made.spawn(Call.root(made.service("front").instances[0]).request("back", "Plain", 2))
     run(made, 80)
     points = _taken(made)
     by_code = {point.attributes["code"]: point.value for point in points["times"]}
@@ -200,7 +200,7 @@ def test_the_collector_looks_at_every_container_but_not_at_browsers() -> None:
     made = two_services(heap=HeapSpec(JVM, limit_bytes=200 * MB, base_bytes=60 * MB, live_bytes=40 * MB))
     made.add(ServiceSpec("browser", contained=False))
     made.add(ServiceSpec("pair", replicas=2))
-    made.watch(kafka=False)
+    made.start_collector(kafka=False)
     ask(made, 100, 0.5)
     made.service("back").instances[0].hog(1)
     run(made, 61)
@@ -222,7 +222,7 @@ def test_the_collector_looks_at_every_container_but_not_at_browsers() -> None:
 
 def test_a_new_process_is_a_new_container() -> None:
     made = two_services(restart_s=1.0, startup_s=1.0)
-    made.watch(kafka=False)
+    made.start_collector(kafka=False)
     run(made, 30)
     made.service("back").instances[0].kill("test")
     run(made, 60)
@@ -236,18 +236,18 @@ def test_a_new_process_is_a_new_container() -> None:
 
 def test_the_broker_is_read_as_it_is() -> None:
     made = world()
-    made.broker.create("orders", 2)
+    made.broker.topic("orders", 2)
 
     def stuck(call: Call, _: Any) -> Steps:
         yield from call.wait(1e6)
 
     made.add(ServiceSpec("fraud", consumers=(ConsumerSpec("orders", "fraud", stuck),)))
     made.add(ServiceSpec("checkout"))
-    made.watch()
+    made.start_collector()
 
     def produce() -> Steps:
         for number in range(9):
-            yield from made.service("checkout").instances[0].call().publish("orders", number, key=number)
+            yield from Call.root(made.service("checkout").instances[0]).publish("orders", number, key=number)
 
     made.spawn(produce())
     run(made, 40)
@@ -262,7 +262,7 @@ def test_the_broker_is_read_as_it_is() -> None:
 
 def test_span_metrics_count_the_spans_that_arrived() -> None:
     made = two_services()
-    made.watch(kafka=False)
+    made.start_collector(kafka=False)
     ask(made, 100, 0.5)
     run(made, 200)
     batch = made.recorder.take(made.now_ns, made.now_ns)

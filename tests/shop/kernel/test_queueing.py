@@ -21,7 +21,7 @@ def _open_queue(made: World, rate: float, seconds: float, operation: str = "Answ
 
     def one() -> Steps:
         begun = made.now_s
-        yield from made.service("user").instances[0].call().request("back", operation)
+        yield from Call.root(made.service("user").instances[0]).request("back", operation)
         times.append(made.now_s - begun)
 
     def arrivals() -> Steps:
@@ -119,7 +119,7 @@ def test_beyond_saturation_the_queue_grows_and_a_full_one_refuses() -> None:
 
     def one() -> Steps:
         try:
-            yield from made.service("user").instances[0].call().request("back", "Answer")
+            yield from Call.root(made.service("user").instances[0]).request("back", "Answer")
         except RpcFailure as failure:
             failures.append(failure)
 
@@ -181,7 +181,7 @@ def test_a_cpu_limit_slows_a_service_that_a_free_host_would_not() -> None:
     _server(made, behaviour, cpu_limit=1.0, cpu_noise=0.0)
     made.add(ServiceSpec("user"))
     for _ in range(4):
-        made.spawn(made.service("user").instances[0].call().request("back", "Answer"))
+        made.spawn(Call.root(made.service("user").instances[0]).request("back", "Answer"))
     run(made, 5)
     # four threads on one core: all together need 0.8 s, and none is done before its fair share
     assert max(took) == pytest.approx(0.8, rel=0.1)
@@ -200,7 +200,7 @@ def test_spinning_threads_slow_their_host_and_use_its_cores() -> None:
 
     instance = _server(made, behaviour, cpu_noise=0.0)
     made.add(ServiceSpec("user"))
-    call = made.service("user").instances[0].call()
+    call = Call.root(made.service("user").instances[0])
     made.spawn(call.request("back", "Answer"))
     run(made, 1)
     before = instance.settle_cpu()

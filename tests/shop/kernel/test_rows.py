@@ -165,7 +165,7 @@ async def test_a_batch_reads_back_from_the_engine(store: Store, database: str) -
 
 async def test_a_run_is_in_the_store_span_for_span(store: Store, database: str) -> None:
     made = two_services()
-    made.watch()
+    made.start_collector()
     ask(made, 300, 0.1)
     run(made, 90)
     batch = made.recorder.take(made.now_ns, made.now_ns)

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.scenario import Disturbance
-from pytest_otel_diag.shop.flagging import NoFlags
+from pytest_otel_diag.shop.flag_provider import NoFlags
 from pytest_otel_diag.shop.kernel import Operation, ServiceSpec, World
 from pytest_otel_diag.shop.simulation import Shop, Variation
 from tests.shop.kernel.tiny_world import BACK, START_NS, back
@@ -77,7 +77,7 @@ def test_disturbances_reach_load_instances_and_heaps() -> None:
     (second,) = shop.world.service("back").instances
     assert second is not first
     assert not first.alive
-    with pytest.raises(ConfigurationError, match="no service 'nobody'"):
+    with pytest.raises(ConfigurationError, match="unknown service 'nobody'"):
         shop.disturb(Disturbance(kind="gc", service="nobody"))
 
 

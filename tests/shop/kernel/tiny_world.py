@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_otel_diag.shop.flagging import Evaluation, FlagScalar
+from pytest_otel_diag.shop.flag_provider import Evaluation, FlagScalar
 from pytest_otel_diag.shop.kernel import Call, Operation, ServiceSpec, SpanShape, Steps, World
 from pytest_otel_diag.shop.records import Scope
 
@@ -61,7 +61,7 @@ def ask(made: World, times: int, every_s: float, operation: str = "GET /") -> li
     def one(number: int) -> Steps:
         try:
             replies.append(
-                (yield from made.service("user").instances[0].call().request("front", operation, number))
+                (yield from Call.root(made.service("user").instances[0]).request("front", operation, number))
             )
         except Exception as error:
             replies.append(error)

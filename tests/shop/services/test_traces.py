@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from pytest_otel_diag.shop.kernel.world import MAX_SKEW_NS
+from pytest_otel_diag.shop.kernel.resources.hosts import MAX_SKEW_NS
 from pytest_otel_diag.shop.names import generation
 from pytest_otel_diag.shop.topology import SERVICE_EDGES, edges
 from tests.shop.services.shop_runs import run

@@ -1,27 +1,27 @@
-"""Receivers of the collector: they look at containers and brokers from outside.
+"""Receivers of the collector that observe containers and the broker from outside.
 
-Names, attributes and periods are those of the receivers' documentation. What they report carries no
-service.name, as with the real ones: containers are told apart by ``container.name``.
+Names, attributes and periods come from the receivers' documentation. As with the real receivers, points
+carry no service.name; ``container.name`` identifies the container.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Mapping
+from typing import Any
 
 from simpy import Event
 
 from pytest_otel_diag.shop.emission.instruments import Meter, MetricShape, Series
+from pytest_otel_diag.shop.kernel.context import SimulationContext
+from pytest_otel_diag.shop.kernel.instance import Instance
+from pytest_otel_diag.shop.kernel.service import Service
+from pytest_otel_diag.shop.kernel.service_spec import ServiceSpec
 from pytest_otel_diag.shop.records import Instrument, MetricPoint, Resource, Scope
-
-if TYPE_CHECKING:
-    from pytest_otel_diag.shop.kernel.instance import Instance
-    from pytest_otel_diag.shop.kernel.world import World
 
 PERIOD_S = 10.0
 BYTES_PER_CALL = 1800.0
-"""Bytes on the wire per request and direction, of the order of the demo's small messages."""
+"""Bytes on the wire per request and direction: the order of magnitude of the demo's small messages."""
 
 _DOCKER = Scope("github.com/open-telemetry/opentelemetry-collector-contrib/receiver/dockerstatsreceiver")
 _KAFKA = Scope("github.com/open-telemetry/opentelemetry-collector-contrib/receiver/kafkametricsreceiver")
@@ -57,9 +57,11 @@ _PARTITIONS = _sum(_KAFKA, "kafka.topic.partitions", "{partitions}", monotonic=F
 _BROKERS = _sum(_KAFKA, "kafka.brokers", "{brokers}", monotonic=False)
 
 
-def receive(world: World, *, kafka: bool) -> Generator[Event, Any, None]:
-    """Read all containers, and the broker where *kafka* is set, every PERIOD_S."""
-    containers = Containers(world)
+def receive(
+    world: SimulationContext, services: Mapping[str, Service], *, kafka: bool
+) -> Generator[Event, Any, None]:
+    """Read all containers, and with *kafka* the broker, every PERIOD_S."""
+    containers = Containers(world, services)
     broker = Meter(Resource("", {}), world.start_ns)
     yield world.sleep(PERIOD_S * world.rng("receivers").random())
     while True:
@@ -75,24 +77,25 @@ def receive(world: World, *, kafka: bool) -> Generator[Event, Any, None]:
 
 
 class Containers:
-    """The docker stats receiver: one container an instance; clients outside of the shop have none."""
+    """The docker stats receiver: one container per instance; clients outside the shop have none."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SimulationContext, services: Mapping[str, Service]) -> None:
         self._world = world
+        self._services = services
         self._meters: dict[Instance, Meter] = {}
         self._used: dict[Instance, tuple[float, float]] = {}
 
     def collect(self, exported_ns: int) -> list[MetricPoint]:
-        """Return the points of all containers that run now."""
+        """Return the points of all running containers."""
         points: list[MetricPoint] = []
         now_ns = self._world.now_ns
         running = [
-            instance
-            for service in self._world.services.values()
+            (instance, service.spec)
+            for service in self._services.values()
             if service.spec.contained
             for instance in service.instances
         ]
-        self._meters = {one: self._meters.get(one) or _container(one) for one in running}
+        self._meters = {one: self._meters.get(one) or _container(one, spec) for one, spec in running}
         for instance, meter in self._meters.items():
             self._read(instance, meter)
             points += meter.collect(now_ns, exported_ns)
@@ -117,21 +120,20 @@ class Containers:
         meter.set(_SENT, instance.requests * BYTES_PER_CALL * 1.6, _ETH0)
 
 
-def _container(instance: Instance) -> Meter:
-    service = instance.service
+def _container(instance: Instance, spec: ServiceSpec) -> Meter:
     digest = hashlib.sha256(instance.id.encode()).hexdigest()
-    single = service.spec.replicas == 1
+    single = spec.replicas == 1
     attributes = {
         "container.id": digest,
-        "container.name": service.name if single else f"{service.name}-{instance.ordinal + 1}",
+        "container.name": spec.name if single else f"{spec.name}-{instance.ordinal + 1}",
         "container.hostname": digest[:12],
-        "container.image.name": f"ghcr.io/open-telemetry/demo:{service.name}",
+        "container.image.name": f"ghcr.io/open-telemetry/demo:{spec.name}",
         "container.runtime": "docker",
     }
     return Meter(Resource("", attributes), instance.world.start_ns + round(instance.started_s * 1e9))
 
 
-def _read_broker(world: World, meter: Meter) -> None:
+def _read_broker(world: SimulationContext, meter: Meter) -> None:
     meter.set(_BROKERS, 1.0)
     for topic in world.broker.topics.values():
         name = ("topic", topic.name)

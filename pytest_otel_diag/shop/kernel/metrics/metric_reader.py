@@ -1,22 +1,20 @@
-"""The periodic metric reader of a process."""
+"""The periodic metric reader of a process's SDK."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simpy import Event
 
-from pytest_otel_diag.shop.kernel.heap import IDLE_BYTES_PER_S
-
-if TYPE_CHECKING:
-    from pytest_otel_diag.shop.kernel.instance import Instance
+from pytest_otel_diag.shop.kernel.instance import Instance
+from pytest_otel_diag.shop.kernel.resources.heap import IDLE_BYTES_PER_S
 
 
 def read_metrics(instance: Instance) -> Generator[Event, Any, None]:
-    """Collect the instance's instruments at every period of its SDK; the phase is the instance's own."""
+    """Collect the instance's instruments once per export period, with a random phase per instance."""
     world = instance.world
-    period_s = instance.service.spec.export.metrics_s
+    period_s = instance.spec.export.metrics_s
     yield world.sleep(period_s * instance.rng.random())
     while True:
         now_ns = world.now_ns

@@ -1,4 +1,4 @@
-"""Random identifiers of the simulated programs."""
+"""Random identifiers of simulated programs."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from uuid import UUID
 
 
 def uuid4(rng: random.Random) -> str:
-    """Return a random UUID, version 4 and variant as RFC 9562 has them."""
+    """Return a random UUID, version 4 of RFC 9562."""
     return str(UUID(int=rng.getrandbits(128), version=4))

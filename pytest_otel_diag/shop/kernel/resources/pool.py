@@ -1,4 +1,4 @@
-"""A limited number of places: workers, connections. First come, first served."""
+"""A bounded resource with a FIFO queue: worker threads, connections."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from simpy import Environment, Event, Interrupt
 
-from pytest_otel_diag.shop.kernel.failures import RpcFailure
+from pytest_otel_diag.shop.kernel.resources.failures import RpcFailure
 
 
 class Pool:
-    """Places that calls hold for a while. ``busy_s`` is the integral of busy places over time."""
+    """Slots that calls hold for a while; ``busy_s`` is the integral of busy slots over time."""
 
     __slots__ = ("_env", "_since", "_waiting", "busy", "busy_s", "name", "queue_limit", "served", "size")
 
@@ -29,18 +29,18 @@ class Pool:
 
     @property
     def queued(self) -> int:
-        """How many wait."""
+        """Number of waiting calls."""
         return len(self._waiting)
 
     def take(self) -> bool:
-        """Take a place if one is free, without waiting."""
+        """Take a slot if one is free; returns whether it did."""
         if self.busy < self.size:
             self._count(1)
             return True
         return False
 
     def acquire(self) -> Generator[Event, Any, None]:
-        """Take a place, waiting for one; raises RpcFailure RESOURCE_EXHAUSTED when the queue is full."""
+        """Take a slot, waiting for one; raises RpcFailure RESOURCE_EXHAUSTED when the queue is full."""
         if self.take():
             return
         if self.queue_limit is not None and len(self._waiting) >= self.queue_limit:
@@ -57,15 +57,15 @@ class Pool:
             raise
 
     def release(self) -> None:
-        """Give the place to the next in the queue."""
+        """Hand the slot to the first in the queue, or free it."""
         self.served += 1
         if self._waiting:
-            self._waiting.popleft().succeed()  # the place stays busy
+            self._waiting.popleft().succeed()  # the slot stays busy
         else:
             self._count(-1)
 
     def settle(self) -> float:
-        """Return the integral of busy places over time up to now, in seconds."""
+        """Return the integral of busy slots over time up to now, in seconds."""
         self._count(0)
         return self.busy_s
 

@@ -1,21 +1,18 @@
-"""Runtime metrics of a process: what the language's instrumentation reports of the kernel's own state.
+"""Runtime metrics of a process, as the instrumentation of its language reports them.
 
-Names, units and attributes are those of the OpenTelemetry semantic conventions for each runtime.
-Ruby, PHP, Rust and C++ services of the demo report none.
+Names, units and attributes follow the OpenTelemetry semantic conventions of each runtime. The Ruby, PHP,
+Rust and C++ services of the demo report no runtime metrics.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from pytest_otel_diag.shop.emission.instruments import MetricShape, Observation, Series
+from pytest_otel_diag.shop.kernel.instance import Instance
 from pytest_otel_diag.shop.records import Instrument, Scope
 
-if TYPE_CHECKING:
-    from pytest_otel_diag.shop.kernel.instance import Instance
-
-Read = Callable[["Instance"], Iterable[Observation]]
+Read = Callable[[Instance], Iterable[Observation]]
 
 _JVM = Scope("io.opentelemetry.runtime-telemetry-java8", "2.20.1-alpha")
 _GO = Scope("go.opentelemetry.io/contrib/instrumentation/runtime", "0.63.0")
@@ -25,7 +22,7 @@ _PYTHON = Scope("opentelemetry.instrumentation.system_metrics", "0.58b0")
 
 
 def register(instance: Instance) -> None:
-    """Let the instance's meter report its runtime; does nothing for runtimes that report none."""
+    """Register the runtime metrics of the instance, if its runtime has any."""
     for shape, read in _READINGS.get(instance.heap.spec.policy.name, ()):
         instance.meter.callback(shape, _bound(read, instance))
     collected = _COLLECTIONS.get(instance.heap.spec.policy.name)
@@ -47,8 +44,8 @@ def _one(read: Callable[[Instance], float], series: Series = ()) -> Read:
 
 
 def _utilization(instance: Instance) -> float:
-    """Share of the cores it may use that the process used since the last reading."""
-    limit = instance.service.spec.cpu_limit
+    """Return the used share of the process's cores since the last reading."""
+    limit = instance.spec.cpu_limit
     return instance.cpu_meter.rate(instance) / (instance.host.cores if limit is None else limit)
 
 
@@ -111,7 +108,7 @@ def _python_cpu(instance: Instance) -> Iterable[Observation]:
 
 
 def _node_delay(instance: Instance) -> float:
-    """Delay of the event loop: one tick, and what a busy loop adds."""
+    """Return the delay of the event loop: one tick plus the delay of runnable work and pauses."""
     return 0.0101 + 0.002 * instance.runnable + max(0.0, instance.paused_until_s - instance.env.now)
 
 
@@ -121,7 +118,7 @@ _READINGS: Mapping[str, tuple[tuple[MetricShape, Read], ...]] = {
         (_shape(_JVM, "jvm.memory.limit", "By"), _jvm_limit),
         (_shape(_JVM, "jvm.thread.count", "{thread}"), _jvm_threads),
         (_shape(_JVM, "jvm.class.count", "{class}"), _one(lambda _: 14_820.0)),
-        (_shape(_JVM, "jvm.cpu.count", "{cpu}"), _one(lambda i: i.service.spec.cpu_limit or i.host.cores)),
+        (_shape(_JVM, "jvm.cpu.count", "{cpu}"), _one(lambda i: i.spec.cpu_limit or i.host.cores)),
         (_shape(_JVM, "jvm.cpu.recent_utilization", "1", gauge=True), _one(_utilization)),
         (_shape(_JVM, "jvm.cpu.time", "s", counter=True), _one(lambda i: i.settle_cpu())),
     ),

@@ -1,4 +1,4 @@
-"""What a span of some kind looks like, built once per kind: spans then cost little to make."""
+"""Static part of a kind of span, built once so that recording a span is cheap."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
-from pytest_otel_diag.shop.kernel.failures import RpcFailure
+from pytest_otel_diag.shop.kernel.resources.failures import RpcFailure
 from pytest_otel_diag.shop.records import Attributes, Scope, SpanKind, StatusCode
 
 EventShape: TypeAlias = tuple[str, Attributes]
@@ -15,7 +15,7 @@ NO_ATTRIBUTES: Attributes = {}
 
 
 class Outcome(NamedTuple):
-    """What the end of a span adds: status, attributes, and events (name, attributes)."""
+    """Status, attributes and events (name, attributes) that are set when a span ends."""
 
     status: StatusCode = "Unset"
     message: str = ""
@@ -23,11 +23,11 @@ class Outcome(NamedTuple):
     events: tuple[EventShape, ...] = ()
 
 
-PLAIN = Outcome()
+UNSET = Outcome()
 
 
 def exception_event(kind: str, message: str, stacktrace: str = "", *, escaped: bool = False) -> EventShape:
-    """Return the event that records an exception (semantic conventions, exceptions on spans)."""
+    """Return the span event of an exception, as the semantic conventions define it."""
     attributes: dict[str, str] = {"exception.type": kind, "exception.message": message}
     if stacktrace:
         attributes["exception.stacktrace"] = stacktrace
@@ -37,23 +37,23 @@ def exception_event(kind: str, message: str, stacktrace: str = "", *, escaped: b
 
 
 def errored(failure: RpcFailure) -> Outcome:
-    """Return the plain outcome of a failure: status Error with its message."""
+    """Return status Error with the message of *failure*."""
     return Outcome("Error", failure.message)
 
 
 @dataclass(frozen=True, eq=False)
 class SpanShape:
-    """A kind of span. Attributes are static; ``ok`` and ``failed`` say what its end adds.
+    """A kind of span: static attributes, and the outcomes ``ok`` and ``failed`` that are set at its end.
 
-    ``duration`` is a histogram that gets every duration (in the instrument's unit, "s" or "ms"), with
-    ``duration_series`` as its attributes and, after a failure, ``failed_series(failure)`` instead.
+    Each duration goes to the histogram ``duration`` (in the instrument's unit, "s" or "ms"), with
+    ``duration_series`` as attributes and, after a failure, ``failed_series(failure)`` instead.
     """
 
     name: str
     kind: SpanKind
     scope: Scope
     attributes: Attributes = field(default_factory=dict)
-    ok: Outcome = PLAIN
+    ok: Outcome = UNSET
     failed: Callable[[RpcFailure], Outcome] = errored
     duration: MetricShape | None = None
     duration_series: Series = ()
@@ -61,10 +61,10 @@ class SpanShape:
     finished: Attributes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # the whole mapping of a span that adds nothing dynamic: shared by all of these
+        # all attributes of a successful span without dynamic ones; such spans share the mapping
         object.__setattr__(self, "finished", {**self.attributes, **self.ok.attributes})
 
 
 def described(**attributes: str | bool | int | float) -> Mapping[str, str | bool | int | float]:
-    """Return attributes written as keywords, with ``__`` for the dots: ``rpc__system="grpc"``."""
+    """Return attributes given as keywords with ``__`` for dots: ``rpc__system="grpc"``."""
     return {name.replace("__", "."): value for name, value in attributes.items()}

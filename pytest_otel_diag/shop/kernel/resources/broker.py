@@ -1,21 +1,21 @@
-"""A message broker: topics with partitions and offsets, consumer groups and their lag."""
+"""A message broker with topics, partitions, offsets, and consumer groups with their lag."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from simpy import AnyOf, Event, Timeout
+from simpy import AnyOf, Environment, Event, Timeout
 
-if TYPE_CHECKING:
-    from pytest_otel_diag.shop.kernel.call import Call
-    from pytest_otel_diag.shop.kernel.unrest import Noise
-    from pytest_otel_diag.shop.kernel.world import World
+from pytest_otel_diag.shop.kernel.resources.counters import Counters
+from pytest_otel_diag.shop.kernel.resources.hosts import Network
+from pytest_otel_diag.shop.kernel.resources.noise import Noise
+from pytest_otel_diag.shop.kernel.resources.propagation import SpanContext
 
 
 class Message(NamedTuple):
-    """A record of a topic. ``trace_id`` and ``span_id`` are its producer's context ('' when none)."""
+    """A record of a topic; ``producer`` is the span that published it."""
 
     topic: str
     partition: int
@@ -23,13 +23,12 @@ class Message(NamedTuple):
     value: Any
     size: int
     produced_s: float
-    trace_id: str
-    span_id: str
+    producer: SpanContext
 
 
 @dataclass(eq=False)
 class Topic:
-    """Partitions as lists of messages that at least one group has yet to consume, and where they begin."""
+    """A topic: per partition the messages that a group has yet to consume, and the offset of the first."""
 
     name: str
     logs: list[list[Message]]
@@ -42,14 +41,14 @@ class Topic:
         return self.begins[partition] + len(self.logs[partition])
 
     def trim(self, partition: int) -> None:
-        """Forget what every group has committed; offsets go on counting."""
+        """Drop the messages that every group has committed; offsets keep counting."""
         if not self.groups:
             return
-        done = min(group.committed[partition] for group in self.groups.values())
-        gone = done - self.begins[partition]
-        if gone > 0:
-            del self.logs[partition][:gone]
-            self.begins[partition] = done
+        committed = min(group.committed[partition] for group in self.groups.values())
+        obsolete = committed - self.begins[partition]
+        if obsolete > 0:
+            del self.logs[partition][:obsolete]
+            self.begins[partition] = committed
 
 
 @dataclass(eq=False)
@@ -64,7 +63,7 @@ class Group:
     consumed: int = 0
 
     def lag(self, partition: int) -> int:
-        """Return how many messages of the partition are not committed."""
+        """Return the number of messages of the partition that are not committed."""
         return self.topic.end(partition) - self.committed[partition]
 
     @property
@@ -73,12 +72,12 @@ class Group:
         return sum(self.lag(partition) for partition in range(len(self.committed)))
 
     def join(self, member: object) -> None:
-        """Add a member; partitions are shared out anew and read from the committed offsets."""
+        """Add a member: partitions are reassigned and read from the committed offsets."""
         self.members.append(member)
         self.position = list(self.committed)
 
     def leave(self, member: object) -> None:
-        """Remove a member; its partitions go to the others."""
+        """Remove a member: its partitions go to the others."""
         if member in self.members:
             self.members.remove(member)
             self.position = list(self.committed)
@@ -113,28 +112,26 @@ class Group:
 
 
 class Broker:
-    """All topics of a world. A topic exists from its first use on."""
+    """All topics of a simulation; the first use of a topic creates it."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, env: Environment, network: Network, counters: Counters) -> None:
+        self._env = env
+        self._network = network
+        self._counters = counters
         self.topics: dict[str, Topic] = {}
         self.append_s = 0.0008
         self.noise: Noise | None = None
 
     def topic(self, name: str, partitions: int = 1) -> Topic:
-        """Return the topic, made with so many partitions when it is new."""
+        """Return the topic; a new one gets *partitions* partitions."""
         found = self.topics.get(name)
         if found is None:
             logs: list[list[Message]] = [[] for _ in range(partitions)]
-            found = self.topics[name] = Topic(name, logs, [0] * partitions, Event(self._world.env))
+            found = self.topics[name] = Topic(name, logs, [0] * partitions, Event(self._env))
         return found
 
-    def create(self, name: str, partitions: int = 1) -> Topic:
-        """Return a topic made with so many partitions, as an operator does before anybody uses it."""
-        return self.topic(name, partitions)
-
     def group(self, topic: str, name: str) -> Group:
-        """Return the consumer group of the topic; a new one begins with the next message."""
+        """Return the consumer group of the topic; a new one starts with the next message."""
         held = self.topic(topic)
         group = held.groups.get(name)
         if group is None:
@@ -143,10 +140,10 @@ class Broker:
         return group
 
     def publish(
-        self, call: Call, topic: str, value: Any, *, size: int, key: int
+        self, topic: str, value: Any, *, size: int, key: int, producer: SpanContext
     ) -> Generator[Event, Any, Message]:
-        """Append a message once it has travelled; returns after the acknowledgement has come back."""
-        env, network = self._world.env, self._world.network
+        """Append a message after the network delay; returns it when the acknowledgement arrives."""
+        env, network = self._env, self._network
         append_s = self.append_s if self.noise is None else self.append_s * self.noise.draw()
         yield Timeout(env, network.delay_s() + append_s)
         held = self.topic(topic)
@@ -158,20 +155,18 @@ class Broker:
             value=value,
             size=size,
             produced_s=float(env.now),
-            trace_id=call.trace_id if call.current is not None else "",
-            span_id=call.current.span_id if call.current is not None else "",
+            producer=producer,
         )
         if held.groups:
             held.logs[partition].append(message)
         else:
-            held.begins[partition] += 1  # nobody will ever read it: a group begins with the next message
-        self._world.counters.messages_produced += 1
+            held.begins[partition] += 1  # no group will read it: new groups start with the next message
+        self._counters.messages_produced += 1
         arrived, held.arrived = held.arrived, Event(env)
         arrived.succeed()
         yield Timeout(env, network.delay_s())
         return message
 
     def await_messages(self, group: Group, wait_s: float) -> Event:
-        """Return an event for the next message of the group's topic, or the end of *wait_s*."""
-        env = self._world.env
-        return AnyOf(env, (group.topic.arrived, Timeout(env, wait_s)))
+        """Return an event for the next message of the group's topic or the end of *wait_s*."""
+        return AnyOf(self._env, (group.topic.arrived, Timeout(self._env, wait_s)))

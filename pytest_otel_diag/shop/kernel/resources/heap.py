@@ -1,9 +1,9 @@
-"""Memory of a process: garbage, what lives on, collections that stop the world, and the limit.
+"""Memory of a process: garbage, live objects, stop-the-world collections, and the limit.
 
-Sizes are bytes, times seconds. The model per runtime family: allocation fills a young budget; when it is
-full a collection runs, whose pause grows with what lives. A full collection runs when what lives comes
-near the maximal heap; a runtime that still cannot fit ends with an out-of-memory error of its own.
-Runtimes that count references (Python) or free by hand have no young budget.
+Sizes are bytes, times seconds. Allocation fills the young generation; when its budget is used up a
+collection runs, whose pause grows with the live bytes. A full collection runs when the live bytes come
+near the maximal heap; when they exceed it, the runtime ends with an out-of-memory error.
+Runtimes with reference counting (Python) or manual memory management have no young generation.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from dataclasses import dataclass
 MB = 1_000_000
 
 IDLE_BYTES_PER_S = 6_000
-"""Garbage of a runtime that only exports its metrics and keeps its connections."""
+"""Garbage of an idle runtime, from metric exports and keep-alives."""
 
 
 @dataclass(frozen=True, slots=True)
 class GcPolicy:
-    """How a runtime collects.
+    """How a runtime collects garbage.
 
-    ``young_bytes`` is the budget between two minor collections, ``growth`` makes it at least that share of
-    the live bytes (Go's GOGC = 1.0). A minor pause is ``minor_s`` plus ``minor_s_per_live`` times the live
-    bytes, a full one ``full_s`` plus ``full_s_per_live`` times these. ``full_at_ratio`` of ``max_bytes``
-    brings a full collection with every minor one.
+    ``young_bytes`` is the budget between two minor collections; ``growth`` raises it to that share of the
+    live bytes (Go's GOGC = 1.0). A minor pause is ``minor_s`` plus ``minor_s_per_live`` times the live
+    bytes, a full one ``full_s`` plus ``full_s_per_live`` times the live bytes. While the live bytes are at
+    least ``full_at_ratio`` of ``max_bytes``, every collection is a full one.
     """
 
     name: str = "none"
@@ -44,16 +44,16 @@ DOTNET = GcPolicy("dotnet", 12 * MB, 0.0, 0.0008, 2e-12, 0.008, 8e-10)
 NODE = GcPolicy("node", 16 * MB, 0.0, 0.0012, 2e-12, 0.010, 9e-10)
 PYTHON = GcPolicy("python", 0, 0.0, 0.0, 0.0, 0.004, 4e-10)
 RUBY = GcPolicy("ruby", 12 * MB, 0.0, 0.002, 3e-11, 0.010, 1.5e-9)
-"""Pauses are of the order that the runtimes' own documentation and logs show for heaps below 1 GB."""
+"""Pauses have the order of magnitude in the runtimes' documentation and logs for heaps below 1 GB."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeapSpec:
     """Memory of one process.
 
-    ``base_bytes`` is what it holds besides the heap (code, runtime, buffers), ``live_bytes`` what lives on
-    the heap when idle, ``max_bytes`` the runtime's maximal heap (None: bound by the container only),
-    ``limit_bytes`` the container's limit (None: none).
+    ``base_bytes`` is memory outside the heap (code, runtime, buffers), ``live_bytes`` the live objects of
+    an idle process, ``max_bytes`` the runtime's maximal heap (None: only the container bounds it),
+    ``limit_bytes`` the container's memory limit (None: unlimited).
     """
 
     policy: GcPolicy = MANUAL
@@ -64,9 +64,10 @@ class HeapSpec:
 
 
 class Heap:
-    """Heap of one instance. *stop(seconds, action)* halts the process, *kill(reason)* ends it.
+    """Heap of one instance.
 
-    *vary()* is a factor for the length of each pause.
+    *stop(seconds, action)* pauses the process, *kill(reason)* ends it, *vary()* returns a factor for the
+    length of each pause.
     """
 
     __slots__ = (
@@ -107,35 +108,35 @@ class Heap:
 
     @property
     def resident(self) -> int:
-        """Bytes that the container accounts for."""
+        """Resident bytes, as the container accounts for them."""
         return self.spec.base_bytes + self.live + self.young
 
     def age(self, filled_ratio: float, seconds: float) -> None:
-        """Become the heap of a process that has idled for so long: part of the budget is garbage already."""
+        """Start as a process that has idled for *seconds*: *filled_ratio* of the young budget is garbage."""
         self.allocated = self.live + int(IDLE_BYTES_PER_S * seconds)
         self.young = int(filled_ratio * 0.9 * self.young_limit)
 
     def allocate(self, size: int) -> None:
-        """Make garbage; may collect."""
+        """Allocate garbage; may run a collection."""
         self.allocated += size
         if not self.young_limit:
-            return  # freed at once
+            return  # reference counting or free(): no garbage
         self.young += size
         if self.young >= self.young_limit:
             self._collect_as_needed()
 
     def retain(self, size: int) -> None:
-        """Make something that lives on; may collect, or kill the process."""
+        """Allocate live objects; may run a collection or kill the process."""
         self.allocated += size
         self.live += size
         self._check()
 
     def release(self, size: int) -> None:
-        """Let go of what was retained: it is gone with the next full collection, here at once."""
+        """Free retained bytes at once (a real runtime frees them at the next full collection)."""
         self.live = max(self.spec.live_bytes, self.live - size)
 
     def collect(self, *, full: bool = True) -> float:
-        """Collect now and return the pause in seconds."""
+        """Run a collection now and return the pause in seconds."""
         policy = self.spec.policy
         action = "full" if full else "minor"
         if full:
@@ -159,14 +160,14 @@ class Heap:
         policy = self.spec.policy
         budget = max(policy.young_bytes, int(policy.growth * self.live)) if policy.young_bytes else 0
         if budget and self.spec.max_bytes is not None:
-            # the nearer the heap is to its end, the smaller the budget: collections come faster
+            # the closer the heap is to its maximum, the smaller the budget: collections become more frequent
             budget = max(MB, min(budget, self.spec.max_bytes - self.live))
         return budget
 
     def _check(self) -> None:
         maximum, limit = self.spec.max_bytes, self.spec.limit_bytes
         if limit is not None and self.resident > limit and self.young:
-            self.collect(full=True)  # a runtime under pressure collects before it asks for more
+            self.collect(full=True)  # a runtime under memory pressure collects before it grows
         if limit is not None and self.resident > limit:
             self._kill("OOMKilled")
         elif maximum is not None and self.live > maximum:
