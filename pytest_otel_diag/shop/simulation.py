@@ -109,6 +109,6 @@ def _network_scale(variation: Variation) -> float:
 
 
 def _demo() -> Build:
-    from pytest_otel_diag.shop.services import build  # noqa: PLC0415 - twenty modules, only when needed
+    from pytest_otel_diag.shop.assembly import build  # noqa: PLC0415 - twenty modules, only when needed
 
     return build

@@ -1,13 +1,4 @@
-"""The services of the Astronomy Shop, and the one door through which a simulation gets them.
+"""The services of the Astronomy Shop, one module per service.
 
-:func:`build` adds every service of a release to a world and returns the :class:`Entry` of its traffic:
-``entry.start()`` lets the users in, ``entry.load(factor)`` multiplies their number,
-``entry.drive(services, calls)`` sends requests soon that reach the named services.
+Each module has a function ``specs(blueprint)`` or ``spec(blueprint)`` that returns what the kernel runs.
 """
-
-from __future__ import annotations
-
-from pytest_otel_diag.shop.services.build import build
-from pytest_otel_diag.shop.services.entry import Entry
-
-__all__ = ["Entry", "build"]

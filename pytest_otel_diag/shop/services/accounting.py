@@ -6,6 +6,10 @@ breaks until the process is replaced.
 
 from __future__ import annotations
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.payloads import PlacedOrder, fields
+from pytest_otel_diag.shop.demo.releases import Release
+from pytest_otel_diag.shop.demo.topology import TOPIC
 from pytest_otel_diag.shop.kernel import (
     Call,
     ConsumerSpec,
@@ -18,12 +22,8 @@ from pytest_otel_diag.shop.kernel import (
     Steps,
     exception_event,
 )
-from pytest_otel_diag.shop.names import Generation
 from pytest_otel_diag.shop.records import Scope
-from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.stores import DATABASE
-from pytest_otel_diag.shop.services.web import Placed, fields
-from pytest_otel_diag.shop.topology import TOPIC
+from pytest_otel_diag.shop.services.databases import DATABASE
 
 GROUP = "accounting"
 DUPLICATE = "23505"
@@ -83,17 +83,17 @@ _INSERT = SpanShape(
 
 
 class _Service:
-    def __init__(self, scene: Scene) -> None:
-        release = scene.generation
-        self.cost = scene.cpu("accounting", 1.2)
-        self.stores = release.release != "2.0"
+    def __init__(self, blueprint: Blueprint) -> None:
+        release = blueprint.release
+        self.cost = blueprint.cpu("accounting", 1.2)
+        self.stores = release.version != "2.0"
         self.shared = _shared_context(release)
-        self.received = "accounting.order.received" if scene.modern else ""
-        self.skipped = "accounting.order.duplicate_skipped" if scene.modern else ""
-        self.failed = "accounting.order.parsing_failed" if scene.modern else ""
+        self.received = "accounting.order.received" if blueprint.modern else ""
+        self.skipped = "accounting.order.duplicate_skipped" if blueprint.modern else ""
+        self.failed = "accounting.order.parsing_failed" if blueprint.modern else ""
 
     def process(self, call: Call, message: Message) -> Steps:
-        order: Placed = message.value
+        order: PlacedOrder = message.value
         with call.span(_CONSUMED):
             details = f'{{ "orderId": "{order.order_id}", "shippingTrackingId": "{order.tracking_id}" }}'
             text = "Order details: {@OrderResult}."
@@ -124,14 +124,14 @@ class _Service:
         call.log("Error", text, scope=_LOGGER, event_name=self.failed, **fields(error))
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the accounting service."""
-    process, overhead_s = _Service(scene).process, scene.cpu("accounting", 0.15)
+    process, overhead_s = _Service(blueprint).process, blueprint.cpu("accounting", 0.15)
     consumer = ConsumerSpec(
         TOPIC, GROUP, process, _RECEIVE, max_records=1, overhead_s=overhead_s, process_attributes=_details
     )
     return [
-        scene.spec(
+        blueprint.spec(
             "accounting",
             client=lambda target, operation: _INSERT,  # noqa: ARG005 - its only dependency
             state=Context,
@@ -140,11 +140,11 @@ def specs(scene: Scene) -> list[ServiceSpec]:
     ]
 
 
-def _shared_context(release: Generation) -> bool:
-    return release.release in ("2.1", "2.2")
+def _shared_context(release: Release) -> bool:
+    return release.version in ("2.1", "2.2")
 
 
-def _breaks(call: Call, order: Placed) -> bool:
+def _breaks(call: Call, order: PlacedOrder) -> bool:
     """Return whether the shared context refuses the order: it tracks it already, or was broken before."""
     context: Context = call.state
     if order.order_id in context.tracked:
@@ -154,7 +154,7 @@ def _breaks(call: Call, order: Placed) -> bool:
     return context.broken
 
 
-def _tracking_error(order: Placed) -> dict[str, str]:
+def _tracking_error(order: PlacedOrder) -> dict[str, str]:
     return {
         "exception.type": "System.InvalidOperationException",
         "exception.message": "The instance of entity type 'OrderEntity' cannot be tracked because another "

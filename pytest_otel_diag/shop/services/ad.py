@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.data import AD_CATEGORIES
+from pytest_otel_diag.shop.demo.payloads import fields
 from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
 from pytest_otel_diag.shop.kernel import (
     Call,
@@ -21,9 +24,6 @@ from pytest_otel_diag.shop.kernel import (
 )
 from pytest_otel_diag.shop.records import AttributeValue, Instrument, Scope
 from pytest_otel_diag.shop.services import flagd
-from pytest_otel_diag.shop.services.goods import AD_CATEGORIES
-from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.web import fields
 
 GET_ADS = "oteldemo.AdService/GetAds"
 SPINNING_THREADS = 4
@@ -52,8 +52,8 @@ class Patterns:
 
 
 class _Service:
-    def __init__(self, scene: Scene) -> None:
-        release = scene.generation
+    def __init__(self, blueprint: Blueprint) -> None:
+        release = blueprint.release
         name = release.attribute
         self.keys, self.keys_count = name("ad.context_keys"), name("ad.context_keys.count")
         self.count, self.category = name("ad.count"), name("ad.category")
@@ -70,7 +70,7 @@ class _Service:
             {**thread, "code.namespace": "oteldemo.AdService", "code.function": "getAdsByCategory"},
         )  # fmt: skip
         self.at_random = SpanShape("getRandomAds", "Internal", _ADS, thread)
-        self.cost, self.lookup = scene.cpu("ad", 0.85), scene.cpu("ad", 0.035)
+        self.cost, self.lookup = blueprint.cpu("ad", 0.85), blueprint.cpu("ad", 0.035)
 
     def get_ads(self, call: Call, keys: tuple[str, ...]) -> Steps:
         session = call.baggage.get("session.id", "")
@@ -153,19 +153,21 @@ def _collect_by_hand(call: Call) -> Steps:
     call.log("INFO", f"The artificially triggered GCs took: {took_ms} ms", scope=_GC_LOGGER)
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the ad service."""
-    rpc = scene.rpc("java")
+    rpc = blueprint.rpc("java")
 
     def client(target: str, operation: str) -> SpanShape:
         return rpc.client(operation, host=target, port=8013)
 
     return [
-        scene.spec(
+        blueprint.spec(
             "ad",
-            operations={GET_ADS: Operation(_Service(scene).get_ads, rpc.server(GET_ADS), allocates=250_000)},
+            operations={
+                GET_ADS: Operation(_Service(blueprint).get_ads, rpc.server(GET_ADS), allocates=250_000)
+            },
             client=client,
-            flags=scene.flag_client(hook=False),
+            flags=blueprint.flag_client(hook=False),
             state=Patterns,
             loops=(flagd.LISTEN,),
         )

@@ -9,6 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.instrumentation import Http
+from pytest_otel_diag.shop.demo.payloads import CartItem, fields
+from pytest_otel_diag.shop.demo.releases import Release
 from pytest_otel_diag.shop.emission.instruments import SECONDS_BOUNDS, MetricShape
 from pytest_otel_diag.shop.kernel import (
     Call,
@@ -22,13 +26,9 @@ from pytest_otel_diag.shop.kernel import (
     Steps,
     exception_event,
 )
-from pytest_otel_diag.shop.names import Generation
 from pytest_otel_diag.shop.records import AttributeValue, Instrument, Scope
 from pytest_otel_diag.shop.services import flagd
-from pytest_otel_diag.shop.services.instrumentation import Http
-from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.stores import VALKEY
-from pytest_otel_diag.shop.services.web import Goods, fields
+from pytest_otel_diag.shop.services.databases import VALKEY
 
 SERVICE = "oteldemo.CartService"
 GET, ADD, EMPTY = f"{SERVICE}/GetCart", f"{SERVICE}/AddItem", f"{SERVICE}/EmptyCart"
@@ -129,17 +129,19 @@ def _client(target: str, operation: str) -> SpanShape | None:
 class _Service:
     """Behaviours of the cart for one release; carts themselves are what Valkey would hold."""
 
-    def __init__(self, scene: Scene) -> None:
-        release = scene.generation
+    def __init__(self, blueprint: Blueprint) -> None:
+        release = blueprint.release
         name = release.attribute
         self.user, self.product, self.quantity = name("user.id"), name("product.id"), name("product.quantity")
         self.items = name("cart.items.count")
         self.carts: dict[str, dict[str, int]] = {}
-        self.cost = scene.cpu("cart", 0.7)
+        self.cost = blueprint.cpu("cart", 0.7)
         self.add_latency = _latency(release, "cart.add_item")
         self.get_latency = _latency(release, "cart.get_cart")
         self.percent = release.percent_cart
-        self.events = ("cart.item.adding", "cart.fetching", "cart.emptying") if scene.modern else ("", "", "")
+        self.events = (
+            ("cart.item.adding", "cart.fetching", "cart.emptying") if blueprint.modern else ("", "", "")
+        )
 
     def get_cart(self, call: Call, user: str) -> Steps:
         call.event("Fetch cart")
@@ -152,12 +154,12 @@ class _Service:
         yield from call.work(self.cost)
         yield from call.request(VALKEY, "HGET", user)
         call.observe(self.get_latency, call.now_s - begun_s)
-        found = tuple(Goods(product, number) for product, number in self.carts.get(user, {}).items())
+        found = tuple(CartItem(product, number) for product, number in self.carts.get(user, {}).items())
         number = sum(item.quantity for item in found)
         call.set(**fields({self.user: user, self.items: number, _AGENT: agent}))
         return found
 
-    def add_item(self, call: Call, request: tuple[str, Goods]) -> Steps:
+    def add_item(self, call: Call, request: tuple[str, CartItem]) -> Steps:
         user, item = request
         call.set(
             **fields(
@@ -230,24 +232,24 @@ def _unreachable(call: Call) -> Steps:
     raise RpcFailure("FAILED_PRECONDITION", UNREACHABLE)
 
 
-def _latency(release: Generation, alias: str) -> MetricShape:
+def _latency(release: Release, alias: str) -> MetricShape:
     return MetricShape(Instrument(release.metric(alias), "histogram", "s"), _METER, SECONDS_BOUNDS)
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the cart service."""
-    service, modern = _Service(scene), scene.modern
+    service, modern = _Service(blueprint), blueprint.modern
     operations: Mapping[str, Operation] = {
         GET: Operation(service.get_cart, _server(GET, modern=modern), allocates=180_000),
         ADD: Operation(service.add_item, _server(ADD, modern=modern), allocates=220_000),
         EMPTY: Operation(service.empty_cart, _server(EMPTY, modern=modern), allocates=220_000),
     }
     return [
-        scene.spec(
+        blueprint.spec(
             "cart",
             operations=operations,
             client=_client,
-            flags=scene.flag_client(hook=True, remote="flagd", operation=flagd.rpc_method),
+            flags=blueprint.flag_client(hook=True, remote="flagd", operation=flagd.rpc_method),
             state=Carts,
             loops=(flagd.LISTEN,),
         )

@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.instrumentation import Http, go_message
+from pytest_otel_diag.shop.demo.payloads import CartItem, Order, PlacedOrder, fields
+from pytest_otel_diag.shop.demo.topology import TOPIC
 from pytest_otel_diag.shop.kernel import (
     Call,
     Operation,
@@ -22,10 +26,6 @@ from pytest_otel_diag.shop.kernel import (
 )
 from pytest_otel_diag.shop.records import Scope
 from pytest_otel_diag.shop.services import cart, currency, email, flagd, payment, product_catalog, shipping
-from pytest_otel_diag.shop.services.instrumentation import Http, go_message
-from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.web import Goods, Order, Placed, fields
-from pytest_otel_diag.shop.topology import TOPIC
 
 PLACE_ORDER = "oteldemo.CheckoutService/PlaceOrder"
 BAD_ADDRESS = "badAddress"
@@ -44,9 +44,9 @@ _URLS = {
 
 
 class _Service:
-    def __init__(self, scene: Scene) -> None:
-        name = scene.generation.attribute
-        self.modern = scene.modern
+    def __init__(self, blueprint: Blueprint) -> None:
+        name = blueprint.release.attribute
+        self.modern = blueprint.modern
         self.user, self.currency = name("user.id"), name("user.currency")
         self.order_id, self.tracking = name("order.id"), name("shipping.tracking.id")
         self.transaction, self.shipping_amount = name("payment.transaction.id"), name("shipping.amount")
@@ -69,7 +69,7 @@ class _Service:
                 "messaging.kafka.destination.partition": 0,
             },
         )
-        self.cost = scene.cpu("checkout", 0.5)
+        self.cost = blueprint.cpu("checkout", 0.5)
 
     def place_order(self, call: Call, order: Order) -> Steps:
         call.set(**{self.user: order.user, self.currency: order.currency})
@@ -110,7 +110,7 @@ class _Service:
         }
         call.set(**outcome)
         call.log("INFO", "order placed", scope=_LOGGER, **fields(outcome))
-        placed = Placed(order_id, tracking, items, order.country)
+        placed = PlacedOrder(order_id, tracking, items, order.country)
         yield from self._confirm(call, order, placed)
         yield from self._publish(call, placed)
         return placed
@@ -119,7 +119,7 @@ class _Service:
         """Return items, their prices and the shipping cost, in the order's currency."""
         with call.span(self.prepare_shape) as span:
             try:
-                items: Sequence[Goods] = yield from call.request("cart", cart.GET, order.user)
+                items: Sequence[CartItem] = yield from call.request("cart", cart.GET, order.user)
             except RpcFailure as failure:
                 raise RpcFailure(
                     "INTERNAL",
@@ -148,7 +148,7 @@ class _Service:
             )
         return items, prices, freight
 
-    def _price(self, call: Call, item: Goods, code: str) -> Steps:
+    def _price(self, call: Call, item: CartItem, code: str) -> Steps:
         try:
             product = yield from call.request("product-catalog", product_catalog.GET, item.product)
         except RpcFailure:
@@ -180,7 +180,7 @@ class _Service:
             text = f"failed to charge card: could not charge the card: {go_message(failure)}"
             raise RpcFailure("INTERNAL", text) from None
 
-    def _confirm(self, call: Call, order: Order, placed: Placed) -> Steps:
+    def _confirm(self, call: Call, order: Order, placed: PlacedOrder) -> Steps:
         try:
             yield from call.request("email", email.CONFIRM, (order.email, placed))
         except RpcFailure as failure:
@@ -194,7 +194,7 @@ class _Service:
         else:
             call.log("INFO", f'order confirmation email sent to "{order.email}"', scope=_LOGGER)
 
-    def _publish(self, call: Call, placed: Placed) -> Steps:
+    def _publish(self, call: Call, placed: PlacedOrder) -> Steps:
         begun_s = call.now_s
         call.log("INFO", "sending to postProcessor", scope=_LOGGER)
         with call.span(self.publish_shape) as span:
@@ -214,7 +214,7 @@ class _Service:
                 _overload(call, placed, int(more))
 
 
-def _overload(call: Call, placed: Placed, number: int) -> None:
+def _overload(call: Call, placed: PlacedOrder, number: int) -> None:
     """Publish the order again and again, in goroutines that nobody waits for."""
     call.log(
         "INFO",
@@ -249,9 +249,9 @@ def go_rephrase(failure: RpcFailure) -> RpcFailure:
     return failure
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the checkout service."""
-    rpc = scene.rpc("go")
+    rpc = blueprint.rpc("go")
     http = Http(_HTTP, metric=True)
 
     def client(target: str, operation: str) -> SpanShape | None:
@@ -260,14 +260,16 @@ def specs(scene: Scene) -> list[ServiceSpec]:
         return rpc.client(operation, host=target, port=_PORTS[target]) if target in _PORTS else None
 
     return [
-        scene.spec(
+        blueprint.spec(
             "checkout",
             operations={
-                PLACE_ORDER: Operation(_Service(scene).place_order, rpc.server(PLACE_ORDER), allocates=90_000)
+                PLACE_ORDER: Operation(
+                    _Service(blueprint).place_order, rpc.server(PLACE_ORDER), allocates=90_000
+                )
             },
             client=client,
             rephrase=go_rephrase,
-            flags=scene.flag_client(hook=True),
+            flags=blueprint.flag_client(hook=True),
             loops=(flagd.LISTEN,),
         )
     ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.data import RATES, converted
 from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
 from pytest_otel_diag.shop.kernel import Call, Operation, Outcome, ServiceSpec, SpanShape, Steps
 from pytest_otel_diag.shop.records import Instrument, Scope
-from pytest_otel_diag.shop.services.goods import RATES, converted
-from pytest_otel_diag.shop.services.scene import Scene
 
 SERVICE = "oteldemo.CurrencyService"
 CONVERT = f"{SERVICE}/Convert"
@@ -27,13 +27,13 @@ def _shape(method: str, *, modern: bool) -> SpanShape:
     return SpanShape(f"Currency/{method}", "Server", _SCOPE, attributes, Outcome("Ok", "", done))
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the currency service."""
-    release = scene.generation
+    release = blueprint.release
     counter = MetricShape(Instrument(release.metric("currency.conversions"), "sum"), _SCOPE)
     series: dict[str, Series] = {code: ((release.attribute("exchange.metric"), code),) for code in RATES}
     source_key, target_key = release.attribute("exchange.from"), release.attribute("exchange.to")
-    cost = scene.cpu("currency", 0.25)
+    cost = blueprint.cpu("currency", 0.25)
 
     def convert(call: Call, request: tuple[float, str, str]) -> Steps:
         amount, source, target = request
@@ -53,9 +53,9 @@ def specs(scene: Scene) -> list[ServiceSpec]:
         return tuple(RATES)
 
     operations = {
-        CONVERT: Operation(convert, _shape("Convert", modern=scene.modern), allocates=4_000),
+        CONVERT: Operation(convert, _shape("Convert", modern=blueprint.modern), allocates=4_000),
         SUPPORTED: Operation(
-            supported, _shape("GetSupportedCurrencies", modern=scene.modern), allocates=4_000
+            supported, _shape("GetSupportedCurrencies", modern=blueprint.modern), allocates=4_000
         ),
     }
-    return [scene.spec("currency", operations=operations)]
+    return [blueprint.spec("currency", operations=operations)]

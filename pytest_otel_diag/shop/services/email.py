@@ -6,13 +6,13 @@ much; the caller sees its connection end.
 
 from __future__ import annotations
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.instrumentation import Http
+from pytest_otel_diag.shop.demo.payloads import PlacedOrder, fields
 from pytest_otel_diag.shop.emission.instruments import MetricShape
 from pytest_otel_diag.shop.kernel import Call, Instance, Operation, ServiceSpec, SpanShape, Steps
 from pytest_otel_diag.shop.records import Instrument, Scope
 from pytest_otel_diag.shop.services import flagd
-from pytest_otel_diag.shop.services.instrumentation import Http
-from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.web import Placed, fields
 
 CONFIRM = "POST /send_order_confirmation"
 BODY_BYTES, ITEM_BYTES = 3400, 500
@@ -42,9 +42,9 @@ def _deliveries(instance: Instance) -> Deliveries:
     return Deliveries()
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the email service."""
-    release = scene.generation
+    release = blueprint.release
     order_key = release.attribute("order.id")
     counter = MetricShape(Instrument(release.metric("email.confirmations"), "sum", "1"), _MANUAL)
     send = SpanShape("send_email", "Internal", _MANUAL)
@@ -52,10 +52,10 @@ def specs(scene: Scene) -> list[ServiceSpec]:
         SpanShape("sinatra.render_template", "Internal", _SINATRA, {"sinatra.template_name": name})
         for name in ("layout", "confirmation")
     )
-    parse, render = scene.cpu("email", 2.0), scene.cpu("email", 4.0)
+    parse, render = blueprint.cpu("email", 2.0), blueprint.cpu("email", 4.0)
     leaks = "emailMemoryLeak" in release.flags
 
-    def confirm(call: Call, request: tuple[str, Placed]) -> Steps:
+    def confirm(call: Call, request: tuple[str, PlacedOrder]) -> Steps:
         address, order = request
         call.set(**{order_key: order.order_id})
         yield from call.work(parse)
@@ -71,17 +71,19 @@ def specs(scene: Scene) -> list[ServiceSpec]:
                 _clear(call)
             else:
                 yield from _keep(call, int(body * multiplier))
-            span.set({"app.email.recipient" if not scene.modern else "demo.notification.recipient": address})
+            span.set(
+                {"app.email.recipient" if not blueprint.modern else "demo.notification.recipient": address}
+            )
             call.log(
                 "INFO", "Order confirmation email sent", scope=_MANUAL, **fields({order_key: order.order_id})
             )
 
     server = Http(_SINATRA, "email", 6060).server("POST", "/send_order_confirmation")
     return [
-        scene.spec(
+        blueprint.spec(
             "email",
             operations={CONFIRM: Operation(confirm, server, allocates=600_000)},
-            flags=scene.flag_client(hook=False),
+            flags=blueprint.flag_client(hook=False),
             state=_deliveries,
             loops=(flagd.LISTEN,),
         )

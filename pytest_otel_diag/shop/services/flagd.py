@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
 from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
 from pytest_otel_diag.shop.flag_provider import Evaluation, FlagScalar
 from pytest_otel_diag.shop.kernel import (
@@ -23,7 +24,6 @@ from pytest_otel_diag.shop.kernel import (
 )
 from pytest_otel_diag.shop.kernel.service_spec import Loop
 from pytest_otel_diag.shop.records import Instrument, Scope
-from pytest_otel_diag.shop.services.scene import Scene
 
 SERVICE = "flagd.evaluation.v1.Service"
 STREAM_S = 600.0
@@ -145,7 +145,7 @@ def _all_flags(call: Call, request: Any) -> Steps:  # noqa: ARG001 - a behaviour
     yield from call.work(0.0002)
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return flagd."""
     operations = {
         f"{SERVICE}/{method}": _resolver(method, detached=False) for method in _METHODS.values()
@@ -163,7 +163,7 @@ def specs(scene: Scene) -> list[ServiceSpec]:
         f"{SERVICE}/ResolveAll", "Server", _CONNECT, {"rpc.system": "connect_rpc", "rpc.service": SERVICE}
     )
     operations[f"{SERVICE}/ResolveAll"] = Operation(_all_flags, everything, allocates=30_000)
-    return [scene.spec("flagd", operations=operations)]
+    return [blueprint.spec("flagd", operations=operations)]
 
 
 def change_stream(instance: Instance) -> Steps:

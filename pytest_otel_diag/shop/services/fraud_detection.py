@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.payloads import PlacedOrder
+from pytest_otel_diag.shop.demo.topology import TOPIC
 from pytest_otel_diag.shop.kernel import Call, ConsumerSpec, Instance, Message, ServiceSpec, SpanShape, Steps
 from pytest_otel_diag.shop.records import AttributeValue, Scope
 from pytest_otel_diag.shop.services import flagd
-from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.web import Placed
-from pytest_otel_diag.shop.topology import TOPIC
 
 GROUP = "fraud-detection"
 SLEEP_S = 1.0
@@ -40,7 +40,7 @@ def _details(message: Message) -> dict[str, str | int]:
     }
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the fraud detection."""
     receive = SpanShape(
         f"{TOPIC} receive", "Consumer", _KAFKA, {**_ATTRIBUTES, "messaging.operation": "receive"}
@@ -48,11 +48,11 @@ def specs(scene: Scene) -> list[ServiceSpec]:
     process = SpanShape(
         f"{TOPIC} process", "Consumer", _KAFKA, {**_ATTRIBUTES, "messaging.operation": "process"}
     )
-    cost = scene.cpu("fraud-detection", 1.0)
-    rpc = scene.rpc("java")
+    cost = blueprint.cpu("fraud-detection", 1.0)
+    rpc = blueprint.rpc("java")
 
     def check(call: Call, message: Message) -> Steps:
-        order: Placed = message.value
+        order: PlacedOrder = message.value
         queued_ms = round((call.now_s - message.produced_s) * 1e3)
         call.set(**{"kafka.record.queue_time_ms": queued_ms})
         seen: Seen = call.state
@@ -65,14 +65,14 @@ def specs(scene: Scene) -> list[ServiceSpec]:
         call.log("INFO", text, scope=_LOGGER)
 
     consumer = ConsumerSpec(
-        TOPIC, GROUP, check, process, receive, receive_s=scene.cpu("fraud-detection", 0.25),
+        TOPIC, GROUP, check, process, receive, receive_s=blueprint.cpu("fraud-detection", 0.25),
         process_attributes=_details,
     )  # fmt: skip
     return [
-        scene.spec(
+        blueprint.spec(
             "fraud-detection",
             client=lambda target, operation: rpc.client(operation, host=target, port=8013),
-            flags=scene.flag_client(hook=False),
+            flags=blueprint.flag_client(hook=False),
             state=Seen,
             consumers=(consumer,),
             loops=(flagd.LISTEN,),

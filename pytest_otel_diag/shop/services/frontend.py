@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.instrumentation import Http, node_message
+from pytest_otel_diag.shop.demo.payloads import CartItem, HttpRequest, Order
 from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
 from pytest_otel_diag.shop.kernel import (
     Call,
@@ -25,13 +28,10 @@ from pytest_otel_diag.shop.services import (
     checkout,
     currency,
     product_catalog,
+    product_reviews,
     recommendation,
-    reviews,
     shipping,
 )
-from pytest_otel_diag.shop.services.instrumentation import Http, node_message
-from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.web import Goods, Order, Web
 
 FILE = "file"
 SHOWN = 4
@@ -51,7 +51,7 @@ _PORTS = {
     "recommendation": 9001,
 }
 
-Handler = Callable[[Call, Web], Steps]
+Handler = Callable[[Call, HttpRequest], Steps]
 
 
 def _product(call: Call, product: str, code: str) -> Steps:
@@ -76,41 +76,41 @@ def _convert(amount: float, code: str) -> Callable[[Call], Steps]:
     return lambda branch: branch.request("currency", currency.CONVERT, (amount, "USD", code))
 
 
-def _list_products(call: Call, web: Web) -> Steps:
+def _list_products(call: Call, web: HttpRequest) -> Steps:
     ids = yield from call.request("product-catalog", product_catalog.LIST)
     if web.body != "USD":
         yield from call.gather(*(_convert(100.0, web.body) for _ in ids))
 
 
-def _get_product(call: Call, web: Web) -> Steps:
+def _get_product(call: Call, web: HttpRequest) -> Steps:
     product, code = web.body
     return _product(call, product, code)
 
 
-def _recommendations(call: Call, web: Web) -> Steps:
+def _recommendations(call: Call, web: HttpRequest) -> Steps:
     product, code = web.body
     ids = yield from call.request("recommendation", recommendation.LIST, (product,))
     yield from _products(call, ids[:SHOWN], code)
 
 
-def _ads(call: Call, web: Web) -> Steps:
+def _ads(call: Call, web: HttpRequest) -> Steps:
     return call.request("ad", ad.GET_ADS, web.body)
 
 
-def _view_cart(call: Call, web: Web) -> Steps:
+def _view_cart(call: Call, web: HttpRequest) -> Steps:
     user, code = web.body
-    items: Sequence[Goods] = yield from call.request("cart", cart.GET, user)
+    items: Sequence[CartItem] = yield from call.request("cart", cart.GET, user)
     if items:
         yield from _products(call, [item.product for item in items], code)
     return items
 
 
-def _add_to_cart(call: Call, web: Web) -> Steps:
+def _add_to_cart(call: Call, web: HttpRequest) -> Steps:
     yield from call.request("cart", cart.ADD, web.body)
     return (yield from call.request("cart", cart.GET, web.body[0]))
 
 
-def _checkout(call: Call, web: Web) -> Steps:
+def _checkout(call: Call, web: HttpRequest) -> Steps:
     order: Order = web.body
     placed = yield from call.request("checkout", checkout.PLACE_ORDER, order)
     if placed.items:
@@ -118,11 +118,11 @@ def _checkout(call: Call, web: Web) -> Steps:
     return placed
 
 
-def _currencies(call: Call, web: Web) -> Steps:  # noqa: ARG001 - a handler
+def _currencies(call: Call, web: HttpRequest) -> Steps:  # noqa: ARG001 - a handler
     return call.request("currency", currency.SUPPORTED)
 
 
-def _shipping(call: Call, web: Web) -> Steps:
+def _shipping(call: Call, web: HttpRequest) -> Steps:
     items, code = web.body
     price = yield from call.request("shipping", shipping.GET_QUOTE, items)
     if code != "USD":
@@ -147,19 +147,19 @@ PAGES = ("GET /", "GET /cart", "GET /product/[productId]")
 class _Routes:
     """Makes the operations: shapes of the HTTP library and of Next.js, costs, the counter of 2.x."""
 
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
-        self.cost, self.around = scene.cpu("frontend", 2.9), scene.cpu("frontend", 0.15)
-        self.page_cost = scene.cpu("frontend", 12.0)
-        self.file_cost = scene.cpu("frontend", 1.1)
+    def __init__(self, blueprint: Blueprint) -> None:
+        self.blueprint = blueprint
+        self.cost, self.around = blueprint.cpu("frontend", 2.9), blueprint.cpu("frontend", 0.15)
+        self.page_cost = blueprint.cpu("frontend", 12.0)
+        self.file_cost = blueprint.cpu("frontend", 1.1)
         self.counter = (
-            None if scene.modern else MetricShape(Instrument("app.frontend.requests", "sum"), _METER)
+            None if blueprint.modern else MetricShape(Instrument("app.frontend.requests", "sum"), _METER)
         )
         self.servers = {method: self._server(method) for method in ("GET", "POST")}
 
     def _server(self, method: str) -> SpanShape:
         attributes: dict[str, AttributeValue]
-        if self.scene.modern:
+        if self.blueprint.modern:
             attributes = {
                 "http.request.method": method,
                 "url.scheme": "http",
@@ -178,8 +178,8 @@ class _Routes:
                 "net.transport": "ip_tcp",
             }
             status, name = "http.status_code", "http.server.duration"
-        unit = "s" if self.scene.modern else "ms"
-        key = "http.request.method" if self.scene.modern else "http.method"
+        unit = "s" if self.blueprint.modern else "ms"
+        key = "http.request.method" if self.blueprint.modern else "http.method"
 
         def failed(failure: RpcFailure) -> Outcome:
             code = int(failure.code) if failure.code.isdigit() else 500
@@ -200,7 +200,7 @@ class _Routes:
     def _next(self, route: str) -> SpanShape:
         method, _, path = route.partition(" ")
         name = route
-        if not self.scene.modern and route == "GET /api/products/[productId]":
+        if not self.blueprint.modern and route == "GET /api/products/[productId]":
             name = "GET /api/products/{productId}"  # as the collector of 2.x renames it
         attributes = {
             "next.span_type": "BaseServer.handleRequest",
@@ -224,10 +224,10 @@ class _Routes:
         outer = self._next(route)
         inner = self._handler("executing api route (pages)", path, "Node.runHandler")
         counter, cost, around = self.counter, self.cost, self.around
-        key = "url.path" if self.scene.modern else "http.target"
+        key = "url.path" if self.blueprint.modern else "http.target"
         good, bad = (self._series(method, path, status) for status in (200, 500))
 
-        def answer(call: Call, web: Web) -> Steps:
+        def answer(call: Call, web: HttpRequest) -> Steps:
             call.set(**{key: web.path})
             try:
                 yield from call.work(around)
@@ -255,9 +255,9 @@ class _Routes:
         """Return a page rendered on the server."""
         path = route.partition(" ")[2]
         outer, inner = self._next(route), self._handler("render route (pages)", path, "Render.renderDocument")
-        key = "url.path" if self.scene.modern else "http.target"
+        key = "url.path" if self.blueprint.modern else "http.target"
 
-        def answer(call: Call, web: Web) -> Steps:
+        def answer(call: Call, web: HttpRequest) -> Steps:
             call.set(**{key: web.path})
             yield from call.work(self.around)
             with call.span(outer):
@@ -271,9 +271,9 @@ class _Routes:
 
     def file(self) -> Operation:
         """Return a file of the built site."""
-        key = "url.path" if self.scene.modern else "http.target"
+        key = "url.path" if self.blueprint.modern else "http.target"
 
-        def answer(call: Call, web: Web) -> Steps:
+        def answer(call: Call, web: HttpRequest) -> Steps:
             call.set(**{key: web.path})
             yield from call.work(self.file_cost)
 
@@ -301,24 +301,24 @@ def _rephrase(failure: RpcFailure) -> RpcFailure:
     return failure
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the frontend."""
-    routes = _Routes(scene)
-    rpc, fetch = scene.rpc("nodejs"), Http(_UNDICI)
+    routes = _Routes(blueprint)
+    rpc, fetch = blueprint.rpc("nodejs"), Http(_UNDICI)
 
     def client(target: str, operation: str) -> SpanShape | None:
         if target == "shipping":
             return fetch.client("POST", "http://shipping:50050/get-quote")
         return rpc.client(operation, host=target, port=_PORTS[target]) if target in _PORTS else None
 
-    operations = {route: routes.api(route, handler) for route, handler in handlers(scene).items()}
+    operations = {route: routes.api(route, handler) for route, handler in handlers(blueprint).items()}
     operations |= {route: routes.page(route) for route in PAGES}
     operations[FILE] = routes.file()
-    return [scene.spec("frontend", operations=operations, client=client, rephrase=_rephrase)]
+    return [blueprint.spec("frontend", operations=operations, client=client, rephrase=_rephrase)]
 
 
-def handlers(scene: Scene) -> dict[str, Handler]:
+def handlers(blueprint: Blueprint) -> dict[str, Handler]:
     """Return the API routes of a release."""
-    if not scene.generation.reviews:
+    if not blueprint.release.reviews:
         return API
-    return {**API, **reviews.ROUTES}
+    return {**API, **product_reviews.ROUTES}

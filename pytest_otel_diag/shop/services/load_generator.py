@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.releases import Release
 from pytest_otel_diag.shop.kernel import HeapSpec, Outcome, RpcFailure, ServiceSpec, SpanShape
 from pytest_otel_diag.shop.kernel.service_spec import Loop
-from pytest_otel_diag.shop.names import Generation
 from pytest_otel_diag.shop.records import Scope, SpanKind
 from pytest_otel_diag.shop.services import flagd
-from pytest_otel_diag.shop.services.scene import Scene
 
 NAME = "load-generator"
 _K6 = Scope("k6/x/otel", "")
@@ -21,10 +21,10 @@ _TASKS = Scope("locustfile", "")
 _REQUESTS = Scope("opentelemetry.instrumentation.requests", "0.60b0")
 
 
-def task_shapes(generation: Generation) -> Callable[[str], SpanShape]:
+def task_shapes(release: Release) -> Callable[[str], SpanShape]:
     """Return how the span of a task looks."""
-    kind: SpanKind = "Internal" if generation.locust else "Client"
-    scope = _TASKS if generation.locust else _K6
+    kind: SpanKind = "Internal" if release.locust else "Client"
+    scope = _TASKS if release.locust else _K6
     made: dict[str, SpanShape] = {}
 
     def shape(name: str) -> SpanShape:
@@ -53,9 +53,9 @@ def _request(method: str, url: str) -> SpanShape:
     )
 
 
-def spec(scene: Scene, run: Loop) -> ServiceSpec:
+def spec(blueprint: Blueprint, run: Loop) -> ServiceSpec:
     """Return the load generator; *run* lets users in, in every process of it."""
-    locust = scene.generation.locust
+    locust = blueprint.release.locust
     page, form = (_request(method, "http://frontend-proxy:8080/") for method in ("GET", "POST"))
     asked = _request("POST", "http://flagd:8016/ofrep/v1/evaluate/flags")
 
@@ -69,13 +69,13 @@ def spec(scene: Scene, run: Loop) -> ServiceSpec:
     if locust:
         runtime: dict[str, object] = {}
     else:  # k6 is a Go program with an extension that only traces: no runtime metrics
-        plan = scene.plans[NAME]
+        plan = blueprint.plans[NAME]
         memory = HeapSpec(base_bytes=plan.memory_base, live_bytes=0, limit_bytes=plan.memory_limit)
-        runtime = {"heap": memory, "resource": {**scene.resource(plan), "telemetry.sdk.language": "go"}}
-    return scene.spec(
+        runtime = {"heap": memory, "resource": {**blueprint.resource(plan), "telemetry.sdk.language": "go"}}
+    return blueprint.spec(
         NAME,
         **runtime,
         client=client,
-        flags=scene.flag_client(hook=locust, remote="flagd", operation=lambda _: flagd.OFREP),
+        flags=blueprint.flag_client(hook=locust, remote="flagd", operation=lambda _: flagd.OFREP),
         loops=(run,),
     )

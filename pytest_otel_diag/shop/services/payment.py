@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.payloads import fields
 from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
 from pytest_otel_diag.shop.kernel import (
     Call,
@@ -18,8 +20,6 @@ from pytest_otel_diag.shop.kernel import (
 )
 from pytest_otel_diag.shop.records import AttributeValue, Instrument, Scope
 from pytest_otel_diag.shop.services import flagd
-from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.web import fields
 
 CHARGE = "oteldemo.PaymentService/Charge"
 LEVELS = ("platinum", "gold", "silver", "bronze")
@@ -48,17 +48,17 @@ def _charge_failed(*, modern: bool) -> SpanShape:
 
 
 class _Service:
-    def __init__(self, scene: Scene) -> None:
-        release = scene.generation
+    def __init__(self, blueprint: Blueprint) -> None:
+        release = blueprint.release
         name = release.attribute
         self.counter = MetricShape(Instrument(release.metric("payment.transactions"), "sum"), _SCOPE)
-        self.shape = _charge_failed(modern=scene.modern)
+        self.shape = _charge_failed(modern=blueprint.modern)
         self.loyalty = name("user.loyalty")
         self.card_type, self.card_valid = name("payment.card_type"), name("payment.card_valid")
         self.charged, self.amount = name("payment.charged"), name("payment.amount")
         self.currency = name("payment.currency")
         self.refusal = f"Payment request failed. Invalid token. {self.loyalty}=gold"
-        self.cost, self.framework = scene.cpu("payment", 1.2), scene.cpu("payment", 0.12)
+        self.cost, self.framework = blueprint.cpu("payment", 1.2), blueprint.cpu("payment", 0.12)
         self.series: dict[str, Series] = {}
 
     def charge(self, call: Call, request: Charge) -> Steps:
@@ -109,16 +109,16 @@ class _Service:
         return level
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the payment service."""
-    rpc = scene.rpc("nodejs")
-    charge = Operation(_Service(scene).charge, rpc.server(CHARGE), allocates=400_000)
+    rpc = blueprint.rpc("nodejs")
+    charge = Operation(_Service(blueprint).charge, rpc.server(CHARGE), allocates=400_000)
     return [
-        scene.spec(
+        blueprint.spec(
             "payment",
             operations={CHARGE: charge},
             client=lambda target, operation: rpc.client(operation, host=target, port=8013),
-            flags=scene.flag_client(hook=False),
+            flags=blueprint.flag_client(hook=False),
             loops=(flagd.LISTEN,),
         )
     ]

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.data import BY_ID, PRODUCT_IDS
+from pytest_otel_diag.shop.demo.payloads import fields
+from pytest_otel_diag.shop.demo.releases import Release
 from pytest_otel_diag.shop.kernel import (
     Call,
     Instance,
@@ -18,13 +22,9 @@ from pytest_otel_diag.shop.kernel import (
     SpanShape,
     Steps,
 )
-from pytest_otel_diag.shop.names import Generation
 from pytest_otel_diag.shop.records import AttributeValue, Scope
 from pytest_otel_diag.shop.services import flagd
-from pytest_otel_diag.shop.services.goods import BY_ID, PRODUCT_IDS
-from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.stores import DATABASE
-from pytest_otel_diag.shop.services.web import fields
+from pytest_otel_diag.shop.services.databases import DATABASE
 
 SERVICE = "oteldemo.ProductCatalogService"
 GET = f"{SERVICE}/GetProduct"
@@ -67,7 +67,7 @@ def _contention(instance: Instance) -> Steps:
         yield world.sleep(CHECK_EVERY_S)
 
 
-def _fails(release: Generation) -> Any:
+def _fails(release: Release) -> Any:
     """Return the generator function that asks whether a product fails."""
 
     def targeted(call: Call, product: str) -> Steps:
@@ -81,12 +81,12 @@ def _fails(release: Generation) -> Any:
     return targeted if release.modern else single
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the product catalog."""
-    release = scene.generation
+    release = blueprint.release
     id_key, name_key = release.attribute("product.id"), release.attribute("product.name")
     count_key = release.attribute("product.count")
-    get_cost, list_cost = scene.cpu("product-catalog", 0.25), scene.cpu("product-catalog", 0.6)
+    get_cost, list_cost = blueprint.cpu("product-catalog", 0.25), blueprint.cpu("product-catalog", 0.6)
     stored, fails = release.catalog_db, _fails(release)
     products = len(PRODUCT_IDS)
 
@@ -126,21 +126,21 @@ def specs(scene: Scene) -> list[ServiceSpec]:
     def client(target: str, operation: str) -> SpanShape | None:
         return _query(operation) if target == DATABASE else None
 
-    rpc = scene.rpc("go")
+    rpc = blueprint.rpc("go")
     server = rpc.server(GET)
     loops = (
         (flagd.LISTEN, _contention) if "productCatalogLockContention" in release.flags else (flagd.LISTEN,)
     )
-    remote = "flagd" if scene.modern else ""
+    remote = "flagd" if blueprint.modern else ""
     return [
-        scene.spec(
+        blueprint.spec(
             "product-catalog",
             operations={
                 GET: Operation(get_product, server, allocates=24_000),
                 LIST: Operation(list_products, rpc.server(LIST), allocates=60_000),
             },
             client=client,
-            flags=scene.flag_client(hook=True, remote=remote, operation=flagd.detached_rpc_method),
+            flags=blueprint.flag_client(hook=True, remote=remote, operation=flagd.detached_rpc_method),
             loops=loops,
         )
     ]

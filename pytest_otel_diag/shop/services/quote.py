@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.instrumentation import Http
+from pytest_otel_diag.shop.demo.payloads import fields
 from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
 from pytest_otel_diag.shop.kernel import Call, Operation, ServiceSpec, SpanShape, Steps
 from pytest_otel_diag.shop.records import Instrument, Scope
-from pytest_otel_diag.shop.services.instrumentation import Http
-from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.web import fields
 
 QUOTE = "POST /getquote"
 PER_ITEM_USD = 8.99
@@ -16,9 +16,9 @@ _MANUAL = Scope("manual-instrumentation", "")
 _LOGGER = Scope("monolog", "")
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the quote service."""
-    release = scene.generation
+    release = blueprint.release
     items_key, cost_key = release.attribute("quote.items.count"), release.attribute("quote.cost.total")
     counter = MetricShape(
         Instrument(release.metric("quotes"), "sum", description="number of quotes calculated"), _MANUAL
@@ -30,8 +30,8 @@ def specs(scene: Scene) -> list[ServiceSpec]:
         {"code.function.name": "{closure}", "code.file.path": "/var/www/app/routes.php"},
     )
     calculate = SpanShape("calculate-quote", "Internal", _MANUAL)
-    framework, response = scene.cpu("quote", 0.5), scene.cpu("quote", 0.1)
-    closure, own = scene.cpu("quote", 0.03), scene.cpu("quote", 0.12)
+    framework, response = blueprint.cpu("quote", 0.5), blueprint.cpu("quote", 0.1)
+    closure, own = blueprint.cpu("quote", 0.03), blueprint.cpu("quote", 0.12)
     series: dict[int, Series] = {}
 
     def get_quote(call: Call, items: int) -> Steps:
@@ -56,4 +56,4 @@ def specs(scene: Scene) -> list[ServiceSpec]:
         return cost
 
     server = Http(_SLIM, "quote", 8090).server("POST", "/getquote")
-    return [scene.spec("quote", operations={QUOTE: Operation(get_quote, server, allocates=0)})]
+    return [blueprint.spec("quote", operations={QUOTE: Operation(get_quote, server, allocates=0)})]

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.data import PRODUCT_IDS
 from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
 from pytest_otel_diag.shop.kernel import Call, Instance, Operation, Outcome, ServiceSpec, SpanShape, Steps
 from pytest_otel_diag.shop.kernel.resources.failures import RpcFailure
 from pytest_otel_diag.shop.kernel.span_shape import exception_event
 from pytest_otel_diag.shop.records import Instrument, Scope
 from pytest_otel_diag.shop.services import flagd, product_catalog
-from pytest_otel_diag.shop.services.goods import PRODUCT_IDS
-from pytest_otel_diag.shop.services.scene import Scene
 
 LIST = "oteldemo.RecommendationService/ListRecommendations"
 MISS_RATIO = 0.5
@@ -42,8 +42,8 @@ class Cache:
 
 
 class _Service:
-    def __init__(self, scene: Scene) -> None:
-        release = scene.generation
+    def __init__(self, blueprint: Blueprint) -> None:
+        release = blueprint.release
         name = release.attribute
         self.enabled, self.hit = name("recommendation.cache"), name("recommendation.cache_hit")
         self.count, self.recommended = name("product.count"), name("product.recommended.count")
@@ -51,9 +51,9 @@ class _Service:
         self.requests = MetricShape(Instrument(release.metric("recommendation.requests"), "sum"), _TRACER)
         self.series: Series = (("recommendation.type", "catalog"),)
         self.shape = SpanShape("get_product_list", "Internal", _TRACER, failed=_escaped)
-        self.broken = release.release == "2.2"
-        self.cost = scene.cpu("recommendation", 1.5)
-        self.before, self.after = scene.cpu("recommendation", 0.2), scene.cpu("recommendation", 0.12)
+        self.broken = release.version == "2.2"
+        self.cost = blueprint.cpu("recommendation", 1.5)
+        self.before, self.after = blueprint.cpu("recommendation", 0.2), blueprint.cpu("recommendation", 0.12)
 
     def list_recommendations(self, call: Call, asked: Sequence[str]) -> Steps:
         yield from call.work(self.before)
@@ -107,9 +107,9 @@ def _escaped(failure: RpcFailure) -> Outcome:
     return Outcome("Error", f"_InactiveRpcError: {text}", {}, (event,))
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the recommendation service."""
-    rpc = scene.rpc("python")
+    rpc = blueprint.rpc("python")
 
     def client(target: str, operation: str) -> SpanShape | None:
         return rpc.client(operation, host=target, port=3550) if target != "flagd" else None
@@ -121,13 +121,13 @@ def specs(scene: Scene) -> list[ServiceSpec]:
             # grpc turns an exception of the handler into UNKNOWN
             raise RpcFailure("UNKNOWN", f"Exception calling application: {failure.message}") from None
 
-    service = _Service(scene)
+    service = _Service(blueprint)
     return [
-        scene.spec(
+        blueprint.spec(
             "recommendation",
             operations={LIST: Operation(unhandled, rpc.server(LIST), allocates=120_000)},
             client=client,
-            flags=scene.flag_client(hook=True),
+            flags=blueprint.flag_client(hook=True),
             state=Cache,
             loops=(flagd.LISTEN,),
         )

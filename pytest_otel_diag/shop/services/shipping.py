@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.instrumentation import Http
+from pytest_otel_diag.shop.demo.payloads import CartItem, fields
 from pytest_otel_diag.shop.emission.instruments import MetricShape
 from pytest_otel_diag.shop.kernel import Call, Operation, RpcFailure, ServiceSpec, SpanShape, Steps, uuid4
 from pytest_otel_diag.shop.records import Instrument, Scope
 from pytest_otel_diag.shop.services import flagd, quote
-from pytest_otel_diag.shop.services.instrumentation import Http
-from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.web import Goods, fields
 
 GET_QUOTE, SHIP_ORDER = "POST /get-quote", "POST /ship-order"
 HOME = frozenset({"US", "USA", "UNITED STATES", "UNITED STATES OF AMERICA"})
@@ -22,15 +22,15 @@ _LOGGER = Scope("shipping", "")
 _METER = Scope("shipping", "")
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the shipping service."""
-    release = scene.generation
+    release = blueprint.release
     cost_key = release.attribute("shipping.cost.total")
     counter = MetricShape(Instrument(release.metric("shipping.items"), "sum"), _METER)
-    cost = scene.cpu("shipping", 0.25)
+    cost = blueprint.cpu("shipping", 0.25)
     slows = "intlShippingSlowdown" in release.flags
 
-    def get_quote(call: Call, items: Sequence[Goods]) -> Steps:
+    def get_quote(call: Call, items: Sequence[CartItem]) -> Steps:
         number = sum(item.quantity for item in items)
         yield from call.work(cost)
         call.log("INFO", "Requesting quote", scope=_LOGGER, quote_service_addr="http://quote:8090")
@@ -44,7 +44,7 @@ def specs(scene: Scene) -> list[ServiceSpec]:
         call.count(counter, number)
         return price
 
-    def ship_order(call: Call, request: tuple[str, Sequence[Goods]]) -> Steps:
+    def ship_order(call: Call, request: tuple[str, Sequence[CartItem]]) -> Steps:
         country, _ = request
         yield from call.work(cost)
         if slows and country.strip().upper() not in HOME:
@@ -60,7 +60,7 @@ def specs(scene: Scene) -> list[ServiceSpec]:
         return outgoing.client("POST", "http://quote:8090/getquote") if target == "quote" else None
 
     return [
-        scene.spec(
+        blueprint.spec(
             "shipping",
             operations={
                 GET_QUOTE: Operation(get_quote, server.server("POST", "/get-quote"), allocates=0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_otel_diag.shop.load import THINK_S, WEIGHTS
+from pytest_otel_diag.shop.traffic.tasks import THINK_S, WEIGHTS
 from tests.shop.services.shop_runs import run
 
 # spans a second, and server spans a second, of a third party's measurement (chart 0.41, demo 3.0)

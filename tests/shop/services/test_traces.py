@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
+from pytest_otel_diag.shop.demo.releases import release_of
+from pytest_otel_diag.shop.demo.topology import SERVICE_EDGES, edges
 from pytest_otel_diag.shop.kernel.resources.hosts import MAX_SKEW_NS
-from pytest_otel_diag.shop.names import generation
-from pytest_otel_diag.shop.topology import SERVICE_EDGES, edges
 from tests.shop.services.shop_runs import run
 
 DEMOS = ("2.0", "2.2", "3.0", "3.1")
@@ -46,7 +46,7 @@ def test_the_edges_of_all_traces_are_the_documented_ones(demo):
             and "flagd" not in (caller, span.resource.service)
         ):
             seen.add((caller, span.resource.service))
-    assert seen == edges(generation(demo))
+    assert seen == edges(release_of(demo))
 
 
 def test_edges_hold_those_that_the_demo_tests_itself():

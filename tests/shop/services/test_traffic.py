@@ -10,10 +10,10 @@ from pytest_otel_diag import catalog
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.model.scenario import Disturbance
-from pytest_otel_diag.shop.names import RELEASES, generation
-from pytest_otel_diag.shop.services.scene import Scene
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.releases import RELEASES, release_of
+from pytest_otel_diag.shop.demo.topology import plans
 from pytest_otel_diag.shop.simulation import Shop
-from pytest_otel_diag.shop.topology import plans
 from pytest_otel_diag.shop.variation import Variation
 from tests.shop.services.shop_runs import START_NS, second
 
@@ -148,7 +148,7 @@ def test_jitter_draws_replicas_and_speeds_within_bounds():
     seen = set()
     for seed in range(8):
         made = shop(seed=seed, jitter=True)
-        for name, plan in plans(generation("3.0")).items():
+        for name, plan in plans(release_of("3.0")).items():
             count = len(made.world.service(name).instances)
             assert 1 <= count <= plan.most_replicas
             seen.add(count)
@@ -161,7 +161,9 @@ def test_slowness_is_spread_by_about_a_quarter():
     factors = [
         factor
         for seed in range(40)
-        for factor in Scene.drawn(Variation(seed=seed, jitter=True), random.Random(seed)).slowness.values()
+        for factor in Blueprint.drawn(
+            Variation(seed=seed, jitter=True), random.Random(seed)
+        ).slowness.values()
     ]
     inside = sum(0.75 < factor < 1.33 for factor in factors)
     assert 0.7 < inside / len(factors) < 0.9
@@ -173,18 +175,18 @@ def test_slowness_is_spread_by_about_a_quarter():
     [("3.0.0", "3.0"), ("2.x", "2.2"), ("3.x", "3.0"), ("v2.1.3", "2.1"), ("3", "3.0"), ("3.1", "3.1")],
 )
 def test_releases_are_named_in_several_ways(demo, release):
-    assert generation(demo).release == release
+    assert release_of(demo).version == release
 
 
 @pytest.mark.parametrize("demo", ["1.12", "3.7", "banana", ""])
 def test_an_unknown_release_is_refused_with_what_there_is(demo):
     with pytest.raises(ConfigurationError, match=r"knows 2\.0, 2\.1, 2\.2, 3\.0, 3\.1"):
-        generation(demo)
+        release_of(demo)
 
 
 @pytest.mark.parametrize("demo", RELEASES)
 def test_the_services_of_a_release_ask_for_the_flags_of_its_document(demo):
-    assert generation(demo).flags == set(FlagdDocument(catalog.demo_document(demo)).flags)
+    assert release_of(demo).flags == set(FlagdDocument(catalog.demo_document(demo)).flags)
 
 
 def test_a_fresh_process_starts_slowly():

@@ -1,4 +1,4 @@
-"""What the demo's load generator does: tasks with their weights, think times, quantities."""
+"""Tasks of the demo's load generator with their weights, think times and quantities."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ WEIGHTS = {
     "checkout_multi": 1,
     "flood_home": 5,
 }
-"""Weight of every task; the same under Locust and k6. They sum to 29."""
+"""Weight of each task, the same under Locust and k6; the sum is 29."""
 
 REVIEW_WEIGHTS = {"get_product_reviews": 3, "ask_product_ai_assistant": 1}
-"""What release 2.2 has on top."""
+"""Additional tasks of release 2.2."""
 
 THINK_S = (1.0, 10.0)
-"""A user waits so long between two tasks, uniformly."""
+"""Bounds of the uniform wait between two tasks."""
 
 QUANTITIES = (1, 2, 3, 4, 5, 10)
 SEVERAL = (2, 3, 4)
-"""How many products a checkout of several has."""
+"""Numbers of products of a multi-item checkout."""
 
 BROWSER_WAIT_S = 2.0
-"""The browser stays so long on its last page, for its traces to be exported."""
+"""How long the browser stays on its last page so that its traces are exported."""
 
 CLOSE_MU, CLOSE_SIGMA, CLOSE_MOST_S = math.log(0.15), 0.9, 3.0
-"""Closing the page and its browser takes so many seconds, the logarithm being normal."""
+"""Parameters of the log-normal time, in seconds, to close the page and its browser."""
 
 
 def choose(rng: random.Random, weights: dict[str, int]) -> str:
-    """Return a task at random by weight."""
+    """Draw a task by weight."""
     return rng.choices(tuple(weights), tuple(weights.values()))[0]
 
 
 def think_s(rng: random.Random) -> float:
-    """Return how long a user waits before the next task."""
+    """Draw the wait before the next task, in seconds."""
     return rng.uniform(*THINK_S)
 
 
 def browser_stay_s(rng: random.Random) -> float:
-    """Return how long a browser user's last page is open, closing included."""
+    """Draw how long a browser user keeps the last page open, in seconds, with the time to close it."""
     return BROWSER_WAIT_S + min(CLOSE_MOST_S, rng.lognormvariate(CLOSE_MU, CLOSE_SIGMA))

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from pytest_otel_diag.shop.demo.instrumentation import Rpc, flag_event
+from pytest_otel_diag.shop.demo.releases import Release, release_of
+from pytest_otel_diag.shop.demo.topology import Plan, plans
 from pytest_otel_diag.shop.kernel.process_spec import FlagClient
 from pytest_otel_diag.shop.kernel.resources.heap import (
     DOTNET,
@@ -21,9 +24,6 @@ from pytest_otel_diag.shop.kernel.resources.heap import (
 )
 from pytest_otel_diag.shop.kernel.resources.noise import Tail
 from pytest_otel_diag.shop.kernel.service_spec import ServiceSpec
-from pytest_otel_diag.shop.names import Generation, generation
-from pytest_otel_diag.shop.services.instrumentation import Rpc, flag_event
-from pytest_otel_diag.shop.topology import Plan, plans
 from pytest_otel_diag.shop.variation import Variation
 
 _POLICIES: dict[str, GcPolicy] = {
@@ -74,18 +74,18 @@ SLOWNESS_SIGMA = 0.22
 
 
 @dataclass(frozen=True)
-class Scene:
+class Blueprint:
     """A release with a drawn topology: ``replicas``, ``slowness`` (1.0 is usual) and node by service."""
 
-    generation: Generation
+    release: Release
     replicas: Mapping[str, int] = field(default_factory=dict)
     slowness: Mapping[str, float] = field(default_factory=dict)
     nodes: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def drawn(cls, variation: Variation, rng: random.Random) -> Scene:
-        """Return the scene of a variation; without jitter every service has one replica of usual speed."""
-        release = generation(variation.demo)
+    def drawn(cls, variation: Variation, rng: random.Random) -> Blueprint:
+        """Draw the blueprint of a variation; without jitter each service has one replica of usual speed."""
+        release = release_of(variation.demo)
         names = plans(release)
         if not variation.jitter:
             return cls(release, nodes={name: NODES[turn % len(NODES)] for turn, name in enumerate(names)})
@@ -101,12 +101,12 @@ class Scene:
     @cached_property
     def plans(self) -> Mapping[str, Plan]:
         """Return the plans of the release."""
-        return plans(self.generation)
+        return plans(self.release)
 
     @property
     def modern(self) -> bool:
         """Whether the release is a 3.x."""
-        return self.generation.modern
+        return self.release.modern
 
     def cpu(self, service: str, milliseconds: float) -> float:
         """Return the CPU seconds of a piece of work that usually takes *milliseconds* there."""
@@ -129,7 +129,7 @@ class Scene:
         """Return the resource attributes of a service beside its name and instance."""
         attributes = {
             "service.namespace": "opentelemetry-demo",
-            "service.version": f"{self.generation.release}.0",
+            "service.version": f"{self.release.version}.0",
             "telemetry.sdk.language": plan.language,
             "telemetry.sdk.name": "opentelemetry",
             "deployment.environment.name": "demo",

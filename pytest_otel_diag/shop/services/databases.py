@@ -10,6 +10,7 @@ from typing import Any
 
 from simpy import Event
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
 from pytest_otel_diag.shop.kernel import (
     Call,
     HeapSpec,
@@ -20,7 +21,6 @@ from pytest_otel_diag.shop.kernel import (
     Steps,
     Tail,
 )
-from pytest_otel_diag.shop.services.scene import Scene
 
 VALKEY = "valkey-cart"
 DATABASE = "astronomy-db"
@@ -91,9 +91,9 @@ def _tables(instance: Instance) -> Tables:  # noqa: ARG001 - a factory of state
     return Tables()
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the databases of a release."""
-    speed = scene.slowness.get("cart", 1.0)
+    speed = blueprint.slowness.get("cart", 1.0)
     reading = 0.0009 * speed
     database = {
         "SELECT product": _select(reading),

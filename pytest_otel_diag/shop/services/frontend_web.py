@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.data import BY_ID, PRODUCT_IDS
+from pytest_otel_diag.shop.demo.instrumentation import Http
+from pytest_otel_diag.shop.demo.payloads import CartItem, HttpRequest
 from pytest_otel_diag.shop.kernel import Call, Instance, RpcFailure, ServiceSpec, SpanShape, Steps, uuid4
 from pytest_otel_diag.shop.records import AttributeValue, Scope
-from pytest_otel_diag.shop.services import frontend, proxy
-from pytest_otel_diag.shop.services.goods import BY_ID, PRODUCT_IDS
-from pytest_otel_diag.shop.services.instrumentation import Http
-from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.web import Goods, Web
+from pytest_otel_diag.shop.services import frontend, frontend_proxy
 
 SERVICE = "frontend-web"
 CONNECTIONS = 6
@@ -72,24 +72,24 @@ def _user(session: str, instance: Instance) -> dict[str, AttributeValue]:
     return {"session.id": session, key: True}
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the browser's side of the shop."""
-    key = scene.generation.attribute("synthetic")
+    key = blueprint.release.attribute("synthetic")
     fetch = Http(_FETCH)
     by_operation = {
-        proxy.HTTP: fetch.client("GET", "http://frontend-proxy:8080/", name="HTTP GET"),
-        proxy.FORM: fetch.client("POST", "http://frontend-proxy:8080/", name="HTTP POST"),
-        proxy.RESOURCE: SpanShape("resourceFetch", "Internal", _LOAD, {key: True}),
+        frontend_proxy.HTTP: fetch.client("GET", "http://frontend-proxy:8080/", name="HTTP GET"),
+        frontend_proxy.FORM: fetch.client("POST", "http://frontend-proxy:8080/", name="HTTP POST"),
+        frontend_proxy.RESOURCE: SpanShape("resourceFetch", "Internal", _LOAD, {key: True}),
     }
 
     def client(target: str, operation: str) -> SpanShape | None:  # noqa: ARG001 - only the proxy is called
         return by_operation.get(operation)
 
     return [
-        scene.spec(
+        blueprint.spec(
             SERVICE,
             client=client,
-            flags=scene.flag_client(hook=False),
+            flags=blueprint.flag_client(hook=False),
             state=Tab,
             contained=False,
             cpu_noise=RENDER_VARIATION,
@@ -111,9 +111,9 @@ class Page:
         call.baggage = {"session.id": self._tab.session, "synthetic_request": "true"}
         return call
 
-    def _ask(self, call: Call, web: Web, operation: str = proxy.HTTP) -> Steps:
+    def _ask(self, call: Call, web: HttpRequest, operation: str = frontend_proxy.HTTP) -> Steps:
         dynamic: dict[str, Any] = {"url.full": f"http://frontend-proxy:8080{web.path}"}
-        if operation != proxy.RESOURCE:
+        if operation != frontend_proxy.RESOURCE:
             dynamic["session.id"] = self._tab.session
         try:
             return (yield from call.request("frontend-proxy", operation, web, **dynamic))
@@ -122,8 +122,8 @@ class Page:
 
     def fetch(self, path: str, route: str, body: object = None, *, method: str = "GET") -> Steps:
         """Call an API route by script."""
-        operation = proxy.HTTP if method == "GET" else proxy.FORM
-        return self._ask(self._call(), Web(method, path, route, body, agent=AGENT), operation)
+        operation = frontend_proxy.HTTP if method == "GET" else frontend_proxy.FORM
+        return self._ask(self._call(), HttpRequest(method, path, route, body, agent=AGENT), operation)
 
     def open(self, path: str, route: str) -> Steps:
         """Load a document with its files; ask flagd how slow pictures shall be."""
@@ -131,9 +131,11 @@ class Page:
         with call.span(self._tab.document, **{"http.url": f"http://frontend-proxy:8080{path}"}):
             with call.span(self._tab.document_fetch):
                 yield from call.work(CLICK_S)
-                yield from self._ask(call, Web("GET", path, route, agent=AGENT), proxy.RESOURCE)
-            files = [Web("GET", file, frontend.FILE, agent=AGENT) for file in _FILES]
-            yield from self._lanes(call, files, proxy.RESOURCE)
+                yield from self._ask(
+                    call, HttpRequest("GET", path, route, agent=AGENT), frontend_proxy.RESOURCE
+                )
+            files = [HttpRequest("GET", file, frontend.FILE, agent=AGENT) for file in _FILES]
+            yield from self._lanes(call, files, frontend_proxy.RESOURCE)
             yield from call.work(RENDER_S)
         yield from self.fetch("/flagservice/flagd.evaluation.v1.Service/ResolveAll", "", method="POST")
         self._delay_ms = int((yield from call.flag("imageSlowLoad", 0)))
@@ -141,12 +143,14 @@ class Page:
     def pictures(self, products: Sequence[str]) -> Steps:
         """Fetch the pictures of products, over as many connections as a browser has."""
         files = [
-            Web("GET", f"/images/products/{BY_ID[product].picture}", "", delay_ms=self._delay_ms, agent=AGENT)
+            HttpRequest(
+                "GET", f"/images/products/{BY_ID[product].picture}", "", delay_ms=self._delay_ms, agent=AGENT
+            )
             for product in products
         ]
-        yield from self._lanes(None, files, proxy.HTTP)
+        yield from self._lanes(None, files, frontend_proxy.HTTP)
 
-    def _lanes(self, call: Call | None, files: Sequence[Web], operation: str) -> Steps:
+    def _lanes(self, call: Call | None, files: Sequence[HttpRequest], operation: str) -> Steps:
         def lane(first: int) -> Callable[[Call], Steps]:
             def walk(branch: Call) -> Steps:
                 for web in files[first::CONNECTIONS]:
@@ -193,10 +197,10 @@ class Page:
 
     def add(self, product: str) -> Steps:
         """Put the product into the cart."""
-        body = (self._tab.session, Goods(product, 1))
+        body = (self._tab.session, CartItem(product, 1))
         yield from self.fetch("/api/cart", "POST /api/cart", body, method="POST")
 
-    def quote(self, items: Sequence[Goods]) -> Steps:
+    def quote(self, items: Sequence[CartItem]) -> Steps:
         """Ask what shipping the cart costs."""
         if items:
             yield from self.fetch("/api/shipping", "GET /api/shipping", (items, self.currency))

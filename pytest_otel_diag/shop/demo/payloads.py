@@ -1,4 +1,4 @@
-"""An HTTP request on its way through the proxy to a page, a picture or an API route."""
+"""Payloads of requests and messages: HTTP requests to the proxy, cart items, orders."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from pytest_otel_diag.shop.records import AttributeValue
 
 
-class Web(NamedTuple):
-    """A request: ``route`` is how the frontend names what answers, ``path`` what was asked.
+class HttpRequest(NamedTuple):
+    """A request: ``path`` as sent, ``route`` as the frontend names the handler.
 
-    ``body`` is already parsed; ``delay_ms`` is the header that asks the proxy for a delay (0: none).
+    ``body`` is parsed; ``delay_ms`` is the header that requests a delay from the proxy (0: none).
     """
 
     method: str
@@ -22,7 +22,7 @@ class Web(NamedTuple):
     agent: str = "k6/1.4.2 (https://k6.io/)"
 
 
-class Goods(NamedTuple):
+class CartItem(NamedTuple):
     """An item in a cart."""
 
     product: str
@@ -30,7 +30,7 @@ class Goods(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What a checkout sends: whose cart, for whom, in which currency."""
+    """A checkout request: the cart's user, the customer and the currency."""
 
     user: str
     email: str
@@ -39,15 +39,15 @@ class Order(NamedTuple):
     card: str
 
 
-class Placed(NamedTuple):
-    """What a checkout answers and what goes to the topic of orders."""
+class PlacedOrder(NamedTuple):
+    """The reply of a checkout, also the message on the topic ``orders``."""
 
     order_id: str
     tracking_id: str
-    items: tuple[Goods, ...]
+    items: tuple[CartItem, ...]
     country: str
 
 
 def fields(attributes: Mapping[str, AttributeValue]) -> dict[str, Any]:
-    """Return attributes with dotted names for unpacking into a log line, beside its other arguments."""
+    """Return attributes with dotted names as keyword arguments of a log call."""
     return dict(attributes)

@@ -6,13 +6,13 @@ import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from pytest_otel_diag.shop import load
+from pytest_otel_diag.shop.demo.data import PEOPLE, PRODUCT_IDS
+from pytest_otel_diag.shop.demo.releases import Release
 from pytest_otel_diag.shop.kernel import Call, Instance, Outcome, RpcFailure, Steps, World, exception_event
-from pytest_otel_diag.shop.names import Generation
-from pytest_otel_diag.shop.services import browser, load_generator
-from pytest_otel_diag.shop.services.goods import PEOPLE, PRODUCT_IDS
+from pytest_otel_diag.shop.services import frontend_web, load_generator
 from pytest_otel_diag.shop.services.product_catalog import FAILING
-from pytest_otel_diag.shop.services.users import User
+from pytest_otel_diag.shop.traffic import tasks
+from pytest_otel_diag.shop.traffic.user import User
 
 RAMP_S = 8.0
 """Users come within so many seconds, not all at once."""
@@ -46,12 +46,12 @@ _REACHED_BY = {
 }
 
 
-class Entry:
+class DemoTraffic:
     """The traffic of a shop. ``users`` and ``browser_users`` are what the variation says."""
 
-    def __init__(self, world: World, generation: Generation, *, users: int, browser_users: int) -> None:
+    def __init__(self, world: World, release: Release, *, users: int, browser_users: int) -> None:
         self._world = world
-        self._generation = generation
+        self._release = release
         self._users = users
         self._browser_users = browser_users
         self._factor = 1.0
@@ -87,7 +87,7 @@ class Entry:
         if not instances:
             return []
         self._driven += 1
-        user = User(instances[0], self._generation, self._world.rng(f"driven/{self._driven}"))
+        user = User(instances[0], self._release, self._world.rng(f"driven/{self._driven}"))
         if task == "checkout":
             # people from both sides of the border in turn: what is shipped abroad is rare otherwise
             abroad = [person for person in PEOPLE if person.country != "United States"]
@@ -101,7 +101,9 @@ class Entry:
         return [getattr(user, task)] * calls
 
     def _visit(self) -> Steps:
-        return browser.add_to_cart(browser.Page(self._world.service(browser.SERVICE).instances[0]))
+        return frontend_web.add_to_cart(
+            frontend_web.Page(self._world.service(frontend_web.SERVICE).instances[0])
+        )
 
     def _later(self, seconds: float, begin: Callable[[], Steps]) -> Steps:
         yield self._world.sleep(seconds)
@@ -112,7 +114,7 @@ class Entry:
     def run(self, instance: Instance) -> Steps:
         """Keep as many users busy as wanted, for as long as the process lives."""
         here = [0, 0]
-        if "loadGeneratorVUs" in self._generation.flags:
+        if "loadGeneratorVUs" in self._release.flags:
             instance.run(self._watch_users(instance))
         while True:
             if self._started and self._world.now_s >= self._pause_until_s:
@@ -146,7 +148,7 @@ class Entry:
 
     def _user_life(self, instance: Instance, number: int) -> Steps:
         rng = self._world.rng(f"user/{instance.ordinal}/{number}")
-        user = User(instance, self._generation, rng)
+        user = User(instance, self._release, rng)
         yield self._world.sleep(rng.uniform(0.0, RAMP_S))
         begun = False
         while True:
@@ -163,15 +165,15 @@ class Entry:
 
     def _traffic(self, instance: Instance, user: User) -> Steps:
         """Return whether users are to do anything: a flag of 3.0 asked before each task."""
-        if "loadGeneratorTraffic" not in self._generation.flags:
+        if "loadGeneratorTraffic" not in self._release.flags:
             return True
         value = yield from user.flag(Call.root(instance), "loadGeneratorTraffic", 1)
         return value > 0
 
     def _browser_life(self, instance: Instance, number: int) -> Steps:
         rng = self._world.rng(f"browser/{instance.ordinal}/{number}")
-        user = User(instance, self._generation, rng)
-        shape = load_generator.task_shapes(self._generation)
+        user = User(instance, self._release, rng)
+        shape = load_generator.task_shapes(self._release)
         yield self._world.sleep(rng.uniform(0.0, RAMP_S))
         while True:
             while not self._here(number, 1):
@@ -182,19 +184,19 @@ class Entry:
                 with call.span(shape("browser_change_currency" if first else "browser_add_to_cart")):
                     done = "Currency changed to CHF" if first else "Product added to cart successfully"
                     call.log("INFO", done)
-                    if self._generation.locust and rng.random() < TIMEOUT_RATIO:
+                    if self._release.locust and rng.random() < TIMEOUT_RATIO:
                         call.fail(outcome=_TIMED_OUT)
                     else:
                         yield from self._browse(first=first)
-                    yield from call.wait(load.browser_stay_s(rng))
+                    yield from call.wait(tasks.browser_stay_s(rng))
             yield self._world.sleep(user.think_s())
 
     def _browse(self, *, first: bool) -> Steps:
-        tabs = self._world.service(browser.SERVICE).instances
+        tabs = self._world.service(frontend_web.SERVICE).instances
         if not tabs:
             return
-        page = browser.Page(tabs[0])
+        page = frontend_web.Page(tabs[0])
         try:
-            yield from (browser.change_currency(page) if first else browser.add_to_cart(page))
+            yield from (frontend_web.change_currency(page) if first else frontend_web.add_to_cart(page))
         except RpcFailure:
             return  # the browser closes the page

@@ -1,6 +1,6 @@
-"""What the instrumentation libraries of the demo's languages leave on spans of RPCs and HTTP requests.
+"""Spans and metrics of the demo's instrumentation libraries for RPCs, HTTP requests and flags.
 
-gRPC attributes come in two conventions: the older ``rpc.system``/``rpc.service``/``rpc.grpc.status_code``
+gRPC attributes follow one of two conventions: the older ``rpc.system``/``rpc.service``/``rpc.grpc.status_code``
 (Java, Node.js, Python in every release; all of 2.x) and the newer ``rpc.system.name``/``rpc.method``/
 ``rpc.response.status_code`` (Go, .NET and C++ of 3.x). Shapes are built once per caller and operation.
 """
@@ -29,26 +29,26 @@ GRPC_CODES = {
     "UNAVAILABLE": 14,
 }
 
-# codes that are the server's fault (semantic conventions, gRPC spans)
+# codes that set the server span's status to Error (semantic conventions, gRPC spans)
 _SERVER_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE"})
 
 Failed = Callable[[RpcFailure], Outcome]
 
 
 def grpc_number(code: str) -> int:
-    """Return the number of a gRPC code; whatever is none of them counts as UNKNOWN."""
+    """Return the number of a gRPC code; that of UNKNOWN for any other text."""
     return GRPC_CODES.get(code, 2)
 
 
 def node_message(failure: RpcFailure) -> str:
-    """Return a failure in the words of @grpc/grpc-js: ``13 INTERNAL: message``."""
+    """Return the message of @grpc/grpc-js for a failure: ``13 INTERNAL: message``."""
     number = grpc_number(failure.code)
     name = failure.code if failure.code in GRPC_CODES else "UNKNOWN"
     return f"{number} {name}: {failure.message}"
 
 
 def go_message(failure: RpcFailure) -> str:
-    """Return a failure in the words of grpc-go: ``rpc error: code = Internal desc = message``."""
+    """Return the message of grpc-go for a failure: ``rpc error: code = Internal desc = message``."""
     name = "".join(part.capitalize() for part in failure.code.split("_"))
     return f"rpc error: code = {name} desc = {failure.message}"
 
@@ -76,14 +76,14 @@ def _rpc_status(code: str, *, new: bool) -> dict[str, AttributeValue]:
 
 @dataclass(frozen=True)
 class Rpc:
-    """The gRPC instrumentation of a language: ``modern`` for release 3.x."""
+    """The gRPC instrumentation of a language; ``modern`` selects release 3.x."""
 
     language: str
     modern: bool
 
     @property
     def new(self) -> bool:
-        """Whether it follows the newer conventions of RPCs."""
+        """Whether the library follows the newer RPC conventions."""
         return self.modern and self.language in ("go", "dotnet", "cpp")
 
     @property
@@ -188,7 +188,7 @@ _RPC_DURATIONS = {
 
 
 def http_error(failure: RpcFailure) -> int:
-    """Return the HTTP status of a failure, 0 where there was no answer at all."""
+    """Return the HTTP status of a failure, 0 without a response."""
     return int(failure.code) if failure.code.isdigit() else 0
 
 
@@ -268,9 +268,9 @@ def _http_client_failed(failure: RpcFailure) -> Outcome:
 
 
 def flag_event(*, modern: bool) -> Callable[..., EventShape]:
-    """Return the event that OpenFeature's tracing hook leaves on the current span.
+    """Return the maker of the span events that OpenFeature's tracing hook records.
 
-    Hooks of 3.x follow the conventions of evaluation events, those of 2.x the ones before.
+    Hooks of 3.x follow the conventions of evaluation events, hooks of 2.x the older ones.
     """
     made: dict[tuple[str, str, AttributeValue], EventShape] = {}
 

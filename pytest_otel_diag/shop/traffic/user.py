@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from contextlib import suppress
 
-from pytest_otel_diag.shop import load
+from pytest_otel_diag.shop.demo.data import CATEGORIES, PEOPLE, PRODUCT_IDS, Person
+from pytest_otel_diag.shop.demo.payloads import CartItem, HttpRequest, Order
+from pytest_otel_diag.shop.demo.releases import Release
 from pytest_otel_diag.shop.flag_provider import FlagScalar
 from pytest_otel_diag.shop.kernel import Call, Instance, RpcFailure, Steps, uuid4
-from pytest_otel_diag.shop.names import Generation
 from pytest_otel_diag.shop.records import AttributeValue, Scope
-from pytest_otel_diag.shop.services import load_generator, proxy
-from pytest_otel_diag.shop.services.goods import CATEGORIES, PEOPLE, PRODUCT_IDS, Person
-from pytest_otel_diag.shop.services.web import Goods, Order, Web
+from pytest_otel_diag.shop.services import frontend_proxy, load_generator
+from pytest_otel_diag.shop.traffic import tasks
 
 _LOGGER = Scope("root", "")
 SESSION_S, ANSWER_S = 0.0005, 0.00012
@@ -23,14 +23,14 @@ _K6_AGENT, _LOCUST_AGENT = "k6/1.4.2 (https://k6.io/)", "python-requests/2.32.5"
 class User:
     """A user with a session of its own. *rng* decides what it does and how long it thinks."""
 
-    def __init__(self, instance: Instance, generation: Generation, rng: random.Random) -> None:
+    def __init__(self, instance: Instance, release: Release, rng: random.Random) -> None:
         self.instance = instance
-        self._generation = generation
+        self._release = release
         self._rng = rng
-        self._locust = generation.locust
-        self._shape = load_generator.task_shapes(generation)
+        self._locust = release.locust
+        self._shape = load_generator.task_shapes(release)
         self._agent = _LOCUST_AGENT if self._locust else _K6_AGENT
-        self._weights = {**load.WEIGHTS, **(load.REVIEW_WEIGHTS if generation.reviews else {})}
+        self._weights = {**tasks.WEIGHTS, **(tasks.REVIEW_WEIGHTS if release.reviews else {})}
         self._session = uuid4(self._rng)
         self._baggage = {"session.id": self._session, "synthetic_request": "true"}
 
@@ -42,8 +42,8 @@ class User:
         call.baggage = self._baggage
         return call
 
-    def _ask(self, call: Call, web: Web) -> Steps:
-        reply, operation = None, proxy.FORM if web.method == "POST" else proxy.HTTP
+    def _ask(self, call: Call, web: HttpRequest) -> Steps:
+        reply, operation = None, frontend_proxy.FORM if web.method == "POST" else frontend_proxy.HTTP
         if self._locust:
             yield from call.work(SESSION_S)
         # a failure is counted by the tool, not shown on the task's span
@@ -69,15 +69,15 @@ class User:
         call = self._begin(None)
         with call.span(self._shape("user_session_start")):
             call.log("INFO", f"Starting user session: {self._session}", scope=_LOGGER)
-            yield from self._ask(call, Web("GET", "/", "GET /"))
+            yield from self._ask(call, HttpRequest("GET", "/", "GET /"))
 
     def task(self) -> Steps:
         """Do a task chosen by weight."""
-        yield from getattr(self, load.choose(self._rng, self._weights))()
+        yield from getattr(self, tasks.choose(self._rng, self._weights))()
 
     def think_s(self) -> float:
         """Return how long to wait before the next task."""
-        return load.think_s(self._rng)
+        return tasks.think_s(self._rng)
 
     # tasks
 
@@ -86,7 +86,7 @@ class User:
         call = self._begin(None)
         with call.span(self._shape("user_index")):
             call.log("INFO", "User accessing index page", scope=_LOGGER)
-            yield from self._ask(call, Web("GET", "/", "GET /"))
+            yield from self._ask(call, HttpRequest("GET", "/", "GET /"))
 
     def browse_product(self, product: str = "") -> Steps:
         """Look at a product."""
@@ -103,7 +103,7 @@ class User:
         with call.span(self._shape("user_get_recommendations"), **self._product(product)):
             call.log("INFO", f"User getting recommendations for product: {product}", scope=_LOGGER)
             path = f"/api/recommendations?productIds={product}"
-            yield from self._ask(call, Web("GET", path, "GET /api/recommendations", (product, "USD")))
+            yield from self._ask(call, HttpRequest("GET", path, "GET /api/recommendations", (product, "USD")))
 
     def get_ads(self) -> Steps:
         """Ask for advertisements of a category, or of none."""
@@ -115,7 +115,7 @@ class User:
             # requests leaves out a parameter that is None; k6 sends the word
             keys = (category,) if category is not None else (() if self._locust else ("None",))
             yield from self._ask(
-                call, Web("GET", f"/api/data/?contextKeys={category}", "GET /api/data", keys)
+                call, HttpRequest("GET", f"/api/data/?contextKeys={category}", "GET /api/data", keys)
             )
 
     def view_cart(self) -> Steps:
@@ -123,12 +123,12 @@ class User:
         call = self._begin(None)
         with call.span(self._shape("user_view_cart")):
             call.log("INFO", "User viewing cart", scope=_LOGGER)
-            yield from self._ask(call, Web("GET", "/api/cart", "GET /api/cart", ("", "USD")))
+            yield from self._ask(call, HttpRequest("GET", "/api/cart", "GET /api/cart", ("", "USD")))
 
     def add_to_cart(self, user: str = "", outer: Call | None = None) -> Steps:
         """Look at a product and put some of it into a cart."""
         user = user or uuid4(self._rng)
-        product, quantity = self._rng.choice(PRODUCT_IDS), self._rng.choice(load.QUANTITIES)
+        product, quantity = self._rng.choice(PRODUCT_IDS), self._rng.choice(tasks.QUANTITIES)
         call = self._begin(outer)
         attributes = {**self._product(product), "user.id": user, "quantity": quantity}
         with call.span(self._shape("user_add_to_cart"), **attributes):
@@ -136,7 +136,7 @@ class User:
             call.log("INFO", text, scope=_LOGGER)
             yield from self._ask(call, _product_page(product))
             yield from self._ask(
-                call, Web("POST", "/api/cart", "POST /api/cart", (user, Goods(product, quantity)))
+                call, HttpRequest("POST", "/api/cart", "POST /api/cart", (user, CartItem(product, quantity)))
             )
 
     def checkout(self, person: Person | None = None) -> Steps:
@@ -145,7 +145,7 @@ class User:
 
     def checkout_multi(self) -> Steps:
         """Buy several products."""
-        yield from self._check_out("user_checkout_multi", self._rng.choice(load.SEVERAL), None)
+        yield from self._check_out("user_checkout_multi", self._rng.choice(tasks.SEVERAL), None)
 
     def _check_out(self, name: str, items: int, person: Person | None) -> Steps:
         user = uuid4(self._rng)
@@ -164,7 +164,7 @@ class User:
                 yield from self.add_to_cart(user, call)
             who = person or self._rng.choice(PEOPLE)
             order = Order(user, who.email, who.country, who.currency, who.card)
-            yield from self._ask(call, Web("POST", "/api/checkout", "POST /api/checkout", order))
+            yield from self._ask(call, HttpRequest("POST", "/api/checkout", "POST /api/checkout", order))
             done = "Multi-item checkout" if items > 1 else "Checkout"
             call.log("INFO", f"{done} completed for user {user}", scope=_LOGGER)
 
@@ -178,7 +178,7 @@ class User:
         with call.span(self._shape("user_flood_home"), **{"flood.count": number}):
             call.log("INFO", f"User flooding homepage {number} times", scope=_LOGGER)
             for _ in range(number):
-                yield from self._ask(call, Web("GET", "/", "GET /"))
+                yield from self._ask(call, HttpRequest("GET", "/", "GET /"))
 
     def get_product_reviews(self) -> Steps:
         """Read what others say of a product (2.2)."""
@@ -187,7 +187,8 @@ class User:
         with call.span(self._shape("user_get_product_reviews"), **self._product(product)):
             for kind in ("product-reviews", "product-reviews-avg-score"):
                 yield from self._ask(
-                    call, Web("GET", f"/api/{kind}/{product}", f"GET /api/{kind}/[productId]", product)
+                    call,
+                    HttpRequest("GET", f"/api/{kind}/{product}", f"GET /api/{kind}/[productId]", product),
                 )
 
     def ask_product_ai_assistant(self) -> Steps:
@@ -196,11 +197,11 @@ class User:
         call = self._begin(None)
         with call.span(self._shape("user_ask_product_ai_assistant"), **self._product(product)):
             path, route = "/api/product-ask-ai-assistant", "POST /api/product-ask-ai-assistant/[productId]"
-            yield from self._ask(call, Web("POST", f"{path}/{product}", route, product))
+            yield from self._ask(call, HttpRequest("POST", f"{path}/{product}", route, product))
 
     def _product(self, product: str) -> dict[str, AttributeValue]:
         return {"product.id": product}
 
 
-def _product_page(product: str) -> Web:
-    return Web("GET", f"/api/products/{product}", "GET /api/products/[productId]", (product, "USD"))
+def _product_page(product: str) -> HttpRequest:
+    return HttpRequest("GET", f"/api/products/{product}", "GET /api/products/[productId]", (product, "USD"))

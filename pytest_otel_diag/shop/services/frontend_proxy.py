@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.payloads import HttpRequest, fields
 from pytest_otel_diag.shop.kernel import (
     Call,
     HeapSpec,
@@ -23,9 +25,7 @@ from pytest_otel_diag.shop.kernel import (
     Steps,
 )
 from pytest_otel_diag.shop.records import AttributeValue, Scope
-from pytest_otel_diag.shop.services import flagd, images
-from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.web import Web, fields
+from pytest_otel_diag.shop.services import flagd, image_provider
 
 HTTP = "http/GET"
 FORM = "http/POST"
@@ -80,9 +80,9 @@ class _Faults:
         self.active = 0
 
 
-def _target(web: Web) -> tuple[str, str]:
+def _target(web: HttpRequest) -> tuple[str, str]:
     if web.path.startswith("/images/"):
-        return "image-provider", images.PICTURE
+        return "image-provider", image_provider.PICTURE
     if web.path.startswith("/flagservice/"):
         return "flagd", f"{flagd.SERVICE}/ResolveAll"
     return "frontend", web.route
@@ -93,7 +93,7 @@ def _written(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
-def _log(call: Call, web: Web, begun_s: float, result: tuple[str, str, str]) -> None:
+def _log(call: Call, web: HttpRequest, begun_s: float, result: tuple[str, str, str]) -> None:
     """Write the line of the access log: result is status, response flags and cluster."""
     status, flags, cluster = result
     world = call.world
@@ -132,11 +132,11 @@ _INGRESS = SpanShape(
 _ROUTERS = {cluster: _router(cluster) for cluster in _UPSTREAMS}
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the proxy."""
-    cost = scene.cpu("frontend-proxy", 0.18)
+    cost = blueprint.cpu("frontend-proxy", 0.18)
 
-    def handle(call: Call, web: Web) -> Steps:
+    def handle(call: Call, web: HttpRequest) -> Steps:
         begun_s = call.now_s
         target, operation = _target(web)
         cluster = target if target != "flagd" else "flagservice"
@@ -164,13 +164,13 @@ def specs(scene: Scene) -> list[ServiceSpec]:
         _log(call, web, begun_s, ("200", flags, target))
         return reply
 
-    def handle_apart(call: Call, web: Web) -> Steps:
+    def handle_apart(call: Call, web: HttpRequest) -> Steps:
         flagd.begin_trace(call)
         with call.span(_INGRESS):
             return (yield from handle(call, web))
 
     return [
-        scene.spec(
+        blueprint.spec(
             "frontend-proxy",
             operations={
                 HTTP: Operation(handle, _INGRESS, allocates=0),
@@ -188,7 +188,7 @@ def specs(scene: Scene) -> list[ServiceSpec]:
 def _check(instance: Instance) -> Steps:
     """Ask for the front page every minute, as the collector's HTTP check does; it sends no trace context."""
     world = instance.world
-    page = Web("GET", "/", "GET /", agent="Go-http-client/1.1")
+    page = HttpRequest("GET", "/", "GET /", agent="Go-http-client/1.1")
     yield world.sleep(CHECK_EVERY_S * instance.rng.random())
     while True:
         with suppress(RpcFailure):
@@ -196,7 +196,7 @@ def _check(instance: Instance) -> Steps:
         yield world.sleep(CHECK_EVERY_S)
 
 
-def _delay(call: Call, web: Web) -> Steps:
+def _delay(call: Call, web: HttpRequest) -> Steps:
     """Hold the request back as its header asks; return whether the filter did."""
     faults: _Faults = call.state
     if not web.path.startswith("/images/products/") or faults.active >= MAX_ACTIVE_FAULTS:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.instrumentation import Http
+from pytest_otel_diag.shop.demo.payloads import HttpRequest, fields
 from pytest_otel_diag.shop.kernel import (
     Behaviour,
     Call,
@@ -21,10 +24,7 @@ from pytest_otel_diag.shop.kernel import (
 )
 from pytest_otel_diag.shop.records import Scope
 from pytest_otel_diag.shop.services import flagd, product_catalog
-from pytest_otel_diag.shop.services.instrumentation import Http
-from pytest_otel_diag.shop.services.scene import Scene
-from pytest_otel_diag.shop.services.stores import DATABASE
-from pytest_otel_diag.shop.services.web import Web, fields
+from pytest_otel_diag.shop.services.databases import DATABASE
 
 SERVICE = "oteldemo.ProductReviewService"
 GET, AVERAGE = f"{SERVICE}/GetProductReviews", f"{SERVICE}/GetAverageProductReviewScore"
@@ -45,15 +45,15 @@ _FLASK = Scope("opentelemetry.instrumentation.flask", "0.60b0")
 _LOGGER = Scope("main", "")
 
 
-def _reviews_route(call: Call, web: Web) -> Steps:
+def _reviews_route(call: Call, web: HttpRequest) -> Steps:
     return call.request("product-reviews", GET, web.body)
 
 
-def _average_route(call: Call, web: Web) -> Steps:
+def _average_route(call: Call, web: HttpRequest) -> Steps:
     return call.request("product-reviews", AVERAGE, web.body)
 
 
-def _ask_route(call: Call, web: Web) -> Steps:
+def _ask_route(call: Call, web: HttpRequest) -> Steps:
     return call.request("product-reviews", ASK, web.body)
 
 
@@ -99,12 +99,12 @@ def _assistant(assist: SpanShape, around: float) -> Behaviour:
     return ask
 
 
-def _reviews(scene: Scene) -> ServiceSpec:
-    rpc = scene.rpc("python")
+def _reviews(blueprint: Blueprint) -> ServiceSpec:
+    rpc = blueprint.rpc("python")
     fetch, assist = (
         SpanShape(name, "Internal", _TRACER) for name in ("get_product_reviews", "get_ai_assistant_response")
     )
-    cost, around = scene.cpu("product-reviews", 1.2), scene.cpu("product-reviews", 0.15)
+    cost, around = blueprint.cpu("product-reviews", 1.2), blueprint.cpu("product-reviews", 0.15)
     query = SpanShape("SELECT", "Client", _PSYCOPG, {"db.system": "postgresql", "db.name": "otel"})
     chat = SpanShape(
         "openai.chat",
@@ -139,14 +139,14 @@ def _reviews(scene: Scene) -> ServiceSpec:
         AVERAGE: Operation(average, rpc.server(AVERAGE)),
         ASK: Operation(_assistant(assist, around), rpc.server(ASK)),
     }
-    return scene.spec(
-        "product-reviews", operations=operations, client=client, flags=scene.flag_client(hook=True),
+    return blueprint.spec(
+        "product-reviews", operations=operations, client=client, flags=blueprint.flag_client(hook=True),
         loops=(flagd.LISTEN,),
     )  # fmt: skip
 
 
-def _llm(scene: Scene) -> ServiceSpec:
-    cost = scene.cpu("llm", 2.0)
+def _llm(blueprint: Blueprint) -> ServiceSpec:
+    cost = blueprint.cpu("llm", 2.0)
 
     def complete(call: Call, wanted: Any) -> Steps:
         yield from call.work(cost)
@@ -154,9 +154,9 @@ def _llm(scene: Scene) -> ServiceSpec:
             raise RpcFailure("429", _REFUSAL)
 
     server = Http(_FLASK, "llm", 8000).server("POST", "/v1/chat/completions")
-    return scene.spec("llm", operations={COMPLETE: Operation(complete, server)})
+    return blueprint.spec("llm", operations={COMPLETE: Operation(complete, server)})
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return both services."""
-    return [_reviews(scene), _llm(scene)]
+    return [_reviews(blueprint), _llm(blueprint)]

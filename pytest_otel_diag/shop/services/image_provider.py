@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from pytest_otel_diag.shop.demo.blueprint import Blueprint
 from pytest_otel_diag.shop.kernel import Call, Operation, Outcome, ServiceSpec, SpanShape, Steps
 from pytest_otel_diag.shop.records import Scope
-from pytest_otel_diag.shop.services.scene import Scene
 
 PICTURE = "GET picture"
 
 
-def specs(scene: Scene) -> list[ServiceSpec]:
+def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the image provider."""
-    cost = scene.cpu("image-provider", 0.2)
+    cost = blueprint.cpu("image-provider", 0.2)
 
     def picture(call: Call, request: Any) -> Steps:
         call.set(**{"http.target": request.path})
         yield from call.work(cost)
 
     server = SpanShape(
-        "GET /" if scene.modern else "/",
+        "GET /" if blueprint.modern else "/",
         "Server",
         Scope("nginx", "1.29.4"),
         {
@@ -33,4 +33,4 @@ def specs(scene: Scene) -> list[ServiceSpec]:
         },
         Outcome(attributes={"http.status_code": 200}),
     )
-    return [scene.spec("image-provider", operations={PICTURE: Operation(picture, server, allocates=0)})]
+    return [blueprint.spec("image-provider", operations={PICTURE: Operation(picture, server, allocates=0)})]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_otel_diag.shop.names import Generation
+from pytest_otel_diag.shop.demo.releases import Release
 
 Runtime = Literal[
     "jvm", "go", "dotnet", "nodejs", "cpython", "ruby", "php", "rust", "cpp", "nginx", "envoy", "browser"
@@ -189,12 +189,12 @@ CONSUMERS = ("accounting", "fraud-detection")
 TOPIC = "orders"
 
 
-def plans(generation: Generation) -> dict[str, Plan]:
+def plans(release: Release) -> dict[str, Plan]:
     """Return the plans of the services that exist in a release, by name."""
-    chosen = _PLANS + (_REVIEWS if generation.reviews else ())
+    chosen = _PLANS + (_REVIEWS if release.reviews else ())
     return {plan.name: plan for plan in chosen}
 
 
-def edges(generation: Generation) -> frozenset[tuple[str, str]]:
+def edges(release: Release) -> frozenset[tuple[str, str]]:
     """Return the edges (caller, callee) that traces of a release show between services."""
-    return SERVICE_EDGES | ENTRY_EDGES | (REVIEW_EDGES if generation.reviews else frozenset())
+    return SERVICE_EDGES | ENTRY_EDGES | (REVIEW_EDGES if release.reviews else frozenset())

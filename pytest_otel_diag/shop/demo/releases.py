@@ -1,8 +1,8 @@
-"""What differs between releases of the demo: flags that exist, names of attributes, metrics and spans.
+"""Differences between releases of the demo: flags, and names of attributes, metrics and spans.
 
-Facts come from the demo's code and change logs: 3.0 renamed every ``app.*`` attribute to ``demo.*``; span
-names of 3.x are those after the collector's renaming by semantic conventions (RPCs without the ``grpc.``
-in front), names of 2.x those of the SDKs. Names that the conventions leave alone (Envoy, database
+The facts come from the demo's code and change logs: 3.0 renamed every ``app.*`` attribute to ``demo.*``;
+span names of 3.x are those that the collector renames by semantic conventions (RPCs without the prefix
+``grpc.``), names of 2.x come from the SDKs. Names that the conventions do not cover (Envoy, database
 clients) are the same in both.
 """
 
@@ -17,7 +17,7 @@ from pytest_otel_diag.errors import ConfigurationError, nearest
 Series = Literal["2.x", "3.x"]
 
 RELEASES = ("2.0", "2.1", "2.2", "3.0", "3.1")
-"""Releases that the shop can be like; ``2.x`` and ``3.x`` stand for 2.2 and 3.0."""
+"""Releases that the shop simulates; ``2.x`` means 2.2 and ``3.x`` means 3.0."""
 
 _ALIASES = {"2": "2.2", "2.x": "2.2", "3": "3.0", "3.x": "3.0"}
 
@@ -89,15 +89,15 @@ _COMMON_FLAGS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
-    """A release of the demo as the services of the shop see it.
+class Release:
+    """A release of the demo.
 
-    ``locust`` tells the load generator apart (Locust, else k6), ``catalog_db`` whether the product catalog
-    asks PostgreSQL, ``reviews`` whether product-reviews and its language model exist, ``percent_cart``
-    whether cartFailure is a share of requests (else all or nothing).
+    ``locust``: the load generator is Locust, otherwise k6; ``catalog_db``: the product catalog queries
+    PostgreSQL; ``reviews``: product-reviews and its language model exist; ``percent_cart``: cartFailure
+    fails a share of requests, otherwise all of them.
     """
 
-    release: str
+    version: str
     series: Series
     locust: bool
     catalog_db: bool
@@ -106,20 +106,20 @@ class Generation:
 
     @property
     def modern(self) -> bool:
-        """Whether names are those of 3.x."""
+        """Whether this is a 3.x release, with the names of 3.x."""
         return self.series == "3.x"
 
     @property
     def flags(self) -> frozenset[str]:
-        """Flags that the code of this release asks for."""
-        return _flags(self.release)
+        """Flags that the code of this release evaluates."""
+        return _flags(self.version)
 
     def attribute(self, alias: str) -> str:
-        """Return the attribute's name in this release; KeyError for an alias that is not in the table."""
+        """Return the attribute's name in this release; raises KeyError for an unknown alias."""
         return _ATTRIBUTES[alias][self.modern]
 
     def metric(self, alias: str) -> str:
-        """Return the metric's name in this release; KeyError for an alias that is not in the table."""
+        """Return the metric's name in this release; raises KeyError for an unknown alias."""
         return _METRICS[alias][self.modern]
 
 
@@ -144,24 +144,24 @@ def _flags(release: str) -> frozenset[str]:
 
 
 @cache
-def generation(demo: str) -> Generation:
-    """Return the generation of a release such as ``3.0``, ``2.2.0`` or ``2.x``.
+def release_of(demo: str) -> Release:
+    """Return the release with a version such as ``3.0``, ``2.2.0`` or ``2.x``.
 
-    Raises ConfigurationError for a release that the shop cannot be like.
+    Raises ConfigurationError for a release that the shop does not simulate.
     """
     short = ".".join(demo.strip().lstrip("v").split(".")[:2])
-    release = _ALIASES.get(short, short)
-    if release not in RELEASES:
+    version = _ALIASES.get(short, short)
+    if version not in RELEASES:
         raise ConfigurationError(
-            f"the shop has no demo release {demo!r}; it knows {', '.join(RELEASES)}"
-            f"{nearest(release, RELEASES)}"
+            f"the shop does not simulate demo release {demo!r}{nearest(version, RELEASES)}; "
+            f"choose from {', '.join(RELEASES)}"
         )
-    modern = release >= "3"
-    return Generation(
-        release=release,
+    modern = version >= "3"
+    return Release(
+        version=version,
         series="3.x" if modern else "2.x",
-        locust=release != "3.0",
-        catalog_db=release >= "2.2",
-        reviews=release == "2.2",
+        locust=version != "3.0",
+        catalog_db=version >= "2.2",
+        reviews=version == "2.2",
         percent_cart=modern,
     )

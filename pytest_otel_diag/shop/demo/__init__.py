@@ -1,0 +1,1 @@
+"""Facts about the OpenTelemetry Demo that its simulated services share: releases, topology, data, spans."""
