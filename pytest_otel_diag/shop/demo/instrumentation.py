@@ -1,8 +1,9 @@
 """Spans and metrics of the demo's instrumentation libraries for RPCs, HTTP requests and flags.
 
-gRPC attributes follow one of two conventions: the older ``rpc.system``/``rpc.service``/``rpc.grpc.status_code``
-(Java, Node.js, Python in every release; all of 2.x) and the newer ``rpc.system.name``/``rpc.method``/
-``rpc.response.status_code`` (Go, .NET and C++ of 3.x). Shapes are built once per caller and operation.
+gRPC attributes follow one of two conventions: the older one (``rpc.system``, ``rpc.service``,
+``rpc.grpc.status_code``; Java, Node.js and Python in every release, all of 2.x) and the newer one
+(``rpc.system.name``, ``rpc.method``, ``rpc.response.status_code``; Go, .NET and C++ of 3.x). Shapes are built
+once per caller and operation.
 """
 
 from __future__ import annotations

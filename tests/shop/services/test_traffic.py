@@ -179,13 +179,13 @@ def test_releases_are_named_in_several_ways(demo, release):
 
 
 @pytest.mark.parametrize("demo", ["1.12", "3.7", "banana", ""])
-def test_an_unknown_release_is_refused_with_what_there_is(demo):
-    with pytest.raises(ConfigurationError, match=r"knows 2\.0, 2\.1, 2\.2, 3\.0, 3\.1"):
+def test_an_unknown_release_is_refused_with_the_known_ones(demo):
+    with pytest.raises(ConfigurationError, match=r"choose from 2\.0, 2\.1, 2\.2, 3\.0, 3\.1"):
         release_of(demo)
 
 
 @pytest.mark.parametrize("demo", RELEASES)
-def test_the_services_of_a_release_ask_for_the_flags_of_its_document(demo):
+def test_the_services_of_a_release_evaluate_the_flags_of_its_document(demo):
     assert release_of(demo).flags == set(FlagdDocument(catalog.demo_document(demo)).flags)
 
 
