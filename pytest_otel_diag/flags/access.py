@@ -83,10 +83,7 @@ def open_flags(access: FlagAccess, *, now: Callable[[], Nanos]) -> SurfaceFlags:
 
     Raises ConfigurationError for texts that name nothing.
     """
-    surface = open_surface(access.control)
-    # As the place itself tells it, where it does: a relative path means nothing to another process.
-    opened = access.model_copy(update={"control": getattr(surface, "control", access.control)})
-    return SurfaceFlags(surface, open_reader(access.served), now=now, access=opened)
+    return SurfaceFlags(open_surface(access.control), open_reader(access.served), now=now)
 
 
 def _factory(place: str) -> Callable[[str], Any]:

@@ -12,7 +12,7 @@ from pytest_otel_diag.errors import FlagError, LostUpdate, RestoreFailed
 from pytest_otel_diag.flags import document_text
 from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.flags.readers.answers import UnknownFlag
-from pytest_otel_diag.flags.surface import FlagAccess, FlagReader, Mendable, Surface
+from pytest_otel_diag.flags.surface import FlagAccess, FlagReader, Surface
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import Flag, FlagChange, FlagDocument, FlagValue, ServedFlag
 
@@ -20,22 +20,14 @@ RESTORE_ATTEMPTS = 5
 
 
 class SurfaceFlags:
-    """FlagController over *surface* and *reader*; ``now`` dates answers, in UTC nanoseconds.
+    """FlagController that writes to *surface* and evaluates with *reader*; closing it closes both.
 
-    ``access`` is what the two were opened from, None when they were made by hand. Closing closes both.
+    ``now`` returns UTC nanoseconds and dates the answers.
     """
 
-    def __init__(
-        self,
-        surface: Surface,
-        reader: FlagReader,
-        *,
-        now: Callable[[], Nanos],
-        access: FlagAccess | None = None,
-    ) -> None:
+    def __init__(self, surface: Surface, reader: FlagReader, *, now: Callable[[], Nanos]) -> None:
         self.surface = surface
         self.reader = reader
-        self.access = access
         self._now = now
         self._flags: Mapping[str, Flag] = {}
 
@@ -46,8 +38,13 @@ class SurfaceFlags:
 
     @property
     def identity(self) -> str:
-        """The same text for every process that reaches these flags."""
+        """The same text in every process that reaches these flags."""
         return self.surface.identity
+
+    @property
+    def access(self) -> FlagAccess:
+        """What opens the same flags in another process."""
+        return FlagAccess(control=self.surface.control, served=self.reader.address)
 
     async def document(self) -> FlagDocument:
         """Return what is written now, exactly; raises FlagError for what flagd would refuse or lose."""
@@ -100,10 +97,8 @@ class SurfaceFlags:
         try:
             current = await self.surface.read()
             document_text.parse(current, self.surface.name)
-        except FlagError:
-            if not isinstance(self.surface, Mendable):
-                raise
-            await self.surface.mend(raw)  # damaged or gone: whatever is there, it has to be this
+        except FlagError:  # damaged or gone
+            await self.surface.overwrite(raw)
             return
         await self.surface.write(raw, expected=current)
 

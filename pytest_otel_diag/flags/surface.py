@@ -1,26 +1,26 @@
-"""What a place that holds flags has to offer: read and write, ask what is served, keep others out.
+"""Ports of the flags package: where a flagd document is stored, and who evaluates its flags.
 
-A :class:`Surface` reads and writes the whole flagd document, a :class:`FlagReader` evaluates flags as
-services do. ``controller.SurfaceFlags`` makes one FlagController of the two, so a new place needs ``read``
-and ``write``.
+A :class:`Surface` reads and writes the whole flagd document; a :class:`FlagReader` evaluates flags as the
+services do. ``controller.SurfaceFlags`` combines the two into a FlagController.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Protocol
 
 from pytest_otel_diag.model.base import Model
 from pytest_otel_diag.model.flags import FlagValue, ServedFlag
 
 
 class FlagAccess(Model):
-    """How the flags of a system are reached, as two texts that a journal can keep.
+    """How to reach the flags of a system: two texts that a journal can store.
 
-    ``control`` says where the document is written (``file:/path/demo.flagd.json``,
+    ``control`` names the surface (``file:/path/demo.flagd.json``,
     ``flagd-ui:http://localhost:8080/feature``, ``configmap:namespace/name``, ``command:…``,
-    ``class:module:attribute``), ``served`` where flags are evaluated (``ofrep:http://localhost:8016``,
-    ``flagd:http://localhost:8080/flagservice``, ``grpc:localhost:8013``). ``opening`` reads both.
+    ``class:module:attribute``), ``served`` the reader (``ofrep:http://localhost:8016``,
+    ``flagd:http://localhost:8080/flagservice``, ``grpc:localhost:8013``). Module ``access`` opens both.
     """
 
     control: str
@@ -28,65 +28,89 @@ class FlagAccess(Model):
 
 
 class RemoteLease(Protocol):
-    """Keeps runners on other hosts out, where the surface has a place for it."""
+    """A lease stored with the flags, which keeps out runs on other hosts."""
 
     async def acquire(self, owner: str, *, seconds: float) -> str | None:
-        """Take it for *seconds*; return None when it is ours, else the name of who has it."""
+        """Take or renew the lease for *seconds*; return None on success, else the current holder."""
         ...
 
     async def release(self, owner: str) -> None:
-        """Give it back; does nothing when it is not *owner*'s."""
+        """Release the lease; does nothing unless *owner* holds it."""
         ...
 
 
 class Surface(Protocol):
-    """A place that holds the whole flagd document.
+    """A place that stores the whole flagd document.
 
-    All methods raise FlagError that names the place and the way out. None blocks the event loop.
+    Methods raise FlagError, which names the place and the remedy. None blocks the event loop.
     """
 
     @property
     def name(self) -> str:
-        """What errors and tables call the place."""
+        """The name that errors and tables show."""
         ...
 
     @property
     def identity(self) -> str:
-        """The same text for every process that reaches this place: a real path, a URL, a cluster's object."""
+        """The same text in every process that reaches this place: a real path, a URL, a cluster's object."""
+        ...
+
+    @property
+    def control(self) -> str:
+        """The ``FlagAccess.control`` that opens this place again, in any process and working directory."""
+        ...
+
+    @property
+    def write_timeout_s(self) -> float:
+        """The longest that one write may take, in seconds, when every attempt fails late."""
+        ...
+
+    async def describe(self) -> str:
+        """Return the name with what the place reports about itself, such as the version of its API."""
         ...
 
     async def read(self) -> bytes:
-        """Return the document as it is written now."""
+        """Return the document as it is stored now."""
         ...
 
     async def write(self, raw: bytes, *, expected: bytes) -> None:
-        """Replace the document as a whole, once it is the one that was *expected*; returns when it is kept.
+        """Replace the *expected* document as a whole; returns once the new one is stored.
 
-        Raises LostUpdate when somebody else wrote in between: then nothing has changed, or what is there
-        now is told. *raw* was checked as a flagd document.
+        *raw* is a checked flagd document. Raises LostUpdate when another client changed the document: then
+        either nothing was written, or the error says what is stored.
         """
         ...
 
+    async def overwrite(self, raw: bytes) -> None:
+        """Store *raw* whatever the place holds now, a damaged document or none included."""
+        ...
+
     def same(self, one: bytes, other: bytes) -> bool:
-        """Whether two texts are the same document here (bytes, or JSON where the place formats itself)."""
+        """Return whether two texts are the same document here: bytes, or JSON where the place reformats."""
         ...
 
     def lease(self) -> RemoteLease | None:
-        """Return what keeps runners on other hosts out; None where the place has nothing for it."""
+        """Return the lease that keeps out runs on other hosts; None where the place cannot store one."""
+        ...
+
+    def moved_from(self, identity: str) -> Moved | None:
+        """Return where the document went when *identity* was this place's once and is not any more."""
         ...
 
     async def aclose(self) -> None:
-        """Release connections."""
+        """Close connections."""
         ...
 
 
-@runtime_checkable
-class Mendable(Protocol):
-    """A place that can be given its document back although what is there now cannot be read as one."""
+@dataclass(frozen=True)
+class Moved:
+    """A place whose address resolves to another document than before, as with a retargeted symlink.
 
-    async def mend(self, raw: bytes) -> None:
-        """Replace whatever is there; raises FlagError when that fails."""
-        ...
+    ``identity`` is the current one. ``former`` stores the document of before, None when that is gone.
+    """
+
+    identity: str
+    former: Surface | None
 
 
 class FlagReader(Protocol):
@@ -94,17 +118,22 @@ class FlagReader(Protocol):
 
     @property
     def name(self) -> str:
-        """What errors and tables call it."""
+        """The name that errors and tables show."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """The ``FlagAccess.served`` that opens this reader again."""
         ...
 
     async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
-        """Return what one flag answers now; raises FlagError (unknown flag, no answer)."""
+        """Evaluate one flag; raises FlagError (unknown flag, no answer)."""
         ...
 
     async def served_all(self, context: Mapping[str, FlagValue]) -> Mapping[str, ServedFlag]:
-        """Return what every flag answers now; flags that answer nothing are left out."""
+        """Evaluate every flag; flags without a value (disabled, broken rule) are left out."""
         ...
 
     async def aclose(self) -> None:
-        """Release connections."""
+        """Close connections."""
         ...

@@ -242,9 +242,7 @@ class _Doctor:
 
 async def _surface(flags: SurfaceFlags) -> Row:
     """Return where flags are written, with the generation of a flagd-ui."""
-    generation = getattr(flags.surface, "generation", None)
-    told = f", of demo {await generation()}" if generation is not None else ""
-    return Row("ok", "flags", f"{flags.surface.name}{told}")
+    return Row("ok", "flags", await flags.surface.describe())
 
 
 def _writable(control: str) -> Row:

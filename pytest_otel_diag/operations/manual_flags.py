@@ -52,12 +52,6 @@ class Hands:
         """The journal of this machine."""
         return Journal(self.state_dir)
 
-    @property
-    def lasting_access(self) -> FlagAccess:
-        """How the flags are reached from any folder."""
-        control = getattr(self.flags.surface, "control", self.access.control)
-        return self.access.model_copy(update={"control": control})
-
     def kept(self) -> Entry | None:
         """Return what was set by hand here before; raises FlagError for what must be healed first."""
         mine = None
@@ -107,7 +101,7 @@ async def set_flag(hands: Hands, change: FlagChange, asked: Sequence[Context]) -
         entry = before or Entry(
             id=f"by-hand-{secrets.token_hex(6)}",
             identity=flags.identity,
-            access=hands.lasting_access,
+            access=flags.access,
             target=TARGET,
             owner=who,
             started_ns=who.since_ns,
@@ -179,8 +173,7 @@ async def reset(hands: Hands, keys: Sequence[str]) -> str:
 
 def _patience(hands: Hands) -> Patience:
     usual = Patience(served_timeout_s=hands.served_s)
-    longest_s = float(getattr(hands.flags.surface, "write_timeout_s", 0.0))
-    return replace(usual, write_timeout_s=max(usual.write_timeout_s, longest_s))
+    return replace(usual, write_timeout_s=max(usual.write_timeout_s, hands.flags.surface.write_timeout_s))
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ async def put_back_where_it_was(
         if current:
             await surface.write(wanted.raw, expected=current)
         else:
-            await surface.mend(wanted.raw)
+            await surface.overwrite(wanted.raw)
     except FlagError as error:
         raise RestoreFailed(f"{told}, and cannot be put back there: {error}") from error
     return f"{told}; it was taken back in both. Restart flagd unless it follows the link"

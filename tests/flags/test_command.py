@@ -16,7 +16,6 @@ from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate
 from pytest_otel_diag.flags.access import open_reader
 from pytest_otel_diag.flags.access import open_surface as open_any
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.surface import Mendable
 from pytest_otel_diag.flags.surfaces.command import CommandSurface, ObjectSurface, open_class, open_surface
 from pytest_otel_diag.flags.surfaces.read_back import same_json
 from pytest_otel_diag.testing.flag_contract import FlagControllerContract, SurfaceContract
@@ -133,7 +132,7 @@ async def test_a_command_that_fails_shows_its_exit_code_and_its_last_words(tmp_p
         await surface.read()
     assert len(str(failed.value)) < 700
     with pytest.raises(FlagError, match="exit code 7"):
-        await surface.mend(document())
+        await surface.overwrite(document())
 
 
 async def test_a_command_that_prints_nothing_or_is_not_there_is_told(tmp_path: Path) -> None:
@@ -218,13 +217,12 @@ def test_paths_that_mean_another_file_elsewhere_are_refused(
 
 async def test_a_plain_class_works_too(path: Path) -> None:
     surface = ObjectSurface(MyFlags(path), "mine:MyFlags", patience=QUICK)
-    assert isinstance(surface, Mendable)
     assert surface.name == "my flags"
     raw = await surface.read()
     await surface.write(switched(raw), expected=raw)
     assert same_json(MyFlags(path).read().encode(), switched(raw))
     MyFlags(path).write(b'{"flags": 1}')
-    await surface.mend(raw)
+    await surface.overwrite(raw)
     assert same_json(MyFlags(path).read().encode(), raw)
     assert surface.lease() is None
     await surface.aclose()

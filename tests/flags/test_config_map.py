@@ -289,7 +289,7 @@ async def test_a_missing_key_and_binary_data_are_told(cluster: KubernetesStandIn
     cluster.put("configmaps", "flagd-config", {"binaryData": {"demo.flagd.json": "e30="}})
     with pytest.raises(FlagError, match="is binary data"):
         await surface.read()
-    await surface.mend(document())
+    await surface.overwrite(document())
     assert await surface.read() == document()
     await surface.aclose()
 
@@ -423,6 +423,13 @@ def test_addresses() -> None:
     assert Address.parse("shop/flags?rollout=none").rollout == ""
     assert "deployments" not in Address.parse("shop/flags?rollout=none").role()
     assert "resourceNames: [fd, ad, cart]" in full.role()
+    for address in (
+        Address("shop"),
+        full,
+        Address("shop", rollout=""),
+        Address("shop", kubeconfig="/a&b/c d"),
+    ):
+        assert Address.parse(address.text) == address
 
 
 @pytest.mark.parametrize(

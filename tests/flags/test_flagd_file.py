@@ -287,7 +287,7 @@ async def test_what_flagd_would_refuse_is_never_written(path):
         with pytest.raises(FlagError, match=culprit):
             await surface.write(raw, expected=RAW)
         with pytest.raises(FlagError, match=culprit):
-            await surface.mend(raw)
+            await surface.overwrite(raw)
     assert path.read_bytes() == RAW
     assert folder_of(path) == ["demo.flagd.json"]
 
@@ -319,12 +319,12 @@ async def test_a_deleted_file_comes_back_with_its_permissions(path):
     surface = FileSurface(path)
     await surface.read()
     path.unlink()
-    await surface.mend(RAW)
+    await surface.overwrite(RAW)
     assert stat.S_IMODE(path.stat().st_mode) == 0o604
     path.unlink()
     with pytest.raises(LostUpdate):
         await surface.write(RAW, expected=RAW)
-    await FileSurface(path).mend(RAW)
+    await FileSurface(path).overwrite(RAW)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
@@ -352,7 +352,7 @@ async def test_a_path_that_is_no_file_says_what_to_give(tmp_path):
     with pytest.raises(FlagError, match=r"give the document in it, not the folder"):
         await FileSurface(tmp_path).read()
     with pytest.raises(FlagError, match=r"cannot be replaced.*is it the path on this machine"):
-        await FileSurface(tmp_path / "no" / "such.json").mend(RAW)
+        await FileSurface(tmp_path / "no" / "such.json").overwrite(RAW)
 
 
 @pytest.mark.parametrize("name", ["demo.flagd.yaml", "demo.YML"])

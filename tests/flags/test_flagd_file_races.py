@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pytest_otel_diag.errors import LostUpdate, RestoreFailed
+from pytest_otel_diag.errors import FlagError, LostUpdate, RestoreFailed
 from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.flags.surfaces.file import FileSurface
 from pytest_otel_diag.model.flags import FlagChange
@@ -151,18 +151,17 @@ async def test_a_restore_against_somebody_who_never_stops_fails_loudly(path, con
         await controller.restore(before)
 
 
-async def test_a_place_that_cannot_be_mended_says_that_its_document_is_damaged(path, controller):
-    class Plain:
-        """A place with the least that one needs."""
-
-        name = "a place"
-
+async def test_a_damaged_document_that_cannot_be_overwritten_fails_the_restore(path, controller):
+    class Stuck(FileSurface):
         async def read(self):
             return b"{"
 
+        async def overwrite(self, raw):
+            raise FlagError("the disk is full")
+
     before = await controller.document()
-    controller.surface = Plain()
-    with pytest.raises(RestoreFailed, match="a place is not JSON"):
+    controller.surface = Stuck(path)
+    with pytest.raises(RestoreFailed, match="the disk is full"):
         await controller.restore(before)
 
 

@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate
-from pytest_otel_diag.flags.surface import Mendable
 from pytest_otel_diag.flags.surfaces.flagd_ui import FlagdUiSurface, open_surface
 from pytest_otel_diag.testing.flagd_ui import GENERATIONS, Fault, FlagdUi, Generation
 from tests.support.remote_flags import FLAG, QUICK, document, switched, variant
@@ -89,7 +88,7 @@ async def test_a_generation_that_only_reads_refuses_to_write_and_says_what_works
     with started(tmp_path, "2.1") as ui:
         surface = quick(ui.url)
         raw = await surface.read()
-        for write in (surface.write(switched(raw), expected=raw), surface.mend(raw)):
+        for write in (surface.write(switched(raw), expected=raw), surface.overwrite(raw)):
             with pytest.raises(FlagError, match=r"2\.1.*only read") as refused:
                 await write
             assert "src/flagd/demo.flagd.json" in str(refused.value)
@@ -211,11 +210,10 @@ async def test_somebody_who_wrote_before_us_is_left_alone(ui: FlagdUi, surface: 
     assert json.loads(ui.path.read_bytes()) == json.loads(theirs)
 
 
-async def test_mending_replaces_whatever_is_there(ui: FlagdUi, surface: FlagdUiSurface) -> None:
-    assert isinstance(surface, Mendable)
+async def test_overwriting_replaces_any_document(ui: FlagdUi, surface: FlagdUiSurface) -> None:
     await surface.read()
     assert (await post(ui, {"data": {"flags": {}}})).status_code == 200
-    await surface.mend(document())
+    await surface.overwrite(document())
     assert json.loads(ui.path.read_bytes()) == json.loads(document())
 
 

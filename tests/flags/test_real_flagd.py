@@ -52,7 +52,7 @@ def running(tmp_path_factory):
 async def controller(request, running):
     flagd, path = running
     flags = open_flags(access(flagd, path, request.param), now=time.time_ns)
-    await flags.surface.mend(RAW)
+    await flags.surface.overwrite(RAW)
     for key, variant in (("paymentFailure", "off"), ("adFailure", "off"), ("imageSlowLoad", "off")):
         await answered(flags, key, variant)
     await answered(flags, "loadGeneratorVUs", "5")
@@ -161,7 +161,7 @@ async def test_one_bad_default_makes_flagd_refuse_the_whole_file_and_we_never_wr
             with pytest.raises(FlagError, match=r"'imageSlowLoad' has the default variant 'on'"):
                 await flags.apply(change)
         assert document.read_bytes() == theirs
-        await flags.surface.mend(RAW)
+        await flags.surface.overwrite(RAW)
         await flags.apply(FlagChange(key="paymentFailure", variant="50%"))
         await answered(flags, "paymentFailure", "50%")
         await flags.aclose()

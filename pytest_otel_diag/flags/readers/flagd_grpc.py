@@ -94,6 +94,11 @@ class FlagdGrpcReader:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
+    def address(self) -> str:
+        """The ``FlagAccess.served`` that opens this reader again."""
+        return f"grpc:{self._address}"
+
+    @property
     def name(self) -> str:
         """Protocol and address."""
         return f"flagd over gRPC at {self._address}"

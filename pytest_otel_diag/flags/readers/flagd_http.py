@@ -56,9 +56,15 @@ class FlagdHttpReader:
     """
 
     def __init__(self, base: str, *, timeout_s: float = 5.0, now: Callable[[], Nanos] = wall_ns) -> None:
+        self._base = base.strip()
         self._http = HttpClient(base, way_out=WAY_OUT, timeout_s=timeout_s)
         self._now = now
         self._kinds: dict[str, str] = {}
+
+    @property
+    def address(self) -> str:
+        """The ``FlagAccess.served`` that opens this reader again."""
+        return f"flagd:{self._base}"
 
     @property
     def name(self) -> str:

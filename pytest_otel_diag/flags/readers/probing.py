@@ -35,6 +35,11 @@ class ProbingReader:
         self._chosen: FlagReader | None = None
 
     @property
+    def address(self) -> str:
+        """The ``FlagAccess.served`` that opens this reader again."""
+        return self._address
+
+    @property
     def name(self) -> str:
         """What was found, or the address until something was."""
         return self._chosen.name if self._chosen else masked(self._address)

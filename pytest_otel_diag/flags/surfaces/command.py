@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError, nearest
-from pytest_otel_diag.flags.surface import RemoteLease
+from pytest_otel_diag.flags.surface import Moved, RemoteLease
 from pytest_otel_diag.flags.surfaces.read_back import Patience, replace, same_json
 
 _TIMEOUT_S = 30.0
@@ -47,11 +47,16 @@ class _Kept:
 
     name: str
     identity: str
-    write_timeout_s = 3 * (_TIMEOUT_S + 5.0)
-    """The longest that one write may take, in seconds."""
+    control: str
 
-    def __init__(self, patience: Patience | None) -> None:
+    def __init__(self, patience: Patience | None, timeout_s: float) -> None:
         self._patience = patience or Patience()
+        self._timeout_s = timeout_s
+
+    @property
+    def write_timeout_s(self) -> float:
+        """The longest that one write may take, in seconds: every attempt fails late."""
+        return self._patience.tries * (self._timeout_s + self._patience.kept_s)
 
     async def read(self) -> bytes:
         """Return the document; raises FlagError."""
@@ -65,8 +70,8 @@ class _Kept:
         """Replace the document and return when it is read back; raises LostUpdate, FlagError."""
         await replace(self, raw, expected=expected, patience=self._patience)
 
-    async def mend(self, raw: bytes) -> None:
-        """Replace whatever is there; raises FlagError."""
+    async def overwrite(self, raw: bytes) -> None:
+        """Replace whatever document is stored; raises FlagError."""
         await replace(self, raw, expected=None, patience=self._patience)
 
     def same(self, one: bytes, other: bytes) -> bool:
@@ -76,6 +81,14 @@ class _Kept:
     def lease(self) -> RemoteLease | None:
         """Return None: there is no place for a lease."""
         return None
+
+    def moved_from(self, identity: str) -> Moved | None:  # noqa: ARG002 - the port
+        """Return None: a command has no links to follow."""
+        return None
+
+    async def describe(self) -> str:
+        """Return the name."""
+        return self.name
 
     async def aclose(self) -> None:
         """Nothing is held open."""
@@ -90,7 +103,7 @@ class CommandSurface(_Kept):
     def __init__(
         self, command: str, *, patience: Patience | None = None, timeout_s: float = _TIMEOUT_S
     ) -> None:
-        super().__init__(patience)
+        super().__init__(patience, timeout_s)
         try:
             self._words = shlex.split(command)
         except ValueError as error:
@@ -100,9 +113,8 @@ class CommandSurface(_Kept):
         for position, word in enumerate(self._words):
             if Path(word).is_file() or (not position and "/" in word):
                 _refuse_relative(word)
-        self._timeout_s = timeout_s
         self.name = f"command {shlex.join(self._words)}"
-        self.identity = f"command:{shlex.join(self._words)}"
+        self.control = self.identity = f"command:{shlex.join(self._words)}"
 
     async def read(self) -> bytes:
         """Return what the command prints; raises FlagError."""
@@ -183,7 +195,7 @@ class ObjectSurface(_Kept):
     def __init__(
         self, held: Any, spec: str, *, patience: Patience | None = None, timeout_s: float = _TIMEOUT_S
     ) -> None:
-        super().__init__(patience)
+        super().__init__(patience, timeout_s)
         missing = [name for name in _METHODS if not callable(getattr(held, name, None))]
         if missing:
             raise ConfigurationError(
@@ -192,7 +204,7 @@ class ObjectSurface(_Kept):
             )
         self._held = held
         self._spec = spec
-        self._timeout_s = timeout_s
+        self.control = f"class:{spec}"
         self.name = str(getattr(held, "name", f"class {spec}"))
         self.identity = f"class:{spec}:{getattr(held, 'identity', '')}"
 

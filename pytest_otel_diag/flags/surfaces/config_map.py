@@ -31,10 +31,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate, nearest
-from pytest_otel_diag.flags.surface import RemoteLease
+from pytest_otel_diag.flags.surface import Moved, RemoteLease
 from pytest_otel_diag.flags.surfaces.cluster import Cluster, Conflict, NotThere, Resource
 from pytest_otel_diag.flags.surfaces.read_back import differing
 
@@ -90,6 +90,19 @@ class Address:
         if "rollout_s" in given:
             values["rollout_s"] = _seconds(given["rollout_s"])
         return cls(**values)
+
+    @property
+    def text(self) -> str:
+        """The text that parses to this address."""
+        options = {
+            "context": self.context,
+            "kubeconfig": self.kubeconfig,
+            "rollout": f"{_DEPLOYMENT}{self.rollout}" if self.rollout else "none",
+            "restart": ",".join(f"{_DEPLOYMENT}{name}" for name in self.restart),
+            "rollout_s": f"{self.rollout_s:g}",
+        }
+        query = urlencode({name: value for name, value in options.items() if value})
+        return f"{self.namespace}/{self.name}/{self.key}?{query}"
 
     def role(self) -> str:
         """Return a Role that allows what is done here, as YAML."""
@@ -174,6 +187,11 @@ class ConfigMapSurface:
         return f"configmap:{self._cluster.server}/{address.namespace}/{address.name}/{address.key}"
 
     @property
+    def control(self) -> str:
+        """The ``configmap:…`` text of the address."""
+        return f"configmap:{self._address.text}"
+
+    @property
     def write_timeout_s(self) -> float:
         """The longest that one write may take, in seconds: the rollouts, and some requests."""
         return self._address.rollout_s * (1 + len(self._address.restart)) + 60.0
@@ -198,8 +216,8 @@ class ConfigMapSurface:
             )
         await self._replace(raw, found)
 
-    async def mend(self, raw: bytes) -> None:
-        """Replace whatever is under the key; the ConfigMap has to exist. Raises FlagError."""
+    async def overwrite(self, raw: bytes) -> None:
+        """Replace whatever the key holds; the ConfigMap must exist. Raises FlagError."""
         await self._replace(raw, await self._get())
 
     def same(self, one: bytes, other: bytes) -> bool:
@@ -210,6 +228,14 @@ class ConfigMapSurface:
         """Return the lease beside the ConfigMap."""
         place = Resource("leases", self._address.namespace, lease_name(self._address.name))
         return ClusterLease(self._cluster, place, now=self._now)
+
+    def moved_from(self, identity: str) -> Moved | None:  # noqa: ARG002 - the port
+        """Return None: an object of a cluster has no links to follow."""
+        return None
+
+    async def describe(self) -> str:
+        """Return the name."""
+        return self.name
 
     async def aclose(self) -> None:
         """Close connections."""

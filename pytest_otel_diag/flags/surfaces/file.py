@@ -31,7 +31,8 @@ from typing import TypeVar
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate
 from pytest_otel_diag.flags import document_text
-from pytest_otel_diag.flags.surfaces.file_lease import FileLease, folder_locked
+from pytest_otel_diag.flags.surface import Moved
+from pytest_otel_diag.flags.surfaces.file_lease import LOCK_WAIT_S, FileLease, folder_locked
 
 SETTLE_S = 1.0
 _RETRY_S = 0.05
@@ -82,8 +83,13 @@ class FileSurface:
 
     @property
     def control(self) -> str:
-        """The text that opens the same file from any working directory."""
+        """``file:`` and the absolute path."""
         return f"file:{self.path}"
+
+    @property
+    def write_timeout_s(self) -> float:
+        """The wait for other writers on this host; the write itself takes milliseconds."""
+        return LOCK_WAIT_S + self._settle_s
 
     @property
     def identity(self) -> str:
@@ -97,6 +103,17 @@ class FileSurface:
     def lease(self) -> FileLease:
         """Return the lease that lies beside the real file."""
         return FileLease(self._real())
+
+    def moved_from(self, identity: str) -> Moved | None:
+        """Return where a symlink leads now, when it led to the file *identity* before."""
+        now, former = self.identity, Path(identity)
+        if not former.is_absolute() or now == identity:
+            return None
+        return Moved(now, FileSurface(former) if former.exists() else None)
+
+    async def describe(self) -> str:
+        """Return the path."""
+        return self.name
 
     async def aclose(self) -> None:
         """Nothing is held open."""
@@ -129,8 +146,8 @@ class FileSurface:
         """
         await _finished(lambda: self._replace(raw, expected))
 
-    async def mend(self, raw: bytes) -> None:
-        """Put *raw* in place of whatever is there, or of nothing; raises FlagError."""
+    async def overwrite(self, raw: bytes) -> None:
+        """Replace the file, or create it; raises FlagError."""
         await _finished(lambda: self._replace(raw, None))
 
     def _real(self) -> Path:

@@ -28,11 +28,11 @@ from pathlib import Path
 
 from pytest_otel_diag.errors import FlagError
 
-_LOCK_WAIT_S = 5.0
+LOCK_WAIT_S = 5.0
 
 
 @contextlib.contextmanager
-def folder_locked(folder: Path, wait_s: float = _LOCK_WAIT_S) -> Iterator[None]:
+def folder_locked(folder: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
     """Keep other processes of this package on this host out of the folder; leaves no file behind.
 
     Where locks do not work (some network file systems), and when somebody stopped holds it for longer than

@@ -34,7 +34,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.flags.hosts import is_here
 from pytest_otel_diag.flags.http import HttpAnswer, HttpClient, HttpRefused, base_url
-from pytest_otel_diag.flags.surface import RemoteLease
+from pytest_otel_diag.flags.surface import Moved, RemoteLease
 from pytest_otel_diag.flags.surfaces.read_back import Doubtful, Patience, replace, same_json
 from pytest_otel_diag.model.secret import masked
 
@@ -89,6 +89,11 @@ class FlagdUiSurface:
         return "flagd-ui:" + urlunsplit((parts.scheme, f"{host}:{port}", path, "", ""))
 
     @property
+    def control(self) -> str:
+        """``flagd-ui:`` and the address, login included."""
+        return f"flagd-ui:{self._url}{_BASE_PATH}"
+
+    @property
     def write_timeout_s(self) -> float:
         """The longest that one write may take, in seconds: every try fails late."""
         patience = self._patience
@@ -107,8 +112,8 @@ class FlagdUiSurface:
         await self._writable()
         await replace(self, raw, expected=expected, patience=self._patience)
 
-    async def mend(self, raw: bytes) -> None:
-        """Replace whatever is there; raises FlagError."""
+    async def overwrite(self, raw: bytes) -> None:
+        """Replace whatever document flagd-ui holds; raises FlagError."""
         await self._writable()
         await replace(self, raw, expected=None, patience=self._patience)
 
@@ -134,6 +139,14 @@ class FlagdUiSurface:
     def lease(self) -> RemoteLease | None:
         """Return None: flagd-ui has no place for a lease."""
         return None
+
+    def moved_from(self, identity: str) -> Moved | None:  # noqa: ARG002 - the port
+        """Return None: an address has no links to follow."""
+        return None
+
+    async def describe(self) -> str:
+        """Return the name and the releases of the demo that have this API; raises FlagError."""
+        return f"{self.name}, of demo {await self.generation()}"
 
     async def aclose(self) -> None:
         """Close connections."""

@@ -334,7 +334,7 @@ class LiveTarget:
 
 def _undo_timeout_s(flags: SurfaceFlags) -> float:
     """Return how long an undo may take: two writes, and the reads after them."""
-    return 2 * float(getattr(flags.surface, "write_timeout_s", 0.0)) + _READ_BACK_S
+    return 2 * flags.surface.write_timeout_s + _READ_BACK_S
 
 
 def deadline_s(timing: Timing, session_timeout_s: float | None) -> float:
