@@ -80,15 +80,15 @@ def run(order: Order, echo: Echo) -> int:
             open_transport(order.endpoint, now_s=time.time),
             monotonic=time.monotonic,
             rng=Random(),  # noqa: S311 - spreads retries, no secret
-            tell=echo,
+            notify=echo,
         )
         pacer = Pacer(
             PacedShop(shop), _sink(exporter, order), monotonic=time.monotonic, stop=stop, speed=order.speed
         )
-        told = order.variation
+        variation = order.variation
         echo(
-            f"shop of demo {told.demo}, {told.users} users and {told.browser_users} with a browser, "
-            f"seed {told.seed}, to {order.endpoint}, flags from {whose}"
+            f"shop of demo {variation.demo}, {variation.users} users and {variation.browser_users} "
+            f"with a browser, seed {variation.seed}, to {order.endpoint}, flags from {whose}"
         )
         reporter = _Reporter(pacer, exporter, flags, order, echo)
         flush_s = order.flush_s
@@ -105,8 +105,8 @@ def run(order: Order, echo: Echo) -> int:
 
 def _sink(exporter: Exporter, order: Order) -> Callable[[Batch], object]:
     """In real time a full queue drops, as SDKs do; what is faster than that waits for the collector."""
-    patience_s = _PATIENCE_S if order.speed > 1 else 0.0
-    return lambda batch: exporter.submit(batch, patience_s)
+    timeout_s = _PATIENCE_S if order.speed > 1 else 0.0
+    return lambda batch: exporter.submit(batch, timeout_s)
 
 
 def _start_ns(order: Order) -> int:
@@ -124,9 +124,9 @@ def _start_ns(order: Order) -> int:
 
 def _flags(order: Order, open_until_end: ExitStack, echo: Echo) -> tuple[FlagProvider, str]:
     if order.flag_file is not None:
-        return FlagFile(order.flag_file, FlagdDocument, tell=echo), str(order.flag_file)
+        return FlagFile(order.flag_file, FlagdDocument, notify=echo), str(order.flag_file)
     if order.flagd:
-        reader = FlagdReader(order.flagd, monotonic=time.monotonic, tell=echo)
+        reader = FlagdReader(order.flagd, monotonic=time.monotonic, notify=echo)
         open_until_end.enter_context(reader)
         reader.wait(_FIRST_ANSWER_S)
         return reader, f"flagd {order.flagd}"

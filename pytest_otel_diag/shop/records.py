@@ -1,4 +1,4 @@
-"""What the simulated services emit, in the terms of OpenTelemetry. Exporters turn these into rows or OTLP."""
+"""Telemetry of simulated services in OpenTelemetry's data model; exporters turn it into rows or OTLP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ StatusCode = Literal["Unset", "Ok", "Error"]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Resource:
-    """One running instance of a service. Compared by identity: a restart makes a new one."""
+    """One running instance of a service, compared by identity: a restart creates a new one."""
 
     service: str
     attributes: Mapping[str, str]
@@ -24,7 +24,7 @@ class Resource:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Scope:
-    """An instrumentation library."""
+    """An instrumentation scope."""
 
     name: str
     version: str = ""
@@ -47,10 +47,10 @@ class LinkRecord(NamedTuple):
 
 
 class SpanRecord(NamedTuple):
-    """An ended span. ``start_ns`` is on the clock of the host it ran on, which may be skewed.
+    """An ended span; ``start_ns`` is on the clock of its host, which may be skewed.
 
-    ``exported_ns`` is when a reader of the store can see it first. Ids are lower-case hex of 32 and 16
-    digits, ``parent_id`` is empty for a root.
+    ``exported_ns`` is the first instant at which a reader of the store sees it. Ids are lower-case hex of 32
+    and 16 digits, ``parent_id`` is empty for a root span.
     """
 
     exported_ns: Nanos
@@ -71,7 +71,7 @@ class SpanRecord(NamedTuple):
 
 
 class LogRecord(NamedTuple):
-    """A log line; trace and span id are empty where the service does not correlate."""
+    """A log record; trace and span id are empty where the service does not correlate logs."""
 
     exported_ns: Nanos
     time_ns: Nanos
@@ -88,7 +88,7 @@ class LogRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HistogramValue:
-    """Cumulative histogram: ``counts`` has one entry more than ``bounds``."""
+    """A cumulative histogram; ``counts`` has one entry more than ``bounds``."""
 
     count: int
     sum: float
@@ -100,7 +100,7 @@ class HistogramValue:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Instrument:
-    """What a metric is; points refer to it."""
+    """The identity of a metric, which points refer to."""
 
     name: str
     kind: Literal["gauge", "sum", "histogram"]
@@ -110,7 +110,7 @@ class Instrument:
 
 
 class MetricPoint(NamedTuple):
-    """One exported data point; sums and histograms are cumulative since ``start_ns``."""
+    """An exported data point; sums and histograms are cumulative since ``start_ns``."""
 
     exported_ns: Nanos
     time_ns: Nanos
@@ -124,7 +124,7 @@ class MetricPoint(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """Records that became visible together."""
+    """Records that became visible at the same time."""
 
     spans: list[SpanRecord] = field(default_factory=list)
     logs: list[LogRecord] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Which shop is simulated: what a session may choose."""
+"""The parameters of a simulated shop."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class Variation:
     """A shop to simulate, resolved from a scenario's environment.
 
     ``demo`` is the release of the OpenTelemetry Demo, ``users`` and ``browser_users`` the load
-    generator's virtual users. ``seed`` decides everything drawn; with ``jitter`` the topology too
-    (replicas, speed of services).
+    generator's virtual users. ``seed`` decides all random draws; ``jitter`` draws the topology as well
+    (replicas, nodes and speed of services).
     """
 
     demo: str = "3.0"

@@ -1,4 +1,4 @@
-"""What every service is built from: the release, the drawn topology, and helpers that all share."""
+"""The blueprint of a shop: a release with a drawn topology, and helpers to build service specs."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _POLICIES: dict[str, GcPolicy] = {
     "ruby": RUBY,
 }
 
-# how many times slower the first requests after a start are: compilation, caches, connections
+# slowdown of the first requests after a start: compilation, cold caches, new connections
 _WARMUP = {"jvm": 6.0, "dotnet": 4.0, "nodejs": 3.0, "cpython": 1.5, "ruby": 2.0, "php": 1.5}
 _WARMUP_S = {"jvm": 60.0, "dotnet": 40.0, "nodejs": 25.0}
 
-# rare slow pieces of work: more of them the more a runtime does beside the request
+# rare slow pieces of work: more frequent in runtimes with more background work
 _TAILS = {
     "jvm": Tail(0.022),
     "go": Tail(0.014),
@@ -64,18 +64,18 @@ _RUNTIME_NAMES = {
 }
 
 NODES = ("node-1", "node-2", "node-3")
-"""Machines that the services share; each has a clock of its own, some milliseconds off."""
+"""Hosts that the services share; their clocks differ by a few milliseconds."""
 CLIENT = "client-1"
 OUTSIDE = ("load-generator", "frontend-web")
-"""What runs on the machine of the users."""
+"""Services on the host of the users."""
 
 SLOWNESS_SIGMA = 0.22
-"""Sigma of the log-normal latency scale of a service under jitter: about ±25 %."""
+"""Sigma of the log-normal latency factor of a service under jitter: about ±25 %."""
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """A release with a drawn topology: ``replicas``, ``slowness`` (1.0 is usual) and node by service."""
+    """A release with a drawn topology: ``replicas``, ``slowness`` (1.0 is usual) and ``nodes`` by service."""
 
     release: Release
     replicas: Mapping[str, int] = field(default_factory=dict)
@@ -105,11 +105,11 @@ class Blueprint:
 
     @property
     def modern(self) -> bool:
-        """Whether the release is a 3.x."""
+        """Whether this is a 3.x release."""
         return self.release.modern
 
     def cpu(self, service: str, milliseconds: float) -> float:
-        """Return the CPU seconds of a piece of work that usually takes *milliseconds* there."""
+        """Return the CPU seconds of work that usually takes *milliseconds* in this service."""
         return milliseconds / 1e3 * self.slowness.get(service, 1.0)
 
     def rpc(self, language: str) -> Rpc:
@@ -119,14 +119,14 @@ class Blueprint:
     def flag_client(
         self, *, hook: bool, remote: str = "", operation: Callable[..., str] | None = None
     ) -> FlagClient:
-        """Return how a service asks for flags: with the tracing hook, over the network each time."""
+        """Return a flag client: *hook* adds the tracing hook, *remote* calls that service each time."""
         event = flag_event(modern=self.modern) if hook else None
         if operation is None:
             return FlagClient(event=event, remote=remote)
         return FlagClient(event=event, remote=remote, operation=operation)
 
     def resource(self, plan: Plan) -> dict[str, str]:
-        """Return the resource attributes of a service beside its name and instance."""
+        """Return the resource attributes of a service, without its name and instance."""
         attributes = {
             "service.namespace": "opentelemetry-demo",
             "service.version": f"{self.release.version}.0",
@@ -144,7 +144,7 @@ class Blueprint:
         return attributes
 
     def base(self, name: str) -> dict[str, object]:
-        """Return the fields of :class:`ServiceSpec` that follow from the plan; the service adds the rest."""
+        """Return the fields of :class:`ServiceSpec` that the plan determines."""
         plan = self.plans[name]
         return {
             "name": name,
@@ -161,12 +161,12 @@ class Blueprint:
         }
 
     def spec(self, name: str, **fields: object) -> ServiceSpec:
-        """Return the service's spec: what its plan says, with *fields* on top."""
+        """Return the service's spec: the fields of its plan, overridden by *fields*."""
         return ServiceSpec(**{**self.base(name), **fields})  # type: ignore[arg-type] # checked where written
 
 
 def heap(plan: Plan) -> HeapSpec:
-    """Return the memory of a plan: runtimes with a collector keep a third of it on the heap when idle."""
+    """Return the memory of a plan; a third of its base memory is live on the heap."""
     policy = _POLICIES.get(plan.runtime, MANUAL)
     live = plan.memory_base // 3
     return HeapSpec(

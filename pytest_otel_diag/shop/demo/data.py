@@ -1,4 +1,4 @@
-"""What the shop sells, who buys and in which money: the data that requests carry."""
+"""Data that requests carry: products, customers, currencies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Product(NamedTuple):
-    """An article; ``price_usd`` in US dollars, ``picture`` a file below ``/images/products/``."""
+    """A product; ``price_usd`` in US dollars, ``picture`` a file below ``/images/products/``."""
 
     id: str
     name: str
@@ -16,7 +16,7 @@ class Product(NamedTuple):
 
 
 class Person(NamedTuple):
-    """Who checks out, with the currency of the bill."""
+    """A customer, with the currency of the order."""
 
     email: str
     city: str
@@ -67,10 +67,10 @@ PRODUCT_IDS = tuple(product.id for product in PRODUCTS)
 BY_ID = {product.id: product for product in PRODUCTS}
 
 CATEGORIES = ("binoculars", "telescopes", "accessories", "assembly", "travel", "books", None)
-"""What the load generator asks advertisements for."""
+"""Categories that the load generator requests advertisements for."""
 
 AD_CATEGORIES = {"binoculars": 1, "telescopes": 1, "accessories": 3, "assembly": 1, "travel": 1}
-"""Advertisements per category; books have none on purpose, so random ones are served."""
+"""Advertisements per category; the demo has none for books and serves random ones."""
 
 _US, _CA = "United States", "Canada"
 
@@ -85,12 +85,12 @@ PEOPLE = (
     Person("moore@example.com", "Santa Clara", _US, "USD", "4485-4803-8707-3547"),
     Person("gates@example.com", "Medina", _US, "USD", "4532-4211-7434-1278"),
 )
-"""Nine people of whom one lives outside the United States, as in the demo's people.json."""
+"""The nine customers of the demo's people.json; one lives outside the United States."""
 
 RATES = {"USD": 1.1305, "CAD": 1.5128, "CHF": 1.136, "EUR": 1.0, "GBP": 0.8597, "JPY": 126.4}
-"""Units of a currency per euro, as the currency service holds them."""
+"""Units of a currency per euro, as in the currency service."""
 
 
 def converted(amount: float, source: str, target: str) -> float:
-    """Return *amount* of *source* in *target*, through euros as the service does."""
+    """Convert *amount* from *source* to *target* through euros, as the currency service does."""
     return amount / RATES[source] * RATES[target]

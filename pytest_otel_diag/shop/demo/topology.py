@@ -1,7 +1,7 @@
-"""Which services the shop has, what they run on and who calls whom, per release of the demo.
+"""Services of the shop with their runtimes and call edges, per release of the demo.
 
-Limits of memory are those of the demo's compose file. Sizes at rest, workers and CPU shares are of the
-order that a laptop shows (see the figures of a run without faults in the tests of the services).
+Memory limits come from the demo's compose file. Idle memory, workers and CPU shares have the order of
+magnitude that a laptop shows (the tests of the services check figures of a run without faults).
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ MB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One service: runtime, workers that serve requests at once, memory.
+    """One service: runtime, number of concurrent workers, memory.
 
-    ``cores`` bounds the CPU of runtimes that compute in one thread (0: no bound; the demo sets none).
-
-    ``memory_limit`` and ``memory_base`` are bytes (limit 0: none that matters), ``heap`` the bytes of a
-    managed heap with a limit of its own (0: none), ``start_s`` the seconds from start until it serves.
-    ``most_replicas`` bounds what jitter may draw.
+    ``cores`` bounds the CPU of single-threaded runtimes (0: unbounded; the demo sets no CPU limits).
+    ``memory_limit`` and ``memory_base`` are bytes (limit 0: none), ``heap`` the maximal bytes of a managed
+    heap (0: none), ``start_s`` the seconds from start until it serves. ``most_replicas`` bounds the number
+    of replicas that jitter draws.
     """
 
     name: str
@@ -164,7 +163,7 @@ SERVICE_EDGES = frozenset(
         ("shipping", "quote"),
     }
 )
-"""Edges between services that the demo's own telemetry test verifies by walking traces."""
+"""Call edges that the demo's telemetry test verifies in its traces."""
 
 ENTRY_EDGES = frozenset(
     {
@@ -176,25 +175,25 @@ ENTRY_EDGES = frozenset(
         ("frontend", "shipping"),
     }
 )
-"""Edges of traffic from outside, and those of the shop's pages that only a browser walks."""
+"""Call edges of traffic from outside and of the pages that only a browser loads."""
 
 REVIEW_EDGES = frozenset(
     {("frontend", "product-reviews"), ("product-reviews", "llm"), ("product-reviews", "product-catalog")}
 )
-"""Edges of the release with product reviews."""
+"""Call edges of the release with product reviews."""
 
 CONSUMERS = ("accounting", "fraud-detection")
-"""Consumer groups of the topic ``orders``; their traces link to the order's, they are no children of it."""
+"""Consumer groups of the topic ``orders``; their traces link to the trace of the order."""
 
 TOPIC = "orders"
 
 
 def plans(release: Release) -> dict[str, Plan]:
-    """Return the plans of the services that exist in a release, by name."""
+    """Return the plans of a release's services by name."""
     chosen = _PLANS + (_REVIEWS if release.reviews else ())
     return {plan.name: plan for plan in chosen}
 
 
 def edges(release: Release) -> frozenset[tuple[str, str]]:
-    """Return the edges (caller, callee) that traces of a release show between services."""
+    """Return the edges (caller, callee) between services in the traces of a release."""
     return SERVICE_EDGES | ENTRY_EDGES | (REVIEW_EDGES if release.reviews else frozenset())

@@ -1,9 +1,9 @@
 """Records of the shop as OTLP export requests, grouped by resource and scope, of bounded size.
 
 A request holds at most ``max_records`` records and, unless a single record is larger, at most
-``max_bytes`` bytes. Sums and histograms are cumulative. A resource of a service that does not say
-``service.name`` gets it; what belongs to no service (a container, the broker) stays without. Field by
-field this follows opentelemetry-proto 1.x.
+``max_bytes`` bytes. Sums and histograms are cumulative. The resource of a service gets ``service.name`` if it
+lacks it; resources without a service (a container, the broker) stay without. Fields follow
+opentelemetry-proto 1.x.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Signal = Literal["traces", "logs", "metrics"]
 SIGNALS: tuple[Signal, ...] = ("traces", "logs", "metrics")
 
 MAX_RECORDS = 2_000
-MAX_BYTES = 3 << 20  # gRPC servers refuse messages above 4 MiB unless they are told otherwise
+MAX_BYTES = 3 << 20  # gRPC servers refuse messages above 4 MiB by default
 
 _KINDS = {"Internal": 1, "Server": 2, "Client": 3, "Producer": 4, "Consumer": 5}
 _STATUS = {"Unset": 0, "Ok": 1, "Error": 2}
@@ -51,7 +51,7 @@ class ExportRequest:
 def requests(
     batch: Batch, *, max_records: int = MAX_RECORDS, max_bytes: int = MAX_BYTES
 ) -> Iterator[ExportRequest]:
-    """Yield the requests that carry every record of *batch* once, in order within a resource and scope."""
+    """Yield requests with each record of *batch* once, in order within a resource and scope."""
     yield from _split("traces", batch.spans, _traces, max_records, max_bytes)
     yield from _split("logs", batch.logs, _logs, max_records, max_bytes)
     yield from _split("metrics", batch.metrics, _metrics, max_records, max_bytes)
@@ -139,7 +139,7 @@ def _attributes(target: Any, attributes: Attributes) -> None:
         entry.key = key
         if isinstance(value, str):
             entry.value.string_value = value
-        elif isinstance(value, bool):  # before int: a bool is one
+        elif isinstance(value, bool):  # before int: bool is a subclass
             entry.value.bool_value = value
         elif isinstance(value, int):
             entry.value.int_value = value
@@ -209,7 +209,7 @@ def _point(target: Any, point: MetricPoint) -> None:
         target.sum = value.sum
         target.bucket_counts.extend(value.counts)
         target.explicit_bounds.extend(value.bounds)
-        if value.count:  # an empty histogram has no smallest value
+        if value.count:  # an empty histogram has no minimum
             target.min = value.minimum
             target.max = value.maximum
     elif isinstance(value, int):

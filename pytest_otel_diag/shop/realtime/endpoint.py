@@ -1,6 +1,6 @@
-"""Where a collector listens, spelt as the OTLP exporters of OpenTelemetry spell it.
+"""The endpoint of a collector, in the syntax of OpenTelemetry's OTLP exporters.
 
-Values come in as text; the environment (OTEL_EXPORTER_OTLP_*) is read by ``config`` alone.
+The values are text; only ``config`` reads the environment (OTEL_EXPORTER_OTLP_*).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class OtlpEndpoint:
-    """A collector: ``url`` has a scheme and no slash at its end; ``timeout_s`` is for one request."""
+    """A collector: ``url`` has a scheme and no trailing slash; ``timeout_s`` bounds one request."""
 
     url: str
     protocol: Protocol = "http/protobuf"
@@ -43,11 +43,11 @@ class OtlpEndpoint:
         compression: str = "none",
         timeout_s: float = 10.0,
     ) -> OtlpEndpoint:
-        """Return the endpoint for these texts; raises ConfigurationError that names the bad one.
+        """Return the endpoint for these texts; raises ConfigurationError that names the invalid one.
 
-        An empty *url* is the protocol's usual port on this machine. gRPC also takes ``host:port``, which
-        is plain text, as ``http://`` is; ``https://`` is TLS. *headers* are ``key=value`` pairs with commas
-        between, percent-encoded.
+        An empty *url* means the protocol's default port on localhost. gRPC also accepts ``host:port``, which
+        is unencrypted like ``http://``; ``https://`` uses TLS. *headers* are comma-separated, percent-encoded
+        ``key=value`` pairs.
         """
         spoken = cast(Protocol, _chosen("protocol", protocol, get_args(Protocol)))
         packed = cast(Compression, _chosen("compression", compression, get_args(Compression)))
@@ -60,13 +60,13 @@ class OtlpEndpoint:
 
     @property
     def authority(self) -> str:
-        """``host:port``, as gRPC dials it."""
+        """``host:port`` for gRPC."""
         parts = urlsplit(self.url)
         host = parts.hostname or ""
         return f"{f'[{host}]' if ':' in host else host}:{parts.port or _PORTS[parts.scheme]}"
 
     def path(self, signal: Signal) -> str:
-        """Return the URL that takes requests of *signal* over HTTP."""
+        """Return the URL for requests of *signal* over HTTP."""
         return f"{self.url}/v1/{signal}"
 
     def __str__(self) -> str:
@@ -74,14 +74,14 @@ class OtlpEndpoint:
 
 
 def parse_headers(text: str) -> dict[str, str]:
-    """Return ``key=value,key2=value2`` as a mapping, keys in lower case, percent-encoding undone."""
+    """Parse ``key=value,key2=value2`` into a mapping with lower-case keys and percent-decoded values."""
     headers: dict[str, str] = {}
     for pair in filter(str.strip, text.split(",")):
         key, equals, value = pair.partition("=")
         key = unquote(key.strip()).lower()
         if not equals or not key:
             raise ConfigurationError(
-                f"OTLP headers: {pair.strip()!r} is no key=value; write key=value,key2=value2, "
+                f"OTLP headers: {pair.strip()!r} is not key=value; write key=value,key2=value2, "
                 "with a comma inside a value as %2C"
             )
         headers[key] = unquote(value.strip())
@@ -101,11 +101,11 @@ def _url(text: str, protocol: Protocol) -> str:
     try:
         parts = urlsplit(url)
         valid = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none
+    except ValueError:  # an invalid port
         valid = False
     if not valid:
         raise ConfigurationError(
-            f"OTLP endpoint {text!r} is no address; write {_DEFAULTS[protocol]} or https://collector.example"
+            f"OTLP endpoint {text!r} is not an address; write {_DEFAULTS[protocol]} or https://collector.example"
             f"{'' if protocol == 'http/protobuf' else ' or host:port'}"
         )
     if protocol == "grpc" and parts.path.strip("/"):

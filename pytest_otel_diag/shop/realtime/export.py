@@ -1,8 +1,8 @@
 """A bounded queue of records and the thread that sends them to a collector.
 
-What does not get through is counted and told, never lost in silence: records that found the queue full,
-records of requests that the collector refused for good or that were tried for too long, records a
-collector rejected out of a request it took, and records that were left when the exporter had to stop.
+All records that do not arrive are counted and reported: records dropped from a full queue, requests that the
+collector rejected permanently or that were retried for too long, records that the collector rejected from an
+accepted request, and records that were unsent when the exporter had to stop.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from random import Random
 from typing import NamedTuple
 
 from pytest_otel_diag.shop.realtime.encode import MAX_RECORDS, SIGNALS, ExportRequest, Signal, requests
-from pytest_otel_diag.shop.realtime.transport import Again, Refused, Taken, Transport
+from pytest_otel_diag.shop.realtime.transport import Accepted, Rejected, Retryable, Transport
 from pytest_otel_diag.shop.records import Batch
 
-_POPPED_RECORDS = 5 * MAX_RECORDS  # what leaves the queue at once: bounds what a long outage keeps beside it
+_POPPED_RECORDS = 5 * MAX_RECORDS  # bounds the records that a long outage holds outside the queue
 
 
 class Limits(NamedTuple):
-    """How much waits, and for how long.
+    """Limits of the queue and of retries.
 
-    At most ``capacity`` records wait. ``interval_s`` is how long records are collected into one request,
-    unless many come. The second try of a request comes after ``first_retry_s`` seconds, each further one
-    after twice as long up to ``longest_retry_s``, a random half of it taken off; where the collector says
-    when to come back, then. ``give_up_s`` seconds after the first try the request is dropped.
+    At most ``capacity`` records wait. Records are collected into one request for ``interval_s``, or until
+    many have arrived. A request is retried after ``first_retry_s`` seconds and then with exponential back-off
+    up to ``longest_retry_s``, with a jitter of up to half; the delay that a collector asks for takes
+    precedence. A request is dropped ``give_up_s`` seconds after its first attempt.
     """
 
     capacity: int = 100_000
@@ -39,7 +39,7 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ExportCounts:
-    """What became of the records so far. ``unsent`` are still in the queue or on their way."""
+    """Outcomes of the records so far; ``unsent`` records are queued or in flight."""
 
     sent: dict[Signal, int] = field(default_factory=lambda: dict.fromkeys(SIGNALS, 0))
     rejected: int = 0
@@ -53,11 +53,11 @@ class ExportCounts:
 
     @property
     def dropped(self) -> int:
-        """Records that no collector has, and none will get."""
+        """Records that are lost."""
         return self.rejected + self.queue_full + self.refused + self.given_up + self.left_at_stop
 
     def why_dropped(self) -> str:
-        """Return the reasons with their numbers, or an empty string."""
+        """Return the reasons with their counts, or an empty string."""
         reasons = {
             "queue full": self.queue_full,
             "rejected by the collector": self.rejected,
@@ -69,10 +69,10 @@ class ExportCounts:
 
 
 class Exporter:
-    """Sends batches in the order they came, from a thread of its own.
+    """Sends batches in order, from a background thread.
 
-    ``monotonic`` and ``rng`` serve the waits between tries. ``tell`` gets a line whenever the collector
-    starts or stops to take requests, and once for each other reason; it is called from the exporter's thread.
+    ``monotonic`` and ``rng`` time the waits between attempts. ``notify`` gets a line whenever the collector
+    becomes unavailable or available, and once for each other reason, from the exporter's thread.
     """
 
     def __init__(
@@ -81,38 +81,38 @@ class Exporter:
         *,
         monotonic: Callable[[], float],
         rng: Random,
-        tell: Callable[[str], object],
+        notify: Callable[[str], object],
         limits: Limits | None = None,
     ) -> None:
         self._transport = transport
         self._monotonic = monotonic
         self._rng = rng
-        self._tell = tell
+        self._notify = notify
         self._limits = limits or Limits()
         self._changed = threading.Condition()
         self._queue: deque[Batch] = deque()
         self._counts = ExportCounts()
         self._stop_by: float | None = None
         self._failing = False
-        self._told: set[str] = set()
+        self._notified: set[str] = set()
         self._crash: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="otlp-export", daemon=True)
         self._thread.start()
 
-    def submit(self, batch: Batch, patience_s: float = 0.0) -> int:
-        """Queue the records; return how many were dropped because the queue is full.
+    def submit(self, batch: Batch, timeout_s: float = 0.0) -> int:
+        """Queue the records; return the number of records dropped because the queue is full.
 
-        Waits up to *patience_s* seconds for room, again for each 10,000 records. Raises what the sending
-        thread died of.
+        Waits up to *timeout_s* seconds for room for each 10,000 records. Raises the error that ended the
+        sending thread.
         """
-        return sum(self._submit(piece, patience_s) for piece in _pieces(batch))
+        return sum(self._submit(piece, timeout_s) for piece in _pieces(batch))
 
-    def _submit(self, batch: Batch, patience_s: float) -> int:
+    def _submit(self, batch: Batch, timeout_s: float) -> int:
         records = _size(batch)
         with self._changed:
             fits = self._changed.wait_for(
                 lambda: self._crash is not None or self._counts.unsent + records <= self._limits.capacity,
-                timeout=patience_s,
+                timeout=timeout_s,
             )
             if self._crash is not None:
                 raise self._crash
@@ -125,14 +125,14 @@ class Exporter:
         return 0
 
     def counts(self) -> ExportCounts:
-        """Return the numbers at this moment."""
+        """Return the current counts."""
         with self._changed:
             return replace(self._counts, sent=dict(self._counts.sent))
 
     def stop(self, timeout_s: float) -> ExportCounts:
-        """Send what is queued for about *timeout_s* seconds at most; close the connection.
+        """Send the queued records for about *timeout_s* seconds at most, then close the connection.
 
-        Returns the final numbers. Raises what the sending thread died of.
+        Returns the final counts. Raises the error that ended the sending thread.
         """
         with self._changed:
             self._stop_by = self._monotonic() + timeout_s
@@ -154,7 +154,7 @@ class Exporter:
                 self._changed.notify_all()
 
     def _next(self) -> Batch | None:
-        """Wait for records; return None when there are none and the exporter is to stop."""
+        """Wait for records; return None when the queue is empty and the exporter is stopping."""
         with self._changed:
             self._changed.wait_for(self._urgent, timeout=self._limits.interval_s)
             while not self._queue and self._stop_by is None:
@@ -181,37 +181,37 @@ class Exporter:
                 return
             outcome = self._transport.send(request, left_s)
             self._count(requests=1)
-            if isinstance(outcome, Taken):
-                self._taken(request, outcome)
+            if isinstance(outcome, Accepted):
+                self._accepted(request, outcome)
                 return
-            if isinstance(outcome, Refused):
-                self._once(f"collector refuses {request.signal}: {outcome.reason}")
+            if isinstance(outcome, Rejected):
+                self._once(f"collector rejects {request.signal}: {outcome.reason}")
                 self._count(refused=request.records, unsent=-request.records)
                 return
             pause_s = self._pause_s(outcome, wait_s)
             if self._monotonic() + pause_s - begun > self._limits.give_up_s:
-                self._once(f"given up on {request.signal}: {outcome.reason}")
+                self._once(f"gave up on {request.signal}: {outcome.reason}")
                 self._count(given_up=request.records, unsent=-request.records)
                 return
             if not self._failing:
                 self._failing = True
-                self._tell(f"collector does not take requests, trying again: {outcome.reason}")
+                self._notify(f"collector unavailable, retrying: {outcome.reason}")
             self._rest(pause_s)
             self._count(retries=1)
             wait_s = min(2 * wait_s, self._limits.longest_retry_s)
 
-    def _pause_s(self, outcome: Again, wait_s: float) -> float:
+    def _pause_s(self, outcome: Retryable, wait_s: float) -> float:
         if outcome.after_s is not None:
             return outcome.after_s
         return wait_s * self._rng.uniform(0.5, 1.0)
 
-    def _taken(self, request: ExportRequest, outcome: Taken) -> None:
+    def _accepted(self, request: ExportRequest, outcome: Accepted) -> None:
         if self._failing:
             self._failing = False
-            self._tell("collector takes requests again")
+            self._notify("collector available again")
         if outcome.rejected or outcome.message:
             self._once(
-                f"collector took {request.signal} but rejected {outcome.rejected} of {request.records} "
+                f"collector accepted {request.signal} but rejected {outcome.rejected} of {request.records} "
                 f"records: {outcome.message or 'no reason given'}"
             )
         rejected = min(outcome.rejected, request.records)
@@ -221,7 +221,7 @@ class Exporter:
             self._changed.notify_all()
 
     def _rest(self, pause_s: float) -> None:
-        """Wait; a stop cuts the wait short, and while stopping there is a try every second."""
+        """Wait for *pause_s*; a stop ends the wait, and while stopping it lasts one second at most."""
         with self._changed:
             if self._stop_by is None:
                 self._changed.wait_for(lambda: self._stop_by is not None, timeout=pause_s)
@@ -233,9 +233,9 @@ class Exporter:
             return None if self._stop_by is None else self._stop_by - self._monotonic()
 
     def _once(self, line: str) -> None:
-        if line not in self._told:
-            self._told.add(line)
-            self._tell(line)
+        if line not in self._notified:
+            self._notified.add(line)
+            self._notify(line)
 
     def _count(self, **changes: int) -> None:
         with self._changed:

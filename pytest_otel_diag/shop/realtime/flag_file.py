@@ -1,4 +1,4 @@
-"""The flags of a document on disk, read again whenever the file changes."""
+"""Flags of a document on disk, reloaded whenever the file changes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pytest_otel_diag.shop.flag_provider import Evaluation, FlagProvider, FlagSc
 
 
 class FlagFile:
-    """Answers from the file at *path*, which *parse* makes flags of.
+    """Evaluates the flags of the file at *path*, which *parse* converts to a provider.
 
-    A change is seen at the next question, by the file's modification time, size or identity: a rename over
-    it and a write in place both count. What cannot be read, or what *parse* refuses with a FlagError,
-    leaves the flags as they were, as flagd does; *tell* gets the reason once. Raises ConfigurationError
-    when the file cannot be used at the start.
+    Each evaluation checks the file's modification time, size and identity, so it detects a rename over the
+    file and a write in place. When the file cannot be read or *parse* raises FlagError, the flags stay
+    unchanged, as in flagd, and *notify* gets the reason once. Raises ConfigurationError when the file cannot
+    be used at the start.
     """
 
     def __init__(
-        self, path: Path, parse: Callable[[bytes], FlagProvider], *, tell: Callable[[str], object]
+        self, path: Path, parse: Callable[[bytes], FlagProvider], *, notify: Callable[[str], object]
     ) -> None:
         self._path = path
         self._parse = parse
-        self._tell = tell
+        self._notify = notify
         self._seen: tuple[int, int, int] | None = None
         try:
             self._seen = self._signature()
@@ -33,7 +33,7 @@ class FlagFile:
             raise ConfigurationError(f"flag file {path} cannot be used: {error}") from error
 
     def evaluate(self, key: str, default: FlagScalar, context: Mapping[str, FlagScalar]) -> Evaluation:
-        """Return what the file says now; an unknown flag answers *default* with reason ERROR."""
+        """Evaluate a flag of the current file; an unknown flag returns *default* with reason ERROR."""
         self._refresh()
         return self._flags.evaluate(key, default, context)
 
@@ -45,12 +45,12 @@ class FlagFile:
         try:
             self._flags = self._parse(self._path.read_bytes())
         except (OSError, FlagError) as error:
-            self._tell(f"flag file {self._path}: {error}; flags stay as they were")
+            self._notify(f"flag file {self._path}: {error}; flags are unchanged")
         else:
-            self._tell(f"flag file {self._path} read again")
+            self._notify(f"flag file {self._path} reloaded")
 
     def _signature(self) -> tuple[int, int, int]:
-        status = os.stat(self._path)  # noqa: PTH116 - on every question, and Path.stat costs twice as much
+        status = os.stat(self._path)  # noqa: PTH116 - runs at every evaluation, and Path.stat costs twice as much
         return status.st_mtime_ns, status.st_size, status.st_ino
 
     def _signature_or_none(self) -> tuple[int, int, int] | None:

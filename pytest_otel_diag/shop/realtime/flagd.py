@@ -1,10 +1,10 @@
-"""The flags of a running flagd, asked per request, over its gRPC evaluation protocol (port 8013).
+"""Flags of a running flagd, evaluated per request over its gRPC evaluation protocol (port 8013).
 
-We speak version 1 of the protocol with the classes that the OpenFeature provider ships, and not through
-the provider itself: its release 0.6 speaks version 2, which the flagd of older demo releases does not
-have, and it waits half a second on every evaluation while flagd is away. Rules (targeting, shares) are
-evaluated by flagd. An answer that no rule gave (STATIC) is kept until flagd says that something changed,
-or until the connection is lost; so a flag costs a round trip only after a change, unless it has a rule.
+We use version 1 of the protocol with the classes that the OpenFeature provider ships, but not the provider:
+its release 0.6 uses version 2, which the flagd of older demo releases does not support, and it waits half a
+second in every evaluation while flagd is unavailable. flagd evaluates the rules (targeting, fractional). An
+evaluation without a rule (STATIC) is cached until flagd reports a change or the connection is lost, so only
+flags with a rule cost a round trip each time.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def parse_address(text: str) -> str:
 
 
 class FlagdReader:
-    """Asks the flagd at *address* (``host:port``); a context manager that ends the connection.
+    """Evaluates flags with the flagd at *address* (``host:port``); a context manager.
 
-    While flagd is away every answer is the caller's default with reason ERROR, at once; *tell* gets a line
-    when it goes and when it is back, from another thread. ``deadline_s`` bounds one question; when one
-    takes longer, flagd counts as away for ``retry_s`` seconds by *monotonic*.
+    While flagd is unavailable, evaluations return the default with reason ERROR without waiting; *notify*
+    gets a line from another thread when flagd becomes unavailable or available. ``deadline_s`` bounds one
+    evaluation; after a longer one, flagd counts as unavailable for ``retry_s`` seconds of *monotonic*.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class FlagdReader:
         address: str,
         *,
         monotonic: Callable[[], float],
-        tell: Callable[[str], object],
+        notify: Callable[[str], object],
         deadline_s: float = 0.5,
         retry_s: float = 1.0,
     ) -> None:
@@ -55,7 +55,7 @@ class FlagdReader:
         self._struct = packages.protobuf_structs().Struct
         self._address = parse_address(address)
         self._monotonic = monotonic
-        self._tell = tell
+        self._notify = notify
         self._deadline_s = deadline_s
         self._retry_s = retry_s
         backoff_ms = max(100, round(retry_s * 1000))
@@ -66,7 +66,7 @@ class FlagdReader:
                 ("grpc.min_reconnect_backoff_ms", backoff_ms),
                 ("grpc.max_reconnect_backoff_ms", 5 * backoff_ms),
                 ("grpc.enable_http_proxy", 0),
-                # No compressed answers: one of some 25,000 came through without being unpacked.
+                # No compressed responses: about one in 25,000 was delivered without being decompressed.
                 ("grpc.compression_enabled_algorithms_bitset", 1),
             ),
         )
@@ -81,11 +81,11 @@ class FlagdReader:
         self._thread.start()
 
     def wait(self, timeout_s: float) -> bool:
-        """Return whether flagd answers, after at most *timeout_s* seconds."""
+        """Return whether flagd responds within *timeout_s* seconds."""
         return self._there.wait(timeout_s)
 
     def evaluate(self, key: str, default: FlagScalar, context: Mapping[str, FlagScalar]) -> Evaluation:
-        """Return flagd's answer in this context, of the type of *default*; see the class for failures."""
+        """Evaluate a flag in this context with the type of *default*; see the class for failures."""
         static = self._static
         known = static.get((key, default.__class__))
         if known is not None:
@@ -94,12 +94,12 @@ class FlagdReader:
             return Evaluation(default, "", "ERROR")
         answer = self._ask(key, default, context)
         if answer.reason == "STATIC":
-            # Into the mapping from before the question: a change meanwhile has put a new one in place.
+            # Into the cache from before the request: a change meanwhile has replaced it.
             static[key, default.__class__] = answer
         return answer
 
     def close(self) -> None:
-        """End the connection; later answers are defaults."""
+        """Close the connection; later evaluations return defaults."""
         self._closing.set()
         self._lost()
         if self._stream is not None:
@@ -123,12 +123,12 @@ class FlagdReader:
             if error.code().name in _AWAY:
                 self._away_until_s = self._monotonic() + self._retry_s
             return Evaluation(default, "", "ERROR")
-        if not answer.variant:  # no default variant: flagd has nothing to say
+        if not answer.variant:  # flagd returns no variant: the flag has no default variant
             return Evaluation(default, "", answer.reason)
         return Evaluation(answer.value, answer.variant, answer.reason)
 
     def _question(self, default: FlagScalar) -> tuple[Any, Any]:
-        if isinstance(default, bool):  # before int: a bool is one
+        if isinstance(default, bool):  # before int: bool is a subclass
             return self._messages.ResolveBooleanRequest, self._service.ResolveBoolean
         if isinstance(default, int):
             return self._messages.ResolveIntRequest, self._service.ResolveInt
@@ -137,7 +137,7 @@ class FlagdReader:
         return self._messages.ResolveStringRequest, self._service.ResolveString
 
     def _watch(self) -> None:
-        """Hold flagd's stream of events open; every event makes the answers kept so far void."""
+        """Keep flagd's event stream open; each event invalidates the cache."""
         wait_s = self._retry_s
         while not self._closing.is_set():
             try:
@@ -153,8 +153,8 @@ class FlagdReader:
             self._lost()
             if not self._told_away:
                 self._told_away = True
-                self._tell(
-                    f"flagd {self._address} is away ({reason}); flags answer their defaults until it is back"
+                self._notify(
+                    f"flagd {self._address} is unavailable ({reason}); services use defaults until it is back"
                 )
             self._closing.wait(wait_s)
             wait_s = min(2 * wait_s, 5 * self._retry_s)
@@ -165,7 +165,7 @@ class FlagdReader:
             self._there.set()
             if self._told_away:
                 self._told_away = False
-                self._tell(f"flagd {self._address} is there")
+                self._notify(f"flagd {self._address} is available")
         elif kind == "configuration_change":
             self._static = {}
 

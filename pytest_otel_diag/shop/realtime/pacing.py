@@ -1,9 +1,9 @@
-"""A model driven by the wall clock: never ahead of it, in small steps, and honest when it falls behind.
+"""Paces a model by the wall clock: never ahead of it, in small steps, with a report of the lag.
 
-The due instant of the model is ``start + speed × wall time since the start``. The model is advanced towards
-it in steps of at most ``step_s`` seconds of wall time's worth, so a wish to stop is heard soon even while it
-catches up. What became visible up to the model's own now goes to the sink after every step; at the end also
-what was still on its way, as an SDK flushes when its process stops.
+The target instant of the model is ``start + speed × wall time since the start``. The model advances towards
+it in steps worth at most ``step_s`` seconds of wall time, so it also reacts to a stop while it catches up.
+After every step, records that are visible at the model's now go to the sink; the last step flushes records
+that are in flight, as an SDK does when its process stops.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, seconds_to_ns
 from pytest_otel_diag.shop.records import Batch
 
-_LONGEST_STEP_S = 10.0  # of the model: what comes at once stays bounded at any speed
+_LONGEST_STEP_S = 10.0  # of model time: bounds the size of a batch at any speed
 
 
 class Model(Protocol):
-    """What can be paced; :class:`pytest_otel_diag.shop.realtime.simulated.PacedShop` is one."""
+    """A model that can be paced, such as :class:`pytest_otel_diag.shop.realtime.simulated.PacedShop`."""
 
     @property
     def now_ns(self) -> Nanos:
-        """The model's own instant."""
+        """The current instant of the model."""
         ...
 
     def advance(self, until_ns: Nanos) -> None:
-        """Let the model run up to this instant."""
+        """Run the model up to this instant."""
         ...
 
     def take(self, until_ns: Nanos) -> Batch:
-        """Give and forget what is visible at this instant."""
+        """Remove and return the records that are visible at this instant."""
         ...
 
     def flush(self) -> Batch:
-        """Give everything emitted so far, due or not; the model ends with it."""
+        """Return all records emitted so far, visible or not; this ends the model."""
         ...
 
 
 class Pacer:
-    """Drives *model*, from its present instant on, and hands its records to *sink*.
+    """Drives *model* from its current instant and passes its records to *sink*.
 
-    ``speed`` is model seconds a wall second, ``monotonic`` the wall clock in seconds, ``stop`` ends the
-    run from anywhere (a signal handler, another thread). Raises ConfigurationError for a speed not above 0.
+    ``speed`` is model seconds per wall second, ``monotonic`` the wall clock in seconds; ``stop`` ends the
+    run from a signal handler or another thread. Raises ConfigurationError unless the speed is above 0.
     """
 
     def __init__(
@@ -59,7 +59,9 @@ class Pacer:
         step_s: float = 0.1,
     ) -> None:
         if not 0 < speed < float("inf"):
-            raise ConfigurationError(f"speed {speed:g} is no pace; give a number above 0 (1 is real time)")
+            raise ConfigurationError(
+                f"speed {speed:g} is not a valid speed; give a number above 0 (1 is real time)"
+            )
         self._model = model
         self._sink = sink
         self._monotonic = monotonic
@@ -76,7 +78,7 @@ class Pacer:
 
     @property
     def behind_s(self) -> float:
-        """Wall seconds that the model is late."""
+        """Lag of the model in wall seconds."""
         late_ns = self._start_ns + self._passed_ns() - self._model.now_ns
         return max(0.0, late_ns / NANOS_PER_SECOND / self._speed)
 
@@ -84,7 +86,7 @@ class Pacer:
         """Run for *duration_s* model seconds (None: until stopped), then flush the model.
 
         *each_step* is called after every step, for example to print. An error of the model, the sink or
-        *each_step* passes through, without a flush.
+        *each_step* propagates without a flush.
         """
         self._begun_s = self._monotonic()
         self._start_ns = self._model.now_ns

@@ -1,6 +1,6 @@
-"""The one door to grpc, httpx and the protobuf classes of OTLP and flagd: the ``otlp`` extra.
+"""Imports of grpc, httpx and the protobuf classes of OTLP and flagd: the ``otlp`` extra.
 
-They are imported on first use. None of them has types, so all of them are ``Any`` here.
+They are imported on first use. None of them is typed, so all are ``Any``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The simulated shop as a model to pace."""
+"""The simulated shop as a model that can be paced."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _END_OF_TIME: Nanos = 2**63 - 1
 
 
 class PacedShop:
-    """A shop that can also give what its processes have emitted and not exported yet.
+    """A shop that can also flush records that its processes have not exported yet.
 
-    Records come when they would be readable in the store behind the demo's collector: the batch timers of
-    SDKs and of that collector have passed. A real collector behind this one adds its own.
+    Records appear when a store behind the demo's collector would show them, after the batch timers of the
+    SDKs and of that collector. A real collector that receives them adds its batch timers.
     """
 
     def __init__(self, shop: Shop) -> None:
@@ -29,9 +29,9 @@ class PacedShop:
         self._shop.advance(until_ns)
 
     def take(self, until_ns: Nanos) -> Batch:
-        """Give and forget what is visible at this instant."""
+        """Remove and return the records that are visible at this instant."""
         return self._shop.take(until_ns)
 
     def flush(self) -> Batch:
-        """Give everything, as if all timers ran out now; the shop ends with it."""
+        """Return all records as if all timers expired now; this ends the shop."""
         return self._shop.world.recorder.take(_END_OF_TIME, _END_OF_TIME)

@@ -1,4 +1,4 @@
-"""What a running shop says of itself, as plain lines."""
+"""Status lines of a running shop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LATE_S = 1.0
 def line(
     before: ExportCounts, now: ExportCounts, *, over_s: float, passed_s: float, behind_s: float, flags: str
 ) -> str:
-    """Return one line: shop time, records sent a second of wall time since *before*, trouble, flags."""
+    """Return one line: shop time, records sent per wall second since *before*, problems, flags."""
     parts = [clock(passed_s)]
     for signal, name in _NAMES.items():
         sent = now.sent[signal] - before.sent[signal]
@@ -28,7 +28,7 @@ def line(
 
 
 def summary(counts: ExportCounts, passed_s: float) -> str:
-    """Return the last line."""
+    """Return the final line."""
     sent = ", ".join(f"{counts.sent[signal]:,} {name}" for signal, name in _NAMES.items())
     dropped = f"dropped {counts.dropped} ({counts.why_dropped()})" if counts.dropped else "nothing dropped"
     return f"{clock(passed_s)} of the shop: sent {sent}; {dropped}"
@@ -37,7 +37,7 @@ def summary(counts: ExportCounts, passed_s: float) -> str:
 def flags(changed: Sequence[str], *, answered: bool) -> str:
     """Return the flags that are not at their default, written ``name=variant``."""
     if not answered:
-        return "flags at the services' defaults: nobody answers"
+        return "flags at the services' defaults: no flag source"
     return f"flags {', '.join(changed)}" if changed else "flags at default"
 
 

@@ -1,9 +1,8 @@
-"""One request to a collector, over gRPC or HTTP, and what became of it.
+"""Sends one request to a collector over gRPC or HTTP and classifies the outcome.
 
-Which failures are worth another try follows the OTLP specification: over HTTP 429, 502, 503 and 504 and
-connections that fail; over gRPC CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE and
-DATA_LOSS, and RESOURCE_EXHAUSTED when the server says when to come back. A retry may repeat what a
-collector already took: OTLP delivers at least once.
+Retryable failures follow the OTLP specification: over HTTP the statuses 429, 502, 503 and 504 and failed
+connections; over gRPC CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE and DATA_LOSS, and
+RESOURCE_EXHAUSTED with RetryInfo. A retry may repeat an accepted request: OTLP delivers at least once.
 """
 
 from __future__ import annotations
@@ -26,48 +25,48 @@ _LONGEST_REASON = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """The collector answered; ``rejected`` records of the request it did not want, and said why."""
+class Accepted:
+    """The collector accepted the request, except for ``rejected`` records; ``message`` is its reason."""
 
     rejected: int = 0
     message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """Worth another try, not before ``after_s`` seconds where the collector said so."""
+class Retryable:
+    """The request may be retried, after ``after_s`` seconds if the collector sent a delay."""
 
     reason: str
     after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """Another try would end the same way."""
+class Rejected:
+    """A retry would fail the same way."""
 
     reason: str
 
 
-Outcome = Taken | Again | Refused
+Outcome = Accepted | Retryable | Rejected
 
 
 class Transport(Protocol):
-    """Sends requests one after the other, from one thread."""
+    """Sends requests sequentially, from one thread."""
 
     def send(self, request: ExportRequest, timeout_s: float | None = None) -> Outcome:
-        """Send one request, in *timeout_s* at most where that is below the endpoint's own.
+        """Send one request within *timeout_s* or the endpoint's timeout, whichever is shorter.
 
-        Never raises for what a network or a collector can do.
+        Failures of the network and the collector are returned, never raised.
         """
         ...
 
     def close(self) -> None:
-        """Give back the connection."""
+        """Close the connection."""
         ...
 
 
 def open_transport(endpoint: OtlpEndpoint, *, now_s: Callable[[], float]) -> Transport:
-    """Return the transport of the endpoint's protocol; connections are made on first use.
+    """Return the transport of the endpoint's protocol; it connects on first use.
 
     *now_s* is the Unix time in seconds, for dates in ``Retry-After``.
     """
@@ -84,7 +83,7 @@ class HttpTransport:
         headers = {**endpoint.headers, "content-type": "application/x-protobuf"}
         if endpoint.compression == "gzip":
             headers["content-encoding"] = "gzip"
-        # trust_env off: only config reads the environment, and that is where proxies would come from.
+        # trust_env off: only config reads the environment, which includes proxy settings.
         self._client = self._httpx.Client(headers=headers, timeout=endpoint.timeout_s, trust_env=False)
         modules = packages.otlp()
         self._answers = {
@@ -103,24 +102,24 @@ class HttpTransport:
         try:
             response = self._client.post(url, content=body, timeout=allowed_s)
         except self._httpx.HTTPError as error:
-            return Again(f"{type(error).__name__}: {error}"[:_LONGEST_REASON])
+            return Retryable(f"{type(error).__name__}: {error}"[:_LONGEST_REASON])
         if response.is_success:
-            return self._taken(request, response.content)
+            return self._accepted(request, response.content)
         reason = f"HTTP {response.status_code} from {url}: {_plain(response.text)}"
         if response.status_code in RETRIED_HTTP:
-            return Again(reason, retry_after_s(response.headers.get("retry-after"), self._now_s()))
-        return Refused(reason)
+            return Retryable(reason, retry_after_s(response.headers.get("retry-after"), self._now_s()))
+        return Rejected(reason)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _taken(self, request: ExportRequest, content: bytes) -> Outcome:
+    def _accepted(self, request: ExportRequest, content: bytes) -> Outcome:
         answer = self._answers[request.signal]()
         try:
             answer.ParseFromString(content)
         except packages.decode_error() as error:
-            return Refused(f"the answer to {request.signal} is no OTLP: {error}")
+            return Rejected(f"the answer to {request.signal} is not OTLP: {error}")
         return _partial(request, answer)
 
 
@@ -133,7 +132,7 @@ class GrpcTransport:
         self._metadata = tuple(endpoint.headers.items())
         gzipped = endpoint.compression == "gzip"
         self._compression = self._grpc.Compression.Gzip if gzipped else self._grpc.Compression.NoCompression
-        # Short back-off in the channel: the queue in front of it has its own.
+        # Short back-off in the channel: the exporter has a longer one.
         options = (("grpc.max_reconnect_backoff_ms", 5_000), ("grpc.enable_http_proxy", 0))
         if endpoint.secure:
             credentials = self._grpc.ssl_channel_credentials()
@@ -169,12 +168,12 @@ class GrpcTransport:
         code = error.code().name
         reason = f"gRPC {code} from {self._endpoint.authority}: {_plain(error.details() or '')}"
         if code in RETRIED_GRPC or (code == "RESOURCE_EXHAUSTED" and _says_when(error)):
-            return Again(reason)
-        return Refused(reason)
+            return Retryable(reason)
+        return Rejected(reason)
 
 
 def retry_after_s(header: str | None, now_s: float) -> float | None:
-    """Return the seconds that a ``Retry-After`` asks for (a number or a date), None where it does not."""
+    """Return the seconds of a ``Retry-After`` header (a number or a date), None for anything else."""
     if not header:
         return None
     if header.strip().isdigit():
@@ -186,19 +185,19 @@ def retry_after_s(header: str | None, now_s: float) -> float | None:
 
 
 def _says_when(error: Any) -> bool:
-    """Whether the status carries google.rpc.RetryInfo; its delay is not read, ours is used."""
+    """Return whether the status carries google.rpc.RetryInfo; its delay is ignored."""
     trailers = dict(error.trailing_metadata() or ())
     return b"google.rpc.RetryInfo" in trailers.get("grpc-status-details-bin", b"")
 
 
-def _partial(request: ExportRequest, answer: Any) -> Taken:
+def _partial(request: ExportRequest, answer: Any) -> Accepted:
     partial = answer.partial_success
     fields = {
         "traces": "rejected_spans",
         "logs": "rejected_log_records",
         "metrics": "rejected_data_points",
     }
-    return Taken(getattr(partial, fields[request.signal]), partial.error_message)
+    return Accepted(getattr(partial, fields[request.signal]), partial.error_message)
 
 
 def _shorter(usual_s: float, given_s: float | None) -> float:

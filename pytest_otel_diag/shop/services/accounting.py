@@ -1,7 +1,7 @@
-"""accounting (.NET): stores every order of the topic.
+"""accounting (.NET): stores the orders of the topic.
 
-Orders that come twice are skipped; 2.1 and 2.2 keep one database context for ever, which a duplicate
-breaks until the process is replaced.
+Duplicate orders are skipped. Releases 2.1 and 2.2 keep one database context for the life of the process; a
+duplicate breaks it until the process is replaced.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LOGGER = Scope("Accounting.Consumer", "")
 
 
 class Context:
-    """What an instance keeps: whether its database context has been broken, and the orders it tracks."""
+    """State of an instance: whether its database context is broken, and the orders that it tracks."""
 
     __slots__ = ("broken", "tracked")
 
@@ -125,7 +125,7 @@ class _Service:
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return the accounting service."""
+    """Return the spec of the accounting service."""
     process, overhead_s = _Service(blueprint).process, blueprint.cpu("accounting", 0.15)
     consumer = ConsumerSpec(
         TOPIC, GROUP, process, _RECEIVE, max_records=1, overhead_s=overhead_s, process_attributes=_details
@@ -145,12 +145,12 @@ def _shared_context(release: Release) -> bool:
 
 
 def _breaks(call: Call, order: PlacedOrder) -> bool:
-    """Return whether the shared context refuses the order: it tracks it already, or was broken before."""
+    """Return whether the shared context rejects the order: it tracks it already, or is broken."""
     context: Context = call.state
     if order.order_id in context.tracked:
         context.broken = True
     context.tracked.add(order.order_id)
-    call.instance.heap.retain(900)  # tracked entities are never let go
+    call.instance.heap.retain(900)  # the context never releases tracked entities
     return context.broken
 
 

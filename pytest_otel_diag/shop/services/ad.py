@@ -1,8 +1,8 @@
-"""ad (Java): advertisements by category or at random. Three flags act when a request arrives.
+"""ad (Java): advertisements by category or at random. Three flags take effect when a request arrives.
 
-adHighCpu spins four threads until a request finds the flag off. adFailure refuses one request in ten.
-adManualGc fills the heap with objects whose finalizers sleep, and collects, ten times over, in every
-request; what waits for its finalizer stays on the heap after the flag is off.
+adHighCpu spins four threads until a request finds the flag off. adFailure fails one request in ten.
+adManualGc fills the heap with objects whose finalizers sleep and collects, ten times in every request;
+objects that wait for their finalizers stay on the heap after the flag is off.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _LOGGER, _CPU_LOGGER, _GC_LOGGER = (
 
 
 class Patterns:
-    """What an instance keeps: bytes that wait for their finalizers."""
+    """State of an instance: bytes that wait for their finalizers."""
 
     __slots__ = ("waiting",)
 
@@ -105,7 +105,7 @@ class _Service:
         return number
 
     def _choose(self, call: Call, keys: tuple[str, ...]) -> Steps:
-        """Return how ads were asked for, how they were chosen, and how many."""
+        """Return the request type, the response type and the number of ads."""
         found = 0
         if keys:
             call.log("INFO", f"Targeted ad request received for [{', '.join(keys)}]", scope=_LOGGER)
@@ -133,7 +133,7 @@ def _spin(call: Call, *, on: bool) -> None:
 
 
 def _collect_by_hand(call: Call) -> Steps:
-    """Run the demo's trigger: a collection, then ten rounds of filling the heap and collecting."""
+    """Run the demo's GarbageCollectionTrigger: collect, then fill the heap and collect ten times."""
     instance, patterns = call.instance, call.state
     heap = instance.heap
     call.log("WARN", "Feature Flag adManualGc enabled, performing a manual gc now", scope=_LOGGER)
@@ -154,7 +154,7 @@ def _collect_by_hand(call: Call) -> Steps:
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return the ad service."""
+    """Return the spec of the ad service."""
     rpc = blueprint.rpc("java")
 
     def client(target: str, operation: str) -> SpanShape:

@@ -1,7 +1,7 @@
-"""cart (.NET): carts in Valkey. cartFailure breaks EmptyCart only, by way of a store nobody can reach.
+"""cart (.NET): carts in Valkey. cartFailure makes only EmptyCart fail: it uses an unreachable store.
 
-The broken store connects under a lock, so failing calls wait for each other; how long a connect takes
-depends on the resolver of the host and is drawn.
+The unreachable store connects under a lock, so failing calls wait for each other. The time of a connect
+depends on the host's resolver and is drawn at random.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ UNREACHABLE = (
     "   at cart.cartstore.ValkeyCartStore.EmptyCartAsync(String userId)"
 )
 CONNECT_MEDIAN_S, CONNECT_SIGMA = 0.09, 1.3
-"""A connect to a host that does not resolve: tens of milliseconds mostly, seconds now and then."""
+"""Times to connect to a host that does not resolve: mostly tens of milliseconds, sometimes seconds."""
 
 _ASPNET = Scope("Microsoft.AspNetCore", "")
 _REDIS = Scope("OpenTelemetry.Instrumentation.StackExchangeRedis", "1.12.0-beta.2")
@@ -51,13 +51,13 @@ _EVALUATIONS = MetricShape(Instrument("feature_flag.evaluation_requests_total", 
 _EVALUATED = (("feature_flag.key", "cartFailure"), ("feature_flag.provider.name", "flagd Provider"))
 _AGENT = "user_agent.original"
 _AGENTS: Mapping[str, AttributeValue] = {"checkout": "grpc-go/1.77.0", "frontend": "grpc-node-js/1.14.3"}
-"""gRPC clients of the services that call the cart."""
+"""User agents of the services that call the cart."""
 _CARTS_KEPT = 4000
-"""Carts that a simulation remembers: old ones expire, as Valkey's do after an hour."""
+"""Number of carts that a simulation keeps; Valkey expires carts after an hour."""
 
 
 class Carts:
-    """What an instance keeps: the lock around connects of the broken store. Carts live in Valkey."""
+    """State of an instance: the lock around connects of the unreachable store. Valkey holds the carts."""
 
     __slots__ = ("connect_s", "connecting")
 
@@ -127,7 +127,7 @@ def _client(target: str, operation: str) -> SpanShape | None:
 
 
 class _Service:
-    """Behaviours of the cart for one release; carts themselves are what Valkey would hold."""
+    """Behaviours of the cart in one release, with the carts that Valkey holds."""
 
     def __init__(self, blueprint: Blueprint) -> None:
         release = blueprint.release
@@ -210,14 +210,14 @@ class _Service:
 
 
 def _unreachable(call: Call) -> Steps:
-    """Try the store that does not exist: one connect at a time, then the failure."""
+    """Connect to the unreachable store, one connect at a time, and fail."""
     carts: Carts = call.state
     yield from carts.connecting.acquire()
     try:
         yield from call.wait(call.instance.rng.lognormvariate(carts.connect_s, CONNECT_SIGMA))
     finally:
         carts.connecting.release()
-    call.instance.goroutines += 2  # a multiplexer that nobody disposes of goes on trying
+    call.instance.goroutines += 2  # the connection multiplexer is never disposed of and keeps trying
     call.instance.heap.retain(60_000)
     call.log(
         "Error", "Wasn't able to connect to redis", scope=_STORE, event_name="cart.redis.connection_failed"
@@ -237,7 +237,7 @@ def _latency(release: Release, alias: str) -> MetricShape:
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return the cart service."""
+    """Return the spec of the cart service."""
     service, modern = _Service(blueprint), blueprint.modern
     operations: Mapping[str, Operation] = {
         GET: Operation(service.get_cart, _server(GET, modern=modern), allocates=180_000),

@@ -1,8 +1,8 @@
-"""checkout (Go): places an order by asking six services in turn, then publishes it.
+"""checkout (Go): places an order by calling six services in turn, then publishes it.
 
 paymentUnreachable makes it dial a payment address that does not exist, with a client that is never
-closed; kafkaQueueProblems makes it publish an order many times over. A cart that cannot be emptied is
-ignored, a mail that cannot be sent is a warning.
+closed; kafkaQueueProblems makes it publish each order many times. It ignores a failure to empty the cart
+and logs a warning when an email cannot be sent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pytest_otel_diag.shop.services import cart, currency, email, flagd, payment
 PLACE_ORDER = "oteldemo.CheckoutService/PlaceOrder"
 BAD_ADDRESS = "badAddress"
 LEAKED_GOROUTINES, LEAKED_BYTES = 8, 48_000
-"""What a gRPC client that nobody closes keeps."""
+"""Bytes that a gRPC client keeps when it is not closed."""
 
 _TRACER = Scope("checkout", "")
 _LOGGER = Scope("checkout", "")
@@ -52,7 +52,7 @@ class _Service:
         self.transaction, self.shipping_amount = name("payment.transaction.id"), name("shipping.amount")
         self.amount, self.order_items = name("order.amount"), name("order.items.count")
         self.cart_items = name("cart.items.count")
-        # the code only ends this span: an error that passes does not show on it
+        # the service's code only ends this span: a propagating error does not set its status
         self.prepare_shape = SpanShape(
             "prepareOrderItemsAndShippingQuoteFromCart", "Internal", _TRACER, failed=lambda _: Outcome()
         )
@@ -99,7 +99,7 @@ class _Service:
             text = f"shipping error: {_post_failed('shipping', shipping.SHIP_ORDER, failure)}"
             raise RpcFailure("UNAVAILABLE", text) from None
         call.event("shipped", **{self.tracking: tracking})
-        with suppress(RpcFailure):  # the code ignores the error: the order stands
+        with suppress(RpcFailure):  # the service's code ignores the error and completes the order
             yield from call.request("cart", cart.EMPTY, order.user)
         outcome = {
             self.order_id: order_id,
@@ -116,7 +116,7 @@ class _Service:
         return placed
 
     def _prepare(self, call: Call, order: Order) -> Steps:
-        """Return items, their prices and the shipping cost, in the order's currency."""
+        """Return the items with their prices and the shipping cost in the order's currency."""
         with call.span(self.prepare_shape) as span:
             try:
                 items: Sequence[CartItem] = yield from call.request("cart", cart.GET, order.user)
@@ -215,7 +215,7 @@ class _Service:
 
 
 def _overload(call: Call, placed: PlacedOrder, number: int) -> None:
-    """Publish the order again and again, in goroutines that nobody waits for."""
+    """Publish the order *number* more times in goroutines that run in the background."""
     call.log(
         "INFO",
         "Warning: FeatureFlag 'kafkaQueueProblems' is activated, overloading queue now.",
@@ -229,16 +229,16 @@ def _overload(call: Call, placed: PlacedOrder, number: int) -> None:
 
 
 def _post_failed(service: str, operation: str, failure: RpcFailure) -> str:
-    """Return what went wrong with a POST in the words of the code."""
+    """Return the error message of the service's code for a failed POST."""
     if failure.code.isdigit():
-        # the code says email here for shipping too
+        # the service's code says "email" for shipping as well
         return f"failed POST to email service: expected 200, got {failure.code}"
     cause = "dial tcp: connect: connection refused" if failure.kind == "refused" else failure.message
     return f'failed POST to {service} service: Post "{_URLS[operation]}": {cause}'
 
 
 def go_rephrase(failure: RpcFailure) -> RpcFailure:
-    """Return a broken connection in the words of Go's clients."""
+    """Return a connection failure with the message of Go's clients."""
     if failure.kind == "lost":
         return RpcFailure(failure.code, "EOF", kind=failure.kind)
     if failure.kind == "refused":
@@ -250,7 +250,7 @@ def go_rephrase(failure: RpcFailure) -> RpcFailure:
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return the checkout service."""
+    """Return the spec of the checkout service."""
     rpc = blueprint.rpc("go")
     http = Http(_HTTP, metric=True)
 

@@ -1,4 +1,4 @@
-"""currency (C++): converts money; a leaf."""
+"""currency (C++): converts money; it calls no other service."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _shape(method: str, *, modern: bool) -> SpanShape:
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return the currency service."""
+    """Return the spec of the currency service."""
     release = blueprint.release
     counter = MetricShape(Instrument(release.metric("currency.conversions"), "sum"), _SCOPE)
     series: dict[str, Series] = {code: ((release.attribute("exchange.metric"), code),) for code in RATES}

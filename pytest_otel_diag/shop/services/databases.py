@@ -1,7 +1,7 @@
-"""Databases that the services ask: the cart's Valkey and the PostgreSQL of catalog and accounting.
+"""Databases of the services: Valkey for the cart, PostgreSQL for the catalog and accounting.
 
-They emit nothing themselves; their callers' client spans show them. Queries are mostly waiting, now and
-then one is slow (a checkpoint, a cold page). A table may be locked: readers wait until it is free.
+They emit no telemetry; only the client spans of their callers show them. Queries mostly wait; a few are
+slow (a checkpoint, a cold page). While a table is locked, readers wait for the lock.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from pytest_otel_diag.shop.kernel import (
 VALKEY = "valkey-cart"
 DATABASE = "astronomy-db"
 SLOW_RATIO = 0.0015
-"""Share of database queries that are slow for no reason of the shop's."""
+"""Share of database queries that are slow for reasons outside the shop."""
 
 
 class Tables:
-    """State of the database: who holds the products, and which orders are there."""
+    """State of the database: the lock on the table of products, and the stored orders."""
 
     __slots__ = ("lock", "orders")
 
@@ -58,7 +58,7 @@ def _select(seconds: float) -> Operation:
 
 
 def _hold_products(call: Call, seconds: float) -> Steps:
-    """Lock the table of products exclusively for so long, after whoever holds it now."""
+    """Wait for the table of products, then lock it exclusively for *seconds*."""
     tables: Tables = call.state
     while tables.lock is not None:
         yield tables.lock
@@ -92,7 +92,7 @@ def _tables(instance: Instance) -> Tables:  # noqa: ARG001 - a factory of state
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return the databases of a release."""
+    """Return the specs of the databases."""
     speed = blueprint.slowness.get("cart", 1.0)
     reading = 0.0009 * speed
     database = {

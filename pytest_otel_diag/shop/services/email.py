@@ -1,7 +1,7 @@
-"""email (Ruby): confirms orders. emailMemoryLeak keeps every mail it sent, padded to a multiple.
+"""email (Ruby): confirms orders. emailMemoryLeak keeps every sent email, padded to a multiple of its size.
 
-Without the flag a delivery clears those before it. The container's limit ends a process that keeps too
-much; the caller sees its connection end.
+Without the flag, a delivery clears the previous ones. The container's memory limit kills a process that
+keeps too many; its callers see the connection end.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pytest_otel_diag.shop.services import flagd
 
 CONFIRM = "POST /send_order_confirmation"
 BODY_BYTES, ITEM_BYTES = 3400, 500
-"""Length of a mail's body without items, and what an item adds."""
+"""Length of an email's body without items, and the length that an item adds."""
 COPY_S_PER_BYTE = 1.5e-8
-"""CPU time to build, pad and deliver a body: several copies in Ruby."""
+"""CPU time to build, pad and deliver a body, which Ruby copies several times."""
 
 _SINATRA = Scope("OpenTelemetry::Instrumentation::Sinatra", "0.28.0")
 _MANUAL = Scope("email", "")
 
 
 class Deliveries:
-    """What TestMailer keeps: bytes of mails that were not cleared."""
+    """State of TestMailer: bytes of emails that were not cleared."""
 
     __slots__ = ("kept",)
 
@@ -34,7 +34,7 @@ class Deliveries:
 
 
 def _deliveries(instance: Instance) -> Deliveries:
-    # a fresh process greets; one that runs since before the simulation does not
+    # only a process that starts during the simulation logs its start
     if instance.started_s >= 0:
         Call.root(instance).log(
             "INFO", "== Sinatra has taken the stage on 6060 for production with backup from Puma"
@@ -43,7 +43,7 @@ def _deliveries(instance: Instance) -> Deliveries:
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return the email service."""
+    """Return the spec of the email service."""
     release = blueprint.release
     order_key = release.attribute("order.id")
     counter = MetricShape(Instrument(release.metric("email.confirmations"), "sum", "1"), _MANUAL)
@@ -98,7 +98,7 @@ def _clear(call: Call) -> None:
 
 
 def _keep(call: Call, size: int) -> Steps:
-    """Pad, deliver and keep a mail: memory first grows by what is kept, then the copies take time."""
+    """Pad, deliver and keep an email: memory grows first, then the copies take CPU time."""
     deliveries: Deliveries = call.state
     deliveries.kept += size
     call.instance.heap.retain(size)

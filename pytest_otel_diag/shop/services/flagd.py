@@ -1,8 +1,8 @@
-"""flagd: answers evaluations, with spans of its own, and streams changes to its clients.
+"""flagd: evaluates flags, with spans, and streams changes to its clients.
 
-Clients whose provider caches static answers ask nothing over the network per request and show no spans of
-flagd. Those that must ask each time are the product catalog of 3.x (its flag has a targeting rule), the
-cart (its provider has no cache), the load generator (OFREP over HTTP) and pages in a browser.
+Clients whose provider caches static evaluations send no request per evaluation and cause no spans of
+flagd. Clients that call flagd for each evaluation are the product catalog of 3.x (its flag has a targeting
+rule), the cart (its provider has no cache), the load generator (OFREP over HTTP) and browser pages.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from pytest_otel_diag.shop.records import Instrument, Scope
 
 SERVICE = "flagd.evaluation.v1.Service"
 STREAM_S = 600.0
-"""Seconds after which a stream of changes reaches its deadline and is opened again."""
+"""Deadline of an event stream in seconds; the client then reopens it."""
 
 FRAMEWORK_S, HANDLER_S = 0.000022, 0.000016
-"""CPU time of the RPC library and of the service's own handler around an evaluation."""
+"""CPU time of the RPC library and of flagd's handler around an evaluation."""
 
 _CONNECT = Scope("connectrpc.com/otelconnect", "0.8.0")
 _EVALUATOR = Scope("jsonEvaluator", "")
@@ -44,12 +44,12 @@ EVENT_STREAM = f"{SERVICE}/EventStream"
 
 
 def rpc_method(default: FlagScalar) -> str:
-    """Return the RPC that resolves a flag of the default's type, in the trace of the caller."""
+    """Return the RPC that resolves a flag of the default's type within the caller's trace."""
     return f"{SERVICE}/{_METHODS[type(default).__name__]}"
 
 
 def detached_rpc_method(default: FlagScalar) -> str:
-    """Return the RPC for clients that send no trace context: flagd begins a trace of its own."""
+    """Return the RPC for clients that send no trace context: flagd starts a new trace."""
     return DETACHED + rpc_method(default)
 
 
@@ -105,7 +105,7 @@ def _resolver(method: str, *, detached: bool) -> Operation:
 
 
 def begin_trace(call: Call) -> None:
-    """Leave the caller's trace: the request came without a trace context."""
+    """Start a new trace: the request carries no trace context."""
     call.trace_id = f"{call.world.ids.getrandbits(128):032x}"
     call.parent_id = ""
 
@@ -136,7 +136,7 @@ def _ofrep() -> Operation:
 
 def _stream(call: Call, seconds: float) -> Steps:
     yield from call.wait(seconds)
-    # the deadline began at the client, a message's way and the opening of the stream before
+    # the client set the deadline before the request travelled and the stream opened
     early_s = 0.00002 + call.instance.rng.expovariate(1 / 0.0008)
     raise RpcFailure("DEADLINE_EXCEEDED", f"deadline exceeded after {STREAM_S - early_s:.9f}s")
 
@@ -146,7 +146,7 @@ def _all_flags(call: Call, request: Any) -> Steps:  # noqa: ARG001 - a behaviour
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return flagd."""
+    """Return the spec of flagd."""
     operations = {
         f"{SERVICE}/{method}": _resolver(method, detached=False) for method in _METHODS.values()
     } | {f"{DETACHED}{SERVICE}/{method}": _resolver(method, detached=True) for method in _METHODS.values()}
@@ -167,7 +167,7 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
 
 
 def change_stream(instance: Instance) -> Steps:
-    """Listen to flagd's changes: a stream that ends at its deadline and is opened again, for ever."""
+    """Listen to flagd's event stream, reopening it at each deadline."""
     world = instance.world
     left_s = instance.rng.uniform(0.02, 1.0) * STREAM_S
     while True:

@@ -1,4 +1,4 @@
-"""fraud-detection (Kotlin): looks at every order; kafkaQueueProblems makes it sleep a second for each."""
+"""fraud-detection (Kotlin): checks every order; kafkaQueueProblems makes it sleep a second for each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ATTRIBUTES: dict[str, AttributeValue] = {
 
 
 class Seen:
-    """What an instance keeps: how many orders it has seen."""
+    """State of an instance: the number of orders it has seen."""
 
     __slots__ = ("count",)
 
@@ -41,7 +41,7 @@ def _details(message: Message) -> dict[str, str | int]:
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return the fraud detection."""
+    """Return the spec of the fraud detection service."""
     receive = SpanShape(
         f"{TOPIC} receive", "Consumer", _KAFKA, {**_ATTRIBUTES, "messaging.operation": "receive"}
     )

@@ -1,6 +1,7 @@
 """frontend (Next.js): pages, files and API routes in front of the shop's gRPC services.
 
-An API route that fails records the exception on its span and answers 500. The frontend exports no logs.
+An API route that fails records the exception on its span and responds with 500. The frontend exports no
+logs.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from pytest_otel_diag.shop.services import (
 
 FILE = "file"
 SHOWN = 4
-"""How many of the recommended products the shop shows."""
+"""Number of recommended products that a page shows."""
 
 _HTTP = Scope("@opentelemetry/instrumentation-http", "0.208.0")
 _UNDICI = Scope("@opentelemetry/instrumentation-undici", "0.19.0")
@@ -62,7 +63,7 @@ def _product(call: Call, product: str, code: str) -> Steps:
 
 
 def _products(call: Call, products: Sequence[str], code: str) -> Steps:
-    """Get several products at once, as Promise.all does."""
+    """Get several products concurrently, as Promise.all does."""
     if len(products) == 1:
         return [(yield from _product(call, products[0], code))]
     return (yield from call.gather(*(_fetch(product, code) for product in products)))
@@ -145,7 +146,7 @@ PAGES = ("GET /", "GET /cart", "GET /product/[productId]")
 
 
 class _Routes:
-    """Makes the operations: shapes of the HTTP library and of Next.js, costs, the counter of 2.x."""
+    """Builds the operations with the spans of the HTTP library and Next.js and the counter of 2.x."""
 
     def __init__(self, blueprint: Blueprint) -> None:
         self.blueprint = blueprint
@@ -194,14 +195,14 @@ class _Routes:
             failed,
             duration=MetricShape(Instrument(name, "histogram", unit), _HTTP),
             duration_series=((key, method), (status, 200)),
-            failed_series=lambda failure: ((key, method), (status, 500)),  # noqa: ARG005 - it only answers 500
+            failed_series=lambda failure: ((key, method), (status, 500)),  # noqa: ARG005 - it always responds with 500
         )
 
     def _next(self, route: str) -> SpanShape:
         method, _, path = route.partition(" ")
         name = route
         if not self.blueprint.modern and route == "GET /api/products/[productId]":
-            name = "GET /api/products/{productId}"  # as the collector of 2.x renames it
+            name = "GET /api/products/{productId}"  # the collector of 2.x renames it to this
         attributes = {
             "next.span_type": "BaseServer.handleRequest",
             "next.span_name": route,
@@ -219,7 +220,7 @@ class _Routes:
         return SpanShape(f"{text} {path}", "Internal", _NEXT, attributes, failed=_thrown)
 
     def api(self, route: str, handler: Handler) -> Operation:
-        """Return an API route."""
+        """Return the operation of an API route."""
         method, _, path = route.partition(" ")
         outer = self._next(route)
         inner = self._handler("executing api route (pages)", path, "Node.runHandler")
@@ -252,7 +253,7 @@ class _Routes:
         return Operation(answer, self.servers[method], allocates=350_000)
 
     def page(self, route: str) -> Operation:
-        """Return a page rendered on the server."""
+        """Return the operation of a page rendered on the server."""
         path = route.partition(" ")[2]
         outer, inner = self._next(route), self._handler("render route (pages)", path, "Render.renderDocument")
         key = "url.path" if self.blueprint.modern else "http.target"
@@ -270,7 +271,7 @@ class _Routes:
         return Operation(answer, self.servers["GET"], allocates=900_000)
 
     def file(self) -> Operation:
-        """Return a file of the built site."""
+        """Return the operation of a static file."""
         key = "url.path" if self.blueprint.modern else "http.target"
 
         def answer(call: Call, web: HttpRequest) -> Steps:
@@ -302,7 +303,7 @@ def _rephrase(failure: RpcFailure) -> RpcFailure:
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return the frontend."""
+    """Return the spec of the frontend."""
     routes = _Routes(blueprint)
     rpc, fetch = blueprint.rpc("nodejs"), Http(_UNDICI)
 

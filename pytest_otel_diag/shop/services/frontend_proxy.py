@@ -1,7 +1,7 @@
-"""frontend-proxy (Envoy): routes to pages, pictures and flagd.
+"""frontend-proxy (Envoy): routes requests to the frontend, the image provider and flagd.
 
-Every request has an ingress span, a router span and a line of access log. The fault filter delays a
-picture when the request's header says so.
+Every request has an ingress span, a router span and an access log line. The fault filter delays an image
+when a request header asks for it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pytest_otel_diag.shop.services import flagd, image_provider
 HTTP = "http/GET"
 FORM = "http/POST"
 RESOURCE = "resource"
-"""Operations: requests with a trace context, by method, and one without (a tag of a page)."""
+"""Operations: requests with a trace context by method, and requests without one (from HTML tags)."""
 ROUTE_TIMEOUT_S = 15.0
 COLLECTOR = "otelcol-contrib"
 CHECK_EVERY_S = 60.0
@@ -72,7 +72,7 @@ def _router(cluster: str) -> SpanShape:
 
 
 class _Faults:
-    """State: how many requests the fault filter holds now."""
+    """State of an instance: the number of requests that the fault filter is delaying."""
 
     __slots__ = ("active",)
 
@@ -94,7 +94,7 @@ def _written(seconds: int) -> str:
 
 
 def _log(call: Call, web: HttpRequest, begun_s: float, result: tuple[str, str, str]) -> None:
-    """Write the line of the access log: result is status, response flags and cluster."""
+    """Write the access log line; *result* is status, response flags and cluster."""
     status, flags, cluster = result
     world = call.world
     seconds, part_ns = divmod(world.start_ns + round(begun_s * NANOS_PER_SECOND), NANOS_PER_SECOND)
@@ -133,7 +133,7 @@ _ROUTERS = {cluster: _router(cluster) for cluster in _UPSTREAMS}
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return the proxy."""
+    """Return the spec of the proxy."""
     cost = blueprint.cpu("frontend-proxy", 0.18)
 
     def handle(call: Call, web: HttpRequest) -> Steps:
@@ -177,7 +177,7 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
                 FORM: Operation(handle, _INGRESS, allocates=0),
                 RESOURCE: Operation(handle_apart, allocates=0),
             },
-            client=lambda target, operation: _ROUTERS.get(target),  # noqa: ARG005 - one span a cluster
+            client=lambda target, operation: _ROUTERS.get(target),  # noqa: ARG005 - one span per cluster
             rephrase=_rephrase,
             state=_Faults,
         ),
@@ -186,7 +186,7 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
 
 
 def _check(instance: Instance) -> Steps:
-    """Ask for the front page every minute, as the collector's HTTP check does; it sends no trace context."""
+    """Request the front page every minute without trace context, like the collector's HTTP check."""
     world = instance.world
     page = HttpRequest("GET", "/", "GET /", agent="Go-http-client/1.1")
     yield world.sleep(CHECK_EVERY_S * instance.rng.random())
@@ -197,7 +197,7 @@ def _check(instance: Instance) -> Steps:
 
 
 def _delay(call: Call, web: HttpRequest) -> Steps:
-    """Hold the request back as its header asks; return whether the filter did."""
+    """Delay the request as its header asks; return whether the filter did."""
     faults: _Faults = call.state
     if not web.path.startswith("/images/products/") or faults.active >= MAX_ACTIVE_FAULTS:
         return False

@@ -1,8 +1,8 @@
-"""frontend-web: pages of the shop in a browser, with the files, pictures and API calls that they fetch.
+"""frontend-web: the shop's pages in a browser, with the files, images and API calls that they fetch.
 
-Fetches by script carry a trace context and are the root of their traces; files that tags ask for carry
-none, so the proxy begins traces of its own. Pictures of products are fetched by script because of the
-header that imageSlowLoad adds.
+Fetches by script carry a trace context and are the roots of their traces. Files requested by HTML tags
+carry none, so the proxy starts their traces. Product images are fetched by script because of the header
+that imageSlowLoad adds.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from pytest_otel_diag.shop.services import frontend, frontend_proxy
 
 SERVICE = "frontend-web"
 CONNECTIONS = 6
-"""A browser opens so many connections to one host."""
+"""Number of connections that a browser opens to one host."""
 BASKET = "2ZYFJ3GM2N"
 AGENT = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
     "HeadlessChrome/143.0.0.0 Safari/537.36"
 )
 RENDER_S, RENDER_VARIATION = 0.26, 0.6
-"""CPU time to run a page's scripts and draw it, and its coefficient of variation: other tabs, cold caches."""
+"""CPU time to run a page's scripts and render it, and its coefficient of variation."""
 CLICK_S = 0.0006
 LOOK_MU, LOOK_SIGMA, LOOK_MOST_S = math.log(0.17), 0.9, 3.0
-"""A scripted browser finds what it clicks on after so many seconds, the logarithm being normal."""
+"""Parameters of the log-normal time, in seconds, until a scripted browser clicks on an element."""
 
 _LOAD = Scope("@opentelemetry/instrumentation-document-load", "0.55.0")
 _FETCH = Scope("@opentelemetry/instrumentation-fetch", "0.208.0")
 _CLICK = Scope("@opentelemetry/instrumentation-user-interaction", "0.54.0")
 
-# scripts, styles, fonts and icons that a page asks for by tags
+# scripts, styles, fonts and icons that a page requests by HTML tags
 _FILES = (
     "/_next/static/chunks/webpack.js",
     "/_next/static/chunks/framework.js",
@@ -52,7 +52,7 @@ _FILES = (
 
 
 class Tab:
-    """State of a browser: the shapes of its spans and who its user is."""
+    """State of a browser: the shapes of its spans and its user session."""
 
     __slots__ = ("click", "document", "document_fetch", "session")
 
@@ -73,7 +73,7 @@ def _user(session: str, instance: Instance) -> dict[str, AttributeValue]:
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return the browser's side of the shop."""
+    """Return the spec of the browser."""
     key = blueprint.release.attribute("synthetic")
     fetch = Http(_FETCH)
     by_operation = {
@@ -118,15 +118,15 @@ class Page:
         try:
             return (yield from call.request("frontend-proxy", operation, web, **dynamic))
         except RpcFailure:
-            return None  # the page shows what it has
+            return None  # the page renders with the data it has
 
     def fetch(self, path: str, route: str, body: object = None, *, method: str = "GET") -> Steps:
-        """Call an API route by script."""
+        """Call an API route from a script."""
         operation = frontend_proxy.HTTP if method == "GET" else frontend_proxy.FORM
         return self._ask(self._call(), HttpRequest(method, path, route, body, agent=AGENT), operation)
 
     def open(self, path: str, route: str) -> Steps:
-        """Load a document with its files; ask flagd how slow pictures shall be."""
+        """Load a document with its files; evaluate the flag that delays images."""
         call = self._call()
         with call.span(self._tab.document, **{"http.url": f"http://frontend-proxy:8080{path}"}):
             with call.span(self._tab.document_fetch):
@@ -141,7 +141,7 @@ class Page:
         self._delay_ms = int((yield from call.flag("imageSlowLoad", 0)))
 
     def pictures(self, products: Sequence[str]) -> Steps:
-        """Fetch the pictures of products, over as many connections as a browser has."""
+        """Fetch product images over the browser's connections."""
         files = [
             HttpRequest(
                 "GET", f"/images/products/{BY_ID[product].picture}", "", delay_ms=self._delay_ms, agent=AGENT
@@ -162,17 +162,17 @@ class Page:
         yield from parent.gather(*(lane(first) for first in range(min(CONNECTIONS, len(files)))))
 
     def click(self) -> Steps:
-        """Let the user click after a look at the page: the handler runs, and draws what changed."""
+        """Click after looking at the page: run the handler and render what changed."""
         rng = self._instance.rng
         yield self._instance.world.sleep(min(LOOK_MOST_S, rng.lognormvariate(LOOK_MU, LOOK_SIGMA)))
         call = self._call()
         with call.span(self._tab.click):
             yield from call.work(CLICK_S)
 
-    # what components of the shop's pages ask for
+    # API calls of the components of the shop's pages
 
     def header(self) -> Steps:
-        """Currency switcher and cart icon."""
+        """Load the currency switcher and the cart icon."""
         yield from self.fetch("/api/currency", "GET /api/currency")
         yield from self.cart()
 
@@ -182,7 +182,7 @@ class Page:
         return (yield from self.fetch(path, "GET /api/cart", (self._tab.session, self.currency))) or ()
 
     def recommendations(self, product: str) -> Steps:
-        """Products beside this one, with their pictures, and advertisements."""
+        """Load recommended products with their images, and advertisements."""
         query = f"productIds={product}&sessionId={self._tab.session}&currencyCode={self.currency}"
         path = f"/api/recommendations?{query}"
         yield from self.fetch(path, "GET /api/recommendations", (product, self.currency))
@@ -190,7 +190,7 @@ class Page:
         yield from self.pictures(self._instance.rng.sample(others, frontend.SHOWN))
 
     def advertisements(self, product: str) -> Steps:
-        """Advertisements for the product's categories."""
+        """Load advertisements for the product's categories."""
         keys = BY_ID[product].categories
         query = "&".join(f"contextKeys={key}" for key in keys)
         yield from self.fetch(f"/api/data?{query}", "GET /api/data", keys)
@@ -201,13 +201,13 @@ class Page:
         yield from self.fetch("/api/cart", "POST /api/cart", body, method="POST")
 
     def quote(self, items: Sequence[CartItem]) -> Steps:
-        """Ask what shipping the cart costs."""
+        """Load the shipping cost of the cart."""
         if items:
             yield from self.fetch("/api/shipping", "GET /api/shipping", (items, self.currency))
 
 
 def change_currency(page: Page) -> Steps:
-    """Open the cart and choose another currency: what shows prices is fetched again."""
+    """Open the cart and choose another currency, which refetches everything with prices."""
     yield from page.open("/cart", "GET /cart")
     yield from page.header()
     yield from page.cart()

@@ -1,4 +1,4 @@
-"""image-provider (nginx): pictures; a leaf, and fast whatever the proxy does before it."""
+"""image-provider (nginx): serves images; it calls no other service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PICTURE = "GET picture"
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return the image provider."""
+    """Return the spec of the image provider."""
     cost = blueprint.cpu("image-provider", 0.2)
 
     def picture(call: Call, request: Any) -> Steps:

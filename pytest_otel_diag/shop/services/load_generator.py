@@ -1,7 +1,7 @@
-"""load-generator: Locust (2.x, 3.1) or k6 (3.0), as the service that users run in.
+"""load-generator: Locust (2.x, 3.1) or k6 (3.0), the service that virtual users run in.
 
-k6 makes a root span per task and hands its context to every request of the task; a task inside another
-has a root of its own. Locust's tasks nest, and each request has a client span of the requests library.
+k6 creates a root span per task, also for a task inside another, and propagates it to every request of the
+task. Locust's tasks nest, and each request has a client span of the requests library.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _REQUESTS = Scope("opentelemetry.instrumentation.requests", "0.60b0")
 
 
 def task_shapes(release: Release) -> Callable[[str], SpanShape]:
-    """Return how the span of a task looks."""
+    """Return a function from the name of a task to the shape of its span."""
     kind: SpanKind = "Internal" if release.locust else "Client"
     scope = _TASKS if release.locust else _K6
     made: dict[str, SpanShape] = {}
@@ -54,7 +54,7 @@ def _request(method: str, url: str) -> SpanShape:
 
 
 def spec(blueprint: Blueprint, run: Loop) -> ServiceSpec:
-    """Return the load generator; *run* lets users in, in every process of it."""
+    """Return the spec of the load generator; each instance runs the users of *run*."""
     locust = blueprint.release.locust
     page, form = (_request(method, "http://frontend-proxy:8080/") for method in ("GET", "POST"))
     asked = _request("POST", "http://flagd:8016/ofrep/v1/evaluate/flags")
@@ -68,7 +68,7 @@ def spec(blueprint: Blueprint, run: Loop) -> ServiceSpec:
 
     if locust:
         runtime: dict[str, object] = {}
-    else:  # k6 is a Go program with an extension that only traces: no runtime metrics
+    else:  # k6 is a Go program whose extension only exports traces: no runtime metrics
         plan = blueprint.plans[NAME]
         memory = HeapSpec(base_bytes=plan.memory_base, live_bytes=0, limit_bytes=plan.memory_limit)
         runtime = {"heap": memory, "resource": {**blueprint.resource(plan), "telemetry.sdk.language": "go"}}

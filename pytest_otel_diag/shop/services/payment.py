@@ -1,4 +1,4 @@
-"""payment (Node.js): charges a card, unless paymentFailure says otherwise; a leaf."""
+"""payment (Node.js): charges a card, unless paymentFailure makes it fail; it calls no other service."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STACK = "Error: {0}\n    at module.exports.charge (/usr/src/app/charge.js:46:13
 
 
 class Charge(NamedTuple):
-    """A request to take money from a card."""
+    """A request to charge a card."""
 
     amount: float
     currency: str
@@ -41,7 +41,7 @@ def _charge_failed(*, modern: bool) -> SpanShape:
         event = exception_event("Error", failure.message, _STACK.format(failure.message))
         return Outcome("Error", failure.message, {"error.type": "Error"}, (event,))
 
-    def ended(failure: RpcFailure) -> Outcome:  # noqa: ARG001 - 2.x ends the span and says nothing
+    def ended(failure: RpcFailure) -> Outcome:  # noqa: ARG001 - 2.x ends the span without a status
         return Outcome()
 
     return SpanShape("charge", "Internal", _SCOPE, failed=failed if modern else ended)
@@ -87,7 +87,7 @@ class _Service:
         return transaction
 
     def _take(self, call: Call, request: Charge) -> Steps:
-        """Check the card and take the money, inside the span; return the customer's loyalty level."""
+        """Validate and charge the card inside the span; return the customer's loyalty level."""
         rng = call.instance.rng
         with call.span(self.shape) as span:
             share = yield from call.flag("paymentFailure", 0.0)
@@ -101,7 +101,7 @@ class _Service:
                     self.card_type: "visa",
                     self.card_valid: True,
                     self.loyalty: level,
-                    # nobody is charged for what a load test buys
+                    # orders of the load test are not charged
                     self.charged: call.baggage.get("synthetic_request") != "true",
                     self.amount: round(request.amount, 2),
                 }
@@ -110,7 +110,7 @@ class _Service:
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return the payment service."""
+    """Return the spec of the payment service."""
     rpc = blueprint.rpc("nodejs")
     charge = Operation(_Service(blueprint).charge, rpc.server(CHARGE), allocates=400_000)
     return [

@@ -1,8 +1,8 @@
-"""product-catalog (Go): lists and gets products, from PostgreSQL since 2.2 and from memory before.
+"""product-catalog (Go): lists and gets products, from PostgreSQL since 2.2, before from memory.
 
-productCatalogFailure: 3.x asks the flag for every product and leaves the choice to its targeting rule;
-2.x asks only for one product. productCatalogLockContention (3.1): a goroutine locks the table of products
-for half a minute, again and again.
+productCatalogFailure: 3.x evaluates the flag for every product and its targeting rule selects one; 2.x
+evaluates it only for one product. productCatalogLockContention (3.1): a goroutine repeatedly locks the
+table of products for half a minute.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FAILING = "OLJCESPC7Z"
 FAILURE = "Error: Product Catalog Fail Feature Flag Enabled"
 LOCK_S = 30.0
 CHECK_EVERY_S = 10.0
-"""The goroutine of the lock asks for its flag so often."""
+"""Period at which the locking goroutine evaluates its flag."""
 
 _LOGGER = Scope("product-catalog", "")
 _SQL = Scope("github.com/XSAM/otelsql", "0.41.0")
@@ -68,7 +68,7 @@ def _contention(instance: Instance) -> Steps:
 
 
 def _fails(release: Release) -> Any:
-    """Return the generator function that asks whether a product fails."""
+    """Return the generator function that evaluates whether a product fails."""
 
     def targeted(call: Call, product: str) -> Steps:
         return (yield from call.flag("productCatalogFailure", False, {"product_id": product}))
@@ -82,7 +82,7 @@ def _fails(release: Release) -> Any:
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return the product catalog."""
+    """Return the spec of the product catalog."""
     release = blueprint.release
     id_key, name_key = release.attribute("product.id"), release.attribute("product.name")
     count_key = release.attribute("product.count")
@@ -100,7 +100,7 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
             try:
                 yield from call.request(DATABASE, "SELECT product")
             except RpcFailure:
-                found = None  # the code takes every error of the query for a product that is not there
+                found = None  # the service's code reports every error of the query as a missing product
         yield from call.work(get_cost)
         if found is None:
             message = f"Product Not Found: {product}"

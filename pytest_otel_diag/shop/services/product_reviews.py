@@ -1,7 +1,7 @@
-"""product-reviews and llm (Python), which only release 2.2 has: reviews of a product and answers about them.
+"""product-reviews and llm (Python), only in release 2.2: reviews of a product and answers about them.
 
-llmRateLimitError makes the mock model refuse with status 429 now and then; llmInaccurateResponse makes it
-answer wrongly for one product, which no telemetry shows but the answer's text.
+llmRateLimitError makes the mock model respond with 429 to some requests; llmInaccurateResponse makes it
+answer wrongly about one product, which only the text of the answer shows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ASK = f"{SERVICE}/AskProductAIAssistant"
 COMPLETE = "POST /v1/chat/completions"
 INACCURATE_PRODUCT = "L9ECAV7KIM"
 RATE_LIMITED_RATIO = 0.5
-"""The mock model refuses every other request while it is rate limited."""
+"""Share of requests that the rate-limited mock model rejects."""
 _REFUSAL = (
     "Error code: 429 - {'error': {'message': 'Rate limit reached. Please try again later.', "
     "'type': 'rate_limit_exceeded', 'param': 'null', 'code': 'null'}}"
@@ -70,7 +70,7 @@ def _refused(failure: RpcFailure) -> Outcome:
 
 
 def _assistant(assist: SpanShape, around: float) -> Behaviour:
-    """Return the behaviour that asks the model about a product: *around* is the framework's CPU time."""
+    """Return the behaviour that asks the model about a product; *around* is the framework's CPU time."""
 
     def ask(call: Call, product: str) -> Steps:
         yield from call.work(around)
@@ -158,5 +158,5 @@ def _llm(blueprint: Blueprint) -> ServiceSpec:
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return both services."""
+    """Return the specs of both services."""
     return [_reviews(blueprint), _llm(blueprint)]

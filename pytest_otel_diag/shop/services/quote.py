@@ -1,4 +1,4 @@
-"""quote (PHP): what shipping a number of items costs; a leaf."""
+"""quote (PHP): computes shipping costs; it calls no other service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOGGER = Scope("monolog", "")
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return the quote service."""
+    """Return the spec of the quote service."""
     release = blueprint.release
     items_key, cost_key = release.attribute("quote.items.count"), release.attribute("quote.cost.total")
     counter = MetricShape(

@@ -1,8 +1,8 @@
-"""recommendation (Python): up to five other products. recommendationCacheFailure caches without bounds.
+"""recommendation (Python): up to five other products. recommendationCacheFailure grows a cache unbounded.
 
-On a miss (every other request) the cached list takes in the catalog and a quarter of itself again; what
-is cached stays when the flag is off, until the process is replaced. Release 2.2 asks the catalog for one
-product with an empty id instead, which fails: an error, and no leak.
+On a miss (every other request) the catalog and a quarter of the cached list are appended to the list; it
+stays after the flag is off, until the process is replaced. Release 2.2 instead requests a product with an
+empty id, which fails: an error without a leak.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MISS_RATIO = 0.5
 ANSWERS = 5
 POINTER_BYTES = 8
 CPU_S_PER_ID = 3e-8
-"""CPU time to put one id of the list into a set."""
+"""CPU time to insert one id of the list into a set."""
 COPY_S_PER_ID = 2e-9
 """CPU time to copy one id into a new list."""
 
@@ -32,7 +32,7 @@ _LOGGER = Scope("main", "")
 
 
 class Cache:
-    """What an instance keeps: how many ids are cached, and whether it has missed before."""
+    """State of an instance: the number of cached ids, and whether it had a miss before."""
 
     __slots__ = ("filled", "ids")
 
@@ -71,7 +71,7 @@ class _Service:
         return chosen
 
     def _known(self, call: Call) -> Steps:
-        """Return how many ids the catalog or the cache gave."""
+        """Return the number of ids from the catalog or the cache."""
         if not (yield from call.flag("recommendationCacheFailure", False)):
             call.set(**{self.enabled: False})
             return len((yield from call.request("product-catalog", product_catalog.LIST)))
@@ -89,7 +89,7 @@ class _Service:
         listed = len((yield from call.request("product-catalog", product_catalog.LIST)))
         before, joined = cache.ids, cache.ids + listed
         cache.ids = joined + joined // 4
-        # lists are made anew: for a moment the joined one, the slice of it and their sum are all there
+        # the lists are copied: the joined list, its slice and their sum exist at the same time
         passing = (joined + joined // 4) * POINTER_BYTES
         call.instance.heap.release(before * POINTER_BYTES)
         call.instance.heap.retain(passing + cache.ids * POINTER_BYTES)
@@ -108,7 +108,7 @@ def _escaped(failure: RpcFailure) -> Outcome:
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return the recommendation service."""
+    """Return the spec of the recommendation service."""
     rpc = blueprint.rpc("python")
 
     def client(target: str, operation: str) -> SpanShape | None:
@@ -118,7 +118,7 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
         try:
             return (yield from service.list_recommendations(call, asked))
         except RpcFailure as failure:
-            # grpc turns an exception of the handler into UNKNOWN
+            # grpc maps an exception of the handler to UNKNOWN
             raise RpcFailure("UNKNOWN", f"Exception calling application: {failure.message}") from None
 
     service = _Service(blueprint)

@@ -1,6 +1,6 @@
-"""shipping (Rust): quotes by way of the quote service, and ships orders.
+"""shipping (Rust): gets quotes from the quote service and ships orders.
 
-intlShippingSlowdown (3.x) delays orders that leave the United States.
+intlShippingSlowdown (3.x) delays orders to other countries than the United States.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _METER = Scope("shipping", "")
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
-    """Return the shipping service."""
+    """Return the spec of the shipping service."""
     release = blueprint.release
     cost_key = release.attribute("shipping.cost.total")
     counter = MetricShape(Instrument(release.metric("shipping.items"), "sum"), _METER)
@@ -73,7 +73,7 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
 
 
 def _slow_down(call: Call) -> Steps:
-    # asked of the provider itself: the service logs the variant, and has no hook
+    # evaluated on the provider directly: the service logs the variant and has no hook
     evaluation = call.world.flags.evaluate("intlShippingSlowdown", 0, {})
     delay_s = float(evaluation.value)
     call.log(

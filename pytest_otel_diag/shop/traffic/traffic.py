@@ -1,4 +1,4 @@
-"""Where traffic comes in: users over HTTP, users with a browser, and requests driven on purpose."""
+"""The traffic of a shop: users over HTTP, users with a browser, and requests driven on demand."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from pytest_otel_diag.shop.traffic import tasks
 from pytest_otel_diag.shop.traffic.user import User
 
 RAMP_S = 8.0
-"""Users come within so many seconds, not all at once."""
+"""Users arrive spread over this time."""
 VU_POLL_S = 10.0
 VU_RESTART_S = 3.0
 DRIVE_GAP_S = 0.25
-"""Driven requests begin so far apart."""
+"""Time between the starts of driven requests."""
 
 TIMEOUT_RATIO = 0.02
-"""Share of browser tasks that Playwright gives up under Locust: noise of the demo."""
+"""Share of browser tasks that time out in Playwright under Locust, as in the demo."""
 _TIMED_OUT = Outcome(
     "Error",
     "TimeoutError: Page.goto: Timeout 30000ms exceeded.",
     events=(exception_event("TimeoutError", "Page.goto: Timeout 30000ms exceeded.", escaped=False),),
 )
 
-# the task that reaches a service; whatever is not here is reached by a checkout
+# the task that reaches a service; a checkout reaches all other services
 _REACHED_BY = {
     "ad": "get_ads",
     "recommendation": "get_recommendations",
@@ -47,7 +47,7 @@ _REACHED_BY = {
 
 
 class DemoTraffic:
-    """The traffic of a shop. ``users`` and ``browser_users`` are what the variation says."""
+    """The traffic of a shop; *users* and *browser_users* are the numbers of the variation."""
 
     def __init__(self, world: World, release: Release, *, users: int, browser_users: int) -> None:
         self._world = world
@@ -57,20 +57,20 @@ class DemoTraffic:
         self._factor = 1.0
         self._started = False
         self._pause_until_s = 0.0
-        self._told: int | None = None
-        self._first_told: int | None = None
+        self._flag_users: int | None = None
+        self._first_flag_users: int | None = None
         self._driven = 0
 
     def start(self) -> None:
-        """Let the users in; does nothing the second time."""
+        """Let the users start; does nothing the second time."""
         self._started = True
 
     def load(self, factor: float) -> None:
-        """Have *factor* times as many users as the variation says (browsers too)."""
+        """Set the number of users to *factor* times that of the variation, browsers included."""
         self._factor = factor
 
     def drive(self, services: Sequence[str], calls: int) -> int:
-        """Send requests soon that reach each of the services about *calls* times; return how many.
+        """Schedule requests that reach each of the services about *calls* times; return their number.
 
         One task may reach several of the services: each kind of task is sent *calls* times.
         """
@@ -89,7 +89,7 @@ class DemoTraffic:
         self._driven += 1
         user = User(instances[0], self._release, self._world.rng(f"driven/{self._driven}"))
         if task == "checkout":
-            # people from both sides of the border in turn: what is shipped abroad is rare otherwise
+            # alternate customers inside and outside the United States: shipping abroad is rare otherwise
             abroad = [person for person in PEOPLE if person.country != "United States"]
             people = itertools.cycle((*abroad, *PEOPLE[: len(abroad)]))
             return [partial(user.checkout, person) for person in itertools.islice(people, calls)]
@@ -112,7 +112,7 @@ class DemoTraffic:
     # the process of the load generator
 
     def run(self, instance: Instance) -> Steps:
-        """Keep as many users busy as wanted, for as long as the process lives."""
+        """Run the target number of users until the process ends."""
         here = [0, 0]
         if "loadGeneratorVUs" in self._release.flags:
             instance.run(self._watch_users(instance))
@@ -122,28 +122,28 @@ class DemoTraffic:
                 for kind, life in enumerate((self._user_life, self._browser_life)):
                     for number in range(here[kind], wanted[kind]):
                         instance.run(life(instance, number))
-                    here[kind] = max(here[kind], wanted[kind])  # who is not wanted now waits
+                    here[kind] = max(here[kind], wanted[kind])  # surplus users wait
             yield self._world.sleep(1.0)
 
     def _wanted(self) -> tuple[int, int]:
-        """Return how many users of both kinds there should be now."""
+        """Return the target numbers of HTTP users and of browser users."""
         users = self._users
-        if self._told is not None and self._told != self._first_told:
-            users = self._told
+        if self._flag_users is not None and self._flag_users != self._first_flag_users:
+            users = self._flag_users
         return round(users * self._factor), round(self._browser_users * self._factor)
 
     def _here(self, number: int, kind: int) -> bool:
         return self._world.now_s >= self._pause_until_s and number < self._wanted()[kind]
 
     def _watch_users(self, instance: Instance) -> Steps:
-        """Ask for the number of users as the entry point's shell does; a change restarts k6."""
+        """Poll the flag for the number of users as the container's entry point does; a change restarts k6."""
         while True:
-            told = int((yield from Call.root(instance).flag("loadGeneratorVUs", self._users)))
-            if self._first_told is None:
-                self._first_told = told
-            elif told != self._told:
+            users = int((yield from Call.root(instance).flag("loadGeneratorVUs", self._users)))
+            if self._first_flag_users is None:
+                self._first_flag_users = users
+            elif users != self._flag_users:
                 self._pause_until_s = self._world.now_s + VU_RESTART_S
-            self._told = told
+            self._flag_users = users
             yield self._world.sleep(VU_POLL_S)
 
     def _user_life(self, instance: Instance, number: int) -> Steps:
@@ -164,7 +164,7 @@ class DemoTraffic:
             yield self._world.sleep(user.think_s())
 
     def _traffic(self, instance: Instance, user: User) -> Steps:
-        """Return whether users are to do anything: a flag of 3.0 asked before each task."""
+        """Return whether users may run a task: release 3.0 evaluates a flag before each task."""
         if "loadGeneratorTraffic" not in self._release.flags:
             return True
         value = yield from user.flag(Call.root(instance), "loadGeneratorTraffic", 1)

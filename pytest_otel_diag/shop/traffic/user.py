@@ -1,4 +1,4 @@
-"""Virtual users: what one of them does over HTTP, task by task."""
+"""A virtual user and its tasks over HTTP."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pytest_otel_diag.shop.traffic import tasks
 
 _LOGGER = Scope("root", "")
 SESSION_S, ANSWER_S = 0.0005, 0.00012
-"""CPU time of Locust's session around a request: before it is sent, and to book the answer."""
+"""CPU time of Locust's session before a request is sent and after the response arrives."""
 _K6_AGENT, _LOCUST_AGENT = "k6/1.4.2 (https://k6.io/)", "python-requests/2.32.5"
 
 
 class User:
-    """A user with a session of its own. *rng* decides what it does and how long it thinks."""
+    """A user with a session; *rng* draws its tasks and think times."""
 
     def __init__(self, instance: Instance, release: Release, rng: random.Random) -> None:
         self.instance = instance
@@ -35,7 +35,7 @@ class User:
         self._baggage = {"session.id": self._session, "synthetic_request": "true"}
 
     def _begin(self, outer: Call | None) -> Call:
-        """Return the call of a task: inside another under Locust, on its own under k6."""
+        """Return the call of a task: nested in *outer* under Locust, a new root under k6."""
         if outer is not None and self._locust:
             return outer
         call = Call.root(self.instance)
@@ -46,7 +46,7 @@ class User:
         reply, operation = None, frontend_proxy.FORM if web.method == "POST" else frontend_proxy.HTTP
         if self._locust:
             yield from call.work(SESSION_S)
-        # a failure is counted by the tool, not shown on the task's span
+        # the tool counts a failure without setting the status of the task's span
         with suppress(RpcFailure):
             reply = yield from call.request("frontend-proxy", operation, web._replace(agent=self._agent))
         if self._locust:
@@ -54,7 +54,7 @@ class User:
         return reply
 
     def flag(self, call: Call, key: str, default: FlagScalar) -> Steps:
-        """Ask flagd over OFREP; k6 makes a span and a log line of it."""
+        """Evaluate a flag over OFREP; k6 adds a span and a log line."""
         if self._locust:
             return (yield from call.flag(key, default))
         with call.span(self._shape("feature_flag.evaluate"), **{"feature_flag.key": key}):
@@ -62,34 +62,34 @@ class User:
             call.log("INFO", f"Feature flag {key} evaluated to {value}", scope=_LOGGER)
         return value
 
-    # one iteration
+    # a session
 
     def start(self) -> Steps:
-        """Begin a session with a look at the front page."""
+        """Start a session at the front page."""
         call = self._begin(None)
         with call.span(self._shape("user_session_start")):
             call.log("INFO", f"Starting user session: {self._session}", scope=_LOGGER)
             yield from self._ask(call, HttpRequest("GET", "/", "GET /"))
 
     def task(self) -> Steps:
-        """Do a task chosen by weight."""
+        """Run a task drawn by weight."""
         yield from getattr(self, tasks.choose(self._rng, self._weights))()
 
     def think_s(self) -> float:
-        """Return how long to wait before the next task."""
+        """Draw the wait before the next task, in seconds."""
         return tasks.think_s(self._rng)
 
     # tasks
 
     def index(self) -> Steps:
-        """Look at the front page."""
+        """Open the front page."""
         call = self._begin(None)
         with call.span(self._shape("user_index")):
             call.log("INFO", "User accessing index page", scope=_LOGGER)
             yield from self._ask(call, HttpRequest("GET", "/", "GET /"))
 
     def browse_product(self, product: str = "") -> Steps:
-        """Look at a product."""
+        """Open a product page."""
         product = product or self._rng.choice(PRODUCT_IDS)
         call = self._begin(None)
         with call.span(self._shape("user_browse_product"), **self._product(product)):
@@ -97,7 +97,7 @@ class User:
             yield from self._ask(call, _product_page(product))
 
     def get_recommendations(self) -> Steps:
-        """Ask for recommendations beside a product."""
+        """Get recommendations for a product."""
         product = self._rng.choice(PRODUCT_IDS)
         call = self._begin(None)
         with call.span(self._shape("user_get_recommendations"), **self._product(product)):
@@ -106,27 +106,27 @@ class User:
             yield from self._ask(call, HttpRequest("GET", path, "GET /api/recommendations", (product, "USD")))
 
     def get_ads(self) -> Steps:
-        """Ask for advertisements of a category, or of none."""
+        """Get advertisements for a category, or without one."""
         category = self._rng.choice(CATEGORIES)
         call = self._begin(None)
         attributes: dict[str, AttributeValue] = {"category": str(category)}
         with call.span(self._shape("user_get_ads"), **attributes):
             call.log("INFO", f"User getting ads for category: {category}", scope=_LOGGER)
-            # requests leaves out a parameter that is None; k6 sends the word
+            # the requests library omits a parameter that is None; k6 sends the text
             keys = (category,) if category is not None else (() if self._locust else ("None",))
             yield from self._ask(
                 call, HttpRequest("GET", f"/api/data/?contextKeys={category}", "GET /api/data", keys)
             )
 
     def view_cart(self) -> Steps:
-        """Look at a cart that nobody has."""
+        """View the cart of no user."""
         call = self._begin(None)
         with call.span(self._shape("user_view_cart")):
             call.log("INFO", "User viewing cart", scope=_LOGGER)
             yield from self._ask(call, HttpRequest("GET", "/api/cart", "GET /api/cart", ("", "USD")))
 
     def add_to_cart(self, user: str = "", outer: Call | None = None) -> Steps:
-        """Look at a product and put some of it into a cart."""
+        """Open a product page and add the product to a cart."""
         user = user or uuid4(self._rng)
         product, quantity = self._rng.choice(PRODUCT_IDS), self._rng.choice(tasks.QUANTITIES)
         call = self._begin(outer)
@@ -169,7 +169,7 @@ class User:
             call.log("INFO", f"{done} completed for user {user}", scope=_LOGGER)
 
     def flood_home(self) -> Steps:
-        """Load the front page as often as a flag says, which is never unless somebody sets it."""
+        """Load the front page as many times as a flag says; its default is 0."""
         call = self._begin(None)
         number = int((yield from self.flag(call, "loadGeneratorFloodHomepage", 0)))
         if number <= 0:
@@ -181,7 +181,7 @@ class User:
                 yield from self._ask(call, HttpRequest("GET", "/", "GET /"))
 
     def get_product_reviews(self) -> Steps:
-        """Read what others say of a product (2.2)."""
+        """Read the reviews of a product (2.2)."""
         product = self._rng.choice(PRODUCT_IDS)
         call = self._begin(None)
         with call.span(self._shape("user_get_product_reviews"), **self._product(product)):
@@ -192,7 +192,7 @@ class User:
                 )
 
     def ask_product_ai_assistant(self) -> Steps:
-        """Ask the assistant about a product (2.2)."""
+        """Ask the AI assistant about a product (2.2)."""
         product = self._rng.choice(PRODUCT_IDS)
         call = self._begin(None)
         with call.span(self._shape("user_ask_product_ai_assistant"), **self._product(product)):

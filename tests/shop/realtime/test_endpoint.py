@@ -40,9 +40,13 @@ def test_endpoints_are_spelt_as_exporters_spell_them(
 @pytest.mark.parametrize(
     ("url", "protocol", "says"),
     [
-        ("localhost:4318", "http/protobuf", "'localhost:4318' is no address; write http://localhost:4318"),
+        (
+            "localhost:4318",
+            "http/protobuf",
+            "'localhost:4318' is not an address; write http://localhost:4318",
+        ),
         ("ftp://collector", "grpc", "or host:port"),
-        ("http://collector:none", "http/protobuf", "is no address"),
+        ("http://collector:none", "http/protobuf", "is not an address"),
         ("http://collector/v1", "grpc", "gRPC has no path; leave out '/v1'"),
         ("http://collector", "http", "protocol 'http': allowed are http/protobuf, grpc"),
     ],
@@ -70,5 +74,5 @@ def test_headers_may_have_spaces_and_capitals() -> None:
 
 
 def test_a_header_without_a_value_is_told() -> None:
-    with pytest.raises(ConfigurationError, match="'secret' is no key=value"):
+    with pytest.raises(ConfigurationError, match="'secret' is not key=value"):
         parse_headers("a=b,secret")

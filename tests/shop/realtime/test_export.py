@@ -11,7 +11,13 @@ import pytest
 from pytest_otel_diag.shop.realtime.encode import requests
 from pytest_otel_diag.shop.realtime.endpoint import OtlpEndpoint
 from pytest_otel_diag.shop.realtime.export import Exporter, Limits
-from pytest_otel_diag.shop.realtime.transport import Again, Refused, Taken, open_transport, retry_after_s
+from pytest_otel_diag.shop.realtime.transport import (
+    Accepted,
+    Rejected,
+    Retryable,
+    open_transport,
+    retry_after_s,
+)
 from pytest_otel_diag.shop.records import Batch, LogRecord, MetricPoint
 from pytest_otel_diag.testing.otlp_collector import OtlpCollector, otlp_collector
 from tests.support.shop_batches import INSTRUMENTS, RESOURCES, SCOPES, bag, span
@@ -35,16 +41,16 @@ def collector(running: OtlpCollector) -> OtlpCollector:
 
 
 class Sending:
-    """An exporter against the collector, and what it told."""
+    """An exporter against the collector, and its notices."""
 
     def __init__(self, url: str, protocol: str, limits: Limits = QUICK, **options: str) -> None:
-        self.told: list[str] = []
+        self.notices: list[str] = []
         endpoint = OtlpEndpoint.parse(url, protocol=protocol, timeout_s=5.0, **options)
         self.exporter = Exporter(
             open_transport(endpoint, now_s=time.time),
             monotonic=time.monotonic,
             rng=Random(7),
-            tell=self.told.append,
+            notify=self.notices.append,
             limits=limits,
         )
 
@@ -71,7 +77,7 @@ def test_all_signals_arrive_with_headers(collector: OtlpCollector, protocol: str
     counts = sending.exporter.stop(WAIT_S)
     assert bag(collector.received()) == bag(batch())
     assert counts.sent == {"traces": 3, "logs": 1, "metrics": 1}
-    assert (counts.unsent, counts.dropped, counts.why_dropped(), sending.told) == (0, 0, "", [])
+    assert (counts.unsent, counts.dropped, counts.why_dropped(), sending.notices) == (0, 0, "", [])
     assert {request.protocol for request in collector.requests} == {protocol}
     assert {request.headers["x-tenant"] for request in collector.requests} == {"blue one"}
     if protocol != "grpc":
@@ -86,8 +92,8 @@ def test_a_collector_that_is_busy_gets_everything_in_the_end(collector: OtlpColl
     assert collector.wait(lambda got: len(got.spans) == 3 and bool(got.metrics), WAIT_S)
     counts = sending.exporter.stop(WAIT_S)
     assert (counts.retries, counts.dropped) == (2, 0)
-    assert sending.told[0].startswith("collector does not take requests, trying again:")
-    assert sending.told[1:] == ["collector takes requests again"]
+    assert sending.notices[0].startswith("collector unavailable, retrying:")
+    assert sending.notices[1:] == ["collector available again"]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -100,7 +106,7 @@ def test_a_collector_that_was_away_gets_everything_in_the_end(protocol: str) -> 
     assert counts.given_up == counts.dropped == 1
     assert counts.why_dropped() == "1 given up after retries"
     assert counts.retries >= 1
-    assert sending.told[-1].startswith("given up on traces: ")
+    assert sending.notices[-1].startswith("gave up on traces: ")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -113,8 +119,8 @@ def test_a_refusal_is_not_repeated_and_told_once(collector: OtlpCollector, proto
         assert collector.wait_for_attempts(attempts + number + 1, WAIT_S)
     counts = sending.exporter.stop(WAIT_S)
     assert (counts.refused, counts.retries, counts.requests) == (2, 0, 2)
-    assert len(sending.told) == 1
-    assert "told to fail" in sending.told[0]
+    assert len(sending.notices) == 1
+    assert "told to fail" in sending.notices[0]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -124,7 +130,7 @@ def test_a_partial_success_is_counted_and_told(collector: OtlpCollector, protoco
     sending.exporter.submit(Batch(spans=[span(number) for number in range(3)]))
     counts = sending.exporter.stop(WAIT_S)
     assert (counts.sent["traces"], counts.rejected, counts.unsent) == (1, 2, 0)
-    assert sending.told == ["collector took traces but rejected 2 of 3 records: too old"]
+    assert sending.notices == ["collector accepted traces but rejected 2 of 3 records: too old"]
     assert counts.why_dropped() == "2 rejected by the collector"
 
 
@@ -133,7 +139,7 @@ def test_a_warning_of_the_collector_is_told(collector: OtlpCollector) -> None:
     sending = Sending(collector.http_url, "http/protobuf")
     sending.exporter.submit(Batch(spans=[span(0)]))
     assert sending.exporter.stop(WAIT_S).sent["traces"] == 1
-    assert sending.told == ["collector took traces but rejected 0 of 1 records: soon to be refused"]
+    assert sending.notices == ["collector accepted traces but rejected 0 of 1 records: soon to be refused"]
 
 
 def test_records_beyond_the_capacity_are_dropped_and_counted(collector: OtlpCollector) -> None:
@@ -187,7 +193,7 @@ def test_an_answer_that_does_not_come_is_a_timeout_and_tried_again(protocol: str
         endpoint = OtlpEndpoint.parse(url_of(slow, protocol), protocol=protocol, timeout_s=0.1)
         transport = open_transport(endpoint, now_s=time.time)
         (request,) = requests(Batch(spans=[span(0)]))
-        assert isinstance(transport.send(request), Again)
+        assert isinstance(transport.send(request), Retryable)
         transport.close()
 
 
@@ -195,10 +201,10 @@ def test_an_exhausted_server_is_tried_again_only_when_it_says_when(collector: Ot
     transport = open_transport(OtlpEndpoint.parse(collector.grpc_url, protocol="grpc"), now_s=time.time)
     (request,) = requests(Batch(spans=[span(0)]))
     collector.fail(times=1, grpc_code="RESOURCE_EXHAUSTED")
-    assert isinstance(transport.send(request), Refused)
+    assert isinstance(transport.send(request), Rejected)
     details = b"\x1a(type.googleapis.com/google.rpc.RetryInfo"
     collector.fail(times=1, grpc_code="RESOURCE_EXHAUSTED", trailers=(("grpc-status-details-bin", details),))
-    assert isinstance(transport.send(request), Again)
+    assert isinstance(transport.send(request), Retryable)
     transport.close()
 
 
@@ -216,7 +222,7 @@ def test_a_server_that_is_no_collector_is_a_refusal(collector: OtlpCollector) ->
     transport = open_transport(OtlpEndpoint.parse(f"{collector.http_url}/wrong"), now_s=time.time)
     (request,) = requests(Batch(spans=[span(0)]))
     outcome = transport.send(request)
-    assert isinstance(outcome, Refused)
+    assert isinstance(outcome, Rejected)
     assert outcome.reason.startswith("HTTP 404 from http://127.0.0.1")
     transport.close()
 
@@ -239,7 +245,7 @@ def test_retry_after_is_a_number_or_a_date(header: str | None, seconds: float | 
 class Raising:
     """A transport with a bug."""
 
-    def send(self, request: object, timeout_s: float | None = None) -> Taken:
+    def send(self, request: object, timeout_s: float | None = None) -> Accepted:
         raise RuntimeError("bug")
 
     def close(self) -> None:
@@ -247,7 +253,9 @@ class Raising:
 
 
 def test_what_the_sending_thread_dies_of_is_raised_where_one_can_see_it() -> None:
-    exporter = Exporter(Raising(), monotonic=time.monotonic, rng=Random(1), tell=lambda _: None, limits=QUICK)
+    exporter = Exporter(
+        Raising(), monotonic=time.monotonic, rng=Random(1), notify=lambda _: None, limits=QUICK
+    )
     exporter.submit(Batch(spans=[span(0)]))
     with pytest.raises(RuntimeError, match="bug"):
         exporter.stop(WAIT_S)
@@ -271,7 +279,7 @@ def test_tls_that_the_server_does_not_speak_is_an_endpoint_that_is_away(
     url = url_of(collector, protocol).replace("http://", "https://")
     transport = open_transport(OtlpEndpoint.parse(url, protocol=protocol, timeout_s=5.0), now_s=time.time)
     (request,) = requests(Batch(spans=[span(0)]))
-    assert isinstance(transport.send(request), Again)
+    assert isinstance(transport.send(request), Retryable)
     transport.close()
 
 
@@ -299,8 +307,8 @@ def test_an_answer_that_is_no_otlp_is_a_refusal() -> None:
         outcome = transport.send(request)
         serving.join()
         transport.close()
-    assert isinstance(outcome, Refused)
-    assert outcome.reason.startswith("the answer to traces is no OTLP")
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason.startswith("the answer to traces is not OTLP")
 
 
 def test_a_wait_for_records_that_never_come_ends(collector: OtlpCollector) -> None:

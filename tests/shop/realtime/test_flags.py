@@ -54,14 +54,14 @@ def flagd() -> Iterator[FlagdStandIn]:
 
 
 @pytest.fixture
-def told() -> list[str]:
+def notices() -> list[str]:
     return []
 
 
 @pytest.fixture
-def reader(flagd: FlagdStandIn, told: list[str]) -> Iterator[FlagdReader]:
+def reader(flagd: FlagdStandIn, notices: list[str]) -> Iterator[FlagdReader]:
     with FlagdReader(
-        flagd.address, monotonic=time.monotonic, tell=told.append, deadline_s=5.0, retry_s=0.1
+        flagd.address, monotonic=time.monotonic, notify=notices.append, deadline_s=5.0, retry_s=0.1
     ) as reader:
         assert reader.wait(WAIT_S)
         yield reader
@@ -84,12 +84,12 @@ def test_rules_are_asked_each_time_with_the_context_of_the_request(
     assert reader.evaluate("productFailure", False, {"product_id": 5, "b": True}).value is False
 
 
-def test_what_flagd_cannot_answer_is_the_default(reader: FlagdReader, told: list[str]) -> None:
+def test_what_flagd_cannot_answer_is_the_default(reader: FlagdReader, notices: list[str]) -> None:
     assert reader.evaluate("noSuchFlag", 7, {}) == (7, "", "ERROR")
     assert reader.evaluate("title", 7, {}) == (7, "", "ERROR")
     assert reader.evaluate("resting", True, {}) == (True, "", "ERROR")
     assert reader.evaluate("open", 7, {}) == (7, "", "DEFAULT")
-    assert told == []
+    assert notices == []
 
 
 def test_an_answer_without_a_rule_is_asked_once_until_something_changes(
@@ -103,23 +103,23 @@ def test_an_answer_without_a_rule_is_asked_once_until_something_changes(
 
 
 def test_while_flagd_is_away_defaults_are_answered_at_once_and_it_is_found_again(
-    flagd: FlagdStandIn, reader: FlagdReader, told: list[str]
+    flagd: FlagdStandIn, reader: FlagdReader, notices: list[str]
 ) -> None:
     flagd.write(document(payment="100%"))
     assert eventually(lambda: reader.evaluate("paymentFailure", 0.0, {}).value == 1.0)
     flagd.stop()
     assert eventually(lambda: reader.evaluate("paymentFailure", 0.0, {}) == (0.0, "", "ERROR"))
-    assert eventually(lambda: bool(told))
-    assert told[0].startswith(f"flagd {flagd.address} is away (")
+    assert eventually(lambda: bool(notices))
+    assert notices[0].startswith(f"flagd {flagd.address} is unavailable (")
     flagd.start()
     assert eventually(lambda: reader.evaluate("paymentFailure", 0.0, {}).value == 1.0)
-    assert told[1:] == [f"flagd {flagd.address} is there"]
+    assert notices[1:] == [f"flagd {flagd.address} is available"]
 
 
-def test_a_flagd_that_comes_late_is_obeyed(told: list[str]) -> None:
+def test_a_flagd_that_comes_late_is_obeyed(notices: list[str]) -> None:
     server = FlagdStandIn(document(payment="50%"))
     server.stop()
-    with FlagdReader(server.address, monotonic=time.monotonic, tell=told.append, retry_s=0.1) as reader:
+    with FlagdReader(server.address, monotonic=time.monotonic, notify=notices.append, retry_s=0.1) as reader:
         assert not reader.wait(0.3)
         assert reader.evaluate("paymentFailure", 0.0, {}) == (0.0, "", "ERROR")
         server.start()
@@ -132,7 +132,7 @@ def test_a_flagd_that_comes_late_is_obeyed(told: list[str]) -> None:
 def test_a_flagd_that_hangs_is_left_alone_for_a_while(flagd: FlagdStandIn) -> None:
     now_s = [0.0]
     with FlagdReader(
-        flagd.address, monotonic=lambda: now_s[0], tell=lambda _: None, deadline_s=0.05, retry_s=1.0
+        flagd.address, monotonic=lambda: now_s[0], notify=lambda _: None, deadline_s=0.05, retry_s=1.0
     ) as reader:
         assert reader.wait(WAIT_S)
         with flagd._service.lock:  # questions wait for this
@@ -169,31 +169,31 @@ def replaced(path: Path, raw: bytes) -> None:
     new.replace(path)
 
 
-def test_a_file_is_read_again_when_it_changes(tmp_path: Path, told: list[str]) -> None:
+def test_a_file_is_read_again_when_it_changes(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "flags.json"
     path.write_bytes(document())
-    flags = FlagFile(path, FlagdDocument, tell=told.append)
+    flags = FlagFile(path, FlagdDocument, notify=notices.append)
     assert flags.evaluate("paymentFailure", 0.0, {}).variant == "off"
     replaced(path, document(payment="100%"))
     assert flags.evaluate("paymentFailure", 0.0, {}).variant == "100%"
     path.write_bytes(document(payment="50%", product="on"))
     assert flags.evaluate("paymentFailure", 0.0, {}).variant == "50%"
     assert flags.evaluate("productFailure", False, {"product_id": "OLJ"}).value is True
-    assert told == [f"flag file {path} read again"] * 2
+    assert notices == [f"flag file {path} reloaded"] * 2
 
 
-def test_a_file_that_cannot_be_used_leaves_the_flags_as_they_were(tmp_path: Path, told: list[str]) -> None:
+def test_a_file_that_cannot_be_used_leaves_the_flags_as_they_were(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "flags.json"
     path.write_bytes(document(payment="50%"))
-    flags = FlagFile(path, FlagdDocument, tell=told.append)
+    flags = FlagFile(path, FlagdDocument, notify=notices.append)
     for raw in (b"", b"{", document(payment="on")):
         replaced(path, raw)
         for _ in range(2):
             assert flags.evaluate("paymentFailure", 0.0, {}).variant == "50%"
     path.unlink()
     assert flags.evaluate("paymentFailure", 0.0, {}).variant == "50%"
-    assert len(told) == 4
-    assert all(line.endswith("flags stay as they were") for line in told)
+    assert len(notices) == 4
+    assert all(line.endswith("flags are unchanged") for line in notices)
     path.write_bytes(document(payment="100%"))
     assert flags.evaluate("paymentFailure", 0.0, {}).variant == "100%"
 
@@ -201,7 +201,7 @@ def test_a_file_that_cannot_be_used_leaves_the_flags_as_they_were(tmp_path: Path
 def test_a_file_that_is_no_document_at_the_start_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "flags.json"
     with pytest.raises(ConfigurationError, match="cannot be used"):
-        FlagFile(path, FlagdDocument, tell=print)
+        FlagFile(path, FlagdDocument, notify=print)
     path.write_bytes(b"[]")
     with pytest.raises(ConfigurationError, match="cannot be used"):
-        FlagFile(path, FlagdDocument, tell=print)
+        FlagFile(path, FlagdDocument, notify=print)

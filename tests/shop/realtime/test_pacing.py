@@ -118,5 +118,5 @@ def test_a_model_that_keeps_up_is_not_late() -> None:
 
 @pytest.mark.parametrize("speed", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_speed_that_is_none_is_told(speed: float) -> None:
-    with pytest.raises(ConfigurationError, match="is no pace; give a number above 0"):
+    with pytest.raises(ConfigurationError, match="is not a valid speed; give a number above 0"):
         Pacer(SteadyModel(0, 1), lambda _: None, monotonic=Wall(), stop=threading.Event(), speed=speed)

@@ -180,7 +180,7 @@ def test_speed_without_an_end_is_refused(collector: OtlpCollector) -> None:
 def test_the_second_signal_ends_at_once(collector: OtlpCollector) -> None:
     lines: list[str] = []
 
-    def told(line: str) -> None:
+    def notices(line: str) -> None:
         lines.append(line)
         if collector.attempts and len(lines) < 100:
             lines.extend([""] * 100)
@@ -189,7 +189,7 @@ def test_the_second_signal_ends_at_once(collector: OtlpCollector) -> None:
 
     collector.fail()
     with pytest.raises(KeyboardInterrupt):
-        run(order(collector, every_s=0.05, flush_s=3600.0), told)
+        run(order(collector, every_s=0.05, flush_s=3600.0), notices)
     assert "left at the end" in lines[-1]
 
 
@@ -216,6 +216,6 @@ def test_status_lines_name_trouble() -> None:
     )
     assert shown == (
         "1:02:05  spans 100/s  logs 4/s  points 0/s  waiting 3  dropped 7 (7 queue full)  "
-        "behind 4.2 s: this machine cannot keep up  flags at the services' defaults: nobody answers"
+        "behind 4.2 s: this machine cannot keep up  flags at the services' defaults: no flag source"
     )
     assert "behind" not in status.line(before, now, over_s=5.0, passed_s=1.0, behind_s=0.4, flags="")
