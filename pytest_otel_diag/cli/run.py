@@ -17,7 +17,7 @@ from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionResult, Status
 from pytest_otel_diag.ports import Target
 from pytest_otel_diag.runs import composition
-from pytest_otel_diag.runs.run import Run, outcome
+from pytest_otel_diag.runs.run import Run
 
 Echo = Callable[[str], object]
 
@@ -98,4 +98,4 @@ def _left_on(ended: Sequence[SessionResult]) -> bool:
 
 
 def _line(result: SessionResult) -> str:
-    return f"{result.scenario.id}  {outcome(result)}  ({result.wall_s:.1f} s)"
+    return f"{result.scenario.id}  {result.outcome}  ({result.wall_s:.1f} s)"

@@ -1,7 +1,10 @@
-"""What a session reports while it runs: one frozen, JSON-serialisable event a moment.
+"""Events that a session emits while it runs: frozen, JSON-serialisable, one for each thing that happens.
 
-``sessions`` emits them, ``runs`` appends them to ``events.jsonl``; terminal, pages and other processes read
-that file. Each event names its session, so events of parallel sessions may interleave.
+``sessions`` emits them and ``runs`` appends them to ``events.jsonl``; the terminal, web pages and other
+processes read that file. Every event carries the id of its session, so events of parallel sessions may
+interleave. Within one session they come in order::
+
+    session_started (waiting)* phase_started (waiting)* target_opened ... phase_ended ... session_ended
 """
 
 from __future__ import annotations
@@ -23,24 +26,35 @@ from pytest_otel_diag.model.session import (
 )
 
 ServiceState = Literal["ok", "degraded", "failing", "silent"]
-"""``silent``: no calls where the baseline had some; ``failing``: significantly more errors than in the
-baseline; ``degraded``: significantly slower or with less traffic."""
+"""Health of a service since the fault began, compared with its baseline.
+
+``failing``: significantly more errors. ``degraded``: significantly slower, or with another request rate.
+``silent``: no calls although the baseline had some. ``ok``: none of these, or a service that the session does
+not compare (see :attr:`pytest_otel_diag.sessions.impact.comparison.Comparison.watched`).
+"""
 
 
 class ServiceSample(Model):
-    """One service in one bucket of time; ``rate_per_s`` and ``error_ratio`` are over its entry spans."""
+    """One service in one bucket of time, over its entry spans (server, consumer and root spans).
+
+    ``bucket_s`` is the width of the bucket in seconds, less than usual where the window ends inside of it.
+    ``p95_ms`` is None for a bucket without calls.
+    """
 
     service: str
     bucket_start_ns: Nanos
     bucket_s: Finite
     rate_per_s: Finite
     error_ratio: Ratio
-    p95_ms: Finite
+    p95_ms: Finite | None = None
     state: ServiceState = "ok"
 
 
 class _Event(Model):
-    """``at_ns`` is the target's clock (virtual time on simulated systems), ``wall_ns`` this machine's."""
+    """``at_ns`` is the target's clock (virtual time on simulated systems), ``wall_ns`` this machine's.
+
+    Before the target is open ``at_ns`` is wall time too.
+    """
 
     session_id: str
     at_ns: Nanos
@@ -48,7 +62,7 @@ class _Event(Model):
 
 
 class SessionStarted(_Event):
-    """A session begins; everything a reader needs to name it."""
+    """A session begins; carries everything a reader needs to name it."""
 
     kind: Literal["session_started"] = "session_started"
     scenario_id: str
@@ -62,14 +76,17 @@ class SessionStarted(_Event):
 
 
 class TargetOpened(_Event):
-    """The target is open: from here on ``at_ns`` is its clock. ``virtual``: time passes at once."""
+    """The target is open; ``at_ns`` of this and all later events is the target's clock.
+
+    ``virtual`` says that this clock does not run with wall time.
+    """
 
     kind: Literal["target_opened"] = "target_opened"
     virtual: bool = False
 
 
 class SessionWaiting(_Event):
-    """The session waits for something outside of it, such as a lease; an empty reason ends the wait."""
+    """The session waits for something outside of it, such as a lease; an empty ``reason`` ends the wait."""
 
     kind: Literal["waiting"] = "waiting"
     reason: str
@@ -83,14 +100,14 @@ class PhaseStarted(_Event):
 
 
 class PhaseEnded(_Event):
-    """A phase ended, however it ended."""
+    """A phase ended, successfully or not."""
 
     kind: Literal["phase_ended"] = "phase_ended"
     record: PhaseRecord
 
 
 class FlagServed(_Event):
-    """A flag was read back as served."""
+    """A flag of the scenario was read back as served; the first event of a flag is how it was found."""
 
     kind: Literal["flag_served"] = "flag_served"
     moment: FlagMoment
@@ -103,8 +120,19 @@ class DisturbanceMade(_Event):
     moment: DisturbanceMoment
 
 
+class BaselineMeasured(_Event):
+    """The baseline was read; ``samples`` are its buckets, all of them ``ok``."""
+
+    kind: Literal["baseline_measured"] = "baseline_measured"
+    samples: tuple[ServiceSample, ...] = ()
+
+
 class ImpactMeasured(_Event):
-    """One look at telemetry: the assessment so far, and the buckets that are new since the last look."""
+    """One look at telemetry: the assessment so far, and the buckets that changed since the last look.
+
+    Buckets fill up as telemetry is exported: a later sample of the same service and bucket replaces an
+    earlier one.
+    """
 
     kind: Literal["impact_measured"] = "impact_measured"
     impact: Impact
@@ -112,7 +140,7 @@ class ImpactMeasured(_Event):
 
 
 class DiagnosisReceived(_Event):
-    """The analyzer answered."""
+    """The analyzer answered after ``elapsed_s`` wall seconds; ``root_causes`` are services, best first."""
 
     kind: Literal["diagnosis_received"] = "diagnosis_received"
     detected: bool
@@ -121,7 +149,7 @@ class DiagnosisReceived(_Event):
 
 
 class VerdictReached(_Event):
-    """The judge compared the diagnosis with the expectation; ``outcome`` says how it went, in words."""
+    """The judge compared the diagnosis with the expectation."""
 
     kind: Literal["verdict_reached"] = "verdict_reached"
     detected: bool
@@ -131,14 +159,17 @@ class VerdictReached(_Event):
 
 
 class FaultsUndone(_Event):
-    """The undo ended, verified or not."""
+    """The undo ended, verified or not, or the faults were left on as asked."""
 
     kind: Literal["faults_undone"] = "faults_undone"
     cleanup: Cleanup
 
 
 class SessionEnded(_Event):
-    """The session is over; its whole result is a line of ``sessions.jsonl``."""
+    """The session is over; its whole result is a line of ``sessions.jsonl``.
+
+    ``outcome`` is how it ended in a few words, ``wall_s`` the wall time it took without waiting.
+    """
 
     kind: Literal["session_ended"] = "session_ended"
     scenario_id: str
@@ -157,6 +188,7 @@ SessionEvent = Annotated[
     | PhaseEnded
     | FlagServed
     | DisturbanceMade
+    | BaselineMeasured
     | ImpactMeasured
     | DiagnosisReceived
     | VerdictReached

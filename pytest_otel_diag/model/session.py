@@ -193,6 +193,17 @@ class SessionResult(Model):
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, str] = Field(default_factory=dict)
 
+    @property
+    def outcome(self) -> str:
+        """How the session ended, in a few words: the verdict, or the status with its reason."""
+        verdict = self.verdict
+        if verdict is None:
+            return f"{self.status.value}: {self.reason}"
+        if not verdict.fault_present:
+            return "false alarm" if verdict.detected else "ok, nothing wrong"
+        rank = f"root cause ranked {verdict.service_rank}" if verdict.service_rank else "root cause not named"
+        return rank if verdict.detected else f"not detected, {rank}"
+
 
 class Budget(Model):
     """What an analyzer may use up in one investigation."""

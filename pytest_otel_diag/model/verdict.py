@@ -67,6 +67,16 @@ class Verdict(Model):
         """Whether the first root cause names the right service."""
         return self.service_rank == 1
 
+    @property
+    def solved(self) -> bool:
+        """Whether the answer is right: a fault detected and its cause ranked first, or a quiet control.
+
+        Where the root cause is unknown, detecting the fault is enough.
+        """
+        if not self.fault_present:
+            return not self.detected
+        return self.detected and (self.top1 or self.causes_expected == 0)
+
     def within(self, k: int) -> bool:
         """Whether the right service is among the first *k* root causes."""
         return self.service_rank is not None and self.service_rank <= k

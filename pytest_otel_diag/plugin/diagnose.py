@@ -17,7 +17,6 @@ from pytest_otel_diag.plugin.retained_target import KeepingTarget
 from pytest_otel_diag.plugin.runtime import Runtime, runtime_of
 from pytest_otel_diag.plugin.stash import HELD, KEPT, SESSIONS, SPOOL
 from pytest_otel_diag.runs.directory import to_json
-from pytest_otel_diag.runs.run import outcome
 from pytest_otel_diag.scoring.assertions import DiagnosedSession, SessionNotScored
 
 NO_SCENARIO = (
@@ -165,7 +164,7 @@ def properties(result: SessionResult) -> list[tuple[str, str]]:
         "scenario": result.scenario.id,
         "analyzer": result.analyzer,
         "status": result.status.value,
-        "verdict": outcome(result),
+        "verdict": result.outcome,
         "reason": result.reason,
         "detected": verdict and verdict.detected,
         "root_cause": named and named.service,

@@ -10,15 +10,15 @@ import pytest
 
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import OtelDiagError
+from pytest_otel_diag.model.events import SessionEvent
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.plugin.loop_thread import Background, Pending
 from pytest_otel_diag.plugin.settings import options_of
-from pytest_otel_diag.plugin.stash import OBSERVER, RUNTIME, SETTINGS
+from pytest_otel_diag.plugin.stash import EMIT, RUNTIME, SETTINGS
 from pytest_otel_diag.ports import Analyzer, Target
 from pytest_otel_diag.runs import composition
 from pytest_otel_diag.runs.manifest import AnalyzerIdentity
-from pytest_otel_diag.sessions.observer import Observer
 
 
 def settings_of(config: pytest.Config) -> Settings:
@@ -32,20 +32,22 @@ def runtime_of(config: pytest.Config) -> Runtime:
     """Return the runtime of this process, made at the first use."""
     if RUNTIME not in config.stash:
         worker = getattr(config, "workerinput", {}).get("workerid", "main")
-        config.stash[RUNTIME] = Runtime(settings_of(config), worker, lambda: config.stash.get(OBSERVER, None))
+        config.stash[RUNTIME] = Runtime(settings_of(config), worker, lambda: config.stash.get(EMIT, None))
     return config.stash[RUNTIME]
 
 
 class Runtime:
     """Runs sessions; one a process.
 
-    ``worker`` names the process among parallel ones, ``observer`` answers who else is told what they do.
+    ``worker`` names the process among parallel ones, ``emit`` returns what reads the events of sessions.
     """
 
-    def __init__(self, settings: Settings, worker: str, observer: Callable[[], Observer | None]) -> None:
+    def __init__(
+        self, settings: Settings, worker: str, emit: Callable[[], Callable[[SessionEvent], None] | None]
+    ) -> None:
         self.settings = settings
         self._worker = worker
-        self._observer = observer
+        self._emit = emit
         self._run_id = secrets.token_hex(4)
         self.unreported: dict[str, SessionResult] = {}
         self._analyzers: dict[str, Analyzer] = {}
@@ -89,7 +91,7 @@ class Runtime:
         """
         spec = analyzer or self.settings.analyzer
         engine = composition.engine(
-            self.settings, target or self.target, self.analyzer(spec), ended, observer=self._observer()
+            self.settings, target or self.target, self.analyzer(spec), ended, emit=self._emit()
         )
         prepared = self.prepared(scenario, repeat, test_id)
         plan = composition.plan(

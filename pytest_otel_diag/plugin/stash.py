@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_otel_diag.config.settings import Settings
+    from pytest_otel_diag.model.events import SessionEvent
     from pytest_otel_diag.model.session import SessionResult
     from pytest_otel_diag.plugin.retained_target import KeepingTarget
     from pytest_otel_diag.plugin.runtime import Runtime
     from pytest_otel_diag.plugin.xdist import WorkerSpool
-    from pytest_otel_diag.sessions.observer import Observer
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 """On the config: settings, resolved once."""
@@ -20,8 +22,8 @@ SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 RUNTIME: pytest.StashKey[Runtime] = pytest.StashKey()
 """On the config: target, analyzers and the thread that runs sessions; made by the first use."""
 
-OBSERVER: pytest.StashKey[Observer] = pytest.StashKey()
-"""On the config: who else is told what sessions do, where somebody wants to know."""
+EMIT: pytest.StashKey[Callable[[SessionEvent], None]] = pytest.StashKey()
+"""On the config: reads the events of sessions, where progress is shown."""
 
 MISTAKES: pytest.StashKey[str] = pytest.StashKey()
 """On an item of an xdist worker: what is wrong with its markers; it fails instead of running."""

@@ -12,16 +12,16 @@ from typing import Any
 
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError, nearest
+from pytest_otel_diag.model.events import SessionEvent
 from pytest_otel_diag.model.scenario import Environment, Scenario
-from pytest_otel_diag.model.session import Impact, Phase, PhaseRecord, SessionResult
-from pytest_otel_diag.ports import Analyzer, Clock, Target
+from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.ports import Analyzer, Target
 from pytest_otel_diag.recordings.capture import Capture
 from pytest_otel_diag.runs.manifest import AnalyzerIdentity, analyzer_identity
 from pytest_otel_diag.scoring.gate import GateSettings
 from pytest_otel_diag.scoring.judge import judge
 from pytest_otel_diag.sessions.engine import SessionEngine
 from pytest_otel_diag.sessions.investigation.loading import load_analyzer
-from pytest_otel_diag.sessions.observer import NullObserver, Observer, tell
 from pytest_otel_diag.sessions.settings import EngineSettings, SessionPlan
 
 NO_TARGET = (
@@ -92,54 +92,16 @@ def open_analyzer(spec: str) -> Analyzer:
     return load_analyzer(spec, metadata.entry_points(group="pytest_otel_diag.analyzers"))
 
 
-class _Keeping(NullObserver):
-    """Hands the finished session on, and tells another observer everything.
-
-    Who keeps the result comes first, and may fail the session; a watcher that fails is only logged.
-    """
-
-    def __init__(self, ended: Callable[[SessionResult], None], watcher: Observer) -> None:
-        self._ended = ended
-        self._watcher = watcher
-
-    def target_opened(self, plan: SessionPlan, clock: Clock) -> None:
-        """Tell it."""
-        tell(self._watcher.target_opened, plan, clock)
-
-    def waiting(self, plan: SessionPlan, text: str) -> None:
-        """Tell it."""
-        tell(self._watcher.waiting, plan, text)
-
-    def phase_started(self, plan: SessionPlan, phase: Phase) -> None:
-        """Tell it."""
-        tell(self._watcher.phase_started, plan, phase)
-
-    def phase_ended(self, plan: SessionPlan, record: PhaseRecord) -> None:
-        """Tell it."""
-        tell(self._watcher.phase_ended, plan, record)
-
-    def impact_progress(self, plan: SessionPlan, impact: Impact) -> None:
-        """Tell it."""
-        tell(self._watcher.impact_progress, plan, impact)
-
-    def session_ended(self, result: SessionResult) -> None:
-        """Hand it on, then tell it."""
-        try:
-            self._ended(result)
-        finally:
-            tell(self._watcher.session_ended, result)
-
-
 def engine(
     settings: Settings,
     target: Target,
     analyzer: Analyzer,
     ended: Callable[[SessionResult], None],
     *,
-    observer: Observer | None = None,
+    emit: Callable[[SessionEvent], None] | None = None,
     capture: Capture | None = None,
 ) -> SessionEngine:
-    """Return an engine that judges with our judge, tells *ended* each result and *observer* everything.
+    """Return an engine that judges with our judge, hands *ended* each result and *emit* each event.
 
     *capture* keeps the telemetry of sessions; without one, one below ``settings.record`` where that is set.
     """
@@ -152,8 +114,7 @@ def engine(
         skip_cleanup=settings.skip_cleanup,
         capture=capture or capture_of(settings),
     )
-    keeping = _Keeping(ended, observer or NullObserver())
-    return SessionEngine(target, analyzer, judge, observer=keeping, settings=knobs)
+    return SessionEngine(target, analyzer, judge, emit=emit, keep=ended, settings=knobs)
 
 
 def capture_of(settings: Settings) -> Capture | None:

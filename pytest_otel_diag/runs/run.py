@@ -163,14 +163,3 @@ def lost_session(settings: Settings, test_id: str, reason: str) -> SessionResult
 def is_lost(result: SessionResult) -> bool:
     """Whether the result is a :func:`lost_session`."""
     return result.session_id.startswith(_LOST)
-
-
-def outcome(result: SessionResult) -> str:
-    """Return how a session ended, in a few words."""
-    verdict = result.verdict
-    if verdict is None:
-        return f"{result.status.value}: {result.reason}"
-    if not verdict.fault_present:
-        return "false alarm" if verdict.detected else "ok, nothing wrong"
-    rank = f"root cause ranked {verdict.service_rank}" if verdict.service_rank else "root cause not named"
-    return rank if verdict.detected else f"not detected, {rank}"

@@ -2,15 +2,12 @@
 
 from pytest_otel_diag.sessions.engine import SessionEngine
 from pytest_otel_diag.sessions.investigation.loading import EntryPointLike, as_analyzer, load_analyzer
-from pytest_otel_diag.sessions.observer import NullObserver, Observer
 from pytest_otel_diag.sessions.settings import EngineSettings, Judge, SessionPlan, WallTime
 
 __all__ = [
     "EngineSettings",
     "EntryPointLike",
     "Judge",
-    "NullObserver",
-    "Observer",
     "SessionEngine",
     "SessionPlan",
     "WallTime",

@@ -100,7 +100,7 @@ class CleaningUp:
             return False
         mend = self._session.mend or MEND
         detail = f"left on, as asked: {', '.join(left_on)}; take it back with: {mend}"
-        self._log.cleanup = Cleanup(restored=False, verified=False, left_on=left_on, mend=mend, detail=detail)
+        self._log.undone(Cleanup(restored=False, verified=False, left_on=left_on, mend=mend, detail=detail))
         note.skip(detail)
         return True
 
@@ -118,8 +118,8 @@ class CleaningUp:
             self._log.scream(undo.way_out(cleanup))
         elif cleanup.detail:
             self._log.note(cleanup.detail)
-        self._log.cleanup = cleanup
         self._log.served(*undo.proofs)
+        self._log.undone(cleanup)
         return undo.interrupt or cancelled
 
     async def _residue(self, note: PhaseNote) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from pytest_otel_diag.errors import RestoreFailed, ScenarioError
+from pytest_otel_diag.model.events import SessionEvent
 from pytest_otel_diag.model.session import Blame, Phase, SessionResult, Status
 from pytest_otel_diag.ports import Analyzer, Target, waiting
 from pytest_otel_diag.sessions.cleanup import CleaningUp, Closing
@@ -13,15 +15,21 @@ from pytest_otel_diag.sessions.concurrency import shared_of
 from pytest_otel_diag.sessions.faults.injection import scenario_mistakes
 from pytest_otel_diag.sessions.faults.schedule import schedule_mistakes
 from pytest_otel_diag.sessions.log import SessionLog, SessionStopped, describe
-from pytest_otel_diag.sessions.observer import NullObserver, Observer
 from pytest_otel_diag.sessions.session import Tools, Workflow
-from pytest_otel_diag.sessions.settings import MEND, EngineSettings, Judge, SessionPlan, WallTime
+from pytest_otel_diag.sessions.settings import MEND, EngineSettings, Judge, SessionPlan
+
+
+def _ignore(_: object) -> None:
+    """Drop an event or a result that the caller does not ask for."""
 
 
 class SessionEngine:
-    """Drives sessions of one target with one analyzer; the same code in virtual and in wall time.
+    """Runs sessions of one target with one analyzer; the same code in virtual and in wall time.
 
-    Sessions of an exclusive target take turns, whichever engine of this process runs them.
+    Sessions of an exclusive target take turns, whichever engine of this process runs them. *emit* gets
+    every event as it happens, on the engine's event loop, and must not block; one that raises is logged and
+    never ends a session. *keep* stores the finished result, exactly once a session, cancelled sessions
+    included; when it raises, the session ends as an infrastructure error.
     """
 
     def __init__(
@@ -30,28 +38,29 @@ class SessionEngine:
         analyzer: Analyzer,
         judge: Judge,
         *,
-        observer: Observer | None = None,
+        emit: Callable[[SessionEvent], None] | None = None,
+        keep: Callable[[SessionResult], None] | None = None,
         settings: EngineSettings | None = None,
-        wall: WallTime | None = None,
     ) -> None:
         self._target = target
-        self._observer = observer or NullObserver()
+        self._emit = emit or _ignore
+        self._keep = keep or _ignore
         self._settings = settings or EngineSettings()
-        self._wall = wall or WallTime()
-        self._tools = Tools(analyzer=analyzer, judge=judge, settings=self._settings, wall=self._wall)
+        self._tools = Tools(analyzer=analyzer, judge=judge, settings=self._settings, wall=self._settings.wall)
         self._shared = shared_of(target)
         self._most = 1 if target.exclusive else self._settings.max_sessions
 
     async def run(self, plan: SessionPlan) -> SessionResult:
-        """Run one session and hand its result to the observer, exactly once.
+        """Run one session and store its result with *keep*, exactly once.
 
         Raises nothing but CancelledError, KeyboardInterrupt and SystemExit (and what else is no
         Exception), and these only after the flags are back and the finished result (ERROR,
         "cancelled ...") was handed over.
         """
-        log = SessionLog(plan, self._target.name, self._observer, self._wall)
+        log = SessionLog(plan, self._target.name, self._emit, self._settings.wall)
         interrupt: BaseException | None = None
         try:
+            log.started()
             async with self._shared.turn(self._most, log.waits), AsyncExitStack() as stack:
                 await self._to_the_end(log, stack)
         except BaseException as error:
@@ -144,12 +153,13 @@ class SessionEngine:
             pass  # the record must hold this phase too, so it ends before it is written
         result = log.result()
         try:
-            self._observer.session_ended(result)
+            self._keep(result)
         except Exception as error:
             reason = f"record: the result could not be kept: {describe(error)}"
             result = result.model_copy(
                 update={"status": Status.ERROR, "blame": Blame.INFRASTRUCTURE, "reason": reason}
             )
+        log.ended(result)
         return result
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pytest_otel_diag.errors import (
     AnalyzerError,
@@ -17,6 +18,23 @@ from pytest_otel_diag.errors import (
 )
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.events import (
+    BaselineMeasured,
+    DiagnosisReceived,
+    DisturbanceMade,
+    FaultsUndone,
+    FlagServed,
+    ImpactMeasured,
+    PhaseEnded,
+    PhaseStarted,
+    ServiceSample,
+    SessionEnded,
+    SessionEvent,
+    SessionStarted,
+    SessionWaiting,
+    TargetOpened,
+    VerdictReached,
+)
 from pytest_otel_diag.model.exhibits import Exhibits
 from pytest_otel_diag.model.session import (
     Blame,
@@ -33,10 +51,14 @@ from pytest_otel_diag.model.session import (
     Witness,
 )
 from pytest_otel_diag.model.verdict import Verdict
-from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import TargetSession
-from pytest_otel_diag.sessions.observer import Observer, tell
 from pytest_otel_diag.sessions.settings import SessionPlan, WallTime
+
+_LOG = logging.getLogger(__name__)
+
+_SAME_CLOCK_S = 5.0
+"""A target whose clock is no further from this machine's than this runs in wall time."""
 
 
 class SessionStopped(OtelDiagError):
@@ -97,9 +119,11 @@ class PhaseNote:
 class SessionLog:
     """Collects what happened; :meth:`result` is what the world gets to see."""
 
-    def __init__(self, plan: SessionPlan, target_name: str, observer: Observer, wall: WallTime) -> None:
+    def __init__(
+        self, plan: SessionPlan, target_name: str, emit: Callable[[SessionEvent], None], wall: WallTime
+    ) -> None:
         self.plan = plan
-        self.observer = observer
+        self._emit = emit
         self._target_name = plan.target_name or target_name
         self._wall = wall
         self._wall_start = wall.monotonic()
@@ -127,10 +151,54 @@ class SessionLog:
         self.cleanup: Cleanup | None = None
         self.exhibits: Exhibits | None = None
 
+    def emit(self, event: SessionEvent) -> None:
+        """Send an event; a reader that fails is logged, since it must not end a session."""
+        try:
+            self._emit(event)
+        except Exception:
+            _LOG.exception("the reader of session events failed on %s", event.kind)
+
+    def _stamp(self) -> dict[str, Any]:
+        """Return the fields that every event has."""
+        return {"session_id": self.plan.session_id, "at_ns": self.now(), "wall_ns": self._wall.now_ns()}
+
+    def started(self) -> None:
+        """Emit that the session begins."""
+        plan = self.plan
+        self.emit(
+            SessionStarted(
+                **self._stamp(),
+                scenario_id=plan.scenario.id,
+                faults=tuple(map(str, plan.scenario.faults)),
+                control=plan.scenario.control,
+                target=self._target_name,
+                analyzer=plan.analyzer_name,
+                test_id=plan.test_id,
+                repeat=plan.repeat,
+                seed=plan.seed,
+            )
+        )
+
+    def ended(self, result: SessionResult) -> None:
+        """Emit that the session is over."""
+        self.emit(
+            SessionEnded(
+                **self._stamp(),
+                scenario_id=result.scenario.id,
+                status=result.status,
+                reason=result.reason,
+                blame=result.blame,
+                outcome=result.outcome,
+                wall_s=result.wall_s,
+            )
+        )
+
     def attach(self, session: TargetSession) -> None:
-        """From here on times are those of the target's clock."""
+        """Take the times of everything that follows from the target's clock."""
         self._session = session
-        tell(self.observer.target_opened, self.plan, session.clock)
+        stamp = self._stamp()
+        apart_s = abs(stamp["wall_ns"] - stamp["at_ns"]) / NANOS_PER_SECOND
+        self.emit(TargetOpened(**stamp, virtual=apart_s > _SAME_CLOCK_S))
 
     def now(self) -> Nanos:
         """Return the target's time, wall time before the target is open."""
@@ -154,7 +222,7 @@ class SessionLog:
             self._waiting = (text, self._waiting[1] if self._waiting else now_s)
         else:
             return
-        tell(self.observer.waiting, self.plan, text)
+        self.emit(SessionWaiting(**self._stamp(), reason=writable(text)))
 
     def note(self, text: str) -> None:
         """Note something that changes no outcome, once."""
@@ -173,7 +241,7 @@ class SessionLog:
         opened = self._session is not None
         start_ns, wall_start = self.now(), self._wall.monotonic() - self._waited_s
         self.current = phase
-        tell(self.observer.phase_started, self.plan, phase)
+        self.emit(PhaseStarted(**self._stamp(), phase=phase))
         note = PhaseNote()
         try:
             yield note
@@ -194,20 +262,58 @@ class SessionLog:
                 detail=note.detail,
             )
             self._phases.append(record)
-            tell(self.observer.phase_ended, self.plan, record)
+            self.emit(PhaseEnded(**self._stamp(), record=record))
 
-    def progress(self, impact: Impact) -> None:
-        """Tell the observer what is visible so far."""
-        tell(self.observer.impact_progress, self.plan, impact)
+    def baseline_measured(self, samples: Sequence[ServiceSample]) -> None:
+        """Emit the series of the baseline."""
+        self.emit(BaselineMeasured(**self._stamp(), samples=tuple(samples)))
+
+    def impact_measured(self, impact: Impact, samples: Sequence[ServiceSample]) -> None:
+        """Emit one look at telemetry."""
+        self.emit(ImpactMeasured(**self._stamp(), impact=impact, samples=tuple(samples)))
+
+    def diagnosed(self, diagnosis: Diagnosis, elapsed_s: float) -> None:
+        """Keep the analyzer's answer, which took *elapsed_s* wall seconds."""
+        self.diagnosis = diagnosis
+        causes = tuple(cause.service for cause in diagnosis.root_causes)
+        stamp, detected = self._stamp(), diagnosis.detected
+        self.emit(DiagnosisReceived(**stamp, detected=detected, root_causes=causes, elapsed_s=elapsed_s))
+
+    def judged(self, verdict: Verdict) -> None:
+        """Keep the verdict."""
+        self.verdict = verdict
+        self.emit(
+            VerdictReached(
+                **self._stamp(),
+                detected=verdict.detected,
+                fault_present=verdict.fault_present,
+                service_rank=verdict.service_rank,
+                solved=verdict.solved,
+            )
+        )
+
+    def undone(self, cleanup: Cleanup) -> None:
+        """Keep how the undo ended."""
+        self.cleanup = cleanup
+        self.emit(FaultsUndone(**self._stamp(), cleanup=cleanup))
 
     def served(self, *proofs: Witness) -> None:
-        """Note from when on flags were served as these variants; unconfirmed proofs say nothing."""
-        moments = [
-            FlagMoment(at_ns=proof.at_ns, flag=proof.flag, variant=proof.variant)
-            for proof in sorted(proofs, key=lambda proof: proof.at_ns)
-            if proof.confirmed
-        ]
-        self.flag_timeline = (*self.flag_timeline, *moments)
+        """Note from when on flags were served as these variants; unconfirmed proofs are left out."""
+        proven = sorted((proof for proof in proofs if proof.confirmed), key=lambda proof: proof.at_ns)
+        self.flags_answered(
+            FlagMoment(at_ns=proof.at_ns, flag=proof.flag, variant=proof.variant) for proof in proven
+        )
+
+    def flags_answered(self, moments: Iterable[FlagMoment]) -> None:
+        """Add to the timeline of the scenario's flags."""
+        for moment in moments:
+            self.flag_timeline = (*self.flag_timeline, moment)
+            self.emit(FlagServed(**self._stamp(), moment=moment))
+
+    def disturbed(self, moment: DisturbanceMoment) -> None:
+        """Note a harmless change of the scenario that the target made."""
+        self.disturbances = (*self.disturbances, moment)
+        self.emit(DisturbanceMade(**self._stamp(), moment=moment))
 
     def scored(self) -> None:
         """The session went through: its verdict counts."""

@@ -129,6 +129,7 @@ class Workflow:
             expectation=self._scenario.expectation,
             base=self._plain(),
         )
+        self._log.baseline_measured(self._baseline.samples)
         update = {"baseline": self._baseline.window, "reference": self._session.reference}
         self._log.windows = self._log.windows.model_copy(update=update)
         note.detail = sickness(self._baseline, self._settings, control=self._scenario.control)
@@ -292,7 +293,7 @@ class Workflow:
             home.revoke("the investigation is over; this telemetry handle was for its time only")
             self._log.queries = metered.records
             self._diagnosis_s = wall.monotonic() - started_s
-        self._log.diagnosis = diagnosis
+        self._log.diagnosed(diagnosis, self._diagnosis_s)
         if diagnosis.usage.cost_usd > budget.cost_usd:
             raise BudgetExceeded(
                 f"the analyzer says it cost {diagnosis.usage.cost_usd:g} USD, "
@@ -308,7 +309,7 @@ class Workflow:
                 verdict = await self._tools.judge(diagnosis, self._scenario, facts)
                 if not isinstance(verdict, Verdict):
                     raise TypeError(f"returned {type(verdict).__name__}, not a Verdict")
-                self._log.verdict = verdict
+                self._log.judged(verdict)
         except Exception as error:
             raise SessionStopped(Status.ERROR, f"judge: {describe(error)}", Blame.INFRASTRUCTURE) from error
 

@@ -70,7 +70,7 @@ class EngineSettings:
     an exclusive target has one). ``setup_only`` stops after the impact. ``skip_cleanup`` leaves faults on,
     where the system outlives the session: on exclusive targets. ``capture`` is handed the open target and
     the result so far, once the flags are back; it has ``capture_timeout_s`` wall seconds, as the target's
-    ``residue`` has ``residue_timeout_s``.
+    ``residue`` has ``residue_timeout_s``. ``wall`` is where real time is read.
     """
 
     witness_reads: int = 3
@@ -94,3 +94,4 @@ class EngineSettings:
     capture: Callable[[TargetSession, SessionResult], Awaitable[None]] | None = None
     capture_timeout_s: float = 300.0
     residue_timeout_s: float = 120.0
+    wall: WallTime = field(default_factory=WallTime)

@@ -86,7 +86,7 @@ def warm(cache: Path) -> Iterator[None]:
     ):
         importlib.import_module(name)
     for module in pkgutil.walk_packages(pytest_otel_diag.__path__, "pytest_otel_diag."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith("__main__") and ".suites." not in module.name:
             importlib.import_module(module.name)
     with shared_store((MEMORY_DSN,), cache):
         yield

@@ -1,6 +1,5 @@
 """What is shown while sessions run: as text, on a terminal, and where there is none."""
 
-import asyncio
 import fcntl
 import os
 import pty
@@ -14,6 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_otel_diag.model.events import (
+    ImpactMeasured,
+    PhaseStarted,
+    SessionEnded,
+    SessionStarted,
+    SessionWaiting,
+    TargetOpened,
+)
+from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import (
     Blame,
     Impact,
@@ -33,8 +41,7 @@ from pytest_otel_diag.plugin.terminal.progress import (
     span,
 )
 from pytest_otel_diag.plugin.terminal.screen import Line, Screen, chosen_mode
-from pytest_otel_diag.sessions.settings import SessionPlan, WallTime
-from pytest_otel_diag.targets.clock import VirtualClock
+from pytest_otel_diag.sessions.settings import WallTime
 from tests.support import terminal
 from tests.support.ended import ALARM, CALM, CONTROL, FAULT, MISSED, RIGHT, WRONG, result
 from tests.support.terminal import frames
@@ -57,16 +64,40 @@ class Times:
         return WallTime(monotonic=lambda: self.now_s, now_ns=lambda: round(self.now_s * SECOND_NS))
 
 
+def started(scenario: Scenario = FAULT, session_id: str = "one", repeat: int = 0) -> SessionStarted:
+    """Return the first event of a session."""
+    return SessionStarted(
+        session_id=session_id,
+        at_ns=0,
+        wall_ns=0,
+        scenario_id=scenario.id,
+        faults=tuple(map(str, scenario.faults)),
+        target="fake",
+        analyzer="test",
+        repeat=repeat,
+    )
+
+
+def moment(at_s: float = 0.0) -> dict[str, object]:
+    """Return the fields that every event of the session has."""
+    return {"session_id": "one", "at_ns": round(at_s * SECOND_NS), "wall_ns": 0}
+
+
+def ended() -> SessionEnded:
+    """Return the last event of the session."""
+    return SessionEnded(**moment(), scenario_id="pay", status=Status.SCORED, wall_s=1.0)
+
+
 def test_a_session_that_waits_for_others_says_for_whom() -> None:
     times = Times()
     tracker = Tracker(times.wall())
-    plan = SessionPlan(scenario=FAULT, session_id="one", run_id="r")
-    tracker.waiting(plan, "the live system is held by alice@host")
+    tracker.see(started())
+    tracker.see(SessionWaiting(**moment(), reason="the live system is held by alice@host"))
     times.now_s += 12
     (flight,) = tracker.flights().values()
     told = "pay: waiting: the live system is held by alice@host, 12.0 s"
     assert flight_text(flight, times.now_s) == told
-    tracker.waiting(plan, "")
+    tracker.see(SessionWaiting(**moment(), reason=""))
     (flight,) = tracker.flights().values()
     assert flight_text(flight, times.now_s) == "pay: preflight, 12.0 s"
 
@@ -74,10 +105,10 @@ def test_a_session_that_waits_for_others_says_for_whom() -> None:
 def test_too_few_calls_so_far_say_when_there_are_enough() -> None:
     times = Times()
     tracker = Tracker(times.wall())
-    plan = SessionPlan(scenario=FAULT, session_id="one", run_id="r")
-    tracker.phase_started(plan, Phase.IMPACT)
+    tracker.see(started())
+    tracker.see(PhaseStarted(**moment(), phase=Phase.IMPACT))
     few = Impact(reason=ImpactReason.TOO_RARE, service="pay", calls_seen=3, calls_needed=12, eta_s=42.0)
-    tracker.impact_progress(plan, few)
+    tracker.see(ImpactMeasured(**moment(), impact=few))
     (flight,) = tracker.flights().values()
     assert flight_text(flight, times.now_s).endswith("TOO_RARE pay, 3 of 12 calls, 42.0 s more")
 
@@ -85,68 +116,40 @@ def test_too_few_calls_so_far_say_when_there_are_enough() -> None:
 def test_a_session_is_followed_from_its_first_phase_to_its_end() -> None:
     times = Times()
     tracker = Tracker(times.wall())
-    plan = SessionPlan(scenario=FAULT, session_id="one", run_id="r", repeat=2)
-    tracker.phase_started(plan, Phase.PREFLIGHT)
+    tracker.see(started(repeat=2))
+    tracker.see(PhaseStarted(**moment(), phase=Phase.PREFLIGHT))
     (flight,) = tracker.flights().values()
     assert flight_text(flight, times.now_s) == "pay (repeat 2): preflight, 0.0 s"
-    clock = VirtualClock(50 * SECOND_NS)
-    tracker.target_opened(plan, clock)
-    asyncio.run(clock.sleep(120))
+    tracker.see(TargetOpened(**moment(50), virtual=True))
     times.now_s += 1.5
-    tracker.phase_started(plan, Phase.IMPACT)
+    tracker.see(PhaseStarted(**moment(170), phase=Phase.IMPACT))
     seen = Impact(
         reason=ImpactReason.TOO_RARE, service="payment", signal="errors", calls_seen=3, calls_needed=12
     )
-    tracker.impact_progress(plan, seen)
+    tracker.see(ImpactMeasured(**moment(170), impact=seen))
     (flight,) = tracker.flights().values()
     told = "pay (repeat 2): impact, 2:00 virtual in 1.5 s, TOO_RARE payment errors, 3 of 12 calls"
     assert flight_text(flight, times.now_s) == told
-    tracker.session_ended(result().model_copy(update={"session_id": "one"}))
+    tracker.see(ended())
     assert tracker.flights() == {}
 
 
 def test_a_target_on_the_wall_clock_has_one_time() -> None:
     times = Times()
     tracker = Tracker(times.wall())
-    plan = SessionPlan(scenario=CONTROL, session_id="one", run_id="r")
-    tracker.phase_started(plan, Phase.BASELINE)
-    tracker.target_opened(plan, VirtualClock(times.wall().now_ns()))
+    tracker.see(started(CONTROL))
+    tracker.see(PhaseStarted(**moment(), phase=Phase.BASELINE))
+    tracker.see(TargetOpened(**moment(times.now_s)))
     times.now_s += 90
     (flight,) = tracker.flights().values()
     assert flight_text(flight, times.now_s) == "quiet: baseline, 1:30"
 
 
-class BrokenClock:
-    """A clock that fails once its target is gone."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def now(self) -> int:
-        self.asked += 1
-        if self.asked > 1:
-            raise ConnectionError("closed")
-        return 0
-
-    async def sleep(self, seconds: float) -> None: ...
-
-
-def test_a_clock_that_fails_leaves_the_real_time() -> None:
-    times = Times()
-    tracker = Tracker(times.wall())
-    plan = SessionPlan(scenario=CONTROL, session_id="one", run_id="r")
-    tracker.phase_started(plan, Phase.UNDO)
-    tracker.target_opened(plan, BrokenClock())
-    (flight,) = tracker.flights().values()
-    assert flight_text(flight, times.now_s) == "quiet: undo, 0.0 s"
-
-
 def test_events_of_a_session_that_never_began_are_passed_over() -> None:
     tracker = Tracker()
-    plan = SessionPlan(scenario=CONTROL, session_id="one", run_id="r")
-    tracker.target_opened(plan, VirtualClock(0))
-    tracker.impact_progress(plan, Impact(reason=ImpactReason.VISIBLE))
-    tracker.session_ended(result())
+    tracker.see(TargetOpened(**moment(), virtual=True))
+    tracker.see(ImpactMeasured(**moment(), impact=Impact(reason=ImpactReason.VISIBLE)))
+    tracker.see(ended())
     assert tracker.flights() == {}
 
 
@@ -190,8 +193,8 @@ def test_a_reason_without_end_does_not_fill_the_log() -> None:
 
 
 def test_a_session_that_only_the_test_names_is_called_by_its_faults() -> None:
-    assert label(FAULT.model_copy(update={"id": "tests/test_a.py::test_one"})) == "paymentFailure=50%"
-    assert label(CONTROL.model_copy(update={"id": "tests/test_a.py::test_one[x]"})) == "test_one[x]"
+    assert label("tests/test_a.py::test_one", FAULT.faults) == "paymentFailure=50%"
+    assert label("tests/test_a.py::test_one[x]", ()) == "test_one[x]"
 
 
 def test_the_tally_counts_rates_and_what_has_no_score() -> None:
@@ -278,8 +281,9 @@ def test_many_sessions_fit_and_a_debugger_gets_the_terminal(pytester) -> None:
     times = Times()
     tracker = Tracker(times.wall())
     for number in range(12):
-        plan = SessionPlan(scenario=CONTROL, session_id=str(number), run_id="r", repeat=number)
-        tracker.phase_started(plan, Phase.BASELINE)
+        tracker.see(started(CONTROL, session_id=str(number), repeat=number))
+        began = {**moment(), "session_id": str(number)}
+        tracker.see(PhaseStarted(**began, phase=Phase.BASELINE))
     with os.fdopen(follower, "w") as file:
         reporter._tw._file = file
         screen = Screen(Line(reporter), "live", tracker)
@@ -327,7 +331,7 @@ SUITE = """
     def test_after(): pass
 """
 IMPATIENT = """
-    from pytest_otel_diag.plugin import screen
+    from pytest_otel_diag.plugin.terminal import screen
 
     screen.PATIENCE_S = 0.0
     screen.TICK_S = 0.05

@@ -13,6 +13,13 @@ from typing import Any, TypeVar, cast
 
 from pytest_otel_diag.errors import FlagError, RestoreFailed, nearest
 from pytest_otel_diag.model.diagnosis import Diagnosis, RootCause
+from pytest_otel_diag.model.events import (
+    ImpactMeasured,
+    PhaseEnded,
+    PhaseStarted,
+    SessionEvent,
+    SessionWaiting,
+)
 from pytest_otel_diag.model.flags import Flag, FlagChange, FlagDocument, ServedFlag
 from pytest_otel_diag.model.questions import (
     CallEdges,
@@ -459,35 +466,31 @@ class FakeTarget:
 
 
 class Watcher:
-    """Observer that keeps everything, and may act when a phase starts."""
+    """Reads all events and keeps results; may act when a phase starts."""
 
     def __init__(self) -> None:
+        self.events: list[SessionEvent] = []
         self.started: list[Phase] = []
         self.ended: list[PhaseRecord] = []
         self.progress: list[Impact] = []
         self.results: list[SessionResult] = []
         self.when: dict[Phase, Callable[[], None]] = {}
-        self.clocks: list[Clock] = []
         self.waits: list[str] = []
 
-    def waiting(self, plan: SessionPlan, text: str) -> None:
-        self.waits.append(text)
+    def see(self, event: SessionEvent) -> None:
+        self.events.append(event)
+        if isinstance(event, SessionWaiting):
+            self.waits.append(event.reason)
+        elif isinstance(event, PhaseStarted):
+            self.started.append(event.phase)
+            if event.phase in self.when:
+                self.when[event.phase]()
+        elif isinstance(event, PhaseEnded):
+            self.ended.append(event.record)
+        elif isinstance(event, ImpactMeasured):
+            self.progress.append(event.impact)
 
-    def target_opened(self, plan: SessionPlan, clock: Clock) -> None:
-        self.clocks.append(clock)
-
-    def phase_started(self, plan: SessionPlan, phase: Phase) -> None:
-        self.started.append(phase)
-        if phase in self.when:
-            self.when[phase]()
-
-    def phase_ended(self, plan: SessionPlan, record: PhaseRecord) -> None:
-        self.ended.append(record)
-
-    def impact_progress(self, plan: SessionPlan, impact: Impact) -> None:
-        self.progress.append(impact)
-
-    def session_ended(self, result: SessionResult) -> None:
+    def keep(self, result: SessionResult) -> None:
         self.results.append(result)
 
 
@@ -535,6 +538,8 @@ QUICK = EngineSettings(cancel_grace_s=0.05, undo_timeout_s=5.0, judge_timeout_s=
 def engine(target: FakeTarget, analyzer: Any = None, **changes: Any) -> SessionEngine:
     settings = changes.pop("settings", QUICK)
     judged = changes.pop("judge", judge)
+    if watcher := changes.pop("watcher", None):
+        changes |= {"emit": watcher.see, "keep": watcher.keep}
     return SessionEngine(
         target, as_analyzer(analyzer or blames_payment), judged, settings=settings, **changes
     )

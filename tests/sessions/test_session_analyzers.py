@@ -215,7 +215,7 @@ async def test_a_cancelled_session_stops_its_analyzer():
         finally:
             told.set()
 
-    task = asyncio.ensure_future(engine(target, sleeps, observer=watcher).run(plan()))
+    task = asyncio.ensure_future(engine(target, sleeps, watcher=watcher).run(plan()))
     assert await asyncio.to_thread(started.wait, 5)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -310,7 +310,7 @@ async def test_an_unreadable_store_lets_the_analyzer_fail_with_its_reason():
         target.trouble.raising("telemetry.service_health", gone) and None
     )
 
-    result = await engine(target, blames_payment, observer=watcher).run(plan())
+    result = await engine(target, blames_payment, watcher=watcher).run(plan())
 
     assert "the analyzer raised TelemetryUnavailable: connection refused (session_fakes.py" in result.reason
     assert target.restored

@@ -13,6 +13,7 @@ from pytest_otel_diag.model.session import Blame, ImpactReason, Phase, SessionRe
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.sessions import EngineSettings, WallTime
 from tests.sessions.session_fakes import (
+    QUICK,
     START_NS,
     Behaviour,
     FakeTarget,
@@ -29,7 +30,7 @@ ALL = list(Phase)
 async def test_a_session_goes_through_all_phases_and_is_scored():
     target, watcher = FakeTarget(), Watcher()
 
-    result = await engine(target, observer=watcher).run(plan())
+    result = await engine(target, watcher=watcher).run(plan())
 
     assert (result.status, result.reason, result.blame) == (Status.SCORED, "", None)
     assert watcher.started == ALL
@@ -249,7 +250,7 @@ async def test_a_sick_baseline_is_refused():
 
 async def test_sessions_of_an_exclusive_target_take_turns():
     target, watcher = FakeTarget(exclusive=True), Watcher()
-    one = engine(target, observer=watcher)
+    one = engine(target, watcher=watcher)
 
     await asyncio.gather(one.run(plan(session_id="a")), one.run(plan(session_id="b")))
 
@@ -287,7 +288,7 @@ async def test_wall_durations_come_from_the_clock_that_is_given():
     ticks = iter(range(10_000))
     wall = WallTime(monotonic=lambda: float(next(ticks)), now_ns=lambda: 42)
 
-    result = await engine(FakeTarget(), wall=wall).run(plan())
+    result = await engine(FakeTarget(), settings=replace(QUICK, wall=wall)).run(plan())
 
     assert result.started_at_ns == 42
     assert all(record.wall_s >= 1 and record.wall_s == int(record.wall_s) for record in result.phases)

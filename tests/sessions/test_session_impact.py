@@ -32,7 +32,7 @@ FAULT_NS = START_NS + seconds_to_ns(60)
 async def impact_of(target, analyzer=None, **changes):
     case = scenario("paymentFailure=50%", **changes)
     watcher = Watcher()
-    result = await engine(target, analyzer, observer=watcher).run(plan(case))
+    result = await engine(target, analyzer, watcher=watcher).run(plan(case))
     assert target.restored and result.impact is not None
     assert watcher.progress and watcher.progress[-1].reason is result.impact.reason
     return result
@@ -279,7 +279,7 @@ def test_a_wait_ends_after_its_looks(poll_s, timeout_s):
 async def test_progress_is_told_look_by_look():
     target, watcher = FakeTarget(lag_s=15), Watcher()
 
-    await engine(target, observer=watcher).run(plan())
+    await engine(target, watcher=watcher).run(plan())
 
     reasons = [impact.reason for impact in watcher.progress]
     assert reasons[0] is ImpactReason.NOT_YET_EXPORTED and reasons[-1] is ImpactReason.VISIBLE

@@ -27,7 +27,7 @@ BEFORE_RECORD = [phase for phase in Phase if phase is not Phase.RECORD]
 @pytest.mark.parametrize("phase", BEFORE_RECORD)
 async def test_a_test_cancelled_in_any_phase_leaves_flags_and_record_in_order(phase):
     target, watcher = FakeTarget(), Watcher()
-    task = asyncio.ensure_future(engine(target, observer=watcher).run(plan()))
+    task = asyncio.ensure_future(engine(target, watcher=watcher).run(plan()))
     watcher.when[phase] = lambda: task.cancel() and None
 
     with pytest.raises(asyncio.CancelledError):
@@ -44,7 +44,7 @@ async def test_a_test_cancelled_in_any_phase_leaves_flags_and_record_in_order(ph
 
 async def test_whoever_cancels_may_say_why_and_then_it_is_not_the_user():
     target, watcher = FakeTarget(), Watcher()
-    task = asyncio.ensure_future(engine(target, observer=watcher).run(plan()))
+    task = asyncio.ensure_future(engine(target, watcher=watcher).run(plan()))
     watcher.when[Phase.IMPACT] = lambda: task.cancel("terminated by SIGTERM") and None
 
     with pytest.raises(asyncio.CancelledError):
@@ -78,7 +78,7 @@ async def test_a_leftover_that_cannot_be_healed_when_the_target_opens_screams():
 
 async def test_cancelling_again_during_the_undo_does_not_stop_it():
     target, watcher = FakeTarget(), Watcher()
-    task = asyncio.ensure_future(engine(target, observer=watcher).run(plan()))
+    task = asyncio.ensure_future(engine(target, watcher=watcher).run(plan()))
 
     async def slow():
         for _ in range(5):
@@ -104,7 +104,7 @@ def test_an_interrupt_is_passed_on_after_the_cleanup(point, interrupt):
     target.trouble.raising(point, interrupt(), times=1)
 
     with pytest.raises(interrupt):
-        asyncio.run(engine(target, observer=watcher).run(plan()))
+        asyncio.run(engine(target, watcher=watcher).run(plan()))
 
     assert target.restored and target.opened == target.closed
     (result,) = watcher.results
@@ -128,7 +128,7 @@ def test_ctrl_c_in_any_phase_leaves_flags_and_record_in_order(phase):
     watcher.when[phase] = lambda: signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        asyncio.run(engine(target, observer=watcher).run(plan()))
+        asyncio.run(engine(target, watcher=watcher).run(plan()))
 
     assert target.restored and target.opened == target.closed
     (result,) = watcher.results
@@ -140,7 +140,7 @@ def test_an_interrupt_in_the_middle_of_the_undo_does_not_leave_the_fault_on():
     target.trouble.raising("flags.restore", KeyboardInterrupt(), times=1)
 
     with pytest.raises(KeyboardInterrupt):
-        asyncio.run(engine(target, observer=watcher).run(plan()))
+        asyncio.run(engine(target, watcher=watcher).run(plan()))
 
     assert target.restored
     assert watcher.results[0].cleanup.verified
@@ -152,7 +152,7 @@ def test_an_interrupt_while_reading_back_does_not_hide_the_proof():
     watcher.when[Phase.UNDO] = lambda: target.trouble.raising("flags.served", KeyboardInterrupt(), 1) and None
 
     with pytest.raises(KeyboardInterrupt):
-        asyncio.run(engine(target, observer=watcher).run(plan()))
+        asyncio.run(engine(target, watcher=watcher).run(plan()))
 
     assert watcher.results[0].cleanup.verified
 
@@ -163,7 +163,7 @@ async def test_reading_back_that_keeps_failing_screams():
         target.trouble.raising("flags.served", ValueError("html, not json")) and None
     )
 
-    result = await engine(target, observer=watcher).run(plan())
+    result = await engine(target, watcher=watcher).run(plan())
 
     assert target.restored
     assert "reading back failed: ValueError: html, not json" in result.reason
@@ -184,7 +184,7 @@ async def test_a_hanging_undo_that_was_given_up_can_be_cancelled():
 async def test_waiting_for_the_turn_can_be_cancelled():
     target, watcher = FakeTarget(exclusive=True), Watcher()
     target.trouble.hanging("flags.document")
-    one = engine(target, observer=watcher)
+    one = engine(target, watcher=watcher)
     first = asyncio.ensure_future(one.run(plan(session_id="a")))
     second = asyncio.ensure_future(one.run(plan(session_id="b")))
     await asyncio.sleep(0.01)
@@ -203,7 +203,7 @@ def test_what_is_neither_error_nor_interrupt_is_passed_on_too():
     target.trouble.raising("flags.applied", group, times=1)
 
     with pytest.raises(BaseExceptionGroup):
-        asyncio.run(engine(target, observer=watcher).run(plan()))
+        asyncio.run(engine(target, watcher=watcher).run(plan()))
 
     assert target.restored and len(watcher.results) == 1
 
@@ -263,7 +263,7 @@ def test_any_failure_anywhere_restores_the_flags_and_keeps_one_result(point, kin
         watcher.when[late] = lambda: target.trouble.at.update({point: act})
     quick = replace(QUICK, undo_attempts=2, cancel_grace_s=0.01)
     try:
-        returned = asyncio.run(engine(target, observer=watcher, settings=quick).run(plan()))
+        returned = asyncio.run(engine(target, watcher=watcher, settings=quick).run(plan()))
     except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
         returned = None
 

@@ -29,7 +29,7 @@ async def test_a_fault_that_somebody_switches_on_in_any_phase_is_named(phase):
     target, watcher = FakeTarget(), Watcher()
     watcher.when[phase] = lambda: intrude(target)
 
-    result = await engine(target, observer=watcher).run(plan())
+    result = await engine(target, watcher=watcher).run(plan())
 
     assert (result.status, result.blame, result.verdict) == (Status.INVALID, None, None)
     assert "INTRUDER: changed by somebody else during the session: adFailure=on; stop what" in result.reason
@@ -40,7 +40,7 @@ async def test_a_control_is_disturbed_by_an_intruder_too():
     target, watcher = FakeTarget(), Watcher()
     watcher.when[Phase.INVESTIGATE] = lambda: intrude(target, "loadVUs", "10")
 
-    result = await engine(target, observer=watcher).run(plan(scenario()))
+    result = await engine(target, watcher=watcher).run(plan(scenario()))
 
     assert result.status is Status.INVALID
     assert "loadVUs=10" in result.reason, "a flag without an off variant counts as soon as it changes"
@@ -64,7 +64,7 @@ async def test_it_is_seen_at_the_next_look_not_only_at_the_end():
     target.telemetry.services["payment"].flag = ""  # nothing to see, so the wait is long
     watcher.when[Phase.IMPACT] = lambda: intrude(target)
 
-    result = await engine(target, observer=watcher).run(plan())
+    result = await engine(target, watcher=watcher).run(plan())
 
     assert result.status is Status.INVALID and "INTRUDER" in result.reason
     assert not watcher.progress, "the first look already finds it"
@@ -74,7 +74,7 @@ async def test_the_session_s_own_flag_switched_by_somebody_else_is_not_served():
     target, watcher = FakeTarget(), Watcher()
     watcher.when[Phase.IMPACT] = lambda: intrude(target, "paymentFailure", "10%")
 
-    result = await engine(target, observer=watcher).run(plan())
+    result = await engine(target, watcher=watcher).run(plan())
 
     assert result.impact is not None and result.impact.reason is ImpactReason.NOT_SERVED
     assert "switched by somebody else during the session: paymentFailure=50% (now '10%')" in result.reason
@@ -86,7 +86,7 @@ async def test_flags_that_cannot_be_read_for_long_are_an_error_that_says_so():
         target.trouble.raising("flags.document", FlagError("HTTP 500"), times=3) and None
     )
 
-    result = await engine(target, observer=watcher).run(plan())
+    result = await engine(target, watcher=watcher).run(plan())
 
     assert result.status is Status.ERROR and target.restored
     assert "nobody knows whether another fault came on: HTTP 500" in result.reason
@@ -98,7 +98,7 @@ async def test_one_lost_answer_costs_nothing():
         target.trouble.raising("flags.document", FlagError("HTTP 500"), times=2) and None
     )
 
-    assert (await engine(target, observer=watcher).run(plan())).status is Status.SCORED
+    assert (await engine(target, watcher=watcher).run(plan())).status is Status.SCORED
 
 
 def document(**flags: Flag) -> FlagDocument:
@@ -228,7 +228,7 @@ async def test_other_flags_that_the_undo_left_are_noted():
         intrude(target)  # an undo that takes back its own change alone
 
     watcher.when[Phase.UNDO] = lambda: setattr(target.flags, "restore", keeps_the_other)
-    result = await engine(target, observer=watcher).run(plan())
+    result = await engine(target, watcher=watcher).run(plan())
 
     assert result.status is Status.SCORED
     assert result.cleanup is not None and result.cleanup.verified
@@ -239,7 +239,7 @@ async def test_an_undo_whose_last_look_fails_is_proven_all_the_same():
     target, watcher = FakeTarget(), Watcher()
     watcher.when[Phase.UNDO] = lambda: target.trouble.hanging("flags.document") and None
     settings = replace(QUICK, undo_timeout_s=0.4)
-    result = await engine(target, observer=watcher, settings=settings).run(plan())
+    result = await engine(target, watcher=watcher, settings=settings).run(plan())
     assert result.cleanup is not None and result.cleanup.verified and result.status is Status.SCORED
 
 

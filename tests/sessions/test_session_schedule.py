@@ -280,7 +280,7 @@ async def test_a_change_of_the_schedule_that_is_not_served_ends_the_session():
     target.flags.apply = sticky
     watcher = Watcher()
     watcher.when[Phase.UNDO] = target.flags.served_instead.clear
-    result = await engine(target, observer=watcher).run(plan(scenario(faults=(fault,), expectation=PAYMENT)))
+    result = await engine(target, watcher=watcher).run(plan(scenario(faults=(fault,), expectation=PAYMENT)))
 
     assert result.status is Status.INVALID
     assert "NOT_SERVED: not served after 30 s: paymentFailure=off (last answer: '50%'; " in result.reason
@@ -444,7 +444,7 @@ def test_whatever_interrupts_a_schedule_every_flag_of_it_is_put_back(one, two, p
         timing={"recover_timeout_s": 0},
     )
     try:
-        asyncio.run(engine(target, observer=watcher).run(plan(case)))
+        asyncio.run(engine(target, watcher=watcher).run(plan(case)))
     except (asyncio.CancelledError, KeyboardInterrupt):
         assert kind is not OSError
 

@@ -44,7 +44,7 @@ class _Opened:
 
 async def test_setup_only_sets_the_fault_proves_it_and_stops():
     target, watcher = FakeTarget(), Watcher()
-    result = await engine(target, observer=watcher, settings=SETUP).run(plan())
+    result = await engine(target, watcher=watcher, settings=SETUP).run(plan())
     assert (result.status, result.blame, result.diagnosis) == (Status.SKIPPED, None, None)
     assert result.reason.startswith("setup only: paymentFailure=50% is served; VISIBLE: payment fails ")
     assert target.restored and result.witnesses[0].confirmed and result.windows.incident is not None
@@ -101,7 +101,7 @@ async def test_waiting_for_others_counts_against_no_limit_and_is_told():
 
     target, watcher = Opening([held]), Watcher()
     brisk = replace(QUICK, session_timeout_s=0.25)
-    result = await engine(target, observer=watcher, settings=brisk).run(plan(scenario()))
+    result = await engine(target, watcher=watcher, settings=brisk).run(plan(scenario()))
     assert result.status is Status.SCORED, result.reason
     assert watcher.waits == ["held by alice@host, pid 12", ""]
     (note,) = result.notes
@@ -119,7 +119,7 @@ async def test_the_limit_holds_again_after_the_wait():
 
     target, watcher = Opening([held]), Watcher()
     brisk = replace(QUICK, session_timeout_s=0.05)
-    result = await engine(target, observer=watcher, settings=brisk).run(plan())
+    result = await engine(target, watcher=watcher, settings=brisk).run(plan())
     assert result.status is Status.ERROR and "took longer than 0.05 s" in result.reason
     assert watcher.waits == ["bob", "carol", ""]
 
@@ -130,7 +130,7 @@ async def test_who_holds_the_target_too_long_is_named():
         raise Occupied("held by bob@there since 10:02")
 
     watcher = Watcher()
-    result = await engine(Opening([held]), observer=watcher).run(plan())
+    result = await engine(Opening([held]), watcher=watcher).run(plan())
     assert (result.status, result.blame) == (Status.ERROR, Blame.INFRASTRUCTURE)
     assert "held by bob@there since 10:02" in result.reason
     assert watcher.waits == ["bob", ""]
@@ -138,7 +138,7 @@ async def test_who_holds_the_target_too_long_is_named():
 
 async def test_engines_over_one_exclusive_target_take_turns_and_say_so():
     target, watcher = FakeTarget(exclusive=True), Watcher()
-    both = [engine(target, observer=watcher).run(plan(session_id=name)) for name in "ab"]
+    both = [engine(target, watcher=watcher).run(plan(session_id=name)) for name in "ab"]
     results = await asyncio.gather(*both)
     assert [result.status for result in results] == [Status.SCORED] * 2
     assert "another session of this process" in watcher.waits
@@ -233,7 +233,7 @@ async def test_a_target_that_stays_sick_refuses_the_next_session_until_it_is_wel
     run = engine(target)
     watcher = Watcher()
     watcher.when[Phase.UNDO] = lambda: setattr(sick, "errors", 0.5)
-    first = await engine(target, observer=watcher).run(plan())
+    first = await engine(target, watcher=watcher).run(plan())
     assert first.status is Status.SCORED and first.cleanup.recovered is False
 
     second = await run.run(plan(session_id="next"))
@@ -254,9 +254,9 @@ async def test_a_system_of_the_session_s_own_leaves_nothing_to_the_next():
     sick = Behaviour(rate=8, flag="paymentFailure", errors_on=0.5)
     target, watcher = FakeTarget(services={**shop(), "payment": sick}), Watcher()
     watcher.when[Phase.UNDO] = lambda: setattr(sick, "errors", 0.15)
-    assert (await engine(target, observer=watcher).run(plan())).cleanup.recovered is False
+    assert (await engine(target, watcher=watcher).run(plan())).cleanup.recovered is False
     watcher.when.clear()
-    later = await engine(target, observer=watcher).run(plan())
+    later = await engine(target, watcher=watcher).run(plan())
     assert later.impact.reason is ImpactReason.VISIBLE
 
 

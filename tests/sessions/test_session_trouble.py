@@ -68,7 +68,7 @@ async def test_a_witness_that_cannot_be_read_says_why():
         target.trouble.raising("flags.served", OSError("refused"), 33) and None
     )
 
-    result = await engine(target, observer=watcher).run(plan())
+    result = await engine(target, watcher=watcher).run(plan())
 
     assert result.status is Status.INVALID
     assert "OSError: refused" in result.reason
@@ -120,7 +120,7 @@ async def test_a_restore_that_is_not_served_screams():
     watcher = Watcher()
     watcher.when[Phase.UNDO] = lambda: target.flags.served_instead.update(paymentFailure="50%")
 
-    result = await engine(target, observer=watcher).run(plan())
+    result = await engine(target, watcher=watcher).run(plan())
 
     assert result.status is Status.ERROR and "MAY STILL BE ON" in result.reason
     assert result.cleanup is not None
@@ -186,7 +186,7 @@ async def test_a_store_that_becomes_unreadable_during_the_wait_ends_the_session(
     broken = TelemetryUnavailable("locked")
     watcher.when[Phase.IMPACT] = lambda: target.trouble.raising("telemetry.service_health", broken) and None
 
-    result = await engine(target, observer=watcher).run(plan())
+    result = await engine(target, watcher=watcher).run(plan())
 
     assert result.reason == "impact: locked"
     assert target.restored
@@ -253,7 +253,7 @@ async def test_facts_survive_a_store_that_cannot_answer_them():
     watcher.when[Phase.JUDGE] = lambda: (
         target.trouble.raising("telemetry.query", TelemetryUnavailable("gone")) and None
     )
-    result = await engine(target, judge=listening, observer=watcher).run(plan())
+    result = await engine(target, judge=listening, watcher=watcher).run(plan())
 
     assert result.status is Status.SCORED
     assert (told[0].known_services, told[0].edges) == ((), ())
@@ -290,7 +290,7 @@ async def test_recovery_that_does_not_come_is_noted_and_costs_no_verdict():
         services["payment"].errors = 0.5
 
     watcher.when[Phase.UNDO] = stays_broken
-    result = await engine(target, observer=watcher).run(plan())
+    result = await engine(target, watcher=watcher).run(plan())
 
     assert result.status is Status.SCORED
     assert result.cleanup is not None and result.cleanup.recovered is False
@@ -316,7 +316,7 @@ async def test_recovery_without_traffic_is_not_taken_for_granted():
             target.telemetry.services[name] = Behaviour(rate=0)
 
     watcher.when[Phase.UNDO] = dries_up
-    result = await engine(target, observer=watcher).run(plan())
+    result = await engine(target, watcher=watcher).run(plan())
 
     assert result.cleanup is not None and result.cleanup.recovered is False
     assert result.cleanup.detail
@@ -374,10 +374,10 @@ async def test_a_timeout_of_the_infrastructure_is_not_the_sessions():
 
 async def test_a_record_that_cannot_be_kept_is_an_error():
     class Full(Watcher):
-        def session_ended(self, result):
+        def keep(self, result):
             raise OSError("no space left on device")
 
-    result = await engine(FakeTarget(), observer=Full()).run(plan())
+    result = await engine(FakeTarget(), watcher=Full()).run(plan())
 
     assert (result.status, result.blame) == (Status.ERROR, Blame.INFRASTRUCTURE)
     assert "no space left" in result.reason
@@ -385,14 +385,14 @@ async def test_a_record_that_cannot_be_kept_is_an_error():
 
 async def test_progress_output_that_fails_ends_no_session(caplog):
     class Clumsy(Watcher):
-        def phase_started(self, plan, phase):
+        def see(self, event):
             raise ValueError("no terminal")
 
     watcher = Clumsy()
-    result = await engine(FakeTarget(), observer=watcher).run(plan())
+    result = await engine(FakeTarget(), watcher=watcher).run(plan())
 
     assert result.status is Status.SCORED and watcher.results == [result]
-    assert "an observer failed in" in caplog.text
+    assert "the reader of session events failed on" in caplog.text
 
 
 async def test_a_witness_that_hangs_is_given_up():
@@ -401,7 +401,7 @@ async def test_a_witness_that_hangs_is_given_up():
     watcher.when[Phase.UNDO] = target.trouble.at.clear
     brisk = replace(QUICK, witness_timeout_s=0.05, witness_poll_s=0.01)
 
-    result = await engine(target, observer=watcher, settings=brisk).run(plan())
+    result = await engine(target, watcher=watcher, settings=brisk).run(plan())
 
     assert result.status is Status.INVALID
     assert "(no answer: TimeoutError; " in result.reason
@@ -426,7 +426,7 @@ async def test_a_clock_that_breaks_does_not_cost_the_record():
         target.clock.now = _raises
 
     watcher.when[Phase.JUDGE] = breaks
-    result = await engine(target, observer=watcher).run(plan())
+    result = await engine(target, watcher=watcher).run(plan())
 
     assert watcher.results == [result]
     assert target.restored

@@ -113,7 +113,7 @@ async def test_a_wait_that_is_in_vain_ends_at_once_where_nothing_may_be_driven()
     watcher = Watcher()
     system = lonely()
     case = scenario("paymentFailure=50%", timing={"baseline_s": 300, "impact_timeout_s": 300})
-    result = await engine(system, observer=watcher, settings=STILL).run(plan(case))
+    result = await engine(system, watcher=watcher, settings=STILL).run(plan(case))
     assert result.status is Status.INVALID and len(watcher.progress) == 1
     assert "; not even a fault of every call could show in the 29" in result.reason
 
@@ -123,7 +123,7 @@ async def test_a_wait_goes_on_while_traffic_may_be_driven_and_ends_once_it_is_re
     system = lonely()
     system.traffic.willing = False
     case = scenario("paymentFailure=50%", timing={"baseline_s": 300, "impact_timeout_s": 300})
-    result = await engine(system, observer=watcher).run(plan(case))
+    result = await engine(system, watcher=watcher).run(plan(case))
     impact = next(record for record in result.phases if record.phase is Phase.IMPACT)
     assert 95 <= (impact.end_ns - impact.start_ns) / 1e9 < 115, "a third of the wait is the system's own"
     assert "not even a fault of every call" in result.reason
@@ -132,7 +132,7 @@ async def test_a_wait_goes_on_while_traffic_may_be_driven_and_ends_once_it_is_re
 async def test_a_wait_that_may_succeed_is_waited_for_to_its_end():
     watcher = Watcher()
     case = scenario("paymentFailure=50%", timing={"baseline_s": 300, "impact_timeout_s": 100})
-    result = await engine(target(rate=0.1), observer=watcher, settings=STILL).run(plan(case))
+    result = await engine(target(rate=0.1), watcher=watcher, settings=STILL).run(plan(case))
     assert len(watcher.progress) == 20 and "not even" not in result.reason
 
 

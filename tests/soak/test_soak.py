@@ -65,7 +65,7 @@ async def one(number: int) -> Status:
     case = scenario(*(["paymentFailure=50%"] if number % 5 else []), timing=SHORT)
     target, watcher = troubled(number), Watcher()
     analyzer = breaks if number % 4 == 3 else healthy
-    task = asyncio.ensure_future(engine(target, analyzer, observer=watcher).run(plan(case)))
+    task = asyncio.ensure_future(engine(target, analyzer, watcher=watcher).run(plan(case)))
     if number % 10 == 7:
         await asyncio.sleep(0)
         task.cancel()

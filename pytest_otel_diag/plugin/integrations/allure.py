@@ -37,7 +37,7 @@ from pytest_otel_diag.model.windows import NANOS_PER_SECOND, iso
 from pytest_otel_diag.plugin.integrations.allure_files import Surroundings, write_files
 from pytest_otel_diag.plugin.results import unscored
 from pytest_otel_diag.plugin.stash import SESSIONS
-from pytest_otel_diag.plugin.terminal.progress import ended_text, impact_text, label, right, span
+from pytest_otel_diag.plugin.terminal.progress import ended_text, impact_text, label, span
 from pytest_otel_diag.reports.attachments import attachments
 from pytest_otel_diag.runs.run import is_lost
 
@@ -199,7 +199,7 @@ def _status(session: SessionResult) -> str:
         return str(Status.SKIPPED)
     if session.status is not SessionStatus.SCORED or session.verdict is None:
         return str(Status.BROKEN)
-    return str(Status.PASSED if right(session.verdict) else Status.FAILED)
+    return str(Status.PASSED if session.verdict.solved else Status.FAILED)
 
 
 def _phase_steps(session: SessionResult, start_ms: int) -> Iterable[TestStepResult]:
@@ -279,7 +279,8 @@ def labels(scenario: Scenario, given: frozenset[str] = frozenset()) -> list[Labe
     found = [("epic", EPIC), ("feature", feature), *(("story", story) for story in stories)]
     found.append(("severity", SEVERITIES.get(tags.get("severity", ""), "")))
     kept = [(name, value) for name, value in found if value and name not in given]
-    return [Label(name=name, value=value) for name, value in [*kept, ("tag", label(scenario))]]
+    kept.append(("tag", label(scenario.id, scenario.faults)))
+    return [Label(name=name, value=value) for name, value in kept]
 
 
 def _given(item: pytest.Item) -> frozenset[str]:

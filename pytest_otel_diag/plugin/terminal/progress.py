@@ -1,17 +1,26 @@
 """What sessions are doing, as text: those in flight, one line for each that ended, and the tally so far.
 
-Knows no terminal. Observers are told on the loop's thread while others read, so every access takes the lock.
+Knows no terminal. Events come on the thread of the event loop while others read, so every access takes the
+lock.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from pytest_otel_diag.model.base import Nanos
-from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.model.events import (
+    ImpactMeasured,
+    PhaseStarted,
+    SessionEnded,
+    SessionEvent,
+    SessionStarted,
+    SessionWaiting,
+    TargetOpened,
+)
 from pytest_otel_diag.model.session import (
     Blame,
     Impact,
@@ -20,13 +29,9 @@ from pytest_otel_diag.model.session import (
     SessionResult,
     Status,
 )
-from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND
-from pytest_otel_diag.ports import Clock
-from pytest_otel_diag.runs.run import outcome
 from pytest_otel_diag.scoring.text import clip, count, one_line
-from pytest_otel_diag.sessions.observer import NullObserver
-from pytest_otel_diag.sessions.settings import SessionPlan, WallTime
+from pytest_otel_diag.sessions.settings import WallTime
 
 SAME_CLOCK_S = 5.0
 """A target whose clock is no further from ours than this lives in wall time."""
@@ -41,31 +46,22 @@ LABEL_WIDTH = 60
 class Flight:
     """A session in flight. ``began_s`` is a reading of the monotonic clock, ``waits`` what holds it up.
 
-    ``clock`` is the target's, None before the target is open, ``opened_ns`` what it showed then; ``wall``
-    says that it goes with ours.
+    ``target_s`` is how much time had passed on the target's clock at the last event, None before the target
+    is open and on targets that run in wall time.
     """
 
     label: str
     phase: Phase
     began_s: float
-    clock: Clock | None = None
+    virtual: bool = False
     opened_ns: Nanos = 0
-    wall: bool = False
+    target_s: float | None = None
     impact: Impact | None = None
     waits: str = ""
 
-    def target_elapsed_s(self) -> float | None:
-        """Return how much time has passed on the target's clock, None where it cannot be read."""
-        if self.clock is None:
-            return None
-        try:
-            return (self.clock.now() - self.opened_ns) / NANOS_PER_SECOND
-        except Exception:  # a clock that fails is the session's trouble, not that of its progress
-            return None
 
-
-class Tracker(NullObserver):
-    """Follows the sessions of one process."""
+class Tracker:
+    """Follows the sessions of one process by their events."""
 
     def __init__(self, wall: WallTime | None = None) -> None:
         self._wall = wall or WallTime()
@@ -82,42 +78,30 @@ class Tracker(NullObserver):
         with self._lock:
             return dict(self._flights)
 
-    def waiting(self, plan: SessionPlan, text: str) -> None:
-        """Note what the session waits for."""
+    def see(self, event: SessionEvent) -> None:
+        """Take note of one event; those of sessions that never started are passed over."""
         with self._lock:
-            self._flights[plan.session_id] = replace(self._flight(plan, Phase.PREFLIGHT), waits=text)
+            if isinstance(event, SessionStarted):
+                name = label(event.scenario_id, event.faults, event.repeat)
+                self._flights[event.session_id] = Flight(name, Phase.PREFLIGHT, self._wall.monotonic())
+            elif isinstance(event, SessionEnded):
+                self._flights.pop(event.session_id, None)
+            elif event.session_id in self._flights:
+                self._flights[event.session_id] = _after(self._flights[event.session_id], event)
 
-    def phase_started(self, plan: SessionPlan, phase: Phase) -> None:
-        """Note the phase, and the session with its first one."""
-        with self._lock:
-            self._flights[plan.session_id] = replace(self._flight(plan, phase), phase=phase)
 
-    def _flight(self, plan: SessionPlan, phase: Phase) -> Flight:
-        now_s = self._wall.monotonic()
-        return self._flights.get(plan.session_id) or Flight(
-            label=label(plan.scenario, plan.repeat), phase=phase, began_s=now_s
-        )
-
-    def target_opened(self, plan: SessionPlan, clock: Clock) -> None:
-        """Note the clock that the session's times are read from."""
-        opened_ns = clock.now()
-        wall = abs(self._wall.now_ns() - opened_ns) < SAME_CLOCK_S * NANOS_PER_SECOND
-        with self._lock:
-            before = self._flights.get(plan.session_id)
-            if before is not None:
-                now = replace(before, clock=clock, opened_ns=opened_ns, wall=wall)
-                self._flights[plan.session_id] = now
-
-    def impact_progress(self, plan: SessionPlan, impact: Impact) -> None:
-        """Note what is visible so far."""
-        with self._lock:
-            if plan.session_id in self._flights:
-                self._flights[plan.session_id] = replace(self._flights[plan.session_id], impact=impact)
-
-    def session_ended(self, result: SessionResult) -> None:
-        """Forget the session."""
-        with self._lock:
-            self._flights.pop(result.session_id, None)
+def _after(flight: Flight, event: SessionEvent) -> Flight:
+    if isinstance(event, TargetOpened):
+        flight = replace(flight, virtual=event.virtual, opened_ns=event.at_ns)
+    elif isinstance(event, SessionWaiting):
+        flight = replace(flight, waits=event.reason)
+    elif isinstance(event, PhaseStarted):
+        flight = replace(flight, phase=event.phase)
+    elif isinstance(event, ImpactMeasured):
+        flight = replace(flight, impact=event.impact)
+    if not flight.virtual:
+        return flight
+    return replace(flight, target_s=(event.at_ns - flight.opened_ns) / NANOS_PER_SECOND)
 
 
 @dataclass
@@ -162,11 +146,11 @@ class Tally:
         return "; ".join([scored, *others])
 
 
-def label(scenario: Scenario, repeat: int = 0) -> str:
+def label(scenario_id: str, faults: Iterable[object], repeat: int = 0) -> str:
     """Return a short name of a session: the scenario's, or its faults where only the test has a name."""
-    name = scenario.id
+    name = scenario_id
     if "::" in name:
-        name = " + ".join(str(fault) for fault in scenario.faults) or name.rpartition("::")[2]
+        name = " + ".join(map(str, faults)) or name.rpartition("::")[2]
     return clip(name, LABEL_WIDTH) + (f" (repeat {repeat})" if repeat else "")
 
 
@@ -191,9 +175,8 @@ def impact_text(impact: Impact) -> str:
 def flight_text(flight: Flight, now_s: float) -> str:
     """Return one session in flight on one line: phase, target's and real time, impact so far."""
     parts = [f"waiting: {flight.waits}" if flight.waits else flight.phase.value]
-    target_s = flight.target_elapsed_s()
     real = span(now_s - flight.began_s)
-    parts.append(real if target_s is None or flight.wall else f"{span(target_s)} virtual in {real}")
+    parts.append(real if flight.target_s is None else f"{span(flight.target_s)} virtual in {real}")
     if flight.phase is Phase.IMPACT and flight.impact is not None:
         parts.append(impact_text(flight.impact))
     return one_line(f"{flight.label}: {', '.join(parts)}")
@@ -205,11 +188,12 @@ def ended_text(result: SessionResult) -> str:
     impact = result.impact
     if impact is not None and impact.reason is ImpactReason.VISIBLE and impact.time_to_impact_s is not None:
         parts.append(f"visible after {span(impact.time_to_impact_s)}")
-    return one_line(f"{label(result.scenario, result.repeat)}: {', '.join(parts)} ({_took(result)})")
+    name = label(result.scenario.id, result.scenario.faults, result.repeat)
+    return one_line(f"{name}: {', '.join(parts)} ({_took(result)})")
 
 
 def _verdict(result: SessionResult) -> str:
-    text = outcome(result)
+    text = result.outcome
     if result.verdict is None:
         culprit = " (analyzer)" if result.blame is Blame.ANALYZER else ""
         return text.replace(":", f"{culprit}:", 1) if culprit else text
@@ -231,14 +215,4 @@ def colour(result: SessionResult) -> str:
     verdict = result.verdict
     if result.status is not Status.SCORED or verdict is None:
         return "yellow"
-    return "green" if right(verdict) else "red"
-
-
-def right(verdict: Verdict) -> bool:
-    """Whether a fault was detected and its root cause named first, or a control raised no alarm.
-
-    Where the root cause is unknown, detection is all there is to be right about.
-    """
-    if not verdict.fault_present:
-        return not verdict.detected
-    return verdict.detected and (verdict.top1 or verdict.causes_expected == 0)
+    return "green" if verdict.solved else "red"

@@ -24,7 +24,7 @@ from pytest_otel_diag.config.options import OPTIONS
 from pytest_otel_diag.config.terminal import can_redraw
 from pytest_otel_diag.model.session import Phase, SessionResult
 from pytest_otel_diag.plugin.settings import options_of
-from pytest_otel_diag.plugin.stash import OBSERVER
+from pytest_otel_diag.plugin.stash import EMIT
 from pytest_otel_diag.plugin.terminal.progress import Flight, Tally, Tracker, colour, ended_text, flight_text
 from pytest_otel_diag.scoring.text import clip, count
 
@@ -63,7 +63,7 @@ def screen_of(config: pytest.Config) -> Screen | None:
         line.close()
         return None
     tracker = Tracker()
-    config.stash[OBSERVER] = tracker
+    config.stash[EMIT] = tracker.see
     screen = Screen(line, mode, tracker)
     config.pluginmanager.register(screen, PLUGIN)
     return screen

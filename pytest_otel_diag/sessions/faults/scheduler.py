@@ -53,7 +53,7 @@ class Conductor:
         self._current = dict(served)
         self._rest = dict(served)
         now = self.session.clock.now()
-        self.log.flag_timeline = tuple(
+        self.log.flags_answered(
             FlagMoment(at_ns=now, flag=key, variant=variant) for key, variant in served.items()
         )
 
@@ -186,8 +186,7 @@ class Conductor:
         for disturbance in disturbances:
             assert self.session.disturb is not None, "refused in the preflight"
             await self.session.disturb(disturbance)
-            moment = DisturbanceMoment(at_ns=self.session.clock.now(), disturbance=disturbance)
-            self.log.disturbances = (*self.log.disturbances, moment)
+            self.log.disturbed(DisturbanceMoment(at_ns=self.session.clock.now(), disturbance=disturbance))
 
     def _switched(self, lost: Collection[str]) -> SessionStopped:
         return self.refusal(f"switched by somebody else during the session: {', '.join(lost)}")

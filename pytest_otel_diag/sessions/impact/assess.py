@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 
 from pytest_otel_diag.errors import SchemaError
 from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.events import ServiceSample, ServiceState
 from pytest_otel_diag.model.scenario import Timing
 from pytest_otel_diag.model.session import Impact, ImpactReason
 from pytest_otel_diag.model.telemetry import ServiceHealth
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.ports import TargetSession, Telemetry
 from pytest_otel_diag.sessions.impact import evidence, reasons
+from pytest_otel_diag.sessions.impact import samples as series
 from pytest_otel_diag.sessions.impact.evidence import Deviation, Quiet
 from pytest_otel_diag.sessions.impact.watchlist import Observed, observe
 from pytest_otel_diag.stats.metric_shift import LEAST_POINTS
@@ -78,9 +80,15 @@ class ImpactWatch:
     start_ns: Nanos
     driven: Driven = field(default_factory=Driven)
     loads: Mapping[str, Load] = field(default_factory=dict)
+    samples: tuple[ServiceSample, ...] = ()
+    _changes: series.Changes = field(default_factory=series.Changes)
 
     async def look(self) -> Impact:
-        """Return what is visible now; raises TelemetryError when telemetry cannot answer."""
+        """Return what is visible now; raises TelemetryError when telemetry cannot answer.
+
+        ``samples`` are afterwards the buckets of service health that changed since the last look.
+        """
+        self.samples = ()
         telemetry, comparison = self.session.telemetry, self.comparison
         window = Window(start_ns=self.start_ns, end_ns=max(self.session.clock.now(), self.start_ns))
         health = await health_in(telemetry, window, comparison.bucket_s)
@@ -97,10 +105,24 @@ class ImpactWatch:
         self.loads = loads_of(health, (exported,), comparison.bucket_s)
         settled = settled_loads(health, exported, comparison.bucket_s)
         grown = bool(self.driven.calls)
-        impact = assess(comparison, self.loads, grown=grown, observed=observed, settled=settled)
+        found = all_deviations(comparison, self.loads, grown=grown, observed=observed, settled=settled)
+        impact = assessed(comparison, self.loads, found, observed)
+        self._sample(health, exported, states_of(found, settled))
         if impact.reason is ImpactReason.VISIBLE:
             impact = impact.model_copy(update={"time_to_impact_s": exported.duration_s})
         return impact
+
+    def _sample(
+        self, health: Sequence[ServiceHealth], exported: Window, states: Mapping[str, ServiceState]
+    ) -> None:
+        bucket_s = self.comparison.bucket_s
+        silent = [service for service, state in states.items() if state == "silent"]
+        self.samples = self._changes.since_last(
+            [
+                *series.samples(health, exported, bucket_s, states=states),
+                *series.idle(health, exported, bucket_s, services=silent),
+            ]
+        )
 
     async def drive(self, *, remaining_s: float, most: int, step_s: float) -> None:
         """Ask the target for the calls that will be missing when the wait ends, a few each time.
@@ -213,11 +235,49 @@ def assess(
     ``grown`` says that traffic was added on purpose: more requests are then no impact, and what
     follows the load must have grown by more. ``settled`` are the :func:`settled_loads`.
     """
+    found = all_deviations(comparison, after, grown=grown, observed=observed, settled=settled)
+    return assessed(comparison, after, found, observed)
+
+
+def all_deviations(
+    comparison: Comparison,
+    after: Mapping[str, Load],
+    *,
+    grown: bool = False,
+    observed: Observed | None = None,
+    settled: Mapping[str, Load] | None = None,
+) -> list[Deviation]:
+    """Return what deviates of services, operations, metrics and logs; arguments as for :func:`assess`."""
     some = any(load.calls for load in after.values())
     found = deviations(comparison, after, grown=grown, settled=settled) if some else []
     if observed is not None:
         growth = _growth(comparison, after) if grown else {}
         found += evidence.deviations(comparison.quiet, observed, growth)
+    return found
+
+
+def states_of(found: Iterable[Deviation], settled: Mapping[str, Load]) -> dict[str, ServiceState]:
+    """Return the health of each service that deviates; one without calls since the fault is silent."""
+    signals: dict[str, set[str]] = {}
+    for deviation in found:
+        signals.setdefault(deviation.service, set()).add(deviation.signal)
+    states: dict[str, ServiceState] = {}
+    for service, which in signals.items():
+        calls = settled[service].calls if service in settled else 0
+        if "request_rate" in which and not calls:
+            states[service] = "silent"
+        else:
+            states[service] = "failing" if "error_rate" in which else "degraded"
+    return states
+
+
+def assessed(
+    comparison: Comparison,
+    after: Mapping[str, Load],
+    found: Sequence[Deviation],
+    observed: Observed | None = None,
+) -> Impact:
+    """Return VISIBLE with the clearest deviation *found*, or the reason why there is none."""
     focus = _focus(comparison, after)
     seen = after[focus].calls if focus is not None and focus in after else 0
     before = comparison.loads.get(focus) if focus else None

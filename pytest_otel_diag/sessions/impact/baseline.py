@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from pytest_otel_diag.errors import TelemetryError
+from pytest_otel_diag.model.events import ServiceSample
 from pytest_otel_diag.model.scenario import Expectation, Timing
 from pytest_otel_diag.model.telemetry import CallEdge, ServiceHealth
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import Telemetry
+from pytest_otel_diag.sessions.impact import samples as series
 from pytest_otel_diag.sessions.impact.assess import SIGNALS, Comparison, health_in, loads_of
 from pytest_otel_diag.sessions.impact.evidence import Quiet, count_of
 from pytest_otel_diag.sessions.impact.watchlist import observe, watchlist
@@ -27,12 +29,13 @@ _ENOUGH_CALLS = 100
 class Baseline:
     """The session's own window before the fault (None: no telemetry), and what to compare with.
 
-    ``edges`` are the calls of that window where they were asked for.
+    ``edges`` are the calls of that window where they were asked for, ``samples`` its service health.
     """
 
     window: Window | None
     comparison: Comparison
     edges: tuple[CallEdge, ...] = ()
+    samples: tuple[ServiceSample, ...] = ()
 
 
 async def learn(
@@ -84,7 +87,7 @@ async def learn(
             wait_s=base.quiet.wait_s,
         ),
     )
-    return Baseline(own, comparison, edges)
+    return Baseline(own, comparison, edges, tuple(series.samples(health, window, base.bucket_s)))
 
 
 def _thin(loads: Mapping[str, Load], expected: Collection[str]) -> bool:

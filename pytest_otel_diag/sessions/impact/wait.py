@@ -74,7 +74,7 @@ class Wait:
             await self.conductor.sleep(max(0.0, min(step_s, self.timeout_s - self.passed_s)))
             await self.conductor.undisturbed()
             impact = await watch.look()
-            self.log.progress(impact)
+            self.log.impact_measured(impact, watch.samples)
             if impact.reason is ImpactReason.VISIBLE:
                 break
             await self._drive(watch, step_s)

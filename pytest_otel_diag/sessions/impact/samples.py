@@ -1,0 +1,84 @@
+"""Series of service health for readers of a running session, made from the rows that it asked for anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.events import ServiceSample, ServiceState
+from pytest_otel_diag.model.telemetry import ServiceHealth
+from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, seconds_to_ns
+
+
+def samples(
+    health: Iterable[ServiceHealth],
+    window: Window,
+    bucket_s: float,
+    *,
+    states: Mapping[str, ServiceState] | None = None,
+) -> list[ServiceSample]:
+    """Return one sample a service and bucket of the window, in the order of *health*.
+
+    *states* gives the health of services that are not ``ok``. The rate of a bucket that the window cuts
+    short is over the part inside.
+    """
+    known = states or {}
+    found = []
+    for row in health:
+        width_s = _width_s(row.bucket_start_ns, window, bucket_s)
+        if width_s > 0:
+            found.append(
+                ServiceSample(
+                    service=row.service,
+                    bucket_start_ns=row.bucket_start_ns,
+                    bucket_s=width_s,
+                    rate_per_s=row.requests / width_s,
+                    error_ratio=min(1.0, row.errors / row.requests) if row.requests else 0.0,
+                    p95_ms=row.p95_ms if row.requests else None,
+                    state=known.get(row.service, "ok"),
+                )
+            )
+    return found
+
+
+def idle(
+    health: Iterable[ServiceHealth], window: Window, bucket_s: float, *, services: Collection[str]
+) -> list[ServiceSample]:
+    """Return a ``silent`` sample for each bucket of the window in which one of *services* had no call."""
+    busy = {(row.service, row.bucket_start_ns) for row in health}
+    return [
+        ServiceSample(
+            service=service,
+            bucket_start_ns=start_ns,
+            bucket_s=_width_s(start_ns, window, bucket_s),
+            rate_per_s=0.0,
+            error_ratio=0.0,
+            state="silent",
+        )
+        for service in sorted(services)
+        for start_ns in range(window.start_ns, window.end_ns, seconds_to_ns(bucket_s))
+        if (service, start_ns) not in busy
+    ]
+
+
+def _width_s(start_ns: Nanos, window: Window, bucket_s: float) -> float:
+    return (min(start_ns + seconds_to_ns(bucket_s), window.end_ns) - start_ns) / NANOS_PER_SECOND
+
+
+@dataclass
+class Changes:
+    """Remembers the samples that were sent, so that each look sends only those that are new or differ."""
+
+    _sent: dict[tuple[str, Nanos], tuple[float, float, float, float | None]] = field(default_factory=dict)
+
+    def since_last(self, found: Iterable[ServiceSample]) -> tuple[ServiceSample, ...]:
+        """Return the samples whose numbers were not sent before; a change of state alone sends none again."""
+        new = []
+        for sample in found:
+            key = (sample.service, sample.bucket_start_ns)
+            numbers = (sample.bucket_s, sample.rate_per_s, sample.error_ratio, sample.p95_ms)
+            if self._sent.get(key) != numbers:
+                self._sent[key] = numbers
+                new.append(sample)
+        return tuple(new)
