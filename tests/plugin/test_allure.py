@@ -235,7 +235,7 @@ def test_a_miss_left_to_the_gate_is_a_failure_in_allure_all_the_same(pytester, d
 def test_what_cannot_be_written_is_said_and_changes_no_outcome(pytester, diag) -> None:
     pytester.makeconftest(
         """
-        from pytest_otel_diag.plugin import allure
+        from pytest_otel_diag.plugin.integrations import allure
 
         def broken(session):
             raise RuntimeError("no pictures today")
