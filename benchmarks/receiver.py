@@ -137,7 +137,7 @@ def serve(path: str, pipe: Any) -> None:
     pin(0)
     with Store.open(f"chdb://{path}") as store:
         receiver = Receiver(
-            store, DATABASE, http="127.0.0.1:0", grpc="127.0.0.1:0", limits=Limits(), tell=print
+            store, DATABASE, http="127.0.0.1:0", grpc="127.0.0.1:0", limits=Limits(), warn=print
         )
         receiver.start()
         pipe.send((receiver.addresses.http, receiver.addresses.grpc))

@@ -51,7 +51,7 @@ def receive(dsn: str, database: str, listen: str, layout: Layout, every_s: float
     stop = threading.Event()
     with ended_by_signals(stop), Store.open(dsn) as store:
         store.create_database(database, layout=layout)
-        with Receiver(store, database, http=where.http, grpc=where.grpc, tell=echo) as receiver:
+        with Receiver(store, database, http=where.http, grpc=where.grpc, warn=echo) as receiver:
             echo(f"receiving OTLP on {receiver.addresses} into {database!r} of {store.dsn}; Ctrl-C ends it")
             _report(receiver, stop, every_s, echo)
             echo("stopping, storing what was taken")

@@ -1,4 +1,4 @@
-"""OTLP into the telemetry store, over HTTP and gRPC, for systems that have no ClickHouse of their own."""
+"""Receives OTLP over HTTP and gRPC and writes it to a telemetry store."""
 
 from pytest_otel_diag.receiver.addresses import Listen, parse_listen
 from pytest_otel_diag.receiver.counts import Counts, SignalCounts

@@ -1,4 +1,4 @@
-"""Where a receiver listens, as text: ``http=HOST:PORT,grpc=HOST:PORT``."""
+"""Parses the addresses a receiver listens on: ``http=HOST:PORT,grpc=HOST:PORT``."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pytest_otel_diag.errors import ConfigurationError, nearest
 HTTP = "127.0.0.1:4318"
 GRPC = "127.0.0.1:4317"
 
-_FORM = "http=HOST:PORT,grpc=HOST:PORT (one of them is enough), or off"
+_FORM = "http=HOST:PORT,grpc=HOST:PORT (one of the two is enough), or off"
 
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """``HOST:PORT`` of each protocol, None where it is not spoken; port 0 takes a free one."""
+    """``HOST:PORT`` of each protocol, None for a disabled one; port 0 picks a free port."""
 
     http: str | None = HTTP
     grpc: str | None = GRPC
 
     def __str__(self) -> str:
-        spoken = (("http", self.http), ("grpc", self.grpc))
-        return ",".join(f"{name}={address}" for name, address in spoken if address is not None) or "off"
+        enabled = (("http", self.http), ("grpc", self.grpc))
+        return ",".join(f"{name}={address}" for name, address in enabled if address is not None) or "off"
 
 
 def parse_listen(text: str) -> Listen | None:
-    """Return where to listen, None for ``off``; empty text means both protocols on 127.0.0.1.
+    """Return the addresses in *text*, None for ``off``; empty text means both protocols on 127.0.0.1.
 
-    A protocol that the text does not name is not spoken, ``http=off`` says so. Raises ConfigurationError.
+    A protocol is disabled when *text* does not name it or sets it to ``off``. Raises ConfigurationError.
     """
     if not text.strip():
         return Listen()
@@ -61,7 +61,7 @@ def split_address(address: str) -> tuple[str, int]:
     if not host or port is None or parts.netloc != address:
         raise ConfigurationError(
             f"cannot listen on {address!r}: use HOST:PORT, for example {HTTP} (this machine only), "
-            "0.0.0.0:4318 (every interface) or [::1]:4318; port 0 takes a free one"
+            "0.0.0.0:4318 (every interface) or [::1]:4318; port 0 picks a free port"
         )
     return host, port
 

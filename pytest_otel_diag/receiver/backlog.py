@@ -1,4 +1,4 @@
-"""What was taken and is not stored yet: a queue that is bounded in bytes and in records."""
+"""Queues accepted requests until they are stored, bounded in bytes and in records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_otel_diag.receiver.packages import Signal
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One request: ``body`` is its protobuf, ``weight`` its bytes as rows, roughly."""
+    """One accepted request: its protobuf ``body``, and its ``weight``, about its bytes as rows."""
 
     signal: Signal
     body: bytes
@@ -22,9 +22,9 @@ class Delivery:
 
 
 class Backlog:
-    """Deliveries in the order they came, from many threads to the one that writes.
+    """A first-in, first-out queue from the threads of both servers to the writer thread.
 
-    Bytes and records count until :meth:`done`, so what is being written counts too.
+    Bytes and records count against the limits until :meth:`done`, so also while they are being written.
     """
 
     def __init__(self, limits: Limits, monotonic: Callable[[], float]) -> None:
@@ -42,15 +42,15 @@ class Backlog:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more is taken."""
+        """Whether new deliveries are refused."""
         return self._closed
 
     def put(self, delivery: Delivery) -> bool:
-        """Take a delivery; return False when there is no room for it or the backlog is closed."""
+        """Queue a delivery; return False when the backlog is full or closed."""
         with self._changed:
             size, records = self._bytes + len(delivery.body), self._records + delivery.records
             over = size > self._limits.queue_bytes or records > self._limits.queue_records
-            # alone it is always let in: Limits see to it that it fits in bytes
+            # Into an empty backlog everything fits: Limits bounds the bytes of one request.
             if self._closed or (over and self._records):
                 return False
             self._bytes, self._records = size, records
@@ -62,7 +62,7 @@ class Backlog:
             return True
 
     def take(self) -> Sequence[Delivery]:
-        """Wait until a batch is due and return it; nothing when the backlog is closed and empty."""
+        """Wait until a batch is due and return it; an empty one once the backlog is closed and empty."""
         with self._changed:
             while not self._due():
                 if self._closed and not self._waiting:
@@ -94,7 +94,7 @@ class Backlog:
         return batch
 
     def done(self, batch: Sequence[Delivery]) -> None:
-        """Give back the room of a batch that was stored or counted as lost."""
+        """Release the space of a batch that was stored or dropped."""
         with self._changed:
             self._bytes -= sum(len(delivery.body) for delivery in batch)
             self._records -= sum(delivery.records for delivery in batch)
@@ -102,7 +102,7 @@ class Backlog:
             self._changed.notify_all()
 
     def flush(self, timeout_s: float) -> bool:
-        """Have everything that was taken so far written now; return whether that was done in time."""
+        """Make everything queued so far due now; return whether it was written within *timeout_s*."""
         with self._changed:
             target = self._put
             self._flush_until = max(self._flush_until, target)
@@ -110,13 +110,13 @@ class Backlog:
             return self._changed.wait_for(lambda: self._done >= target, timeout_s)
 
     def close(self) -> None:
-        """Take nothing more; what is there is still handed out."""
+        """Refuse new deliveries; those already queued are still returned by :meth:`take`."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def abandon(self) -> Sequence[Delivery]:
-        """Return what nobody will write any more, and forget it."""
+        """Remove and return every queued delivery."""
         with self._changed:
             left = [delivery for _, delivery in self._waiting]
             self._waiting.clear()

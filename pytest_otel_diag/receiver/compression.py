@@ -1,30 +1,29 @@
-"""Bodies out of gzip and deflate, bounded: what would become too large is never made."""
+"""Decompresses gzip and deflate bodies without ever producing more than the allowed size."""
 
 from __future__ import annotations
 
 import zlib
 
 ENCODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
-"""Content-Encoding → window bits of zlib, which also tell it the format."""
+"""Content-Encoding → zlib's window bits, which also select the format."""
 
 MAX_MEMBERS = 100
-"""Members of one body; exporters send one."""
+"""Members that one body may have; exporters send one."""
 
 
 class TooLarge(Exception):
-    """The body would be larger than allowed."""
+    """The decompressed body is larger than allowed."""
 
 
 class BadEncoding(Exception):
-    """The body is not compressed as it says."""
+    """The body is not valid in its content encoding."""
 
 
 def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """Return the plain body; *encoding* is one of ENCODINGS. Raises TooLarge or BadEncoding.
+    """Return the decompressed body; *encoding* is one of ENCODINGS. Raises TooLarge or BadEncoding.
 
-    A gzip body may have several members, as the format allows; nothing may follow the last.
-    More than MAX_MEMBERS raise BadEncoding: zlib copies what follows a member, each time, so that a
-    body of very many empty ones would take quadratic time.
+    A gzip body may have several members; trailing bytes are an error. More than MAX_MEMBERS raise
+    BadEncoding: zlib copies the rest of the body after each member, which takes quadratic time.
     """
     pieces: list[bytes] = []
     room = max_bytes

@@ -1,4 +1,4 @@
-"""What became of every record: stored, rejected, dropped, or still waiting."""
+"""Counts records by outcome: stored, rejected, dropped or waiting."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pytest_otel_diag.receiver.packages import SIGNALS, Signal
 
 @dataclass(frozen=True, slots=True)
 class SignalCounts:
-    """Records of one signal: spans, log records or data points.
+    """Counts of one signal's records: spans, log records or data points.
 
-    ``received`` came in requests that could be read. Of these ``rejected`` were never taken and their
-    sender knows it (it may send them again, which counts again), ``dropped`` were taken and then lost,
-    ``stored`` are in the store, ``waiting`` are none of these yet. ``refused`` are whole requests that
-    could not be read, so nobody knows how many records they held. Mappings are by reason.
+    ``received`` counts the records of all readable requests. Each of them is ``stored``; or ``rejected``,
+    which its sender learned from the response (records sent again count again); or ``dropped``, that is
+    accepted and then lost; or still ``waiting``. ``refused`` counts requests that could not be read, whose
+    number of records is unknown. Mappings are by reason.
     """
 
     requests: int = 0
@@ -29,13 +29,13 @@ class SignalCounts:
 
     @property
     def waiting(self) -> int:
-        """Records that were taken and are neither stored nor dropped yet."""
+        """Accepted records that are neither stored nor dropped yet."""
         return self.received - self.stored - sum(self.rejected.values()) - sum(self.dropped.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Counts of a receiver since its start. ``refused`` are requests that belong to no signal."""
+    """Counts since the start of a receiver. ``refused`` counts requests that belong to no signal."""
 
     traces: SignalCounts
     logs: SignalCounts
@@ -49,17 +49,17 @@ class Counts:
 
     @property
     def lost(self) -> int:
-        """Records that were taken and then lost."""
+        """Records that were accepted and then lost."""
         return sum(sum(self.of(signal).dropped.values()) for signal in SIGNALS)
 
     def lines(self) -> list[str]:
-        """Return one sentence a signal that has any, and one for requests that belong to none."""
+        """Return a line per signal with requests, and one for refused requests without a signal."""
         lines = [line for signal in SIGNALS if (line := _line(signal, self.of(signal)))]
         return [*lines, f"other requests refused: {_reasons(self.refused)}"] if self.refused else lines
 
 
 class Tally:
-    """Counts from several threads."""
+    """Collects counts; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -67,22 +67,22 @@ class Tally:
         self._reasons: dict[tuple[Signal | None, str], Counter[str]] = {}
 
     def received(self, signal: Signal, records: int) -> None:
-        """Count a request that could be read."""
+        """Count a readable request with its records."""
         with self._lock:
             self._numbers[signal]["requests"] += 1
             self._numbers[signal]["received"] += records
 
     def stored(self, signal: Signal, records: int) -> None:
-        """Count records that are in the store."""
+        """Count records that were written to the store."""
         with self._lock:
             self._numbers[signal]["stored"] += records
 
     def rejected(self, signal: Signal, records: int, reason: str) -> None:
-        """Count records that were not taken, as their sender was told."""
+        """Count records that were not accepted, as their sender knows from the response."""
         self._add(signal, "rejected", reason, records)
 
     def dropped(self, signal: Signal, records: int, reason: str) -> None:
-        """Count records that were taken and are lost."""
+        """Count records that were accepted and are lost."""
         self._add(signal, "dropped", reason, records)
 
     def refused(self, signal: Signal | None, reason: str, requests: int = 1) -> None:
@@ -95,7 +95,7 @@ class Tally:
                 self._reasons.setdefault((signal, kind), Counter())[reason] += number
 
     def snapshot(self) -> Counts:
-        """Return the counts of this moment."""
+        """Return the current counts."""
         with self._lock:
             by_signal = {
                 signal: SignalCounts(

@@ -1,4 +1,4 @@
-"""OTLP/gRPC: the same services on grpcio's own server."""
+"""Serves OTLP/gRPC with grpcio."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.receiver import packages
 from pytest_otel_diag.receiver.addresses import join_address, split_address
-from pytest_otel_diag.receiver.desk import Busy, Desk, Malformed
+from pytest_otel_diag.receiver.export_service import Busy, ExportService, Malformed
 from pytest_otel_diag.receiver.packages import Signal
 
 _THREADS = 4
@@ -22,41 +22,41 @@ UNREAD = "never read: too large, badly compressed or broken off"
 class GrpcServer:
     """Listens from :meth:`start` to :meth:`stop`.
 
-    Calls that end before their message is whole never reach us; they are the difference between calls
-    that began and messages that came, and are counted at the end.
+    grpcio never hands over a call whose message is incomplete or too large. Such calls are the difference
+    between calls begun and messages received; :meth:`stop` counts them.
     """
 
-    def __init__(self, desk: Desk, address: str) -> None:
-        self._desk = desk
+    def __init__(self, service: ExportService, address: str) -> None:
+        self._service = service
         self._host, self._port = split_address(address)
         self._lock = threading.Lock()
         self._begun: Counter[Signal] = Counter()
         self._server = self._make()
 
     def start(self) -> str:
-        """Listen and return the address; raises ConfigurationError when that cannot be done."""
+        """Listen and return the address; raises ConfigurationError when that is not possible."""
         address = join_address(self._host, self._port)
         try:
             port = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise ConfigurationError(
                 f"cannot listen for OTLP/gRPC on {address}; "
-                "stop what listens there, or choose another address"
+                "stop the program that uses the port, or choose another address"
             ) from error
         self._server.start()
         return join_address(self._host, port)
 
     def stop(self, grace_s: float) -> None:
-        """Take no new calls, let those under way end within *grace_s*, and end."""
+        """Refuse new calls, give those in progress *grace_s* seconds, and end."""
         self._server.stop(grace_s).wait()
         with self._lock:
             for signal, number in self._begun.items():
-                self._desk.tally.refused(signal, UNREAD, number)
+                self._service.tally.refused(signal, UNREAD, number)
             self._begun.clear()
 
     def _make(self) -> Any:
         grpc = packages.grpc()
-        limits = self._desk.limits
+        limits = self._service.limits
         server = grpc.server(
             ThreadPoolExecutor(_THREADS, thread_name_prefix="otel-diag-receiver-grpc"),
             interceptors=[_Beginnings(self._count)],
@@ -65,7 +65,7 @@ class GrpcServer:
                 ("grpc.max_metadata_size", limits.header_bytes),
                 ("grpc.max_concurrent_streams", 32),
                 ("grpc.max_connection_idle_ms", round(limits.idle_s * 1000)),
-                ("grpc.so_reuseport", 0),  # a second receiver must hear that the port is taken
+                ("grpc.so_reuseport", 0),  # without it a second receiver would share the port silently
             ],
         )
         server.add_generic_rpc_handlers(self._handlers())
@@ -91,7 +91,7 @@ class GrpcServer:
         def export(body: bytes, context: Any) -> bytes:
             self._count(signal, -1)
             try:
-                return bytes(self._desk.take(signal, body).SerializeToString())
+                return bytes(self._service.export(signal, body).SerializeToString())
             except Malformed as error:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             except Busy as error:
@@ -101,16 +101,16 @@ class GrpcServer:
         return export
 
     def _busy(self, context: Any, error: Busy) -> None:
-        """Refuse the call in a way that makes clients come again."""
+        """Refuse the call with the status that makes clients retry."""
         grpc = packages.grpc()
         if error.stopping:
             context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-        wait_s = self._desk.limits.retry_after_s
+        wait_s = self._service.limits.retry_after_s
         status = packages.status(_RESOURCE_EXHAUSTED, str(error), retry_after_s=wait_s)
         context.set_trailing_metadata(
             (
                 ("grpc-status-details-bin", status.SerializeToString()),
-                # where the Python SDK looks for it
+                # the trailer that the Python SDK reads
                 ("google.rpc.retryinfo-bin", packages.retry_info(wait_s).SerializeToString()),
             )
         )
@@ -118,14 +118,14 @@ class GrpcServer:
 
 
 class _Beginnings:
-    """An interceptor of grpcio that counts calls before their message is read."""
+    """A grpcio interceptor that counts calls before their message is read."""
 
     def __init__(self, count: Callable[[Signal, int], None]) -> None:
         self._count = count
         self._signals = {service.method: signal for signal, service in packages.services().items()}
 
     def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
-        """Count the call and let it go on."""
+        """Count the call and continue."""
         if signal := self._signals.get(handler_call_details.method):
             self._count(signal, 1)
         return continuation(handler_call_details)

@@ -1,4 +1,4 @@
-"""What the receiver takes, holds and waits for."""
+"""The limits of a receiver."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds of a receiver; all are larger than zero, raises ConfigurationError else.
+    """Limits of a receiver; raises ConfigurationError for one that is not above 0.
 
-    ``request_bytes``: one request, after decompression. ``queue_bytes`` and ``queue_records``: what was
-    taken and is not stored yet; ``arriving_bytes``: bodies that are still being read, over all HTTP
-    connections. When ``batch_rows`` records wait, or the oldest waits for ``batch_s``, the writer writes,
-    about ``insert_rows`` at a time: an insert costs the same 40 ms however small it is.
-    ``expanded_bytes``: what a request's resources and scopes may become when they are repeated in every
-    row, as the tables have them. ``retry_after_s`` is what refused clients are told. ``connections``: open
-    at once over HTTP; more push out idle ones. ``header_s``, ``body_s``: a client's time to send a header,
-    a body; ``idle_s``: between requests.
-    ``store_s``: how long an insert is tried again while the store is away; ``stop_s``: how long
-    :meth:`Receiver.stop` lets the writer go on.
+    Memory: ``request_bytes`` bounds one request after decompression, ``queue_bytes`` and ``queue_records``
+    the accepted requests that are not stored yet, ``arriving_bytes`` the bodies that all HTTP connections
+    are still sending, ``header_bytes`` the headers of one request. ``expanded_bytes`` bounds the resources
+    and scopes of a request when every row repeats them, as the tables require.
+
+    Writing: the writer inserts once ``batch_rows`` records wait or the oldest has waited ``batch_s``
+    seconds, about ``insert_rows`` at a time (even a small insert takes 40 ms). It retries an insert for
+    ``store_s`` seconds while the store is unavailable; :meth:`Receiver.stop` lets it go on for ``stop_s``.
+
+    Clients: a client refused by back-pressure is asked to wait ``retry_after_s``. At most ``connections``
+    HTTP connections are open; further ones replace idle ones. A client has ``header_s`` seconds to send
+    the headers of a request, ``body_s`` for its body, and ``idle_s`` between requests.
     """
 
     request_bytes: int = 32 * _MIB
@@ -50,5 +52,5 @@ class Limits:
         if self.request_bytes > min(self.queue_bytes, self.arriving_bytes):
             raise ConfigurationError(
                 f"limit request_bytes of the receiver ({self.request_bytes:,}) is above queue_bytes or "
-                "arriving_bytes: such a request could never be taken"
+                "arriving_bytes: a request of that size could never be accepted"
             )

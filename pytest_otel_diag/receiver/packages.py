@@ -1,6 +1,6 @@
-"""The one door to grpc, h11 and the protobuf classes of OTLP: the ``otlp`` extra.
+"""Imports the packages of the ``otlp`` extra on first use: gRPC, uvicorn, protobuf and OTLP's messages.
 
-They are imported on first use. None of them is typed, so all of them are ``Any`` here.
+Most of them are not typed, so they are ``Any`` here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _COLLECTOR = "opentelemetry.proto.collector"
 
 
 class Service(NamedTuple):
-    """What a signal's export service is made of; ``method`` is its gRPC path."""
+    """Request and response class of a signal's export service, and its gRPC method path."""
 
     request: Any
     response: Any
@@ -25,13 +25,13 @@ class Service(NamedTuple):
 
 
 def load(module: str) -> Any:
-    """Return the module; raises ConfigurationError that names the extra when it is not installed."""
+    """Import a module; raises ConfigurationError that names the extra when that fails."""
     return require(module, "otlp", "receiving OTLP")
 
 
 @cache
 def services() -> dict[Signal, Service]:
-    """Return request, response and gRPC method of each signal."""
+    """Return the export service of each signal."""
     return {
         "traces": _service("trace", "Trace"),
         "logs": _service("logs", "Logs"),
@@ -53,25 +53,20 @@ def grpc() -> Any:
     return load("grpc")
 
 
-def h11() -> Any:
-    """Return the module ``h11``."""
-    return load("h11")
-
-
 @cache
 def decode_error() -> Any:
-    """Return the exception that protobuf raises for bytes it cannot read."""
+    """Return the exception that protobuf raises for bytes it cannot parse."""
     return load("google.protobuf.message").DecodeError
 
 
 @cache
 def json_format() -> Any:
-    """Return protobuf's module for JSON."""
+    """Return the module ``google.protobuf.json_format``."""
     return load("google.protobuf.json_format")
 
 
 def status(code: int, message: str, *, retry_after_s: float | None = None) -> Any:
-    """Return a ``google.rpc.Status``, with RetryInfo where a time to come back is given."""
+    """Return a ``google.rpc.Status``, with a RetryInfo detail when *retry_after_s* is given."""
     made = load("google.rpc.status_pb2").Status(code=code, message=message)
     if retry_after_s is not None:
         made.details.add().Pack(retry_info(retry_after_s))

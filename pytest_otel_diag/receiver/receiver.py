@@ -1,4 +1,4 @@
-"""The receiver: two servers, one queue, one writer."""
+"""The receiver: an HTTP and a gRPC server, a bounded queue and a writer."""
 
 from __future__ import annotations
 
@@ -7,33 +7,43 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.receiver import packages
 from pytest_otel_diag.receiver.addresses import GRPC, HTTP, Listen
 from pytest_otel_diag.receiver.backlog import Backlog
 from pytest_otel_diag.receiver.counts import Counts, Tally
-from pytest_otel_diag.receiver.desk import Desk
+from pytest_otel_diag.receiver.export_service import ExportService
 from pytest_otel_diag.receiver.grpc_server import GrpcServer
-from pytest_otel_diag.receiver.http_server import HttpServer
 from pytest_otel_diag.receiver.limits import Limits
 from pytest_otel_diag.receiver.writer import Destination, Writer
 
 if TYPE_CHECKING:
+    from pytest_otel_diag.receiver.http_server import HttpServer
     from pytest_otel_diag.telemetry import Store
 
-_GRACE_S = 5.0  # for requests that are under way
-_INSERT_S = 600.0  # an insert cannot be broken off; the store's own limit is not longer
+_GRACE_S = 5.0  # for requests in progress
+_INSERT_S = 600.0  # an insert cannot be cancelled; the store limits it to less
 
 
-def _say_nothing(_sentence: str) -> None:
+def _ignore(_warning: str) -> None:
     return
 
 
-class Receiver:
-    """Takes OTLP over HTTP and gRPC and stores it in the exporter's tables of *database*.
+def _http_server(service: ExportService, address: str) -> HttpServer:
+    """Return the HTTP server; raises ConfigurationError when its packages are not installed."""
+    packages.load("httptools")
+    packages.load("uvicorn")
+    from pytest_otel_diag.receiver.http_server import HttpServer  # noqa: PLC0415 - imports uvicorn
 
-    ``with Receiver(store, "otel") as receiver:`` listens until the end of the block; the database and its
-    tables are made where they are missing. *http* and *grpc* are ``HOST:PORT``, None for a protocol that
-    is not spoken; port 0 takes a free one. *tell* gets a sentence when records are lost for the first
-    time for a reason. All work happens on threads; one receiver is started once.
+    return HttpServer(service, address)
+
+
+class Receiver:
+    """Receives OTLP over HTTP and gRPC and stores it in the exporter's tables of *database*.
+
+    ``with Receiver(store, "otel") as receiver:`` listens until the end of the block and creates the
+    database and its tables if they are missing. *http* and *grpc* are ``HOST:PORT``, or None to disable a
+    protocol; port 0 picks a free port. *warn* is called, once per reason, when records are lost. All work
+    happens on threads. A receiver can be started once.
     """
 
     def __init__(
@@ -44,36 +54,37 @@ class Receiver:
         http: str | None = HTTP,
         grpc: str | None = GRPC,
         limits: Limits | None = None,
-        tell: Callable[[str], object] = _say_nothing,
+        warn: Callable[[str], object] = _ignore,
     ) -> None:
         if http is None and grpc is None:
-            raise ConfigurationError("a receiver without http and without grpc would receive nothing")
+            raise ConfigurationError("a receiver needs an address for http or grpc; both are None")
         self._store = store
         self._database = database
         self._limits = limits or Limits()
         self._tally = Tally()
         self._backlog = Backlog(self._limits, time.monotonic)
-        desk = Desk(self._backlog, self._tally, self._limits)
-        self._http = HttpServer(desk, http) if http is not None else None
-        self._grpc = GrpcServer(desk, grpc) if grpc is not None else None
+        service = ExportService(self._backlog, self._tally, self._limits)
+        self._http = _http_server(service, http) if http is not None else None
+        self._grpc = GrpcServer(service, grpc) if grpc is not None else None
         destination = Destination(store, database, self._limits.store_s)
-        self._writer = Writer(self._backlog, destination, self._tally, tell)
+        self._writer = Writer(self._backlog, destination, self._tally, warn)
         self._addresses = Listen(None, None)
         self._running = False
         self._started = False
 
     @property
     def addresses(self) -> Listen:
-        """``HOST:PORT`` of each protocol as it is listened on; None while it is not."""
+        """The ``HOST:PORT`` that each protocol listens on; None while it does not."""
         return self._addresses
 
     def start(self) -> Self:
-        """Make the tables and listen; raises ConfigurationError for an address that cannot be had.
+        """Create the tables and listen.
 
-        TelemetryError when the tables cannot be made. A second start is refused.
+        Raises ConfigurationError for an unavailable address or a second start, TelemetryError when the
+        tables cannot be created.
         """
         if self._started:
-            raise ConfigurationError("this receiver was started before; make another one")
+            raise ConfigurationError("a receiver can be started once; create another one")
         self._store.create_database(self._database)
         self._started = True
         http = self._http.start() if self._http else None
@@ -89,10 +100,10 @@ class Receiver:
         return self
 
     def stop(self) -> Counts:
-        """Stop listening, store what was taken, and return the last counts; again it does nothing.
+        """Stop listening, store what was accepted, and return the final counts; idempotent.
 
-        After ``Limits.stop_s`` seconds what is not stored is counted as dropped, but for the insert that
-        is under way: it cannot be broken off and is waited for.
+        After ``Limits.stop_s`` seconds the records not yet stored are dropped, except for those of the
+        running insert, which cannot be cancelled.
         """
         if self._running:
             self._running = False
@@ -104,7 +115,7 @@ class Receiver:
         return self.counts()
 
     def _close(self) -> None:
-        """Stop listening first, so that requests under way are still taken."""
+        """Stop the servers first, so that requests in progress are still accepted."""
         for server in (self._http, self._grpc):
             if server is not None:
                 server.stop(min(_GRACE_S, self._limits.stop_s))
@@ -112,13 +123,13 @@ class Receiver:
         self._backlog.close()
 
     def counts(self) -> Counts:
-        """Return what became of every record so far."""
+        """Return the counts of all records so far, by outcome."""
         return self._tally.snapshot()
 
     def flush(self, timeout_s: float = 30.0) -> bool:
-        """Have everything that was taken so far stored; return whether it can be asked for now.
+        """Store everything accepted so far; return whether it can be queried.
 
-        False when *timeout_s* was not enough. Records that had to be dropped count as done.
+        False when that takes longer than *timeout_s*. Dropped records do not count as missing.
         """
         return self._backlog.flush(timeout_s)
 

@@ -1,4 +1,4 @@
-"""The one thread that writes: batches out of the backlog, as rows, into the store."""
+"""Writes batches from the backlog to the store, on a single thread."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_otel_diag.errors import TelemetryUnavailable
 from pytest_otel_diag.receiver import packages
 from pytest_otel_diag.receiver.backlog import Backlog, Delivery
-from pytest_otel_diag.receiver.columns import joined
 from pytest_otel_diag.receiver.counts import Tally
 from pytest_otel_diag.receiver.packages import SIGNALS, Signal
 from pytest_otel_diag.receiver.rows import tables
+from pytest_otel_diag.receiver.rows.columns import joined
 
 if TYPE_CHECKING:
     import pyarrow
@@ -27,78 +27,78 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 2.0
 _FAILURES_A_TABLE = 64
 _CHUNK_RECORDS = 1_000
 
-Tell = Callable[[str], object]
+Warn = Callable[[str], object]
 
 
 class Sink(Protocol):
-    """What is written to; ``telemetry.Store`` is one."""
+    """What the writer needs of a store; ``telemetry.Store`` has it."""
 
     def ingest_arrow(self, database: str, table: str, data: pyarrow.Table) -> int:
-        """Append rows; raises TelemetryUnavailable while the store is away, something else for bad rows."""
+        """Append rows; raises TelemetryUnavailable when a retry may help, another error for bad rows."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where rows go, and for how many seconds of waiting an insert is tried again while it is away."""
+    """Where rows go, and for how many seconds an insert is retried while the store is unavailable."""
 
     sink: Sink
     database: str
-    patience_s: float
+    retry_s: float
 
 
 @dataclass(slots=True)
 class _Attempt:
-    """How much trying the rows of one table have left."""
+    """How often and how long the insert of one table's rows is still retried."""
 
     signal: Signal
     table: str
-    patience_s: float
+    retry_s: float
     failures_left: int = _FAILURES_A_TABLE
     wait_s: float = _FIRST_WAIT_S
 
 
 class Writer(threading.Thread):
-    """Stores what the backlog hands out until that is closed and empty, or :meth:`give_up` was called.
+    """Stores batches until the backlog is closed and empty, or until :meth:`give_up`.
 
-    Rows that the store refuses are searched for by halves, so that one cannot take others with it; after
-    64 failures of one table in one batch, what still fails is not split any further. What is lost is
-    counted as dropped, and told once a reason.
+    When the store refuses rows, the batch is bisected so that a bad row costs no good one; after 64
+    failures of a table in one batch, failing parts are dropped whole. Lost records are counted as dropped
+    and passed to *warn*, once per reason.
     """
 
-    def __init__(self, backlog: Backlog, destination: Destination, tally: Tally, tell: Tell) -> None:
+    def __init__(self, backlog: Backlog, destination: Destination, tally: Tally, warn: Warn) -> None:
         super().__init__(name="otel-diag-receiver-writer", daemon=True)
         self._backlog = backlog
         self._destination = destination
         self._tally = tally
-        self._tell = tell
-        self._told: set[str] = set()
+        self._warn = warn
+        self._warned: set[str] = set()
         self._given_up = threading.Event()
 
     def run(self) -> None:
-        """Write until there is nothing left to write."""
+        """Write until the backlog is closed and empty."""
         while batch := self._backlog.take():
             for signal in SIGNALS:
                 self._store(signal, [delivery for delivery in batch if delivery.signal == signal])
             self._backlog.done(batch)
 
     def give_up(self) -> None:
-        """Stop waiting for a store that is away, and drop what is left."""
+        """Stop retrying, and drop what the backlog still holds."""
         self._given_up.set()
         for delivery in self._backlog.abandon():
             self._drop(delivery.signal, delivery.records, STOPPED)
 
     def _store(self, signal: Signal, deliveries: Sequence[Delivery]) -> None:
         for table, data in self._rows(signal, deliveries):
-            self._insert(_Attempt(signal, table, self._destination.patience_s), data)
+            self._insert(_Attempt(signal, table, self._destination.retry_s), data)
 
     def _rows(self, signal: Signal, deliveries: Sequence[Delivery]) -> list[tuple[str, Any]]:
-        """Return the rows by table; a delivery that cannot be turned into rows does not stop the others."""
+        """Return the rows by table; a delivery that cannot be converted is dropped without the others."""
         if not deliveries:
             return []
         try:
             return list(_decoded(signal, deliveries).items())
-        except Exception as error:  # whatever is wrong with one request, the thread goes on
+        except Exception as error:  # a bad request must not end the thread
             if len(deliveries) == 1:
                 self._drop(signal, deliveries[0].records, UNREADABLE, error)
                 return []
@@ -117,7 +117,7 @@ class Writer(threading.Thread):
                 if not self._may_wait(attempt):
                     self._drop(attempt.signal, data.num_rows, AWAY, error)
                     return
-            except Exception as error:  # whatever the store has against these rows, the thread goes on
+            except Exception as error:  # bad rows must not end the thread
                 attempt.failures_left -= 1
                 if data.num_rows == 1 or attempt.failures_left <= 0:
                     self._drop(attempt.signal, data.num_rows, REFUSED, error)
@@ -128,18 +128,18 @@ class Writer(threading.Thread):
         self._insert(attempt, data.slice(half))
 
     def _may_wait(self, attempt: _Attempt) -> bool:
-        """Wait before the next try; return False when there is to be none."""
-        if attempt.patience_s <= 0 or self._given_up.wait(min(attempt.wait_s, attempt.patience_s)):
+        """Wait before the next attempt; return False when there is none left."""
+        if attempt.retry_s <= 0 or self._given_up.wait(min(attempt.wait_s, attempt.retry_s)):
             return False
-        attempt.patience_s -= attempt.wait_s
+        attempt.retry_s -= attempt.wait_s
         attempt.wait_s = min(2 * attempt.wait_s, _LONGEST_WAIT_S)
         return True
 
     def _drop(self, signal: Signal, records: int, reason: str, error: Exception | None = None) -> None:
         self._tally.dropped(signal, records, reason)
-        if reason not in self._told:
-            self._told.add(reason)
-            self._tell(
+        if reason not in self._warned:
+            self._warned.add(reason)
+            self._warn(
                 f"{records:,} records of {signal} dropped: {reason}" + (f" ({error})" if error else "")
             )
 
@@ -155,10 +155,10 @@ def _decoded(signal: Signal, deliveries: Sequence[Delivery]) -> Mapping[str, pya
 
 
 def _chunks(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
-    """Yield deliveries in groups of a good thousand records.
+    """Yield deliveries in groups of slightly more than 1,000 records.
 
-    Each record becomes dozens of short-lived objects. When all of a batch live at once, the collector of
-    garbage looks at them again and again, which costs half as much as all the rest.
+    Each record becomes dozens of short-lived objects. If those of a whole batch were alive at once, garbage
+    collection would traverse them repeatedly, at half the cost of everything else.
     """
     chunk: list[Delivery] = []
     records = 0

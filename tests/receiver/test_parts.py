@@ -61,12 +61,12 @@ def test_addresses_are_shown_as_they_are_written() -> None:
 def test_limits_that_could_take_nothing_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="batch_s of the receiver is 0"):
         Limits(batch_s=0)
-    with pytest.raises(ConfigurationError, match="could never be taken"):
+    with pytest.raises(ConfigurationError, match="could never be accepted"):
         Limits(queue_bytes=10)
 
 
 def test_a_receiver_without_protocols_is_refused(store: Store) -> None:
-    with pytest.raises(ConfigurationError, match="receive nothing"):
+    with pytest.raises(ConfigurationError, match="both are None"):
         Receiver(store, "none", http=None, grpc=None)
 
 

@@ -12,9 +12,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from pytest_otel_diag.receiver import checks
 from pytest_otel_diag.receiver.packages import SIGNALS, Signal
-from pytest_otel_diag.receiver.rows import tables
+from pytest_otel_diag.receiver.rows import checks, tables
 from pytest_otel_diag.shop.emission import rows as shop_rows
 from pytest_otel_diag.shop.realtime.encode import requests
 from pytest_otel_diag.shop.records import Batch

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 
-from pytest_otel_diag.receiver import values
+from pytest_otel_diag.receiver.rows import values
 
 
 def any_value(value: object) -> AnyValue:

@@ -27,8 +27,8 @@ def test_a_row_that_the_store_refuses_does_not_take_others_with_it(
         client.command(
             f"ALTER TABLE `{database}`.otel_traces ADD CONSTRAINT healthy CHECK SpanName != 'poison'"
         )
-    told: list[str] = []
-    receiver = start(tell=told.append)
+    warnings: list[str] = []
+    receiver = start(warn=warnings.append)
     for first in (0, 100):
         request = spans(100, first)
         request.resource_spans[0].scope_spans[0].spans[37].name = "poison"
@@ -36,8 +36,8 @@ def test_a_row_that_the_store_refuses_does_not_take_others_with_it(
     assert receiver.flush()
     assert len(names(store, database)) == 198
     assert receiver.counts().traces.dropped == {"refused by the store": 2}
-    assert len(told) == 1
-    assert "1 records of traces dropped: refused by the store" in told[0]
+    assert len(warnings) == 1
+    assert "1 records of traces dropped: refused by the store" in warnings[0]
     assert post(receiver.addresses.http, spans(1, 300).SerializeToString())[0] == 200
     counts = receiver.stop()
     assert (counts.traces.stored, counts.lost) == (199, 2)
@@ -88,13 +88,13 @@ def test_a_store_that_comes_back_gets_everything_once(start: Start, store: Store
 def test_a_store_that_stays_away_costs_what_it_did_not_take(
     start: Start, store: Store, database: str
 ) -> None:
-    told: list[str] = []
+    warnings: list[str] = []
     gate = otlp.Gate(store, open_=True, failures=away(4))
-    receiver = start(into=gate, limits=Limits(store_s=0.3), tell=told.append)
+    receiver = start(into=gate, limits=Limits(store_s=0.3), warn=warnings.append)
     assert post(receiver.addresses.http, spans(10).SerializeToString())[0] == 200
     assert receiver.flush()
     assert receiver.counts().traces.dropped == {"store away": 10}
-    assert "no answer" in told[0]
+    assert "no answer" in warnings[0]
     gate._failures.clear()
     assert post(receiver.addresses.http, spans(5, 10).SerializeToString())[0] == 200
     counts = receiver.stop()
@@ -151,7 +151,7 @@ def test_a_receiver_is_started_once_and_leaves_no_threads(store: Store, database
         assert receiver.flush(timeout_s=1.0)
     assert receiver.addresses.http is None
     assert otlp.eventually(lambda: {t.name for t in threading.enumerate() if "receiver" in t.name} <= before)
-    with pytest.raises(ConfigurationError, match="make another one"):
+    with pytest.raises(ConfigurationError, match="create another one"):
         receiver.start()
 
 

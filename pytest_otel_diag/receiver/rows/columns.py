@@ -1,4 +1,4 @@
-"""Arrow columns of the exporter's tables. The one module of the receiver that imports pyarrow."""
+"""Builds the Arrow columns of the exporter's tables; the only module of the receiver that imports pyarrow."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
-from pytest_otel_diag.receiver import values
+from pytest_otel_diag.receiver.rows import values
 
 if TYPE_CHECKING:
     import pyarrow
 
 Column = Any
-"""A pyarrow.Array; the package has no types."""
+"""A ``pyarrow.Array``; pyarrow is not typed."""
 
 _WRAP = 1 << 64
 _NANOS_MAX = (1 << 63) - 1
@@ -20,35 +20,24 @@ _NO_IDS = frozenset({"0" * 16, "0" * 32})
 
 
 class Groups:
-    """The resources and scopes of a batch; their columns are built once each and repeated by row."""
+    """The resources and scopes of a batch, each converted once and then repeated for its rows."""
 
     def __init__(self) -> None:
         self._groups: list[tuple[Any, Any]] = []
         self._rows: list[int] = []
 
-    def add(self, of_resource: Any, of_scope: Any, rows: int) -> None:
-        """Say that the next *rows* rows belong to this pair, such as ResourceSpans and ScopeSpans."""
+    def add(self, resource_records: Any, scope_records: Any, rows: int) -> None:
+        """Assign the next *rows* rows to a pair such as ``ResourceSpans`` and ``ScopeSpans``."""
         self._rows.extend([len(self._groups)] * rows)
-        self._groups.append((of_resource, of_scope))
+        self._groups.append((resource_records, scope_records))
 
-    def columns(self) -> Mapping[str, Column]:
-        """Return the columns that all tables share, one value a row."""
+    def columns(self, names: Iterable[str] | None = None) -> Mapping[str, Column]:
+        """Return the columns called *names*, or all, with one value per row."""
         import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
 
         rows = pa.array(self._rows, pa.int32())
-        resources = [of_resource for of_resource, _ in self._groups]
-        scopes = [of_scope for _, of_scope in self._groups]
-        made = {
-            "ServiceName": texts([_service(each.resource.attributes) for each in resources]),
-            "ResourceAttributes": maps([each.resource.attributes for each in resources]),
-            "ResourceSchemaUrl": texts([each.schema_url for each in resources]),
-            "ScopeName": texts([each.scope.name for each in scopes]),
-            "ScopeVersion": texts([each.scope.version for each in scopes]),
-            "ScopeAttributes": maps([each.scope.attributes for each in scopes]),
-            "ScopeDroppedAttrCount": integers([each.scope.dropped_attributes_count for each in scopes], "u4"),
-            "ScopeSchemaUrl": texts([each.schema_url for each in scopes]),
-        }
-        return {name: column.take(rows) for name, column in made.items()}
+        wanted = _GROUP_COLUMNS if names is None else names
+        return {name: _GROUP_COLUMNS[name](self._groups).take(rows) for name in wanted}
 
 
 def _service(attributes: Iterable[Any]) -> str:
@@ -56,28 +45,28 @@ def _service(attributes: Iterable[Any]) -> str:
 
 
 def table(columns: Mapping[str, Column]) -> pyarrow.Table:
-    """Return the columns as a table."""
+    """Return *columns* as a table."""
     import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
 
     return pa.table(dict(columns))
 
 
 def joined(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
-    """Return tables of the same columns as one, in one piece: the store makes a part of each piece."""
+    """Return tables with equal columns as one contiguous table: the store makes one part of each chunk."""
     import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
 
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
 
 
 def texts(items: Sequence[str]) -> Column:
-    """Return a column of texts."""
+    """Return a column of strings."""
     import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
 
     return pa.array(items, pa.string())
 
 
 def ids(items: Iterable[bytes]) -> Column:
-    """Return ids as hexadecimal text; one of zeros only is no id and becomes the empty text."""
+    """Return ids as hexadecimal strings; an id of zeros is invalid and becomes the empty string."""
     found = [item.hex() for item in items]
     if not _NO_IDS.isdisjoint(found):
         found = ["" if item in _NO_IDS else item for item in found]
@@ -85,7 +74,7 @@ def ids(items: Iterable[bytes]) -> Column:
 
 
 def integers(items: Sequence[int], kind: str) -> Column:
-    """Return a column of integers; *kind* is u1, u4, u8, i4 or i8. Values must fit."""
+    """Return a column of integers of *kind* u1, u4, u8, i4 or i8 (bytes per value); values must fit."""
     import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
 
     kinds = {"u1": pa.uint8, "u4": pa.uint32, "u8": pa.uint64, "i4": pa.int32, "i8": pa.int64}
@@ -100,14 +89,14 @@ def numbers(items: Sequence[float]) -> Column:
 
 
 def booleans(items: Sequence[bool]) -> Column:
-    """Return a column of truth values."""
+    """Return a column of booleans."""
     import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
 
     return pa.array(items, pa.bool_())
 
 
 def instants(items: Sequence[int]) -> Column:
-    """Return nanoseconds since 1970 as a column of times; what the type cannot hold wraps, as in Go."""
+    """Return Unix nanoseconds as a column of timestamps; values above the type's range wrap, as in Go."""
     import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
 
     if items and max(items) > _NANOS_MAX:
@@ -116,7 +105,7 @@ def instants(items: Sequence[int]) -> Column:
 
 
 def maps(items: Sequence[Sequence[Any]]) -> Column:
-    """Return lists of ``KeyValue`` as a column of maps of text; keys keep their order."""
+    """Return lists of ``KeyValue`` as a column of string maps; keys keep their order."""
     import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
 
     keys: list[str] = []
@@ -125,13 +114,13 @@ def maps(items: Sequence[Sequence[Any]]) -> Column:
         for entry in entries:
             value = entry.value
             keys.append(entry.key)
-            # most values are texts, and asking a value for its text is cheaper than asking for its kind
+            # Most values are strings, and reading string_value is cheaper than WhichOneof.
             plain.append(value.string_value or values.text(value))
     return pa.MapArray.from_arrays(_offsets(items), pa.array(keys, pa.string()), pa.array(plain, pa.string()))
 
 
 def lists(items: Sequence[Sequence[Any]], column: Callable[[Sequence[Any]], Column]) -> Column:
-    """Return a column of lists; *column* makes one column of all their elements."""
+    """Return a column of lists; *column* converts the elements of all lists at once."""
     import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
 
     return pa.ListArray.from_arrays(_offsets(items), column(list(chain.from_iterable(items))))
@@ -141,3 +130,17 @@ def _offsets(items: Sequence[Sequence[Any]]) -> Column:
     import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
 
     return pa.array(list(accumulate(map(len, items), initial=0)), pa.int32())
+
+
+_GROUP_COLUMNS: Mapping[str, Callable[[Sequence[tuple[Any, Any]]], Column]] = {
+    "ServiceName": lambda groups: texts([_service(records.resource.attributes) for records, _ in groups]),
+    "ResourceAttributes": lambda groups: maps([records.resource.attributes for records, _ in groups]),
+    "ResourceSchemaUrl": lambda groups: texts([records.schema_url for records, _ in groups]),
+    "ScopeName": lambda groups: texts([records.scope.name for _, records in groups]),
+    "ScopeVersion": lambda groups: texts([records.scope.version for _, records in groups]),
+    "ScopeAttributes": lambda groups: maps([records.scope.attributes for _, records in groups]),
+    "ScopeDroppedAttrCount": lambda groups: integers(
+        [records.scope.dropped_attributes_count for _, records in groups], "u4"
+    ),
+    "ScopeSchemaUrl": lambda groups: texts([records.schema_url for _, records in groups]),
+}

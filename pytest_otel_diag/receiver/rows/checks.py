@@ -1,9 +1,8 @@
-"""What a request holds, and which of its records the tables cannot take.
+"""Finds the records of a request that the tables cannot hold.
 
-A record is rejected, the others of its request are taken: one whose time lies beyond the seconds of a
-``DateTime`` (the tables' order and what they forget are computed in those), one whose trace or span id has
-another size than the protocol says, and all records of a resource that would grow beyond
-``Limits.expanded_bytes`` when it is repeated in every row.
+A record is rejected without the rest of its request when its time is beyond the range of ``DateTime``
+(which the tables' sorting and TTL use) or when its trace or span id has the wrong size. All records of a
+resource are rejected when repeating the resource in every row would exceed ``Limits.expanded_bytes``.
 """
 
 from __future__ import annotations
@@ -25,7 +24,10 @@ EXPANDED = "resource and scope too large to be repeated in every row"
 
 @dataclass(slots=True)
 class Findings:
-    """``records`` that came, those ``rejected`` of them by reason, and the ``weight`` of the rest as rows."""
+    """How many ``records`` a request has, how many are ``rejected`` why, and the others' ``weight``.
+
+    The weight is the size in bytes that resources and scopes take when every row repeats them.
+    """
 
     records: int
     weight: int
@@ -33,25 +35,25 @@ class Findings:
 
     @property
     def accepted(self) -> int:
-        """Records that are left in the message."""
+        """The number of records left in the message."""
         return self.records - sum(self.rejected.values())
 
 
 def check(signal: Signal, message: Any, expanded_bytes: int) -> Findings:
-    """Take records that cannot be stored out of *message* and say what was found."""
+    """Remove the records that cannot be stored from *message* and return what was found."""
     findings = Findings(0, 0, {})
-    for shared_bytes, records in _LISTS[signal](message):
-        _check_list(findings, records, shared_bytes, (_FAULTS[signal], expanded_bytes))
+    for group_bytes, records in _LISTS[signal](message):
+        _check_list(findings, records, group_bytes, (_FAULTS[signal], expanded_bytes))
     return findings
 
 
 def _check_list(
-    findings: Findings, records: Any, shared_bytes: int, rules: tuple[Callable[[Any], str], int]
+    findings: Findings, records: Any, group_bytes: int, rules: tuple[Callable[[Any], str], int]
 ) -> None:
     fault_of, expanded_bytes = rules
     size = len(records)
     findings.records += size
-    if size * shared_bytes > expanded_bytes:
+    if size * group_bytes > expanded_bytes:
         _count(findings, EXPANDED, size)
         del records[:]
         return
@@ -59,7 +61,7 @@ def _check_list(
     for number, fault in reversed(faults):
         _count(findings, fault, 1)
         del records[number]
-    findings.weight += len(records) * shared_bytes
+    findings.weight += len(records) * group_bytes
 
 
 def _count(findings: Findings, reason: str, number: int) -> None:
@@ -67,28 +69,28 @@ def _count(findings: Findings, reason: str, number: int) -> None:
 
 
 def _spans(message: Any) -> Iterator[tuple[int, Any]]:
-    for of_resource in message.resource_spans:
-        shared = of_resource.resource.ByteSize()
-        for of_scope in of_resource.scope_spans:
-            yield shared + of_scope.scope.ByteSize(), of_scope.spans
+    for resource_records in message.resource_spans:
+        group = resource_records.resource.ByteSize()
+        for scope_records in resource_records.scope_spans:
+            yield group + scope_records.scope.ByteSize(), scope_records.spans
 
 
 def _logs(message: Any) -> Iterator[tuple[int, Any]]:
-    for of_resource in message.resource_logs:
-        shared = of_resource.resource.ByteSize()
-        for of_scope in of_resource.scope_logs:
-            yield shared + of_scope.scope.ByteSize(), of_scope.log_records
+    for resource_records in message.resource_logs:
+        group = resource_records.resource.ByteSize()
+        for scope_records in resource_records.scope_logs:
+            yield group + scope_records.scope.ByteSize(), scope_records.log_records
 
 
 def _points(message: Any) -> Iterator[tuple[int, Any]]:
-    for of_resource in message.resource_metrics:
-        shared = of_resource.resource.ByteSize()
-        for of_scope in of_resource.scope_metrics:
-            of_both = shared + of_scope.scope.ByteSize()
-            for metric in of_scope.metrics:
+    for resource_records in message.resource_metrics:
+        group = resource_records.resource.ByteSize()
+        for scope_records in resource_records.scope_metrics:
+            both = group + scope_records.scope.ByteSize()
+            for metric in scope_records.metrics:
                 if kind := metric.WhichOneof("data"):
                     described = len(metric.name) + len(metric.description) + len(metric.unit)
-                    yield of_both + described, getattr(metric, kind).data_points
+                    yield both + described, getattr(metric, kind).data_points
 
 
 def _span_fault(span: Any) -> str:

@@ -1,7 +1,7 @@
-"""OTLP in JSON: the protocol's own form of protobuf's JSON.
+"""Reads and writes OTLP/JSON, which differs from protobuf's own JSON mapping.
 
-Trace and span ids are hexadecimal (protobuf's JSON says base64), enums are numbers, unknown fields are
-ignored. So ids are turned into base64 first, wherever the protocol has them, and protobuf reads the rest.
+Trace and span ids are hexadecimal where protobuf expects base64, so ids are converted first; protobuf
+parses the rest. Unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any
 from pytest_otel_diag.receiver import packages
 
 _IDS = frozenset({"traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"})
-_FREE = frozenset({"value", "body"})  # AnyValue: what is called traceId in there is the sender's own
+_FREE = frozenset({"value", "body"})  # AnyValue: a key called traceId in it is user data
 
 
 def read(body: bytes, request: Any) -> Any:
-    """Return the message of class *request* that the JSON text is; raises ValueError."""
+    """Parse *body* as a message of class *request*; raises ValueError when it is not OTLP/JSON."""
     try:
         document = json.loads(body)
         if not isinstance(document, dict):
-            raise ValueError("not OTLP/JSON: it is no object")
+            raise ValueError("not OTLP/JSON: the document is not an object")
         _to_base64(document)
         return packages.json_format().ParseDict(document, request(), ignore_unknown_fields=True)
     except (packages.json_format().ParseError, TypeError, AttributeError) as error:
         raise ValueError(f"not OTLP/JSON: {error}") from error
     except RecursionError as error:
-        raise ValueError("not OTLP/JSON: nested too deep") from error
+        raise ValueError("not OTLP/JSON: nested too deeply") from error
 
 
 def write(message: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Metrics of OTLP as rows of the exporter's five tables, one row a data point."""
+"""Converts OTLP metrics to rows of the exporter's five metric tables, one row per data point."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_otel_diag.receiver.columns import (
+from pytest_otel_diag.receiver.rows.columns import (
     Column,
     Groups,
     booleans,
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Points:
-    """Data points of one kind, with the metric and the data that each comes from."""
+    """Data points of one kind, each with its metric and the metric's data (for example its ``Sum``)."""
 
     groups: Groups = field(default_factory=Groups)
     points: list[Any] = field(default_factory=list)
     metrics: list[Any] = field(default_factory=list)
     data: list[Any] = field(default_factory=list)
 
-    def add(self, of_resource: Any, of_scope: Any, metric: Any, data: Any) -> None:
+    def add(self, resource_metrics: Any, scope_metrics: Any, metric: Any, data: Any) -> None:
         points = data.data_points
-        self.groups.add(of_resource, of_scope, len(points))
+        self.groups.add(resource_metrics, scope_metrics, len(points))
         self.points.extend(points)
         self.metrics.extend([metric] * len(points))
         self.data.extend([data] * len(points))
 
 
-def metrics(messages: Sequence[Any]) -> Mapping[str, pyarrow.Table]:
+def metric_tables(messages: Sequence[Any]) -> Mapping[str, pyarrow.Table]:
     """Return the data points of ``ExportMetricsServiceRequest`` messages by table."""
     by_kind = {kind: _Points() for kind in _COLUMNS}
     for message in messages:
-        for of_resource in message.resource_metrics:
-            for of_scope in of_resource.scope_metrics:
-                for metric in of_scope.metrics:
+        for resource_metrics in message.resource_metrics:
+            for scope_metrics in resource_metrics.scope_metrics:
+                for metric in scope_metrics.metrics:
                     if kind := metric.WhichOneof("data"):
-                        by_kind[kind].add(of_resource, of_scope, metric, getattr(metric, kind))
+                        by_kind[kind].add(resource_metrics, scope_metrics, metric, getattr(metric, kind))
     return {
         f"otel_metrics_{kind}": table({**_common(found), **_COLUMNS[kind](found)})
         for kind, found in by_kind.items()
@@ -105,17 +105,17 @@ def _exponential_histogram(found: _Points) -> Mapping[str, Column]:
 
 
 def _summary(found: _Points) -> Mapping[str, Column]:
-    of_points = [point.quantile_values for point in found.points]
+    nested = [point.quantile_values for point in found.points]
     return {
         "Count": _counts([point.count for point in found.points]),
         "Sum": numbers([point.sum for point in found.points]),
-        "ValueAtQuantiles.Quantile": lists(of_points, lambda flat: numbers([each.quantile for each in flat])),
-        "ValueAtQuantiles.Value": lists(of_points, lambda flat: numbers([each.value for each in flat])),
+        "ValueAtQuantiles.Quantile": lists(nested, lambda flat: numbers([each.quantile for each in flat])),
+        "ValueAtQuantiles.Value": lists(nested, lambda flat: numbers([each.value for each in flat])),
     }
 
 
 def _distribution(found: _Points) -> Mapping[str, Column]:
-    """Return what both kinds of histograms have; sum, least and most are 0 where a client leaves them out."""
+    """Return the columns of both kinds of histograms; a missing sum, minimum or maximum is 0."""
     points = found.points
     return {
         "Count": _counts([point.count for point in points]),
@@ -132,25 +132,25 @@ def _temporality(found: _Points) -> Mapping[str, Column]:
 
 
 def _exemplars(found: _Points) -> Mapping[str, Column]:
-    of_points = [point.exemplars for point in found.points]
+    nested = [point.exemplars for point in found.points]
     return {
         "Exemplars.FilteredAttributes": lists(
-            of_points, lambda flat: maps([each.filtered_attributes for each in flat])
+            nested, lambda flat: maps([each.filtered_attributes for each in flat])
         ),
-        "Exemplars.TimeUnix": lists(of_points, lambda flat: instants([each.time_unix_nano for each in flat])),
-        "Exemplars.Value": lists(of_points, lambda flat: numbers([_number(each) for each in flat])),
-        "Exemplars.SpanId": lists(of_points, lambda flat: _full_ids([each.span_id for each in flat], 8)),
-        "Exemplars.TraceId": lists(of_points, lambda flat: _full_ids([each.trace_id for each in flat], 16)),
+        "Exemplars.TimeUnix": lists(nested, lambda flat: instants([each.time_unix_nano for each in flat])),
+        "Exemplars.Value": lists(nested, lambda flat: numbers([_number(each) for each in flat])),
+        "Exemplars.SpanId": lists(nested, lambda flat: _full_ids([each.span_id for each in flat], 8)),
+        "Exemplars.TraceId": lists(nested, lambda flat: _full_ids([each.trace_id for each in flat], 16)),
     }
 
 
 def _full_ids(found: Sequence[bytes], size: int) -> Column:
-    """Return ids of exemplars as text; without one there are zeros, as the exporter writes them."""
+    """Return ids of exemplars in hexadecimal; a missing id is all zeros, as the exporter writes it."""
     return texts([each.hex() or "00" * size for each in found])
 
 
 def _number(point: Any) -> float:
-    """Return the number of a data point or an exemplar; the tables have floats only."""
+    """Return the value of a data point or exemplar as a float, the only type of the tables."""
     return float(point.as_int) if point.WhichOneof("value") == "as_int" else float(point.as_double)
 
 

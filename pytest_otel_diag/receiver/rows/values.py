@@ -1,9 +1,9 @@
-"""Values of attributes and bodies as the collector's ClickHouse exporter writes them: text.
+"""Formats attribute values and log bodies as strings, the way the collector's ClickHouse exporter does.
 
-Texts stay as they are; true and false are words; numbers are written as JSON and ECMAScript do; bytes
-are base64; arrays and maps are JSON without spaces, keys sorted, ``<``, ``>`` and ``&`` escaped. Numbers
-that JSON does not have make the sentence, or inside arrays and maps the empty text, that the exporter
-makes of them. A value that is not set is the empty text.
+Strings are unchanged; booleans are ``true`` and ``false``; numbers use the formats of JSON and ECMAScript;
+bytes are base64; arrays and maps are compact JSON with sorted keys and with ``<``, ``>`` and ``&`` escaped.
+For an infinite number or NaN the exporter writes an error message, and the empty string for an array or
+map that contains one. An unset value is the empty string.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _ESCAPED = str.maketrans(
 
 
 class _NotJsonError(ValueError):
-    """A number that JSON cannot hold."""
+    """JSON cannot represent the number."""
 
 
 def text(value: Any) -> str:
-    """Return an ``AnyValue`` as text."""
+    """Return an ``AnyValue`` as a string."""
     kind = value.WhichOneof("value")
     return _TEXTS[kind](getattr(value, kind)) if kind else ""
 
@@ -75,7 +75,7 @@ def _quoted(plain: str) -> str:
 
 
 def number(value: float) -> str:
-    """Return a float as ECMAScript writes it: the shortest digits, no exponent from 1e-6 to 1e21."""
+    """Return a float in the format of ECMAScript: shortest digits, no exponent from 1e-6 up to 1e21."""
     if not math.isfinite(value):
         raise _NotJsonError(value)
     if value == 0:
