@@ -194,7 +194,7 @@ class TargetSession:
     then refuse such scenarios in :meth:`Target.validate`. ``normal`` are variants by flag that a healthy
     system serves although they are not ``off`` (a load generator that is switched on). ``residue`` is called
     once the faults are proven gone: it restarts what outlives a flag where it can, and returns sentences
-    about what stays. ``mend`` is the command that takes back a fault which an undo left on.
+    about what stays. ``recovery_command`` is the command that takes back a fault which an undo left on.
     ``undo_timeout_s`` is how long an undo may take here, where that is longer than the engine's own limit.
     """
 
@@ -207,7 +207,7 @@ class TargetSession:
     disturb: Callable[[Disturbance], Awaitable[None]] | None = None
     normal: Mapping[str, str] = field(default_factory=dict)
     residue: Callable[[Sequence[Fault]], Awaitable[tuple[str, ...]]] | None = None
-    mend: str = ""
+    recovery_command: str = ""
     undo_timeout_s: float = 0.0
 
 

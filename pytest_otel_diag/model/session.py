@@ -128,8 +128,9 @@ class QueryRecord(Model):
 class Cleanup(Model):
     """Whether the fault is really gone.
 
-    ``left_on`` are the faults (``flag=variant``) that the user wanted to stay on; ``mend`` is the command
-    that takes back what is on still. ``residue`` says what outlives the flag (a cache that stays full).
+    ``left_on`` are the faults (``flag=variant``) that the user asked to leave on; ``recovery_command`` is the
+    shell command that turns off what is still on. ``residue`` says what outlives the flag (a cache that stays
+    full).
     """
 
     restored: bool
@@ -137,7 +138,7 @@ class Cleanup(Model):
     recovered: bool | None = None
     detail: str = ""
     left_on: tuple[str, ...] = ()
-    mend: str = ""
+    recovery_command: str = ""
     residue: tuple[str, ...] = ()
 
     @property

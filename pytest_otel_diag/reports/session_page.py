@@ -104,10 +104,12 @@ def _left(cleanup: Cleanup) -> list[tuple[str, str]]:
     """Return what the session left behind, and what to do about it."""
     shown = [("residue", sentence) for sentence in cleanup.residue]
     if cleanup.failed:
-        way = f"; take it back with: {cleanup.mend}" if cleanup.mend else ""
+        way = f"; take it back with: {cleanup.recovery_command}" if cleanup.recovery_command else ""
         shown.append(("cleanup", f"NOT PROVEN, a fault may still be on: {cleanup.detail}{way}"))
     elif cleanup.left_on:
-        shown.append(("cleanup", f"LEFT ON, as asked: {', '.join(cleanup.left_on)}; {cleanup.mend}"))
+        shown.append(
+            ("cleanup", f"LEFT ON, as asked: {', '.join(cleanup.left_on)}; {cleanup.recovery_command}")
+        )
     return shown
 
 

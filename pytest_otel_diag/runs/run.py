@@ -136,10 +136,9 @@ def alarm_of(session: SessionResult) -> str:
         return ""
     where = f"session {session.session_id} of {session.scenario.id} on {session.target}"
     if cleanup.left_on:
-        return (
-            f"LEFT ON, as asked, by {where}: {', '.join(cleanup.left_on)}; take it back with: {cleanup.mend}"
-        )
-    way = f"; take it back with: {cleanup.mend}" if cleanup.mend else ""
+        left_on = ", ".join(cleanup.left_on)
+        return f"LEFT ON, as asked, by {where}: {left_on}; take it back with: {cleanup.recovery_command}"
+    way = f"; take it back with: {cleanup.recovery_command}" if cleanup.recovery_command else ""
     return f"A FAULT MAY STILL BE ON, from {where}: {cleanup.detail}{way}"
 
 

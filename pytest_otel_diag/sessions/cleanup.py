@@ -16,7 +16,7 @@ from pytest_otel_diag.sessions.impact.recovery import recover
 from pytest_otel_diag.sessions.log import PhaseNote, SessionLog, describe
 from pytest_otel_diag.sessions.protection import protected
 from pytest_otel_diag.sessions.session import Workflow
-from pytest_otel_diag.sessions.settings import MEND, EngineSettings
+from pytest_otel_diag.sessions.settings import RECOVERY_COMMAND, EngineSettings
 
 
 class Closing:
@@ -27,10 +27,10 @@ class Closing:
         context: AbstractAsyncContextManager[TargetSession],
         log: SessionLog,
         timeout_s: float,
-        mend: str,
+        recovery_command: str,
     ) -> None:
         self._context = context
-        self._mend = mend
+        self._recovery_command = recovery_command
         self._log = log
         self._timeout_s = timeout_s
 
@@ -42,7 +42,7 @@ class Closing:
             async with asyncio.timeout(self._timeout_s):
                 await self._context.__aexit__(kind, error, trace)
         except RestoreFailed as problem:
-            self._log.on_still(problem, self._mend)
+            self._log.restore_failed(problem, self._recovery_command)
         except Exception as problem:
             self._log.remark(f"closing the target failed: {describe(problem)}")
         return False
@@ -98,9 +98,17 @@ class CleaningUp:
         left_on = self._flow.on()
         if not (self._settings.skip_cleanup and self._shared is not None and left_on):
             return False
-        mend = self._session.mend or MEND
-        detail = f"left on, as asked: {', '.join(left_on)}; take it back with: {mend}"
-        self._log.undone(Cleanup(restored=False, verified=False, left_on=left_on, mend=mend, detail=detail))
+        recovery_command = self._session.recovery_command or RECOVERY_COMMAND
+        detail = f"left on, as asked: {', '.join(left_on)}; take it back with: {recovery_command}"
+        self._log.undone(
+            Cleanup(
+                restored=False,
+                verified=False,
+                left_on=left_on,
+                recovery_command=recovery_command,
+                detail=detail,
+            )
+        )
         note.skip(detail)
         return True
 
@@ -113,9 +121,11 @@ class CleaningUp:
                 restored=False, verified=False, detail=f"the undo took longer than {limit_s:g} s"
             )
         if cleanup.failed:
-            cleanup = cleanup.model_copy(update={"mend": self._session.mend or MEND})
+            cleanup = cleanup.model_copy(
+                update={"recovery_command": self._session.recovery_command or RECOVERY_COMMAND}
+            )
             note.outcome, note.detail = "failed", cleanup.detail
-            self._log.scream(undo.way_out(cleanup))
+            self._log.mark_fault_active(undo.way_out(cleanup))
         elif cleanup.detail:
             self._log.note(cleanup.detail)
         self._log.served(*undo.proofs)

@@ -16,7 +16,7 @@ from pytest_otel_diag.sessions.faults.injection import scenario_mistakes
 from pytest_otel_diag.sessions.faults.schedule import schedule_mistakes
 from pytest_otel_diag.sessions.log import SessionLog, SessionStopped, describe
 from pytest_otel_diag.sessions.session import Tools, Workflow
-from pytest_otel_diag.sessions.settings import MEND, EngineSettings, Judge, SessionPlan
+from pytest_otel_diag.sessions.settings import RECOVERY_COMMAND, EngineSettings, Judge, SessionPlan
 
 
 def _ignore(_: object) -> None:
@@ -135,13 +135,13 @@ class SessionEngine:
         try:
             session = await context.__aenter__()
         except RestoreFailed as error:  # what a killed run left on could not be taken back
-            log.on_still(error, MEND)
+            log.restore_failed(error, RECOVERY_COMMAND)
             raise
         finally:
             waiting.reset(listening)
             patience.waits("")
-        mend = session.mend or MEND
-        stack.push_async_exit(Closing(context, log, self._settings.close_timeout_s, mend))
+        recovery_command = session.recovery_command or RECOVERY_COMMAND
+        stack.push_async_exit(Closing(context, log, self._settings.close_timeout_s, recovery_command))
         log.attach(session)
         flow = Workflow(session, log, self._tools)
         shared = self._shared if self._target.exclusive else None

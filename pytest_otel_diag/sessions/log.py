@@ -135,7 +135,7 @@ class SessionLog:
         self._blame: Blame | None = Blame.INFRASTRUCTURE
         self._trace = ""
         self._interrupted = False
-        self._scream = ""
+        self._fault_active = ""
         self._waited_s = 0.0
         self._waiting: tuple[str, float] | None = None
         self._notes: list[str] = []
@@ -337,18 +337,24 @@ class SessionLog:
             self._reason = f"{self.current}: {describe(error)}"
             self._trace = error.trace if isinstance(error, AnalyzerCrashed) else ""
 
-    def scream(self, reason: str) -> None:
-        """A fault may still be on: overrules every other outcome."""
-        self._scream = reason
+    def mark_fault_active(self, reason: str) -> None:
+        """Record that a fault may still be on; overrules every other outcome."""
+        self._fault_active = reason
 
-    def on_still(self, error: RestoreFailed, mend: str) -> None:
-        """Scream of an undo that failed beside the session's own: as the target was opened or closed."""
-        told = describe(error)
-        before = self.cleanup or Cleanup(restored=False, verified=False)
-        self.cleanup = before.model_copy(
-            update={"restored": False, "verified": False, "left_on": (), "detail": told, "mend": mend}
+    def restore_failed(self, error: RestoreFailed, recovery_command: str) -> None:
+        """Record an undo that failed beside the session's own: as the target was opened or closed."""
+        detail = describe(error)
+        cleanup = self.cleanup or Cleanup(restored=False, verified=False)
+        self.cleanup = cleanup.model_copy(
+            update={
+                "restored": False,
+                "verified": False,
+                "left_on": (),
+                "detail": detail,
+                "recovery_command": recovery_command,
+            }
         )
-        self.scream(f"A FAULT MAY STILL BE ON: {told}; take it back with: {mend}")
+        self.mark_fault_active(f"A FAULT MAY STILL BE ON: {detail}; take it back with: {recovery_command}")
 
     def remark(self, detail: str) -> None:
         """Note something about the cleanup that changes no outcome."""
@@ -360,9 +366,9 @@ class SessionLog:
         """Return everything known now."""
         plan = self.plan
         status, reason, blame = self._status, self._reason, self._blame
-        if self._scream:
+        if self._fault_active:
             before = f" (before that: {reason})" if reason else ""
-            status, reason, blame = Status.ERROR, self._scream + before, Blame.INFRASTRUCTURE
+            status, reason, blame = Status.ERROR, self._fault_active + before, Blame.INFRASTRUCTURE
         return SessionResult(
             session_id=plan.session_id,
             run_id=plan.run_id,

@@ -15,7 +15,7 @@ from pytest_otel_diag.model.session import Budget, SessionResult
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.ports import JudgeFacts, TargetSession
 
-MEND = "otel-diag heal"
+RECOVERY_COMMAND = "otel-diag heal"
 """The command that takes back a fault that is on, where the target names none of its own."""
 
 

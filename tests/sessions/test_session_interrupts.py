@@ -63,7 +63,7 @@ async def test_a_fault_that_shows_up_when_the_target_closes_screams():
 
     assert result.status is Status.ERROR and result.cleanup.failed
     assert "A FAULT MAY STILL BE ON: the file system is read only" in result.reason
-    assert result.cleanup.mend == "otel-diag heal"
+    assert result.cleanup.recovery_command == "otel-diag heal"
 
 
 async def test_a_leftover_that_cannot_be_healed_when_the_target_opens_screams():

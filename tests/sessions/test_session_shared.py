@@ -60,12 +60,16 @@ async def test_setup_only_says_what_it_found_where_nothing_is_visible():
 
 
 async def test_a_fault_that_is_to_stay_on_is_left_on_and_told():
-    target = Opening(exclusive=True, fields={"mend": "heal it"})
+    target = Opening(exclusive=True, fields={"recovery_command": "heal it"})
     result = await engine(target, settings=LEAVE).run(plan())
     assert result.status is Status.SCORED
     assert target.flags.state["paymentFailure"] == "50%" and not target.trouble.passed["flags.restore"]
     cleanup = result.cleanup
-    assert cleanup.left_on == ("paymentFailure=50%",) and cleanup.mend == "heal it" and not cleanup.failed
+    assert (
+        cleanup.left_on == ("paymentFailure=50%",)
+        and cleanup.recovery_command == "heal it"
+        and not cleanup.failed
+    )
     assert "left on, as asked: paymentFailure=50%; take it back with: heal it" in cleanup.detail
     states = {record.phase: record.outcome for record in result.phases}
     assert states[Phase.UNDO] == states[Phase.RECOVER] == "skipped"
@@ -89,7 +93,7 @@ async def test_a_failed_undo_names_the_command_that_mends_it():
     target = FakeTarget()
     target.trouble.raising("flags.restore", RestoreFailed("disk full"))
     result = await engine(target).run(plan())
-    assert result.cleanup.failed and result.cleanup.mend == "otel-diag heal"
+    assert result.cleanup.failed and result.cleanup.recovery_command == "otel-diag heal"
     assert "disk full. Take it back with: otel-diag heal, or by hand" in result.reason
 
 

@@ -232,7 +232,7 @@ async def test_sessions_see_nothing_from_before_them(target: LiveTarget) -> None
         first_ns = (await session.telemetry.query(sql)).column("first")[0]
         assert first_ns > begun_ns - 2_000_000_000
         assert session.normal == {"loadGeneratorVUs": "5", "loadGeneratorTraffic": "on"}
-        assert "otel-diag heal" in session.mend
+        assert "otel-diag heal" in session.recovery_command
 
 
 async def test_a_user_who_may_only_read_gets_the_tables_themselves(

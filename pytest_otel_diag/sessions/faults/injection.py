@@ -259,6 +259,7 @@ class Undo:
         """Return the sentence a person needs when the undo did not go through."""
         flags = ", ".join(f"{key} (back to {variant!r})" for key, variant in self._served.items())
         return (
-            f"A FAULT MAY STILL BE ON: {flags}: {cleanup.detail}. Take it back with: {cleanup.mend}, or by "
-            "hand and read it back, before anything else runs on this target"
+            f"A FAULT MAY STILL BE ON: {flags}: {cleanup.detail}. "
+            f"Take it back with: {cleanup.recovery_command}, or by hand and read it back, "
+            "before anything else runs on this target"
         )

@@ -223,7 +223,7 @@ class LiveTarget:
             disturb=self._disturb if self._restart is not None else None,
             normal=found.normal,
             residue=Residue(found.demo, self._restart),
-            mend=heal.command(self._settings.state_dir()),
+            recovery_command=heal.command(self._settings.state_dir()),
         )
 
     def _protected(
