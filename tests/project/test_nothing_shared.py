@@ -20,7 +20,7 @@ OPENTELEMETRY = {
 }
 """Kinds of spans, units, tables and columns of the exporter, signals and what they are made of."""
 
-ENGLISH = {" of ", "critical", "kept"}
+ENGLISH = {" of ", "critical", "kept", "service"}
 
 
 def files(folder: Path, suffix: str) -> list[Path]:
