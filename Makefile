@@ -7,13 +7,16 @@ TARGET ?= shop
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help suites test lint bench clean
+.PHONY: help suites test lint docs report-picture bench clean
 help:
-	@echo "make suites                  run the suites on the simulated shop (main job)"
-	@echo "make suites RECORDING=PATH   run them over recorded incidents instead"
-	@echo "make test                    run the project's own tests, lint, types, import contracts, coverage"
-	@echo "make lint                    ruff, mypy, import-linter"
+	@echo "make suites                  run all suites on the simulated shop, with the gate and reports"
+	@echo "make suites RECORDING=PATH   run the suites on recorded incidents instead"
+	@echo "make test                    run every check of the project: tests with coverage, lint, types, import contracts"
+	@echo "make lint                    run ruff, mypy and import-linter only"
+	@echo "make docs                    build the documentation into build/docs; warnings are errors"
+	@echo "make report-picture          take the picture of the report for README.md (needs Chromium)"
 	@echo "make bench                   measure the shop, the store, the analysis and the receiver"
+	@echo "make clean                   remove .venv and all caches"
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 15) else "needs Python 3.11-3.14, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
@@ -40,6 +43,14 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.dev
+	$(BIN)/python docs/options_table.py
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs build/docs
+	@echo "open build/docs/index.html"
+
+report-picture: $(VENV)/.dev
+	$(BIN)/python docs/report_picture.py
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.shop
 	$(BIN)/python -m benchmarks.telemetry --spans 1000000
@@ -48,4 +59,4 @@ bench: $(VENV)/.dev
 	@if [ -n "$(RECORDING)" ]; then $(BIN)/python -m benchmarks.peers $(RECORDING); fi
 
 clean:
-	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

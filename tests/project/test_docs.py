@@ -1,10 +1,16 @@
 """What the documentation shows works, and what it names exists."""
 
+import asyncio
 import re
+import runpy
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import pytest_otel_diag
 from pytest_otel_diag.config.options import OPTIONS
 from pytest_otel_diag.model.diagnosis import Diagnosis, Mechanism, Signal
 from pytest_otel_diag.plugin.markers import MARKERS
@@ -54,14 +60,47 @@ def test_the_answer_shown_is_a_diagnosis_and_every_signal_is_listed() -> None:
     assert [signal.value for signal in Signal if f"`{signal.value}`" not in text] == []
 
 
-def test_the_examples_of_the_readme_run(pytester: pytest.Pytester) -> None:
+def test_the_page_on_options_has_the_table_of_now() -> None:
+    page = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
+    script = runpy.run_path(str(ROOT / "docs" / "options_table.py"))
+    assert script["written"](page) == page, "write it with: python docs/options_table.py"
+
+
+def test_the_page_on_the_api_describes_every_public_name() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    described = re.findall(r"^\.\. autoclass:: pytest_otel_diag\.(\w+)$", text, re.MULTILINE)
+    assert sorted([*described, "__version__"]) == pytest_otel_diag.__all__
+
+
+def test_the_site_builds_without_warnings_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going"]
+    folders = ["--doctree-dir", str(tmp_path / "trees"), str(ROOT / "docs"), str(tmp_path / "site")]
+    done = subprocess.run([*command, *folders], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = list((tmp_path / "site").glob("*.html"))
+    assert len(pages) > 20
+    for page in pages:
+        loaded = re.findall(
+            r"<(?:script|img|link rel=\"(?:stylesheet|preload)\")[^>]*(?:src|href)=\"(\S+?)\"",
+            page.read_text(encoding="utf-8"),
+        )
+        assert loaded, page.name
+        assert [link for link in loaded if "//" in link] == [], page.name
+
+
+def test_the_examples_of_readme_and_tutorial_run(pytester: pytest.Pytester) -> None:
     tests, agent = blocks("README.md")
-    package = pytester.mkpydir("mypkg")
-    (package / "agent.py").write_text(agent)
-    pytester.makepyfile(tests)
-    pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
-    ours = pytester.runpytest_subprocess()
-    ours.assert_outcomes(passed=2)
-    own = pytester.runpytest_subprocess("--otel-diag-analyzer=mypkg.agent:slowest", "-k", "false_alarm")
-    own.assert_outcomes(failed=1, deselected=1)
-    own.stdout.fnmatch_lines(["*test_no_false_alarm*"])
+    (grown,) = blocks("docs/tutorial.md")
+    pytester.makepyfile(test_readme=tests, test_tutorial=grown, agent=agent)
+    shown = pytester.runpytest_subprocess()
+    shown.assert_outcomes(passed=3)
+    own = pytester.runpytest_subprocess("--otel-diag-analyzer=agent:slowest", "-k", "raise_no_alarm")
+    own.assert_outcomes(failed=1, deselected=2)
+    own.stdout.fnmatch_lines(["*test_more_shoppers_raise_no_alarm*"])
+
+
+def test_the_example_of_the_api_page_is_an_analyzer() -> None:
+    (shown,) = blocks("docs/api.md")
+    names: dict[str, Any] = {}
+    exec(shown, names)
+    assert asyncio.run(names["diagnose"](None)).root_causes[0].mechanism is Mechanism.ERROR
