@@ -19,7 +19,7 @@ from pytest_otel_diag.operations.live_checks import Row
 from pytest_otel_diag.targets.live.target import LiveTarget
 from pytest_otel_diag.telemetry import Store
 from pytest_otel_diag.telemetry.placement import ExporterTable
-from pytest_otel_diag.testing.clickhouse_server import clickhouse_server
+from tests.support.clickhouse_server import clickhouse_server
 from tests.support.frontend_stand_in import frontend
 from tests.support.live_demo import LiveDemo, live_demo
 

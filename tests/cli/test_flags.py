@@ -19,12 +19,12 @@ from pytest_otel_diag.cli.app import app
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.operations.manual_flags import TARGET
-from pytest_otel_diag.testing.flagd_ui import Fault, FlagdUi
 from pytest_otel_diag.undo.heal import Outcome, heal
 from pytest_otel_diag.undo.journal import Entry, Journal, State
 from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.owner import Owner
 from tests.support.flagd import Flagd
+from tests.support.flagd_ui import Fault, FlagdUi
 from tests.support.remote_flags import document, switched, variant
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate
 from pytest_otel_diag.flags.surfaces.flagd_ui import FlagdUiSurface, open_surface
-from pytest_otel_diag.testing.flagd_ui import GENERATIONS, Fault, FlagdUi, Generation
+from tests.support.flagd_ui import GENERATIONS, Fault, FlagdUi, Generation
 from tests.support.remote_flags import FLAG, QUICK, document, switched, variant
 
 WRITERS: tuple[Generation, ...] = ("1.12", "3.0")

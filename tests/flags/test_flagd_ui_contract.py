@@ -20,8 +20,8 @@ from pytest_otel_diag.testing.flag_contract import (
     SurfaceContract,
     Targeted,
 )
-from pytest_otel_diag.testing.flagd_ui import FlagdUi, Generation
 from tests.support.flagd import Flagd
+from tests.support.flagd_ui import FlagdUi, Generation
 from tests.support.remote_flags import FLAG, SHARED, TARGETED, document
 
 

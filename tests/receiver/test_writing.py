@@ -12,9 +12,9 @@ from pytest_otel_diag.errors import ConfigurationError, TelemetryUnavailable
 from pytest_otel_diag.receiver import Limits, Receiver
 from pytest_otel_diag.receiver.backlog import Delivery
 from pytest_otel_diag.telemetry import Store
-from pytest_otel_diag.testing.clickhouse_server import clickhouse_server
 from tests.receiver.conftest import Start
 from tests.support import otlp
+from tests.support.clickhouse_server import clickhouse_server
 from tests.support.otlp import names, post, spans
 
 DAY_NS = 86_400 * 10**9

@@ -30,8 +30,8 @@ from pytest_otel_diag.targets.live.target import LiveTarget, access_of, deadline
 from pytest_otel_diag.targets.live.traffic import LiveTraffic
 from pytest_otel_diag.telemetry import Store
 from pytest_otel_diag.telemetry.placement import ExporterTable
-from pytest_otel_diag.testing.clickhouse_server import clickhouse_server
 from pytest_otel_diag.testing.target_contract import TargetContract
+from tests.support.clickhouse_server import clickhouse_server
 from tests.support.frontend_stand_in import frontend
 from tests.support.live_demo import LiveDemo, live_demo
 

@@ -10,8 +10,8 @@ import pytest
 from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.targets.replay.loading import database_name
 from pytest_otel_diag.targets.replay.target import ReplayTarget
-from pytest_otel_diag.testing.clickhouse_server import clickhouse_server
 from pytest_otel_diag.testing.sample_recording import write_sample_cases
+from tests.support.clickhouse_server import clickhouse_server
 
 RUN = """
 import asyncio, json, os, signal, sys

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_otel_diag.telemetry import Store
-from pytest_otel_diag.testing.clickhouse_server import StandIn, clickhouse_server
+from tests.support.clickhouse_server import StandIn, clickhouse_server
 
 
 @pytest.fixture(scope="session")

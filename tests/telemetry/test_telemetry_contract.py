@@ -11,9 +11,9 @@ from pytest_otel_diag.model.telemetry import SPANS_TABLE
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.telemetry import Store
 from pytest_otel_diag.telemetry.engine.connection import quote
-from pytest_otel_diag.testing.clickhouse_server import CLUSTER, clickhouse_server
 from pytest_otel_diag.testing.sample_telemetry import MINUTE, sample_traces
 from pytest_otel_diag.testing.telemetry_contract import TelemetryContract, TelemetryOf
+from tests.support.clickhouse_server import CLUSTER, clickhouse_server
 
 _numbers = itertools.count()
 

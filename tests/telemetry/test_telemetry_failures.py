@@ -27,8 +27,8 @@ from pytest_otel_diag.telemetry.engine import workers
 from pytest_otel_diag.telemetry.engine.connection import _locked
 from pytest_otel_diag.telemetry.engine.failures import from_engine, translated
 from pytest_otel_diag.telemetry.engine.workers import Workers
-from pytest_otel_diag.testing import clickhouse_server as stand_in
 from pytest_otel_diag.testing.telemetry_contract import MINUTE, START_NS, sample_traces
+from tests.support import clickhouse_server as stand_in
 
 
 def engine_error(code, text="something"):

@@ -8,7 +8,7 @@ from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.shop.realtime import packages
 from pytest_otel_diag.shop.realtime.encode import requests
 from pytest_otel_diag.shop.records import Batch, MetricPoint, Resource
-from pytest_otel_diag.testing.otlp_decoding import decode
+from tests.support.otlp_decoding import decode
 from tests.support.shop_batches import INSTRUMENTS, SCOPES, bag, batches, plain, span
 
 
@@ -94,7 +94,7 @@ def test_what_the_shop_cannot_have_sent_is_no_record() -> None:
     attribute.value.array_value.values.add().int_value = 1
     with pytest.raises(ValueError, match="attribute 'list' is a array_value"):
         decode("traces", traces)
-    with pytest.raises(ValueError, match="signal 'profiles': allowed are traces"):
+    with pytest.raises(ValueError, match="signal 'profiles' is unknown; choose from traces"):
         decode("profiles", traces)
 
 

@@ -19,7 +19,7 @@ from pytest_otel_diag.shop.realtime.transport import (
     retry_after_s,
 )
 from pytest_otel_diag.shop.records import Batch, LogRecord, MetricPoint
-from pytest_otel_diag.testing.otlp_collector import OtlpCollector, otlp_collector
+from tests.support.otlp_collector import OtlpCollector, otlp_collector
 from tests.support.shop_batches import INSTRUMENTS, RESOURCES, SCOPES, bag, span
 
 QUICK = Limits(interval_s=0.0, first_retry_s=0.01, longest_retry_s=0.02, give_up_s=30.0)
@@ -120,7 +120,7 @@ def test_a_refusal_is_not_repeated_and_told_once(collector: OtlpCollector, proto
     counts = sending.exporter.stop(WAIT_S)
     assert (counts.refused, counts.retries, counts.requests) == (2, 0, 2)
     assert len(sending.notices) == 1
-    assert "told to fail" in sending.notices[0]
+    assert "failing as requested" in sending.notices[0]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -24,9 +24,9 @@ from pytest_otel_diag.shop.realtime import status
 from pytest_otel_diag.shop.realtime.endpoint import OtlpEndpoint
 from pytest_otel_diag.shop.realtime.export import ExportCounts
 from pytest_otel_diag.shop.records import Batch
-from pytest_otel_diag.testing.otlp_collector import OtlpCollector, otlp_collector
 from tests.support.flagd import Flagd
 from tests.support.flagd_stand_in import FlagdStandIn
+from tests.support.otlp_collector import OtlpCollector, otlp_collector
 
 WAIT_S = 30.0
 BUSY = Variation("3.0", 40, 0, 3)

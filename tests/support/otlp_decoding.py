@@ -1,4 +1,4 @@
-"""OTLP export requests back into records of the shop, for tests of what was sent."""
+"""Converts OTLP export requests back to records of the shop, to compare with what was sent."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _DATA: tuple[Literal["gauge", "sum", "histogram"], ...] = ("gauge", "sum", "hist
 def decode(signal: str, message: Any, received_ns: int = 0) -> Batch:
     """Return the records of an ``Export…ServiceRequest``; ``exported_ns`` is *received_ns* for each.
 
-    ``signal`` is traces, logs or metrics. Raises ValueError for data that the shop cannot have sent:
-    delta temporality, summaries, attributes that are lists.
+    ``signal`` is traces, logs or metrics. Raises ValueError for data that the shop never sends: delta
+    temporality, summaries, attributes that are lists.
     """
     if signal == "traces":
         return Batch(spans=list(_spans(message, received_ns)))
@@ -38,15 +38,15 @@ def decode(signal: str, message: Any, received_ns: int = 0) -> Batch:
         return Batch(logs=list(_logs(message, received_ns)))
     if signal == "metrics":
         return Batch(metrics=list(_points(message, received_ns)))
-    raise ValueError(f"signal {signal!r}: allowed are traces, logs, metrics")
+    raise ValueError(f"signal {signal!r} is unknown; choose from traces, logs, metrics")
 
 
 def _spans(message: Any, received_ns: int) -> Iterator[SpanRecord]:
-    for of_resource in message.resource_spans:
-        resource = _resource(of_resource.resource)
-        for of_scope in of_resource.scope_spans:
-            scope = Scope(of_scope.scope.name, of_scope.scope.version)
-            for span in of_scope.spans:
+    for resource_records in message.resource_spans:
+        resource = _resource(resource_records.resource)
+        for scope_records in resource_records.scope_spans:
+            scope = Scope(scope_records.scope.name, scope_records.scope.version)
+            for span in scope_records.spans:
                 yield SpanRecord(
                     exported_ns=received_ns,
                     start_ns=span.start_time_unix_nano,
@@ -73,11 +73,11 @@ def _spans(message: Any, received_ns: int) -> Iterator[SpanRecord]:
 
 
 def _logs(message: Any, received_ns: int) -> Iterator[LogRecord]:
-    for of_resource in message.resource_logs:
-        resource = _resource(of_resource.resource)
-        for of_scope in of_resource.scope_logs:
-            scope = Scope(of_scope.scope.name, of_scope.scope.version)
-            for log in of_scope.log_records:
+    for resource_records in message.resource_logs:
+        resource = _resource(resource_records.resource)
+        for scope_records in resource_records.scope_logs:
+            scope = Scope(scope_records.scope.name, scope_records.scope.version)
+            for log in scope_records.log_records:
                 yield LogRecord(
                     exported_ns=received_ns,
                     time_ns=log.time_unix_nano,
@@ -94,11 +94,11 @@ def _logs(message: Any, received_ns: int) -> Iterator[LogRecord]:
 
 
 def _points(message: Any, received_ns: int) -> Iterator[MetricPoint]:
-    for of_resource in message.resource_metrics:
-        resource = _resource(of_resource.resource)
-        for of_scope in of_resource.scope_metrics:
-            scope = Scope(of_scope.scope.name, of_scope.scope.version)
-            for metric in of_scope.metrics:
+    for resource_records in message.resource_metrics:
+        resource = _resource(resource_records.resource)
+        for scope_records in resource_records.scope_metrics:
+            scope = Scope(scope_records.scope.name, scope_records.scope.version)
+            for metric in scope_records.metrics:
                 instrument, data = _instrument(metric)
                 for point in data.data_points:
                     yield MetricPoint(

@@ -1,10 +1,10 @@
-"""A stand-in ClickHouse server for tests: its HTTP interface over chDB, in a process of its own.
+"""A ClickHouse server for tests: its HTTP interface over chDB, in a separate process.
 
 ``with clickhouse_server() as server:`` yields addresses that clickhouse-connect's HTTP client (and
-:class:`pytest_otel_diag.telemetry.Store`) can use. It speaks what that client speaks: statements in
-the body or in ``query``, ``param_*``, settings and ``database`` in the URL, binary inserts, exception
-headers, users. It is no ClickHouse server: one process, no sessions, no query log, no KILL, errors
-never arrive in the middle of a stream. Needs starlette, uvicorn and chdb-core.
+:class:`pytest_otel_diag.telemetry.Store`) can use. It supports what that client uses: statements
+in the body or in ``query``, ``param_*``, settings and ``database`` in the URL, binary inserts, exception
+headers, users. Unlike a real server it has no sessions, no query log and no KILL, and errors never arrive
+in the middle of a stream. Needs starlette, uvicorn and chdb-core.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ USERS: Mapping[str, tuple[str, int]] = {"default": ("", 0), "writer": ("secret",
 """User → (password, the ``readonly`` setting of its profile)."""
 
 CLUSTER = "one_shard"
-"""The cluster of a server that was started with one: itself, so there is nothing on another host."""
+"""The only cluster of a server that was started with one; its one shard is the server itself."""
 
 START_TIMEOUT_S = 60.0
 _TRANSPORT = frozenset(
@@ -66,7 +66,7 @@ _CLUSTER = f"""<clickhouse><tcp_port>9000</tcp_port><remote_servers><{CLUSTER}><
 
 @dataclass(frozen=True, slots=True)
 class StandIn:
-    """Where a started server listens."""
+    """The address of a started server."""
 
     host: str
     port: int
@@ -81,16 +81,14 @@ class StandIn:
 def clickhouse_server(path: Path | None = None, *, cluster: bool = False) -> Iterator[StandIn]:
     """Start the server on a free port of this machine, and stop it at the end of the block.
 
-    *path* keeps its data, None holds it in memory. With *cluster* it knows :data:`CLUSTER`, for Distributed
-    tables. The process also ends when this one dies.
+    *path* is the folder of its data, None keeps them in memory. With *cluster* it has :data:`CLUSTER`, for
+    Distributed tables. The process also ends when this one dies.
     Raises RuntimeError with the server's output when it does not start.
     """
-    command = [sys.executable, "-m", __name__, *(["--path", str(path)] if path else [])]
+    command = [sys.executable, __file__, *(["--path", str(path)] if path else [])]
     command += ["--cluster"] if cluster else []
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(  # noqa: S603 - our own module
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
-        )
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
         try:
             port = _announced_port(process)
             if port is None:
@@ -129,7 +127,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 class Refused(Exception):
-    """An answer in the form of a ClickHouse error."""
+    """A response in the form of a ClickHouse error."""
 
     def __init__(self, code: int, message: str, status: int = 500) -> None:
         super().__init__(f"Code: {code}. DB::Exception: {message}")
@@ -139,7 +137,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asked: URL parameters, user's ``readonly``, the (decompressed) body."""
+    """A request: URL parameters, the user's ``readonly``, the decompressed body."""
 
     parameters: Mapping[str, str]
     readonly: int
@@ -147,7 +145,7 @@ class Request:
 
 
 def answer(request: Request, engine_path: str) -> bytes:
-    """Run the request on a handle of its own; raises Refused."""
+    """Run the request on a new handle; raises Refused."""
     import chdb  # noqa: PLC0415 - only in the server's process
 
     handle = chdb.connect(engine_path)
@@ -178,7 +176,7 @@ def _run(handle: Any, request: Request) -> bytes:
 
 
 def _settings(parameters: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the settings of a request, ``readonly`` last: nothing may be set after it."""
+    """Yield the settings of a request, ``readonly`` last, because none can be set after it."""
     names = [n for n in parameters if n not in _TRANSPORT and not n.startswith("param_")]
     for name in sorted(names, key=lambda n: n == "readonly"):
         if not _NAME.match(name):
@@ -187,7 +185,7 @@ def _settings(parameters: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _insert(handle: Any, insert: re.Match[bytes], text: bytes) -> bytes:
-    """Run an insert whose rows follow the statement as bytes: the engine reads them from a file."""
+    """Run an insert whose rows follow the statement as bytes; the engine reads them from a file."""
     with tempfile.NamedTemporaryFile(suffix=".block", delete=False) as file:
         file.write(text[insert.end() :])
     try:
@@ -219,7 +217,7 @@ def _literal(value: str) -> str:
 
 
 def unpack(body: bytes, encoding: str) -> bytes:
-    """Return the body without its Content-Encoding; raises Refused for one that is not known."""
+    """Return the decoded body; raises Refused for an unknown Content-Encoding."""
     if encoding in {"", "identity"}:
         return body
     if encoding == "gzip":
@@ -229,11 +227,11 @@ def unpack(body: bytes, encoding: str) -> bytes:
     if encoding == "lz4":
         frame = importlib.import_module("lz4.frame")  # comes with the client, without types
         return bytes(frame.decompress(body))
-    raise Refused(1002, f"Content-Encoding {encoding!r} is not known here; use gzip, deflate or lz4")
+    raise Refused(1002, f"Content-Encoding {encoding!r} is not supported; use gzip, deflate or lz4")
 
 
 def profile(headers: Mapping[str, str]) -> int:
-    """Return the ``readonly`` of the user that signs the request; raises Refused for a wrong password."""
+    """Return the ``readonly`` of the request's user; raises Refused for a wrong password."""
     user, password = headers.get("x-clickhouse-user", "default"), headers.get("x-clickhouse-key", "")
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme == "Basic":
@@ -293,7 +291,7 @@ def main() -> None:
     engine_path = str(arguments.path) if arguments.path else ":memory:"
     if arguments.cluster:
         engine_path += f"?config-file={_cluster_file()}"
-    keeper = chdb.connect(engine_path)  # the engine lives as long as one handle does
+    keeper = chdb.connect(engine_path)  # the engine lives as long as one handle
     listener = socket.create_server(("127.0.0.1", arguments.port))
     sys.stdout.write(f"{listener.getsockname()[1]}\n")
     sys.stdout.flush()
@@ -303,7 +301,7 @@ def main() -> None:
 
 
 def _cluster_file() -> str:
-    """Write the engine's configuration into a file of its own; it is read once, at the start."""
+    """Write the engine's configuration file, which it reads once, when it starts."""
     with tempfile.NamedTemporaryFile("w", suffix=".xml", delete=False) as file:
         file.write(_CLUSTER)
     atexit.register(Path(file.name).unlink, missing_ok=True)

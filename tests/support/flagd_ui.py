@@ -1,7 +1,7 @@
-"""A stand-in of the demo's flagd-ui over real HTTP, one for each generation of its API, faults on demand.
+"""The demo's flagd-ui over real HTTP, in each generation of its API, with faults on demand.
 
-``with FlagdUi(path, "2.2") as ui:`` serves ``ui.url`` (which ends in ``/feature``, as through the demo's
-frontend-proxy) over a real file, which a real flagd may watch. It follows what the demo's code does:
+``with FlagdUi(path, "2.2") as ui:`` serves ``ui.url`` (which ends in ``/feature``, as behind the demo's
+frontend-proxy) over a real file, which a real flagd may watch. It behaves like the demo's code:
 
 ========== ==================================== ==========================================================
 generation routes below ``/feature/api``        what a read and a write do
@@ -13,7 +13,7 @@ generation routes below ``/feature/api``        what a read and a write do
 ``3.0``    as 2.2                               as 2.2, with a temporary file and a rename
 ========== ==================================== ==========================================================
 
-Nothing is checked: a write replaces the whole document by whatever JSON it brings. Standard library only.
+As in the demo, a write replaces the whole document with any JSON, without validation.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ _PAGE = b"<!DOCTYPE html><html><head><title>OTel demo</title></head><body>a page
 
 
 class Fault(StrEnum):
-    """What can go wrong with a request."""
+    """A failure of one request."""
 
     ERROR = "error"  # 500, and a write is not kept
     ERROR_KEPT = "error kept"  # 500, but the write is kept
     SLOW = "slow"  # no answer within delay_s; a write is kept before
     LOST = "lost"  # a write answers 200 and is not kept
     LATE = "late"  # a write answers 200 and is kept after delay_s
-    OTHER = "other"  # a write answers 200, then somebody else's document is there
+    OTHER = "other"  # a write answers 200, then another client's document replaces it
     TRUNCATED = "truncated"  # the body ends in the middle, the connection too
     HALF = "half"  # half a JSON document that claims to be whole
     RESET = "reset"  # the connection is reset without an answer
@@ -82,7 +82,7 @@ class _Planned:
 
 
 class FlagdUi:
-    """The server. It listens from :meth:`__enter__` on, on a free port of this machine."""
+    """The server; it listens on a free port from :meth:`__enter__` to :meth:`__exit__`."""
 
     def __init__(self, path: Path, generation: Generation = "3.0") -> None:
         self.path = path
@@ -98,12 +98,12 @@ class FlagdUi:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port it listens on."""
         return int(self._server.server_address[1])
 
     @property
     def url(self) -> str:
-        """What the demo calls ``http://localhost:8080/feature``."""
+        """The equivalent of the demo's ``http://localhost:8080/feature``."""
         return f"http://127.0.0.1:{self.port}/feature"
 
     def fail(
@@ -115,7 +115,7 @@ class FlagdUi:
         delay_s: float = 30.0,
         other: bytes = b"",
     ) -> None:
-        """Let the next *times* requests (of one method, or of both) fail so.
+        """Let the next *times* requests, of one method or both, fail with *fault*.
 
         ``delay_s`` is for SLOW and LATE; ``other`` is the document that OTHER leaves.
         """
@@ -128,7 +128,7 @@ class FlagdUi:
             self._planned.clear()
 
     def restart(self) -> None:
-        """Start again, as its container would: what is cached is forgotten, the file is read."""
+        """Restart, as its container would: drop the cached document and read the file."""
         with self._lock:
             self._load()
 
@@ -151,10 +151,10 @@ class FlagdUi:
         self._server.server_close()
         self._thread.join()
 
-    # What the request handlers use.
+    # The methods below are called by the request handlers.
 
     def planned(self, method: str) -> _Planned | None:
-        """Return the fault of this request, and count it."""
+        """Return the fault planned for this request, and count it."""
         with self._lock:
             for plan in self._planned:
                 if plan.times > 0 and plan.method in (None, method):
@@ -163,11 +163,11 @@ class FlagdUi:
         return None
 
     def pause(self, seconds: float) -> None:
-        """Wait, but not beyond the server's end."""
+        """Wait, at most until the server stops."""
         self._ended.wait(seconds)
 
     def later(self, seconds: float, data: Any) -> None:
-        """Keep the document some time from now."""
+        """Replace the document after *seconds*."""
         timer = threading.Timer(seconds, self.keep, (data,))
         timer.daemon = True
         self._late.append(timer)
@@ -189,7 +189,7 @@ class FlagdUi:
             if self.generation == "1.12":
                 self.path.write_bytes(json.dumps(data, indent=2, ensure_ascii=False).encode())
                 return
-            # Maps of that language come out in the order of their keys.
+            # Elixir serialises maps in the order of their keys.
             text = json.dumps(data, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
             if self.generation == "3.0":
                 _rename(self.path, text)
@@ -219,7 +219,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news here."""
+        """Ignore clients that disconnect early."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -278,7 +278,7 @@ class _Handler(BaseHTTPRequestHandler):
             ui.keep(json.loads(plan.other))
 
     def _broken(self, plan: _Planned) -> bool:
-        """Answer as the fault wants; return whether that was all."""
+        """Respond as the fault requires; return False if the normal response is still to be sent."""
         if plan.fault in (Fault.ERROR, Fault.ERROR_KEPT):
             self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, b'{"errors":{"detail":"Internal Server Error"}}')
         elif plan.fault is Fault.UNAVAILABLE:
@@ -327,4 +327,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing on the terminal."""
+        """Log nothing."""

@@ -1,17 +1,16 @@
-"""A receiving OTLP collector for tests: real servers for gRPC and HTTP, which keep what they get.
+"""An OTLP collector for tests: real servers for gRPC and HTTP that keep the requests they receive.
 
 ::
 
     with otlp_collector() as collector:
         ...                                    # send to collector.http_url or collector.grpc_url
         assert collector.wait(lambda got: len(got.spans) >= 10, timeout_s=5)
-        collector.received().spans             # records, as the shop has them
+        collector.received().spans             # records of the shop
 
-It can be told to misbehave, for both protocols alike: ``collector.fail(times=2)`` answers 503 or
-UNAVAILABLE to the next two requests, ``collector.fail(http_status=429, retry_after="1")`` another status,
-``collector.slow(seconds)`` answers late, ``collector.reject(records, "why")`` takes requests with a partial
-success, ``collector.heal()`` ends all of it. Requests that were answered with a failure are not kept.
-HTTP is the standard library's server, gRPC is grpcio; install the ``otlp`` extra.
+Over both protocols, ``collector.fail(times=2)`` answers 503 or UNAVAILABLE to the next two requests,
+``collector.fail(http_status=429, retry_after="1")`` another status, ``collector.slow(seconds)`` answers late,
+``collector.reject(records, "why")`` answers with a partial success, and ``collector.heal()`` ends all of
+these. Requests answered with a failure are not kept.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from typing import Any
 
 from pytest_otel_diag.shop.realtime import packages
 from pytest_otel_diag.shop.records import Batch
-from pytest_otel_diag.testing.otlp_decoding import decode
+from tests.support.otlp_decoding import decode
 
 _PATHS = {"/v1/traces": "traces", "/v1/logs": "logs", "/v1/metrics": "metrics"}
 _REJECTED = {"traces": "rejected_spans", "logs": "rejected_log_records", "metrics": "rejected_data_points"}
@@ -60,7 +59,7 @@ class _Conduct:
 
 
 class OtlpCollector:
-    """What a started collector has received, and the handles to make it misbehave."""
+    """The requests that a started collector has received, and methods that make it misbehave."""
 
     def __init__(self) -> None:
         self.http_url = ""
@@ -123,11 +122,11 @@ class OtlpCollector:
         self._behave(delay_s=seconds)
 
     def reject(self, records: int, reason: str) -> None:
-        """Take requests, but say that *records* of each were not wanted (0: a warning)."""
+        """Accept requests, and report *records* of each as rejected (0: only a warning)."""
         self._behave(rejected=records, reason=reason)
 
     def heal(self) -> None:
-        """Take everything again."""
+        """Accept everything again."""
         with self._changed:
             self._conduct = _Conduct()
 
@@ -136,7 +135,7 @@ class OtlpCollector:
             self._conduct = replace(self._conduct, **changes)
 
     def _arrived(self) -> _Conduct:
-        """Count a request, wait as told, and say how to answer it."""
+        """Count a request, delay it as configured, and return how to answer it."""
         with self._changed:
             self.attempts += 1
             conduct = self._conduct
@@ -193,7 +192,7 @@ class _HttpServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that hung up before the answer; slow answers make them."""
+        """Ignore clients that disconnect before a slow response."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -210,7 +209,7 @@ def _http_handler(collector: OtlpCollector) -> type[BaseHTTPRequestHandler]:
             if signal is None or headers.get("content-type") != "application/x-protobuf":
                 self._reply(404 if signal is None else 415, b"POST protobuf to /v1/traces, logs, metrics")
             elif conduct.failures:
-                self._reply(conduct.http_status, b"told to fail", conduct.retry_after)
+                self._reply(conduct.http_status, b"failing as requested", conduct.retry_after)
             else:
                 encoding = headers.get("content-encoding", "")
                 plain = gzip.decompress(body) if encoding == "gzip" else body
@@ -228,7 +227,7 @@ def _http_handler(collector: OtlpCollector) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing on standard error."""
+            """Log nothing."""
 
     return Handler
 
@@ -255,7 +254,7 @@ def _export(collector: OtlpCollector, signal: str) -> Callable[[Any, Any], Any]:
         headers = {name: str(value) for name, value in context.invocation_metadata()}
         if conduct.failures:
             context.set_trailing_metadata(conduct.trailers)
-            context.abort(packages.grpc().StatusCode[conduct.grpc_code], "told to fail")
+            context.abort(packages.grpc().StatusCode[conduct.grpc_code], "failing as requested")
         message, size = request
         encoding = headers.get("grpc-encoding", "")
         collector._keep(Received(signal, "grpc", headers, encoding, size, message))
