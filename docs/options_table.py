@@ -10,16 +10,16 @@ BEGIN, END = "<!-- options: written by docs/options_table.py -->\n", "<!-- end o
 
 def table() -> str:
     """Return every option as a row of a Markdown table, in the order of ``pytest --help``."""
-    rows = ["| option | meaning | default | other environment variable |", "|---|---|---|---|"]
+    rows = ["| option | meaning |", "|---|---|"]
     for option in OPTIONS:
-        default = shown(option.default)
-        cells = [
-            f"`{option.cli}`" if option.flag else f"`{option.cli}={option.metavar}`".replace("|", "\\|"),
-            option.help.replace("|", "\\|"),
-            f"`{default}`" if default else "",
-            f"`{option.legacy_environment}`" if option.legacy_environment else "",
-        ]
-        rows.append("| " + " | ".join(cells) + " |")
+        spelling = option.cli if option.flag else f"{option.cli}={option.metavar}"
+        meaning = f"{option.help[:1].upper()}{option.help[1:]}."
+        if default := shown(option.default):
+            meaning += f" Default: `{default}`."
+        if option.legacy_environment:
+            meaning += f" Also read from `{option.legacy_environment}`."
+        cells = [cell.replace("|", "\\|") for cell in (f"`{spelling}`", meaning)]
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
 
