@@ -23,6 +23,7 @@ from tests.sessions.session_fakes import (
     scenario,
     shop,
 )
+from tests.support.deadlines import deadline_s
 
 ALL = list(Phase)
 
@@ -261,13 +262,13 @@ async def test_sessions_of_an_exclusive_target_take_turns():
 async def test_the_same_scenario_runs_in_wall_time():
     brisk = {
         "baseline_s": 0.4,
-        "impact_timeout_s": 2,
+        "impact_timeout_s": deadline_s(5),
         "impact_poll_s": 0.05,
         "observe_s": 0.1,
-        "recover_timeout_s": 2,
+        "recover_timeout_s": deadline_s(5),
     }
     case = scenario("paymentFailure=50%", timing=brisk)
-    settings = EngineSettings(witness_poll_s=0.01, witness_timeout_s=1.0)
+    settings = EngineSettings(witness_poll_s=0.01, witness_timeout_s=deadline_s(5))
     services = {name: replace(behaviour, rate=200) for name, behaviour in shop().items()}
     results = []
     for wall in (False, True):

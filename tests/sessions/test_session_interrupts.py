@@ -20,6 +20,7 @@ from pytest_otel_diag.errors import (
 )
 from pytest_otel_diag.model.session import Blame, Phase, Status
 from tests.sessions.session_fakes import QUICK, FakeTarget, Watcher, engine, plan
+from tests.support.deadlines import eventually_async
 
 BEFORE_RECORD = [phase for phase in Phase if phase is not Phase.RECORD]
 
@@ -176,9 +177,7 @@ async def test_a_hanging_undo_that_was_given_up_can_be_cancelled():
 
     await engine(target, settings=replace(QUICK, undo_timeout_s=0.02)).run(plan())
 
-    await asyncio.sleep(0.01)
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    assert not others
+    assert await eventually_async(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
 
 async def test_waiting_for_the_turn_can_be_cancelled():
@@ -187,7 +186,7 @@ async def test_waiting_for_the_turn_can_be_cancelled():
     one = engine(target, watcher=watcher)
     first = asyncio.ensure_future(one.run(plan(session_id="a")))
     second = asyncio.ensure_future(one.run(plan(session_id="b")))
-    await asyncio.sleep(0.01)
+    assert await eventually_async(lambda: target.trouble.passed["flags.document"] and watcher.waits)
     for task in (second, first):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

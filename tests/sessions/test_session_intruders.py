@@ -15,6 +15,7 @@ from pytest_otel_diag.sessions import EngineSettings
 from pytest_otel_diag.sessions.faults import not_served
 from pytest_otel_diag.sessions.faults.external_changes import FlagGuard, possible
 from tests.sessions.session_fakes import QUICK, FakeTarget, Watcher, engine, plan, scenario
+from tests.support.deadlines import LoopClock
 
 
 def intrude(target: FakeTarget, key: str = "adFailure", variant: str = "on") -> None:
@@ -237,8 +238,9 @@ async def test_other_flags_that_the_undo_left_are_noted():
 
 async def test_an_undo_whose_last_look_fails_is_proven_all_the_same():
     target, watcher = FakeTarget(), Watcher()
-    watcher.when[Phase.UNDO] = lambda: target.trouble.hanging("flags.document") and None
-    settings = replace(QUICK, undo_timeout_s=0.4)
+    clock = LoopClock()
+    watcher.when[Phase.UNDO] = lambda: target.trouble.at.update({"flags.document": lambda: clock.hang(15.1)})
+    settings = replace(QUICK, undo_timeout_s=60)
     result = await engine(target, watcher=watcher, settings=settings).run(plan())
     assert result.cleanup is not None and result.cleanup.verified and result.status is Status.SCORED
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,9 @@ from pytest_otel_diag.errors import ConfigurationError, Occupied, RestoreFailed
 from pytest_otel_diag.model.session import Blame, ImpactReason, Phase, Status
 from pytest_otel_diag.ports import tell_waiting
 from pytest_otel_diag.sessions.concurrency import shared_of
+from pytest_otel_diag.sessions.settings import WallTime
 from tests.sessions.session_fakes import QUICK, Behaviour, FakeTarget, Watcher, engine, plan, scenario, shop
+from tests.support.deadlines import LoopClock, deadline_s
 
 SETUP = replace(QUICK, setup_only=True)
 LEAVE = replace(QUICK, skip_cleanup=True)
@@ -100,18 +103,18 @@ async def test_a_failed_undo_names_the_command_that_mends_it():
 async def test_waiting_for_others_counts_against_no_limit_and_is_told():
     async def held():
         tell_waiting("held by alice@host, pid 12")
-        await asyncio.sleep(0.3)
+        await clock.skip(90)
         tell_waiting("")
 
-    target, watcher = Opening([held]), Watcher()
-    brisk = replace(QUICK, session_timeout_s=0.25)
-    result = await engine(target, watcher=watcher, settings=brisk).run(plan(scenario()))
+    clock, target, watcher = LoopClock(), Opening([held]), Watcher()
+    settings = replace(QUICK, session_timeout_s=60, wall=WallTime(monotonic=lambda: clock.ahead_s))
+    result = await engine(target, watcher=watcher, settings=settings).run(plan(scenario()))
     assert result.status is Status.SCORED, result.reason
     assert watcher.waits == ["held by alice@host, pid 12", ""]
     (note,) = result.notes
-    assert note.startswith("waited 0.") and note.endswith("held by alice@host, pid 12")
+    assert note == "waited 90.0 s for held by alice@host, pid 12"
     preflight = next(record for record in result.phases if record.phase is Phase.PREFLIGHT)
-    assert preflight.wall_s < 0.25 and result.wall_s < 0.3
+    assert preflight.wall_s == result.wall_s == 0
 
 
 async def test_the_limit_holds_again_after_the_wait():
@@ -119,12 +122,12 @@ async def test_the_limit_holds_again_after_the_wait():
         tell_waiting("bob")
         tell_waiting("carol")
         tell_waiting("")
-        await asyncio.Event().wait()
+        await clock.hang(61)
 
-    target, watcher = Opening([held]), Watcher()
-    brisk = replace(QUICK, session_timeout_s=0.05)
-    result = await engine(target, watcher=watcher, settings=brisk).run(plan())
-    assert result.status is Status.ERROR and "took longer than 0.05 s" in result.reason
+    clock, target, watcher = LoopClock(), Opening([held]), Watcher()
+    settings = replace(QUICK, session_timeout_s=60)
+    result = await engine(target, watcher=watcher, settings=settings).run(plan())
+    assert result.status is Status.ERROR and "took longer than 60 s" in result.reason
     assert watcher.waits == ["bob", "carol", ""]
 
 
@@ -151,12 +154,15 @@ async def test_engines_over_one_exclusive_target_take_turns_and_say_so():
 
 
 async def test_as_many_sessions_side_by_side_as_allowed():
-    target, running, most = FakeTarget(), [0], [0]
+    target, running, most, both = FakeTarget(), [0], [0], threading.Event()
 
     async def analyzer(investigation):
         running[0] += 1
         most[0] = max(most[0], running[0])
-        await asyncio.sleep(0.03)
+        if running[0] == 2:
+            both.set()
+        assert await asyncio.to_thread(both.wait, deadline_s(10))
+        await asyncio.sleep(0.03)  # time for a third, which must not come
         running[0] -= 1
         return {"detected": False}
 
@@ -226,7 +232,7 @@ async def test_a_recording_that_fails_is_noted(trouble, told):
             raise trouble
         await asyncio.Event().wait()
 
-    settings = replace(QUICK, capture=capture, capture_timeout_s=0.02)
+    settings = replace(QUICK, capture=capture, capture_timeout_s=0.02 if trouble is None else 60)
     result = await engine(FakeTarget(), settings=settings).run(plan())
     assert result.status is Status.SCORED and told in result.notes[0]
 
@@ -265,13 +271,13 @@ async def test_a_system_of_the_session_s_own_leaves_nothing_to_the_next():
 
 
 async def test_a_target_says_how_long_its_undo_may_take():
-    short = replace(QUICK, undo_timeout_s=0.05)
+    clock, short = LoopClock(), replace(QUICK, undo_timeout_s=30)
 
     async def slow() -> None:
-        await asyncio.sleep(0.2)
+        await clock.skip(60)
 
     results = []
-    for limit_s in (0.0, 5.0):
+    for limit_s in (0.0, 600.0):
         target = Opening(fields={"undo_timeout_s": limit_s})
         target.trouble.at["flags.restore"] = slow
         results.append(await engine(target, settings=short).run(plan()))

@@ -23,6 +23,7 @@ from tests.sessions.session_fakes import (
     scenario,
     shop,
 )
+from tests.support.deadlines import LoopClock
 
 
 async def test_a_fault_that_is_not_served_makes_the_session_invalid():
@@ -344,21 +345,23 @@ async def test_a_target_that_fails_to_close_costs_no_verdict():
 
 async def test_a_session_that_takes_too_long_is_stopped_and_undone():
     target = FakeTarget()
-    target.trouble.hanging("flags.applied")
+    clock = LoopClock()
+    target.trouble.at["flags.applied"] = lambda: clock.hang(61)
 
-    result = await engine(target, settings=replace(QUICK, session_timeout_s=0.6)).run(plan())
+    result = await engine(target, settings=replace(QUICK, session_timeout_s=60)).run(plan())
 
     assert (result.status, result.blame) == (Status.ERROR, Blame.INFRASTRUCTURE)
-    assert result.reason == "inject: the session took longer than 0.6 s"
+    assert result.reason == "inject: the session took longer than 60 s"
     assert target.restored
 
 
 async def test_the_session_limit_during_the_diagnosis_is_the_analyzers():
     async def sleeps(investigation):
+        clock.advance(61)
         await asyncio.Event().wait()
 
-    target = FakeTarget()
-    result = await engine(target, sleeps, settings=replace(QUICK, session_timeout_s=1.0)).run(plan())
+    clock, target = LoopClock(), FakeTarget()
+    result = await engine(target, sleeps, settings=replace(QUICK, session_timeout_s=60)).run(plan())
 
     assert result.blame is Blame.ANALYZER and target.restored
 

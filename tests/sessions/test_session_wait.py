@@ -23,6 +23,7 @@ from tests.sessions.session_fakes import (
     scenario,
     shop,
 )
+from tests.support.deadlines import deadline_s
 
 STILL = replace(QUICK, max_driven_calls=0)
 
@@ -83,7 +84,9 @@ async def test_every_reason_is_reached(reason):
 )
 async def test_wall_time_ends_alike(system, reason):
     brisk = replace(STILL, witness_poll_s=0.01)
-    quick = {"baseline_s": 0.8, "impact_timeout_s": 0.8, "impact_poll_s": 0.1, "observe_s": 0.1}
+    # A visible impact ends the wait early, so its time limit may be long; the others last as long as theirs.
+    limit_s = deadline_s(5) if reason is ImpactReason.VISIBLE else 0.8
+    quick = {"baseline_s": 0.8, "impact_timeout_s": limit_s, "impact_poll_s": 0.1, "observe_s": 0.1}
     result = await end_of(system(), brisk, **quick, recover_timeout_s=0)
     assert result.impact is not None and result.impact.reason is reason, result.reason
 
