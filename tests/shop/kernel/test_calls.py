@@ -1,4 +1,4 @@
-"""Calls: conservation, failures, deadlines, branches, flags; and that the same seed says the same."""
+"""Calls: conservation, failures, deadlines, branches, flags, and repeatability by seed."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def _busy(seed: int, *, steps: int = 1) -> tuple[World, Batch]:
     return made, whole
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not() -> None:
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not() -> None:
     assert _fingerprint(_busy(1)[1]) == _fingerprint(_busy(1)[1])
     assert _fingerprint(_busy(1)[1]) != _fingerprint(_busy(2)[1])
 
 
-def test_it_does_not_matter_how_time_is_cut() -> None:
+def test_the_step_size_does_not_change_the_telemetry() -> None:
     assert _fingerprint(_busy(1, steps=1)[1]) == _fingerprint(_busy(1, steps=40)[1])
 
 
@@ -75,12 +75,12 @@ def test_spans_lie_inside_their_parents() -> None:
     pairs = [(span, spans[span.parent_id]) for span in batch.spans if span.parent_id]
     assert len(pairs) == 600
     for child, parent in pairs:
-        # both run on one host, so both tell the time by one clock
+        # both run on one host and so share its clock
         assert parent.start_ns <= child.start_ns
         assert child.start_ns + child.duration_ns <= parent.start_ns + parent.duration_ns
 
 
-def test_nothing_is_visible_before_it_has_ended() -> None:
+def test_no_record_is_visible_before_its_end() -> None:
     _, batch = _busy(4)
     slack = MAX_SKEW_NS
     assert all(span.start_ns + span.duration_ns - slack < span.exported_ns for span in batch.spans)
@@ -88,7 +88,7 @@ def test_nothing_is_visible_before_it_has_ended() -> None:
     assert all(point.time_ns - slack < point.exported_ns for point in batch.metrics)
 
 
-def test_taking_hands_out_only_what_is_visible_and_everything_once() -> None:
+def test_take_returns_each_visible_record_once() -> None:
     made = two_services()
     ask(made, 100, 0.1)
     seen: list[str] = []
@@ -101,7 +101,7 @@ def test_taking_hands_out_only_what_is_visible_and_everything_once() -> None:
     assert not made.recorder.take(made.now_ns, made.now_ns - 10**9).spans
 
 
-def test_hosts_are_a_little_off_and_stay_so() -> None:
+def test_host_clocks_have_a_small_constant_skew() -> None:
     made = World(1, flags=NoFlags(), start_ns=0)
     skews = {made.host(f"node-{number}").skew_ns for number in range(20)}
     assert len(skews) == 20
@@ -114,7 +114,7 @@ def _of(made: World, service: str) -> Call:
 
 
 def _result(made: World, steps: Steps, seconds: float = 30.0) -> Any:
-    """Run steps to their end and return the reply, or the failure."""
+    """Run *steps* to their end and return the reply or the failure."""
     found: list[Any] = []
 
     def watched() -> Steps:
@@ -145,7 +145,7 @@ FAILED = SpanShape(
 )
 
 
-def test_a_failure_comes_back_to_the_caller_and_marks_both_spans() -> None:
+def test_a_failure_reaches_the_caller_and_marks_both_spans() -> None:
     made = two_services(operations={"Answer": Operation(_failing, FAILED)})
     failure = _result(made, _of(made, "front").request("back", "Answer"))
     assert (failure.code, failure.message, failure.kind) == ("INTERNAL", "it broke", "application")
@@ -157,7 +157,7 @@ def test_a_failure_comes_back_to_the_caller_and_marks_both_spans() -> None:
     assert made.counters.requests_failed == made.counters.requests_begun == 1
 
 
-def test_who_is_not_there_cannot_be_reached() -> None:
+def test_calls_to_missing_services_fail() -> None:
     made = two_services()
     nobody = _result(made, _of(made, "front").request("badAddress", "Answer"))
     assert (nobody.kind, nobody.code) == ("unresolved", "UNAVAILABLE")
@@ -168,7 +168,7 @@ def test_who_is_not_there_cannot_be_reached() -> None:
     assert unknown.code == "UNIMPLEMENTED"
 
 
-def test_a_client_library_may_put_connection_failures_in_its_own_words() -> None:
+def test_a_client_library_may_rephrase_connection_failures() -> None:
     made = world()
     words = RpcFailure("503", "upstream connect error", kind="unresolved")
     made.add(ServiceSpec("proxy", rephrase=lambda _: words))
@@ -180,7 +180,7 @@ def _slow(call: Call, request: Any) -> Steps:
     return request
 
 
-def test_a_deadline_ends_the_wait_and_not_the_work() -> None:
+def test_a_deadline_ends_the_wait_of_the_caller_but_not_the_work() -> None:
     made = two_services(operations={"Answer": Operation(_slow, BACK)})
     late = _result(made, _of(made, "front").request("back", "Answer", 1, timeout_s=2.0), 3)
     assert (late.code, late.kind) == ("DEADLINE_EXCEEDED", "timeout")
@@ -191,12 +191,12 @@ def test_a_deadline_ends_the_wait_and_not_the_work() -> None:
     assert _result(made, _of(made, "front").request("back", "Answer", 7, timeout_s=9.0)) == 7
 
 
-def test_a_failure_within_a_deadline_is_the_callees() -> None:
+def test_a_failure_within_the_deadline_is_that_of_the_callee() -> None:
     made = two_services(operations={"Answer": Operation(_failing, BACK)})
     assert _result(made, _of(made, "front").request("back", "Answer", timeout_s=2.0)).code == "INTERNAL"
 
 
-def test_branches_run_at_once_and_come_back_in_order() -> None:
+def test_branches_run_concurrently_and_return_in_order() -> None:
     made = two_services(operations={"Answer": Operation(_slow, BACK)})
     outer = SpanShape("outer", "Internal", SCOPE)
 
@@ -216,7 +216,7 @@ def test_branches_run_at_once_and_come_back_in_order() -> None:
     assert root.duration_ns < 5.1e9
 
 
-def test_the_first_failing_branch_fails_all_once_they_have_ended() -> None:
+def test_the_first_failure_of_a_branch_is_raised_after_all_have_ended() -> None:
     made = two_services(
         operations={"Answer": Operation(_slow, BACK), "Fail": Operation(_failing, BACK)}, workers=9
     )
@@ -232,7 +232,7 @@ def test_the_first_failing_branch_fails_all_once_they_have_ended() -> None:
     assert made.counters.requests_ended == 2
 
 
-def test_the_death_of_a_caller_reaches_its_branches_and_its_calls_with_deadlines() -> None:
+def test_the_death_of_a_caller_cancels_its_branches_and_calls_with_deadlines() -> None:
     made = two_services(operations={"Answer": Operation(_slow, BACK)}, startup_s=0.1, restart_s=0.1)
 
     def both(call: Call, request: Any) -> Steps:
@@ -258,21 +258,21 @@ def test_the_death_of_a_caller_reaches_its_branches_and_its_calls_with_deadlines
     run(made, 30)
     assert found == ["lost"]
     assert made.counters.requests_begun == made.counters.requests_ended == 3
-    # the callees are told, they end at once and say so
+    # the callees are cancelled at once and record it
     cancelled = [span for span in _taken(made).spans if span.resource.service == "back"]
     assert {span.message for span in cancelled} == {"context canceled"}
     assert all(span.duration_ns < 2e9 for span in cancelled)
     assert not made.service("back").instances[0].inflight
 
 
-def test_who_waits_for_a_worker_when_the_process_dies_is_told() -> None:
+def test_calls_that_wait_for_a_worker_fail_when_the_process_dies() -> None:
     made = two_services(operations={"Answer": Operation(_slow, BACK)}, workers=1)
     replies = ask(made, 3, 0.1)
     run(made, 1)
     instance = made.service("back").instances[0]
     assert instance.pool.queued == 2
     instance.kill("test")
-    instance.kill("again")  # dead is dead
+    instance.kill("again")  # killing a dead process has no effect
     run(made, 10)
     assert [reply.kind for reply in replies] == ["lost"] * 3
     assert made.counters.kills == 1
@@ -291,7 +291,7 @@ def test_a_replaced_process_finishes_its_calls_and_exports_what_it_has() -> None
     assert len(served) == 2
 
 
-def test_replacing_a_process_that_dies_meanwhile_leaves_as_many_as_there_were() -> None:
+def test_replacing_a_process_that_dies_meanwhile_keeps_the_number_of_instances() -> None:
     made = two_services(startup_s=2.0, restart_s=1.0)
     made.service("back").replace()
     run(made, 1)
@@ -305,7 +305,7 @@ def _asking(call: Call, _: Any) -> Steps:
     return (yield from call.flag("broken", default=False, context={"user": "u"}))
 
 
-def test_a_flag_is_asked_and_the_hook_leaves_its_event() -> None:
+def test_a_flag_is_evaluated_and_the_hook_records_its_event() -> None:
     client = FlagClient(event=lambda key, answer: ("feature_flag", {"key": key, "variant": answer.variant}))
     made = two_services(flags=Flags(broken=True), operations={"Answer": Operation(_asking, BACK)}, seed=1)
     asking = ServiceSpec("asking", {"Answer": Operation(_asking, BACK)}, flags=client)
@@ -325,7 +325,7 @@ def _flagd(call: Call, request: Any) -> Steps:
     return call.world.flags.evaluate(key, default, context)
 
 
-def test_a_remote_provider_is_a_call_and_its_loss_means_defaults() -> None:
+def test_a_remote_provider_is_called_and_its_failure_means_the_default() -> None:
     resolve = SpanShape("flagd.evaluation.v1.Service/ResolveBoolean", "Server", SCOPE)
     client = FlagClient(remote="flagd", operation=lambda _: "ResolveBoolean")
     made = two_services(
@@ -335,13 +335,15 @@ def test_a_remote_provider_is_a_call_and_its_loss_means_defaults() -> None:
     )
     made.add(ServiceSpec("remote", {"Answer": Operation(_asking, BACK)}, flags=client,
                          client=lambda _target, _op: CLIENT))  # fmt: skip
-    assert _result(made, _of(made, "front").request("remote", "Answer")) is False  # nobody answers yet
+    assert (
+        _result(made, _of(made, "front").request("remote", "Answer")) is False
+    )  # no service is available yet
     made.add(ServiceSpec("flagd", {"ResolveBoolean": Operation(_flagd, resolve)}))
     assert _result(made, _of(made, "front").request("remote", "Answer")) is True
     assert [span.name for span in _taken(made).spans if span.resource.service == "flagd"] == [resolve.name]
 
 
-def test_no_flags_answers_defaults() -> None:
+def test_no_flags_returns_defaults() -> None:
     assert NoFlags().evaluate("any", 3, {}) == Evaluation(3, "", "ERROR")
 
 
@@ -371,7 +373,7 @@ def test_spans_take_attributes_events_and_a_status_without_failing() -> None:
     assert (second.status, second.events, second.parent_id) == ("Unset", (), "")
 
 
-def test_logs_carry_the_span_they_were_written_in_unless_told_not_to() -> None:
+def test_logs_carry_the_current_span_unless_uncorrelated() -> None:
     made = two_services()
     replies = ask(made, 1, 1.0)
     run(made, 1)
@@ -393,12 +395,12 @@ def test_logs_carry_the_span_they_were_written_in_unless_told_not_to() -> None:
     assert [by_body[body].severity_number for body in ("answered", "uncorrelated", "outside")] == [9, 13, 9]
 
 
-def test_severities_are_known_in_every_spelling() -> None:
+def test_all_spellings_of_severities_are_known() -> None:
     spellings = ("trace", "Debug", "INFO", "Information", "Warning", "error", "Critical", "loud")
     assert [severity_number(text) for text in spellings] == [1, 5, 9, 9, 13, 17, 21, 0]
 
 
-def test_a_service_is_added_once_and_asked_for_by_its_name() -> None:
+def test_a_service_is_added_once_and_found_by_its_name() -> None:
     made = two_services()
     with pytest.raises(ConfigurationError, match="already has a service 'back'"):
         made.add(ServiceSpec("back"))
@@ -411,7 +413,7 @@ def test_attributes_may_be_written_as_keywords() -> None:
     assert exception_event("E", "m", "trace", escaped=True)[1]["exception.escaped"] == "True"
 
 
-def test_mistakes_in_a_behaviour_are_not_swallowed() -> None:
+def test_bugs_in_a_behaviour_propagate() -> None:
     def broken(call: Call, _: Any) -> Steps:
         yield from call.work(0.001)
         raise ZeroDivisionError
@@ -428,7 +430,7 @@ def test_mistakes_in_a_behaviour_are_not_swallowed() -> None:
     kills=st.lists(st.floats(0.1, 20.0, allow_nan=False), max_size=4),
     fail_every=st.integers(2, 9),
 )
-def test_every_request_ends_exactly_once_whatever_dies(
+def test_every_request_ends_exactly_once_when_processes_die(
     seed: int, kills: list[float], fail_every: int
 ) -> None:
     def shaky(call: Call, request: Any) -> Steps:

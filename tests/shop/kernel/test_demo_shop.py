@@ -1,4 +1,4 @@
-"""The whole simulated demo keeps the kernel's promises: bytes, conservation, order of time."""
+"""Invariants of the kernel over the whole demo: repeatability, conservation, order of time."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _fingerprint(batch: Batch) -> str:
 
 
 @pytest.mark.parametrize("demo", ["2.2", "3.0"])
-def test_same_seed_same_bytes_however_time_is_cut(demo: str) -> None:
+def test_the_same_seed_gives_the_same_bytes_with_any_step_size(demo: str) -> None:
     (_, one), (_, other) = _run(demo, 1, 1, faulty=True), _run(demo, 1, 17, faulty=True)
     assert len(one.spans) > 1000
     assert _fingerprint(one) == _fingerprint(other)
@@ -60,7 +60,7 @@ def test_same_seed_same_bytes_however_time_is_cut(demo: str) -> None:
 
 
 @pytest.mark.parametrize("faulty", [False, True])
-def test_everything_is_conserved(faulty: bool) -> None:
+def test_requests_messages_and_records_are_conserved(faulty: bool) -> None:
     shop, _ = _run("3.0", 1, 1, faulty=faulty)
     counters = shop.counters
     in_flight = counters.requests_begun - counters.requests_ended
@@ -81,7 +81,7 @@ def test_everything_is_conserved(faulty: bool) -> None:
 
 
 @pytest.mark.parametrize("faulty", [False, True])
-def test_time_is_in_order(faulty: bool) -> None:
+def test_timestamps_are_in_order(faulty: bool) -> None:
     _, batch = _run("3.0", 1, 1, faulty=faulty)
     spans: dict[str, SpanRecord] = {span.span_id: span for span in batch.spans}
     assert len(spans) == len(batch.spans)

@@ -1,4 +1,4 @@
-"""Heaps, collections that stop the world, and the end of a process that takes too much."""
+"""Heaps, stop-the-world collections, and kills at the memory limit."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_garbage_never_outgrows_the_budget_by_more_than_one_object(sizes: list[i
     assert not kills
 
 
-def test_a_pause_grows_with_what_lives_and_a_full_heap_collects_fully() -> None:
+def test_a_pause_grows_with_live_bytes_and_a_full_heap_collects_fully() -> None:
     small, stops_small, _ = _heap(HeapSpec(JVM, live_bytes=20 * MB, max_bytes=200 * MB))
     large, stops_large, _ = _heap(HeapSpec(JVM, live_bytes=190 * MB, max_bytes=200 * MB))
     small.allocate(30 * MB)
@@ -51,11 +51,11 @@ def test_a_pause_grows_with_what_lives_and_a_full_heap_collects_fully() -> None:
     assert stops_small[0][1] == "minor"
     assert stops_large[0][1] == "full"
     assert stops_large[0][0] > 10 * stops_small[0][0]
-    # the nearer the end, the sooner the next one
+    # the closer to the maximum, the sooner the next collection
     assert large.young_limit < small.young_limit
 
 
-def test_go_lets_garbage_grow_with_what_lives() -> None:
+def test_go_lets_garbage_grow_with_live_bytes() -> None:
     heap, _, _ = _heap(HeapSpec(GO, live_bytes=40 * MB))
     assert heap.young_limit == 40 * MB
     heap.retain(40 * MB)
@@ -63,7 +63,7 @@ def test_go_lets_garbage_grow_with_what_lives() -> None:
     assert heap.young_limit == 80 * MB
 
 
-def test_counted_references_and_manual_memory_leave_no_garbage() -> None:
+def test_reference_counting_and_manual_memory_leave_no_garbage() -> None:
     for policy in (PYTHON, MANUAL):
         heap, stops, _ = _heap(HeapSpec(policy))
         heap.allocate(10**12)
@@ -82,7 +82,7 @@ def test_a_limit_kills_only_when_a_collection_does_not_help() -> None:
     assert kills == ["OOMKilled"]
 
 
-def test_a_heap_without_room_ends_the_process_by_itself() -> None:
+def test_a_heap_above_its_maximum_ends_the_process() -> None:
     heap, _, kills = _heap(HeapSpec(JVM, live_bytes=20 * MB, max_bytes=60 * MB))
     heap.retain(50 * MB)
     assert kills == ["OutOfMemoryError"]
@@ -97,7 +97,7 @@ def _leaking(call: Call, request: Any) -> Steps:
     return request
 
 
-def test_a_killed_process_fails_its_calls_loses_its_buffers_and_comes_back_as_another() -> None:
+def test_a_killed_process_fails_its_calls_loses_its_buffers_and_is_replaced() -> None:
     spec = HeapSpec(MANUAL, base_bytes=20 * MB, live_bytes=10 * MB, limit_bytes=100 * MB)
     made = two_services(
         operations={"Answer": Operation(_leaking, BACK)}, heap=spec, restart_s=2.0, startup_s=1.0
@@ -120,7 +120,7 @@ def test_a_killed_process_fails_its_calls_loses_its_buffers_and_comes_back_as_an
     served = {span.span_id for span in batch.spans if span.resource.service == "back"}
     asked = [span for span in batch.spans if span.resource.service == "front" and span.kind == "Client"]
     assert made.counters.records_lost > 0
-    # what the callee answered but had not exported is not there; what its callers saw is
+    # spans that the callee had not exported are lost, those of its callers are not
     assert len(served) + made.counters.records_lost <= len(asked)
     assert sum(span.status == "Error" for span in asked) == len(failures)
     instances = {span.resource.attributes["service.instance.id"] for span in batch.spans
@@ -128,7 +128,7 @@ def test_a_killed_process_fails_its_calls_loses_its_buffers_and_comes_back_as_an
     assert len(instances) >= 2
 
 
-def test_a_stop_of_the_world_stretches_whatever_runs() -> None:
+def test_a_stop_the_world_pause_delays_all_running_work() -> None:
     made = two_services(cpu_noise=0.0)
     replies = ask(made, 1, 1.0)
     made.advance(made.now_ns + 3_500_000)  # the callee is in the middle of its 3 ms
@@ -142,7 +142,7 @@ def test_a_stop_of_the_world_stretches_whatever_runs() -> None:
     assert replies == [1]
 
 
-def test_waiting_ends_after_a_stop_that_began_meanwhile() -> None:
+def test_a_wait_ends_after_a_pause_that_began_meanwhile() -> None:
     made = two_services()
     done: list[float] = []
 

@@ -48,7 +48,7 @@ def _taken(made: World) -> Batch:
     return made.recorder.take(made.now_ns, made.now_ns)
 
 
-def test_each_message_is_processed_once_in_a_trace_of_its_own_that_links_to_its_producer() -> None:
+def test_each_message_is_processed_once_in_a_new_trace_that_links_to_its_producer() -> None:
     made = world()
     seen: list[int] = []
 
@@ -73,7 +73,7 @@ def test_each_message_is_processed_once_in_a_trace_of_its_own_that_links_to_its_
     assert [span.attributes["messaging.kafka.offset"] for span in processed] == list(range(20))
 
 
-def test_a_receive_span_takes_the_batch_under_it() -> None:
+def test_a_receive_span_is_the_parent_of_its_batch() -> None:
     made = world()
     made.add(_consumer(lambda call, _: call.work(0.001), process=PROCESS, receive=RECEIVE, fetch_wait_s=5.0))
     _producing(made, 10, 0.01)
@@ -123,7 +123,7 @@ def test_a_handler_that_fails_does_not_stop_its_consumer() -> None:
     kill_at=st.none() | st.floats(0.0, 10.0, allow_nan=False),
     at=st.floats(0.5, 30.0, allow_nan=False),
 )
-def test_produced_is_consumed_plus_lag_at_any_time(
+def test_produced_messages_are_consumed_messages_plus_lag_at_any_time(
     partitions: int, count: int, slow_s: float, max_records: int, kill_at: float | None, at: float
 ) -> None:
     made = world()
@@ -177,7 +177,7 @@ def test_lag_grows_while_the_consumer_is_too_slow_and_drains_afterwards() -> Non
     assert made.broker.group("orders", "fraud").total_lag == 0
 
 
-def test_a_batch_that_takes_too_long_is_not_committed_and_comes_again() -> None:
+def test_a_batch_that_takes_too_long_is_not_committed_and_is_redelivered() -> None:
     made = world()
     seen: Counter[int] = Counter()
 
@@ -209,7 +209,7 @@ def test_two_consumers_share_the_partitions_of_their_group() -> None:
     assert len(seen) == 40
 
 
-def test_a_topic_that_nobody_reads_keeps_counting() -> None:
+def test_a_topic_without_groups_keeps_counting_offsets() -> None:
     made = world()
     _producing(made, 5, 0.01)
     run(made, 5)

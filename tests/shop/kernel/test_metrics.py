@@ -191,12 +191,12 @@ def test_other_runtimes_report_in_their_own_names(policy: Any, name: str) -> Non
     assert all(point.resource.service == "back" for point in points[name])
 
 
-def test_ruby_reports_nothing_of_itself() -> None:
+def test_ruby_reports_no_runtime_metrics() -> None:
     _, points = _runtime(RUBY)
     assert not points
 
 
-def test_the_collector_looks_at_every_container_but_not_at_browsers() -> None:
+def test_the_collector_observes_every_container_but_no_browser() -> None:
     made = two_services(heap=HeapSpec(JVM, limit_bytes=200 * MB, base_bytes=60 * MB, live_bytes=40 * MB))
     made.add(ServiceSpec("browser", contained=False))
     made.add(ServiceSpec("pair", replicas=2))
@@ -234,7 +234,7 @@ def test_a_new_process_is_a_new_container() -> None:
     assert len(ids) == 2
 
 
-def test_the_broker_is_read_as_it_is() -> None:
+def test_the_kafka_receiver_reports_offsets_and_lag() -> None:
     made = world()
     made.broker.topic("orders", 2)
 
@@ -260,7 +260,7 @@ def test_the_broker_is_read_as_it_is() -> None:
     assert _last(points, "kafka.consumer_group.members") == 1
 
 
-def test_span_metrics_count_the_spans_that_arrived() -> None:
+def test_span_metrics_count_the_received_spans() -> None:
     made = two_services()
     made.start_collector(kafka=False)
     ask(made, 100, 0.5)

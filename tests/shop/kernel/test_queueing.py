@@ -1,4 +1,4 @@
-"""The laws of queueing hold: they follow from the model, nobody put them in."""
+"""Laws of queueing theory, which emerge from the model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.shop.kernel.tiny_world import run, world
 
 
 def _open_queue(made: World, rate: float, seconds: float, operation: str = "Answer") -> list[float]:
-    """Let requests arrive at random at *rate* a second; returns their times in the system as they end."""
+    """Start Poisson arrivals at *rate* a second; returns the list that their times in the system go to."""
     times: list[float] = []
     rng = made.rng("arrivals")
     made.add(ServiceSpec("user"))
@@ -53,7 +53,7 @@ def test_littles_law_holds_on_a_pool_of_workers() -> None:
     in_use = instance.pool.settle() / 400.0
     rate = len(held) / 400.0
     mean_time = sum(held) / len(held)
-    # L = λW is an identity over a run that begins and ends empty
+    # L = λW is exact for a run that starts and ends empty
     assert in_use == pytest.approx(rate * mean_time, rel=1e-6)
     assert rate == pytest.approx(20.0, rel=0.05)
 
@@ -73,7 +73,7 @@ def test_the_utilisation_law_holds_on_the_cpu() -> None:
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
-def test_time_on_a_shared_core_grows_as_processor_sharing_says(load: float) -> None:
+def test_time_on_a_shared_core_follows_processor_sharing(load: float) -> None:
     """W = S / (1 - ρ), whatever the distribution of the work (Kleinrock, Queueing Systems II, 4.4)."""
     made = world(seed=5)
     made.host("node-1", 1.0)
@@ -92,7 +92,7 @@ def test_time_on_a_shared_core_grows_as_processor_sharing_says(load: float) -> N
 
 
 @pytest.mark.parametrize("load", [0.5, 0.8])
-def test_one_worker_queues_as_the_single_server_formula_says(load: float) -> None:
+def test_one_worker_follows_the_m_m_1_formula(load: float) -> None:
     """W = S / (1 - ρ) for M/M/1: exponential service in one worker, first come first served."""
     made = world(seed=6)
     service_s = 0.05
@@ -107,7 +107,7 @@ def test_one_worker_queues_as_the_single_server_formula_says(load: float) -> Non
     assert sum(times) / len(times) - network_s == pytest.approx(service_s / (1 - load), rel=0.15)
 
 
-def test_beyond_saturation_the_queue_grows_and_a_full_one_refuses() -> None:
+def test_beyond_saturation_the_queue_grows_and_a_full_queue_rejects() -> None:
     made = world(seed=7)
     failures: list[RpcFailure] = []
     made.add(ServiceSpec("user"))
@@ -139,7 +139,7 @@ def test_beyond_saturation_the_queue_grows_and_a_full_one_refuses() -> None:
     stays=st.lists(st.floats(0.0, 3.0, allow_nan=False), min_size=1, max_size=25),
     gaps=st.lists(st.floats(0.0, 1.0, allow_nan=False), min_size=25, max_size=25),
 )
-def test_a_pool_is_never_overfull_and_serves_in_order(
+def test_a_pool_never_exceeds_its_size_and_serves_in_order(
     size: int, stays: list[float], gaps: list[float]
 ) -> None:
     made = world()
@@ -168,7 +168,7 @@ def test_a_pool_is_never_overfull_and_serves_in_order(
     assert pool.settle() == pytest.approx(math.fsum(stays), abs=1e-9)
 
 
-def test_a_cpu_limit_slows_a_service_that_a_free_host_would_not() -> None:
+def test_a_cpu_limit_slows_a_service_on_an_idle_host() -> None:
     made = world(seed=8)
     made.host("node-1", 16.0)
     took: list[float] = []

@@ -1,4 +1,4 @@
-"""Records become rows of the exporter's tables: every column, every value, in a real engine."""
+"""Records as rows of the exporter's tables: every column and value, in a real engine."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ async def test_a_batch_reads_back_from_the_engine(store: Store, database: str) -
     assert (spread["Count"], spread["Sum"], spread["Min"], spread["Max"]) == (3, 6.5, 0.25, 4.0)
 
 
-async def test_a_run_is_in_the_store_span_for_span(store: Store, database: str) -> None:
+async def test_every_span_of_a_run_is_in_the_store(store: Store, database: str) -> None:
     made = two_services()
     made.start_collector()
     ask(made, 300, 0.1)
@@ -184,5 +184,5 @@ async def test_a_run_is_in_the_store_span_for_span(store: Store, database: str) 
     }
 
 
-def test_an_empty_batch_is_no_table() -> None:
+def test_an_empty_batch_gives_no_table() -> None:
     assert rows.tables(Batch()) == {}

@@ -1,4 +1,4 @@
-"""Class Shop: the one door to a simulated shop."""
+"""The class Shop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_otel_diag.shop.simulation import Shop, Variation
 from tests.shop.kernel.tiny_world import BACK, START_NS, back
 
 
-class Door:
+class SingleServiceTraffic:
     """Traffic of a shop with one service."""
 
     def __init__(self, world: World) -> None:
@@ -34,18 +34,18 @@ class Door:
         return calls
 
 
-def _shop(variation: Variation | None = None) -> tuple[Shop, Door]:
-    doors: list[Door] = []
+def _shop(variation: Variation | None = None) -> tuple[Shop, SingleServiceTraffic]:
+    doors: list[SingleServiceTraffic] = []
 
-    def build(world: World, _: Variation) -> Door:
-        doors.append(Door(world))
+    def build(world: World, _: Variation) -> SingleServiceTraffic:
+        doors.append(SingleServiceTraffic(world))
         return doors[0]
 
     shop = Shop(variation or Variation(), NoFlags(), START_NS, build=build)
     return shop, doors[0]
 
 
-def test_a_shop_lets_its_users_in_and_runs_as_far_as_told() -> None:
+def test_a_shop_starts_its_users_and_runs_up_to_the_instant() -> None:
     shop, door = _shop()
     assert door.open
     assert shop.now_ns == START_NS
@@ -56,7 +56,7 @@ def test_a_shop_lets_its_users_in_and_runs_as_far_as_told() -> None:
     assert shop.world.events > 0
 
 
-def test_driving_asks_the_entrance_for_services_that_are_there() -> None:
+def test_driving_requests_the_known_services_from_the_traffic() -> None:
     shop, door = _shop()
     assert shop.drive(["back"], 3) == 3
     assert shop.drive([], 3) == shop.drive(["back"], 0) == 0
@@ -81,14 +81,14 @@ def test_disturbances_reach_load_instances_and_heaps() -> None:
         shop.disturb(Disturbance(kind="gc", service="nobody"))
 
 
-def test_jitter_draws_the_network_too() -> None:
+def test_jitter_draws_the_network_latency() -> None:
     scales = {_shop(Variation(seed=seed, jitter=True))[0].world.network.scale for seed in range(5)}
     assert len(scales) == 5
     assert all(0.3 < scale < 3.0 for scale in scales)
     assert _shop(Variation(seed=3))[0].world.network.scale == 1.0
 
 
-def test_the_broker_is_read_from_release_3_on() -> None:
+def test_the_kafka_receiver_runs_since_release_3() -> None:
     for demo, read in (("2.2", False), ("3.0", True)):
         shop, _ = _shop(Variation(demo=demo))
         shop.advance(START_NS + 60_000_000_000)

@@ -18,7 +18,7 @@ USER = SpanShape("user", "Client", SCOPE)
 
 
 class Flags:
-    """Flags as a dictionary; what is not in it answers the default with reason ERROR."""
+    """Flags in a dictionary; unknown flags return the default with reason ERROR."""
 
     def __init__(self, **values: FlagScalar) -> None:
         self.values: dict[str, FlagScalar] = dict(values)
@@ -55,7 +55,7 @@ def two_services(seed: int = 1, flags: Flags | None = None, **back_options: Any)
 
 
 def ask(made: World, times: int, every_s: float, operation: str = "GET /") -> list[Any]:
-    """Let a user ask *times* times; returns the list that the replies (or failures) go to."""
+    """Let a user send *times* requests; returns the list that the replies and failures go to."""
     replies: list[Any] = []
 
     def one(number: int) -> Steps:

@@ -32,7 +32,7 @@ def test_every_record_comes_back_from_the_wire_as_it_was(batch: Batch) -> None:
 
 @settings(max_examples=50)
 @given(batches, st.integers(1, 5), st.integers(100, 3_000))
-def test_requests_are_bounded_and_lose_nothing(batch: Batch, max_records: int, max_bytes: int) -> None:
+def test_requests_are_bounded_and_complete(batch: Batch, max_records: int, max_bytes: int) -> None:
     limits = {"max_records": max_records, "max_bytes": max_bytes}
     for request in requests(batch, **limits):
         assert 1 <= request.records <= max_records
@@ -48,7 +48,7 @@ def test_spans_of_one_resource_and_scope_share_their_description_and_keep_their_
     assert [plain(s) for s in decoded(batch).spans] == [plain(s) for s in batch.spans]
 
 
-def test_a_restarted_service_is_another_resource() -> None:
+def test_a_restarted_service_has_another_resource() -> None:
     again = Resource("frontend", {"service.name": "frontend", "host.name": "frontend-1"})
     batch = Batch(spans=[span(0), span(1)._replace(resource=again)])
     (request,) = requests(batch)
@@ -60,14 +60,14 @@ def test_a_resource_without_the_name_of_its_service_gets_it() -> None:
     assert decoded(batch).spans[0].resource.attributes == {"service.name": "cart", "host.name": "a"}
 
 
-def test_what_belongs_to_no_service_has_no_service_name() -> None:
+def test_resources_without_a_service_have_no_service_name() -> None:
     container = Resource("", {"container.name": "cart"})
     batch = Batch(metrics=[MetricPoint(0, 5, 1, container, SCOPES[0], INSTRUMENTS[0], {}, 1.0)])
     assert decoded(batch).metrics[0].resource.attributes == {"container.name": "cart"}
     assert bag(decoded(batch)) == bag(batch)
 
 
-def test_nothing_makes_no_requests() -> None:
+def test_an_empty_batch_makes_no_requests() -> None:
     assert list(requests(Batch())) == []
 
 
@@ -81,7 +81,7 @@ def test_points_of_one_instrument_are_one_metric() -> None:
     assert metric.sum.aggregation_temporality == 2
 
 
-def test_what_the_shop_cannot_have_sent_is_no_record() -> None:
+def test_telemetry_that_the_shop_never_sends_is_rejected() -> None:
     metrics = packages.otlp().metrics_request.ExportMetricsServiceRequest()
     metric = metrics.resource_metrics.add().scope_metrics.add().metrics.add(name="latency")
     with pytest.raises(ValueError, match="neither gauge, sum nor histogram"):

@@ -28,7 +28,7 @@ from pytest_otel_diag.shop.realtime.endpoint import OtlpEndpoint, parse_headers
         ("http://[::1]:4317", "grpc", "http://[::1]:4317", "[::1]:4317", False),
     ],
 )
-def test_endpoints_are_spelt_as_exporters_spell_them(
+def test_endpoints_follow_the_syntax_of_exporters(
     url: str, protocol: str, expected: str, authority: str, secure: bool
 ) -> None:
     endpoint = OtlpEndpoint.parse(url, protocol=protocol)
@@ -51,12 +51,12 @@ def test_endpoints_are_spelt_as_exporters_spell_them(
         ("http://collector", "http", "protocol 'http': allowed are http/protobuf, grpc"),
     ],
 )
-def test_what_is_no_endpoint_is_told_with_the_way_out(url: str, protocol: str, says: str) -> None:
+def test_an_invalid_endpoint_is_rejected_with_a_remedy(url: str, protocol: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(says)):
         OtlpEndpoint.parse(url, protocol=protocol)
 
 
-def test_a_compression_that_is_none_is_told() -> None:
+def test_an_unknown_compression_is_rejected() -> None:
     with pytest.raises(ConfigurationError, match="compression 'zstd': allowed are none, gzip"):
         OtlpEndpoint.parse(compression="zstd")
 
@@ -64,7 +64,7 @@ def test_a_compression_that_is_none_is_told() -> None:
 @given(
     st.dictionaries(st.from_regex(r"[a-z][a-z0-9-]{0,8}", fullmatch=True), st.text(max_size=12), max_size=4)
 )
-def test_headers_come_back_from_their_encoding(headers: dict[str, str]) -> None:
+def test_headers_are_decoded(headers: dict[str, str]) -> None:
     text = ",".join(f"{key}={quote(value, safe='')}" for key, value in headers.items())
     assert parse_headers(text) == headers
 
@@ -73,6 +73,6 @@ def test_headers_may_have_spaces_and_capitals() -> None:
     assert parse_headers(" Api-Key = a=b , ,x=%2C ") == {"api-key": "a=b", "x": ","}
 
 
-def test_a_header_without_a_value_is_told() -> None:
+def test_a_header_without_a_value_is_rejected() -> None:
     with pytest.raises(ConfigurationError, match="'secret' is not key=value"):
         parse_headers("a=b,secret")

@@ -85,7 +85,7 @@ def test_all_signals_arrive_with_headers(collector: OtlpCollector, protocol: str
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_collector_that_is_busy_gets_everything_in_the_end(collector: OtlpCollector, protocol: str) -> None:
+def test_a_busy_collector_eventually_gets_all_records(collector: OtlpCollector, protocol: str) -> None:
     collector.fail(times=2)
     sending = Sending(url_of(collector, protocol), protocol)
     sending.exporter.submit(batch())
@@ -97,7 +97,7 @@ def test_a_collector_that_is_busy_gets_everything_in_the_end(collector: OtlpColl
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_collector_that_was_away_gets_everything_in_the_end(protocol: str) -> None:
+def test_a_collector_that_was_unavailable_eventually_gets_all_records(protocol: str) -> None:
     with otlp_collector() as gone:
         url = url_of(gone, protocol)
     sending = Sending(url, protocol, QUICK._replace(give_up_s=0.05))
@@ -110,7 +110,7 @@ def test_a_collector_that_was_away_gets_everything_in_the_end(protocol: str) -> 
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_refusal_is_not_repeated_and_told_once(collector: OtlpCollector, protocol: str) -> None:
+def test_a_rejected_request_is_not_retried_and_reported_once(collector: OtlpCollector, protocol: str) -> None:
     collector.fail(times=2, http_status=400, grpc_code="INVALID_ARGUMENT")
     attempts = collector.attempts
     sending = Sending(url_of(collector, protocol), protocol)
@@ -124,7 +124,7 @@ def test_a_refusal_is_not_repeated_and_told_once(collector: OtlpCollector, proto
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_partial_success_is_counted_and_told(collector: OtlpCollector, protocol: str) -> None:
+def test_a_partial_success_is_counted_and_reported(collector: OtlpCollector, protocol: str) -> None:
     collector.reject(2, "too old")
     sending = Sending(url_of(collector, protocol), protocol)
     sending.exporter.submit(Batch(spans=[span(number) for number in range(3)]))
@@ -134,7 +134,7 @@ def test_a_partial_success_is_counted_and_told(collector: OtlpCollector, protoco
     assert counts.why_dropped() == "2 rejected by the collector"
 
 
-def test_a_warning_of_the_collector_is_told(collector: OtlpCollector) -> None:
+def test_a_warning_of_the_collector_is_reported(collector: OtlpCollector) -> None:
     collector.reject(0, "soon to be refused")
     sending = Sending(collector.http_url, "http/protobuf")
     sending.exporter.submit(Batch(spans=[span(0)]))
@@ -153,7 +153,7 @@ def test_records_beyond_the_capacity_are_dropped_and_counted(collector: OtlpColl
     assert counts.why_dropped() == "2 queue full"
 
 
-def test_patience_waits_for_room_instead_of_dropping(collector: OtlpCollector) -> None:
+def test_a_timeout_waits_for_room_instead_of_dropping(collector: OtlpCollector) -> None:
     sending = Sending(collector.http_url, "http/protobuf", QUICK._replace(capacity=10_000))
     many = Batch(spans=[span(number) for number in range(25_000)])
     assert sending.exporter.submit(many, WAIT_S) == 0
@@ -162,7 +162,9 @@ def test_patience_waits_for_room_instead_of_dropping(collector: OtlpCollector) -
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_stopping_ends_in_time_and_counts_what_was_left(collector: OtlpCollector, protocol: str) -> None:
+def test_stopping_ends_at_its_timeout_and_counts_unsent_records(
+    collector: OtlpCollector, protocol: str
+) -> None:
     collector.fail()
     slow = QUICK._replace(first_retry_s=60.0, longest_retry_s=60.0, give_up_s=600.0)
     sending = Sending(url_of(collector, protocol), protocol, slow)
@@ -171,11 +173,11 @@ def test_stopping_ends_in_time_and_counts_what_was_left(collector: OtlpCollector
     assert collector.wait_for_attempts(attempts + 1, WAIT_S)
     begun_s = time.monotonic()
     counts = sending.exporter.stop(0.2)
-    assert time.monotonic() - begun_s < 5  # and not the minute that the next try would have come after
+    assert time.monotonic() - begun_s < 5  # not the minute until the next attempt
     assert (counts.left_at_stop, counts.unsent) == (5, 0)
 
 
-def test_stopping_tries_at_once_what_waits(collector: OtlpCollector) -> None:
+def test_stopping_retries_waiting_requests_immediately(collector: OtlpCollector) -> None:
     collector.fail(times=1)
     sending = Sending(
         collector.http_url, "http/protobuf", QUICK._replace(first_retry_s=60.0, give_up_s=600.0)
@@ -187,8 +189,10 @@ def test_stopping_tries_at_once_what_waits(collector: OtlpCollector) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_an_answer_that_does_not_come_is_a_timeout_and_tried_again(protocol: str) -> None:
-    with otlp_collector() as slow:  # its own: what it keeps late must not reach another test
+def test_a_missing_response_is_a_timeout_and_retried(protocol: str) -> None:
+    with (
+        otlp_collector() as slow
+    ):  # not the shared collector: its delayed responses must not reach another test
         slow.slow(0.5)
         endpoint = OtlpEndpoint.parse(url_of(slow, protocol), protocol=protocol, timeout_s=0.1)
         transport = open_transport(endpoint, now_s=time.time)
@@ -197,7 +201,7 @@ def test_an_answer_that_does_not_come_is_a_timeout_and_tried_again(protocol: str
         transport.close()
 
 
-def test_an_exhausted_server_is_tried_again_only_when_it_says_when(collector: OtlpCollector) -> None:
+def test_an_exhausted_server_is_retried_only_with_retry_info(collector: OtlpCollector) -> None:
     transport = open_transport(OtlpEndpoint.parse(collector.grpc_url, protocol="grpc"), now_s=time.time)
     (request,) = requests(Batch(spans=[span(0)]))
     collector.fail(times=1, grpc_code="RESOURCE_EXHAUSTED")
@@ -208,7 +212,7 @@ def test_an_exhausted_server_is_tried_again_only_when_it_says_when(collector: Ot
     transport.close()
 
 
-def test_the_collector_says_when_to_come_back(collector: OtlpCollector) -> None:
+def test_the_delay_of_the_collector_takes_precedence(collector: OtlpCollector) -> None:
     collector.fail(times=1, http_status=429, retry_after="0")
     sending = Sending(
         collector.http_url, "http/protobuf", QUICK._replace(first_retry_s=60.0, give_up_s=600.0)
@@ -218,7 +222,7 @@ def test_the_collector_says_when_to_come_back(collector: OtlpCollector) -> None:
     assert sending.exporter.stop(WAIT_S).retries == 1
 
 
-def test_a_server_that_is_no_collector_is_a_refusal(collector: OtlpCollector) -> None:
+def test_a_server_that_is_not_a_collector_rejects(collector: OtlpCollector) -> None:
     transport = open_transport(OtlpEndpoint.parse(f"{collector.http_url}/wrong"), now_s=time.time)
     (request,) = requests(Batch(spans=[span(0)]))
     outcome = transport.send(request)
@@ -252,7 +256,7 @@ class Raising:
         pass
 
 
-def test_what_the_sending_thread_dies_of_is_raised_where_one_can_see_it() -> None:
+def test_an_error_of_the_sending_thread_is_raised_in_the_caller() -> None:
     exporter = Exporter(
         Raising(), monotonic=time.monotonic, rng=Random(1), notify=lambda _: None, limits=QUICK
     )
@@ -263,7 +267,7 @@ def test_what_the_sending_thread_dies_of_is_raised_where_one_can_see_it() -> Non
         exporter.submit(Batch(spans=[span(0)]))
 
 
-def test_many_records_go_in_requests_that_a_server_takes(collector: OtlpCollector) -> None:
+def test_many_records_are_split_into_requests_of_acceptable_size(collector: OtlpCollector) -> None:
     wide = [span(number)._replace(attributes={"text": "x" * 4_000}) for number in range(2_500)]
     sending = Sending(collector.grpc_url, "grpc")
     sending.exporter.submit(Batch(spans=wide))
@@ -273,9 +277,7 @@ def test_many_records_go_in_requests_that_a_server_takes(collector: OtlpCollecto
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_tls_that_the_server_does_not_speak_is_an_endpoint_that_is_away(
-    collector: OtlpCollector, protocol: str
-) -> None:
+def test_tls_to_a_server_without_tls_counts_as_unavailable(collector: OtlpCollector, protocol: str) -> None:
     url = url_of(collector, protocol).replace("http://", "https://")
     transport = open_transport(OtlpEndpoint.parse(url, protocol=protocol, timeout_s=5.0), now_s=time.time)
     (request,) = requests(Batch(spans=[span(0)]))
@@ -284,7 +286,7 @@ def test_tls_that_the_server_does_not_speak_is_an_endpoint_that_is_away(
 
 
 class Garbled(BaseHTTPRequestHandler):
-    """Answers 200 with what is no protobuf."""
+    """Responds with 200 and a body that is not protobuf."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
@@ -297,7 +299,7 @@ class Garbled(BaseHTTPRequestHandler):
         pass
 
 
-def test_an_answer_that_is_no_otlp_is_a_refusal() -> None:
+def test_a_response_that_is_not_otlp_is_a_rejection() -> None:
     with HTTPServer(("127.0.0.1", 0), Garbled) as server:
         serving = threading.Thread(target=server.handle_request)
         serving.start()
@@ -311,6 +313,6 @@ def test_an_answer_that_is_no_otlp_is_a_refusal() -> None:
     assert outcome.reason.startswith("the answer to traces is not OTLP")
 
 
-def test_a_wait_for_records_that_never_come_ends(collector: OtlpCollector) -> None:
+def test_a_wait_for_missing_records_ends(collector: OtlpCollector) -> None:
     assert not collector.wait(lambda got: bool(got.spans), timeout_s=0.05)
     assert not collector.wait_for_attempts(collector.attempts + 1, timeout_s=0.05)

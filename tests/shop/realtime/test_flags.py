@@ -67,14 +67,14 @@ def reader(flagd: FlagdStandIn, notices: list[str]) -> Iterator[FlagdReader]:
         yield reader
 
 
-def test_answers_have_the_type_that_was_asked_for(reader: FlagdReader) -> None:
+def test_evaluations_have_the_requested_type(reader: FlagdReader) -> None:
     assert reader.evaluate("paymentFailure", 0.0, {}) == (0.0, "off", "STATIC")
     assert reader.evaluate("queue", 0, {}) == (100, "on", "STATIC")
     assert reader.evaluate("queue", 0.0, {}) == (100.0, "on", "STATIC")
     assert reader.evaluate("title", "", {}) == ("B", "b", "STATIC")
 
 
-def test_rules_are_asked_each_time_with_the_context_of_the_request(
+def test_flags_with_rules_are_evaluated_each_time_in_the_context_of_the_request(
     flagd: FlagdStandIn, reader: FlagdReader
 ) -> None:
     flagd.write(document(product="on"))
@@ -84,7 +84,9 @@ def test_rules_are_asked_each_time_with_the_context_of_the_request(
     assert reader.evaluate("productFailure", False, {"product_id": 5, "b": True}).value is False
 
 
-def test_what_flagd_cannot_answer_is_the_default(reader: FlagdReader, notices: list[str]) -> None:
+def test_evaluations_that_flagd_cannot_make_return_the_default(
+    reader: FlagdReader, notices: list[str]
+) -> None:
     assert reader.evaluate("noSuchFlag", 7, {}) == (7, "", "ERROR")
     assert reader.evaluate("title", 7, {}) == (7, "", "ERROR")
     assert reader.evaluate("resting", True, {}) == (True, "", "ERROR")
@@ -92,9 +94,7 @@ def test_what_flagd_cannot_answer_is_the_default(reader: FlagdReader, notices: l
     assert notices == []
 
 
-def test_an_answer_without_a_rule_is_asked_once_until_something_changes(
-    flagd: FlagdStandIn, reader: FlagdReader
-) -> None:
+def test_a_static_evaluation_is_cached_until_a_change(flagd: FlagdStandIn, reader: FlagdReader) -> None:
     for _ in range(50):
         assert reader.evaluate("paymentFailure", 0.0, {}).variant == "off"
     assert flagd.questions == 1
@@ -102,7 +102,7 @@ def test_an_answer_without_a_rule_is_asked_once_until_something_changes(
     assert eventually(lambda: reader.evaluate("paymentFailure", 0.0, {}).value == 0.5)
 
 
-def test_while_flagd_is_away_defaults_are_answered_at_once_and_it_is_found_again(
+def test_defaults_are_returned_without_waiting_until_flagd_is_available_again(
     flagd: FlagdStandIn, reader: FlagdReader, notices: list[str]
 ) -> None:
     flagd.write(document(payment="100%"))
@@ -116,7 +116,7 @@ def test_while_flagd_is_away_defaults_are_answered_at_once_and_it_is_found_again
     assert notices[1:] == [f"flagd {flagd.address} is available"]
 
 
-def test_a_flagd_that_comes_late_is_obeyed(notices: list[str]) -> None:
+def test_a_flagd_that_starts_late_is_used(notices: list[str]) -> None:
     server = FlagdStandIn(document(payment="50%"))
     server.stop()
     with FlagdReader(server.address, monotonic=time.monotonic, notify=notices.append, retry_s=0.1) as reader:
@@ -129,17 +129,17 @@ def test_a_flagd_that_comes_late_is_obeyed(notices: list[str]) -> None:
     server.stop()
 
 
-def test_a_flagd_that_hangs_is_left_alone_for_a_while(flagd: FlagdStandIn) -> None:
+def test_a_hanging_flagd_is_not_called_for_a_while(flagd: FlagdStandIn) -> None:
     now_s = [0.0]
     with FlagdReader(
         flagd.address, monotonic=lambda: now_s[0], notify=lambda _: None, deadline_s=0.05, retry_s=1.0
     ) as reader:
         assert reader.wait(WAIT_S)
-        with flagd._service.lock:  # questions wait for this
+        with flagd._service.lock:  # evaluations wait for this
             assert reader.evaluate("paymentFailure", 0.0, {}).reason == "ERROR"
         asked = flagd.questions
         assert reader.evaluate("paymentFailure", 0.0, {}).reason == "ERROR"
-        assert flagd.questions <= asked + 1  # the one that hung may have been counted since
+        assert flagd.questions <= asked + 1  # the hanging evaluation may have been counted meanwhile
         now_s[0] = 1.5
         assert eventually(lambda: reader.evaluate("paymentFailure", 0.0, {}).variant == "off")
 
@@ -158,7 +158,7 @@ def test_addresses(text: str, address: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", ":8013", "http://flagd:8013", "flagd:http", "flagd:0", "flagd:70000"])
-def test_an_address_that_is_none_is_told(text: str) -> None:
+def test_an_invalid_address_is_rejected(text: str) -> None:
     with pytest.raises(ConfigurationError, match="write host:port, for example localhost:8013"):
         parse_address(text)
 
@@ -169,7 +169,7 @@ def replaced(path: Path, raw: bytes) -> None:
     new.replace(path)
 
 
-def test_a_file_is_read_again_when_it_changes(tmp_path: Path, notices: list[str]) -> None:
+def test_a_file_is_reloaded_when_it_changes(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "flags.json"
     path.write_bytes(document())
     flags = FlagFile(path, FlagdDocument, notify=notices.append)
@@ -182,7 +182,7 @@ def test_a_file_is_read_again_when_it_changes(tmp_path: Path, notices: list[str]
     assert notices == [f"flag file {path} reloaded"] * 2
 
 
-def test_a_file_that_cannot_be_used_leaves_the_flags_as_they_were(tmp_path: Path, notices: list[str]) -> None:
+def test_an_invalid_file_leaves_the_flags_unchanged(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "flags.json"
     path.write_bytes(document(payment="50%"))
     flags = FlagFile(path, FlagdDocument, notify=notices.append)
@@ -198,7 +198,7 @@ def test_a_file_that_cannot_be_used_leaves_the_flags_as_they_were(tmp_path: Path
     assert flags.evaluate("paymentFailure", 0.0, {}).variant == "100%"
 
 
-def test_a_file_that_is_no_document_at_the_start_is_an_error(tmp_path: Path) -> None:
+def test_an_invalid_file_at_the_start_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "flags.json"
     with pytest.raises(ConfigurationError, match="cannot be used"):
         FlagFile(path, FlagdDocument, notify=print)

@@ -15,7 +15,7 @@ SECOND = 1_000_000_000
 
 
 class Wall:
-    """A wall clock that moves when somebody waits on it, and by what each look at it costs."""
+    """A wall clock that advances when a test waits on it, and by a fixed cost per reading."""
 
     def __init__(self, look_s: float = 0.0) -> None:
         self.now_s = 100.0
@@ -27,7 +27,7 @@ class Wall:
 
 
 class Stop(threading.Event):
-    """An event whose waiting takes time on the wall clock only; set once *stop_at_s* is reached."""
+    """An event whose waits advance only the fake wall clock; set once *stop_at_s* is reached."""
 
     def __init__(self, wall: Wall, stop_at_s: float | None = None) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ def ids(batches: list[Batch]) -> list[int]:
 @given(
     st.floats(0.1, 50), st.floats(0.05, 20), st.sampled_from([0, SECOND // 2, 90 * SECOND]), st.floats(0, 0.3)
 )
-def test_the_model_is_never_ahead_and_everything_is_taken_once(
+def test_the_model_is_never_ahead_and_each_record_is_taken_once(
     speed: float, duration_s: float, lag_ns: int, look_s: float
 ) -> None:
     wall = Wall(look_s)
@@ -69,7 +69,7 @@ def test_the_model_is_never_ahead_and_everything_is_taken_once(
     )
 
 
-def test_only_what_is_due_is_taken_before_the_end() -> None:
+def test_only_visible_records_are_taken_before_the_end() -> None:
     wall = Wall()
     model = SteadyModel(start_ns=0, gap_ns=SECOND, lag_ns=2 * SECOND)
     at_each: list[tuple[float, int]] = []
@@ -81,7 +81,7 @@ def test_only_what_is_due_is_taken_before_the_end() -> None:
     ).run(5)
     early = [(now, exported) for now, exported in at_each if exported > now]
     assert len(at_each) == 5
-    assert [exported for _, exported in early] == [6 * SECOND]  # on its way at the end: flushed
+    assert [exported for _, exported in early] == [6 * SECOND]  # in flight at the end: flushed
 
 
 def test_a_stop_ends_an_endless_run_with_everything_flushed() -> None:
@@ -93,12 +93,12 @@ def test_a_stop_ends_an_endless_run_with_everything_flushed() -> None:
     assert len(ids(got)) == 10
 
 
-def test_a_model_too_slow_for_its_speed_says_how_late_it_is() -> None:
+def test_a_model_too_slow_for_its_speed_reports_its_lag() -> None:
     wall = Wall()
 
     class Slow(SteadyModel):
         def advance(self, until_ns: int) -> None:
-            wall.now_s += 2 * (until_ns - self.now_ns) / SECOND  # two wall seconds a second
+            wall.now_s += 2 * (until_ns - self.now_ns) / SECOND  # two wall seconds per model second
             super().advance(until_ns)
 
     late: list[float] = []
@@ -117,6 +117,6 @@ def test_a_model_that_keeps_up_is_not_late() -> None:
 
 
 @pytest.mark.parametrize("speed", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_speed_that_is_none_is_told(speed: float) -> None:
+def test_an_invalid_speed_is_rejected(speed: float) -> None:
     with pytest.raises(ConfigurationError, match="is not a valid speed; give a number above 0"):
         Pacer(SteadyModel(0, 1), lambda _: None, monotonic=Wall(), stop=threading.Event(), speed=speed)

@@ -1,4 +1,4 @@
-"""The shop in real time as a whole: flags from outside, the collector on a real wire."""
+"""The shop in real time: flags from outside, a collector over a real connection."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def charges(got: Batch) -> list[str]:
 
 @contextmanager
 def stopped_when(collector: OtlpCollector, condition: Callable[[Batch], bool]) -> Iterator[list[bool]]:
-    """Send this process SIGTERM once the collector has what is wanted, or after a long while."""
+    """Send this process SIGTERM once *condition* holds for the collector, or after a long timeout."""
     seen: list[bool] = []
 
     def watch() -> None:
@@ -69,7 +69,7 @@ def order(collector: OtlpCollector, protocol: str = "http/protobuf", **more: obj
     return Order(endpoint, BUSY, **{"duration_s": 600.0, "speed": 20.0, "every_s": 0.3, **more})  # type: ignore[arg-type]
 
 
-def test_a_file_that_changes_makes_the_fault_happen(collector: OtlpCollector, tmp_path: Path) -> None:
+def test_a_changed_flag_file_causes_the_fault(collector: OtlpCollector, tmp_path: Path) -> None:
     path = tmp_path / "demo.flagd.json"
     path.write_bytes(document("off"))
     lines: list[str] = []
@@ -93,7 +93,7 @@ def test_a_file_that_changes_makes_the_fault_happen(collector: OtlpCollector, tm
     assert any("flags paymentFailure=100%" in line for line in lines)
 
 
-def test_a_flagd_that_changes_makes_the_fault_happen(collector: OtlpCollector) -> None:
+def test_a_changed_flag_of_flagd_causes_the_fault(collector: OtlpCollector) -> None:
     flagd = FlagdStandIn(document("off"))
     lines: list[str] = []
 
@@ -110,7 +110,7 @@ def test_a_flagd_that_changes_makes_the_fault_happen(collector: OtlpCollector) -
     assert any("flags paymentFailure=100%" in line for line in lines)
 
 
-def test_a_real_flagd_is_obeyed(collector: OtlpCollector, tmp_path: Path) -> None:
+def test_flags_of_a_real_flagd_take_effect(collector: OtlpCollector, tmp_path: Path) -> None:
     path = tmp_path / "demo.flagd.json"
     path.write_bytes(document("off"))
     changed: list[int] = []
@@ -131,7 +131,7 @@ def test_a_real_flagd_is_obeyed(collector: OtlpCollector, tmp_path: Path) -> Non
     assert seen == [True]
 
 
-def test_a_terminated_command_has_sent_everything_and_says_so(collector: OtlpCollector) -> None:
+def test_a_terminated_command_sends_all_records_and_reports_it(collector: OtlpCollector) -> None:
     environment = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     environment |= {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.http_url, "PATH": "/usr/bin:/bin"}
     process = subprocess.Popen(
@@ -156,7 +156,7 @@ def test_a_terminated_command_has_sent_everything_and_says_so(collector: OtlpCol
     assert got.spans
 
 
-def test_a_short_run_with_speed_ends_now_and_reports_what_was_lost(collector: OtlpCollector) -> None:
+def test_a_short_run_with_speed_ends_at_once_and_reports_lost_records(collector: OtlpCollector) -> None:
     with otlp_collector() as gone:
         url = gone.http_url
     lines: list[str] = []
@@ -169,10 +169,10 @@ def test_a_short_run_with_speed_ends_now_and_reports_what_was_lost(collector: Ot
     assert run(there, lines.append) == 0
     ends = [span.start_ns + span.duration_ns for span in collector.received().spans]
     assert begun_ns - 21e9 < min(ends)
-    assert max(ends) < time.time_ns() + 1e9  # clocks of hosts are a little off
+    assert max(ends) < time.time_ns() + 1e9  # clocks of hosts are skewed
 
 
-def test_speed_without_an_end_is_refused(collector: OtlpCollector) -> None:
+def test_speed_without_a_duration_is_rejected(collector: OtlpCollector) -> None:
     with pytest.raises(ConfigurationError, match="--speed=20 without --duration"):
         run(order(collector, duration_s=None), print)
 
@@ -193,7 +193,7 @@ def test_the_second_signal_ends_at_once(collector: OtlpCollector) -> None:
     assert "left at the end" in lines[-1]
 
 
-def test_flags_prints_a_document_that_run_takes(tmp_path: Path) -> None:
+def test_the_printed_flag_document_is_accepted_by_run(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest_otel_diag.cli", "shop", "flags", "--demo", "2.2"]
     printed = subprocess.run(command, capture_output=True, check=True).stdout
     assert printed == catalog.demo_document("2.2")
@@ -201,14 +201,14 @@ def test_flags_prints_a_document_that_run_takes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["soon", "0s"])
-def test_a_duration_that_is_none_is_told(text: str) -> None:
+def test_an_invalid_duration_is_rejected(text: str) -> None:
     command = [sys.executable, "-m", "pytest_otel_diag.cli", "shop", "run", "--duration", text]
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert f"--duration='{text}': must be" in refused.stderr
 
 
-def test_status_lines_name_trouble() -> None:
+def test_status_lines_report_problems() -> None:
     before = ExportCounts()
     now = ExportCounts(sent={"traces": 500, "logs": 20, "metrics": 0}, queue_full=7, unsent=3)
     shown = status.line(

@@ -1,4 +1,4 @@
-"""Simulated runs of the shop that several tests look at; each is made once in a process."""
+"""Simulated runs of the shop, shared by several tests and cached per process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECOND_NS = 10**9
 
 
 class CountingFlags:
-    """The real flagd document, counting who is asked for what."""
+    """The real flagd document, with a count of the evaluations per flag."""
 
     def __init__(self, demo: str) -> None:
         self.document = FlagdDocument(catalog.demo_document(demo))
@@ -34,7 +34,7 @@ class CountingFlags:
 
 @dataclass
 class Phase:
-    """What began between two instants of a run."""
+    """The records that began between two instants of a run."""
 
     seconds: float
     batch: Batch
@@ -122,7 +122,7 @@ def run(
     end_s = WARM_S + seconds + after_s
     shop.advance(second(end_s + 15))
     batch = shop.take(shop.now_ns)
-    gc.freeze()  # what is kept for the tests need not be looked through again and again
+    gc.freeze()  # exclude the cached records from garbage collection
     return Run(
         shop,
         flags,

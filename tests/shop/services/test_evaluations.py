@@ -1,4 +1,4 @@
-"""Flags are asked by the service, at the moment and in the context of the real code."""
+"""Services evaluate flags at the moment and in the context of the real code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def began(made, service, name, kind=""):
         ("2.2", "llmRateLimitError", "product-reviews", "get_ai_assistant_response", ""),
     ],
 )
-def test_a_flag_is_asked_once_for_each_of_its_operations(demo, flag, service, name, kind):
+def test_a_flag_is_evaluated_once_per_operation(demo, flag, service, name, kind):
     made = run(demo, **QUIET)
     asked = made.flags.asked[flag]
     operations = began(made, service, name, kind)
@@ -39,12 +39,12 @@ def test_a_flag_is_asked_once_for_each_of_its_operations(demo, flag, service, na
             for phase in (made.before, made.fault)
             for span in phase.spans(service, name)
         )
-    # the run goes on for some seconds after the last phase
+    # the run continues for some seconds after the last phase
     assert asked > 0
     assert operations <= asked <= 1.15 * operations + 3
 
 
-def test_both_ends_of_the_topic_ask_about_the_queue():
+def test_both_ends_of_the_topic_evaluate_the_queue_flag():
     made = run("3.0", **QUIET)
     published, checked = (
         began(made, service, name)
@@ -53,7 +53,7 @@ def test_both_ends_of_the_topic_ask_about_the_queue():
     assert published + checked <= made.flags.asked["kafkaQueueProblems"] <= 1.15 * (published + checked) + 4
 
 
-def test_the_catalog_of_3_asks_with_the_product_and_of_2_for_one_product_only():
+def test_the_catalog_of_3_evaluates_with_the_product_and_of_2_for_one_product_only():
     asked = {context for key, context in run("3.0", **QUIET).flags.contexts if key == "productCatalogFailure"}
     assert len(asked) == 10
     assert (("product_id", "OLJCESPC7Z"),) in asked
@@ -69,18 +69,18 @@ def test_the_catalog_of_3_asks_with_the_product_and_of_2_for_one_product_only():
     assert count < 0.5 * len(ids)
 
 
-def test_only_orders_that_go_abroad_ask_about_the_slowdown():
+def test_only_orders_abroad_evaluate_the_slowdown():
     made = run("3.0", users=40, seconds=180.0, flag="intlShippingSlowdown", variant="10sec")
     shipped = began(made, "shipping", "POST /ship-order")
     assert 0 < made.flags.asked["intlShippingSlowdown"] < 0.35 * shipped
 
 
-def test_ads_are_asked_with_the_session():
+def test_the_ad_service_evaluates_with_the_session():
     contexts = [context for key, context in run("3.0", **QUIET).flags.contexts if key == "adFailure"]
     assert {tuple(name for name, _ in context) for context in contexts} == {("session", "targetingKey")}
 
 
-def test_nobody_asks_for_flags_that_the_release_does_not_have():
+def test_no_service_evaluates_flags_that_the_release_does_not_have():
     for demo, absent in (
         ("2.0", {"emailMemoryLeak", "intlShippingSlowdown", "loadGeneratorVUs", "llmRateLimitError"}),
         (

@@ -1,4 +1,4 @@
-"""What each flag does while it is on, and which services look guilty and are not."""
+"""Effects of each flag while it is on, and services that look faulty but are not."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def latest(phase, service, metric):
     return found
 
 
-def test_ad_failure_refuses_without_a_description():
+def test_ad_failure_fails_without_a_description():
     phase = with_flag("adFailure")
     failed = phase.errors("ad", GET_ADS)
     assert failed
@@ -43,7 +43,7 @@ def test_ad_failure_refuses_without_a_description():
     assert len(route) == pytest.approx(len(failed), abs=1)
     assert phase.errors("frontend", "GET /api/data")[0].attributes["http.status_code"] == 500
     assert phase.errors("frontend-proxy", "ingress")[0].attributes["http.status_code"] == "500"
-    # k6 does not put what a request came to on the span of its task
+    # k6 does not record the outcome of a request on the span of its task
     assert phase.errors("load-generator") == []
     # ads are chosen and counted before the throw
     assert all("demo.ad.count" in span.attributes for span in failed)
@@ -99,7 +99,7 @@ def test_cart_failure_breaks_emptying_only_and_orders_stand():
         ("Error", "cart.redis.connection_failed")
     }
     assert phase.logs("cart", "Error status code '{StatusCode}' with detail '{Detail}' raised.")
-    # the broken store is slow to give up; the real one is not asked
+    # the unreachable store fails slowly; the real one is not called
     assert phase.quantile_ms("checkout", PLACE, 0.5) > 2 * quiet().quantile_ms("checkout", PLACE, 0.5)
     parents = {span.span_id for span in failed}
     assert not [span for span in phase.of("cart") if span.name == "HMSET" and span.parent_id in parents]
@@ -112,7 +112,7 @@ def test_cart_failure_of_2_x_is_all_or_nothing():
 
 
 @pytest.mark.parametrize("demo", ["3.0", "2.2"])
-def test_product_catalog_failure_hits_one_product_and_shows_louder_in_front(demo):
+def test_product_catalog_failure_hits_one_product_and_shows_more_in_the_frontend(demo):
     phase = with_flag("productCatalogFailure", demo=demo)
     failed = phase.errors("product-catalog")
     key = "demo.product.id" if demo == "3.0" else "app.product.id"
@@ -142,7 +142,7 @@ def test_product_catalog_failure_hits_one_product_and_shows_louder_in_front(demo
     assert phase.errors("checkout", "prepareOrderItemsAndShippingQuoteFromCart") == []
 
 
-def test_payment_failure_of_3_shows_on_every_span_up_to_the_proxy():
+def test_payment_failure_of_3_marks_every_span_up_to_the_proxy():
     phase = with_flag("paymentFailure", "100%")
     text = "Payment request failed. Invalid token. demo.user_context.loyalty_level=gold"
     charge = phase.errors("payment", "charge")
@@ -159,7 +159,7 @@ def test_payment_failure_of_3_shows_on_every_span_up_to_the_proxy():
     assert len(phase.errors("frontend", "POST /api/checkout")) == len(
         phase.spans("frontend", "POST /api/checkout")
     )
-    # what comes after the charge does not happen
+    # the steps after the charge do not happen
     for service in ("email", "accounting"):
         assert len(phase.of(service)) < 5
     assert len(phase.spans("shipping", "POST /ship-order")) == 0
@@ -174,7 +174,7 @@ def test_payment_failure_of_2_ends_the_charge_without_a_status():
     }
 
 
-def test_payment_unreachable_is_checkout_s_and_payment_is_silent():
+def test_payment_unreachable_fails_in_checkout_and_payment_gets_no_request():
     phase = with_flag("paymentUnreachable")
     assert phase.of("payment") == [] or {"EventStream" in span.name for span in phase.of("payment")} == {True}
     failed = phase.errors("checkout", CHARGE)
@@ -209,7 +209,7 @@ def test_recommendation_cache_failure_grows_until_it_is_killed():
     misses = len(phase.logs("recommendation", "get_product_list: cache miss"))
     assert 0.5 < hits / misses < 2
     listed = phase.spans("product-catalog", "oteldemo.ProductCatalogService/ListProducts")
-    assert misses <= len(listed) < misses + 20  # hits ask nobody
+    assert misses <= len(listed) < misses + 20  # hits call no service
     assert phase.quantile_ms("recommendation", "get_product_list", 0.97) > 20 * quiet().quantile_ms(
         "recommendation", "get_product_list", 0.97
     )
@@ -254,7 +254,7 @@ def test_kafka_queue_problems_pile_up_in_front_of_fraud_detection():
     duplicates = phase.logs("accounting", "Duplicate order received, skipping.")
     assert 90 * len(overloads) < len(duplicates) <= 100 * len(overloads)
     assert phase.errors("accounting", "postgresql")[0].message.startswith("23505: duplicate key")
-    # nobody in front notices, and the broker is healthy
+    # callers see no effect, and the broker is healthy
     assert phase.errors("checkout") == phase.errors("frontend") == []
     assert phase.quantile_ms("checkout", PLACE, 0.5) < 2 * quiet().quantile_ms("checkout", PLACE, 0.5)
     # all copies of an order link to the same published order
@@ -273,7 +273,7 @@ def test_kafka_queue_problems_of_2_2_break_accounting_s_context():
 
 
 @pytest.mark.parametrize(("variant", "delay_ms"), [("5sec", 5000), ("10sec", 10_000)])
-def test_image_slow_load_delays_at_the_proxy_and_pictures_are_served_fast(variant, delay_ms):
+def test_image_slow_load_delays_at_the_proxy_and_the_image_provider_is_fast(variant, delay_ms):
     phase = with_flag("imageSlowLoad", variant, users=5)
     slow = [
         span for span in phase.spans("frontend-proxy", "ingress") if span.duration_ns > 0.99 * delay_ms * 1e6
@@ -348,7 +348,7 @@ def test_international_shipping_slowdown_delays_orders_to_canada():
     assert phase.errors("checkout") == phase.errors("frontend") == []
 
 
-def test_traffic_switched_off_leaves_only_infrastructure():
+def test_disabled_traffic_leaves_only_infrastructure_spans():
     phase = with_flag("loadGeneratorTraffic", "off", users=5)
     calm = run(users=5, seconds=180.0).fault
     names = {
@@ -382,7 +382,7 @@ def test_flooding_loads_the_front_page(demo):
     assert phase.rate("frontend-proxy") > 1.5 * run(demo, users=3, seconds=120.0).fault.rate("frontend-proxy")
 
 
-def test_lock_contention_holds_up_whoever_reads_products():
+def test_lock_contention_delays_all_readers_of_products():
     phase = with_flag("productCatalogLockContention", demo="3.1", users=5)
     assert len(phase.logs("product-catalog", "lock contention scenario active")) >= 4
     assert phase.quantile_ms("product-catalog", "sql.conn.query", 0.9) > 5000
@@ -392,14 +392,14 @@ def test_lock_contention_holds_up_whoever_reads_products():
         if "LOCK TABLE" in span.attributes.get("db.query.text", "")
     ]
     assert all(span.duration_ns >= 30e9 for span in locked)
-    # the proxy gives up after its timeout, long before the lock is free
+    # the proxy times out long before the lock is released
     timed_out = phase.errors("frontend-proxy", "ingress")
     assert {span.attributes["http.status_code"] for span in timed_out} == {"504"}
     assert {span.attributes["response_flags"] for span in timed_out} == {"UT"}
     assert phase.quantile_ms("ad", GET_ADS, 0.9) < 20
 
 
-def test_llm_rate_limit_refuses_and_the_page_stands():
+def test_llm_rate_limit_rejects_requests_and_the_page_still_loads():
     phase = with_flag("llmRateLimitError", demo="2.2")
     failed = phase.errors("product-reviews")
     assert {span.name for span in failed} == {"openai.chat"}

@@ -1,4 +1,4 @@
-"""What callers say when a service is away: nobody listens, or a process dies under a request."""
+"""What callers report when a service is down or dies during a request."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def orders(shop):
         ),
     ],
 )
-def test_an_order_fails_in_the_words_of_the_code(service, message):
+def test_a_failed_order_has_the_error_message_of_the_service_code(service, message):
     shop = without_traffic()
     stop(shop, service)
     shop.drive(["checkout"], 3)
@@ -72,7 +72,7 @@ def test_an_order_fails_in_the_words_of_the_code(service, message):
     assert failed[0].events[-1].name == "error"
 
 
-def test_shipping_may_go_between_quote_and_order():
+def test_shipping_may_die_between_quote_and_order():
     shop = without_traffic()
     slow = shop.world.service("payment").instances[0]
     slow.stop(10.0)  # the charge waits while shipping goes away
@@ -84,7 +84,7 @@ def test_shipping_may_go_between_quote_and_order():
 
 
 @pytest.mark.parametrize("service", ["email", "accounting", "fraud-detection", "recommendation", "ad"])
-def test_orders_stand_without_services_they_do_not_need(service):
+def test_orders_succeed_without_optional_services(service):
     shop = without_traffic()
     stop(shop, service)
     shop.drive(["checkout"], 3)
@@ -113,7 +113,7 @@ def test_flags_fall_back_to_their_defaults_without_flagd():
     assert reasons == {"error"}
 
 
-def test_the_proxy_answers_503_when_the_frontend_is_away():
+def test_the_proxy_responds_with_503_when_the_frontend_is_down():
     shop = without_traffic()
     stop(shop, "frontend")
     shop.drive(["frontend"], 2)
@@ -127,7 +127,7 @@ def test_the_proxy_answers_503_when_the_frontend_is_away():
     assert any('" 503 UF ' in log.body for log in batch.logs)
 
 
-def test_a_process_that_dies_under_a_request_cuts_its_connection():
+def test_a_process_that_dies_during_a_request_breaks_its_connection():
     shop = without_traffic()
     shop.world.service("ad").instances[0].stop(5.0)
     shop.drive(["ad"], 1)
@@ -140,7 +140,7 @@ def test_a_process_that_dies_under_a_request_cuts_its_connection():
     assert not [span for span in spans if span.name.endswith("GetAds") and span.kind == "Server"]
 
 
-def test_other_currencies_ask_for_conversions():
+def test_other_currencies_need_conversions():
     shop = Shop(
         Variation(users=1, browser_users=4, seed=5), FlagdDocument(catalog.demo_document("3.0")), START_NS
     )
@@ -166,10 +166,10 @@ def test_a_catalog_without_its_database_finds_nothing():
     assert {span.message.partition(" Exception")[0] for span in failed} == {"2 UNKNOWN:"}
 
 
-def test_accounting_without_its_database_says_so_and_goes_on():
+def test_accounting_without_its_database_logs_errors_and_continues():
     shop = without_traffic()
     shop.drive(["checkout"], 2)
-    shop.world.service("payment").instances[0].stop(8.0)  # orders are paid once the database is away
+    shop.world.service("payment").instances[0].stop(8.0)  # orders are paid after the database has gone down
     shop.advance(second(8))
     stop(shop, "astronomy-db")
     shop.advance(second(60))

@@ -1,4 +1,4 @@
-"""Shares of failing requests are the flag's, as far as counting can tell."""
+"""Shares of failed requests agree with the flag's variant within sampling error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EMPTIES = ("cart", "POST /oteldemo.CartService/EmptyCart")
 ADS = ("ad", "oteldemo.AdService/GetAds")
 
 
-# faults that do not get into each other's way share a run
+# faults that do not interfere share a run
 ALSO = {
     "10%": (("cartFailure", "25%"), ("adFailure", "on")),
     "50%": (("cartFailure", "75%"),),
@@ -39,7 +39,7 @@ MIXES = {
         ("adFailure", "on", ADS, 0.1),
     ],
 )
-def test_the_share_of_failures_is_the_variant_s(flag, variant, operation, share):
+def test_the_share_of_failures_is_that_of_the_variant(flag, variant, operation, share):
     made = run(
         flag="paymentFailure",
         variant=MIXES[flag, variant],
@@ -59,7 +59,7 @@ def test_the_share_of_failures_is_the_variant_s(flag, variant, operation, share)
 @pytest.mark.parametrize(
     ("flag", "variant", "operation"), [("paymentFailure", "100%", CHARGES), ("cartFailure", "100%", EMPTIES)]
 )
-def test_all_means_all(flag, variant, operation):
+def test_the_variant_of_100_percent_fails_all_requests(flag, variant, operation):
     spans = run(flag=flag, variant=variant, users=15, seconds=180.0).fault.spans(*operation, "Server")
     assert len(spans) > 20
     assert {span.status for span in spans} == {"Error"}

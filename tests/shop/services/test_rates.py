@@ -1,4 +1,4 @@
-"""The quiet shop against the rates measured on the real demo (5 users over HTTP and one browser)."""
+"""Rates of the shop without faults against those of the real demo (5 HTTP users and one browser)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from pytest_otel_diag.shop.traffic.tasks import THINK_S, WEIGHTS
 from tests.shop.services.shop_runs import run
 
-# spans a second, and server spans a second, of a third party's measurement (chart 0.41, demo 3.0)
+# spans a second and server spans a second, measured by a third party (chart 0.41, demo 3.0)
 MEASURED = {
     "frontend": (13.3, 7.3),
     "frontend-proxy": (12.7, 6.5),
@@ -55,7 +55,7 @@ def test_nothing_fails_but_flagd_s_streams():
     assert all(span.duration_ns <= 600.1e9 for span in streams)
 
 
-def test_tasks_come_by_weight_and_think_time():
+def test_tasks_follow_weights_and_think_times():
     spans = [span for span in long_run().fault.of("load-generator") if span.name.startswith("user_")]
     count = {name: sum(span.name == name for span in spans) for name in {span.name for span in spans}}
     mean_s = sum(THINK_S) / 2
@@ -78,7 +78,7 @@ def test_load_scales_with_the_users():
 def test_requests_end_once():
     counters = long_run().shop.counters
     inflight = counters.requests_begun - counters.requests_ended
-    # what is open: flagd's streams and what users do at this instant
+    # in flight: flagd's streams and the current requests of users
     assert 8 <= inflight <= 40
     groups = [
         group for topic in long_run().shop.world.broker.topics.values() for group in topic.groups.values()

@@ -1,4 +1,4 @@
-"""Whether quiet telemetry looks like that of real processes: tails, overheads, identifiers, pauses."""
+"""Telemetry without faults resembles that of real processes: tails, overheads, identifiers, pauses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OPERATIONS = (
     ("recommendation", "oteldemo.RecommendationService/ListRecommendations"),
 )
 
-# a parent and the only thing of the same service in it, in the demo's spans of 3.0
+# a parent span and its only child of the same service, in the demo's spans of 3.0
 NESTED = (
     ("frontend", "GET", "GET /api/cart"),
     ("frontend", "GET /api/cart", "executing api route (pages) /api/cart"),
@@ -50,12 +50,12 @@ def test_slow_requests_are_several_times_slower_than_usual_ones(service, name):
     ratio = phase.quantile_ms(service, name, 0.99) / phase.quantile_ms(service, name, 0.5)
     assert 2.0 < ratio < 14.0
     if name == "ingress":
-        return  # pictures, files and routes in one: wide by nature
+        return  # images, files and routes together: a wide distribution
     # and rare: the body of the distribution is narrow
     assert phase.quantile_ms(service, name, 0.75) < 3.5 * phase.quantile_ms(service, name, 0.25)
 
 
-def test_no_span_is_empty():
+def test_no_span_has_zero_duration():
     phase = quiet()
     assert phase.batch.spans
     assert {
@@ -102,7 +102,7 @@ def test_identifiers_are_version_4():
             assert UUID(str(value)).version == 4
 
 
-def test_the_cart_tells_its_callers_clients_apart():
+def test_the_cart_records_the_client_of_each_caller():
     phase = quiet()
     callers = {span.span_id: span.resource.service for span in phase.batch.spans}
     agents: dict[str, set[object]] = {}
@@ -113,7 +113,7 @@ def test_the_cart_tells_its_callers_clients_apart():
     assert agents == {"frontend": {"grpc-node-js/1.14.3"}, "checkout": {"grpc-go/1.77.0"}}
 
 
-def test_streams_end_a_little_before_their_deadline_each_in_its_own_time():
+def test_streams_end_slightly_before_their_deadline_and_not_together():
     texts = [
         span.message for span in quiet().of("flagd") if "EventStream" in span.name and span.status == "Error"
     ]
@@ -145,7 +145,7 @@ def test_runtimes_that_only_consume_use_their_heaps():
     assert allocated[-1] > allocated[0]
 
 
-def test_browsers_are_not_clockwork():
+def test_browser_timing_varies():
     phase = quiet()
     for service, name in (
         ("load-generator", "browser_add_to_cart"),
@@ -172,13 +172,13 @@ def _memory(phase: Phase, name: str, service: str) -> list[tuple[int, float]]:
 @pytest.mark.parametrize(
     "name", ["container.memory.usage.total", "process.runtime.cpython.memory"], ids=["container", "process"]
 )
-def test_the_recommendation_s_memory_rises_for_minutes_before_it_is_killed(name):
+def test_the_memory_of_recommendation_rises_for_minutes_before_it_is_killed(name):
     made = run(flag="recommendationCacheFailure", users=5, seconds=600.0)
     killed_s = made.shop.world.service("recommendation").kills[0][0]
     killed_ns = made.shop.world.start_ns + round(killed_s * 1e9)
     values = [value for at_ns, value in _memory(made.fault, name, "recommendation") if at_ns < killed_ns]
     assert len(values) >= 4
-    assert values == sorted(values)  # nothing is let go while the flag is on
+    assert values == sorted(values)  # nothing is released while the flag is on
     assert values[-1] > 1.4 * values[0]
     assert len(set(values)) >= 4
     slow = [
@@ -189,7 +189,7 @@ def test_the_recommendation_s_memory_rises_for_minutes_before_it_is_killed(name)
     assert statistics.median(slow) > 50.0
 
 
-def test_the_mails_memory_is_a_saw():
+def test_the_memory_of_email_is_a_sawtooth():
     made = run(flag="emailMemoryLeak", variant="10000x", users=5, seconds=600.0)
     values = [value for _, value in _memory(made.fault, "container.memory.usage.total", "email")]
     low, high = 60e6, 75e6

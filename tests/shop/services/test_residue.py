@@ -1,4 +1,4 @@
-"""What stays when a flag is off again, and what goes."""
+"""Residual effects after a flag is off again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_errors_end_with_their_flag(flag, variant):
     ] == []
 
 
-def test_the_recommendation_s_cache_is_kept():
+def test_the_cache_of_recommendation_is_kept():
     made = run(flag="recommendationCacheFailure", users=15, seconds=60.0, after_s=60.0)
     instance = made.shop.world.service("recommendation").instances[0]
     assert instance.state.ids > 50
@@ -33,7 +33,7 @@ def test_the_recommendation_s_cache_is_kept():
         span.attributes["demo.product.count"]
         for span in made.after.spans("recommendation", "get_product_list")
     }
-    assert 10 in sizes  # the list is asked of the catalog again
+    assert 10 in sizes  # the list is requested from the catalog again
 
 
 def test_checkout_keeps_its_leaked_clients():
@@ -54,7 +54,7 @@ def test_a_backlog_drains_fast_once_consumers_no_longer_sleep():
     assert made.shop.world.broker.topics["orders"].groups["fraud-detection"].total_lag < 5
 
 
-def test_mails_are_let_go_with_the_next_one():
+def test_emails_are_released_with_the_next_delivery():
     made = run(flag="emailMemoryLeak", variant="100x", users=15, seconds=60.0, after_s=60.0)
     instance = made.shop.world.service("email").instances[0]
     assert instance.state.kept == 0
@@ -68,14 +68,14 @@ def test_threads_spin_until_a_request_finds_the_flag_off():
     assert len(spinning) <= 1
 
 
-def test_what_waits_for_finalizers_stays_on_the_heap():
+def test_objects_that_wait_for_finalizers_stay_on_the_heap():
     made = run(flag="adManualGc", users=5, seconds=60.0, after_s=60.0)
     instance = made.shop.world.service("ad").instances[0]
     assert instance.state.waiting > 50e6
     assert instance.heap.live > 0.85 * 200e6
 
 
-def test_a_restart_clears_what_a_process_kept():
+def test_a_restart_clears_the_state_of_a_process():
     made = run(flag="adManualGc", users=5, seconds=61.0, after_s=1.0)
     service = made.shop.world.service("ad")
     service.replace()

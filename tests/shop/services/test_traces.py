@@ -1,4 +1,4 @@
-"""Traces of the quiet shop: who calls whom, what encloses what, names and attributes of key spans."""
+"""Traces without faults: call edges, nesting, names and attributes of key spans."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def quiet(demo):
 
 
 @pytest.mark.parametrize("demo", DEMOS)
-def test_the_edges_of_all_traces_are_the_documented_ones(demo):
+def test_traces_have_exactly_the_documented_edges(demo):
     service = {span.span_id: span.resource.service for span in quiet(demo).batch.spans}
     seen = set()
     for span in quiet(demo).batch.spans:
@@ -49,7 +49,7 @@ def test_the_edges_of_all_traces_are_the_documented_ones(demo):
     assert seen == edges(release_of(demo))
 
 
-def test_edges_hold_those_that_the_demo_tests_itself():
+def test_edges_include_those_that_the_demo_tests():
     assert SERVICE_EDGES == DEMO_TEST_EDGES
 
 
@@ -63,7 +63,7 @@ def test_children_lie_within_their_parents(demo):
             continue
         checked += 1
         assert span.trace_id == parent.trace_id
-        # the clocks of two machines differ by a few milliseconds; a process has one
+        # clocks of two hosts differ by a few milliseconds; a process has one clock
         skew_ns = 0 if span.resource is parent.resource else 2 * MAX_SKEW_NS
         skewed += span.start_ns < parent.start_ns
         assert span.duration_ns <= parent.duration_ns
@@ -73,7 +73,7 @@ def test_children_lie_within_their_parents(demo):
     assert 0 < skewed < 0.3 * checked
 
 
-def test_consumers_work_in_traces_of_their_own_that_link_to_the_order():
+def test_consumers_start_new_traces_that_link_to_the_order():
     phase = quiet("3.0")
     published = {span.span_id: span for span in phase.spans("checkout", "orders publish", "Producer")}
     assert len(published) > 20
@@ -94,7 +94,7 @@ def test_consumers_work_in_traces_of_their_own_that_link_to_the_order():
     }
 
 
-def test_an_order_calls_its_services_in_the_order_of_the_code():
+def test_a_checkout_calls_its_services_in_the_sequence_of_the_code():
     phase = quiet("3.0")
     order = next(
         span
@@ -193,7 +193,7 @@ SPANS_2 = [
     ("demo", "service", "name", "kind", "key", "value"),
     [("3.0", *row) for row in SPANS_3] + [("2.2", *row) for row in SPANS_2],
 )
-def test_key_spans_are_named_and_described_as_the_release_does(demo, service, name, kind, key, value):
+def test_key_spans_have_the_names_and_attributes_of_the_release(demo, service, name, kind, key, value):
     spans = quiet(demo).spans(service, name, kind)
     assert spans
     assert key is None or any(span.attributes.get(key) == value for span in spans)
@@ -233,13 +233,13 @@ def test_no_attribute_or_metric_has_the_other_release_s_prefix(demo, old, new):
         ),
     ],
 )
-def test_hooks_leave_the_event_of_their_convention(demo, event, attributes):
+def test_hooks_record_the_event_of_their_convention(demo, event, attributes):
     spans = quiet(demo).spans("product-catalog", "oteldemo.ProductCatalogService/GetProduct")
     found = [one for span in spans for one in span.events if one.name == event]
     assert found[0].attributes == attributes
 
 
-def test_durations_are_finite_and_of_a_laptop_s_order():
+def test_durations_are_finite_and_plausible_for_a_laptop():
     phase = quiet("3.0")
     assert all(0 <= span.duration_ns < 700 * 10**9 for span in phase.batch.spans)
     for service, name, low, high in (
@@ -251,7 +251,7 @@ def test_durations_are_finite_and_of_a_laptop_s_order():
     ):
         assert low < phase.quantile_ms(service, name, 0.5) < high
         assert math.isfinite(phase.quantile_ms(service, name, 0.99))
-        # service times spread, and are no constant
+        # service times vary
         assert phase.quantile_ms(service, name, 0.95) > 1.1 * phase.quantile_ms(service, name, 0.5)
 
 
@@ -273,7 +273,7 @@ LOGS_3 = [
 
 
 @pytest.mark.parametrize(("service", "text", "severity", "number"), LOGS_3)
-def test_logs_have_the_demo_s_texts_and_the_trace_they_belong_to(service, text, severity, number):
+def test_logs_have_the_texts_of_the_demo_and_their_trace(service, text, severity, number):
     logs = quiet("3.0").logs(service, text)
     assert logs
     assert {(log.severity_text, log.severity_number) for log in logs} == {(severity, number)}
@@ -304,7 +304,7 @@ def test_services_without_otlp_logs_write_none():
         ("flagd", "feature_flag.flagd.impression"),
     ],
 )
-def test_custom_metrics_count_by_their_real_names(service, metric):
+def test_custom_metrics_have_their_real_names(service, metric):
     points = [
         point
         for point in quiet("3.0").batch.metrics

@@ -1,4 +1,4 @@
-"""Traffic on demand, and what a seed decides."""
+"""Traffic on demand, and draws by seed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def spans(made, until_s):
 
 
 def idle():
-    """Return a shop without traffic of its own."""
+    """Return a shop without background traffic."""
     flags = FlagdDocument(catalog.demo_document("3.0"))
     flags.change("loadGeneratorTraffic", "off")
     return Shop(Variation(users=1, browser_users=0, seed=3), flags, START_NS)
@@ -56,11 +56,11 @@ def test_driven_requests_reach_the_named_service(service, name):
     made.advance(second(5))
     assert made.drive([service], 4) == 4
     seen = [span for span in spans(made, 40) if (span.resource.service, span.name) == (service, name)]
-    # one page of a browser asks for many pictures
+    # one browser page requests many images
     assert len(seen) == 4 or (service in ("image-provider", "product-catalog", "frontend") and len(seen) > 4)
 
 
-def test_one_checkout_reaches_all_its_services_and_every_second_goes_abroad():
+def test_a_checkout_reaches_all_its_services_and_every_second_one_ships_abroad():
     made = idle()
     made.advance(second(5))
     assert made.drive(["payment", "email", "accounting"], 6) == 6
@@ -69,7 +69,7 @@ def test_one_checkout_reaches_all_its_services_and_every_second_goes_abroad():
     assert sum(span.name == "user_checkout_single" for span in found) == 6
 
 
-def test_driving_several_kinds_sends_each_as_often():
+def test_driving_several_tasks_sends_each_equally_often():
     made = idle()
     made.advance(second(5))
     assert made.drive(["ad", "recommendation"], 3) == 6
@@ -103,7 +103,7 @@ def test_load_doubles_and_goes_back():
     assert 0.7 < again / before < 1.4
 
 
-def test_users_sent_away_come_back_once():
+def test_disabled_users_resume_once():
     made = shop(users=10, browser_users=1)
     for at, factor in ((20, 2.0), (40, 0.1), (60, 2.0), (80, 0.1), (100, 2.0)):
         spans(made, at)
@@ -136,7 +136,7 @@ def test_the_same_seed_gives_the_same_spans_and_another_seed_others():
     assert [span.trace_id for span in first] != [span.trace_id for span in other]
 
 
-def test_cutting_time_into_steps_changes_nothing():
+def test_the_step_size_does_not_change_the_spans():
     whole, cut = shop(), shop()
     for at in range(1, 41):
         cut.advance(second(at))
@@ -174,7 +174,7 @@ def test_slowness_is_spread_by_about_a_quarter():
     ("demo", "release"),
     [("3.0.0", "3.0"), ("2.x", "2.2"), ("3.x", "3.0"), ("v2.1.3", "2.1"), ("3", "3.0"), ("3.1", "3.1")],
 )
-def test_releases_are_named_in_several_ways(demo, release):
+def test_releases_have_several_spellings(demo, release):
     assert release_of(demo).version == release
 
 
