@@ -96,7 +96,7 @@ def shift(
 ) -> None:
     """Copy recordings, every instant moved by one constant each, with or without what tells the answer."""
     wanted = record_command.shift_of(to, anonymise_time)
-    recordings_command.remake(source, destination, wanted, redact, typer.echo)
+    recordings_command.rewrite(source, destination, wanted, redact, typer.echo)
 
 
 @recordings.command()

@@ -19,7 +19,7 @@ from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.ports import Investigation, Target
 from pytest_otel_diag.recordings.capture import Capture, Kept
-from pytest_otel_diag.recordings.shift import ANONYMOUS_NS, Shift, instant_of
+from pytest_otel_diag.recordings.time_shift import ANONYMOUS_NS, Shift, instant_of
 from pytest_otel_diag.runs import composition
 from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE
 

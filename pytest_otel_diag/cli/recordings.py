@@ -11,9 +11,9 @@ from pytest_otel_diag.model.windows import iso
 from pytest_otel_diag.recordings.format.reader import Recording
 from pytest_otel_diag.recordings.library import find_recordings, open_recordings
 from pytest_otel_diag.recordings.library import import_recording as import_into
-from pytest_otel_diag.recordings.remake import merge as merge_recordings
-from pytest_otel_diag.recordings.remake import remake as remake_recording
-from pytest_otel_diag.recordings.shift import Shift
+from pytest_otel_diag.recordings.rewrite import merge as merge_recordings
+from pytest_otel_diag.recordings.rewrite import rewrite as rewrite_recording
+from pytest_otel_diag.recordings.time_shift import Shift
 from pytest_otel_diag.recordings.validation import validate_recording
 
 Echo = Callable[[str], object]
@@ -44,14 +44,14 @@ def show(path: Path, cache_dir: Path, echo: Echo, *, incidents: bool) -> None:
             echo(f"    {incident.id}  {iso(incident.start_ns)}  {incident.service}  {incident.fault_type}")
 
 
-def remake(source: Path, destination: Path, shift: Shift | None, redact: bool, echo: Echo) -> None:
+def rewrite(source: Path, destination: Path, shift: Shift | None, redact: bool, echo: Echo) -> None:
     """Write the recording, or each one below *source*, anew; raises RecordingError, ConfigurationError."""
     if shift is None and not redact:
         raise ConfigurationError("say what to change: --to, --anonymise-time, --redact")
     folders = find_recordings(source)
     for folder in folders:
         new = destination if folder == source else destination / folder.name
-        manifest = remake_recording(folder, new, shift=shift, redact=redact)
+        manifest = rewrite_recording(folder, new, shift=shift, redact=redact)
         echo(f"{new}: {iso(manifest.start_ns)}..{iso(manifest.end_ns)}")
 
 

@@ -1,10 +1,9 @@
-"""Keeps the telemetry of a session as a recording that replays to the same verdict.
+"""Records the telemetry of sessions so that a replay gives the same verdict.
 
-Every session becomes a recording of its own, a folder below the capture's: sessions may come from several
-processes, and simulated ones may lie at the same instants. Whoever replays names the folder above. The
-recording holds the session's reference, baseline, incident and recovery, and says what the session compared
-with what, so that a replay compares the same. Folders appear by one rename: a process that is killed leaves a
-hidden one, which no reader looks at.
+Each session becomes a separate recording in a subfolder of the capture's folder, since sessions may come from
+several processes and simulated ones may overlap in time. A replay names the parent folder. A recording holds
+the session's reference, baseline, incident and recovery with their windows, so that a replay compares the
+same windows. A folder appears by one rename; a killed process leaves a hidden folder, which readers ignore.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from pytest_otel_diag.recordings.format.manifest import (
 )
 from pytest_otel_diag.recordings.format.writer import write_recording
 from pytest_otel_diag.recordings.leaks import Leaks
-from pytest_otel_diag.recordings.shift import Shift, note_of, shifted_batch, shifted_manifest, step_to
+from pytest_otel_diag.recordings.time_shift import Shift, note_of, shifted_batch, shifted_manifest, step_to
 from pytest_otel_diag.telemetry.export import Exporter
 from pytest_otel_diag.telemetry.views import merged
 
@@ -48,16 +47,16 @@ _log = logging.getLogger(__name__)
 
 @runtime_checkable
 class Recordable(Protocol):
-    """Telemetry that can be kept; targets whose telemetry is none cannot be recorded."""
+    """Telemetry that can be exported; a target without it cannot be recorded."""
 
     async def exporter(self) -> Exporter:
-        """Return what reads whole tables; everything visible now is in them."""
+        """Return an exporter of whole tables with all records that are visible now."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What became of one session: its folder, or the reason why there is none."""
+    """The outcome of one session: its recording, or the reason why it was not recorded."""
 
     session_id: str
     folder: Path | None = None
@@ -67,10 +66,10 @@ class Kept:
 
 @dataclass
 class Capture:
-    """The hook of the engine that keeps sessions below *directory*.
+    """A hook of the engine that records sessions below *directory*.
 
-    A session without a proven fault or with a foreign one is not ground truth and is not kept; ``kept``
-    says why. Call it while the target is still open. Safe to use for sessions side by side.
+    A session without a witnessed fault or with an external one is no ground truth and is not recorded;
+    ``kept`` has the reason. Call it while the target is still open. Concurrent sessions may share it.
     """
 
     directory: Path
@@ -79,7 +78,7 @@ class Capture:
     kept: list[Kept] = field(default_factory=list)
 
     async def __call__(self, session: TargetSession, result: SessionResult) -> None:
-        """Keep one session; raises RecordingError or TelemetryError when it cannot be written."""
+        """Record one session; raises RecordingError or TelemetryError when it cannot be written."""
         reason = unfit(session, result)
         if reason:
             _log.warning("session %s is not recorded: %s", result.session_id, reason)
@@ -90,20 +89,20 @@ class Capture:
         assert isinstance(telemetry, Recordable)
         exporter = await telemetry.exporter()
         folder = self.directory / _UNSAFE.sub("-", described.id).replace("--", "-")
-        given_up = threading.Event()
+        cancelled = threading.Event()
         try:
-            manifest = await asyncio.to_thread(self._write, folder, described, exporter, given_up)
+            manifest = await asyncio.to_thread(self._write, folder, described, exporter, cancelled)
         finally:
-            given_up.set()  # a cancelled session's thread must not go on reading a closed target
+            cancelled.set()  # the thread of a cancelled session must stop reading the closed target
         self.kept.append(Kept(result.session_id, folder, manifest))
 
     def _write(
-        self, folder: Path, described: Manifest, exporter: Exporter, given_up: threading.Event
+        self, folder: Path, described: Manifest, exporter: Exporter, cancelled: threading.Event
     ) -> Manifest:
         captured = described.captured[0]
         step_ns = step_to(described.start_ns, self.shift.wanted_ns) if self.shift else 0
         leaks = Leaks([fault.flag for fault in captured.scenario.faults])
-        work = _Work(exporter, captured.telemetry, leaks, self.redact, step_ns, given_up)
+        work = _RecordingStream(exporter, captured.telemetry, leaks, self.redact, step_ns, cancelled)
         there = [table for table in BY_TABLE if table in exporter.tables()]
 
         def finish(manifest: Manifest) -> Manifest:
@@ -121,23 +120,23 @@ class Capture:
 
 
 @dataclass
-class _Work:
-    """One recording being written: reads, counts, cuts and moves batch by batch."""
+class _RecordingStream:
+    """Reads, counts, redacts and shifts the batches of one recording."""
 
     exporter: Exporter
     windows: tuple[Window, ...]
     leaks: Leaks
     redact: bool
     step_ns: int
-    given_up: threading.Event
+    cancelled: threading.Event
     signals: list[SignalName] = field(default_factory=list)
 
     def stream(self, layout: FileLayout) -> Iterator[Any]:
-        """Yield the batches of one table as they are to be written."""
+        """Yield the batches of one table in the form that is written."""
         columns = [*layout.required, *layout.optional]
         for read in self.exporter.batches(layout.table, columns, self.windows):
-            if self.given_up.is_set():
-                raise RecordingError("the session was cancelled while it was being recorded")
+            if self.cancelled.is_set():
+                raise RecordingError("the session was cancelled during its recording")
             self.leaks.count(read)
             batch = self.leaks.redacted(read) if self.redact else read
             if batch.num_rows:
@@ -146,19 +145,19 @@ class _Work:
 
 
 def unfit(session: TargetSession, result: SessionResult) -> str:
-    """Return why a session cannot be ground truth for others, empty when it can."""
+    """Return why a session cannot serve as ground truth, empty when it can."""
     analyzer_failed = result.status is Status.ERROR and result.blame is Blame.ANALYZER
     if result.status is not Status.SCORED and not analyzer_failed:
         return f"{result.status.value}: {result.reason}"
     if result.windows.incident is None or result.windows.baseline is None:
-        return "it has no telemetry of its baseline, or ended before its incident was observed"
+        return "it has no baseline, or ended before its incident was observed"
     if not isinstance(session.telemetry, Recordable):
         return f"the target {result.target} cannot be recorded (a replay is a recording already)"
     return ""
 
 
 def describe(result: SessionResult, *, until_ns: Nanos) -> Manifest:
-    """Return the manifest of a session's recording, without files; the session has ended at *until_ns*."""
+    """Return the manifest, without files, of a session that ended at *until_ns*."""
     windows, scenario = result.windows, result.scenario
     baseline, incident = windows.baseline, windows.incident
     assert baseline is not None
@@ -206,7 +205,7 @@ def _source(target: str, demo: str) -> str:
 
 
 def _policy(baseline: Window) -> QuietPolicy:
-    """Return a policy that cuts nothing: the session says itself what was quiet, and saw it recover."""
+    """Return a policy without margins: the session defines its quiet windows and observed the recovery."""
     return QuietPolicy(
         fault_s=0.0, settle_s=0.0, min_quiet_s=0.0, baseline_s=baseline.duration_s, reference_span_s=None
     )
@@ -219,15 +218,15 @@ def _incident(result: SessionResult, name: str, system: str) -> Incident:
     assert window is not None
     faults = tuple(_served(fault, result) for fault in scenario.faults)
     keys = {fault.flag for fault in faults}
-    # an incident is one flag with a variant that is no "off"; several faults, or a load that is switched
-    # off, are written as one
+    # an incident has one flag with a variant other than "off"; several faults, or a load that is switched
+    # off, are combined into one
     plain = len(faults) == 1 and faults[0].variant not in {None, "off"}
     flag = faults[0].flag if plain else "+".join(str(fault) for fault in faults)
     expected = scenario.expectation
     return Incident(
         id=name,
         system=system,
-        service=_culprit(result),
+        service=_root_cause_service(result),
         flag=flag or "none",
         variant=str(faults[0].variant) if plain else "on",
         fault_type="+".join(fault.flag for fault in faults),
@@ -245,20 +244,20 @@ def _incident(result: SessionResult, name: str, system: str) -> Incident:
 
 
 def _served(fault: Fault, result: SessionResult) -> Fault:
-    """Return the fault with the variant that was proven to be served."""
+    """Return the fault with the variant that was witnessed as served."""
     proven = [w.variant for w in result.witnesses if w.flag == fault.flag and w.confirmed]
     return (
         fault if fault.variant is not None or not proven else fault.model_copy(update={"variant": proven[0]})
     )
 
 
-def _culprit(result: SessionResult) -> str:
+def _root_cause_service(result: SessionResult) -> str:
     expected = result.scenario.expectation
     named = [*(cause.service for cause in expected.root_causes), *(a.service for a in expected.anomalies)]
     return named[0] if named else "unknown"
 
 
 def _undone_ns(result: SessionResult, keys: set[str], window: Window) -> Nanos | None:
-    """Return when the first of the flags was proven to be back, None where that was not seen."""
+    """Return when the first of the flags was witnessed as undone, None if that was not observed."""
     back = [m.at_ns for m in result.flag_timeline if m.flag in keys and m.at_ns >= window.end_ns]
     return min(back, default=None)

@@ -1,4 +1,4 @@
-"""Brings a folder of the importable layout into our format."""
+"""Imports a folder of the importable layout as a recording."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pydantic import ValidationError
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, iso
-from pytest_otel_diag.recordings.cases import CASES, Cases, read_cases
 from pytest_otel_diag.recordings.format import arrow
 from pytest_otel_diag.recordings.format.columns import batches, in_time_order, nanoseconds, open_parquet
 from pytest_otel_diag.recordings.format.layout import BY_TABLE
 from pytest_otel_diag.recordings.format.manifest import ControlWindow, Manifest
 from pytest_otel_diag.recordings.format.writer import sha256_of, write_recording
-from pytest_otel_diag.recordings.quiet import coverage, cut_controls, quiet_windows
+from pytest_otel_diag.recordings.labelled_cases import CASES, Cases, read_cases
+from pytest_otel_diag.recordings.quiet_windows import coverage, cut_controls, quiet_windows
 
 IMPORT_VERSION = 3
-"""Counts up when the same input is imported differently, so that caches are not reused."""
+"""Increases when an import of the same input changes, so that caches are not reused."""
 
 _SOURCE_FILES: Mapping[str, str] = {
     "traces.parquet": "otel_traces",
@@ -31,7 +31,7 @@ _SOURCE_FILES: Mapping[str, str] = {
 
 
 def content_key(folder: Path) -> str:
-    """Return a hash of everything that an import reads, as 64 hex digits."""
+    """Return the SHA-256 of all input of an import, as 64 hex digits."""
     digest = hashlib.sha256(f"import {IMPORT_VERSION}".encode())
     for name in (CASES, *_SOURCE_FILES):
         path = folder / name
@@ -42,7 +42,7 @@ def content_key(folder: Path) -> str:
 def import_cases(folder: Path, destination: Path) -> Manifest:
     """Write *folder* (``cases.json`` and Parquet) as a recording at *destination*; return its manifest.
 
-    Raises RecordingError naming the file, column and row, or the incident and field, that is wrong.
+    Raises RecordingError that names the invalid file, column and row, or incident and field.
     """
     sources = {name: table for name, table in _SOURCE_FILES.items() if _rows(folder / name)}
     if not sources:
@@ -65,7 +65,7 @@ def import_cases(folder: Path, destination: Path) -> Manifest:
 def _describe(
     folder: Path, cases: Cases, *, quiet: tuple[Window, ...], controls: tuple[ControlWindow, ...]
 ) -> Manifest:
-    """Return the manifest without files; raises RecordingError where it contradicts itself."""
+    """Return the manifest without files; raises RecordingError if the labels contradict each other."""
     try:
         return Manifest(
             id=_name(cases, content_key(folder)),
@@ -93,10 +93,10 @@ def _rows(path: Path) -> int:
 
 
 def _densest_seconds(folder: Path, sources: Mapping[str, str]) -> set[int]:
-    """Return the UTC seconds with spans, or with metric points where there are no spans.
+    """Return the UTC seconds with spans, or with metric points in a recording without spans.
 
-    Minutes that hold metrics but no spans, in a recording that has spans, are not counted: nobody has
-    said what happened in them, and sources keep incidents back.
+    In a recording with spans, minutes with metrics but without spans do not count: they are unlabelled, and
+    sources withhold incidents.
     """
     name = next(iter(sources))
     column = BY_TABLE[sources[name]].time
@@ -104,7 +104,7 @@ def _densest_seconds(folder: Path, sources: Mapping[str, str]) -> set[int]:
 
 
 def _distinct(path: Path, column: str, *, per: int = 1) -> set[Nanos]:
-    """Return the distinct times of a column, cut to whole multiples of *per* ns."""
+    """Return the distinct times of a column, truncated to multiples of *per* ns."""
     pa, pc = arrow.arrow(), arrow.compute()
     found: set[Nanos] = set()
     for batch in _columns(path, column):
@@ -118,7 +118,7 @@ def _columns(path: Path, column: str) -> Iterator[Any]:
         schema = file.schema_arrow
     index = schema.get_field_index(column)
     if index < 0:
-        raise RecordingError(f"{path}: column {column} is missing; there are {', '.join(schema.names)}")
+        raise RecordingError(f"{path}: column {column} is missing; found {', '.join(schema.names)}")
     if not arrow.arrow().types.is_timestamp(schema.field(index).type):
         raise RecordingError(
             f"{path}: column {column} has type {schema.field(index).type}, must be a timestamp"

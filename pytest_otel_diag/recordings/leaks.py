@@ -1,8 +1,8 @@
-"""Telemetry that gives the answer away: which rows tell that a flag was on, counted and, on request, cut.
+"""Detects, counts and redacts telemetry that reveals which flag was on.
 
-A system that evaluates feature flags says so in its telemetry: span events and attributes
-``feature_flag.*``, spans of flagd and of its clients, metrics of evaluations, texts that name the flag.
-Recordings keep all of it by default, since it is part of what a real system sends.
+A system that evaluates feature flags shows it in its telemetry: span events and attributes
+``feature_flag.*``, spans of flagd and its clients, metrics of evaluations, texts that name the flag.
+Recordings keep these leaks by default, since real systems emit them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pytest_otel_diag.recordings.format.nested import (
 )
 
 MASK = "redacted"
-"""What stands where a text named a flag."""
+"""Replacement for the name of a flag in a text."""
 
 _SERVICES = ("flagd", "flagd-ui")
 _NAMES = r"(?i)^(flagd\.|grpc\.flagd\.|/?flagd\.|feature_?flag)"
@@ -36,11 +36,11 @@ _EVENTS = ("Events.Timestamp", "Events.Name", "Events.Attributes")
 
 
 class Leaks:
-    """Looks through batches for what tells of *flags* (keys as the system spells them).
+    """Finds leaks of *flags* (keys as the system spells them) in record batches.
 
-    ``counts`` has the number of rows by kind: ``flag_service`` rows of flagd or of calls to it,
-    ``flag_metrics``, ``flag_events`` spans with such an event, ``flag_attributes`` and ``flag_texts``
-    rows with such an attribute or text. A row may be counted in several.
+    ``counts`` is the number of rows by kind: ``flag_service`` (rows of flagd and of calls to it),
+    ``flag_metrics``, ``flag_events`` (spans with such an event), ``flag_attributes`` and ``flag_texts`` (rows
+    with such an attribute or text). A row may count for several kinds.
     """
 
     def __init__(self, flags: Sequence[str]) -> None:
@@ -50,11 +50,11 @@ class Leaks:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Rows by kind, seen so far."""
+        """Number of rows by kind so far."""
         return dict(sorted(self._counts.items()))
 
     def count(self, batch: Any) -> None:
-        """Look through one batch."""
+        """Count the leaks of one batch."""
         for kind, mask in (
             ("flag_service", self._of_service(batch)),
             ("flag_metrics", _matches(batch, "MetricName", _NAMES)),
@@ -67,7 +67,7 @@ class Leaks:
                 self._counts[kind] += rows
 
     def redacted(self, batch: Any) -> Any:
-        """Return the batch without them: rows and attributes gone, texts masked; counts nothing."""
+        """Return the batch with leaking rows and attributes removed and texts masked, without counting."""
         pa, pc = arrow.arrow(), arrow.compute()
         gone = _either([self._of_service(batch), _matches(batch, "MetricName", _NAMES)])
         batch = batch.filter(pc.invert(gone)) if gone is not None else batch

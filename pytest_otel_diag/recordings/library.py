@@ -1,4 +1,4 @@
-"""Finds recordings under a path: our format, or an importable layout that is imported into a cache."""
+"""Finds recordings below a path and opens them; folders of the importable layout are imported first."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_otel_diag.errors import RecordingError, nearest
-from pytest_otel_diag.recordings.cases import CASES, is_cases_folder
 from pytest_otel_diag.recordings.format.manifest import MANIFEST, Manifest
 from pytest_otel_diag.recordings.format.reader import Recording, read_recording
 from pytest_otel_diag.recordings.importer import content_key, import_cases
+from pytest_otel_diag.recordings.labelled_cases import CASES, is_cases_folder
 from pytest_otel_diag.recordings.lock import exclusive
 
 
 def open_recording(path: Path, cache_dir: Path) -> Recording:
-    """Return the recording in a folder, importing it into *cache_dir* when it is not in our format.
+    """Open the recording in a folder; the importable layout is imported into *cache_dir* first.
 
-    The cache is keyed by the content of the folder, so an import happens once, and again when the
-    imported copy was damaged. Raises RecordingError.
+    The cache is keyed by the content of the folder, so an import runs once, and again when the imported copy
+    is damaged. Raises RecordingError.
     """
     if (path / MANIFEST).is_file():
         return read_recording(path)
     if not is_cases_folder(path):
-        raise RecordingError(f"{path} is no recording: it has neither {MANIFEST} nor {CASES}{_hint(path)}")
+        raise RecordingError(f"{path} is not a recording: it has neither {MANIFEST} nor {CASES}{_hint(path)}")
     key = content_key(path)
     imported = cache_dir / "recordings" / key[:32]
     with exclusive(cache_dir / "recordings" / f"{key[:32]}.lock"):
@@ -35,7 +35,7 @@ def open_recording(path: Path, cache_dir: Path) -> Recording:
 
 
 def _intact(folder: Path) -> Recording | None:
-    """Return the recording in a folder of the cache when every byte is the one that was written."""
+    """Return the cached recording if all checksums match, else None."""
     try:
         recording = read_recording(folder)
         recording.verify()
@@ -57,27 +57,27 @@ def _remove(folder: Path) -> None:
 
 
 def import_recording(source: Path, destination: Path) -> Manifest:
-    """Write an importable folder as a recording at *destination*, which must not exist; return its manifest.
+    """Import a folder as a recording at *destination*, which must not exist; return its manifest.
 
-    Raises RecordingError naming what is wrong with the source.
+    Raises RecordingError that says what is wrong with the source.
     """
     if (source / MANIFEST).is_file():
-        raise RecordingError(f"{source} is in our format already; use it, or copy it, as it is")
+        raise RecordingError(f"{source} is a recording already; use or copy it unchanged")
     if not is_cases_folder(source):
         raise RecordingError(f"{source} cannot be imported: it has no {CASES}{_hint(source)}")
     return import_cases(source, destination)
 
 
 def find_recordings(path: Path) -> tuple[Path, ...]:
-    """Return the folders with a recording: the path itself, or its sub-folders in order of name.
+    """Return the folders with a recording: the path itself, or its subfolders sorted by name.
 
-    Raises RecordingError when there is none, or the path does not exist.
+    Raises RecordingError when the path does not exist or has no recording.
     """
     if not path.is_dir():
         raise RecordingError(f"{path} is not a folder{_hint(path)}")
     if _is_recording(path):
         return (path,)
-    # hidden folders are those of writers that were killed
+    # killed writers leave hidden folders
     found = tuple(
         folder
         for folder in sorted(path.iterdir())
@@ -85,13 +85,13 @@ def find_recordings(path: Path) -> tuple[Path, ...]:
     )
     if not found:
         raise RecordingError(
-            f"no recording in {path} or right below it: a recording is a folder with {MANIFEST} or {CASES}"
+            f"no recording in {path} or directly below it; a recording is a folder with {MANIFEST} or {CASES}"
         )
     return found
 
 
 def open_recordings(paths: Sequence[Path], cache_dir: Path) -> tuple[Recording, ...]:
-    """Open every recording under the paths; the same content is opened once. Raises RecordingError."""
+    """Open every recording below the paths, equal content once; raises RecordingError."""
     opened = [open_recording(folder, cache_dir) for path in paths for folder in find_recordings(path)]
     return tuple({recording.sha256: recording for recording in opened}.values())
 
@@ -101,7 +101,7 @@ def _is_recording(folder: Path) -> bool:
 
 
 def _hint(path: Path) -> str:
-    """Return the way out: a folder beside *path* that holds a recording and is spelt alike, if any."""
+    """Return what to do: the recording beside *path* with the nearest spelling, if any."""
     found = "" if path.exists() else nearest(path.name, _beside(path))
     return found or "; name a folder with a recording"
 
@@ -109,5 +109,5 @@ def _hint(path: Path) -> str:
 def _beside(path: Path) -> list[str]:
     try:
         return [sibling.name for sibling in path.parent.iterdir() if _is_recording(sibling)]
-    except OSError:  # no such folder, or one that may not be listed
+    except OSError:  # missing or not readable
         return []

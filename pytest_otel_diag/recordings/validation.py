@@ -1,9 +1,9 @@
-"""Is a recording sound? Every finding names file, column and row; memory stays bounded.
+"""Validates a recording in bounded memory; each finding names file, column and row.
 
-Errors make a recording unusable or its answers wrong: missing or changed files, missing or mistyped
-columns, nulls where the exporter has none, rows out of order, incidents without telemetry, controls
-in disturbed time. Warnings are what real systems send and analysis has to cope with: NaN and infinite
-metric values, negative durations, spans and points without a service.
+Errors make a recording unusable or its results wrong: missing or changed files, missing or mistyped columns,
+nulls where the exporter writes none, rows out of order, incidents without telemetry, controls in disturbed
+time. Warnings are oddities of real systems that analyzers have to handle: NaN and infinite metric values,
+negative durations, spans and points without a service.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any, Literal
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import Window, iso
-from pytest_otel_diag.recordings.cases import CASES, is_cases_folder
 from pytest_otel_diag.recordings.format import arrow
 from pytest_otel_diag.recordings.format.columns import batches, first_disorder, nanoseconds, open_parquet
 from pytest_otel_diag.recordings.format.layout import BY_NAME, FileLayout, schema_mistakes
 from pytest_otel_diag.recordings.format.manifest import MANIFEST, Manifest, RecordedFile
 from pytest_otel_diag.recordings.format.reader import Recording, read_recording
 from pytest_otel_diag.recordings.format.writer import sha256_of
+from pytest_otel_diag.recordings.labelled_cases import CASES, is_cases_folder
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One observation. ``row`` counts from 0 and is the first of ``count`` rows of the kind."""
+    """One finding; ``row`` (from 0) is the first of ``count`` rows with it."""
 
     severity: Literal["error", "warning"]
     file: str
@@ -56,24 +56,24 @@ class Validation:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """What makes the recording unusable."""
+        """Findings that make the recording unusable."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """What is odd but can be lived with."""
+        """Findings that do not prevent the use of the recording."""
         return tuple(finding for finding in self.findings if finding.severity == "warning")
 
 
 def validate_recording(folder: Path) -> Validation:
-    """Check manifest, checksums, columns and values of a recording; never raises for bad content.
+    """Check manifest, checksums, columns and values of a recording; invalid content never raises.
 
     Raises RecordingError only when pyarrow is not installed.
     """
     arrow.arrow()
     if not (folder / MANIFEST).exists() and is_cases_folder(folder):
         message = (
-            f"this folder can be imported but is no recording yet, it has no {MANIFEST}; run: "
+            f"this folder can be imported but is not a recording yet: it has no {MANIFEST}; run: "
             f"otel-diag recordings import {folder} DESTINATION, then validate DESTINATION"
         )
         return Validation(folder, (Finding("error", CASES, message),))
@@ -91,7 +91,7 @@ def _unlisted(recording: Recording) -> Iterator[Finding]:
     listed = {file.name for file in recording.manifest.files}
     for path in sorted(recording.folder.glob("*.parquet")):
         if path.name not in listed:
-            yield Finding("warning", path.name, f"not listed in {MANIFEST}; it is never read")
+            yield Finding("warning", path.name, f"not listed in {MANIFEST}; it is ignored")
 
 
 def _timeline(manifest: Manifest) -> Iterator[Finding]:
@@ -100,7 +100,7 @@ def _timeline(manifest: Manifest) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 MANIFEST,
-                f"incident {incident.id!r} starts at {iso(incident.start_ns)}, telemetry goes from "
+                f"incident {incident.id!r} starts at {iso(incident.start_ns)}, but telemetry is from "
                 f"{iso(manifest.start_ns)} to {iso(manifest.end_ns)}",
             )
     controls = [(f"control {control.id!r}", control.window) for control in manifest.controls]
@@ -155,7 +155,7 @@ def _values(path: Path, file: RecordedFile, layout: FileLayout) -> list[Finding]
 
 @dataclass
 class _Values:
-    """Running checks over the batches of one file; kinds of findings are counted, not listed."""
+    """Checks the batches of one file; equal findings are counted, not listed."""
 
     file: RecordedFile
     layout: FileLayout
@@ -170,11 +170,11 @@ class _Values:
         for name in batch.schema.names:
             column = batch.column(name)
             if name in self.layout.required and column.null_count:
-                self._where("error", name, "null, the exporter writes a value", pc.is_null(column))
+                self._where("error", name, "null, but the exporter always writes a value", pc.is_null(column))
             if pa.types.is_floating(column.type):
                 self._where("warning", name, "not a finite number", pc.invert(pc.is_finite(column)))
             if name == "Duration" and pa.types.is_signed_integer(column.type):
-                self._where("warning", name, "negative duration, counts as 0", pc.less(column, 0))
+                self._where("warning", name, "negative duration, treated as 0", pc.less(column, 0))
             if name == "ServiceName":
                 text = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
                 self._where("warning", name, "empty", pc.equal(text, ""))
@@ -182,14 +182,14 @@ class _Values:
         self.rows += batch.num_rows
 
     def note(self, severity: str, column: str | None, message: str, rows: Iterable[int]) -> None:
-        """Count rows of one kind of finding."""
+        """Count rows with the same finding."""
         key = (severity, column, message)
         for row in rows:
             first, count = self._found.get(key, (row, 0))
             self._found[key] = (first, count + 1)
 
     def findings(self) -> list[Finding]:
-        """Return one finding a kind, those of the whole file last."""
+        """Return each distinct finding once, those of the whole file last."""
         found = [
             Finding(
                 "error" if severity == "error" else "warning", self.file.name, message, column, row, count
@@ -203,7 +203,7 @@ class _Values:
                 Finding(
                     "error",
                     self.file.name,
-                    f"times do not go from {said} as {MANIFEST} says",
+                    f"times are not from {said} as {MANIFEST} says",
                     self.layout.time,
                 )
             )

@@ -43,7 +43,7 @@ def test_every_session_is_a_recording_that_replays(place: Path, recorded: Path) 
         "paymentUnreachable-on",
     ]
     manifest = json.loads((folders[1] / "recording.json").read_text())
-    assert manifest["notes"] == [f"all times were moved by {_seconds(manifest)} s"]
+    assert manifest["notes"] == [f"all times were shifted by {_seconds(manifest)} s"]
     run = otel_diag(place, "run", "--target", "replay:kept", "--reports", "reports")
     assert "2 sessions, 2 scored: 1 scenario with a fault, 1 control" in run.stdout, run.stderr
     assert "paymentUnreachable=on-" in run.stdout

@@ -1,4 +1,4 @@
-"""Sessions of the simulated shop, kept as recordings, and the same sessions replayed."""
+"""Sessions of the simulated shop, their recordings, and replays of these."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAULTS = ("paymentFailure=50%", "adHighCpu=on", "loadGeneratorTraffic=off")
 
 @dataclass(frozen=True)
 class Kept:
-    """One session as it was, and its recording."""
+    """A session and its recording."""
 
     result: SessionResult
     folder: Path
@@ -43,12 +43,12 @@ async def run(target: Target, scenario: Scenario, capture: Capture | None = None
         repeat=0,
         analyzer="builtin",
     )
-    # a control draws its length from its session's id
+    # a control derives its length from the session id
     return await engine.run(replace(plan, session_id=f"{zlib.crc32(scenario.id.encode()):08x}"))
 
 
 def capture_all(directory: Path, cache: Path) -> dict[str, Kept]:
-    """Keep a session of each fault and a quiet one; return them by scenario."""
+    """Record a session of each fault and a control; return them by scenario."""
     target = ShopTarget.from_spec("reference_s=60,settle_s=30", store_dsn="", cache_dir=cache)
     known = {scenario.id: scenario for scenario in target.scenarios()}
     quiet = target.scenario_for(())
@@ -78,7 +78,7 @@ def replay_all(paths: Iterable[Path], cache: Path) -> dict[str, SessionResult]:
 
 
 def verdict_of(result: SessionResult) -> dict[str, object]:
-    """Return what the judge says of a session that depends on the telemetry alone."""
+    """Return the parts of a verdict that depend on telemetry alone."""
     verdict = result.verdict
     assert verdict is not None, result.reason
     return {"status": result.status, **{name: getattr(verdict, name) for name in _TOLD}}

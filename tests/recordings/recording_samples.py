@@ -67,7 +67,7 @@ def manifest(**given):
 
 
 def small_recording(folder: Path, **given) -> Path:
-    """Write 300 spans, one a second from T0, and a metric point a minute."""
+    """Write 300 spans, one per second from T0, and one metric point per minute."""
     times = [T0 + i * SECOND for i in range(300)]
     tables = {
         "otel_traces": iter([traces(times[:150]), traces(times[150:])]),
@@ -78,7 +78,7 @@ def small_recording(folder: Path, **given) -> Path:
 
 
 def rewrite(folder: Path, name: str, table) -> None:
-    """Replace a file and make its checksum right, so that only the content is wrong."""
+    """Replace a file and update its checksum, so that only the content is wrong."""
     path = folder / name
     pq.write_table(pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table, path)
     edit(

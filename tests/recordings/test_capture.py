@@ -1,4 +1,4 @@
-"""Captured sessions: what is kept, and that a replay comes to the same verdict."""
+"""Captured sessions: their recordings, and replays with the same verdict."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from pytest_otel_diag.recordings.format.reader import read_recording
 from pytest_otel_diag.recordings.format.writer import write_recording
 from pytest_otel_diag.recordings.leaks import Leaks
 from pytest_otel_diag.recordings.library import find_recordings
-from pytest_otel_diag.recordings.remake import merge, remake
-from pytest_otel_diag.recordings.shift import ANONYMOUS_NS, Shift
+from pytest_otel_diag.recordings.rewrite import merge, rewrite
+from pytest_otel_diag.recordings.time_shift import ANONYMOUS_NS, Shift
 from pytest_otel_diag.recordings.validation import validate_recording
 from pytest_otel_diag.runs import composition
 from pytest_otel_diag.targets.replay.target import NoTraffic
@@ -62,7 +62,7 @@ def _manifest(one: Kept) -> Manifest:
     return read_recording(one.folder).manifest
 
 
-def test_replays_come_to_the_verdict_of_the_session(
+def test_replays_give_the_verdict_of_the_session(
     kept: dict[str, Kept], replayed: dict[str, SessionResult]
 ) -> None:
     assert len(replayed) == len(kept) == len(FAULTS) + 1
@@ -84,7 +84,7 @@ def test_replays_compare_the_same_windows(kept: dict[str, Kept], replayed: dict[
         assert windows.reference == one.result.windows.reference
 
 
-def test_the_ground_truth_is_kept(kept: dict[str, Kept]) -> None:
+def test_the_ground_truth_is_recorded(kept: dict[str, Kept]) -> None:
     one = kept[PAYMENT]
     result, found = one.result, _manifest(one)
     captured = found.captured[0]
@@ -113,12 +113,12 @@ def test_the_ground_truth_is_kept(kept: dict[str, Kept]) -> None:
     assert (len(quiet.controls), quiet.incidents) == (1, ())
 
 
-def test_a_load_switched_off_is_an_incident_too(kept: dict[str, Kept]) -> None:
+def test_a_disabled_load_is_an_incident(kept: dict[str, Kept]) -> None:
     incident = _manifest(kept["loadGeneratorTraffic=off"]).incidents[0]
     assert (incident.flag, incident.variant) == ("loadGeneratorTraffic=off", "on")
 
 
-def test_recordings_are_sound(kept: dict[str, Kept]) -> None:
+def test_recordings_are_valid(kept: dict[str, Kept]) -> None:
     for one in kept.values():
         assert validate_recording(one.folder).errors == ()
         read_recording(one.folder).verify()
@@ -144,10 +144,10 @@ def _is_time(kind: pa.DataType) -> bool:
     return pa.types.is_timestamp(kind) or (pa.types.is_list(kind) and pa.types.is_timestamp(kind.value_type))
 
 
-def test_one_constant_moves_every_signal(kept: dict[str, Kept], tmp_path: Path, cache: Path) -> None:
+def test_one_constant_shifts_every_signal(kept: dict[str, Kept], tmp_path: Path, cache: Path) -> None:
     one = kept[PAYMENT]
     wanted_ns = 1_600_000_000 * NANOS_PER_SECOND
-    moved = remake(one.folder, tmp_path / "moved", shift=Shift(wanted_ns))
+    moved = rewrite(one.folder, tmp_path / "moved", shift=Shift(wanted_ns))
     old = _manifest(one)
     step_ns = moved.start_ns - old.start_ns
     assert wanted_ns <= moved.start_ns < wanted_ns + NANOS_PER_SECOND
@@ -168,17 +168,17 @@ def test_one_constant_moves_every_signal(kept: dict[str, Kept], tmp_path: Path, 
     assert [
         b.at_ns - a.at_ns for a, b in zip(old_captured.flag_timeline, captured.flag_timeline, strict=True)
     ]
-    assert captured.windows.incident == old_captured.windows.incident.moved(step_ns)  # type: ignore[union-attr]  # it is there
+    assert captured.windows.incident == old_captured.windows.incident.moved(step_ns)  # type: ignore[union-attr]  # it is set
     assert captured.telemetry == tuple(window.moved(step_ns) for window in old_captured.telemetry)
     again = replay_all([tmp_path / "moved"], cache)
     assert [verdict_of(result) for result in again.values()] == [verdict_of(one.result)]
 
 
-def test_what_tells_the_flag_can_be_left_out(kept: dict[str, Kept], tmp_path: Path) -> None:
+def test_leaks_of_the_flag_can_be_redacted(kept: dict[str, Kept], tmp_path: Path) -> None:
     one = kept[PAYMENT]
-    made = remake(one.folder, tmp_path / "cut", shift=Shift(ANONYMOUS_NS, secret=True), redact=True)
+    made = rewrite(one.folder, tmp_path / "cut", shift=Shift(ANONYMOUS_NS, secret=True), redact=True)
     assert made.captured[0].redacted
-    assert "begin at 2000-01-01" in made.notes[-1]
+    assert "start at 2000-01-01" in made.notes[-1]
     leaks = Leaks(["paymentFailure"])
     for table in _tables(tmp_path / "cut").values():
         for batch in table.to_batches():
@@ -190,12 +190,12 @@ def test_what_tells_the_flag_can_be_left_out(kept: dict[str, Kept], tmp_path: Pa
     assert validate_recording(tmp_path / "cut").errors == ()
 
 
-def test_merged_sessions_replay_as_they_did_alone(kept: dict[str, Kept], tmp_path: Path, cache: Path) -> None:
+def test_merged_sessions_replay_as_before(kept: dict[str, Kept], tmp_path: Path, cache: Path) -> None:
     names = ("control-quiet", PAYMENT)
-    for name in names:  # at the very same time, as sessions of one seed are
-        remake(kept[name].folder, tmp_path / "parts" / kept[name].folder.name, shift=Shift(ANONYMOUS_NS))
+    for name in names:  # at the same time, like sessions of one seed
+        rewrite(kept[name].folder, tmp_path / "parts" / kept[name].folder.name, shift=Shift(ANONYMOUS_NS))
     made = merge(find_recordings(tmp_path / "parts"), tmp_path / "merged")
-    assert made.notes == ("1 sessions were moved in time to lie apart",)
+    assert made.notes == ("1 sessions were shifted in time so that they do not overlap",)
     assert validate_recording(tmp_path / "merged").errors == ()
     assert sum(file.rows for file in made.files) == sum(
         file.rows for name in names for file in _manifest(kept[name]).files
@@ -209,7 +209,7 @@ def test_only_captured_sessions_are_merged(kept: dict[str, Kept], tmp_path: Path
     foreign = small_recording(tmp_path / "foreign")
     with pytest.raises(RecordingError, match="was not captured from sessions"):
         merge([foreign], tmp_path / "merged")
-    with pytest.raises(RecordingError, match="nothing to merge"):
+    with pytest.raises(RecordingError, match="no recordings to merge"):
         merge([], tmp_path / "merged")
     one = kept[PAYMENT].folder
     with pytest.raises(RecordingError, match="ids are used twice"):
@@ -217,10 +217,10 @@ def test_only_captured_sessions_are_merged(kept: dict[str, Kept], tmp_path: Path
     assert not (tmp_path / "merged").exists()
 
 
-def test_a_session_is_kept_once(kept: dict[str, Kept]) -> None:
+def test_a_session_is_recorded_once(kept: dict[str, Kept]) -> None:
     one = kept[PAYMENT]
-    with pytest.raises(RecordingError, match="exists already"):
-        remake(one.folder, one.folder, redact=True)
+    with pytest.raises(RecordingError, match="already exists"):
+        rewrite(one.folder, one.folder, redact=True)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_a_session_is_kept_once(kept: dict[str, Kept]) -> None:
         ({"status": Status.ERROR, "blame": Blame.ANALYZER}, "replay is a recording already"),
     ],
 )
-async def test_what_is_no_ground_truth_is_not_kept(
+async def test_sessions_without_ground_truth_are_not_recorded(
     kept: dict[str, Kept],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -248,7 +248,7 @@ async def test_what_is_no_ground_truth_is_not_kept(
     assert not (tmp_path / "none").exists()
     no_baseline = result.windows.model_copy(update={"baseline": None})
     unseen = kept[PAYMENT].result.model_copy(update={"windows": no_baseline})
-    assert "no telemetry of its baseline" in unfit(session, unseen)
+    assert "no baseline" in unfit(session, unseen)
 
 
 def test_several_faults_are_one_incident(kept: dict[str, Kept]) -> None:
@@ -279,7 +279,7 @@ def test_a_replay_cannot_be_recorded() -> None:
     assert made.directory == Path("y").absolute()
 
 
-async def test_a_capture_may_cut_and_move_at_once(tmp_path: Path, cache: Path) -> None:
+async def test_a_capture_may_redact_and_shift(tmp_path: Path, cache: Path) -> None:
     target = ShopTarget.from_spec("reference_s=60,settle_s=20", store_dsn="", cache_dir=cache)
     capture = Capture(tmp_path / "kept", shift=Shift(ANONYMOUS_NS, secret=True), redact=True)
     fault = next(scenario for scenario in target.scenarios() if scenario.id == PAYMENT)
@@ -294,11 +294,13 @@ async def test_a_capture_may_cut_and_move_at_once(tmp_path: Path, cache: Path) -
     assert made.captured[0].redacted
     assert made.captured[0].recovered is None, "nobody waited"
     assert made.captured[0].leaks["flag_service"] > 0, "counted before they were cut"
-    assert made.notes == ("all times were moved by one constant, to begin at 2000-01-01T00:00:00.000Z",)
+    assert made.notes == (
+        "all times were shifted by one constant so that they start at 2000-01-01T00:00:00.000Z",
+    )
     assert validate_recording(tmp_path / "kept" / capture.kept[0].folder.name).errors == ()  # type: ignore[union-attr]  # it was kept
 
 
-async def test_a_cancelled_capture_leaves_nothing(tmp_path: Path, cache: Path) -> None:
+async def test_a_cancelled_capture_leaves_no_folder(tmp_path: Path, cache: Path) -> None:
     target = ShopTarget.from_spec("reference_s=60,settle_s=20", store_dsn="", cache_dir=cache)
     quiet = target.scenario_for(())
     assert quiet is not None
@@ -319,7 +321,7 @@ async def test_a_cancelled_capture_leaves_nothing(tmp_path: Path, cache: Path) -
         result = await run(target, session, cut_short)  # type: ignore[arg-type]  # any hook will do
         assert result.status is Status.SCORED
         assert result.notes == ()
-        async with asyncio.timeout(20):  # the thread ends at its next batch and takes its folder with it
+        async with asyncio.timeout(20):  # the thread ends at its next batch and removes its folder
             while list((tmp_path / "cut").iterdir()):  # noqa: ASYNC110 - a thread removes it, not a task
                 await asyncio.sleep(0.02)
     finally:
@@ -336,7 +338,7 @@ def _write_until_killed(folder: Path, begun: object) -> None:
     write_recording(folder, manifest(), {"otel_traces": endless()})
 
 
-def test_a_killed_capture_is_not_taken_for_a_recording(tmp_path: Path) -> None:
+def test_a_killed_capture_is_not_found_as_a_recording(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     begun = context.Event()
     process = context.Process(target=_write_until_killed, args=(tmp_path / "half", begun))
@@ -346,7 +348,7 @@ def test_a_killed_capture_is_not_taken_for_a_recording(tmp_path: Path) -> None:
     process.join(30)
     left = list(tmp_path.iterdir())
     assert [path.name.startswith(".half-") for path in left] == [True]
-    (left[0] / "recording.json").write_text("{}")  # even one that got as far as this
+    (left[0] / "recording.json").write_text("{}")  # even one that got this far
     with pytest.raises(RecordingError, match="no recording in"):
         find_recordings(tmp_path)
 

@@ -1,4 +1,4 @@
-"""Writing and reading back: all or nothing, checksums, versions, types."""
+"""Writing and reading recordings: atomicity, checksums, versions, types."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_otel_diag.errors import RecordingError
+from pytest_otel_diag.errors import ConfigurationError, RecordingError
 from pytest_otel_diag.recordings.format.columns import batches, in_time_order, nanoseconds
 from pytest_otel_diag.recordings.format.reader import migrate, read_recording
 from pytest_otel_diag.recordings.format.writer import write_recording
@@ -25,7 +25,7 @@ from tests.recordings.recording_samples import (
 )
 
 
-def test_what_was_written_is_read_back(tmp_path):
+def test_a_written_recording_is_read_back(tmp_path):
     folder = small_recording(tmp_path / "rec", incidents=(incident(),))
     recording = read_recording(folder)
     recording.verify()
@@ -40,18 +40,18 @@ def test_what_was_written_is_read_back(tmp_path):
     assert recording.sha256 == read_recording(folder).sha256
 
 
-def test_nothing_but_the_recording_is_left_in_the_parent_folder(tmp_path):
+def test_only_the_recording_remains_in_the_parent_folder(tmp_path):
     small_recording(tmp_path / "rec")
     assert [path.name for path in tmp_path.iterdir()] == ["rec"]
 
 
 def test_a_folder_that_exists_is_not_overwritten(tmp_path):
     folder = small_recording(tmp_path / "rec")
-    with pytest.raises(RecordingError, match="exists already"):
+    with pytest.raises(RecordingError, match="already exists"):
         small_recording(folder)
 
 
-def test_a_folder_that_appears_meanwhile_is_left_alone(tmp_path):
+def test_a_folder_that_appears_meanwhile_is_not_replaced(tmp_path):
     folder = tmp_path / "rec"
 
     def stream():
@@ -59,7 +59,7 @@ def test_a_folder_that_appears_meanwhile_is_left_alone(tmp_path):
         (folder / "theirs").write_text("x")
         yield traces([T0])
 
-    with pytest.raises(RecordingError, match="somebody else wrote it"):
+    with pytest.raises(RecordingError, match="another process wrote it"):
         write_recording(folder, manifest(), {"otel_traces": stream()})
     assert [path.name for path in tmp_path.iterdir()] == ["rec"]
     assert (folder / "theirs").read_text() == "x"
@@ -79,7 +79,7 @@ def test_a_folder_that_appears_meanwhile_is_left_alone(tmp_path):
             {"otel_traces": [traces([T0, T0], TraceId=pa.array(["a", None]))]},
             "column TraceId is null in row 1 of a batch",
         ),
-        ({"otel_spans": [traces([T0])]}, "there is no file for table 'otel_spans'; allowed are otel_traces"),
+        ({"otel_spans": [traces([T0])]}, "no file for table 'otel_spans'; choose from otel_traces"),
         ({"otel_traces": [traces([])]}, "'shop' has no rows in any table"),
         (
             {
@@ -88,17 +88,17 @@ def test_a_folder_that_appears_meanwhile_is_left_alone(tmp_path):
                 ],
                 "otel_metrics_gauge": [gauges([T0], TimeUnix=pa.array([2**62], pa.timestamp("s")))],
             },
-            "column TimeUnix cannot become timestamp",
+            "column TimeUnix cannot be converted to timestamp",
         ),
     ],
 )
-def test_unfit_rows_are_refused_and_leave_nothing_behind(tmp_path, tables, message):
+def test_invalid_rows_are_rejected_and_leave_no_folder(tmp_path, tables, message):
     with pytest.raises(RecordingError, match=message.replace("(", r"\(")):
         write_recording(tmp_path / "rec", manifest(), tables)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_columns_are_brought_into_the_exporters_types(tmp_path):
+def test_columns_are_cast_to_the_types_of_the_exporter(tmp_path):
     batch = traces(
         [T0, T0 + 1000],
         Timestamp=pa.array([T0 // 1000, T0 // 1000 + 1], pa.timestamp("us")),
@@ -125,7 +125,7 @@ def test_row_groups_stay_small(tmp_path):
     assert max(sizes) <= 65_536
 
 
-def test_a_changed_file_is_found_by_its_checksum(tmp_path):
+def test_a_changed_file_is_detected_by_its_checksum(tmp_path):
     folder = small_recording(tmp_path / "rec")
     path = folder / "traces.parquet"
     path.write_bytes(path.read_bytes() + b"x")
@@ -146,7 +146,7 @@ def test_a_changed_file_is_found_by_its_checksum(tmp_path):
         (lambda d: d.update(titel="x"), "titel: Extra inputs are not permitted"),
         (
             lambda d: d["files"][0].update(name="spans.parquet"),
-            "lists spans.parquet; files of a recording are",
+            "lists spans.parquet; choose from",
         ),
         (lambda d: d["files"].append(d["files"][0]), "a file is listed twice"),
         (lambda d: d["incidents"].append(d["incidents"][0]), "ids are used twice: a"),
@@ -155,11 +155,11 @@ def test_a_changed_file_is_found_by_its_checksum(tmp_path):
             "an incident needs telemetry after its start",
         ),
         (lambda d: d["incidents"][0].update(end_ns=T0), "before it starts"),
-        (lambda d: d["incidents"][0].update(variant="off"), "variant 'off', which is no fault"),
+        (lambda d: d["incidents"][0].update(variant="off"), "variant 'off', which is not a fault"),
         (lambda d: d["incidents"][0].update(start_ns=1.5), "incidents.0.start_ns"),
     ],
 )
-def test_a_manifest_that_cannot_be_understood_says_why(tmp_path, change, message):
+def test_an_invalid_manifest_is_rejected_with_the_reason(tmp_path, change, message):
     folder = small_recording(tmp_path / "rec", incidents=(incident(),))
     edit(folder, change)
     with pytest.raises(RecordingError, match=message):
@@ -179,7 +179,7 @@ def test_a_manifest_must_be_a_json_object(tmp_path):
         read_recording(folder)
 
 
-def test_older_versions_pass_through_every_migration_in_turn():
+def test_older_versions_are_migrated_step_by_step():
     steps = {
         1: lambda d: {**d, "schema_version": 2, "a": 1},
         2: lambda d: {**d, "schema_version": 3, "b": d["a"] + 1},
@@ -188,13 +188,13 @@ def test_older_versions_pass_through_every_migration_in_turn():
     assert document == {"schema_version": 3, "a": 1, "b": 2}
 
 
-def test_without_pyarrow_the_way_out_is_told(tmp_path, monkeypatch):
+def test_missing_pyarrow_is_reported_with_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(RecordingError, match=r"pip install 'pytest-otel-diag\[embedded\]'"):
+    with pytest.raises(ConfigurationError, match=r'pip install "pytest-otel-diag\[embedded\]"'):
         write_recording(tmp_path / "rec", manifest(), {"otel_traces": [traces([T0])]})
 
 
-def test_a_file_that_is_not_there_is_told_to_be_missing(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(RecordingError, match=r"x.parquet is missing; the recording is incomplete"):
         list(batches(tmp_path / "x.parquet"))
 
@@ -205,7 +205,7 @@ def test_a_file_that_is_not_there_is_told_to_be_missing(tmp_path):
     chunk=st.integers(1, 70),
     naive=st.booleans(),
 )
-def test_any_order_of_rows_becomes_order_of_time(tmp_path_factory, times, chunk, naive):
+def test_rows_in_any_order_are_sorted_by_time(tmp_path_factory, times, chunk, naive):
     path = tmp_path_factory.mktemp("order") / "x.parquet"
     kind = pa.timestamp("ns") if naive else pa.timestamp("ns", "UTC")
     table = pa.table({"Timestamp": pa.array(times, kind), "n": pa.array(range(len(times)))})
@@ -226,7 +226,7 @@ def test_any_order_of_rows_becomes_order_of_time(tmp_path_factory, times, chunk,
         unique_by=lambda item: item[0],
     )
 )
-def test_every_manifest_survives_the_way_through_json(incidents):
+def test_every_manifest_survives_a_round_trip_through_json(incidents):
     made = manifest(
         incidents=tuple(
             incident(key, start, service=key, telemetry_to_ns=T0 + (start + length) * SECOND)

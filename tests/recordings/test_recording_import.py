@@ -1,4 +1,4 @@
-"""Importing labelled incidents: two shapes, found by content; answers that leak are taken out."""
+"""Import of labelled incidents in both shapes; attributes that reveal the answer are removed."""
 
 import json
 import shutil
@@ -67,7 +67,7 @@ def issues(tmp_path, *changes):
     return imported(tmp_path, cases, points=points)
 
 
-def test_a_folder_of_injections_becomes_a_sound_recording(tmp_path):
+def test_a_folder_of_injections_becomes_a_valid_recording(tmp_path):
     recording = open_recording(write_sample_cases(tmp_path / "source"), tmp_path / "cache")
     manifest = recording.manifest
     assert validate_recording(recording.folder).findings == ()
@@ -131,7 +131,7 @@ def test_fault_types_name_their_mechanism(tmp_path, fault_type, mechanisms, guar
         ("Shop", "cpu_contention", 60),
     ],
 )
-def test_controls_keep_away_from_labels_by_what_is_known_of_them(tmp_path, system, fault_type, uncertainty_s):
+def test_controls_keep_a_distance_by_the_uncertainty_of_labels(tmp_path, system, fault_type, uncertainty_s):
     times = [T0 + i * SECOND for i in range(0, 1200)]
     manifest = imported(
         tmp_path, [{**INJECTION, "system": system, "fault_type": fault_type}], spans=traces(times)
@@ -145,14 +145,14 @@ def test_controls_keep_away_from_labels_by_what_is_known_of_them(tmp_path, syste
 
 
 @pytest.mark.parametrize("traces_to", [None, "2023-11-14T22:19:59Z"])
-def test_missing_bounds_of_telemetry_are_taken_from_the_policy(tmp_path, traces_to):
+def test_missing_bounds_of_telemetry_follow_the_policy(tmp_path, traces_to):
     incident = injections(tmp_path, inject_time="2023-11-14T22:20:00", traces_to=traces_to)
     assert incident.start_ns - incident.telemetry_from_ns == 120 * SECOND
     assert incident.telemetry_to_ns - incident.start_ns == 180 * SECOND + 1_000_000
     assert incident.signals == ()
 
 
-def test_metrics_alone_give_the_coverage_where_there_are_no_spans(tmp_path):
+def test_metrics_give_the_coverage_of_recordings_without_spans(tmp_path):
     manifest = issues(tmp_path)
     assert [file.table for file in manifest.files] == ["otel_metrics_gauge"]
     assert sum(window.duration_s for window in manifest.quiet) == 86_401
@@ -191,7 +191,7 @@ def test_the_command_of_an_issue_names_its_mechanism(tmp_path, change, mechanism
     assert incident.fault_type == (mechanism.value if mechanism else "unknown")
 
 
-def test_attributes_that_name_the_issue_are_taken_out(tmp_path):
+def test_attributes_that_name_the_issue_are_removed(tmp_path):
     source = tmp_path / "source"
     issues(tmp_path)
     recording = open_recording(source, tmp_path / "cache")
@@ -210,13 +210,13 @@ def test_keys_are_removed_from_every_row_of_a_slice():
         assert cut.column("n").to_pylist() == list(range(start, 4))
 
 
-def test_unusable_issues_are_left_out_and_told(tmp_path):
+def test_unusable_issues_are_left_out_with_a_note(tmp_path):
     manifest = issues(tmp_path, {}, {"usable": False})
     assert len(manifest.incidents) == 1
-    assert "1 incidents that the source calls unusable were left out" in manifest.notes
+    assert "1 incidents that the source marks unusable were left out" in manifest.notes
 
 
-def test_a_call_graph_beside_the_telemetry_is_told_to_be_left_out(tmp_path):
+def test_a_call_graph_beside_the_telemetry_is_left_out_with_a_note(tmp_path):
     source = write_sample_cases(tmp_path / "source")
     (source / "graph.json").write_text("{}")
     manifest = import_recording(source, tmp_path / "out")
@@ -238,7 +238,7 @@ def test_a_call_graph_beside_the_telemetry_is_told_to_be_left_out(tmp_path):
         (json.dumps([INJECTION, INJECTION]), "ids are used twice: x-1"),
     ],
 )
-def test_labels_that_cannot_be_used_are_named(tmp_path, cases, message):
+def test_invalid_labels_are_named(tmp_path, cases, message):
     source = cases_folder(tmp_path / "source", [], spans=traces([T0]))
     (source / "cases.json").write_text(cases)
     with pytest.raises(RecordingError, match=message):
@@ -246,7 +246,7 @@ def test_labels_that_cannot_be_used_are_named(tmp_path, cases, message):
     assert not list((tmp_path / "cache" / "recordings").glob("*/"))
 
 
-def test_telemetry_that_cannot_be_used_is_named(tmp_path):
+def test_invalid_telemetry_is_named(tmp_path):
     source = cases_folder(tmp_path / "source", [INJECTION])
     with pytest.raises(
         RecordingError, match=r"has no telemetry; beside cases.json there must be traces.parquet"
@@ -259,12 +259,12 @@ def test_telemetry_that_cannot_be_used_is_named(tmp_path):
         import_recording(source, tmp_path / "out")
     cases_folder(source, [INJECTION], spans=traces([T0], Timestamp=None))
     with pytest.raises(
-        RecordingError, match=r"traces.parquet: column Timestamp is missing; there are TraceId"
+        RecordingError, match=r"traces.parquet: column Timestamp is missing; found TraceId"
     ):
         import_recording(source, tmp_path / "out")
     path = source / "traces.parquet"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(RecordingError, match=r"traces.parquet cannot be read as Parquet, it is truncated"):
+    with pytest.raises(RecordingError, match=r"traces.parquet cannot be read as Parquet: it is truncated"):
         import_recording(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -275,7 +275,7 @@ def test_rows_out_of_order_are_sorted(tmp_path):
     assert (manifest.start_ns, manifest.end_ns) == (T0 + SECOND, T0 + 900 * SECOND + 1)
 
 
-def test_the_same_content_is_imported_once_wherever_it_lies(tmp_path):
+def test_equal_content_is_imported_once(tmp_path):
     first = open_recording(write_sample_cases(tmp_path / "a"), tmp_path / "cache")
     changed = (first.folder / "recording.json").stat().st_mtime_ns
     second = open_recording(write_sample_cases(tmp_path / "b" / "other name"), tmp_path / "cache")
@@ -308,7 +308,7 @@ def test_a_damaged_copy_that_cannot_be_removed_is_named(tmp_path):
         open_recording(source, tmp_path / "cache")
 
 
-def test_processes_that_import_at_once_agree(tmp_path):
+def test_concurrent_imports_agree(tmp_path):
     source = write_sample_cases(tmp_path / "a")
     script = (
         "import sys; from pathlib import Path\n"
@@ -343,15 +343,15 @@ def test_a_path_without_a_recording_names_the_nearest(tmp_path):
     with pytest.raises(RecordingError, match=r"is not a folder, did you mean 'online-boutique'\?"):
         find_recordings(tmp_path / "online-botique")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RecordingError, match=r"no recording in .*empty or right below it"):
+    with pytest.raises(RecordingError, match=r"no recording in .*empty or directly below it"):
         find_recordings(tmp_path / "empty")
     with pytest.raises(
-        RecordingError, match=r"is no recording: it has neither recording.json nor cases.json"
+        RecordingError, match=r"is not a recording: it has neither recording.json nor cases.json"
     ):
         open_recording(tmp_path / "empty", tmp_path / "cache")
     with pytest.raises(RecordingError, match="name a folder with a recording"):
         find_recordings(tmp_path / "nowhere" / "at" / "all")
-    with pytest.raises(RecordingError, match="is in our format already"):
+    with pytest.raises(RecordingError, match="is a recording already"):
         import_recording(tmp_path / "online-boutique", tmp_path / "out")
     with pytest.raises(RecordingError, match=r"cannot be imported: it has no cases.json"):
         import_recording(tmp_path / "empty", tmp_path / "out")

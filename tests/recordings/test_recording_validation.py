@@ -1,4 +1,4 @@
-"""Validation names file, column and row, and tells errors from oddities."""
+"""Findings of a validation: file, column, row, and severity."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,7 +26,7 @@ def findings(folder):
     return [str(finding) for finding in validate_recording(folder).findings]
 
 
-def test_a_sound_recording_has_no_findings(tmp_path):
+def test_a_valid_recording_has_no_findings(tmp_path):
     calm = Window(start_ns=T0, end_ns=T0 + 60 * SECOND)
     folder = small_recording(
         tmp_path / "rec",
@@ -55,7 +55,7 @@ def test_a_sound_recording_has_no_findings(tmp_path):
         ),
         (
             traces(TIMES, SpanId=pa.array([None if i in {3, 7} else "a" for i in range(300)], pa.string())),
-            "error: traces.parquet, column SpanId, row 3 and 1 more: null, the exporter writes a value",
+            "error: traces.parquet, column SpanId, row 3 and 1 more: null, but the exporter always writes a value",
         ),
         (
             traces([*TIMES[:4], TIMES[2], *TIMES[5:]]),
@@ -64,11 +64,11 @@ def test_a_sound_recording_has_no_findings(tmp_path):
         (traces(TIMES[:299]), "error: traces.parquet: has 299 rows, recording.json says 300"),
         (
             traces([*TIMES[:299], TIMES[299] + 5]),
-            "error: traces.parquet, column Timestamp: times do not go from",
+            "error: traces.parquet, column Timestamp: times are not from",
         ),
         (
             traces(TIMES, Duration=pa.array([-1 if i == 9 else 5 for i in range(300)])),
-            "warning: traces.parquet, column Duration, row 9: negative duration, counts as 0",
+            "warning: traces.parquet, column Duration, row 9: negative duration, treated as 0",
         ),
         (
             traces(
@@ -78,7 +78,7 @@ def test_a_sound_recording_has_no_findings(tmp_path):
         ),
     ],
 )
-def test_one_thing_wrong_is_one_finding(tmp_path, batch, message):
+def test_one_mistake_is_one_finding(tmp_path, batch, message):
     folder = small_recording(tmp_path / "rec")
     rewrite(folder, "traces.parquet", batch)
     found = findings(folder)
@@ -86,7 +86,7 @@ def test_one_thing_wrong_is_one_finding(tmp_path, batch, message):
     assert any(line.startswith(message) for line in found), found
 
 
-def test_metric_values_that_are_no_numbers_are_warnings(tmp_path):
+def test_metric_values_that_are_not_finite_are_warnings(tmp_path):
     folder = small_recording(tmp_path / "rec")
     nan, inf = float("nan"), float("inf")
     rewrite(folder, "metrics_gauge.parquet", gauges(TIMES[::60], [1.0, nan, 2.0, inf, nan]))
@@ -95,14 +95,14 @@ def test_metric_values_that_are_no_numbers_are_warnings(tmp_path):
     assert validate_recording(folder).errors == ()
 
 
-def test_a_file_without_a_single_time_is_an_error_and_no_crash(tmp_path):
+def test_a_file_without_any_time_is_an_error(tmp_path):
     folder = small_recording(tmp_path / "rec")
     rewrite(
         folder, "traces.parquet", traces(TIMES, Timestamp=pa.array([None] * 300, pa.timestamp("ns", "UTC")))
     )
     nulls, span = findings(folder)
     assert nulls.startswith("error: traces.parquet, column Timestamp, row 0 and 299 more: null")
-    assert "times do not go from" in span
+    assert "times are not from" in span
 
 
 def test_rows_are_counted_over_batches(tmp_path):
@@ -120,10 +120,10 @@ def test_a_truncated_file_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     checksum, unreadable = findings(folder)
     assert checksum.startswith("error: traces.parquet: SHA-256 is")
-    assert "cannot be read as Parquet, it is truncated" in unreadable
+    assert "cannot be read as Parquet: it is truncated" in unreadable
 
 
-def test_damage_inside_a_file_is_found_with_its_row(tmp_path):
+def test_damage_inside_a_file_is_reported_with_its_row(tmp_path):
     folder = small_recording(tmp_path / "rec")
     path = folder / "metrics_gauge.parquet"
     table = pa.Table.from_batches([gauges([T0 + i for i in range(70_000)])])
@@ -142,7 +142,7 @@ def test_missing_and_unlisted_files_are_named(tmp_path):
     (folder / "traces.parquet").rename(folder / "spans.parquet")
     found = findings(folder)
     assert found == [
-        "warning: spans.parquet: not listed in recording.json; it is never read",
+        "warning: spans.parquet: not listed in recording.json; it is ignored",
         "error: traces.parquet: missing; the recording is incomplete, copy it again",
     ]
 
@@ -163,13 +163,13 @@ def test_the_timeline_is_checked(tmp_path):
     folder = small_recording(tmp_path / "rec", incidents=(late, near), controls=(control,), quiet=(window,))
     edit(folder, lambda d: d["files"][1].update(table="otel_metrics_sum"))
     outside, in_control, in_quiet, table = findings(folder)
-    assert "incident 'late' starts at 2023-11-14T23:36:40.000Z, telemetry goes from" in outside
+    assert "incident 'late' starts at 2023-11-14T23:36:40.000Z, but telemetry is from" in outside
     assert in_control.endswith("control 'c' overlaps the time disturbed by incident 'near'")
     assert "quiet window 2023-11-14T22:14:40.000Z" in in_quiet
     assert table.endswith("says table 'otel_metrics_sum', must be 'otel_metrics_gauge'")
 
 
-def test_an_importable_folder_is_told_to_be_imported_first(tmp_path):
+def test_an_importable_folder_must_be_imported_first(tmp_path):
     folder = write_sample_cases(tmp_path / "cases")
     (error,) = validate_recording(folder).errors
     assert error.file == "cases.json"

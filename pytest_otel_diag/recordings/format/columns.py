@@ -1,4 +1,4 @@
-"""Arrow columns: time as integers, order, and the cast into the exporter's types."""
+"""Arrow columns: times as integers, sort order, and the cast to the exporter's types."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SORT_CHUNK_ROWS = 1_000_000
 
 
 def open_parquet(path: Path) -> Any:
-    """Return the open ParquetFile; raises RecordingError for a missing, truncated or foreign file."""
+    """Open a ParquetFile; raises RecordingError for a missing, truncated or other file."""
     pa = arrow.arrow()
     try:
         return arrow.parquet().ParquetFile(path)
@@ -27,12 +27,12 @@ def open_parquet(path: Path) -> Any:
         ) from None
     except (pa.ArrowInvalid, OSError) as error:
         raise RecordingError(
-            f"{path} cannot be read as Parquet, it is truncated or of another format ({error}); copy it again"
+            f"{path} cannot be read as Parquet: it is truncated or in another format ({error}); copy it again"
         ) from error
 
 
 def batches(path: Path, *, columns: list[str] | None = None) -> Iterator[Any]:
-    """Yield the record batches of a Parquet file; raises RecordingError naming the row of damage."""
+    """Yield the record batches of a Parquet file; raises RecordingError that names the damaged row."""
     pa = arrow.arrow()
     row = 0
     with open_parquet(path) as file:
@@ -62,7 +62,7 @@ def nanoseconds(column: Any) -> Any:
 
 
 def first_disorder(times: Any, previous: Nanos | None) -> int | None:
-    """Return the first index whose time is before the one ahead of it, None when all are in order."""
+    """Return the first index whose time is before the preceding one, None if all are in order."""
     pc = arrow.compute()
     if len(times) == 0:
         return None
@@ -74,10 +74,9 @@ def first_disorder(times: Any, previous: Nanos | None) -> int | None:
 
 
 def conform(batch: Any, layout: FileLayout) -> Any:
-    """Return the batch in the exporter's types with unknown columns dropped and durations not negative.
+    """Return the batch in the exporter's types, without unknown columns and negative durations.
 
-    Raises RecordingError naming the columns that are missing, mistyped, or hold nulls or values that
-    do not fit.
+    Raises RecordingError that names columns that are missing or mistyped, or have nulls or unfit values.
     """
     pa, pc = arrow.arrow(), arrow.compute()
     mistakes = schema_mistakes(batch.schema, layout)
@@ -101,13 +100,15 @@ def conform(batch: Any, layout: FileLayout) -> Any:
         try:
             arrays.append(array.cast(target) if target is not None and array.type != target else array)
         except pa.ArrowException as error:
-            raise RecordingError(f"{layout.name}: column {name} cannot become {target} ({error})") from error
+            raise RecordingError(
+                f"{layout.name}: column {name} cannot be converted to {target} ({error})"
+            ) from error
         names.append(name)
     return pa.RecordBatch.from_arrays(arrays, names=names)
 
 
 def _target(layout: FileLayout, name: str) -> Any:
-    """Return the Arrow type that a column is stored in, None to keep the one it has."""
+    """Return the Arrow type that a column is stored as, None to keep its type."""
     pa = arrow.arrow()
     wanted = {**layout.required, **layout.optional}[name]
     if name == "Duration":
@@ -122,10 +123,10 @@ def _target(layout: FileLayout, name: str) -> Any:
 
 
 def in_time_order(path: Path, time_column: str, *, chunk_rows: int = _SORT_CHUNK_ROWS) -> Iterator[Any]:
-    """Yield the batches of a Parquet file ordered by time, in bounded memory.
+    """Yield the batches of a Parquet file sorted by time, in bounded memory.
 
-    A file in order is streamed. Otherwise time is cut into ranges of about *chunk_rows* rows, each
-    read in its own pass and sorted alone. Rows of equal time keep their order.
+    A sorted file is streamed. Otherwise time is split into ranges of about *chunk_rows* rows; each is read in
+    a separate pass and sorted. Rows of equal time keep their order.
     """
     pa, pc = arrow.arrow(), arrow.compute()
     if _ordered(path, time_column):

@@ -1,4 +1,4 @@
-"""Which Parquet file feeds which exporter table, and the columns that it must and may have."""
+"""Parquet files of a recording: their exporter tables, required and optional columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_otel_diag.recordings.format import arrow
 Family: TypeAlias = Literal["timestamp", "string", "integer", "number", "boolean", "map", "list"]
 
 ROW_GROUP_ROWS = 65_536
-"""Rows of a row group: small enough to stream, near the 100,000 at which inserts are cheapest."""
+"""Rows per row group: small enough to stream, close to the 100,000 at which inserts are cheapest."""
 
 _RESOURCE: Mapping[str, Family] = {
     "ResourceAttributes": "map",
@@ -45,7 +45,7 @@ _POINT: Mapping[str, Family] = {"TimeUnix": "timestamp", "ServiceName": "string"
 
 @dataclass(frozen=True, slots=True)
 class FileLayout:
-    """One kind of file: its exporter table, its column of time, required and known optional columns."""
+    """One kind of file: exporter table, time column, required columns and known optional columns."""
 
     name: str
     table: str
@@ -160,7 +160,7 @@ BY_TABLE: Mapping[str, FileLayout] = {layout.table: layout for layout in LAYOUTS
 
 
 def family(arrow_type: Any) -> Family | None:
-    """Return the family of an Arrow type, None for types that no column has."""
+    """Return the family of an Arrow type, None for types that columns never have."""
     types = arrow.arrow().types
     if types.is_dictionary(arrow_type):
         return family(arrow_type.value_type)
@@ -179,7 +179,7 @@ def family(arrow_type: Any) -> Family | None:
 
 
 def fits(arrow_type: Any, wanted: Family) -> bool:
-    """Whether values of the Arrow type can be read as the wanted family (integers are numbers too)."""
+    """Return whether values of an Arrow type can be read as the wanted family (integers also as numbers)."""
     found = family(arrow_type)
     return found == wanted or (wanted == "number" and found == "integer")
 

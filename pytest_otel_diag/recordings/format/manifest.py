@@ -1,4 +1,4 @@
-"""``recording.json``: what a recording holds, where it comes from, and what the right answers are."""
+"""``recording.json``: the content of a recording, its source, and the ground truth."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Seconds = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 class Source(Model):
-    """Where the telemetry comes from and under which licence it may be used."""
+    """The source of the telemetry and its licence."""
 
     title: str
     citation: str = ""
@@ -32,10 +32,10 @@ class Source(Model):
 
 
 class RecordedFile(Model):
-    """One Parquet file: rows in order of time, in the columns of an exporter table.
+    """One Parquet file: rows in order of time with the columns of an exporter table.
 
-    ``columns`` maps column name to Arrow type; ``start_ns`` and ``end_ns`` are the first and the
-    last timestamp (both inclusive).
+    ``columns`` maps column names to Arrow types; ``start_ns`` and ``end_ns`` are the first and last
+    timestamp, both inclusive.
     """
 
     name: str
@@ -48,13 +48,13 @@ class RecordedFile(Model):
 
 
 class QuietPolicy(Model):
-    """How quiet windows and controls were cut; kept so that a reader can judge and repeat it.
+    """The parameters by which quiet windows and controls were cut.
 
-    ``fault_s`` bounds how long a fault whose end is not recorded lasts, ``settle_s`` how long the
-    system takes to be itself again. A run of telemetry breaks where nothing is seen for ``gap_s``;
-    quiet pieces under ``min_quiet_s`` hold too little to compare with. ``baseline_s`` is the longest
-    baseline of a session, ``reference_span_s`` how far away in time a reference window may lie
-    (None: anywhere). Controls are between ``control_min_s`` and ``control_max_s`` long.
+    ``fault_s`` is the longest duration of a fault without a recorded end, ``settle_s`` the time that the
+    system needs to recover. Windows of telemetry are split at gaps of ``gap_s``; quiet windows under
+    ``min_quiet_s`` are dropped. ``baseline_s`` is the longest baseline of a session, ``reference_span_s`` the
+    largest distance of a reference window (None: unlimited). Controls last from ``control_min_s`` to
+    ``control_max_s``.
     """
 
     fault_s: _Seconds = 180.0
@@ -68,18 +68,17 @@ class QuietPolicy(Model):
 
 
 class Incident(Model):
-    """One recorded fault with its ground truth. Nothing of it may reach an analyzer.
+    """One recorded fault with its ground truth. Analyzers must not see any of it.
 
-    ``start_ns`` is the labelled start, right to ±``label_uncertainty_s``: no control comes that close.
-    ``guard_s`` is the time before it in which baselines and reference windows have ended; it may be
-    shorter, since a median over many windows bears a few that are not quite quiet. ``end_ns`` is None
-    where the source does not say when the fault ended. ``telemetry_from_ns`` to ``telemetry_to_ns``
-    bounds the telemetry that belongs to the incident: a session observes until ``telemetry_to_ns``,
-    from the start of the fault or, where the source has nothing of its first moments, from
-    ``telemetry_from_ns``.
+    ``start_ns`` is the labelled start, accurate to ±``label_uncertainty_s``; controls keep that distance.
+    Baselines and reference windows end ``guard_s`` before the start; this may be shorter, since a median over
+    many windows tolerates a few that are not quite quiet. ``end_ns`` is None if the source does not state the
+    end of the fault. The telemetry of the incident is from ``telemetry_from_ns`` to ``telemetry_to_ns``: a
+    session observes from the start of the fault, or from ``telemetry_from_ns`` if the source lacks the first
+    moments, to ``telemetry_to_ns``.
 
-    ``baseline`` and ``reference`` are set where the incident is a captured session: then they are what
-    that session compared with, and a replay compares with the same. None leaves them to the policy.
+    For a captured session, ``baseline`` and ``reference`` are the windows that it compared with, and a replay
+    uses the same. None lets the policy choose them.
     """
 
     id: str = Field(min_length=1)
@@ -110,7 +109,7 @@ class Incident(Model):
                 f"{iso(self.telemetry_to_ns)}; an incident needs telemetry after its start"
             )
         if self.variant == "off":
-            raise ValueError(f"incident {self.id!r} has the variant 'off', which is no fault")
+            raise ValueError(f"incident {self.id!r} has the variant 'off', which is not a fault")
         if self.end_ns is not None and self.end_ns < self.start_ns:
             raise ValueError(f"incident {self.id!r} ends at {iso(self.end_ns)}, before it starts")
         return self
@@ -121,9 +120,9 @@ class Incident(Model):
         return self.start_ns - seconds_to_ns(self.guard_s)
 
     def disturbed(self, policy: QuietPolicy, *, strict: bool = False) -> Window:
-        """Return the time that the fault may colour: from its onset until the system has settled.
+        """Return the time that the fault may affect: from its onset until the system has settled.
 
-        *strict* counts from the earliest instant that the label allows.
+        *strict* starts at the earliest instant within the uncertainty of the label.
         """
         end = self.end_ns if self.end_ns is not None else self.start_ns + seconds_to_ns(policy.fault_s)
         earliest = self.start_ns - seconds_to_ns(self.label_uncertainty_s)
@@ -134,9 +133,9 @@ class Incident(Model):
 
 
 class ControlWindow(Model):
-    """A quiet stretch that is judged like an incident; the right answer is that nothing is wrong.
+    """A quiet window that is judged like an incident; the right answer is that nothing is wrong.
 
-    ``baseline`` and ``reference`` as those of an :class:`Incident`.
+    ``baseline`` and ``reference`` are as in :class:`Incident`.
     """
 
     id: str = Field(min_length=1)
@@ -147,12 +146,12 @@ class ControlWindow(Model):
 
 
 class CapturedSession(Model):
-    """What was known of a session when it was captured. Nothing of it may reach an analyzer.
+    """The facts of a session at its capture. Analyzers must not see any of them.
 
-    ``id`` names its incident or control. ``scenario`` is what was run, with its expectation; the
-    timeline tells how its flags were served, ``telemetry`` is all that was kept (reference, baseline,
-    incident, recovery). ``leaks`` counts rows that tell which flag was on, by kind; with ``redacted``
-    they were taken out. Instants are moved with the telemetry when a recording is shifted.
+    ``id`` is the id of its incident or control. ``scenario`` is the scenario with its expectation,
+    ``flag_timeline`` how its flags were served, ``telemetry`` the recorded windows (reference, baseline,
+    incident, recovery). ``leaks`` counts rows that reveal which flag was on, by kind; with ``redacted`` they
+    were removed. A time shift applies to all instants.
     """
 
     id: str = Field(min_length=1)
@@ -172,7 +171,7 @@ class CapturedSession(Model):
 
 
 class Manifest(Model):
-    """All that ``recording.json`` says. Times are UTC nanoseconds; ``end_ns`` is exclusive."""
+    """The content of ``recording.json``. Times are UTC nanoseconds; ``end_ns`` is exclusive."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     id: str = Field(min_length=1)
@@ -195,7 +194,7 @@ class Manifest(Model):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(
-                f"ids are used twice: {', '.join(twice)}; each incident and control needs its own"
+                f"ids are used twice: {', '.join(twice)}; each incident and control needs a unique id"
             )
         files = [file.name for file in self.files]
         if len(set(files)) != len(files):

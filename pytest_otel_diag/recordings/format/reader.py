@@ -1,4 +1,4 @@
-"""Reads a recording back: manifest with migrations, checksums, files."""
+"""Reads a recording: manifest with migrations, checksums, files."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from pytest_otel_diag.recordings.format.writer import sha256_of
 Migration: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
 MIGRATIONS: Mapping[int, Migration] = {}
-"""Version → function that turns its document into the next version's. Version 1 is the first."""
+"""Schema version → function that migrates a document to the next version; version 1 is the first."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording on disk. ``sha256`` names its content: manifest and, through it, every file."""
+    """A recording on disk; ``sha256`` identifies the manifest and, through it, all files."""
 
     folder: Path
     manifest: Manifest
     sha256: str
 
     def path(self, file: RecordedFile) -> Path:
-        """Return where a file lies."""
+        """Return the path of a file."""
         return self.folder / file.name
 
     def verify(self) -> None:
-        """Raise RecordingError for the first file that is missing or not the one that was written."""
+        """Check all files; raises RecordingError for the first that is missing or changed."""
         for file in self.manifest.files:
             path = self.path(file)
             if not path.is_file():
@@ -49,7 +49,7 @@ class Recording:
 
 
 def read_recording(folder: Path) -> Recording:
-    """Read ``recording.json`` of a folder; raises RecordingError saying what is wrong with which field."""
+    """Read ``recording.json`` of a folder; raises RecordingError that names the invalid field."""
     path = folder / MANIFEST
     try:
         raw = path.read_bytes()
@@ -69,9 +69,7 @@ def read_recording(folder: Path) -> Recording:
         raise RecordingError(f"{path}: {_told(error)}") from error
     foreign = [file.name for file in manifest.files if file.name not in BY_NAME]
     if foreign:
-        raise RecordingError(
-            f"{path} lists {', '.join(foreign)}; files of a recording are {', '.join(BY_NAME)}"
-        )
+        raise RecordingError(f"{path} lists {', '.join(foreign)}; choose from {', '.join(BY_NAME)}")
     return Recording(folder, manifest, hashlib.sha256(raw).hexdigest())
 
 
@@ -82,7 +80,7 @@ def migrate(
     newest: int = SCHEMA_VERSION,
     migrations: Mapping[int, Migration] = MIGRATIONS,
 ) -> dict[str, Any]:
-    """Return the document in the newest schema version; raises RecordingError for unknown versions."""
+    """Migrate the document to the newest schema version; raises RecordingError for an unknown version."""
     version = document.get("schema_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise RecordingError(

@@ -1,4 +1,4 @@
-"""Writes a recording: all of it or nothing, since the folder appears by one rename."""
+"""Writes a recording atomically: its folder appears by one rename."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HASH_BYTES = 1 << 20
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hex digits, read in pieces."""
+    """Return the SHA-256 of a file as 64 hex digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(_HASH_BYTES):
@@ -36,14 +36,14 @@ def write_recording(
     *,
     finish: Callable[[Manifest], Manifest] = lambda manifest: manifest,
 ) -> Manifest:
-    """Write a new recording and return its manifest with the files filled in.
+    """Write a new recording and return its manifest with its files.
 
-    *tables* maps exporter table to record batches in order of time. *finish* may add to the manifest what
-    is known only once every batch was seen. The folder must not exist yet; a reader never sees half of
-    it. Raises RecordingError (nothing is left behind).
+    *tables* maps exporter tables to record batches in order of time. *finish* may complete the manifest after
+    all batches were read. The folder must not exist; readers never see a partial recording. Raises
+    RecordingError and then leaves nothing behind.
     """
     if folder.exists():
-        raise RecordingError(f"{folder} exists already; name another folder or remove it first")
+        raise RecordingError(f"{folder} already exists; name another folder or remove it first")
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -64,16 +64,16 @@ def write_recording(
 def _publish(scratch: Path, folder: Path) -> None:
     scratch.chmod(0o755)
     try:
-        os.rename(scratch, folder)  # noqa: PTH104 - Path.rename would replace an empty folder silently too
+        os.rename(scratch, folder)  # noqa: PTH104 - Path.rename also replaces an empty folder silently
     except OSError as error:
         raise RecordingError(
-            f"{folder} appeared while it was being written ({error}); somebody else wrote it"
+            f"{folder} appeared while it was being written ({error}); another process wrote it"
         ) from error
 
 
 def _with_files(manifest: Manifest, files: tuple[RecordedFile, ...]) -> Manifest:
     if not files:
-        raise RecordingError(f"recording {manifest.id!r} has no rows in any table; there is nothing to write")
+        raise RecordingError(f"recording {manifest.id!r} has no rows in any table")
     update = {
         "files": files,
         "start_ns": min(file.start_ns for file in files),
@@ -83,10 +83,10 @@ def _with_files(manifest: Manifest, files: tuple[RecordedFile, ...]) -> Manifest
 
 
 def _write_table(folder: Path, table: str, stream: Iterable[Any]) -> RecordedFile | None:
-    """Write one file; returns None (and leaves none) when the stream has no rows."""
+    """Write one file; returns None without a file when the stream has no rows."""
     layout = BY_TABLE.get(table)
     if layout is None:
-        raise RecordingError(f"there is no file for table {table!r}; allowed are {', '.join(BY_TABLE)}")
+        raise RecordingError(f"no file for table {table!r}; choose from {', '.join(BY_TABLE)}")
     path = folder / layout.name
     sink: Any = None
     rows = 0

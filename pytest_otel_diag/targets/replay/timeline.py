@@ -9,7 +9,7 @@ from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario, Timing
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, seconds_to_ns
 from pytest_otel_diag.recordings.format.manifest import ControlWindow, Incident, Manifest
 from pytest_otel_diag.recordings.format.reader import Recording
-from pytest_otel_diag.recordings.quiet import reference_windows
+from pytest_otel_diag.recordings.quiet_windows import reference_windows
 
 
 @dataclass(frozen=True)

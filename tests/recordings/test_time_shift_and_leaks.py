@@ -1,4 +1,4 @@
-"""Moving recordings in time, and what in them tells the answer: properties over any batch."""
+"""Time shift and leak detection: properties over any batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.recordings.format import nested
 from pytest_otel_diag.recordings.format.manifest import CapturedSession, ControlWindow
 from pytest_otel_diag.recordings.leaks import MASK, Leaks
-from pytest_otel_diag.recordings.shift import (
+from pytest_otel_diag.recordings.time_shift import (
     ANONYMOUS_NS,
     Shift,
     instant_of,
@@ -65,13 +65,13 @@ def _batch(found: list[tuple]) -> pa.RecordBatch:
 
 
 def _sliced(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The same rows as a slice of a longer batch, as readers of files hand them out."""
+    """Return the same rows as a slice of a longer batch, as file readers return them."""
     twice = pa.Table.from_batches([batch, batch]).combine_chunks().to_batches()[0]
     return twice.slice(batch.num_rows)
 
 
 def _rows(batch: pa.RecordBatch) -> list[dict]:
-    """Rows as Python values, instants as integers (Python's have no nanoseconds)."""
+    """Return rows as Python values with integer instants (datetime has no nanoseconds)."""
     columns = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if pa.types.is_timestamp(column.type):
@@ -85,7 +85,7 @@ def _rows(batch: pa.RecordBatch) -> list[dict]:
 
 @given(rows, steps, st.booleans())
 @settings(max_examples=120, deadline=None)
-def test_every_instant_moves_by_the_step_and_nothing_else(found: list, step_ns: int, cut: bool) -> None:
+def test_a_shift_changes_all_instants_and_nothing_else(found: list, step_ns: int, cut: bool) -> None:
     batch = _batch(found)
     moved = shifted_batch(_sliced(batch) if cut else batch, step_ns)
     assert moved.schema.equals(batch.schema)
@@ -99,7 +99,7 @@ def test_every_instant_moves_by_the_step_and_nothing_else(found: list, step_ns: 
 
 @given(steps)
 @settings(max_examples=40, deadline=None)
-def test_the_manifest_moves_with_its_telemetry(step_ns: int) -> None:
+def test_the_manifest_shifts_with_its_telemetry(step_ns: int) -> None:
     window = Window(start_ns=T0, end_ns=T0 + 60 * SECOND)
     from_scenario = incident(baseline=window, reference=(window.moved(-60 * SECOND),))
     captured = CapturedSession(
@@ -135,7 +135,7 @@ def test_the_manifest_moves_with_its_telemetry(step_ns: int) -> None:
 
 
 @given(instants.filter(bool), instants.filter(bool))
-def test_steps_are_whole_seconds(start_ns: int, wanted_ns: int) -> None:
+def test_shifts_are_whole_seconds(start_ns: int, wanted_ns: int) -> None:
     step_ns = step_to(start_ns, wanted_ns)
     assert step_ns % NANOS_PER_SECOND == 0
     assert (start_ns + step_ns) // NANOS_PER_SECOND == wanted_ns // NANOS_PER_SECOND
@@ -144,11 +144,11 @@ def test_steps_are_whole_seconds(start_ns: int, wanted_ns: int) -> None:
 def test_times_stay_between_1970_and_2262() -> None:
     batch = _batch([(T0, "cart", "x", "", [], []), (0, "cart", "x", "", [], [])])
     for step_ns in (-2 * T0, 2**63 - T0):
-        with pytest.raises(RecordingError, match="leaves the years 1970 to 2262"):
+        with pytest.raises(RecordingError, match="out of the years 1970 to 2262"):
             shifted_batch(batch, step_ns)
-        with pytest.raises(RecordingError, match="leaves the years 1970 to 2262"):
+        with pytest.raises(RecordingError, match="out of the years 1970 to 2262"):
             shifted_manifest(manifest(start_ns=T0, end_ns=T0 + 1), step_ns)
-    with pytest.raises(RecordingError, match="leaves the years"):
+    with pytest.raises(RecordingError, match="out of the years"):
         shifted_batch(batch, 2**64)
 
 
@@ -160,17 +160,17 @@ def test_times_stay_between_1970_and_2262() -> None:
         ("1970-01-01T01:00+01:00", 0),
     ],
 )
-def test_instants_are_read(text: str, seconds: int) -> None:
+def test_instants_are_parsed(text: str, seconds: int) -> None:
     assert instant_of(text) == seconds * NANOS_PER_SECOND
 
 
-def test_what_is_no_instant_says_how_to_write_one() -> None:
+def test_an_invalid_instant_is_rejected_with_the_format() -> None:
     with pytest.raises(RecordingError, match="write it as 2026-01-31T08:00:00Z"):
         instant_of("yesterday")
 
 
 def _leaking(row: dict) -> dict[str, bool]:
-    """What tells the flag in a row, told the slow way."""
+    """Return the leaks of one row by a simple reference implementation."""
     texts_ = [row["StatusMessage"], row["SpanName"], *(value for _, value in row["SpanAttributes"])]
     told = ("adfailure", "feature flag", "feature-flag")
     return {
@@ -183,7 +183,7 @@ def _leaking(row: dict) -> dict[str, bool]:
 
 @given(rows, st.booleans())
 @settings(max_examples=120, deadline=None)
-def test_leaks_are_counted_and_cut(found: list, cut: bool) -> None:
+def test_leaks_are_counted_and_redacted(found: list, cut: bool) -> None:
     batch = _sliced(_batch(found)) if cut else _batch(found)
     leaks = Leaks(["adFailure"])
     leaks.count(batch)
@@ -206,7 +206,7 @@ def test_leaks_are_counted_and_cut(found: list, cut: bool) -> None:
     assert again.counts == {}
 
 
-def test_metrics_of_flags_are_rows_of_their_own() -> None:
+def test_flag_metrics_count_as_rows() -> None:
     batch = pa.RecordBatch.from_pydict(
         {
             "TimeUnix": pa.array([T0, T0, T0], INSTANT),
@@ -231,8 +231,8 @@ def test_keys_are_kept_through_slices(found: list, skipped: int) -> None:
     assert kept.to_pylist() == [[(k, v) for k, v in row if len(k) < 8] for row in column.to_pylist()]
 
 
-def test_a_secret_shift_says_so() -> None:
-    from pytest_otel_diag.cli.record import shift_of  # noqa: PLC0415 - the command's reading of options
+def test_a_secret_shift_is_noted_without_its_distance() -> None:
+    from pytest_otel_diag.cli.record import shift_of  # noqa: PLC0415 - how the command parses its options
 
     assert shift_of(None, True) == Shift(ANONYMOUS_NS, secret=True)
     assert shift_of("1970-01-02", False) == Shift(86_400 * NANOS_PER_SECOND)

@@ -1,9 +1,9 @@
-"""One constant step in time for everything a recording holds.
+"""Shifts a recording in time by one constant.
 
-Spans with their events, logs, metric points with the start of their series and their exemplars, and every
-instant of the manifest move by the same number of nanoseconds; distances, order and durations stay. The
-step is a whole number of seconds, since releases of the exporter keep metric times in whole seconds.
-What is no instant stays: ids, links, and times that applications write into texts and attributes.
+Spans with their events, logs, metric points with their start times and exemplars, and all instants of the
+manifest shift by the same number of nanoseconds; distances, order and durations are unchanged. The shift is a
+whole number of seconds, since releases of the exporter store metric times in whole seconds. Ids, links, and
+times in texts and attributes of applications are unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pytest_otel_diag.recordings.format.manifest import Manifest
 from pytest_otel_diag.recordings.format.nested import edit_list
 
 ANONYMOUS_NS: Nanos = 946_684_800 * NANOS_PER_SECOND
-"""Where recordings begin whose time is to tell nothing: 2000-01-01T00:00:00Z."""
+"""Start of recordings with anonymised times: 2000-01-01T00:00:00Z."""
 
 _FIRST_NS = 0
 _LAST_NS = 2**63 - 1
@@ -29,33 +29,35 @@ _LAST_NS = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """Where in time a recording is to begin; with ``secret`` it does not say how far it was moved."""
+    """The wanted start of a recording; with ``secret`` its notes do not state the distance."""
 
     wanted_ns: Nanos
     secret: bool = False
 
 
 def instant_of(text: str) -> Nanos:
-    """Return the instant of an ISO 8601 text (UTC unless it says otherwise); raises RecordingError."""
+    """Return the instant of an ISO 8601 text, UTC by default; raises RecordingError."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise RecordingError(f"{text!r} is no instant ({error}); write it as 2026-01-31T08:00:00Z") from error
+        raise RecordingError(
+            f"{text!r} is not an instant ({error}); write it as 2026-01-31T08:00:00Z"
+        ) from error
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     since = aware - datetime.fromtimestamp(0, tz=UTC)
     return (since.days * 86_400 + since.seconds) * NANOS_PER_SECOND + since.microseconds * 1_000
 
 
 def step_to(start_ns: Nanos, wanted_ns: Nanos) -> int:
-    """Return the step, in whole seconds of nanoseconds, that brings *start_ns* into the second wanted."""
+    """Return the shift from *start_ns* to *wanted_ns* in nanoseconds, a multiple of a second."""
     return (wanted_ns // NANOS_PER_SECOND - start_ns // NANOS_PER_SECOND) * NANOS_PER_SECOND
 
 
 def shifted_batch(batch: Any, step_ns: int) -> Any:
-    """Return the record batch with every timestamp, also those inside lists, *step_ns* later.
+    """Return the record batch with all timestamps, also within lists, shifted by *step_ns*.
 
-    An instant of 0 says "not set" in OpenTelemetry and stays. Raises RecordingError where a time would
-    leave the range of 1970 to 2262.
+    A time of 0 means "not set" in OpenTelemetry and is unchanged. Raises RecordingError for times outside the
+    years 1970 to 2262.
     """
     pa = arrow.arrow()
     if not step_ns:
@@ -90,13 +92,13 @@ def _moved(column: Any, step_ns: int) -> Any:
 
 def _out_of_range(step_ns: int) -> RecordingError:
     return RecordingError(
-        f"moving the telemetry by {step_ns / NANOS_PER_SECOND:.0f} s leaves the years 1970 to 2262; "
-        "choose an instant in between"
+        f"a shift by {step_ns / NANOS_PER_SECOND:.0f} s moves telemetry out of the years 1970 to 2262; "
+        "choose an instant within them"
     )
 
 
 def shifted_manifest(manifest: Manifest, step_ns: int) -> Manifest:
-    """Return the manifest with every instant *step_ns* later; raises RecordingError out of range."""
+    """Return the manifest with all instants shifted; raises RecordingError outside 1970 to 2262."""
     dumped = manifest.model_dump()
     for name in ("start_ns", "end_ns"):
         moved = dumped[name] + step_ns
@@ -106,7 +108,7 @@ def shifted_manifest(manifest: Manifest, step_ns: int) -> Manifest:
 
 
 def _instants(value: Any, step_ns: int) -> Any:
-    """Return the dumped value with the integers moved whose field is an instant: its name ends in _ns."""
+    """Return the dumped value with all instants (integer fields named *_ns) shifted."""
     if isinstance(value, Mapping):
         return {
             name: inside + step_ns
@@ -120,7 +122,7 @@ def _instants(value: Any, step_ns: int) -> Any:
 
 
 def note_of(step_ns: int, *, secret: bool) -> str:
-    """Return what a shifted recording says of itself; *secret* ones do not say how far they were moved."""
+    """Return the note of a shifted recording; with *secret* it does not state the distance."""
     if secret:
-        return f"all times were moved by one constant, to begin at {iso(ANONYMOUS_NS)}"
-    return f"all times were moved by {step_ns // NANOS_PER_SECOND} s"
+        return f"all times were shifted by one constant so that they start at {iso(ANONYMOUS_NS)}"
+    return f"all times were shifted by {step_ns // NANOS_PER_SECOND} s"

@@ -1,4 +1,4 @@
-"""New recordings from old ones: moved in time, without what gives the answer away, or several as one."""
+"""Writes new recordings from existing ones: shifted in time, redacted, or merged."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pytest_otel_diag.recordings.format.manifest import Manifest, QuietPolicy
 from pytest_otel_diag.recordings.format.reader import Recording, read_recording
 from pytest_otel_diag.recordings.format.writer import write_recording
 from pytest_otel_diag.recordings.leaks import Leaks
-from pytest_otel_diag.recordings.shift import Shift, note_of, shifted_batch, shifted_manifest, step_to
+from pytest_otel_diag.recordings.time_shift import Shift, note_of, shifted_batch, shifted_manifest, step_to
 
 APART_S = 3_600.0
-"""Sessions of a merged recording lie at least so far apart: nothing of one can be seen from the next."""
+"""Minimal distance between sessions of a merged recording, so that none sees telemetry of another."""
 
 
-def remake(folder: Path, destination: Path, *, shift: Shift | None = None, redact: bool = False) -> Manifest:
-    """Write *folder* anew, moved by one constant and, with *redact*, without leaks; return its manifest.
+def rewrite(folder: Path, destination: Path, *, shift: Shift | None = None, redact: bool = False) -> Manifest:
+    """Write a copy of *folder*, shifted in time and, with *redact*, without leaks; return its manifest.
 
-    Raises RecordingError for a recording that is damaged and a destination that exists.
+    Raises RecordingError when the recording is damaged or the destination exists.
     """
     recording = read_recording(folder)
     recording.verify()
@@ -56,16 +56,16 @@ def _stream(recording: Recording, name: str, step_ns: int, leaks: Leaks | None) 
 def merge(folders: Sequence[Path], destination: Path, *, name: str = "") -> Manifest:
     """Write captured sessions as one recording with many incidents; return its manifest.
 
-    Sessions keep their own baseline and reference, so each replays as it did alone. They are put in order
-    of time; one that would overlap the session before it, as simulated ones may, is moved behind it by a
-    constant of its own. Columns that not all of them have are left out. Raises RecordingError.
+    Sessions keep their baseline and reference, so each replays as before. They are sorted by time; a session
+    that overlaps the previous one, as simulated sessions may, is shifted behind it. Only columns that all of
+    them have are kept. Raises RecordingError.
     """
     recordings = [read_recording(folder) for folder in folders]
     for recording in recordings:
         recording.verify()
         _require_captured(recording)
     if not recordings:
-        raise RecordingError("there is nothing to merge; name a folder with recordings")
+        raise RecordingError("no recordings to merge; name a folder with recordings")
     placed = _placed(recordings)
     manifests = [shifted_manifest(recording.manifest, step_ns) for recording, step_ns in placed]
     moved = sum(1 for _, step_ns in placed if step_ns)
@@ -89,7 +89,7 @@ def merge(folders: Sequence[Path], destination: Path, *, name: str = "") -> Mani
             controls=tuple(control for one in manifests for control in one.controls),
             incidents=tuple(incident for one in manifests for incident in one.incidents),
             captured=tuple(captured for one in manifests for captured in one.captured),
-            notes=(f"{moved} sessions were moved in time to lie apart",) if moved else (),
+            notes=(f"{moved} sessions were shifted in time so that they do not overlap",) if moved else (),
         )
     except ValidationError as error:
         raise RecordingError(f"{destination}: {error.errors()[0]['msg']}") from error
@@ -102,13 +102,13 @@ def _require_captured(recording: Recording) -> None:
     baselines += [control.baseline for control in manifest.controls]
     if not manifest.captured or None in baselines:
         raise RecordingError(
-            f"{recording.folder} was not captured from sessions, so it has no windows of its own to keep; "
-            "name its folder beside the others when you replay instead"
+            f"{recording.folder} was not captured from sessions, so it has no windows to keep; "
+            "name its folder beside the merged recording in the replay instead"
         )
 
 
 def _placed(recordings: Sequence[Recording]) -> list[tuple[Recording, int]]:
-    """Return the recordings in order of time, each with the step in nanoseconds that it is moved by."""
+    """Return the recordings in order of time, each with its time shift in nanoseconds."""
     placed: list[tuple[Recording, int]] = []
     free_ns = 0
     for recording in sorted(recordings, key=lambda one: (_span(one.manifest), one.manifest.id)):
@@ -121,7 +121,7 @@ def _placed(recordings: Sequence[Recording]) -> list[tuple[Recording, int]]:
 
 
 def _span(manifest: Manifest) -> tuple[int, int]:
-    """Return the first and the last instant that any session of the recording has to do with."""
+    """Return the first and the last instant of all sessions of the recording."""
     kept = [window for one in manifest.captured for window in one.telemetry]
     starts = [manifest.start_ns, *(window.start_ns for window in kept)]
     return min(starts), max([manifest.end_ns, *(window.end_ns for window in kept)])

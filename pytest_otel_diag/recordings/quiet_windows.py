@@ -1,4 +1,4 @@
-"""Quiet windows from the fault timeline, controls cut from them, reference baselines. Deterministic."""
+"""Derives quiet windows from the fault timeline, and controls and reference windows from these."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, iso, second
 from pytest_otel_diag.recordings.format.manifest import ControlWindow, Incident, Manifest, QuietPolicy
 
 MIN_REFERENCE_S = 120.0
-"""Reference shorter than this says little about a minute's spread; then distance in time is ignored."""
+"""Minimal length of nearby reference windows; below it, windows at any distance are used."""
 
 
 def coverage(seconds: Iterable[int], gap_s: float) -> tuple[Window, ...]:
-    """Return the stretches of time with telemetry, given the whole UTC seconds in which some lies.
+    """Return the windows with telemetry, given the whole UTC seconds with telemetry.
 
-    Two seconds belong to one stretch when less than *gap_s* lies between them.
+    Seconds that are less than *gap_s* apart belong to the same window.
     """
     stretches: list[list[int]] = []
     for second in sorted(set(seconds)):
@@ -32,9 +32,9 @@ def coverage(seconds: Iterable[int], gap_s: float) -> tuple[Window, ...]:
 def quiet_windows(
     covered: Sequence[Window], incidents: Sequence[Incident], policy: QuietPolicy, *, strict: bool = False
 ) -> tuple[Window, ...]:
-    """Return the covered time that no incident disturbs, without pieces too short to compare with.
+    """Return the covered windows that no incident disturbs, without those under ``min_quiet_s``.
 
-    *strict* leaves out what any incident's label may be wrong about; controls are cut from that.
+    *strict* also excludes the uncertainty of the incidents' labels; controls are cut from these windows.
     """
     disturbed = tuple(incident.disturbed(policy, strict=strict) for incident in incidents)
     pieces = [piece for window in covered for piece in window.minus(disturbed)]
@@ -44,12 +44,12 @@ def quiet_windows(
 def cut_controls(
     quiet: Sequence[Window], wanted: int, *, system: str, policy: QuietPolicy
 ) -> tuple[ControlWindow, ...]:
-    """Cut quiet windows into disjoint controls of one length, at least *wanted* where there is room.
+    """Cut quiet windows into disjoint controls of equal length, at least *wanted* if they fit.
 
-    The length is the longest whole second between ``control_min_s`` and ``control_max_s`` that still
-    gives *wanted* of them; where none does, ``control_min_s``, and there are fewer. Where even the
-    longest gives more, *wanted* are taken at even distances. Each window is cut backwards from its
-    end, so that what is left over at its start serves as a baseline.
+    The length is the largest number of whole seconds from ``control_min_s`` to ``control_max_s`` that gives
+    *wanted* controls; if none does, it is ``control_min_s``, with fewer controls. If the largest gives more,
+    *wanted* of them are selected at even distances. Windows are cut backwards from their end, so that the
+    rest at the start serves as a baseline.
     """
     longest, shortest = int(policy.control_max_s), int(policy.control_min_s)
     cut: list[Window] = []
@@ -77,12 +77,11 @@ def _stamp(instant_ns: Nanos) -> str:
 
 
 def reference_windows(manifest: Manifest, session: Window, *, past_only: bool = False) -> tuple[Window, ...]:
-    """Return the quiet windows to compare a session with, in order of time.
+    """Return the reference windows of a session in order of time.
 
-    What overlaps the session is cut out, as is whatever is closer to it than the policy's settling
-    time. Windows further away than ``reference_span_s`` (another day: other releases, other load) are
-    left out as long as the near ones hold at least MIN_REFERENCE_S. With *past_only* nothing after
-    the session counts.
+    Quiet time that overlaps the session or lies closer than the policy's settling time is cut out. Windows
+    further away than ``reference_span_s`` (another day has other releases and loads) are left out if the
+    closer ones have at least MIN_REFERENCE_S. *past_only* leaves out windows after the session.
     """
     policy = manifest.policy
     margin = seconds_to_ns(policy.settle_s)

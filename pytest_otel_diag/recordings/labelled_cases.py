@@ -1,4 +1,4 @@
-"""``cases.json`` of the importable layout: two shapes of labelled incidents, told apart by their fields."""
+"""``cases.json`` of the importable layout: labelled incidents in one of two shapes."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ CASES = "cases.json"
 """Name of the file with the labels of the importable layout."""
 
 LABEL_UNCERTAINTY_S = 60.0
-"""Labelled instants are right to a minute (stated for the layout)."""
+"""Labelled instants are accurate to a minute, as the layout states."""
 
 CODE_GUARD_S = 60.0
-"""Faults in code become visible up to a minute before their label: that minute is not quiet."""
+"""Code faults become visible up to a minute before their label, so that minute is not quiet."""
 
 RESOURCE_GUARD_S = 10.0
-"""Resource faults are switched on at a logged instant. Requests last up to 9 s, so one that starts
-just before the fault still lives in it."""
+"""Resource faults start at a logged instant. Requests last up to 9 s, so a request that starts just before
+the fault is still affected."""
 
 _EXACT_RESOURCE_LABELS = frozenset({"OnlineBoutique"})
-"""Systems whose resource faults start where the label says. Looked up in the spans: the extra time
-between client and server span of a network delay starts within 10 s of the label in 5 of 5 Online
-Boutique incidents with spans before it, and up to a minute early in 2 of 7 TrainTicket ones."""
+"""Systems whose resource faults start at their label. Measured in the spans: the extra time between client
+and server span of a network delay starts within 10 s of the label in 5 of 5 Online Boutique incidents with
+spans before it, and up to a minute early in 2 of 7 TrainTicket incidents."""
 
 SCRAPE_SLACK_S = 5.0
-"""Sources are cut into minutes at a scrape: a metric point this close to the cut belongs to it."""
+"""Sources cut telemetry into minutes at a scrape; a metric point this close to the cut belongs to it."""
 
 ISSUE_POINT_S = 300
-"""Distance of metric points where incidents are given as windows of points."""
+"""Interval of metric points in sources that give incidents as windows of points."""
 
 _CODE_FAULTS = frozenset({"return", "exception"})
 
-# A method that returns early with a wrong value is slow at nothing and loads nothing: of the taxonomy,
-# "error" is the class for behaviour that is wrong. An exception is an error by definition.
+# A method that returns a wrong value early is neither slow nor a load, so of the taxonomy only "error"
+# (wrong behaviour) fits. An exception is an error by definition.
 _MECHANISMS: Mapping[str, Mechanism] = {
     "network_delay": Mechanism.NETWORK,
     "cpu_contention": Mechanism.CPU,
@@ -55,7 +55,7 @@ _MECHANISMS: Mapping[str, Mechanism] = {
     "return": Mechanism.ERROR,
 }
 
-# What the command that injected the fault says, first match wins.
+# Words in the command that injected the fault; the first match wins.
 _COMMAND_WORDS: tuple[tuple[str, Mechanism], ...] = (
     (r"error|inject\s*=", Mechanism.ERROR),
     (r"delay|sleep|latency", Mechanism.LATENCY),
@@ -134,10 +134,10 @@ class IssueCase(_Case):
 
 @dataclass(frozen=True)
 class Cases:
-    """Labels brought into the terms of the manifest.
+    """Labels converted to the terms of the manifest.
 
-    ``quiet`` are intervals that the source itself calls fault-free (None: derive them from the
-    telemetry); ``hidden_keys`` are attributes that would tell an analyzer the answer.
+    ``quiet`` are intervals that the source declares fault-free (None: derive them from the telemetry);
+    ``hidden_keys`` are attributes that would reveal the answer to an analyzer.
     """
 
     incidents: tuple[Incident, ...]
@@ -150,15 +150,15 @@ class Cases:
 
 
 def is_cases_folder(folder: Path) -> bool:
-    """Whether the folder has the importable layout."""
+    """Return whether the folder has the importable layout."""
     return (folder / CASES).is_file()
 
 
 def read_cases(folder: Path, *, scrapes: Sequence[Nanos] = ()) -> Cases:
     """Read the labels of a folder.
 
-    *scrapes* are the times of metric points in order: an incident lasts until the point that closes
-    its last minute. Raises RecordingError naming the case and the field.
+    *scrapes* are the sorted times of metric points: an incident lasts until the point that ends its last
+    minute. Raises RecordingError that names the case and the field.
     """
     path = folder / CASES
     try:
@@ -179,7 +179,7 @@ def _shape(raw: Sequence[Any], path: Path) -> Literal["injection", "issue"]:
     if all(isinstance(item, dict) and "window" in item and "baseline" in item for item in raw):
         return "issue"
     raise RecordingError(
-        f"{path} has incidents of an unknown shape; each needs inject_time (an instant), or "
+        f"{path} has incidents of an unknown shape; each needs inject_time (an instant) or "
         "window and baseline (pairs of epoch seconds)"
     )
 
@@ -209,7 +209,7 @@ def _injection(case: InjectionCase, scrapes: Sequence[Nanos]) -> Incident:
     exact = resource and case.system in _EXACT_RESOURCE_LABELS
     first = start - seconds_to_ns(policy.baseline_s) if case.traces_from is None else _to_ns(case.traces_from)
     last = start if case.traces_to is None else _to_ns(case.traces_to)
-    if last <= start:  # no spans after the fault: other signals cover it for as long as it may last
+    if last <= start:  # no spans after the fault: other signals cover its longest duration
         last = start + seconds_to_ns(policy.fault_s)
     mechanism = _MECHANISMS.get(case.fault_type)
     signals: dict[SignalName, bool] = {
@@ -237,19 +237,19 @@ def _injection(case: InjectionCase, scrapes: Sequence[Nanos]) -> Incident:
 
 
 def _with_first_scrape(first: Nanos, scrapes: Sequence[Nanos]) -> Nanos:
-    """Return the start of telemetry: the scrape just before the first span, where there is one.
+    """Return the start of telemetry: the scrape just before the first span, if any.
 
-    It is the end of the minute before, and the only point that a source cut at a scrape has of it.
+    It ends the previous minute and is the only point of it in a source that is cut at a scrape.
     """
     opening = [scrape for scrape in scrapes if first - seconds_to_ns(SCRAPE_SLACK_S) <= scrape <= first]
     return min([first, *opening])
 
 
 def _with_last_scrape(last: Nanos, scrapes: Sequence[Nanos]) -> Nanos:
-    """Return the exclusive end of telemetry: past the millisecond given, and past the scrape that closes it.
+    """Return the exclusive end of telemetry: after the given millisecond and after the scrape that closes it.
 
-    Sources cut telemetry into minutes that end at a scrape; the point that describes the last minute
-    carries the very time of the cut, or a moment later.
+    Sources cut telemetry into minutes that end at a scrape; the point of the last minute has the time of the
+    cut or a slightly later one.
     """
     end = last + NANOS_PER_SECOND // 1000
     closing = [scrape for scrape in scrapes if last <= scrape <= last + seconds_to_ns(SCRAPE_SLACK_S)]
@@ -259,8 +259,8 @@ def _with_last_scrape(last: Nanos, scrapes: Sequence[Nanos]) -> Nanos:
 def _issues(cases: Sequence[IssueCase], path: Path) -> Cases:
     usable = [case for case in cases if case.usable]
     if not usable:
-        raise RecordingError(f"{path}: no incident is marked usable; there is nothing to replay")
-    # Points are minutes apart: quiet needs several of them, and a window of the incidents' own length.
+        raise RecordingError(f"{path}: no incident is marked usable, so nothing can be replayed")
+    # Points are minutes apart: quiet time needs several points, and windows as long as the incidents.
     point_s = ISSUE_POINT_S
     longest_s = max(case.window[1] - case.window[0] for case in usable)
     policy = QuietPolicy(
@@ -281,7 +281,7 @@ def _issues(cases: Sequence[IssueCase], path: Path) -> Cases:
         policy,
         quiet=tuple(Window(start_ns=_epoch(start), end_ns=_epoch(end + 1)) for start, end in quiet),
         hidden_keys=frozenset({"split", "issue", "petshop.scenario"}),
-        notes=(f"{skipped} incidents that the source calls unusable were left out",) if skipped else (),
+        notes=(f"{skipped} incidents that the source marks unusable were left out",) if skipped else (),
     )
 
 

@@ -1,4 +1,4 @@
-"""Quiet windows, controls and reference: no overlap with any fault, whatever the timeline."""
+"""Quiet windows, controls and reference windows never overlap a fault, for any timeline."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.recordings.format.manifest import QuietPolicy
-from pytest_otel_diag.recordings.quiet import coverage, cut_controls, quiet_windows, reference_windows
+from pytest_otel_diag.recordings.quiet_windows import coverage, cut_controls, quiet_windows, reference_windows
 from tests.recordings.recording_samples import SECOND, T0, incident, manifest
 
 POLICY = QuietPolicy()
@@ -47,7 +47,7 @@ def test_coverage_bridges_short_gaps_only():
     assert coverage([], 20) == ()
 
 
-def test_a_fault_of_unknown_end_disturbs_for_as_long_as_the_policy_says():
+def test_a_fault_of_unknown_end_disturbs_for_the_time_of_the_policy():
     first = incident(start_s=100, guard_s=60, telemetry_to_ns=T0 + 220 * SECOND)
     assert first.disturbed(POLICY) == window(40, 340)
     unsure = incident(start_s=100, guard_s=10, label_uncertainty_s=60)
@@ -72,7 +72,7 @@ def test_quiet_windows_are_covered_long_enough_and_undisturbed(stretches, faults
 
 @settings(max_examples=150, deadline=None)
 @given(stretches, faults, st.integers(0, 40))
-def test_controls_are_disjoint_quiet_and_as_many_as_wanted_where_there_is_room(stretches, faults, wanted):
+def test_controls_are_disjoint_quiet_and_as_many_as_wanted_if_they_fit(stretches, faults, wanted):
     covered, incidents = made(stretches, faults)
     quiet = quiet_windows(covered, incidents, POLICY)
     controls = cut_controls(quiet, wanted, system="Shop", policy=POLICY)
@@ -92,7 +92,7 @@ def test_controls_are_disjoint_quiet_and_as_many_as_wanted_where_there_is_room(s
 @pytest.mark.parametrize(
     ("wanted", "count", "length"), [(0, 0, 0), (3, 3, 60), (10, 10, 60), (11, 11, 54), (99, 40, 15)]
 )
-def test_controls_are_as_long_as_the_number_wanted_allows(wanted, count, length):
+def test_controls_are_as_long_as_the_wanted_number_allows(wanted, count, length):
     controls = cut_controls([window(0, 600)], wanted, system="Shop", policy=POLICY)
     assert len(controls) == count
     assert {control.window.duration_s for control in controls} == ({length} if count else set())
@@ -109,7 +109,9 @@ def test_few_controls_are_spread_over_the_recording_and_named_by_time():
 
 @settings(max_examples=150, deadline=None)
 @given(stretches, faults, st.integers(0, 4000), st.integers(0, 300), st.booleans())
-def test_the_reference_never_comes_near_the_session_nor_any_fault(stretches, faults, start, length, past):
+def test_reference_windows_keep_their_distance_from_the_session_and_all_faults(
+    stretches, faults, start, length, past
+):
     covered, incidents = made(stretches, faults)
     quiet = quiet_windows(covered, incidents, POLICY)
     session = window(start, start + length)
@@ -128,7 +130,7 @@ def test_the_reference_never_comes_near_the_session_nor_any_fault(stretches, fau
         assert kept >= sum(piece.duration_s for piece in quiet) - lost - short
 
 
-def test_another_day_counts_only_where_the_same_day_holds_too_little():
+def test_another_day_is_used_only_if_the_same_day_has_too_little():
     today, tomorrow = window(0, 300), window(90_000, 90_300)
     session = window(1000, 1100)
     assert reference_windows(manifest(quiet=(today, tomorrow)), session) == (today,)
