@@ -258,9 +258,7 @@ def test_invalid_telemetry_is_named(tmp_path):
     ):
         import_recording(source, tmp_path / "out")
     cases_folder(source, [INJECTION], spans=traces([T0], Timestamp=None))
-    with pytest.raises(
-        RecordingError, match=r"traces.parquet: column Timestamp is missing; found TraceId"
-    ):
+    with pytest.raises(RecordingError, match=r"traces.parquet: column Timestamp is missing; found TraceId"):
         import_recording(source, tmp_path / "out")
     path = source / "traces.parquet"
     path.write_bytes(path.read_bytes()[:-10])
