@@ -55,7 +55,8 @@ def test_a_valid_recording_has_no_findings(tmp_path):
         ),
         (
             traces(TIMES, SpanId=pa.array([None if i in {3, 7} else "a" for i in range(300)], pa.string())),
-            "error: traces.parquet, column SpanId, row 3 and 1 more: null, but the exporter always writes a value",
+            "error: traces.parquet, column SpanId, row 3 and 1 more: null, "
+            "but the exporter always writes a value",
         ),
         (
             traces([*TIMES[:4], TIMES[2], *TIMES[5:]]),
