@@ -17,7 +17,8 @@ from pytest_otel_diag.plugin.markers import MARKERS
 from pytest_otel_diag.scoring.assertions import DiagnosedSession
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOP = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docker/README.md")]
+PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -25,7 +26,7 @@ def blocks(page: str) -> list[str]:
     return PYTHON.findall((ROOT / page).read_text())
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_pages_name_options_and_markers_that_exist(page: Path) -> None:
     text = page.read_text()
     options = {option.cli for option in OPTIONS}
@@ -35,7 +36,7 @@ def test_pages_name_options_and_markers_that_exist(page: Path) -> None:
     assert marks <= set(MARKERS)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / link).exists(), link
