@@ -1,4 +1,4 @@
-"""Labels of the suites: category by folder, flag and severity by the catalog, so that -m can choose."""
+"""Markers of the suites for ``-m``: the category from the folder, flag and severity from the catalog."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ OWN = {"slow": "takes more than five seconds", "control": "nothing is wrong in i
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the labels that suites use by hand."""
+    """Register the markers that are not those of flags."""
     for name in CATEGORIES:
         config.addinivalue_line("markers", f"{name}: scenarios of the folder suites/{name}")
     for name, meaning in OWN.items():
@@ -23,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Label every test by its folder, and by the flags it sets."""
+    """Mark every test with its folder and the flags that it sets."""
     folder = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
     flags = [str(flag.args[0]) for flag in item.iter_markers("otel_flag") if flag.args]
     given = {"category": folder} if folder in CATEGORIES else {}

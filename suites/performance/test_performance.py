@@ -1,4 +1,4 @@
-"""Flags that cost time or processor: whose own time it is, and who only waits."""
+"""Flags that cost time or CPU: the service that spends it is named, those that only wait are not."""
 
 import pytest
 
@@ -13,14 +13,14 @@ pytestmark = [
 
 @pytest.mark.otel_flag("adHighCpu")
 def test_threads_compute_without_end(diagnosis: DiagnosedSession) -> None:
-    """No request needs to be slower for it: the processor time tells."""
+    """Requests may be as fast as before: CPU metrics show the fault."""
     diagnosis.assert_expected()
     diagnosis.assert_anomaly(service="ad", signal="cpu", direction="up")
 
 
 @pytest.mark.otel_flag("adManualGc")
 def test_every_request_collects_garbage(diagnosis: DiagnosedSession) -> None:
-    """ad pauses itself; whoever asks for ads waits."""
+    """ad pauses for garbage collection; its callers wait."""
     diagnosis.assert_expected()
     diagnosis.assert_anomaly(service="ad", signal="latency", direction="up")
     diagnosis.assert_not_blamed("frontend")
@@ -28,14 +28,14 @@ def test_every_request_collects_garbage(diagnosis: DiagnosedSession) -> None:
 
 @each_variant("imageSlowLoad", "5sec", "10sec")
 def test_images_are_held_back(diagnosis: DiagnosedSession, variant: str) -> None:
-    """The proxy holds them back; the service that has the images is as quick as ever."""
+    """The proxy delays the images; image-provider is as fast as before."""
     diagnosis.assert_expected()
     diagnosis.assert_not_blamed("image-provider")
 
 
 @each_variant("intlShippingSlowdown", "5sec", "10sec")
 def test_parcels_abroad_are_slow(diagnosis: DiagnosedSession, variant: str) -> None:
-    """One order in nine is slow, in shipping and not in what it asks."""
+    """One order in nine is slow, in shipping itself and not in its callees."""
     diagnosis.assert_expected()
     diagnosis.assert_anomaly(service="shipping", signal="latency", direction="up")
     diagnosis.assert_not_blamed("quote", top=3)

@@ -1,4 +1,4 @@
-"""Flags that make calls fail: who throws, who only passes it on, who goes quiet because of it."""
+"""Flags that make calls fail: the service that raises the error is named, those that pass it on are not."""
 
 import pytest
 
@@ -13,7 +13,7 @@ pytestmark = [
 
 @pytest.mark.otel_flag("adFailure")
 def test_a_tenth_of_the_ads_fails(diagnosis: DiagnosedSession) -> None:
-    """The errors start in ad; frontend and proxy repeat them."""
+    """The errors begin in ad; frontend and proxy pass them on."""
     diagnosis.assert_expected()
     diagnosis.assert_anomaly(service="ad", signal="error_rate", direction="up")
     diagnosis.assert_not_blamed("frontend")
@@ -22,7 +22,7 @@ def test_a_tenth_of_the_ads_fails(diagnosis: DiagnosedSession) -> None:
 
 @each_variant("paymentFailure", "10%", "50%", "100%")
 def test_charging_cards_fails(diagnosis: DiagnosedSession, variant: str) -> None:
-    """Charge throws. Fewer confirmations and parcels are a consequence, not a cause."""
+    """Charge fails. Fewer confirmations and parcels are a consequence, not a cause."""
     diagnosis.assert_expected()
     diagnosis.assert_root_cause("payment", operation="Charge", mechanism="error")
     diagnosis.assert_path("frontend", "checkout", "payment")
@@ -32,7 +32,7 @@ def test_charging_cards_fails(diagnosis: DiagnosedSession, variant: str) -> None
 
 @pytest.mark.otel_flag("paymentUnreachable")
 def test_payment_cannot_be_reached(diagnosis: DiagnosedSession) -> None:
-    """The caller has the wrong address: payment is healthy and idle, and must not be blamed for it."""
+    """The caller uses a wrong address: payment is healthy and idle, and must not be blamed."""
     diagnosis.assert_expected()
     diagnosis.assert_root_cause("checkout")
     diagnosis.assert_not_blamed("payment")
@@ -40,7 +40,7 @@ def test_payment_cannot_be_reached(diagnosis: DiagnosedSession) -> None:
 
 @each_variant("cartFailure", "50%", "100%")
 def test_carts_are_not_emptied(diagnosis: DiagnosedSession, variant: str) -> None:
-    """checkout swallows the error, so no shopper sees one: only cart's own spans and lines tell."""
+    """checkout swallows the error, so no shopper sees one: only cart's own spans and logs show it."""
     diagnosis.assert_expected()
     diagnosis.assert_anomaly(service="cart", signal="error_rate", direction="up")
     diagnosis.assert_not_blamed("checkout")
@@ -48,7 +48,7 @@ def test_carts_are_not_emptied(diagnosis: DiagnosedSession, variant: str) -> Non
 
 @pytest.mark.otel_flag("productCatalogFailure")
 def test_one_product_fails(diagnosis: DiagnosedSession) -> None:
-    """frontend fails more often than the catalog does, and recommendation not at all."""
+    """frontend fails more often than product-catalog does, and recommendation not at all."""
     diagnosis.assert_expected()
     diagnosis.assert_root_cause("product-catalog", operation="GetProduct")
     diagnosis.assert_not_blamed("frontend")

@@ -1,4 +1,4 @@
-"""Flags whose damage grows, queues up or kills: memory, lag, restarts."""
+"""Flags that exhaust resources: memory, queues, restarts."""
 
 import pytest
 
@@ -14,7 +14,7 @@ pytestmark = [
 @pytest.mark.slow
 @pytest.mark.otel_flag("recommendationCacheFailure")
 def test_a_cache_grows_without_end(diagnosis: DiagnosedSession) -> None:
-    """Its memory climbs while its traffic does not; the catalog is merely asked less often."""
+    """Memory rises while traffic does not; product-catalog only gets fewer calls."""
     diagnosis.assert_expected()
     diagnosis.assert_anomaly(service="recommendation", signal="memory", direction="up")
     diagnosis.assert_not_blamed("product-catalog")
@@ -22,7 +22,7 @@ def test_a_cache_grows_without_end(diagnosis: DiagnosedSession) -> None:
 
 @pytest.mark.otel_flag("kafkaQueueProblems")
 def test_a_queue_fills_up(diagnosis: DiagnosedSession) -> None:
-    """One publishes too much, one is too slow: either is right. The broker and accounting only suffer."""
+    """checkout publishes too much, fraud-detection is too slow: either is right. accounting only lags."""
     diagnosis.assert_expected()
     diagnosis.assert_anomaly(service="fraud-detection")
     diagnosis.assert_not_blamed("accounting")
@@ -30,7 +30,7 @@ def test_a_queue_fills_up(diagnosis: DiagnosedSession) -> None:
 
 @each_variant("emailMemoryLeak", "1000x", "10000x")
 def test_kept_messages_fill_the_memory(diagnosis: DiagnosedSession, variant: str) -> None:
-    """email is killed and comes back, again and again; no order fails for it."""
+    """email is killed and restarts repeatedly; no order fails because of it."""
     diagnosis.assert_expected()
     diagnosis.assert_anomaly(service="email", signal="memory", direction="up")
     diagnosis.assert_not_blamed("checkout")
@@ -38,5 +38,5 @@ def test_kept_messages_fill_the_memory(diagnosis: DiagnosedSession, variant: str
 
 @pytest.mark.otel_flag("loadGeneratorTraffic")
 def test_nobody_shops(diagnosis: DiagnosedSession) -> None:
-    """Shown, not gated: the catalog says why telemetry cannot tell."""
+    """Shown but not gated: the catalog says why telemetry cannot show it."""
     diagnosis.assert_not_blamed("frontend")

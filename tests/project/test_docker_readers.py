@@ -58,8 +58,8 @@ def program() -> Path:
         return made
     problem = "there is no go on PATH" if shutil.which("go") is None else _build(made)
     if problem:
-        told = f"Compose's and the collector's own code did not read docker/: {problem}"
-        pytest.fail(told) if os.environ.get("OTEL_DIAG_REQUIRE_FLAGD") else pytest.skip(told)
+        reason = f"Compose's and the collector's own code could not read docker/: {problem}"
+        pytest.fail(reason) if os.environ.get("OTEL_DIAG_REQUIRE_FLAGD") else pytest.skip(reason)
     return made
 
 
