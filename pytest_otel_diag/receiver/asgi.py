@@ -68,22 +68,23 @@ class ByteBudget:
     """Bytes that all requests of a server may hold together; used on its event loop only."""
 
     def __init__(self, size_bytes: int) -> None:
-        self._free = size_bytes
+        self._size = size_bytes
+        self.held = 0
 
     @contextmanager
     def lease(self) -> Iterator[Lease]:
-        """Yield a lease whose bytes are returned at the end of the block."""
+        """Yield an empty lease; its bytes are returned at the end of the block."""
         lease = Lease(self)
         try:
             yield lease
         finally:
-            self._free += lease.held
+            self.held -= lease.held
 
     def take(self, size_bytes: int) -> bool:
-        """Take *size_bytes*; return False, taking none, when fewer are free."""
-        if size_bytes > self._free:
+        """Take *size_bytes*; return False, taking none, when fewer are left."""
+        if self.held + size_bytes > self._size:
             return False
-        self._free -= size_bytes
+        self.held += size_bytes
         return True
 
 
@@ -111,6 +112,11 @@ class OtlpApplication:
         self._limits = service.limits
         self._tally = service.tally
         self._budget = ByteBudget(service.limits.arriving_bytes)
+
+    @property
+    def arriving_bytes(self) -> int:
+        """The bytes of request bodies in memory."""
+        return self._budget.held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one HTTP request."""

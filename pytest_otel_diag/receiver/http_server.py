@@ -45,8 +45,9 @@ class HttpServer:
     def __init__(self, service: ExportService, address: str) -> None:
         self._host, self._port = split_address(address)
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="otel-diag-receiver-body")
+        self._application = OtlpApplication(service, self._executor)
         config = uvicorn.Config(
-            OtlpApplication(service, self._executor),
+            self._application,
             loop="asyncio",
             http=_Connection,
             ws="none",
@@ -72,9 +73,14 @@ class HttpServer:
         return join_address(self._host, port)
 
     @property
-    def state(self) -> ServerState:
-        """The open connections and the requests in progress."""
-        return self._server.server_state
+    def requests(self) -> int:
+        """The number of requests in progress."""
+        return len(self._server.server_state.tasks)
+
+    @property
+    def arriving_bytes(self) -> int:
+        """The bytes of request bodies in memory."""
+        return self._application.arriving_bytes
 
     def stop(self, grace_s: float) -> None:
         """Stop listening, close idle connections, and give requests in progress *grace_s* seconds."""

@@ -119,7 +119,7 @@ def test_other_services_are_not_there(start: Start) -> None:
     with grpc.insecure_channel(receiver.addresses.grpc) as channel:
         with pytest.raises(grpc.RpcError) as refused:
             channel.unary_unary("/opentelemetry.proto.collector.profiles.v1.ProfilesService/Export")(
-                b"", timeout=10
+                b"", timeout=otlp.WAIT_S
             )
         assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
 

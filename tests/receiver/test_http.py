@@ -7,7 +7,6 @@ import json
 import resource
 import socket
 import threading
-import time
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +22,7 @@ from pytest_otel_diag.receiver import Limits, Receiver, otlp_json
 from pytest_otel_diag.telemetry import Store
 from tests.receiver.conftest import Start
 from tests.support import otlp
+from tests.support.deadlines import eventually
 from tests.support.otlp import JSON, PROTOBUF, head, names, post, raw, read_all, read_answer, spans, statuses
 
 GZIP = {**PROTOBUF, "content-encoding": "gzip"}
@@ -237,7 +237,7 @@ def test_a_body_in_very_many_small_chunks_is_refused(start: Start, size: int) ->
         assert answered == [200]
     else:
         assert answered in ([400], []), "the answer may be lost while the client goes on sending"
-        assert otlp.eventually(lambda: refusals(receiver)) == {"broken off": 1}
+        assert eventually(lambda: refusals(receiver)) == {"broken off": 1}
 
 
 BROKEN = {
@@ -266,6 +266,11 @@ BROKEN = {
 }
 
 
+def in_progress(receiver: Receiver, number: int) -> bool:
+    """Wait until *number* requests are in progress; return whether they are."""
+    return bool(eventually(lambda: receiver._http.requests == number))
+
+
 def refusals(receiver: Receiver) -> dict[str, int]:
     """Return the refused requests by reason, with and without a signal."""
     counts = receiver.counts()
@@ -280,7 +285,7 @@ def test_broken_requests_are_refused_and_nothing_of_them_is_taken(start: Start, 
         wire.sendall(sent)
         wire.shutdown(socket.SHUT_WR)
         assert statuses(read_all(wire)) == expected
-    assert otlp.eventually(lambda: refusals(receiver)) == {reason: 1}
+    assert eventually(lambda: refusals(receiver)) == {reason: 1}
     assert receiver.counts().traces.received == 0
     assert post(receiver.addresses.http, spans(1).SerializeToString())[0] == 200
 
@@ -290,17 +295,22 @@ def test_a_client_that_resets_its_connection_is_counted(start: Start) -> None:
     wire = raw(receiver.addresses.http)
     wire.sendall(head(500) + b"abc")
     wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    time.sleep(0.1)
+    assert in_progress(receiver, 1)
     wire.close()
-    assert otlp.eventually(lambda: receiver.counts().traces.refused == {"broken off": 1})
+    assert eventually(lambda: receiver.counts().traces.refused == {"broken off": 1})
 
 
-IMPATIENT = Limits(header_s=0.3, body_s=0.3, idle_s=0.3)
+IMPATIENT = {
+    "header": Limits(header_s=0.3),
+    "body": Limits(body_s=0.3),
+    "idle": Limits(idle_s=0.3),
+    "between requests": Limits(idle_s=2.0),
+}
 
 
-@pytest.mark.parametrize("what", ["header", "body", "idle", "between requests"])
+@pytest.mark.parametrize("what", IMPATIENT)
 def test_slow_clients_are_let_go(start: Start, what: str) -> None:
-    receiver = start(limits=IMPATIENT)
+    receiver = start(limits=IMPATIENT[what])
     stop = threading.Event()
 
     def drip() -> None:
@@ -376,8 +386,7 @@ def test_when_all_connections_are_at_work_a_new_one_has_to_go(start: Start) -> N
     with raw(receiver.addresses.http) as one, raw(receiver.addresses.http) as two:
         for wire in (one, two):
             wire.sendall(head(len(body)) + body[:5])
-        state = receiver._http.state
-        assert otlp.eventually(lambda: len(state.tasks) == 2)
+        assert in_progress(receiver, 2)
         with raw(receiver.addresses.http) as late:
             assert read_all(late) == b""
         for wire in (one, two):
@@ -390,7 +399,7 @@ def test_bodies_on_their_way_share_a_bound(start: Start) -> None:
     receiver = start(limits=Limits(request_bytes=1_000, arriving_bytes=1_500))
     with raw(receiver.addresses.http) as one, raw(receiver.addresses.http) as two:
         one.sendall(head(1_000) + b"\0" * 999)
-        time.sleep(0.2)
+        assert eventually(lambda: receiver._http.arriving_bytes == 999)
         two.sendall(head(1_000) + b"\0" * 999)
         answer = otlp.http.client.HTTPResponse(two)
         answer.begin()
@@ -471,7 +480,7 @@ def test_a_request_under_way_is_taken_while_the_receiver_stops(
     with raw(receiver.addresses.http) as wire, raw(receiver.addresses.http) as idle:
         address = receiver.addresses.http
         wire.sendall(head(len(body)) + body[:5])
-        time.sleep(0.2)
+        assert in_progress(receiver, 1)
         with otlp.in_background(receiver.stop):
             assert read_all(idle) == b""
             wire.sendall(body[5:])
@@ -485,7 +494,7 @@ def test_a_request_that_never_ends_does_not_keep_the_receiver(start: Start) -> N
     receiver = start(limits=Limits(stop_s=0.3))
     with raw(receiver.addresses.http) as wire:
         wire.sendall(head(100) + b"abc")
-        time.sleep(0.1)
+        assert in_progress(receiver, 1)
         with otlp.in_background(receiver.stop):
             assert statuses(read_all(wire)) in ([], [400])
 

@@ -30,6 +30,7 @@ from pytest_otel_diag.receiver import Limits, Receiver
 from pytest_otel_diag.telemetry import Store
 from tests.receiver.conftest import Start
 from tests.support import otlp
+from tests.support.deadlines import deadline_s, eventually
 
 RESOURCE = Resource({"service.name": "sdk", "tags": ["a", "b"]})
 SPANS = 1_500
@@ -37,19 +38,21 @@ SPANS = 1_500
 
 def exporters(receiver: Receiver, protocol: str) -> tuple[Any, Any, Any]:
     """Return exporters of spans, logs and metrics."""
+    timeout_s = deadline_s(10)  # the SDK gives up afterwards, retries included
     if protocol == "grpc":
         options = {
             "endpoint": receiver.addresses.grpc,
             "insecure": True,
             "compression": grpc.Compression.Gzip,
+            "timeout": timeout_s,
         }
         return GrpcSpans(**options), GrpcLogs(**options), GrpcMetrics(**options)
     base = f"http://{receiver.addresses.http}/v1"
     compression = Compression.Gzip if protocol == "http gzip" else Compression.NoCompression
     return (
-        HttpSpans(endpoint=f"{base}/traces", compression=compression),
-        HttpLogs(endpoint=f"{base}/logs", compression=compression),
-        HttpMetrics(endpoint=f"{base}/metrics", compression=compression),
+        HttpSpans(endpoint=f"{base}/traces", compression=compression, timeout=timeout_s),
+        HttpLogs(endpoint=f"{base}/logs", compression=compression, timeout=timeout_s),
+        HttpMetrics(endpoint=f"{base}/metrics", compression=compression, timeout=timeout_s),
     )
 
 
@@ -171,7 +174,7 @@ def test_the_sdk_comes_again_when_it_is_told_to(
     of_spans, _, _ = exporters(receiver, protocol)
     made: list[str] = []
     with otlp.in_background(lambda: made.extend(make_spans(of_spans, 600))):
-        assert otlp.eventually(lambda: receiver.counts().traces.rejected)
+        assert eventually(lambda: receiver.counts().traces.rejected)
         gate.open()
     assert receiver.flush()
     assert sorted(row[0] for row in otlp.ask(store, database, "SELECT SpanId FROM otel_traces")) == sorted(

@@ -15,6 +15,7 @@ from pytest_otel_diag.telemetry import Store
 from tests.receiver.conftest import Start
 from tests.support import otlp
 from tests.support.clickhouse_server import clickhouse_server
+from tests.support.deadlines import eventually
 from tests.support.otlp import names, post, spans
 
 DAY_NS = 86_400 * 10**9
@@ -106,7 +107,7 @@ def test_stopping_gives_a_store_that_is_away_up(start: Start, store: Store) -> N
     gate = otlp.Gate(store, open_=True, failures=away(10_000))
     receiver = start(into=gate, limits=Limits(stop_s=0.2, batch_s=0.01, insert_rows=10, batch_rows=10))
     assert post(receiver.addresses.http, spans(10).SerializeToString())[0] == 200
-    assert otlp.eventually(lambda: gate.inserts)
+    assert eventually(lambda: gate.inserts)
     for first in range(10, 60, 10):
         assert post(receiver.addresses.http, spans(10, first).SerializeToString())[0] == 200
     counts = receiver.stop()
@@ -121,7 +122,7 @@ def test_stopping_waits_for_the_insert_that_is_under_way(start: Start, store: St
     address = receiver.addresses.http
     assert post(address, otlp.logs(3).SerializeToString(), path="/v1/logs")[0] == 200
     assert post(address, spans(10).SerializeToString())[0] == 200
-    assert otlp.eventually(lambda: not receiver._backlog._waiting)
+    assert eventually(lambda: not receiver._backlog._waiting)
     with otlp.in_background(receiver.stop):
         assert receiver._writer._given_up.wait(otlp.WAIT_S)
         gate.open()
@@ -150,7 +151,7 @@ def test_a_receiver_is_started_once_and_leaves_no_threads(store: Store, database
     with receiver:
         assert receiver.flush(timeout_s=1.0)
     assert receiver.addresses.http is None
-    assert otlp.eventually(lambda: {t.name for t in threading.enumerate() if "receiver" in t.name} <= before)
+    assert eventually(lambda: {t.name for t in threading.enumerate() if "receiver" in t.name} <= before)
     with pytest.raises(ConfigurationError, match="create another one"):
         receiver.start()
 

@@ -7,7 +7,6 @@ import http.client
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,11 +18,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from pytest_otel_diag.model.telemetry import QueryLimits
 from pytest_otel_diag.receiver import Counts
 from pytest_otel_diag.telemetry import Layout, Store
+from tests.support.deadlines import deadline_s
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
 JSON = {"content-type": "application/json"}
 T0_NS = 1_700_000_000_000_000_000
-WAIT_S = 20.0
+WAIT_S = deadline_s(10)
 
 
 def spans(number: int, first: int = 0, *, service: str = "cart", **fields: Any) -> Any:
@@ -133,14 +133,6 @@ def ask(store: Store, database: str, sql: str) -> list[tuple[Any, ...]]:
 def names(store: Store, database: str) -> list[str]:
     """Return the names of all spans, sorted."""
     return [str(row[0]) for row in ask(store, database, "SELECT SpanName FROM otel_traces ORDER BY SpanName")]
-
-
-def eventually(condition: Callable[[], Any], timeout_s: float = WAIT_S) -> Any:
-    """Return what *condition* returns as soon as it is true, or what it returns at the end."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return found
 
 
 def balanced(counts: Counts) -> bool:
