@@ -1,12 +1,10 @@
 """Configuration of the documentation site; ``make docs`` builds it."""
 
-import pydantic
 from sphinx.application import Sphinx
 
 import pytest_otel_diag
 
 project = "pytest-otel-diag"
-author = "the pytest-otel-diag authors"
 version = release = pytest_otel_diag.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
@@ -17,6 +15,7 @@ html_title = f"pytest-otel-diag {release}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_show_copyright = False
 html_show_sphinx = False
 
 autodoc_member_order = "bysource"
@@ -39,13 +38,9 @@ def _link_to_pages(_app: Sphinx, _page: str, source: list[str]) -> None:
         source[0] = source[0].replace(f"]({outside}", f"]({page}")
 
 
-def _without_constructor(
-    _app: Sphinx, what: str, _name: str, documented: object, *_rest: object
-) -> tuple[str, str] | None:
-    """Hide the constructor of pydantic models: it repeats the fields that are listed below it."""
-    if what == "class" and isinstance(documented, type) and issubclass(documented, pydantic.BaseModel):
-        return "", ""
-    return None
+def _without_constructor(_app: Sphinx, what: str, *_rest: object) -> tuple[str, str] | None:
+    """Hide constructors: those of models, dataclasses, enums and Protocols repeat the fields below them."""
+    return ("", "") if what == "class" else None
 
 
 def setup(app: Sphinx) -> None:
