@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from pytest_otel_diag.errors import ConfigurationError
 
-Extra = Literal["embedded", "builtin", "shop", "otlp", "live", "kubernetes", "html", "allure", "xdist"]
+Extra = Literal[
+    "local", "embedded", "builtin", "shop", "otlp", "live", "kubernetes", "html", "allure", "xdist"
+]
 """The extras of this package that ``pyproject.toml`` declares."""
 
 

@@ -19,7 +19,7 @@ def markdown(catalog: Catalog) -> str:
 
 def _row(catalog: Catalog, flag: FlagEntry) -> Iterator[str]:
     there = catalog.demos(flag)
-    demo = told_for(catalog, flag)
+    demo = documented_demo(catalog, flag)
     period = catalog.period(flag, demo)
     variant = catalog.variant(flag, None, demo)
     expected = catalog.expectation(flag.key, variant, demo)
@@ -37,7 +37,7 @@ def _row(catalog: Catalog, flag: FlagEntry) -> Iterator[str]:
         yield "no" if ungated(flag, period, variant) else "yes"
 
 
-def told_for(catalog: Catalog, flag: FlagEntry) -> str:
+def documented_demo(catalog: Catalog, flag: FlagEntry) -> str:
     """Return the release that a flag is told for: the newest completely known one that has it."""
     there = catalog.demos(flag)
     complete = [demo for demo in there if catalog.generation(demo).release.known == "complete"]

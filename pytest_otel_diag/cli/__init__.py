@@ -1,4 +1,4 @@
-"""The otel-diag command: recordings, run, report, doctor."""
+"""The ``otel-diag`` command."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pytest_otel_diag.errors import OtelDiagError
 
 
 def main() -> None:
-    """Run the command; an error of ours is one readable message and exit code 2."""
+    """Run the command; an error that this package raises is printed as one message, with exit code 2."""
     from pytest_otel_diag.cli.app import app
     from pytest_otel_diag.cli.spelling import as_typed
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # arrows and dashes in a terminal without them
-    sys.path.insert(0, str(Path.cwd()))  # analyzers in the working directory, as pytest finds them
-    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())  # we say it better
+            stream.reconfigure(errors="replace")  # for terminals without arrows and dashes
+    sys.path.insert(0, str(Path.cwd()))  # analyzers in the working directory are found, as pytest finds them
+    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())  # this package's errors say it
     try:
         app()
     except OtelDiagError as error:

@@ -1,36 +1,38 @@
-"""``otel-diag catalog``: what is known of flags, and whether a real document is as known."""
+"""``otel-diag catalog``: the known flags of the OpenTelemetry Demo, and how a real document differs."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from pytest_otel_diag import catalog as shipped
 from pytest_otel_diag.catalog.catalog import Catalog
 from pytest_otel_diag.catalog.compare import Comparison, Difference, compare
 from pytest_otel_diag.catalog.entries import FlagEntry, Period
-from pytest_otel_diag.catalog.page import markdown, told_for
+from pytest_otel_diag.catalog.page import documented_demo, markdown
 from pytest_otel_diag.catalog.scenarios import scenario, ungated, users
+from pytest_otel_diag.cli.output import print_facts, print_json, print_table
 from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.flags import document_text
 
-app = typer.Typer(help="Flags that are known: list them, show one, check a document.", no_args_is_help=True)
+app = typer.Typer(
+    help="Known flags of the OpenTelemetry Demo: list them, show one, check a flagd document.",
+    no_args_is_help=True,
+)
 
+_LOG_WIDTH = 80
 _KINDS = {"load": "a change of load, not a failure of a service", "inert": "does nothing as shipped"}
 
 Demo = Annotated[str, typer.Option(help="Release, for example 3.0 or 2.x.")]
 Extra = Annotated[
-    list[Path] | None, typer.Option("--catalog", help="Catalog file of your own, added to the shipped one.")
+    list[Path] | None,
+    typer.Option("--catalog", help="Another catalog file, added to the shipped one (repeatable)."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")
@@ -39,7 +41,7 @@ def list_(
     catalog: Extra = None,
     as_json: AsJson = False,
     as_markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the flags of all releases for a page.")
+        bool, typer.Option("--markdown", help="Print the flags of all releases as a Markdown table.")
     ] = False,
 ) -> None:
     """Show the flags of a release."""
@@ -50,66 +52,60 @@ def list_(
     generation = known.generation(demo)
     rows = [_summary(known, known.flag(key), generation.demo) for key in generation.flags]
     if as_json:
-        _print_json({"demo": generation.demo, "system": generation.system, "flags": rows})
+        print_json({"demo": generation.demo, "system": generation.system, "flags": rows})
         return
-    table = _table("flag", "severity", "variant", "root cause", "a session is")
-    category = None
+    typer.echo(f"{generation.system} {generation.demo}: {len(rows)} flags")
+    lines: list[tuple[str, ...]] = []
     for row in sorted(rows, key=lambda row: str(row["category"])):
-        if row["category"] != category:
-            category = row["category"]
-            table.add_section()
-            table.add_row(f"[bold]{category}[/bold]")
-        causes = ", ".join(dict.fromkeys(row["root_causes"])) or "none"
-        table.add_row(f"  {row['flag']}", row["severity"], row["variant"], causes, row["counts"])
-    console = _console()
-    console.print(f"{generation.system} {generation.demo}: {len(rows)} flags")
-    console.print(table)
+        heading = (f"{row['category']}:", "", "", "")
+        if heading not in lines:
+            lines += [("",) * len(heading), heading]
+        lines.append((row["flag"], row["severity"], row["variant"], _right_answer(row)))
+    print_table(lines, ("flag", "severity", "variant", "root cause"), in_logs=_LOG_WIDTH)
+
+
+def _right_answer(row: Mapping[str, Any]) -> str:
+    causes = ", ".join(dict.fromkeys(row["root_causes"])) or "none"
+    return causes if row["counts"] == "gated" else f"{causes} ({row['counts']})"
 
 
 @app.command()
 def show(
     flag: Annotated[str, typer.Argument(help="A flag, by any of its names.")],
     demo: Annotated[
-        str | None, typer.Option(help="Release; else the default one, or the flag's newest.")
+        str | None, typer.Option(help="Release; the default one, or the newest that has the flag.")
     ] = None,
     catalog: Extra = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show everything that is known of one flag."""
+    """Show everything that the catalog knows about a flag."""
     known = _catalog(catalog)
     entry = known.flag(flag)
-    there = known.demos(entry)
-    chosen = demo or (shipped.DEFAULT_DEMO if shipped.DEFAULT_DEMO in there else told_for(known, entry))
+    demos = known.demos(entry)
+    chosen = demo or (
+        shipped.DEFAULT_DEMO if shipped.DEFAULT_DEMO in demos else documented_demo(known, entry)
+    )
     period = known.period(entry, chosen)
     if as_json:
-        told = scenario(known, entry.key, None, chosen)
-        _print_json(
+        print_json(
             {
                 "demo": chosen,
-                "demos": there,
+                "demos": demos,
                 "entry": entry.model_dump(mode="json"),
-                "scenario": told.model_dump(mode="json"),
+                "scenario": scenario(known, entry.key, None, chosen).model_dump(mode="json"),
             }
         )
         return
-    console = _console()
-    console.print(
-        f"[bold]{escape(period.name)}[/bold]  {entry.category}, severity {entry.severity}", end="\n\n"
-    )
-    grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    grid.add_column(style="cyan", no_wrap=True)
-    grid.add_column()
-    above = ""
-    for label, text in _facts(known, entry, period, chosen):
-        grid.add_row("" if label == above else label, escape(text))
-        above = label
-    console.print(grid)
+    typer.echo(f"{period.name}  {entry.category}, severity {entry.severity}\n")
+    print_facts(list(_facts(known, entry, period, chosen)), in_logs=_LOG_WIDTH)
 
 
 @app.command()
 def check(
     document: Annotated[Path, typer.Argument(help="A flagd document, for example demo.flagd.json.")],
-    demo: Annotated[str | None, typer.Option(help="Release; guessed from the flags when not given.")] = None,
+    demo: Annotated[
+        str | None, typer.Option(help="Release; by default the one that fits the flags best.")
+    ] = None,
     catalog: Extra = None,
     as_json: AsJson = False,
 ) -> None:
@@ -117,10 +113,10 @@ def check(
     try:
         raw = document.read_bytes()
     except OSError as error:
-        raise FlagError(f"the document {document} cannot be read: {error}; give a flagd document") from error
+        raise FlagError(f"the document {document} cannot be read: {error}; name a flagd document") from error
     found = compare(_catalog(catalog), document_text.parse(raw, str(document)).flags, demo)
     if as_json:
-        _print_json(_comparison(found, document))
+        print_json(_comparison(found, document))
     else:
         _print_comparison(found, document)
     raise typer.Exit(0 if found.same else 1)
@@ -183,9 +179,11 @@ def _facts(known: Catalog, entry: FlagEntry, period: Period, demo: str) -> Itera
 def _spellings(known: Catalog, entry: FlagEntry) -> Iterable[tuple[str, str]]:
     for period in entry.periods:
         demos = [demo for demo in known.demos(entry) if known.period(entry, demo) is period]
-        # What is told of a release as a whole cannot be surer than the release itself.
-        told = [demo for demo in demos if known.generation(demo).release.source != period.source]
-        doubt = f", of {', '.join(told)} {known.generation(told[0]).release.source}" if told else ""
+        # A fact about a flag cannot be surer than what is known about the release as a whole.
+        doubtful = [demo for demo in demos if known.generation(demo).release.source != period.source]
+        doubt = (
+            f", of {', '.join(doubtful)} {known.generation(doubtful[0]).release.source}" if doubtful else ""
+        )
         yield "name", f"{period.name} in {', '.join(demos)} ({period.source}{doubt})"
     if entry.absent:
         yield "absent", entry.absent
@@ -233,43 +231,23 @@ def _comparison(found: Comparison, document: Path) -> dict[str, Any]:
 
 
 def _print_comparison(found: Comparison, document: Path) -> None:
-    console = _console()
     how = "fits best" if found.guessed else "was asked for"
     alike = f" (as well as {', '.join(found.alike)})" if found.alike else ""
-    console.print(escape(f"{document}: demo {found.demo} {how}{alike}"), soft_wrap=True)
+    typer.echo(f"{document}: demo {found.demo} {how}{alike}")
     if found.on:
-        console.print(f"[yellow]on: {escape(', '.join(found.on))}[/yellow]")
+        typer.echo(f"on: {', '.join(found.on)}")
     if found.same:
-        console.print("[green]as shipped[/green]")
+        typer.echo("as shipped")
         return
-    table = _table("flag", "", "what differs")
-    for item in found.differences:
-        table.add_row(*map(escape, (item.flag, item.kind, _told(item))))
-    console.print(table)
-    console.print(f"{len(found.differences)} differences")
+    rows = [(item.flag, item.kind, _described(item)) for item in found.differences]
+    print_table(rows, ("flag", "", "difference"), in_logs=_LOG_WIDTH)
+    typer.echo(f"{len(found.differences)} differences")
 
 
-def _told(item: Difference) -> str:
+def _described(item: Difference) -> str:
     if item.kind == "missing":
         return "the document lacks it"
     if item.kind == "unknown":
         return f"the catalog has it {item.note}"
     note = f" ({item.note})" if item.note else ""
     return f"{item.expected} in the catalog, {item.found} in the document{note}"
-
-
-def _console() -> Console:
-    # Only a terminal is asked for its width: a log is read anywhere.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 80)
-
-
-def _table(*columns: str) -> Table:
-    # Without a frame: 80 columns are few, and a frame is noise in a log.
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
-    for position, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=not position)
-    return table
-
-
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,91 +1,46 @@
-"""``otel-diag doctor``: what would not work here, and the way out."""
+"""``otel-diag doctor``: what would not work here, and how to fix it."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from importlib import metadata, util
+import asyncio
+from collections.abc import AsyncIterator
 
+import typer
+
+from pytest_otel_diag.cli.options import takes_settings
 from pytest_otel_diag.cli.spelling import as_typed
 from pytest_otel_diag.config.settings import Settings
-from pytest_otel_diag.errors import OtelDiagError
-from pytest_otel_diag.runs import composition
-from pytest_otel_diag.telemetry import Store
+from pytest_otel_diag.operations.checks import Check, CheckState
+from pytest_otel_diag.operations.installation_checks import installation_checks
 
-Echo = Callable[[str], object]
-Check = tuple[str, bool, str]
-
-EXTRAS = {
-    "chdb": ("embedded", "embedded store and recordings"),
-    "pyarrow": ("embedded", "recordings"),
-    "drain3": ("builtin", "built-in analyzer"),
-    "numpy": ("builtin", "built-in analyzer"),
-    "xdist": ("xdist", "parallel runs"),
-    "pytest_html": ("html", "verdicts in pytest-html"),
-}
+_SHOWN: dict[CheckState, str] = {"ok": "ok", "absent": "-", "warning": "warn", "failed": "FAIL"}
 
 
-def doctor(settings: Settings, echo: Echo) -> int:
-    """Print every check; return 1 when one that is needed failed."""
+@takes_settings(
+    "target", "analyzer", "store", "cache", "frontend", "flags", "flagd", "otlp_receiver", "drive", "state"
+)
+def command(settings: Settings) -> None:
+    """Check this installation, the store and the target; exit code 1 when something would not work.
+
+    Nothing is written to a live system.
+    """
+    raise typer.Exit(asyncio.run(_run(settings)))
+
+
+async def _run(settings: Settings) -> int:
     failed = False
-    for name, ok, detail in _checks(settings):
-        echo(f"{'ok' if ok else 'FAIL':<6}{name:<12}{as_typed(detail)}")
-        failed = failed or not ok
-    kind, _, rest = settings.target.partition(":")
-    if kind == "live":
-        from pytest_otel_diag.operations import live_checks  # noqa: PLC0415 - what a live system needs, on use
-
-        for row in live_checks.rows(rest, settings):
-            echo(f"{row.state:<6}{row.name:<12}{as_typed(row.detail)}")
-            failed = failed or row.state == "FAIL"
+    async for check in _checks(settings):  # printed one by one, so that a user sees what is being waited for
+        typer.echo(f"{_SHOWN[check.state]:<6}{check.name:<12}{as_typed(check.detail)}")
+        failed = failed or check.state == "failed"
     return int(failed)
 
 
-def _checks(settings: Settings) -> Iterator[Check]:
-    yield "python", sys.version_info[:2] >= (3, 11), sys.version.split()[0]
-    yield "version", True, metadata.version("pytest-otel-diag")
-    for name, item in settings.not_default().items():
-        yield "setting", True, f"{name}={item.value} ({item.source}: {item.spelling})"
-    for module, (extra, purpose) in EXTRAS.items():
-        there = util.find_spec(module) is not None
-        way_out = "" if there else f'; pip install "pytest-otel-diag[{extra}]"'
-        yield "package", there or extra in ("html", "xdist"), f"{module} for {purpose}{way_out}"
-    live = settings.target.partition(":")[0] == "live"
-    if not live:  # what a live system's telemetry is in is a check of its own
-        yield _store(settings)
-    yield _analyzer(settings)
-    if live:
-        return
-    if settings.target:
-        yield from _target(settings)
-    else:
-        yield "target", True, "none named; --target replay:PATH checks a recording too"
+async def _checks(settings: Settings) -> AsyncIterator[Check]:
+    for check in installation_checks(settings):
+        yield check
+    kind, _, rest = settings.target.partition(":")
+    if kind == "live":
+        from pytest_otel_diag.operations.live_checks import live_checks  # noqa: PLC0415 - heavy, rarely needed
 
-
-def _store(settings: Settings) -> Check:
-    dsn = settings.store or "chdb://memory"
-    try:
-        with closing(Store.open(dsn)) as store:
-            return "store", True, f"{dsn}: {len(store.databases())} databases"
-    except OtelDiagError as error:
-        return "store", False, str(error)
-
-
-def _analyzer(settings: Settings) -> Check:
-    try:
-        composition.open_analyzer(settings.analyzer)
-    except OtelDiagError as error:
-        return "analyzer", False, str(error)
-    return "analyzer", True, settings.analyzer
-
-
-def _target(settings: Settings) -> Iterator[Check]:
-    try:
-        with composition.opened(settings, "doctor") as target:
-            known = target.scenarios()
-            yield "target", True, ", ".join(f"{name}={value}" for name, value in target.describe().items())
-            controls = sum(scenario.control for scenario in known)
-            yield "scenarios", bool(known), f"{len(known) - controls} with a fault, {controls} controls"
-    except OtelDiagError as error:
-        yield "target", False, str(error)
+        async for check in live_checks(rest, settings):
+            yield check

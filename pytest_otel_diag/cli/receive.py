@@ -1,4 +1,4 @@
-"""``otel-diag receive``: OTLP into a store of your own, until Ctrl-C."""
+"""``otel-diag receive``: receives OTLP into a store until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from pytest_otel_diag.cli.options import takes_settings
 from pytest_otel_diag.cli.termination import ended_by_signals
-from pytest_otel_diag.config.options import resolve
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.receiver import Counts, Receiver, parse_listen
@@ -19,32 +19,33 @@ from pytest_otel_diag.telemetry import Layout, Store
 Echo = Callable[[str], object]
 
 
+@takes_settings("store")
 def command(
-    store: Annotated[str | None, typer.Option(help="Store, for example chdb:///absolute/path.")] = None,
-    database: Annotated[str, typer.Option(help="Database that gets the exporter's tables.")] = "otel",
+    *,
+    settings: Settings,
+    database: Annotated[str, typer.Option(help="Database for the exporter's tables.")] = "otel",
     http: Annotated[str, typer.Option(help="HOST:PORT of OTLP/HTTP, or off.")] = "127.0.0.1:4318",
     grpc: Annotated[str, typer.Option(help="HOST:PORT of OTLP/gRPC, or off.")] = "127.0.0.1:4317",
     keep_hours: Annotated[
-        int, typer.Option(min=0, help="Forget telemetry that old; 0 keeps it. Only for new tables.")
+        int, typer.Option(min=0, help="Delete telemetry that is older; 0 keeps all. Only for new tables.")
     ] = 0,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two status lines.")] = 5.0,
 ) -> None:
-    """Take OTLP over HTTP and gRPC and store it; Ctrl-C ends it with everything stored.
+    """Receive OTLP over HTTP and gRPC and store it; Ctrl-C ends it with everything stored.
 
-    Exit codes: 0 everything that was taken is stored, 1 some of it was lost, 2 the options are wrong.
+    Exit codes: 0 everything that was accepted is stored, 1 some of it was lost, 2 the options are wrong.
     """
-    given = {} if store is None else {"otel_diag_store": store}
-    dsn = Settings.of(resolve(given, {})).store
-    if not dsn:
+    if not settings.store:
         raise ConfigurationError(
-            "telemetry in memory would be gone at the end: name --store=chdb:///absolute/path"
+            "no store is named, and telemetry in memory would be lost at the end: give "
+            "--store=chdb:///absolute/path"
         )
     listen, layout = f"http={http},grpc={grpc}", Layout(ttl_hours=keep_hours)
-    raise typer.Exit(receive(dsn, database, listen, layout, every, typer.echo))
+    raise typer.Exit(receive(settings.store, database, listen, layout, every, typer.echo))
 
 
 def receive(dsn: str, database: str, listen: str, layout: Layout, every_s: float, echo: Echo) -> int:
-    """Receive until a signal comes; return 1 when records were lost, else 0."""
+    """Receive until a signal arrives; return 1 when records were lost, else 0."""
     where = parse_listen(listen)
     if where is None:
         raise ConfigurationError("--http=off and --grpc=off leave nothing to receive")
@@ -54,7 +55,7 @@ def receive(dsn: str, database: str, listen: str, layout: Layout, every_s: float
         with Receiver(store, database, http=where.http, grpc=where.grpc, warn=echo) as receiver:
             echo(f"receiving OTLP on {receiver.addresses} into {database!r} of {store.dsn}; Ctrl-C ends it")
             _report(receiver, stop, every_s, echo)
-            echo("stopping, storing what was taken")
+            echo("stopping, storing what was accepted")
             counts = receiver.stop()
     for line in counts.lines() or ["nothing was received"]:
         echo(line)

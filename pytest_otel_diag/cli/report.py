@@ -1,24 +1,27 @@
-"""``otel-diag report``: a run again, from its folder."""
+"""``otel-diag report``: shows a finished run again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from pytest_otel_diag.reports.terminal import render_scorecard
 from pytest_otel_diag.reports.writers import report_writers
 from pytest_otel_diag.runs.directory import read_run
 
-Echo = Callable[[str], object]
 
-
-def report(directory: Path, output: str, echo: Echo) -> None:
-    """Print the scorecard, or write the rendering *output* and print its path; raises RunUnreadable."""
-    run = read_run(directory)
+def command(
+    run_directory: Annotated[Path, typer.Argument(help="Folder of a run, for example reports/<run-id>.")],
+    output: Annotated[str, typer.Option("--format", help="text, markdown, json or html.")] = "text",
+) -> None:
+    """Print the scorecard of a run, or write a report of it and print the file's path."""
+    run = read_run(run_directory)
     if output == "text":
         for warning in run.warnings:
-            echo(f"warning: {warning}")
-        echo(render_scorecard(run.scorecard, gated=run.gated))
+            typer.echo(f"warning: {warning}")
+        typer.echo(render_scorecard(run.scorecard, gated=run.gated))
         return
     for writer in report_writers([output]):
-        echo(str(writer.write(run, directory)))
+        typer.echo(str(writer.write(run, run_directory)))

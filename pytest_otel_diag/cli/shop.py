@@ -1,4 +1,4 @@
-"""``otel-diag shop``: the simulated shop in real time. The work is done in :mod:`.shop_run`."""
+"""``otel-diag shop``: runs the simulated shop in real time."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from pytest_otel_diag.cli.options import takes_options
 from pytest_otel_diag.config.declaration import duration
 from pytest_otel_diag.config.options import resolve
-from pytest_otel_diag.config.shop_options import SHOP_OPTIONS
+from pytest_otel_diag.config.shop_options import SHOP_OPTIONS, ShopOptions
 from pytest_otel_diag.errors import ConfigurationError
 
 _SEEDS = 1_000_000
@@ -26,60 +27,40 @@ def _duration_s(text: str | None) -> float | None:
 
 
 @shop.command()
+@takes_options(SHOP_OPTIONS, "options", lambda given: ShopOptions.of(resolve(given, {}, only=SHOP_OPTIONS)))
 def run(  # noqa: PLR0913 - parameters of a command are its options
     *,
-    otlp: Annotated[str | None, typer.Option(help="Collector, for example http://localhost:4318.")] = None,
-    protocol: Annotated[
-        str | None, typer.Option("--protocol", "--otlp-protocol", help="http/protobuf or grpc.")
+    options: ShopOptions,
+    flags: Annotated[
+        Path | None, typer.Option(help="Obey this flagd document instead; it is read again when it changes.")
     ] = None,
-    headers: Annotated[
-        str | None, typer.Option("--headers", "--otlp-headers", help="key=value,key2=value2")
-    ] = None,
-    compression: Annotated[
-        str | None, typer.Option("--compression", "--otlp-compression", help="none or gzip.")
-    ] = None,
-    timeout: Annotated[
-        float | None, typer.Option("--timeout", "--otlp-timeout-s", help="Seconds for one request.")
-    ] = None,
-    flagd: Annotated[
-        str | None, typer.Option("--flagd", "--flagd-address", help="Obey the flagd at host:port.")
-    ] = None,
-    flags: Annotated[Path | None, typer.Option(help="Obey a flagd document; read when it changes.")] = None,
-    demo: Annotated[str, typer.Option(help="Release of the demo to be like.")] = "3.0",
+    demo: Annotated[str, typer.Option(help="Release of the demo to simulate.")] = "3.0",
     users: Annotated[int, typer.Option(min=1, max=500, help="Virtual users.")] = 5,
     browser_users: Annotated[int, typer.Option(min=0, max=50, help="Virtual users with a browser.")] = 1,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Decides everything drawn, ids of traces too; a new one each run without."),
+        typer.Option(min=0, help="Seed of everything random, trace ids too; by default a new one each run."),
     ] = None,
     jitter: Annotated[bool, typer.Option(help="Let the seed vary the topology too.")] = False,
     length: Annotated[
-        str | None, typer.Option("--duration", help="Time of the shop, as 90s, 5m, 1h30m; endless without.")
+        str | None,
+        typer.Option("--duration", help="How long the shop runs, as 90s, 5m, 1h30m; by default endless."),
     ] = None,
     speed: Annotated[float, typer.Option(help="Seconds of the shop in one real second.")] = 1.0,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two status lines.")] = 5.0,
 ) -> None:
     """Run the shop on the wall clock and send its telemetry as OTLP; Ctrl-C ends it with everything sent.
 
-    Exit codes: 0 everything was sent, 1 some of it was dropped, 2 something in the options is wrong.
+    Exit codes: 0 everything was sent, 1 some records were dropped, 2 the options are wrong.
     """
-    from pytest_otel_diag.cli import shop_run  # noqa: PLC0415 - loads the shop, only when it runs
+    from pytest_otel_diag.cli import shop_run  # noqa: PLC0415 - imports the simulation, only when it runs
 
-    given = {
-        "otel_diag_otlp": otlp,
-        "otel_diag_otlp_protocol": protocol,
-        "otel_diag_otlp_headers": headers,
-        "otel_diag_otlp_compression": compression,
-        "otel_diag_otlp_timeout_s": timeout,
-        "otel_diag_flagd_address": flagd,
-    }
-    options = {name: item.value for name, item in resolve(given, {}, only=SHOP_OPTIONS).items()}
     order = shop_run.Order(
         endpoint=shop_run.endpoint(options),
         variation=shop_run.Variation(
             demo, users, browser_users, secrets.randbelow(_SEEDS) if seed is None else seed, jitter
         ),
-        flagd="" if flags else options["flagd_address"],
+        flagd="" if flags else options.flagd_address,
         flag_file=flags,
         duration_s=_duration_s(length),
         speed=speed,

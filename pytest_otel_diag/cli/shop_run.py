@@ -1,18 +1,18 @@
-"""Puts the shop in real time together: flags from outside, the model, its pace, the collector."""
+"""Runs the simulated shop in real time: flags from outside, the simulation, its pace, the collector."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from pytest_otel_diag import catalog
 from pytest_otel_diag.cli.termination import ended_by_signals
+from pytest_otel_diag.config.shop_options import ShopOptions
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.model.windows import seconds_to_ns
@@ -32,16 +32,16 @@ __all__ = ["Order", "Variation", "endpoint", "run"]
 
 Echo = Callable[[str], object]
 
-_PATIENCE_S = 5.0
-_FIRST_ANSWER_S = 5.0  # what flagd gets before the shop starts with defaults
+_QUEUE_WAIT_S = 5.0
+_FIRST_ANSWER_S = 5.0  # how long to wait for flagd before the shop starts with defaults
 
 
 @dataclass(frozen=True)
 class Order:
     """What to run.
 
-    ``duration_s`` is time of the shop. Without ``flagd`` and ``flag_file`` flags stay at their defaults.
-    ``every_s`` is between two status lines, ``flush_s`` what the collector gets at the end.
+    ``duration_s`` is in the shop's time. Without ``flagd`` and ``flag_file`` flags stay at their defaults.
+    ``every_s`` is the time between two status lines, ``flush_s`` the time to send the rest at the end.
     """
 
     endpoint: OtlpEndpoint
@@ -54,27 +54,27 @@ class Order:
     flush_s: float = 15.0
 
 
-def endpoint(options: Mapping[str, Any]) -> OtlpEndpoint:
-    """Return the collector that resolved options name; raises ConfigurationError."""
+def endpoint(options: ShopOptions) -> OtlpEndpoint:
+    """Return the collector that the options name; raises ConfigurationError."""
     return OtlpEndpoint.parse(
-        options["otlp"],
-        protocol=options["otlp_protocol"],
-        headers=options["otlp_headers"],
-        compression=options["otlp_compression"],
-        timeout_s=options["otlp_timeout_s"],
+        options.otlp,
+        protocol=options.otlp_protocol,
+        headers=options.otlp_headers,
+        compression=options.otlp_compression,
+        timeout_s=options.otlp_timeout_s,
     )
 
 
 def run(order: Order, echo: Echo) -> int:
-    """Run until the duration is over or a signal comes; return 1 when records were dropped, else 0.
+    """Run until the duration is over or a signal arrives; return 1 when records were dropped, else 0.
 
-    Raises ConfigurationError for what cannot be run.
+    Raises ConfigurationError for options that do not fit together.
     """
     start_ns = _start_ns(order)
     stop = threading.Event()
     with ExitStack() as open_until_end:
         open_until_end.enter_context(ended_by_signals(stop))
-        flags, whose = _flags(order, open_until_end, echo)
+        flags, source = _flags(order, open_until_end, echo)
         shop = Shop(order.variation, flags, start_ns)
         exporter = Exporter(
             open_transport(order.endpoint, now_s=time.time),
@@ -85,10 +85,10 @@ def run(order: Order, echo: Echo) -> int:
         pacer = Pacer(
             PacedShop(shop), _sink(exporter, order), monotonic=time.monotonic, stop=stop, speed=order.speed
         )
-        variation = order.variation
+        varied = order.variation
         echo(
-            f"shop of demo {variation.demo}, {variation.users} users and {variation.browser_users} "
-            f"with a browser, seed {variation.seed}, to {order.endpoint}, flags from {whose}"
+            f"shop of demo {varied.demo}, {varied.users} users and {varied.browser_users} with a browser, "
+            f"seed {varied.seed}, to {order.endpoint}, flags from {source}"
         )
         reporter = _Reporter(pacer, exporter, flags, order, echo)
         flush_s = order.flush_s
@@ -104,20 +104,20 @@ def run(order: Order, echo: Echo) -> int:
 
 
 def _sink(exporter: Exporter, order: Order) -> Callable[[Batch], object]:
-    """In real time a full queue drops, as SDKs do; what is faster than that waits for the collector."""
-    timeout_s = _PATIENCE_S if order.speed > 1 else 0.0
-    return lambda batch: exporter.submit(batch, timeout_s)
+    """Return where batches go: a full queue drops them in real time, as SDKs do; a faster shop waits."""
+    wait_s = _QUEUE_WAIT_S if order.speed > 1 else 0.0
+    return lambda batch: exporter.submit(batch, wait_s)
 
 
 def _start_ns(order: Order) -> int:
-    """Return the shop's first instant: now, or as long ago as it takes not to end in the future."""
+    """Return the shop's first instant: now, or early enough that a faster shop ends now."""
     now_ns = time.time_ns()
     if order.speed <= 1:
         return now_ns
     if order.duration_s is None:
         raise ConfigurationError(
-            f"--speed={order.speed:g} without --duration: its telemetry would run ahead of the clock; "
-            "give a duration, the run then starts in the past and ends now"
+            f"--speed={order.speed:g} without --duration: the telemetry would run ahead of the clock; "
+            "give a duration, so that the shop starts in the past and ends now"
         )
     return now_ns - seconds_to_ns(order.duration_s * (1 - 1 / order.speed))
 
@@ -135,7 +135,7 @@ def _flags(order: Order, open_until_end: ExitStack, echo: Echo) -> tuple[FlagPro
 
 
 class _Reporter:
-    """Prints a status line every now and then."""
+    """Prints a status line at intervals."""
 
     def __init__(
         self, pacer: Pacer, exporter: Exporter, flags: FlagProvider, order: Order, echo: Echo
@@ -150,7 +150,7 @@ class _Reporter:
         self._last = exporter.counts()
 
     def step(self) -> None:
-        """Print when it is time."""
+        """Print a status line when one is due."""
         now_s = time.monotonic()
         if now_s - self._last_s < self._every_s:
             return
@@ -180,7 +180,7 @@ class _Reporter:
 
 
 def _default(value: FlagScalar) -> FlagScalar:
-    """Return what a service would bring as its default for a flag of such values."""
+    """Return the default with which a service would evaluate a flag of such values."""
     if isinstance(value, bool):
         return False
     return "" if isinstance(value, str) else 0.0

@@ -1,4 +1,4 @@
-"""Commands that run until they are asked to end."""
+"""Lets commands that run until they are asked to end do so in order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def ended_by_signals(stop: threading.Event) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM end the run in good order, and a second one at once."""
+    """Set *stop* at the first SIGINT or SIGTERM; a second one interrupts the block."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         if stop.is_set():

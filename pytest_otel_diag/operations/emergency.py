@@ -1,21 +1,24 @@
-"""Emergency stop: runs that hold an environment are told to end, faults are taken back, flags go off."""
+"""Emergency stop: ends the runs that hold a system, restores their faults and sets every flag to off."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pytest_otel_diag.errors import FlagError, OtelDiagError
+from pytest_otel_diag.flags.access import open_flags
 from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.model.flags import Flag, FlagChange
 from pytest_otel_diag.ports import FlagController
 from pytest_otel_diag.undo.heal import Life, Opener, settled
 from pytest_otel_diag.undo.journal import Entry, Journal, State
-from pytest_otel_diag.undo.lease import Tell, held
+from pytest_otel_diag.undo.lease import held
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.processes import Process
 
@@ -24,26 +27,61 @@ _POLL_S = 0.2
 _SERVED_S = 30.0
 
 
-async def stop_owners(state_dir: Path, *, wait_s: float, tell: Tell) -> list[Owner]:
-    """Tell every run that holds an environment or has a fault open to end; return those that still run.
+@dataclass(frozen=True)
+class StopRequested:
+    """A process of a run was asked to end, or could not be."""
 
-    Runs of this machine get SIGTERM, which lets them undo their faults, and so does what would start another
-    worker in their place. Waits up to *wait_s* seconds. Runs of other hosts cannot be reached: they are
-    among those returned.
+    pid: int
+    outcome: Literal["asked to end", "not permitted", "unreachable"]
+    owner: Owner
+
+
+@dataclass(frozen=True)
+class StillRunning:
+    """A run did not end in time."""
+
+    owner: Owner
+
+
+StopEvent = StopRequested | StillRunning
+
+
+@dataclass(frozen=True)
+class FlagSwitched:
+    """What became of a flag: ``detail`` says why it may still be on."""
+
+    flag: str
+    outcome: Literal["was off", "switched off", "may be on"]
+    detail: str = ""
+
+    @property
+    def off(self) -> bool:
+        """Whether the flag is known to be served as off."""
+        return self.outcome != "may be on"
+
+
+async def stop_runs(state_dir: Path, *, wait_s: float) -> AsyncIterator[StopEvent]:
+    """Ask every run that holds a system or has an open fault to end; yield what is done, then who still runs.
+
+    Runs of this machine get SIGTERM, upon which they undo their faults, and so does the parent that would
+    start another worker in their place. Waits up to *wait_s* seconds for them to end. Runs of other hosts
+    cannot be reached.
     """
     until_s = time.monotonic() + wait_s
-    told: set[Process] = set()
+    asked: set[Process] = set()
     while running := _running(state_dir):
         for owner in running:
-            _stop(owner, told, tell)
+            for event in _ask_to_end(owner, asked):
+                yield event
         if time.monotonic() > until_s:
             break
         await asyncio.sleep(_POLL_S)
-    return running
+    for owner in running:
+        yield StillRunning(owner)
 
 
 def _running(state_dir: Path) -> list[Owner]:
-    """Return the runs at work, this process aside: an environment is held, or a fault open, by each."""
+    """Return the owner of every held lease and open fault whose process is alive, without this process."""
     me = Process.this()
     open_faults = [entry.owner for entry in _open(state_dir) if settled(entry.owner) is not Life.DEAD]
     owners = [*held(state_dir), *open_faults]
@@ -57,62 +95,63 @@ def _open(state_dir: Path) -> Iterator[Entry]:
             yield each
 
 
-def _stop(owner: Owner, told: set[Process], tell: Tell) -> None:
+def _ask_to_end(owner: Owner, asked: set[Process]) -> Iterator[StopRequested]:
     for process in (owner.parent, owner.process):
-        if process is None or process in told:
+        if process is None or process in asked:
             continue
-        told.add(process)
+        asked.add(process)
         try:
             sent = process.send(signal.SIGTERM)
         except PermissionError:
-            tell(f"may not stop process {process.pid}: {owner.sentence}")
+            yield StopRequested(process.pid, "not permitted", owner)
             continue
-        what = "told to end" if sent else "cannot be reached from here"
-        tell(f"process {process.pid} {what}: {owner.sentence}")
+        yield StopRequested(process.pid, "asked to end" if sent else "unreachable", owner)
 
 
-async def switch_all_off(access: FlagAccess, *, opener: Opener, tell: Tell) -> bool:
-    """Set every flag that has an ``off`` variant to it and read it back; return whether all answer off.
+async def switch_all_off(access: FlagAccess, *, opener: Opener = open_flags) -> AsyncIterator[FlagSwitched]:
+    """Set every flag that has an ``off`` variant to it, read it back, and yield what became of it.
 
     Raises FlagError when the flags cannot be read at all.
     """
     flags = opener(access, now=time.time_ns)
     try:
         document = await flags.document()
-        switchable = [flag for flag in document.flags.values() if OFF in flag.variants and flag.enabled]
-        return all([await _switch_off(flag, flags, tell) for flag in switchable])
+        for flag in document.flags.values():
+            if OFF in flag.variants and flag.enabled:
+                yield await _switch_off(flag, flags)
     finally:
         await flags.aclose()
 
 
-async def _switch_off(flag: Flag, flags: FlagController, tell: Tell) -> bool:
+async def _switch_off(flag: Flag, flags: FlagController) -> FlagSwitched:
     other = [name for name in flag.variants if name != OFF]
     on = flag.default_variant != OFF if flag.targeting is None else _names_any(flag.targeting, other)
     try:
         if on:
             await flags.apply(FlagChange(key=flag.key, variant=OFF))
-            tell(f"{flag.key}: written off")
-        return await _answers_off(flag, flags, tell)
+        served = await _served(flag, flags)
     except OtelDiagError as error:
-        tell(f"{flag.key}: MAY BE ON: {error}")
-        return False
+        return FlagSwitched(flag.key, "may be on", str(error))
+    if served == OFF:
+        return FlagSwitched(flag.key, "switched off" if on else "was off")
+    return FlagSwitched(flag.key, "may be on", f"flagd serves {served or 'nothing'!r} after {_SERVED_S:g} s")
 
 
-async def _answers_off(flag: Flag, flags: FlagController, tell: Tell) -> bool:
+async def _served(flag: Flag, flags: FlagController) -> str:
+    """Return the variant that is served once it is off, or the last one when the time is up."""
     until_s = time.monotonic() + _SERVED_S
-    answer = ""
+    variant = ""
     while time.monotonic() < until_s:
         with suppress(FlagError):
-            answer = (await flags.served(flag.key, {})).variant
-        if answer == OFF:
-            return True
+            variant = (await flags.served(flag.key, {})).variant
+        if variant == OFF:
+            break
         await asyncio.sleep(_POLL_S)
-    tell(f"{flag.key}: MAY BE ON: it answers {answer or 'nothing'!r} after {_SERVED_S:g} s")
-    return False
+    return variant
 
 
 def _names_any(rule: object, variants: list[str]) -> bool:
-    """Whether a rule holds one of the variants anywhere."""
+    """Return whether a targeting rule names one of the variants anywhere."""
     if isinstance(rule, dict):
         return any(_names_any(part, variants) for part in rule.values())
     if isinstance(rule, list):

@@ -1,8 +1,8 @@
-"""Flags that a person sets and takes back, with the same journal and leases as sessions.
+"""Flags that a person sets and restores, with the same journal and leases as sessions.
 
-A flag set by hand stays on when the command ends: that is what it was set for. The document from before the
-first change is in the journal, as an entry that is kept; taking it back puts it back byte for byte. A run
-over the same flags refuses to start while such an entry is there.
+A flag set by hand stays set until it is restored. The journal keeps the document from before the first change
+as an entry in state ``KEPT``; restoring writes it back byte for byte. A run on the same flags refuses to
+start while the entry exists.
 """
 
 from __future__ import annotations
@@ -18,9 +18,16 @@ from pathlib import Path
 from pytest_otel_diag.errors import FlagError, Occupied
 from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.flags.document import FlagdDocument
-from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.model.flags import FlagChange
-from pytest_otel_diag.operations.flag_overview import Context, answer_of
+from pytest_otel_diag.operations.flag_overview import (
+    Context,
+    FlagOverview,
+    catalog_entry,
+    contexts_of,
+    expected_variant,
+    key_of,
+    overview,
+)
 from pytest_otel_diag.undo import lease as leases
 from pytest_otel_diag.undo.disk import Disk
 from pytest_otel_diag.undo.heal import command
@@ -29,21 +36,23 @@ from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.restore import Patience, take_back
 
 TARGET = "flags set by hand"
+"""Target of the journal entries that this module writes."""
 
 _READS = 2
 _POLL_S = 0.2
 
-Tell = Callable[[str], None]
-
 
 @dataclass(frozen=True)
-class Hands:
-    """What a change by hand needs. ``served_s`` bounds the wait until it is served, in seconds."""
+class ManualFlags:
+    """The flags of one system and what changing them by hand needs.
+
+    ``served_s`` bounds the wait until a change is served, ``lease_wait_s`` the wait for a run that holds the
+    system; ``notify`` gets one sentence when that wait begins.
+    """
 
     flags: SurfaceFlags
-    access: FlagAccess
     state_dir: Path
-    tell: Tell
+    notify: Callable[[str], None]
     lease_wait_s: float = 0.0
     served_s: float = 30.0
 
@@ -52,8 +61,8 @@ class Hands:
         """The journal of this machine."""
         return Journal(self.state_dir)
 
-    def kept(self) -> Entry | None:
-        """Return what was set by hand here before; raises FlagError for what must be healed first."""
+    def entry(self) -> Entry | None:
+        """Return the entry of flags set by hand here; raises FlagError for what must be healed first."""
         mine = None
         for entry in self.journal.entries():
             if isinstance(entry, Damaged):
@@ -62,7 +71,7 @@ class Hands:
             elif entry.identity == self.flags.identity:
                 if entry.target != TARGET:
                     raise Occupied(
-                        f"{entry.faults} was left on here by {entry.owner.sentence}; take that back first: "
+                        f"{entry.faults} was left on here by {entry.owner.sentence}; restore that first: "
                         f"{command(self.state_dir)}"
                     )
                 mine = entry
@@ -70,33 +79,94 @@ class Hands:
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[Owner]:
-        """Hold the environment while the block runs; raises Occupied that names who has it."""
+        """Hold the lease of the system while the block runs; raises Occupied that names the holder."""
         who = Owner.here(now_ns=time.time_ns())
         surface = self.flags.surface
         taken = await leases.wait_for(
-            self.state_dir, self.flags.identity, who, wait_s=self.lease_wait_s, tell=self.tell
+            self.state_dir, self.flags.identity, who, wait_s=self.lease_wait_s, tell=self.notify
         )
         try:
-            async with leases.remote(surface.lease(), who, wait_s=self.lease_wait_s, tell=self.tell):
+            async with leases.remote(surface.lease(), who, wait_s=self.lease_wait_s, tell=self.notify):
                 yield who
         finally:
             taken.release()
 
 
-async def set_flag(hands: Hands, change: FlagChange, asked: Sequence[Context]) -> bool:
-    """Set the flag and keep how to take it back; return whether it is served within ``served_s``.
+@dataclass(frozen=True)
+class FlagSet:
+    """A flag was written; ``served`` says whether it was served in time."""
 
-    *asked* are the contexts to ask it in. Raises FlagError, and then nothing has changed unless it says so.
+    flag: str
+    variant: str
+    served: bool
+
+
+@dataclass(frozen=True)
+class FlagsReset:
+    """Flags were restored: ``faults`` as ``flag=variant``, ``detail`` how, ``still_set`` the other flags."""
+
+    faults: str
+    detail: str
+    still_set: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LeftOn:
+    """A flag that could not be set to off, and why."""
+
+    flag: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class AllOff:
+    """Every flag was set to off.
+
+    ``changed`` are the changes as ``flag=variant``. ``saved`` is the file with the document from before, None
+    when nothing was changed. ``served`` says whether the written document was served in time.
     """
-    flags = hands.flags
-    async with hands.held() as who:
-        before = hands.kept()
+
+    changed: tuple[str, ...]
+    left: tuple[LeftOn, ...]
+    saved: Path | None
+    served: bool
+
+
+async def set_flag(manual: ManualFlags, name: str, variant: str, *, force: bool = False) -> FlagSet:
+    """Set a flag, by any of its names, keep in the journal how to restore it, and wait until it is served.
+
+    Raises FlagError; the flags are unchanged then, unless the message says otherwise. *force* writes although
+    flagd serves something else than what flagd-ui has.
+    """
+    found = await overview(manual.flags)
+    if not force:
+        _refuse_stale(found, manual.flags.access.control)
+    key = key_of(name, found.document.flags)
+    contexts = contexts_of(found.document.flags[key], found.comparison.demo)
+    return FlagSet(key, variant, await _set(manual, FlagChange(key=key, variant=variant), contexts))
+
+
+def _refuse_stale(found: FlagOverview, control: str) -> None:
+    """Raise FlagError where a write would undo an edit that flagd-ui has not read."""
+    different = [row.flag for row in found.rows if not row.agrees]
+    if control.startswith("flagd-ui:") and different and not found.unserved:
+        raise FlagError(
+            f"flagd serves {', '.join(different)} otherwise than flagd-ui has it: the file was edited after "
+            "flagd-ui had read it, and a write would undo that edit. Restart flagd-ui (docker compose "
+            "restart flagd-ui), or write anyway with --force"
+        )
+
+
+async def _set(manual: ManualFlags, change: FlagChange, contexts: Sequence[Context]) -> bool:
+    flags = manual.flags
+    async with manual.held() as who:
+        before = manual.entry()
         document = await flags.document()
         wanted = FlagdDocument(document.raw, source=flags.surface.name)
         wanted.change(change.key, change.variant)
         answers = [
             Answer(context=dict(context), variant=(await flags.served(change.key, context)).variant)
-            for context in asked
+            for context in contexts
         ]
         entry = before or Entry(
             id=f"by-hand-{secrets.token_hex(6)}",
@@ -109,29 +179,29 @@ async def set_flag(hands: Hands, change: FlagChange, asked: Sequence[Context]) -
             previous=document.raw,
             state=State.KEPT,
         )
-        hands.journal.write(
+        manual.journal.write(
             entry.model_copy(update={"changes": _with(entry.changes, change, tuple(answers))})
         )
         try:
             await flags.apply(change)
         except FlagError:
-            await _unwritten(hands, before, entry, document.raw)
+            await _forget_if_unwritten(manual, before, entry, document.raw)
             raise
         if flags.surface.same((await flags.document()).raw, entry.previous):
-            hands.journal.close(entry, watched=False)
-    return await served_as(flags, wanted, [(change.key, context) for context in asked], hands.served_s)
+            manual.journal.close(entry, watched=False)
+    return await served_as(flags, wanted, [(change.key, context) for context in contexts], manual.served_s)
 
 
-async def _unwritten(hands: Hands, before: Entry | None, entry: Entry, raw: bytes) -> None:
-    """Forget a change that was not made, when that is sure."""
+async def _forget_if_unwritten(manual: ManualFlags, before: Entry | None, entry: Entry, raw: bytes) -> None:
+    """Take a change that failed out of the journal, when the document is surely unchanged."""
     try:
-        sure = hands.flags.surface.same(await hands.flags.surface.read(), raw)
+        unchanged = manual.flags.surface.same(await manual.flags.surface.read(), raw)
     except FlagError:
-        sure = False
-    if sure and before is None:
-        hands.journal.close(entry, watched=False)
-    elif sure and before is not None:
-        hands.journal.write(before)
+        unchanged = False
+    if unchanged and before is None:
+        manual.journal.close(entry, watched=False)
+    elif unchanged and before is not None:
+        manual.journal.write(before)
 
 
 def _with(changes: tuple[Change, ...], change: FlagChange, answers: tuple[Answer, ...]) -> tuple[Change, ...]:
@@ -142,87 +212,77 @@ def _with(changes: tuple[Change, ...], change: FlagChange, answers: tuple[Answer
     return (*changes, Change(key=change.key, variants=(change.variant,), before=answers))
 
 
-async def reset(hands: Hands, keys: Sequence[str]) -> str:
-    """Take back what was set by hand, all of it or the flags *keys*; return what a person should know.
+async def reset(manual: ManualFlags, names: Sequence[str] = ()) -> FlagsReset | None:
+    """Restore what was set by hand, all of it or the flags *names*; None when nothing was set.
 
-    Empty when there was nothing. Raises RestoreFailed, FlagError for a flag that was not set by hand.
+    Raises RestoreFailed, and FlagError for a flag that was not set by hand.
     """
-    async with hands.held():
-        entry = hands.kept()
+    written = (await manual.flags.document()).flags if names else {}
+    keys = [key_of(name, written) for name in names]
+    async with manual.held():
+        entry = manual.entry()
         if entry is None:
-            return ""
+            return None
         for key in keys:
             if key not in entry.keys:
                 raise FlagError(
-                    f"{key} was not set by hand here, so there is nothing to take back; set were "
+                    f"{key} was not set by hand here, so it cannot be restored; set by hand: "
                     f"{', '.join(entry.keys)}"
                 )
         rest = tuple(change for change in entry.changes if keys and change.key not in keys)
-        back = tuple(change for change in entry.changes if change not in rest)
-        narrowed = entry.model_copy(update={"changes": back})
-        done = await take_back(narrowed, hands.flags, patience=_patience(hands))
+        restored = tuple(change for change in entry.changes if change not in rest)
+        narrowed = entry.model_copy(update={"changes": restored})
+        done = await take_back(narrowed, manual.flags, patience=_patience(manual))
         own = {f"flag {change.key}" for change in rest}
         done = replace(done, foreign=tuple(text for text in done.foreign if text not in own))
         if rest:
-            hands.journal.write(entry.model_copy(update={"changes": rest}))
+            manual.journal.write(entry.model_copy(update={"changes": rest}))
         else:
-            hands.journal.close(entry, watched=False)
-        still = f"; still set: {', '.join(change.key for change in rest)}" if rest else ""
-        return f"{narrowed.faults} taken back: {done.sentence}{still}"
+            manual.journal.close(entry, watched=False)
+        return FlagsReset(narrowed.faults, done.sentence, tuple(change.key for change in rest))
 
 
-def _patience(hands: Hands) -> Patience:
-    usual = Patience(served_timeout_s=hands.served_s)
-    return replace(usual, write_timeout_s=max(usual.write_timeout_s, hands.flags.surface.write_timeout_s))
+def _patience(manual: ManualFlags) -> Patience:
+    usual = Patience(served_timeout_s=manual.served_s)
+    return replace(usual, write_timeout_s=max(usual.write_timeout_s, manual.flags.surface.write_timeout_s))
 
 
-@dataclass(frozen=True)
-class AllOff:
-    """``saved`` is where the document from before is, None when nothing was changed."""
+async def all_off(manual: ManualFlags) -> AllOff:
+    """Set every flag to off, whoever set it; where off is no healthy state, to what the demo ships.
 
-    changed: tuple[str, ...]
-    left: tuple[str, ...]
-    saved: Path | None
-    served: bool
-
-
-async def all_off(hands: Hands, shipped: Callable[[str], str]) -> AllOff:
-    """Set every flag to what *shipped* says is off for it (empty: nothing is).
-
-    What was set by hand is forgotten; the document from before is saved below the state folder. Raises
-    FlagError.
+    Forgets what was set by hand and saves the document from before below the state folder. Raises FlagError.
     """
-    flags = hands.flags
-    async with hands.held():
-        entry = hands.kept()
+    demo = (await overview(manual.flags)).comparison.demo
+    flags = manual.flags
+    async with manual.held():
+        entry = manual.entry()
         document = await flags.document()
         wanted = FlagdDocument(document.raw, source=flags.surface.name)
-        changed, left = _switch_off(wanted, shipped)
+        changed, left = _switch_off(wanted, demo)
         saved = None
         if changed:
-            saved = _save(hands, document.raw)
+            saved = _save(manual, document.raw)
             await flags.surface.write(wanted.raw, expected=document.raw)
         if entry is not None:
-            saved = saved or _save(hands, document.raw)
-            hands.journal.close(entry, watched=False)
-    asked: list[tuple[str, Context]] = [(key, {}) for key, flag in document.flags.items() if flag.enabled]
-    return AllOff(changed, left, saved, await served_as(flags, wanted, asked, hands.served_s))
+            saved = saved or _save(manual, document.raw)
+            manual.journal.close(entry, watched=False)
+    evaluated: list[tuple[str, Context]] = [(key, {}) for key, flag in document.flags.items() if flag.enabled]
+    return AllOff(changed, left, saved, await served_as(flags, wanted, evaluated, manual.served_s))
 
 
-def _switch_off(
-    document: FlagdDocument, shipped: Callable[[str], str]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _switch_off(document: FlagdDocument, demo: str) -> tuple[tuple[str, ...], tuple[LeftOn, ...]]:
     changed, left = [], []
     for key, flag in dict(document.flags).items():
-        off = shipped(key)
+        found = catalog_entry(key, demo)
+        off = found[1].default if found is not None else "off"
         if off not in flag.variants:
-            left.append(f"{key}: it has no variant that is off")
+            left.append(LeftOn(key, "it has no variant that is off"))
             continue
         before = document.raw
         try:
             document.change(key, off)
         except FlagError as error:
-            left.append(f"{key}: {error}")
+            left.append(LeftOn(key, str(error)))
             continue
         if document.flags[key] == flag:
             document.restore(before)
@@ -231,8 +291,8 @@ def _switch_off(
     return tuple(changed), tuple(left)
 
 
-def _save(hands: Hands, raw: bytes) -> Path:
-    folder = hands.state_dir / "saved"
+def _save(manual: ManualFlags, raw: bytes) -> Path:
+    folder = manual.state_dir / "saved"
     path = folder / f"before-all-off-{time.time_ns()}.json"
     disk = Disk()
     try:
@@ -241,32 +301,34 @@ def _save(hands: Hands, raw: bytes) -> Path:
         disk.sync(path)
     except OSError as error:
         raise FlagError(
-            f"the document cannot be saved to {path} ({error.strerror}); nothing was changed. Give another "
+            f"the document cannot be saved to {path} ({error.strerror}); nothing was changed. Choose another "
             "folder with --state"
         ) from error
     return path
 
 
 async def served_as(
-    flags: SurfaceFlags, wanted: FlagdDocument, asked: Sequence[tuple[str, Context]], timeout_s: float
+    flags: SurfaceFlags, wanted: FlagdDocument, keys: Sequence[tuple[str, Context]], timeout_s: float
 ) -> bool:
-    """Return whether every flag is answered, twice in a row, as *wanted* answers, within *timeout_s*."""
+    """Return whether every flag is served, twice in a row, as *wanted* evaluates it, within *timeout_s*."""
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + timeout_s
-    row = 0
+    in_a_row = 0
     while True:
-        row = row + 1 if await _alike(flags, wanted, asked) else 0
-        if row >= _READS:
+        in_a_row = in_a_row + 1 if await _served_now(flags, wanted, keys) else 0
+        if in_a_row >= _READS:
             return True
         if loop.time() >= deadline_s:
             return False
         await asyncio.sleep(_POLL_S)
 
 
-async def _alike(flags: SurfaceFlags, wanted: FlagdDocument, asked: Sequence[tuple[str, Context]]) -> bool:
+async def _served_now(
+    flags: SurfaceFlags, wanted: FlagdDocument, keys: Sequence[tuple[str, Context]]
+) -> bool:
     try:
-        for key, context in asked:
-            if (await flags.served(key, context)).variant != answer_of(wanted, key, context):
+        for key, context in keys:
+            if (await flags.served(key, context)).variant != expected_variant(wanted, key, context):
                 return False
     except FlagError:
         return False

@@ -35,7 +35,7 @@ def document(tmp_path):
 def test_the_list_names_every_flag_and_fits_a_narrow_terminal(run, demo):
     text = run("list", "--demo", demo)
     for period in catalog.generation(demo).flags.values():
-        assert f"  {period.name} " in text
+        assert f"\n{period.name} " in text
     assert max(map(len, text.splitlines())) <= 80
     assert all(category in text for category in ("service_failure", "performance", "system_level"))
     assert "\x1b" not in text

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from pytest_otel_diag import catalog
 from pytest_otel_diag.catalog.entries import FlagEntry
-from pytest_otel_diag.catalog.page import markdown, told_for
+from pytest_otel_diag.catalog.page import documented_demo, markdown
 from pytest_otel_diag.cli.app import app
 
 PAGE = Path(__file__).parents[2] / "docs" / "catalog.md"
@@ -45,8 +45,8 @@ def test_the_calls_shown_answer_what_is_said():
         assert said.startswith(repr(value))
 
 
-def test_a_flag_is_told_for_a_release_that_is_known_completely():
+def test_a_flag_is_documented_demo_a_release_that_is_known_completely():
     known = catalog.load()
-    assert told_for(known, known.flag("adFailure")) == "3.0"
-    assert told_for(known, known.flag("loadGeneratorFloodHomepage")) == "2.2"
-    assert told_for(known, known.flag("productCatalogLockContention")) == "3.1"
+    assert documented_demo(known, known.flag("adFailure")) == "3.0"
+    assert documented_demo(known, known.flag("loadGeneratorFloodHomepage")) == "2.2"
+    assert documented_demo(known, known.flag("productCatalogLockContention")) == "3.1"

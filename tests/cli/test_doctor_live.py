@@ -15,7 +15,7 @@ from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.model.scenario import Fault
 from pytest_otel_diag.operations import live_checks
-from pytest_otel_diag.operations.live_checks import Row
+from pytest_otel_diag.operations.checks import Check
 from pytest_otel_diag.targets.live.target import LiveTarget
 from pytest_otel_diag.telemetry import Store
 from pytest_otel_diag.telemetry.placement import ExporterTable
@@ -34,19 +34,24 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDemo]:
             yield running
 
 
-def rows(settings: Settings, rest: str = "", *, wait_s: float = 0.0) -> dict[str, Row]:
-    return {row.name: row for row in live_checks.rows(rest, settings, receiver_wait_s=wait_s)}
+def checks(settings: Settings, rest: str = "") -> dict[str, Check]:
+    async def found() -> dict[str, Check]:
+        return {
+            check.name: check async for check in live_checks.live_checks(rest, settings, receiver_wait_s=0.0)
+        }
+
+    return asyncio.run(found())
 
 
-def states(found: dict[str, Row]) -> dict[str, str]:
-    return {name: row.state for name, row in found.items()}
+def states(found: dict[str, Check]) -> dict[str, str]:
+    return {name: check.state for name, check in found.items()}
 
 
 def test_a_system_in_order_has_no_failure(demo: LiveDemo) -> None:
     before = demo.document.read_bytes()
     with frontend() as stand_in:
-        found = rows(demo.settings(frontend=stand_in.url, drive="true"))
-    failed = {name: row for name, row in found.items() if row.state == "FAIL"}
+        found = checks(demo.settings(frontend=stand_in.url, drive="true"))
+    failed = {name: check for name, check in found.items() if check.state == "failed"}
     assert not failed
     assert found["frontend"].detail.endswith("answers 200")
     assert "3.0" in found["demo"].detail
@@ -70,15 +75,15 @@ def test_the_command_ends_with_a_code(demo: LiveDemo) -> None:
 
 
 def test_flags_that_cannot_be_read(demo: LiveDemo, tmp_path: Path) -> None:
-    found = rows(demo.settings(flags=f"file:{tmp_path / 'gone.json'}"))
-    assert found["flags"].state == "FAIL"
+    found = checks(demo.settings(flags=f"file:{tmp_path / 'gone.json'}"))
+    assert found["flags"].state == "failed"
     assert "gone.json" in found["flags"].detail
     assert found["traces"].state == "ok"
 
 
 def test_flags_that_nobody_serves(demo: LiveDemo) -> None:
-    found = rows(demo.settings(flagd="ofrep:http://127.0.0.1:9"))
-    assert found["served"].state == "FAIL"
+    found = checks(demo.settings(flagd="ofrep:http://127.0.0.1:9"))
+    assert found["served"].state == "failed"
     assert "127.0.0.1:9" in found["served"].detail
 
 
@@ -90,33 +95,33 @@ def test_another_document_than_the_one_served(demo: LiveDemo, tmp_path: Path) ->
         del body["flags"][flag]
     other = tmp_path / "other.json"
     other.write_text(json.dumps(body))
-    found = rows(demo.settings(flags=f"file:{other}"), "demo=auto")
-    assert found["served"].state == "FAIL"
+    found = checks(demo.settings(flags=f"file:{other}"), "demo=auto")
+    assert found["served"].state == "failed"
     assert "paymentFailure" in found["served"].detail
-    assert found["faults"].state == "FAIL"
+    assert found["faults"].state == "failed"
     assert "paymentFailure=50%" in found["faults"].detail
-    assert found["demo"].state == "warn"
+    assert found["demo"].state == "warning"
     assert "mine" in found["demo"].detail
     body["flags"].pop("emailMemoryLeak")
     other.write_text(json.dumps(body))
-    assert "and 1 more" in rows(demo.settings(flags=f"file:{other}"))["demo"].detail
+    assert "and 1 more" in checks(demo.settings(flags=f"file:{other}"))["demo"].detail
 
 
 def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_checks.os, "access", lambda *_: False)
-    assert live_checks._writable("file:/etc/flagd/demo.json").state == "FAIL"
+    assert live_checks._writable("file:/etc/flagd/demo.json").state == "failed"
     assert "not tried" in live_checks._writable("flagd-ui:http://x/feature").detail
 
 
 def test_a_store_that_is_away_or_empty(demo: LiveDemo) -> None:
-    assert rows(demo.settings(store="clickhouse://127.0.0.1:9/x"))["store"].state == "FAIL"
+    assert checks(demo.settings(store="clickhouse://127.0.0.1:9/x"))["store"].state == "failed"
     demo.store.create_database("empty")
     try:
-        found = rows(demo.settings(store=f"{demo.dsn}empty"))
+        found = checks(demo.settings(store=f"{demo.dsn}empty"))
     finally:
         demo.store.drop_database("empty")
-    assert states(found)["traces"] == "FAIL"
-    assert states(found)["logs"] == "warn"
+    assert states(found)["traces"] == "failed"
+    assert states(found)["logs"] == "warning"
     assert "no telemetry of the last hour" in found["load"].detail
 
 
@@ -127,8 +132,8 @@ def test_tables_that_are_not_the_exporters(demo: LiveDemo) -> None:
         connection.command("CREATE DATABASE lost ENGINE = Atomic")
         connection.command("CREATE TABLE lost.otel_logs (Timestamp DateTime64(9)) ENGINE = Memory")
     try:
-        odd = rows(demo.settings(store=f"{demo.dsn}odd"))
-        lost = rows(demo.settings(store=f"{demo.dsn}lost"))
+        odd = checks(demo.settings(store=f"{demo.dsn}odd"))
+        lost = checks(demo.settings(store=f"{demo.dsn}lost"))
     finally:
         demo.store.drop_database("odd")
         demo.store.drop_database("lost")
@@ -139,8 +144,8 @@ def test_tables_that_are_not_the_exporters(demo: LiveDemo) -> None:
 def test_clocks_that_differ(demo: LiveDemo, monkeypatch: pytest.MonkeyPatch) -> None:
     clock_ns = Store.clock_ns
     monkeypatch.setattr(Store, "clock_ns", lambda store: clock_ns(store) - 20 * 10**9)
-    found = rows(demo.settings())
-    assert found["clock"].state == "warn"
+    found = checks(demo.settings())
+    assert found["clock"].state == "warning"
     assert "-20." in found["clock"].detail or "-19." in found["clock"].detail
     assert "in the future" in found["traces"].detail
 
@@ -149,8 +154,8 @@ def test_who_holds_the_system_and_what_is_left(demo: LiveDemo, tmp_path: Path) -
     damaged = tmp_path / "journal" / "x.json"
     damaged.parent.mkdir()
     damaged.write_text("{")
-    found = rows(demo.settings(state=tmp_path))
-    assert found["journal"].state == "FAIL"
+    found = checks(demo.settings(state=tmp_path))
+    assert found["journal"].state == "failed"
     assert "cannot be used" in found["journal"].detail
 
 
@@ -160,7 +165,7 @@ async def test_a_run_that_holds_it_is_named(demo: LiveDemo) -> None:
     assert scenario is not None
     async with target.open(scenario, "x") as session:
         await session.flags.apply(FlagChange(key="paymentFailure", variant="10%"))
-        found = await asyncio.to_thread(rows, demo.settings())
+        found = await asyncio.to_thread(checks, demo.settings())
     target.close()
     assert "held by" in found["lease"].detail
     assert "paymentFailure=10%" in found["journal"].detail
@@ -168,22 +173,22 @@ async def test_a_run_that_holds_it_is_named(demo: LiveDemo) -> None:
 
 
 def test_the_receiver_listens_and_tells_what_came(demo: LiveDemo) -> None:
-    found = rows(demo.settings(store="", otlp_receiver="http=127.0.0.1:0"))
-    assert found["receiver"].detail.startswith("listens: http 127.0.0.1:")
-    assert found["traces"].state == "FAIL"
+    found = checks(demo.settings(store="", otlp_receiver="http=127.0.0.1:0"))
+    assert found["receiver"].detail.startswith("listens on http 127.0.0.1:")
+    assert found["traces"].state == "failed"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        busy = rows(demo.settings(store="", otlp_receiver=f"http=127.0.0.1:{port}"))
-    assert busy["store"].state == "FAIL"
+        busy = checks(demo.settings(store="", otlp_receiver=f"http=127.0.0.1:{port}"))
+    assert busy["store"].state == "failed"
     assert str(port) in busy["store"].detail
 
 
 def test_a_spec_that_is_wrong(demo: LiveDemo) -> None:
-    assert rows(demo.settings(), "dmo=3.0")["target"].state == "FAIL"
+    assert checks(demo.settings(), "dmo=3.0")["target"].state == "failed"
 
 
 def test_where_traces_of_a_cluster_are() -> None:
-    def told(key: str) -> Row:
+    def told(key: str) -> Check:
         table = ExporterTable("otel", "otel_traces", "Distributed", "c", "l.otel_traces", key)
 
         class Opened:
@@ -194,5 +199,5 @@ def test_where_traces_of_a_cluster_are() -> None:
 
     assert told("cityHash64(TraceId)").state == "ok"
     spread = told("rand()")
-    assert spread.state == "warn"
+    assert spread.state == "warning"
     assert "would be wrong" in spread.detail

@@ -60,7 +60,7 @@ def test_what_is_received_until_the_signal_is_in_the_store(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "name --store=chdb:///absolute/path"),
+        ([], "give --store=chdb:///absolute/path"),
         (["--store", "chdb:///tmp/never", "--http", "off", "--grpc", "off"], "leave nothing to receive"),
         (["--store", "chdb:///tmp/never", "--http", "4318"], "use HOST:PORT"),
     ],

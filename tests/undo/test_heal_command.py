@@ -170,7 +170,7 @@ def test_all_off(state: Path, flagd: Flagd):
     flags = ("--flags", f"file:{flagd.document}", "--flagd", f"ofrep:{flagd.ofrep}")
     code, shown = run("emergency-stop", "--all-off", "--state", str(state), *flags)
     assert code == 0, shown
-    assert "a: written off" in shown and "ruled: written off" in shown and "b: written" not in shown
+    assert "a: switched off" in shown and "ruled: switched off" in shown and "b: switched" not in shown
     now = json.loads(flagd.document.read_bytes())["flags"]
     assert now["a"]["defaultVariant"] == "off" and now["ruled"]["targeting"]["if"][1] == "off"
     assert now["other"]["defaultVariant"] == "on", "it cannot be off"
@@ -189,8 +189,7 @@ def test_flags_that_do_not_go_off_are_told(state: Path, flagd: Flagd, monkeypatc
     assert code == 1 and "a: MAY BE ON" in shown and "A FAULT MAY STILL BE ON" in shown
 
 
-async def test_owners_are_told_to_end_and_those_that_do_not_are_named(state: Path):
-    told: list[str] = []
+async def test_runs_are_asked_to_end_and_those_that_do_not_are_named(state: Path):
     deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", deaf, stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -204,13 +203,15 @@ async def test_owners_are_told_to_end_and_those_that_do_not_are_named(state: Pat
         mine = Lease.take(state, "mine", Owner.here(now_ns=time.time_ns()))
         assert held is not None and mine is not None
         Journal(state).write(samples.entry(owner=elsewhere))
-        running = await emergency.stop_owners(state, wait_s=0.5, tell=told.append)
+        events = [event async for event in emergency.stop_runs(state, wait_s=0.5)]
+        running = [event.owner for event in events if isinstance(event, emergency.StillRunning)]
         assert {one.process for one in running} == {there, elsewhere.process}
         assert await parent.wait() == -15
-        assert [text.split(":")[0] for text in told] == [
-            f"process {parent.pid} told to end",
-            f"process {process.pid} told to end",
-            f"process {elsewhere.process.pid} cannot be reached from here",
+        asked = [event for event in events if isinstance(event, emergency.StopRequested)]
+        assert [(event.pid, event.outcome) for event in asked] == [
+            (parent.pid, "asked to end"),
+            (process.pid, "asked to end"),
+            (elsewhere.process.pid, "unreachable"),
         ]
         held.release()
         mine.release()

@@ -92,7 +92,7 @@ def test_emergency_stop_ends_runs_and_takes_their_faults_back(place: Cell):
     flags = ("--flags", f"file:{place.document}", "--flagd", f"ofrep:{place.flagd.ofrep}")
     stopped = place.command("emergency-stop", "--all-off", *flags)
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
-    assert f"process {run.pid} told to end" in stopped.stdout
+    assert f"process {run.pid} asked to end" in stopped.stdout
     assert "no fault of ours is on" in stopped.stdout
     run.wait(60)
     variants = place.served()
