@@ -38,9 +38,12 @@ def _link_to_pages(_app: Sphinx, _page: str, source: list[str]) -> None:
         source[0] = source[0].replace(f"]({outside}", f"]({page}")
 
 
-def _without_constructor(_app: Sphinx, what: str, *_rest: object) -> tuple[str, str] | None:
+def _without_constructor(
+    _app: Sphinx, _what: str, _name: str, documented: object, *_rest: object
+) -> tuple[str, str] | None:
     """Hide constructors: those of models, dataclasses, enums and Protocols repeat the fields below them."""
-    return ("", "") if what == "class" else None
+    is_class = isinstance(documented, type) and not issubclass(documented, Exception)
+    return ("", "") if is_class else None
 
 
 def setup(app: Sphinx) -> None:
