@@ -1,1 +1,1 @@
-"""Judging a diagnosis, aggregating verdicts, and the statistical gate."""
+"""Judges diagnoses, aggregates verdicts, and applies the statistical gate."""

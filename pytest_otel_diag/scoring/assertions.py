@@ -1,4 +1,4 @@
-"""What tests assert of a diagnosed session; a miss says expected, found, nearest and evidence."""
+"""Assertions of tests about a diagnosed session; failures show expected, found, nearest and evidence."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from pytest_otel_diag.scoring.text import count, one_line, table
 _Term = TypeVar("_Term", bound=StrEnum)
 
 SHOWN = 5
-"""Findings a failure lists."""
+"""Number of findings that a failure message lists."""
 
 
 class DiagnosisMissed(AssertionError):
-    """The diagnosis does not say what the test expects; the message is a table."""
+    """The diagnosis differs from what the test expects; the message is a table."""
 
 
 class SessionNotScored(OtelDiagError):
-    """The session says nothing about the analyzer, so nothing can be asserted of it."""
+    """The session has no diagnosis to make assertions about."""
 
     def __init__(self, message: str, status: Status) -> None:
         super().__init__(message)
@@ -51,8 +51,8 @@ class SessionNotScored(OtelDiagError):
 class DiagnosedSession:
     """A session result with assertions.
 
-    Service names match in any unambiguous spelling among the services of the session. Every assertion
-    raises DiagnosisMissed when the diagnosis does not hold it and SessionNotScored when there is none.
+    Service names match in any spelling that is unambiguous among the services of the session. Assertions
+    raise DiagnosisMissed when the diagnosis differs, and SessionNotScored without a diagnosis.
     """
 
     def __init__(self, result: SessionResult) -> None:
@@ -65,7 +65,7 @@ class DiagnosedSession:
 
     @property
     def diagnosis(self) -> Diagnosis:
-        """The analyzer's answer; raises SessionNotScored when the session was not scored."""
+        """The diagnosis of the analyzer; raises SessionNotScored when the session was not scored."""
         result = self.result
         if result.diagnosis is None or result.status is not Status.SCORED:
             blame = f" ({result.blame})" if result.blame is not None else ""
@@ -78,52 +78,52 @@ class DiagnosedSession:
 
     @property
     def verdict(self) -> Verdict:
-        """The comparison with the expectation; raises SessionNotScored when there is none."""
+        """The comparison with the expectation; raises SessionNotScored without one."""
         _ = self.diagnosis
         if self.result.verdict is None:
             raise SessionNotScored(
                 f"session {self.result.session_id} of {self.result.scenario.id} has no verdict; "
-                "it was diagnosed but never judged",
+                "it was diagnosed but not judged",
                 self.result.status,
             )
         return self.result.verdict
 
     @property
     def detected(self) -> bool:
-        """Whether the analyzer says that something is wrong."""
+        """Whether the analyzer reports a fault."""
         return self.diagnosis.detected
 
     @property
     def anomalies(self) -> tuple[Anomaly, ...]:
-        """Deviations the analyzer found."""
+        """Anomalies that the analyzer found."""
         return self.diagnosis.anomalies
 
     @property
     def root_causes(self) -> tuple[RootCause, ...]:
-        """Candidates, best first."""
+        """Root cause candidates, best first."""
         return self.diagnosis.root_causes
 
     @property
     def paths(self) -> tuple[CriticalPath, ...]:
-        """Critical paths the analyzer found."""
+        """Critical paths that the analyzer found."""
         return self.diagnosis.critical_paths
 
     def named(self, service: str, *, top: int = NAMED_WITHIN) -> bool:
-        """Whether *service* is among the first *top* services named as root cause.
+        """Return whether *service* is among the first *top* services named as root cause.
 
-        Raises ConfigurationError for a service the session never saw: "not named" would be no finding.
+        Raises ConfigurationError for a service unknown to the session, for which False would be misleading.
         """
         names = self._names((service,))
         self._must_exist(service)
         return names.canonical(service) in self._ranking(names)[:top]
 
     def assert_detected(self) -> None:
-        """The analyzer says that something is wrong."""
+        """Assert that the analyzer reports a fault."""
         if not self.detected:
             self._miss("no fault was detected", "detected", "nothing wrong", _cause_rows(self.root_causes))
 
     def assert_healthy(self) -> None:
-        """The analyzer says that nothing is wrong."""
+        """Assert that the analyzer reports no fault."""
         if self.detected:
             found = f"a fault, confidence {self.diagnosis.confidence:.2f}"
             rows = _cause_rows(self.root_causes) or _anomaly_rows(self.anomalies)
@@ -137,7 +137,7 @@ class DiagnosedSession:
         operation: str | None = None,
         direction: Direction | None = None,
     ) -> None:
-        """An anomaly of *service* was found; what is left out matches anything."""
+        """Assert that an anomaly of *service* was found; omitted arguments match anything."""
         expected = ExpectedAnomaly(
             service=service,
             signal=None if signal is None else _member(Signal, signal),
@@ -152,16 +152,16 @@ class DiagnosedSession:
         self._miss(
             "the anomaly was not found",
             describe_expected(expected),
-            f"{count(len(self.anomalies), 'anomaly', 'anomalies')}, none of them this",
+            f"{count(len(self.anomalies), 'anomaly', 'anomalies')}, none of them matches",
             _anomaly_rows(close or self.anomalies),
             hint,
         )
 
     def assert_path(self, *services: str) -> None:
-        """A critical path passes through *services* in this order; hops between them may be left out."""
+        """Assert that a critical path passes through *services* in this order; hops between are allowed."""
         if not services:
             raise ConfigurationError(
-                "assert_path() was given no service; name some, such as assert_path('frontend', 'cart')"
+                "assert_path() needs services, for example assert_path('frontend', 'cart')"
             )
         names = self._names(services)
         if any(sub_path(services, path.services, names) is not None for path in self.paths):
@@ -190,7 +190,7 @@ class DiagnosedSession:
         *,
         top: int = 1,
     ) -> None:
-        """*service* (and operation and mechanism where given) is named among the first *top* services."""
+        """Assert that *service*, with operation and mechanism if given, is among the first *top* named."""
         kind = None if mechanism is None else _member(Mechanism, mechanism)
         names = self._names((service,))
         leading = self._ranking(names)[:top]
@@ -214,7 +214,7 @@ class DiagnosedSession:
         )
 
     def assert_not_blamed(self, service: str, *, top: int = 1) -> None:
-        """*service* is not among the first *top* services named as root cause."""
+        """Assert that *service* is not among the first *top* services named as root cause."""
         if not self.named(service, top=top):
             return
         names = self._names((service,))
@@ -227,11 +227,11 @@ class DiagnosedSession:
         )
 
     def assert_query_shows(self, text: str) -> None:
-        """The diagnostic query ran and a row of its answer holds *text* (in the first rows it returned)."""
+        """Assert that the diagnostic query ran and one of its first rows contains *text*."""
         query = self.verdict.query
-        expected = f"a row that holds {text!r}"
+        expected = f"a row that contains {text!r}"
         if query is None:
-            self._miss("there is no diagnostic query", expected, "no query", [])
+            self._miss("the diagnosis has no diagnostic query", expected, "no query", [])
         if not query.executed:
             self._miss("the diagnostic query did not run", expected, query.error or "not executed", [])
         if any(text.casefold() in cell.casefold() for row in query.sample for cell in row):
@@ -245,7 +245,7 @@ class DiagnosedSession:
         )
 
     def assert_expected(self) -> None:
-        """Everything the scenario expects of detection and root causes holds."""
+        """Assert what the scenario expects of detection and root causes."""
         verdict = self.verdict
         if not verdict.fault_present:
             self.assert_healthy()
@@ -275,7 +275,7 @@ class DiagnosedSession:
         )
 
     def _names(self, asked: Iterable[str]) -> ServiceNames:
-        """Names of the session: those the judge knew, else those the diagnosis and expectation use."""
+        """Return the services that the judge knew, else those that the diagnosis names."""
         verdict = self.result.verdict
         known = verdict.known_services if verdict is not None else ()
         if known:
@@ -287,13 +287,13 @@ class DiagnosedSession:
         return ServiceNames(used).including(asked)
 
     def _seen(self) -> ServiceNames:
-        """Names of the session and of what its scenario expects: a service may be gone with its fault."""
+        """Return the services of the session and of its expectation: a faulty service may emit nothing."""
         expectation = self.result.scenario.expectation
         expected = [cause.service for cause in expectation.root_causes] + list(expectation.red_herrings)
         return self._names(expected)
 
     def _spelling(self, service: str) -> str:
-        """Say what a name that is no service may have meant; of one that is there is nothing to say."""
+        """Return the nearest spelling for an unknown service, empty for a known one."""
         seen = self._seen()
         return "" if seen.resolve(service) is not None else nearest(service, seen.known).removeprefix(", ")
 
@@ -302,7 +302,7 @@ class DiagnosedSession:
         if self.verdict.known_services and seen.resolve(service) is None:
             raise ConfigurationError(
                 f"no service {service!r} in session {self.result.session_id}{nearest(service, seen.known)}; "
-                f"there are {', '.join(sorted(seen.known))}"
+                f"choose from {', '.join(sorted(seen.known))}"
             )
 
     def _ranking(self, names: ServiceNames) -> list[str]:
@@ -321,7 +321,7 @@ class DiagnosedSession:
         if near:
             facts.append(["nearest", near])
         lines = [
-            # A report has room and a person acts on this line: it is never cut.
+            # never clipped: readers act on this line
             one_line(f"{what} ({result.scenario.id} on {result.target}, analyzer {result.analyzer})"),
             *table(facts, wrap=True),
         ]
@@ -336,7 +336,7 @@ class DiagnosedSession:
 
 
 def _member(taxonomy: type[_Term], name: str) -> _Term:
-    """Return the member that *name* is the value of; raises ConfigurationError naming the taxonomy."""
+    """Return the member with value *name*; raises ConfigurationError with the known values."""
     known = [str(member) for member in taxonomy]
     if str(name) not in known:
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Whether stated confidence means what it says."""
+"""Calibration of the confidence that an analyzer states."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BINS = 10
 
 
 class ReliabilityBin(Model):
-    """Sessions whose confidence lies in ``[low, high)`` (the last bin holds 1.0 too)."""
+    """Sessions with confidence in ``[low, high)``; the last bin includes 1.0."""
 
     low: Ratio
     high: Ratio
@@ -23,11 +23,11 @@ class ReliabilityBin(Model):
 
 
 class Calibration(Model):
-    """Confidence against top-1 over ``n`` sessions with a fault.
+    """Confidence compared with top-1 over ``n`` sessions with a fault.
 
-    ``brier`` is the mean squared difference (G. W. Brier, Monthly Weather Review 78, 1950): 0 is
-    perfect, 0.25 is always saying 0.5. ``expected_error`` is the mean distance of confidence from
-    accuracy over the bins, weighted by their size (ECE; Naeini et al., AAAI 2015).
+    ``brier`` is the Brier score (G. W. Brier, Monthly Weather Review 78, 1950): 0 is perfect, 0.25 results
+    from a constant confidence of 0.5. ``expected_error`` is the expected calibration error: the mean distance
+    of confidence from accuracy over the bins, weighted by size (ECE; Naeini et al., AAAI 2015).
     """
 
     n: int
@@ -37,7 +37,7 @@ class Calibration(Model):
 
 
 def calibrate(sessions: Iterable[SessionResult]) -> Calibration | None:
-    """Return the calibration over scored sessions with a fault, None when there is none."""
+    """Return the calibration over scored sessions with a fault, None without any."""
     pairs = [
         (min(1.0, max(0.0, verdict.confidence)), verdict.top1)
         for _, verdict in scored(sessions)

@@ -1,4 +1,4 @@
-"""Two analyzers on the same scenarios: an exact paired test."""
+"""Compares two analyzers on the same scenarios with an exact paired test."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ FEWEST_DISCORDANT = 6
 class PairedComparison(Model):
     """Top-1 of two analyzers on shared scenarios (the same target, id, faults, expectation and timing).
 
-    ``both``, ``only_first``, ``only_second`` and ``neither`` count scenarios by who was right.
-    ``unpaired`` scenarios were scored on one side only, ``undecided`` ones have repeats that are
-    right as often as wrong. ``cases_*`` name the discordant scenarios.
+    ``both``, ``only_first``, ``only_second`` and ``neither`` count scenarios by which analyzer was right.
+    ``unpaired`` scenarios were scored for one analyzer only; ``undecided`` ones have as many right as wrong
+    repeats. ``cases_*`` are the ids of the discordant scenarios.
     """
 
     both: int
@@ -34,17 +34,17 @@ class PairedComparison(Model):
 
     @property
     def pairs(self) -> int:
-        """Scenarios that were compared."""
+        """Number of compared scenarios."""
         return self.both + self.only_first + self.only_second + self.neither
 
     @property
     def note(self) -> str:
-        """What the numbers can and cannot say."""
+        """The conclusion in words."""
         discordant = self.only_first + self.only_second
         if discordant < FEWEST_DISCORDANT:
             return (
-                f"{count(discordant, 'discordant pair')}: fewer than {FEWEST_DISCORDANT} can never reach "
-                "p < .05, so more scenarios are needed whatever the result"
+                f"{count(discordant, 'discordant pair')}: fewer than {FEWEST_DISCORDANT} cannot reach "
+                "p < .05; run more scenarios"
             )
         if self.p_value >= 0.05:
             return f"no difference shown (exact McNemar p = {self.p_value:.3f})"
@@ -66,8 +66,7 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
 def compare_paired(first: Iterable[SessionResult], second: Iterable[SessionResult]) -> PairedComparison:
     """Compare top-1 on scenarios with a fault that both sides scored.
 
-    The scenario is the pair's unit: repeats are settled by majority first, since they are not
-    independent of each other.
+    Each scenario is one pair: its repeats are not independent, so their majority counts.
     """
     one, other = _outcomes(first), _outcomes(second)
     shared = [key for key in one if key in other]

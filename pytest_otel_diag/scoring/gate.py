@@ -1,4 +1,4 @@
-"""The statistical gate: PASS, FAIL or INCONCLUSIVE, told apart from broken infrastructure."""
+"""The statistical gate: PASS, FAIL or INCONCLUSIVE, distinct from infrastructure failures."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ EXIT_INFRASTRUCTURE = 12
 EXIT_INCONCLUSIVE = 13
 
 MORE_RUNS_CAP = 10_000
-"""A gate that wants more runs than this is not going to be decided by running more."""
+"""Largest number of additional runs that the gate suggests."""
 
 
 class GateOutcome(StrEnum):
-    """What the gate says. Only PASS is green; INFRASTRUCTURE and INTERRUPTED are about no analyzer."""
+    """Outcome of the gate. Only PASS is green; INFRASTRUCTURE and INTERRUPTED do not judge an analyzer."""
 
     PASS = "PASS"  # noqa: S105 (a verdict, not a password)
     FAIL = "FAIL"
@@ -52,8 +52,8 @@ Direction = Literal[">=", ">", "<=", "<"]
 class GateCriterion(Model):
     """A target for one metric: ``name direction threshold``.
 
-    ``threshold`` is a share; ``limit`` is the parameter of metrics that have one (seconds, queries,
-    prompts), in ``unit``. Only criteria with ``gates`` decide the outcome, the others are reported.
+    ``threshold`` is a share; ``limit``, in ``unit``, is the parameter of metrics that have one (seconds,
+    queries, prompts). Only criteria with ``gates`` decide the outcome; the others are only reported.
     """
 
     name: str
@@ -67,12 +67,14 @@ class GateCriterion(Model):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in MEASURES:
-            raise ValueError(f"no metric {name!r}{nearest(name, MEASURES)}; there are {', '.join(MEASURES)}")
+            raise ValueError(
+                f"no metric {name!r}{nearest(name, MEASURES)}; choose from {', '.join(MEASURES)}"
+            )
         return name
 
     @property
     def target(self) -> str:
-        """The threshold in words: ``≥ 0.90``."""
+        """The threshold as text: ``≥ 0.90``."""
         sign = {">=": "≥", "<=": "≤"}.get(self.direction, self.direction)
         return f"{sign} {self.threshold:.2f}"
 
@@ -93,13 +95,13 @@ DEFAULT_CRITERIA = (
 
 
 class GateSettings(Model):
-    """Criteria and what the gate tolerates.
+    """Criteria and tolerances of the gate.
 
-    ``max_unscored_ratio`` is the share of sessions (skipped ones aside) that may be invalid or broken
-    before the run says nothing; ``max_analyzer_error_ratio`` the share in which the analyzer itself
-    may break before it fails. ``repeats_independent`` counts every repeat as a new observation: right
-    only for a closed set of scenarios with an analyzer or target that really varies. ``interrupted`` says
-    what broke the run off: which sessions are missing then is no accident, so nothing is decided.
+    ``max_unscored_ratio`` is the largest share of sessions, without skipped ones, that may be invalid or fail
+    outside the analyzer; ``max_analyzer_error_ratio`` is the largest share in which the analyzer may fail.
+    ``repeats_independent`` counts each repeat as a new observation, which is correct only for a fixed set of
+    scenarios with an analyzer or target that varies. ``interrupted`` is the cause of an interruption: the
+    missing sessions are not missing at random, so the gate makes no decision.
     """
 
     criteria: tuple[GateCriterion, ...] = DEFAULT_CRITERIA
@@ -112,13 +114,14 @@ class GateSettings(Model):
     def with_thresholds(self, thresholds: Mapping[str, float]) -> GateSettings:
         """Return settings with other thresholds by metric name.
 
-        Raises ConfigurationError for a metric that has no criterion or a threshold outside 0..1.
+        Raises ConfigurationError for a metric without a criterion or a threshold outside 0..1.
         """
         names = [criterion.name for criterion in self.criteria]
         for name, threshold in thresholds.items():
             if name not in names:
                 raise ConfigurationError(
-                    f"the gate has no criterion {name!r}{nearest(name, names)}; there are {', '.join(names)}"
+                    f"the gate has no criterion {name!r}{nearest(name, names)}; "
+                    f"choose from {', '.join(names)}"
                 )
             if not 0.0 <= threshold <= 1.0:
                 raise ConfigurationError(
@@ -134,8 +137,8 @@ class GateSettings(Model):
 class CriterionResult(Model):
     """One criterion with what was measured.
 
-    ``more_needed`` is how many more units (scenarios, or runs when repeats are independent) would
-    decide it if the observed proportion continued; None when it is decided or never would be.
+    ``more_needed`` is the number of additional units (scenarios, or runs when repeats are independent) that
+    would decide it at the observed proportion; None when it is decided or cannot be.
     """
 
     criterion: GateCriterion
@@ -148,8 +151,8 @@ class CriterionResult(Model):
 class GateResult(Model):
     """Outcome of the gate, the criteria behind it, and the reasons in words.
 
-    Several analyzers are gated apart: the outcome is then the worst of them, every reason begins with
-    the analyzer it is about, and ``criteria`` is empty (the scorecard has them by analyzer).
+    Several analyzers are gated separately: the outcome is then the worst of theirs, each reason starts with
+    its analyzer, and ``criteria`` is empty (the scorecard has them by analyzer).
     """
 
     outcome: GateOutcome
@@ -158,9 +161,9 @@ class GateResult(Model):
 
 
 def run_gate(sessions: Sequence[SessionResult], settings: GateSettings | None = None) -> GateResult:
-    """Judge a suite, each analyzer apart. Where nothing was scored the outcome is INFRASTRUCTURE.
+    """Judge a suite per analyzer; the outcome without scored sessions is INFRASTRUCTURE.
 
-    Sessions whose scenario is ungated do not count, except that a fault they left on is never green.
+    Sessions of ungated scenarios do not count, but a fault that they left on still prevents PASS.
     """
     settings = settings or GateSettings()
     if settings.interrupted:
@@ -183,7 +186,7 @@ def run_gate(sessions: Sequence[SessionResult], settings: GateSettings | None = 
 
 def _undecided(sessions: Sequence[SessionResult], settings: GateSettings) -> GateResult:
     measured = (_evaluate(counting(sessions), criterion, settings) for criterion in settings.criteria)
-    undecided = {"outcome": GateOutcome.INTERRUPTED, "more_needed": None, "note": "the run was broken off"}
+    undecided = {"outcome": GateOutcome.INTERRUPTED, "more_needed": None, "note": "the run was interrupted"}
     left_on = _left_on(sessions)
     return GateResult(
         outcome=GateOutcome.INTERRUPTED,
@@ -191,8 +194,8 @@ def _undecided(sessions: Sequence[SessionResult], settings: GateSettings) -> Gat
         if len(by_analyzer(sessions)) > 1
         else tuple(r.model_copy(update=undecided) for r in measured),
         reasons=(
-            f"{settings.interrupted}: {count(len(sessions), 'session')} ended before, which decides nothing; "
-            "run it again to its end",
+            f"{settings.interrupted}: {count(len(sessions), 'session')} ended before, too few to decide; "
+            "run the suite again",
             *((left_on[1],) if left_on else ()),
         ),
     )
@@ -218,7 +221,7 @@ def _gate(ran: Sequence[SessionResult], settings: GateSettings) -> GateResult:
 
 
 def decide(successes: float, n: int, criterion: GateCriterion, confidence: float = CONFIDENCE) -> GateOutcome:
-    """Say PASS only if the whole interval reaches the threshold, FAIL only if none of it does."""
+    """Return PASS if the whole interval reaches the threshold, FAIL if none of it does, else INCONCLUSIVE."""
     interval = wilson(successes, n, confidence)
     if interval is None:
         return GateOutcome.INCONCLUSIVE
@@ -237,12 +240,12 @@ def decide(successes: float, n: int, criterion: GateCriterion, confidence: float
 def more_needed(rate: float, n: int, criterion: GateCriterion, confidence: float = CONFIDENCE) -> int | None:
     """Return the smallest k ≥ 1 at which *rate* over n + k observations decides the criterion.
 
-    None when that is beyond MORE_RUNS_CAP or the rate sits on the threshold.
+    None when it exceeds MORE_RUNS_CAP or the rate equals the threshold.
     """
     size = wilson_size(rate, criterion.threshold, confidence)
     if size is None:
         return None
-    # The closed form is where a bound touches the threshold; strict directions want one more.
+    # The closed form gives equality of bound and threshold; strict directions need one more.
     first = max(n + 1, size - 1)
     for total in range(first, min(first + 4, n + MORE_RUNS_CAP + 1)):
         if decide(rate * total, total, criterion, confidence) is not GateOutcome.INCONCLUSIVE:
@@ -288,7 +291,7 @@ def _evaluate(
 def _combine(criteria: Sequence[CriterionResult]) -> tuple[GateOutcome, tuple[str, ...]]:
     gating = [result for result in criteria if result.criterion.gates]
     if not gating:
-        return GateOutcome.INCONCLUSIVE, ("no criterion gates; switch one on or do not run the gate",)
+        return GateOutcome.INCONCLUSIVE, ("no criterion gates; enable one or run without the gate",)
     for outcome in (GateOutcome.FAIL, GateOutcome.INCONCLUSIVE):
         hit = [result for result in gating if result.outcome is outcome]
         if hit:
@@ -312,7 +315,7 @@ def _left_on(sessions: Sequence[SessionResult]) -> tuple[GateOutcome, str] | Non
     what = (
         f"a fault may still be on: {count(len(failed), 'session')} could not prove the undo"
         if failed
-        else f"a fault was left on, as asked, by {count(len(left_on), 'session')}"
+        else f"a fault was left on as requested by {count(len(left_on), 'session')}"
     )
     first = (failed or left_on)[0]
     detail = f" ({first.cleanup.detail})" if first.cleanup is not None and first.cleanup.detail else ""
@@ -331,13 +334,13 @@ def _broken(sessions: Sequence[SessionResult], settings: GateSettings) -> tuple[
     if unscored > settings.max_unscored_ratio * len(ran):
         return (
             GateOutcome.INFRASTRUCTURE,
-            f"{unscored} of {count(len(ran), 'session')} say nothing about the analyzer "
-            f"(invalid or broken around it), more than {settings.max_unscored_ratio:.0%}",
+            f"{unscored} of {count(len(ran), 'session')} do not judge the analyzer "
+            f"(invalid or failed outside it), more than {settings.max_unscored_ratio:.0%}",
         )
     if len(crashed) > settings.max_analyzer_error_ratio * len(ran):
         return (
             GateOutcome.FAIL,
-            f"the analyzer broke in {len(crashed)} of {count(len(ran), 'session')}, "
+            f"the analyzer failed in {len(crashed)} of {count(len(ran), 'session')}, "
             f"more than {settings.max_analyzer_error_ratio:.0%}",
         )
     return None
@@ -345,12 +348,12 @@ def _broken(sessions: Sequence[SessionResult], settings: GateSettings) -> tuple[
 
 def _nothing_scored(sessions: Sequence[SessionResult], ran: Sequence[SessionResult]) -> str:
     if not sessions:
-        return "there is no session to judge; was a test selected that asks for a diagnosis?"
+        return "no session to judge; select tests that use a diagnosis"
     if not ran:
         return f"nothing ran: {count(len(sessions), 'session')}, skipped ({_first_reason(sessions)})"
     kinds = Counter(map(_kind, ran))
-    told = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
-    return f"nothing was scored: {count(len(ran), 'session')} ran, {told}; first: {_first_reason(ran)}"
+    listed = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+    return f"nothing was scored: {count(len(ran), 'session')} ran, {listed}; first: {_first_reason(ran)}"
 
 
 def _kind(session: SessionResult) -> str:

@@ -1,4 +1,4 @@
-"""Compares a diagnosis with the expectation of its scenario, field by field."""
+"""Compares a diagnosis with the expectation of its scenario field by field."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pytest_otel_diag.scoring.judged_query import run_diagnostic_query
 from pytest_otel_diag.scoring.names import ServiceNames, mentions, same_operation
 
 NAMED_WITHIN = 3
-"""A culprit counts as named when it is among this many services: a list of everything names nothing."""
+"""A root cause counts as named among this many services; a list of all services names none."""
 
 _STARVED = (Signal.REQUEST_RATE, Signal.CALLS)
-"""Signals that change downstream of a culprit, because it calls less."""
+"""Signals that change downstream of a root cause because it sends fewer calls."""
 
 
 async def judge(diagnosis: Diagnosis, scenario: Scenario, facts: JudgeFacts) -> Verdict:
-    """Say how right *diagnosis* is; runs its diagnostic query on ``facts.telemetry``.
+    """Return the verdict on *diagnosis*; runs its diagnostic query on ``facts.telemetry``.
 
-    A query that the store refuses is part of the verdict, not an error. Ranks of services count
-    distinct services, as AC@k does; ranks of operations and mechanisms count list positions.
+    A query that the store rejects is part of the verdict, not an error. Ranks of services count distinct
+    services, as in AC@k; ranks of operations and mechanisms count list positions.
     """
     view = _View.of(scenario.expectation, facts)
     query = None
@@ -68,12 +68,12 @@ async def judge(diagnosis: Diagnosis, scenario: Scenario, facts: JudgeFacts) -> 
 
 
 def irrelevant(query: QueryRecord) -> bool:
-    """Whether a query taught the analyzer nothing: it failed, found no row, or read no telemetry."""
+    """Return whether a query was irrelevant: it failed, found no row, or read no telemetry."""
     return query.error is not None or query.rows == 0 or not query.data_sources
 
 
 def data_sources(queries: Iterable[QueryRecord]) -> tuple[str, ...]:
-    """Return the signals that queries got rows of: traces, logs, metrics, in this order."""
+    """Return the signals whose rows the queries returned, in the order traces, logs, metrics."""
     read = {
         source for query in queries if query.error is None and query.rows > 0 for source in query.data_sources
     }
@@ -82,7 +82,7 @@ def data_sources(queries: Iterable[QueryRecord]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _View:
-    """The expectation with its names resolved, and the system it is about."""
+    """The expectation with resolved names, and the facts of the system."""
 
     expectation: Expectation
     names: ServiceNames
@@ -97,7 +97,7 @@ class _View:
             *(service for path in expectation.paths for service in path),
             *expectation.red_herrings,
         )
-        # A service that vanished with the fault is not in telemetry, and naming it is still right.
+        # A service that stopped with the fault is not in telemetry, but naming it is right.
         names = ServiceNames(facts.known_services).including(expected)
         return cls(expectation, names, _resolved_edges(facts.edges, names), bool(facts.known_services))
 
@@ -112,7 +112,7 @@ class _View:
         return self.culprits() | {cause.service for cause in self.causes}
 
     def cause_groups(self) -> list[frozenset[str]]:
-        """Accepted services per fault: alternatives lie in one group, every group wants an answer."""
+        """Return the accepted services per fault: a group has alternatives, and each group must be named."""
         faults = dict.fromkeys(cause.fault for cause in self.causes)
         return [
             frozenset(self.names.canonical(cause.service) for cause in self.causes if cause.fault == fault)
@@ -161,9 +161,9 @@ def _right_mechanism(found: RootCause, expected: ExpectedRootCause, names: Servi
 
 
 def matches_anomaly(expected: ExpectedAnomaly, found: Anomaly, names: ServiceNames) -> bool:
-    """Whether *found* is the expected deviation; what the expectation leaves out matches anything.
+    """Return whether *found* is the expected anomaly; fields that the expectation omits match anything.
 
-    An expected direction ``changed`` accepts any change; ``up`` and ``down`` accept only themselves.
+    The expected direction ``changed`` matches any; ``up`` and ``down`` match only themselves.
     """
     return (
         names.same(expected.service, found.service)
@@ -185,9 +185,9 @@ def _anomalies(found: Sequence[Anomaly], view: _View) -> tuple[tuple[Match, ...]
 
 
 def _explained(view: _View) -> tuple[set[str], set[str]]:
-    """Services a fault explains deviations of, and those it explains missing calls of.
+    """Return the services whose anomalies a fault explains, and those whose missing calls it explains.
 
-    Errors and delays travel from the culprit to its callers; missing calls to what it calls.
+    Errors and delays propagate from the root cause to its callers, missing calls to its callees.
     """
     culprits = view.culprits()
     expected = {view.names.canonical(anomaly.service) for anomaly in view.expectation.anomalies}
@@ -225,32 +225,32 @@ def _paths(found: Sequence[CriticalPath], view: _View) -> tuple[Match, ...]:
 
 
 def _path_matches(expected: Sequence[str], found: CriticalPath, view: _View) -> bool:
-    """Ordered sub-path: the expectation may skip hops, the diagnosis may not invent any."""
+    """Match an ordered sub-path: the expectation may skip hops, the diagnosis must not invent any."""
     section = sub_path(expected, found.services, view.names)
     if section is None:
         return False
-    # Without a single known edge (metrics alone) there is nothing to hold the hops against.
+    # Without known edges (only metrics) the hops cannot be checked.
     return not view.edges or all(hop in view.edges for hop in pairwise(section))
 
 
 def sub_path(expected: Sequence[str], services: Sequence[str], names: ServiceNames) -> tuple[str, ...] | None:
-    """Return the shortest run of *services* that ends first and holds *expected* in order, else None.
+    """Return the shortest, first-ending run of *services* that contains *expected* in order, else None.
 
-    Names come back canonical, and consecutive repeats (a service calling itself) count once.
+    The returned names are canonical; consecutive repeats (a service that calls itself) count once.
     """
     walked = [service for service, _ in groupby(names.canonical(service) for service in services)]
     wanted = [service for service, _ in groupby(names.canonical(service) for service in expected)]
     end = _scan(wanted, walked)
     if end is None:
         return None
-    # Scanning back from the end finds the latest start, hence the shortest run.
+    # Scanning backwards from the end finds the latest start and so the shortest run.
     back = _scan(wanted[::-1], walked[:end][::-1])
     assert back is not None
     return tuple(walked[end - back : end])
 
 
 def _scan(wanted: Sequence[str], walked: Sequence[str]) -> int | None:
-    """Return how many of *walked* it takes to meet all of *wanted* in order, None when they run out."""
+    """Return the length of the prefix of *walked* that contains *wanted* in order, None if there is none."""
     position = 0
     for service in wanted:
         while position < len(walked) and walked[position] != service:
@@ -294,12 +294,12 @@ def _first_hypothesis(diagnosis: Diagnosis, view: _View) -> bool | None:
 
 
 def describe_expected(anomaly: ExpectedAnomaly) -> str:
-    """Return an expected anomaly in words: ``payment Charge error_rate up``."""
+    """Return an expected anomaly as text: ``payment Charge error_rate up``."""
     parts = (anomaly.service, anomaly.operation, anomaly.signal, anomaly.direction)
     return " ".join(str(part) for part in parts if part is not None)
 
 
 def describe_anomaly(anomaly: Anomaly) -> str:
-    """Return a found anomaly in the same words."""
+    """Return a found anomaly in the same form."""
     parts = (anomaly.service, anomaly.operation, anomaly.signal, anomaly.direction)
     return " ".join(str(part) for part in parts if part is not None)

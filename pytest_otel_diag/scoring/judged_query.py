@@ -1,4 +1,4 @@
-"""Runs the diagnostic query of a diagnosis and looks for the culprit in its answer."""
+"""Runs the diagnostic query of a diagnosis and searches its result for the root cause."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.scoring.names import mentions
 
 LIMITS = QueryLimits(time_s=30.0, result_rows=10_000)
-"""A query meant to be read by a person answers within half a minute and fits on a screen."""
+"""A query for human readers takes at most half a minute and returns a screenful."""
 
 SAMPLE_ROWS = 20
 SAMPLE_CHARS = 200
@@ -28,14 +28,14 @@ _NOT_CODE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^'\\]|\\.|'')*'", re.DOTALL)
 async def run_diagnostic_query(
     query: DiagnosticQuery, telemetry: Telemetry, culprits: Iterable[str]
 ) -> QueryVerdict:
-    """Execute the query within LIMITS and say whether a row names one of *culprits*.
+    """Run the query within LIMITS and return whether a row names one of *culprits*.
 
-    A query that reads no telemetry table shows nothing, whatever it answers: a constant is no
-    evidence. What the store refuses or breaks off is returned in ``error``; a store that cannot be
-    reached is nobody's wrong answer and raises TelemetryUnavailable.
+    The result of a query that reads no telemetry table never counts, since a constant is no evidence.
+    Statements that the store rejects or aborts are reported in ``error``; raises TelemetryUnavailable when
+    the store cannot be reached, which does not count against the analyzer.
     """
     try:
-        query.sql.encode()  # a lone surrogate is the analyzer's mistake, not one of the store's driver
+        query.sql.encode()  # a lone surrogate is a mistake of the analyzer, not of the database driver
         table = await telemetry.query(query.sql, None, LIMITS)
     except TelemetryUnavailable:
         raise
@@ -53,12 +53,12 @@ async def run_diagnostic_query(
 
 
 def reads_telemetry(sql: str) -> bool:
-    """Whether the statement names a table of the exporter outside of comments and strings."""
+    """Return whether the statement names a table of the exporter outside comments and strings."""
     return _READS_TELEMETRY.search(_NOT_CODE.sub(" ", sql)) is not None
 
 
 def _holds(table: Table, names: frozenset[str]) -> bool:
-    # Column by column and distinct texts only: ten thousand rows tend to repeat a few names.
+    # By column and distinct text: ten thousand rows usually repeat a few names.
     for column in table.columns:
         texts = {text for cell in column for text in _texts(cell)}
         if any(mentions(text, name) for text in texts for name in names):

@@ -1,10 +1,9 @@
-"""What is measured of every scored session, and how sessions become one value with an interval.
+"""Measures of scored sessions and their aggregation to one value with an interval.
 
-Every measure is a number between 0 and 1 for a session (or nothing, where the question does not
-arise), so one Wilson interval fits all of them. The unit of counting is the *scenario* (see Unit): sessions
-that repeat a scenario are averaged first. Repeats of a deterministic analyzer on a recording are the same
-observation again, and counting them as new ones would shrink the interval without learning anything;
-a repeated random analyzer still has only been tried on that many scenarios.
+Each measure is a number from 0 to 1 for a session, or None if it does not apply, so one Wilson interval fits
+all of them. The unit of observation is the *scenario* (see Unit): repeats of a scenario are averaged first.
+Repeats of a deterministic analyzer on a recording are the same observation, so counting them would shrink the
+interval without new information; repeats of a random analyzer still cover only that many scenarios.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from pytest_otel_diag.model.verdict import Match, Verdict
 from pytest_otel_diag.stats.intervals import CONFIDENCE, wilson
 
 HORIZON = 5
-"""Avg@5 looks at the first five root causes."""
+"""Number of root causes in Avg@5."""
 
 Reading = Callable[[SessionResult, Verdict, float], float | None]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A question about one session.
+    """A measure of one session.
 
-    ``limit`` is its parameter where it has one, in ``limit_unit``; the label may show it as ``{limit}``.
+    ``limit``, in ``limit_unit``, is its parameter if it has one; the label may contain it as ``{limit}``.
     """
 
     name: str
@@ -45,9 +44,9 @@ class Measure:
 
 
 class Metric(Model):
-    """A measured share: mean over ``n`` units of ``sessions`` sessions, with its Wilson interval.
+    """A measured share: the mean over ``n`` units of ``sessions`` sessions, with its Wilson interval.
 
-    ``value`` and the interval are None when no session could answer the question.
+    ``value`` and the interval are None when the measure applies to no session.
     """
 
     name: str
@@ -130,10 +129,10 @@ def _time_to_root_cause(_session: SessionResult, verdict: Verdict, limit: float)
 
 
 def time_to_root_cause_s(verdict: Verdict) -> float | None:
-    """Return seconds from the fault to the right root cause: time to impact plus time to diagnosis.
+    """Return the seconds from the fault to the right root cause: time to impact plus time to diagnosis.
 
-    The first runs on the target's clock (virtual on a replay), the second is wall time. None where the
-    right service was not named first, or the time is not known: there is no time to what never came.
+    The first is on the target's clock (virtual in a replay), the second is wall time. None when the right
+    service was not named first or a time is unknown.
     """
     if not (verdict.fault_present and verdict.top1) or verdict.time_to_diagnosis_s is None:
         return None
@@ -143,7 +142,7 @@ def time_to_root_cause_s(verdict: Verdict) -> float | None:
 def _multi_source(session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
     asked = {source for query in session.queries if query.error is None for source in query.data_sources}
     if len(verdict.data_sources) == 1 and asked >= SIGNAL_TABLES.keys():
-        return None  # every signal was asked and one alone answered: there is no second one to read
+        return None  # all signals were queried and only one has data, so no second one can be read
     return float(len(verdict.data_sources) >= 2)
 
 
@@ -186,7 +185,7 @@ _ALL = (
     Measure("query_shows_culprit", "query shows the culprit", _query_shows),
     Measure("named_flag", "flag itself named", _named_flag, better="neither"),
     Measure("red_herring_first", "red herring named first", _red_herring, better="lower"),
-    Measure("unknown_services", "names a service not there", _unknown, better="lower"),
+    Measure("unknown_services", "names an unknown service", _unknown, better="lower"),
     Measure("full_cycle", "session within {limit:g} s", _full_cycle, 300.0, "s"),
     Measure("time_to_root_cause", "right root cause within {limit:g} s", _time_to_root_cause, 600.0, "s"),
     Measure("query_time", "queries under {limit:g} s", _query_time, 30.0, "s"),
@@ -199,11 +198,11 @@ _ALL = (
 )
 
 MEASURES: Mapping[str, Measure] = {measure.name: measure for measure in _ALL}
-"""Every measure by name, in the order scorecards show them."""
+"""All measures by name, in the order of scorecards."""
 
 
 def scored(sessions: Iterable[SessionResult]) -> list[tuple[SessionResult, Verdict]]:
-    """Return the sessions that say something about the analyzer, with their verdicts."""
+    """Return the scored sessions with their verdicts."""
     return [
         (session, session.verdict)
         for session in sessions
@@ -212,10 +211,10 @@ def scored(sessions: Iterable[SessionResult]) -> list[tuple[SessionResult, Verdi
 
 
 class Unit(NamedTuple):
-    """What repeats of one scenario share.
+    """The identity that repeats of one scenario share.
 
-    The id alone is not enough: two tests may put the same fault under test with different answers or
-    timing, and those are two questions. Another environment, its seed included, is another incident.
+    The id is not enough: two tests may use the same fault with different expectations or timing, which are
+    different observations, as are different environments and seeds.
     """
 
     target: str
@@ -229,7 +228,7 @@ class Unit(NamedTuple):
 
 
 def unit_of(session: SessionResult) -> Unit:
-    """Return the unit that a session is an observation of."""
+    """Return the unit that the session observes."""
     scenario = session.scenario
     return Unit(
         target=session.target,
@@ -244,7 +243,7 @@ def unit_of(session: SessionResult) -> Unit:
 
 
 def counting(sessions: Iterable[SessionResult]) -> list[SessionResult]:
-    """Return the sessions that count: those whose scenario gives no reason to leave them out."""
+    """Return the sessions that count: those of gated scenarios."""
     return [session for session in sessions if not session.scenario.ungated]
 
 
@@ -264,7 +263,7 @@ def take(
     confidence: float = CONFIDENCE,
     repeats_independent: bool = False,
 ) -> Metric:
-    """Measure the scored *sessions*; the mean over scenarios, or over sessions if repeats are independent."""
+    """Measure the scored *sessions*: the mean over scenarios, or over sessions if repeats are independent."""
     bound = measure.limit if limit is None else limit
     readings: dict[object, list[float]] = {}
     for index, (session, verdict) in enumerate(scored(sessions)):

@@ -1,4 +1,4 @@
-"""Spellings of service and operation names that mean the same thing."""
+"""Equivalent spellings of service and operation names."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def _fold_suffix(name: str) -> str:
 
 
 _FOLDS = (_fold_case, _fold_separators, _fold_suffix)
-"""Ways to spell a service, the strictest first: case, separators, the word "service"."""
+"""Normalisations of a service name, strictest first: case, separators, the word "service"."""
 
 
 class ServiceNames:
     """Resolves spellings (``paymentservice``, ``payment-service``, ``Payment``) to known services.
 
-    A spelling stands for a known service only where no other known service could be meant by it, so
-    two known services are never merged: with both ``payment`` and ``payment-service`` known, each
-    exact name keeps its own meaning and ``PaymentSvc`` resolves to neither.
+    A spelling resolves to a known service only if it fits no other known service, so two known services are
+    never merged: if both ``payment`` and ``payment-service`` are known, each exact name resolves to itself
+    and ``PaymentSvc`` to neither.
     """
 
     def __init__(self, known: Iterable[str]) -> None:
@@ -41,7 +41,7 @@ class ServiceNames:
         self._levels = tuple(_unambiguous(self.known, fold) for fold in _FOLDS)
 
     def resolve(self, name: str) -> str | None:
-        """Return the known service that *name* spells, None when there is none or more than one."""
+        """Return the known service that *name* means, None for none or several."""
         if name in self._exact:
             return name
         for fold, level in zip(_FOLDS, self._levels, strict=True):
@@ -51,18 +51,18 @@ class ServiceNames:
         return None
 
     def canonical(self, name: str) -> str:
-        """Return the known service that *name* spells, or the name as it stands."""
+        """Return the known service that *name* means, or the name unchanged."""
         return self.resolve(name) or name
 
     def same(self, one: str, other: str) -> bool:
-        """Whether both names mean one service; unknown names only when they differ in case alone."""
+        """Return whether both names mean the same service; unknown names may differ only in case."""
         first, second = self.canonical(one), self.canonical(other)
         if first == second:
             return True
         return not {first, second} & self._exact and _fold_case(first) == _fold_case(second)
 
     def including(self, names: Iterable[str]) -> ServiceNames:
-        """Return a resolver that also knows those *names* that spell no known service so far."""
+        """Return a resolver that also knows those of *names* that resolve to no known service."""
         return ServiceNames((*self.known, *(name for name in names if self.resolve(name) is None)))
 
 
@@ -75,7 +75,7 @@ def _unambiguous(known: Iterable[str], fold: Callable[[str], str]) -> Mapping[st
 
 
 def same_operation(expected: str, found: str | None) -> bool:
-    """Whether *found* is the expected operation, in full or as its last part.
+    """Return whether *found* is the expected operation, in full or in its last part.
 
     ``Charge`` matches ``oteldemo.PaymentService/Charge`` and ``/cart`` matches ``GET /cart``;
     case does not matter.
@@ -91,7 +91,7 @@ def same_operation(expected: str, found: str | None) -> bool:
 
 
 def mentions(text: str, name: str) -> bool:
-    """Whether *text* holds *name* as a whole word: ``payment`` is not in ``payment-gateway``."""
+    """Return whether *text* contains *name* as a whole word (``payment-gateway`` lacks ``payment``)."""
     if not name:
         return False
     return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text, re.IGNORECASE) is not None

@@ -1,4 +1,4 @@
-"""How a gate behaves before it is trusted: verdicts on unchanged code, worked out exactly."""
+"""Operating characteristic of the gate: exact probabilities of its outcomes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pytest_otel_diag.scoring.gate import GateCriterion, GateOutcome, decide
 from pytest_otel_diag.stats.intervals import CONFIDENCE, binomial_pmf
 
 
-class BurnIn(Model):
-    """Chances of each verdict when the true rate is ``rate`` and ``n`` scenarios are run."""
+class OperatingCharacteristic(Model):
+    """Probabilities of the outcomes when the true rate is ``rate`` and ``n`` scenarios run."""
 
     rate: Ratio
     n: int
@@ -20,20 +20,20 @@ class BurnIn(Model):
 
     @property
     def flips(self) -> float:
-        """Chance that two runs of unchanged code end in different verdicts."""
+        """Probability that two runs of unchanged code have different outcomes."""
         return max(0.0, 1.0 - self.passed**2 - self.failed**2 - self.inconclusive**2)
 
 
-def burn_in(rate: float, n: int, criterion: GateCriterion, *, confidence: float = CONFIDENCE) -> BurnIn:
-    """Return how often the criterion says each verdict when nothing changes (an A/A test).
+def operating_characteristic(
+    rate: float, n: int, criterion: GateCriterion, *, confidence: float = CONFIDENCE
+) -> OperatingCharacteristic:
+    """Return the probability of each outcome of a criterion for unchanged code (an A/A test).
 
-    Exact: the binomial probability of every possible count of successes, summed by the verdict it
-    leads to. Raises ValueError for a rate outside 0..1 or n below 1.
+    It sums the binomial probabilities of all numbers of successes by the outcome that they lead to. Raises
+    ValueError for a rate outside 0..1 or n below 1.
     """
     if not 0.0 <= rate <= 1.0 or n < 1:
-        raise ValueError(
-            f"rate {rate} over {n} runs is no burn-in; give a rate from 0 to 1 and at least 1 run"
-        )
+        raise ValueError(f"rate {rate} over {n} runs: give a rate from 0 to 1 and at least 1 run")
     chances: dict[GateOutcome, list[float]] = {}
     for successes in range(n + 1):
         outcome = decide(successes, n, criterion, confidence)
@@ -42,4 +42,4 @@ def burn_in(rate: float, n: int, criterion: GateCriterion, *, confidence: float 
         min(1.0, math.fsum(chances.get(outcome, ())))
         for outcome in (GateOutcome.PASS, GateOutcome.FAIL, GateOutcome.INCONCLUSIVE)
     )
-    return BurnIn(rate=rate, n=n, passed=passed, failed=failed, inconclusive=inconclusive)
+    return OperatingCharacteristic(rate=rate, n=n, passed=passed, failed=failed, inconclusive=inconclusive)

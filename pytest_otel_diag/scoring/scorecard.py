@@ -1,4 +1,4 @@
-"""Aggregates the sessions of a run into one serialisable scorecard."""
+"""Aggregates the sessions of a run into a serialisable scorecard."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from pytest_otel_diag.scoring.names import ServiceNames
 from pytest_otel_diag.stats.intervals import Summary, summarise
 
 GROUP_METRICS = ("detection_sensitivity", "false_positive_rate", "top1", "top3", "avg5", "mechanism_top1")
-"""Metrics shown per group."""
+"""Metrics that groups show."""
 
 
 class Unscored(Model):
-    """Sessions that ended alike without a score, and why."""
+    """Unscored sessions with the same status and reason."""
 
     status: Status
     blame: Blame | None
@@ -44,7 +44,7 @@ class Unscored(Model):
 
 
 class Ungated(Model):
-    """A scenario that does not count, why, and how its sessions went all the same."""
+    """An ungated scenario: the reason, and the results of its sessions."""
 
     scenario_id: str
     reason: str
@@ -55,7 +55,7 @@ class Ungated(Model):
 
 
 class Miss(Model):
-    """One scored session that was not right."""
+    """A scored session with a wrong result."""
 
     session_id: str
     scenario_id: str
@@ -67,7 +67,7 @@ class Miss(Model):
 
 
 class Group(Model):
-    """Metrics over the sessions that share a tag value."""
+    """Metrics over the sessions with the same tag value."""
 
     tag: str
     value: str
@@ -77,15 +77,15 @@ class Group(Model):
     seconds: Summary | None = None
 
     def metric(self, name: str) -> Metric:
-        """Return one metric; raises KeyError naming those there are."""
+        """Return a metric; raises KeyError with the known names."""
         return _metric(self.metrics, name)
 
 
 class Flips(Model):
-    """How verdicts of repeated scenarios disagree.
+    """Disagreement between repeats of a scenario.
 
-    ``scenarios`` have at least two scored repeats; ``unstable`` is the share of them whose top-1 or
-    detection is not the same in all; ``disagreement`` the chance that two repeats differ.
+    ``scenarios`` is the number with at least two scored repeats, ``unstable`` the share of these whose top-1
+    or detection varies, ``disagreement`` the probability that two repeats differ.
     """
 
     scenarios: int
@@ -95,12 +95,12 @@ class Flips(Model):
 
 
 class Scorecard(Model):
-    """What a run says about an analyzer. Counts of every status are part of it.
+    """Results of a run for an analyzer, with the counts of all statuses.
 
-    Ungated sessions are among the counts of statuses and in ``ungated``, and in nothing else.
+    Ungated sessions count only in the counts of statuses and in ``ungated``.
 
-    Nothing is measured across analyzers: with several of them ``by_analyzer`` has one full scorecard
-    each, and this one holds the counts, one group an analyzer, and the worst gate.
+    Metrics are never computed across analyzers: with several of them, ``by_analyzer`` has a full scorecard
+    for each, and this one has the counts, a group per analyzer, and the worst gate outcome.
     """
 
     schema_version: Literal[1] = 1
@@ -129,7 +129,7 @@ class Scorecard(Model):
     by_analyzer: tuple[Scorecard, ...] = ()
 
     def metric(self, name: str) -> Metric:
-        """Return one metric; raises KeyError naming those there are."""
+        """Return a metric; raises KeyError with the known names."""
         return _metric(self.metrics, name)
 
 
@@ -137,11 +137,11 @@ def _metric(metrics: Sequence[Metric], name: str) -> Metric:
     for metric in metrics:
         if metric.name == name:
             return metric
-    raise KeyError(f"no metric {name!r}; there are {', '.join(metric.name for metric in metrics)}")
+    raise KeyError(f"no metric {name!r}; choose from {', '.join(metric.name for metric in metrics)}")
 
 
 def build_scorecard(sessions: Sequence[SessionResult], settings: GateSettings | None = None) -> Scorecard:
-    """Aggregate *sessions*; with no session at all every metric is empty and the gate is not green."""
+    """Aggregate *sessions*; without sessions all metrics are empty and the gate does not pass."""
     settings = settings or GateSettings()
     apart = by_analyzer(sessions)
     if len(apart) < 2:
@@ -162,7 +162,7 @@ def _limits(settings: GateSettings) -> dict[str, float]:
 
 
 def _counted(sessions: Sequence[SessionResult], settings: GateSettings) -> Scorecard:
-    """Return counts and the gate: what may be said of any sessions."""
+    """Return the counts and the gate, which apply to any sessions."""
     pairs = scored(counting(sessions))
     counts = Counter(session.status.value for session in sessions)
     return Scorecard(
@@ -231,7 +231,7 @@ def _groups(
     several_targets = len({session.target for session in sessions}) > 1
     for session in sessions:
         own = [("target", session.target)] if several_targets else []
-        # A tag may say the same twice; the session still counts once.
+        # A tag may repeat a value; the session counts once.
         for tag in dict.fromkeys((*own, *session.scenario.tags)):
             members.setdefault(tag, []).append(session)
     return tuple(_group(tag, group, limits, settings) for tag, group in sorted(members.items()))
@@ -311,7 +311,7 @@ def _miss(session: SessionResult, verdict: Verdict) -> Miss | None:
 
 
 def _chance(pairs: Sequence[tuple[SessionResult, Verdict]]) -> float | None:
-    """Return top-1 of a guess: mean share of accepted culprits among the services known."""
+    """Return top-1 of a random guess: the mean share of accepted root causes among known services."""
     chances = []
     for session, verdict in pairs:
         if verdict.fault_present and verdict.candidates:

@@ -1,4 +1,4 @@
-"""Plain text tables that stay aligned in a CI log."""
+"""Plain text tables that stay aligned in CI logs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 WIDTH = 100
-"""Columns of a terminal that every text is made for."""
+"""Default width of texts in terminal columns."""
 
 ELLIPSIS = "…"
 
@@ -15,7 +15,7 @@ _NARROWEST = 4
 
 
 def cell_width(text: str) -> int:
-    """Return how many terminal columns *text* takes: wide characters two, combining marks none."""
+    """Return the width of *text* in terminal columns: two for wide characters, none for combining marks."""
     return sum(_char_width(char) for char in text)
 
 
@@ -26,15 +26,15 @@ def _char_width(char: str) -> int:
 
 
 def one_line(text: str) -> str:
-    """Return *text* on one line, with control characters (escape sequences too) made visible."""
+    """Return *text* on one line with visible control characters and escape sequences."""
     joined = " ".join(text.split())
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in joined)
 
 
 def clip(text: str, width: int) -> str:
-    """Return *text* on one line, cut to *width* columns with an ellipsis at the cut.
+    """Return *text* on one line, shortened to *width* columns with an ellipsis.
 
-    Prose loses its end; a name (one word) loses its middle, since names differ at both ends.
+    Prose is cut at its end, a single word in its middle, since names differ at both ends.
     """
     line = one_line(text)
     if cell_width(line) <= width:
@@ -47,12 +47,12 @@ def clip(text: str, width: int) -> str:
 
 
 def count(n: int, noun: str, plural: str = "") -> str:
-    """Return the number with its noun: ``1 session``, ``2 sessions``; *plural* where an s is not enough."""
+    """Return a number with its noun: ``1 session``, ``2 sessions``; *plural* is an irregular plural."""
     return f"{n} {noun if n == 1 else plural or noun + 's'}"
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Return *text* on lines of at most *width* columns, broken between words where there are any."""
+    """Wrap *text* at *width* columns, between words if possible."""
     lines = [""]
     for whole in one_line(text).split(" "):
         word = whole
@@ -63,7 +63,7 @@ def wrapped(text: str, width: int) -> list[str]:
         if lines[-1]:
             lines.append("")
         while cell_width(word) > width:
-            # A character may be wider than the column; it still has to go somewhere.
+            # A character may be wider than the column.
             piece = _head(word, width) or word[0]
             lines[-1:] = [piece, ""]
             word = word[len(piece) :]
@@ -77,7 +77,7 @@ def _head(line: str, columns: int) -> str:
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:
-    """Return *text* filled with blanks to *width* columns, to the left of it when *right*."""
+    """Pad *text* with blanks to *width* columns; *right* aligns it to the right."""
     blanks = " " * max(0, width - cell_width(text))
     return blanks + text if right else text + blanks
 
@@ -91,12 +91,11 @@ def table(
     indent: int = 2,
     width: int = WIDTH,
 ) -> list[str]:
-    """Return one aligned text a row, of at most *width* columns; the widest columns are cut first.
+    """Return one aligned text per row, of at most *width* columns; the widest columns are shortened first.
 
-    *right* lists the columns aligned to the right. With *wrap* the last column is prose and never cut:
-    it goes on below itself where it has half of the width, else below its row, and the text of such a
-    row holds newlines. Headers are cut only where nothing else is left to cut. Rows must be equally
-    long.
+    *right* lists the right-aligned columns. With *wrap* the last column is prose, which is wrapped instead of
+    shortened: in its column if that has half of the width, else below its row; such a text contains newlines.
+    Headers are shortened last. All rows must have the same length.
     """
     lines = [list(map(one_line, row)) for row in ((header, *rows) if header else rows)]
     if not lines:
@@ -108,7 +107,7 @@ def table(
     if wrap and sum(widths) > room:
         used = sum(widths[:-1])
         prose = "beside" if room - used >= room // 2 else "below"
-        # What is below needs no column, so the last one is as wide as its header.
+        # Text below the row needs no column, so the last one is as wide as its header.
         widths[-1] = room - used if prose == "beside" else min(widths[-1], floors[-1])
     _shrink(widths, room, floors)
     _shrink(widths, room, [_NARROWEST] * len(widths))
@@ -135,7 +134,7 @@ def _row(cells: Sequence[str], widths: Sequence[int], right: Sequence[int], inde
 
 
 def _shrink(widths: list[int], room: int, floors: Sequence[int]) -> None:
-    """Take from the widest columns until all fit, down to the floor of each."""
+    """Shrink the widest columns, each down to its floor, until all fit."""
     while sum(widths) > room:
         able = [index for index, width in enumerate(widths) if width > floors[index]]
         if not able:

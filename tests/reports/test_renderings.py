@@ -106,7 +106,7 @@ def test_an_empty_run_and_one_without_gate():
     empty = render_scorecard(build_scorecard([]))
     assert empty == (
         "no sessions\n\ngate: INFRASTRUCTURE\n"
-        "  there is no session to judge; was a test selected that asks for a diagnosis?"
+        "  no session to judge; select tests that use a diagnosis"
     )
     bare = build_scorecard(sample()).model_copy(update={"gate": None})
     shown = render_scorecard(bare)

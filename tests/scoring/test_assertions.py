@@ -155,7 +155,7 @@ def test_a_missed_path_shows_the_one_that_shares_most():
     assert "    high      frontend → cart" in message
     assert "nearest" not in missed(result.assert_path, "email")
     assert "0 paths" in missed(diagnosed().assert_path, "email")
-    with pytest.raises(ConfigurationError, match="name some"):
+    with pytest.raises(ConfigurationError, match="needs services"):
         result.assert_path()
 
 
@@ -172,7 +172,7 @@ def test_not_naming_a_service_that_never_was_there_proves_nothing(name):
     result = diagnosed(PLACE)
     with pytest.raises(ConfigurationError, match=f"no service '{name}'"):
         result.assert_not_blamed(name)
-    with pytest.raises(ConfigurationError, match="there are cart, checkout"):
+    with pytest.raises(ConfigurationError, match="choose from cart, checkout"):
         result.named(name)
 
 
@@ -212,7 +212,7 @@ def test_without_known_services_the_diagnosis_tells_the_names():
 )
 def test_a_query_that_does_not_show_it(query, found):
     message = missed(diagnosed(verdict={"query": query}).assert_query_shows, "payment")
-    assert "expected  a row that holds 'payment'" in message
+    assert "expected  a row that contains 'payment'" in message
     assert f"found     {found}" in message
     assert ("    cart" in message) == bool(query and query.sample)
 
@@ -284,7 +284,7 @@ def test_what_was_not_scored_cannot_be_asserted(result):
 def test_a_session_without_verdict_can_only_be_asked_about_the_diagnosis():
     bare = DiagnosedSession(session(faulty(), status="scored", diagnosis=Diagnosis(detected=True)))
     bare.assert_detected()
-    with pytest.raises(SessionNotScored, match="never judged"):
+    with pytest.raises(SessionNotScored, match="not judged"):
         bare.assert_expected()
 
 

@@ -19,7 +19,7 @@ from pytest_otel_diag.scoring.gate import (
     run_gate,
 )
 from pytest_otel_diag.scoring.measures import MEASURES
-from pytest_otel_diag.scoring.power import burn_in
+from pytest_otel_diag.scoring.power import operating_characteristic
 from tests.scoring.samples import control, faulty, ranked, session, solved
 
 directions = st.sampled_from([">=", ">", "<=", "<"])
@@ -164,7 +164,7 @@ def test_without_a_gating_criterion_nothing_is_green():
 @pytest.mark.parametrize(
     ("sessions", "reason"),
     [
-        ([], "there is no session to judge; was a test selected that asks for a diagnosis?"),
+        ([], "no session to judge; select tests that use a diagnosis"),
         ([session(faulty(), status="skipped")], "nothing ran: 1 session, skipped (no reason was given)"),
         (
             [session(faulty(), status="skipped", reason="no flagd")] * 2,
@@ -203,7 +203,7 @@ def test_too_many_broken_sessions_are_infrastructure_and_few_are_tolerated():
     broken = [session(faulty(f"b{i}"), status="error", blame="infrastructure") for i in range(50)]
     result = run_gate([*green(), *broken])
     assert (result.outcome, result.outcome.exit_code) == (GateOutcome.INFRASTRUCTURE, 12)
-    assert result.reasons[0].startswith("50 of 210 sessions say nothing about the analyzer")
+    assert result.reasons[0].startswith("50 of 210 sessions do not judge the analyzer")
     assert run_gate([*green(), *broken[:20]]).outcome is GateOutcome.PASS
 
 
@@ -211,7 +211,7 @@ def test_an_analyzer_that_breaks_fails_even_if_the_rest_is_right():
     crashed = [session(faulty(f"b{i}"), status="error", blame="analyzer") for i in range(20)]
     result = run_gate([*green(), *crashed])
     assert result.outcome is GateOutcome.FAIL
-    assert "broke in 20 of 180 sessions" in result.reasons[0]
+    assert "failed in 20 of 180 sessions" in result.reasons[0]
     assert run_gate([*green(), *crashed[:4]]).outcome is GateOutcome.PASS
 
 
@@ -249,8 +249,8 @@ def test_exit_codes_tell_the_outcomes_apart():
 
 # Beyond a millionth scipy itself overflows.
 @given(st.floats(1e-6, 1 - 1e-6) | st.sampled_from([0.0, 1.0]), st.integers(1, 80), criteria)
-def test_burn_in_sums_scipys_binomial(rate, n, criterion):
-    found = burn_in(rate, n, criterion)
+def test_operating_characteristic_sums_the_binomial_of_scipy(rate, n, criterion):
+    found = operating_characteristic(rate, n, criterion)
     expected = dict.fromkeys(GateOutcome, 0.0)
     for k in range(n + 1):
         expected[decide(k, n, criterion)] += stats.binom.pmf(k, n, rate)
@@ -262,16 +262,16 @@ def test_burn_in_sums_scipys_binomial(rate, n, criterion):
 
 def test_unchanged_good_code_rarely_fails():
     criterion = GateCriterion(name="top1", direction=">=", threshold=0.75)
-    assert burn_in(0.75, 100, criterion).failed < 0.03
-    assert burn_in(0.75, 100, criterion).passed < 0.03
-    assert burn_in(0.95, 100, criterion).passed > 0.99
+    assert operating_characteristic(0.75, 100, criterion).failed < 0.03
+    assert operating_characteristic(0.75, 100, criterion).passed < 0.03
+    assert operating_characteristic(0.95, 100, criterion).passed > 0.99
 
 
 @pytest.mark.parametrize(("rate", "n"), [(1.5, 10), (-0.1, 10), (0.5, 0)])
-def test_impossible_burn_ins_are_refused(rate, n):
+def test_impossible_rates_and_counts_are_rejected(rate, n):
     criterion = GateCriterion(name="top1", direction=">=", threshold=0.75)
-    with pytest.raises(ValueError, match="no burn-in"):
-        burn_in(rate, n, criterion)
+    with pytest.raises(ValueError, match="give a rate from 0 to 1"):
+        operating_characteristic(rate, n, criterion)
 
 
 def of(analyzer, sessions):
