@@ -105,8 +105,7 @@ def test_colour_comes_from_outside_and_never_moves_a_column():
 def test_an_empty_run_and_one_without_gate():
     empty = render_scorecard(build_scorecard([]))
     assert empty == (
-        "no sessions\n\ngate: INFRASTRUCTURE\n"
-        "  no session to judge; select tests that use a diagnosis"
+        "no sessions\n\ngate: INFRASTRUCTURE\n  no session to judge; select tests that use a diagnosis"
     )
     bare = build_scorecard(sample()).model_copy(update={"gate": None})
     shown = render_scorecard(bare)
