@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pytest_otel_diag.analyzers.builtin import BuiltinAnalyzer
+from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.model.session import Budget
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Investigation
@@ -173,7 +174,8 @@ def main() -> None:
     every: dict[str, list[Line]] = {}
     python = arguments.python or environment(Path(".venv", "peers"))
     with tempfile.TemporaryDirectory() as cache:
-        target = ReplayTarget.from_spec(arguments.recording, store_dsn="chdb://memory", cache_dir=Path(cache))
+        settings = Settings(store="chdb://memory", cache=cache)
+        target = ReplayTarget.from_settings(arguments.recording, settings=settings, worker="")
         target.load()
         for recording in target.recordings:
             mine, tasks = asyncio.run(ours(target, recording, arguments.incidents))

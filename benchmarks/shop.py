@@ -28,9 +28,8 @@ from pytest_otel_diag import catalog
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.model.scenario import Fault
-from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.model.windows import seconds_to_ns
-from pytest_otel_diag.runs import composition
+from pytest_otel_diag.runs.runner import Runner
 from pytest_otel_diag.shop.emission import rows
 from pytest_otel_diag.shop.records import Batch
 from pytest_otel_diag.shop.simulation import Shop, Variation
@@ -122,16 +121,14 @@ def profile(users: int, seconds: float) -> None:
 def session(seed: int) -> tuple[float, float]:
     """Run one whole session with 5 users and 1 browser user; return its CPU and wall seconds."""
     settings = Settings(target="shop:users=5,browser_users=1", seed=seed)
-    target, analyzer = composition.open_target(settings, "main"), composition.open_analyzer("builtin")
-    told = target.scenario_for([FAULT])
-    assert told is not None
-    usual = told.environment.model_copy(update={"users": None, "browser_users": None})
-    prepared = composition.prepared(told.model_copy(update={"environment": usual}), settings, target, 0)
-    results: list[SessionResult] = []
-    engine = composition.engine(settings, target, analyzer, results.append)
-    plan = composition.plan(prepared, settings, run_id="bench", test_id="", repeat=0, analyzer="builtin")
+    runner = Runner(settings)
+    known = runner.target.scenario_for([FAULT])
+    assert known is not None
+    usual = known.environment.model_copy(update={"users": None, "browser_users": None})
+    prepared = runner.prepare(known.model_copy(update={"environment": usual}))
+    runner.analyzer(settings.analyzer)
     cpu, wall = time.process_time(), time.perf_counter()
-    asyncio.run(engine.run(plan))
+    asyncio.run(runner.run(prepared))
     return time.process_time() - cpu, time.perf_counter() - wall
 
 

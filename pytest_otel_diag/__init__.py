@@ -58,8 +58,7 @@ if TYPE_CHECKING:
     from pytest_otel_diag.model.telemetry import CallEdge, QueryLimits, ServiceHealth, Table, TelemetrySchema
     from pytest_otel_diag.model.verdict import Verdict
     from pytest_otel_diag.model.windows import Window
-    from pytest_otel_diag.plugin.diagnose import Diagnose
-    from pytest_otel_diag.plugin.fixtures import FlagAccess, TelemetryAccess
+    from pytest_otel_diag.plugin.fixtures import Diagnose, FlagAccess, TelemetryAccess
     from pytest_otel_diag.ports import (
         Analyzer,
         Clock,
@@ -182,8 +181,7 @@ _MODULES = {
     "model.telemetry": ("CallEdge", "QueryLimits", "ServiceHealth", "Table", "TelemetrySchema"),
     "model.verdict": ("Verdict",),
     "model.windows": ("Window",),
-    "plugin.diagnose": ("Diagnose",),
-    "plugin.fixtures": ("FlagAccess", "TelemetryAccess"),
+    "plugin.fixtures": ("Diagnose", "FlagAccess", "TelemetryAccess"),
     "ports": (
         "Analyzer",
         "Clock",

@@ -257,3 +257,7 @@ class Target(Protocol):
     def open(self, scenario: Scenario, session_id: str) -> AbstractAsyncContextManager[TargetSession]:
         """Open the target for one session; closing releases everything."""
         ...
+
+    def close(self) -> None:
+        """Release what the target holds beyond its sessions, such as a store; may do nothing."""
+        ...

@@ -1,9 +1,8 @@
-"""``otel-diag record``: sessions of a target whose telemetry is kept; nothing is diagnosed."""
+"""``otel-diag record``: runs sessions of a target and keeps their telemetry, without a diagnosis."""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -17,17 +16,20 @@ from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionResult
-from pytest_otel_diag.ports import Investigation, Target
+from pytest_otel_diag.ports import Investigation
 from pytest_otel_diag.recordings.capture import Capture, Kept
 from pytest_otel_diag.recordings.time_shift import ANONYMOUS_NS, Shift, instant_of
-from pytest_otel_diag.runs import composition
+from pytest_otel_diag.runs.opening import open_capture
+from pytest_otel_diag.runs.runner import PreparedScenario, Runner
 from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE
 
 Echo = Callable[[str], object]
 
+_NO_ANALYZER = "none"
+
 
 class NoAnalyzer:
-    """Says nothing, at once: for sessions that are only to be kept."""
+    """Returns an empty answer at once, for sessions that are only recorded."""
 
     async def diagnose(self, investigation: Investigation) -> Diagnosis:  # noqa: ARG002 - the port
         """Return an empty answer."""
@@ -81,46 +83,31 @@ def record(settings: Settings, capture: Capture, wanted: Sequence[str], controls
 
     Returns 0 when every session was kept. Raises ConfigurationError when nothing is left to run.
     """
-    composition.capture_of(settings)  # refuses what cannot be recorded before anything is touched
-    with composition.opened(settings, "main") as target:
-        work = list(_work(settings, target, wanted, controls))
-        asyncio.run(_record(settings, target, work, capture, echo))
+    open_capture(settings)  # refuses a target that cannot be recorded before anything is touched
+    with Runner(settings, analyzers={_NO_ANALYZER: NoAnalyzer()}, capture=capture) as runner:
+        work = runner.prepare_each(_work(runner, wanted, controls))
+        asyncio.run(_record(runner, work, capture, echo))
     lost = [kept for kept in capture.kept if kept.manifest is None]
     missing = len(work) - len(capture.kept) + len(lost)
     echo(f"{len(work) - missing} of {len(work)} sessions kept in {capture.directory}")
     return EXIT_INFRASTRUCTURE if missing else 0
 
 
-def _work(
-    settings: Settings, target: Target, wanted: Sequence[str], controls: int
-) -> Iterator[tuple[Scenario, int]]:
+def _work(runner: Runner, wanted: Sequence[str], controls: int) -> Iterator[tuple[Scenario, int]]:
     """Yield each scenario with the number of its repeat."""
-    for scenario in chosen_scenarios(target, wanted, controls=True):
-        yield from ((scenario, repeat) for repeat in range(settings.repeat))
+    yield from runner.repeated(chosen_scenarios(runner.target, wanted, controls=True))
     if controls:
-        quiet = target.scenario_for(())
+        quiet = runner.target.scenario_for(())
         if quiet is None:
-            raise ConfigurationError(f"the target {target.name} knows no control; leave --controls away")
+            raise ConfigurationError(f"the target {runner.target.name} has no control; drop --controls")
         yield from ((quiet, repeat) for repeat in range(controls))
 
 
-async def _record(
-    settings: Settings,
-    target: Target,
-    work: Sequence[tuple[Scenario, int]],
-    capture: Capture,
-    echo: Echo,
-) -> None:
-    def ended(result: SessionResult) -> None:
+async def _record(runner: Runner, work: Sequence[PreparedScenario], capture: Capture, echo: Echo) -> None:
+    for prepared in work:
+        result = await runner.run(prepared, analyzer=_NO_ANALYZER)
         kept = next((one for one in capture.kept if one.session_id == result.session_id), None)
         echo(f"{result.scenario.id}  {_line(result, kept)}")
-
-    engine = composition.engine(settings, target, NoAnalyzer(), ended, capture=capture)
-    run_id = secrets.token_hex(4)
-    for scenario, repeat in work:
-        prepared = composition.prepared(scenario, settings, target, repeat)
-        plan = composition.plan(prepared, settings, run_id=run_id, test_id="", repeat=repeat, analyzer="none")
-        await engine.run(plan)
 
 
 def _line(result: SessionResult, kept: Kept | None) -> str:

@@ -1,9 +1,8 @@
-"""``otel-diag run``: every scenario of a target, without pytest."""
+"""``otel-diag run``: runs every scenario of a target, without pytest."""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -16,29 +15,55 @@ from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionResult, Status
 from pytest_otel_diag.ports import Target
-from pytest_otel_diag.runs import composition
-from pytest_otel_diag.runs.run import Run
+from pytest_otel_diag.reports.terminal import summary
+from pytest_otel_diag.reports.writers import run_writers
+from pytest_otel_diag.runs.events import EventWriter
+from pytest_otel_diag.runs.place import RunPlace
+from pytest_otel_diag.runs.run import Run, begin
+from pytest_otel_diag.runs.runner import PreparedScenario, Runner
 
 Echo = Callable[[str], object]
 
 
 def run(settings: Settings, wanted: Sequence[str], controls: bool, echo: Echo) -> int:
-    """Run the scenarios whose id holds one of *wanted* (all without any); return the exit code.
+    """Run the scenarios whose id contains one of *wanted* (all if it is empty); return the exit code.
 
-    That is the gate's, 2 for a run broken off by Ctrl-C, 128 and the number of the signal that ended it
-    otherwise; 0 for one that only sets up its faults, once each is served. Raises ConfigurationError when
-    nothing is left to run.
+    That is the gate's code, 2 after Ctrl-C, 128 plus the number of the signal that ended the run; 0 for a run
+    that only sets up its faults, once each is served. Raises ConfigurationError when no scenario is left, and
+    ScenarioRejected when the target refuses one.
     """
-    # Without pytest a run has no other verdict than the gate's.
+    # Without pytest, the gate is the only verdict of a run.
     settings = replace(settings, gate=not settings.setup_only)
-    with composition.opened(settings, "main") as target:
-        chosen = chosen_scenarios(target, wanted, controls)
+    with Runner(settings) as runner:
+        chosen = chosen_scenarios(runner.target, wanted, controls)
+        prepared = runner.prepare_each(runner.repeated(chosen))
+        identity = runner.identity(settings.analyzer)
+        place = RunPlace.new(Path.cwd() / settings.reports, time.time_ns())
+        manifest = begin(place, settings, Path.cwd(), runner.target.describe())
+        kept = Run(settings, place, manifest, writers=run_writers())
         stop = Stop()
-        return stop.run(lambda: _run(settings, target, chosen, echo, stop))
+        ended: list[SessionResult] = []
+
+        async def work() -> int:
+            interrupted = ""
+            try:
+                interrupted = await _run_each(runner, prepared, kept, ended, echo)
+            except asyncio.CancelledError:
+                interrupted = f"interrupted ({stop.reason})"
+                raise
+            finally:
+                code = kept.finish([identity], interrupted)
+                for line in ("", *summary(kept, shutil.get_terminal_size().columns), *kept.alarms):
+                    echo(line)
+            if settings.setup_only and all(result.status is Status.SKIPPED for result in ended):
+                return 0
+            return code
+
+        return stop.run(work)
 
 
 def chosen_scenarios(target: Target, wanted: Sequence[str], controls: bool) -> list[Scenario]:
-    """Return the target's scenarios whose id holds one of *wanted* (all without any).
+    """Return the target's scenarios whose id contains one of *wanted* (all if it is empty).
 
     Raises ConfigurationError when none is left.
     """
@@ -53,49 +78,22 @@ def chosen_scenarios(target: Target, wanted: Sequence[str], controls: bool) -> l
     return chosen
 
 
-async def _run(settings: Settings, target: Target, chosen: Sequence[Scenario], echo: Echo, stop: Stop) -> int:
-    analyzer = composition.open_analyzer(settings.analyzer)
-    kept = Run(settings, Path.cwd(), target.describe(), time.time_ns)
-    ended: list[SessionResult] = []
+async def _run_each(
+    runner: Runner, work: Sequence[PreparedScenario], kept: Run, ended: list[SessionResult], echo: Echo
+) -> str:
+    """Run the sessions one after another; return why the rest was not run, empty if all were."""
 
-    def end(result: SessionResult) -> None:
+    def keep(result: SessionResult) -> None:
         ended.append(result)
         kept.add(result)
-        echo(_line(result))
+        echo(f"{result.scenario.id}  {result.outcome}  ({result.wall_s:.1f} s)")
 
-    engine = composition.engine(settings, target, analyzer, end)
-    run_id = secrets.token_hex(4)
-    interrupted = ""
+    events = EventWriter(kept.directory)
     try:
-        for scenario, repeat in ((one, turn) for one in chosen for turn in range(settings.repeat)):
-            if _left_on(ended):
-                interrupted = "stopped after the session that left its fault on"
-                break
-            await engine.run(
-                composition.plan(
-                    composition.prepared(scenario, settings, target, repeat),
-                    settings,
-                    run_id=run_id,
-                    test_id="",
-                    repeat=repeat,
-                    analyzer=settings.analyzer,
-                )
-            )
-    except asyncio.CancelledError:
-        interrupted = f"interrupted ({stop.reason})"
-        raise
+        for prepared in work:
+            if any(result.cleanup is not None and result.cleanup.left_on for result in ended):
+                return "stopped after the session that left its fault on"
+            await runner.run(prepared, keep, emit=events.emit)
     finally:
-        code = kept.finish([composition.identity(settings.analyzer, analyzer)], interrupted)
-        for line in ("", *kept.summary(shutil.get_terminal_size().columns), *kept.alarms):
-            echo(line)
-    if settings.setup_only and all(result.status is Status.SKIPPED for result in ended):
-        return 0
-    return code
-
-
-def _left_on(ended: Sequence[SessionResult]) -> bool:
-    return any(result.cleanup is not None and result.cleanup.left_on for result in ended)
-
-
-def _line(result: SessionResult) -> str:
-    return f"{result.scenario.id}  {result.outcome}  ({result.wall_s:.1f} s)"
+        events.close()
+    return ""

@@ -62,7 +62,10 @@ class _Event(Model):
 
 
 class SessionStarted(_Event):
-    """A session begins; carries everything a reader needs to name it."""
+    """A session begins; carries everything a reader needs to name it.
+
+    ``ungated`` is the reason why the session does not count in the gate, empty for one that does.
+    """
 
     kind: Literal["session_started"] = "session_started"
     scenario_id: str
@@ -73,6 +76,7 @@ class SessionStarted(_Event):
     test_id: str = ""
     repeat: int = 0
     seed: int = 0
+    ungated: str = ""
 
 
 class TargetOpened(_Event):

@@ -164,7 +164,7 @@ class SessionResult(Model):
     ``exhibits`` is what pictures are drawn from. ``notes`` are remarks that change no outcome.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     session_id: str
     run_id: str
     test_id: str = ""

@@ -13,7 +13,8 @@ from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.extras import Extra, install
 from pytest_otel_diag.model.secret import masked
 from pytest_otel_diag.operations.checks import Check
-from pytest_otel_diag.runs import composition
+from pytest_otel_diag.runs.opening import open_analyzer
+from pytest_otel_diag.runs.runner import Runner
 from pytest_otel_diag.telemetry import Store
 
 
@@ -83,7 +84,7 @@ def _store(settings: Settings) -> Check:
 
 def _analyzer(settings: Settings) -> Check:
     try:
-        composition.open_analyzer(settings.analyzer)
+        open_analyzer(settings.analyzer)
     except OtelDiagError as error:
         return Check("failed", "analyzer", str(error))
     return Check("ok", "analyzer", settings.analyzer)
@@ -94,11 +95,10 @@ def _target(settings: Settings) -> Iterator[Check]:
         yield Check("ok", "target", "none is named; --target replay:PATH checks a recording too")
         return
     try:
-        with composition.opened(settings, "doctor") as target:
-            known = target.scenarios()
-            yield Check(
-                "ok", "target", ", ".join(f"{key}={value}" for key, value in target.describe().items())
-            )
+        with Runner(settings, worker="doctor") as runner:
+            known = runner.target.scenarios()
+            described = runner.target.describe()
+            yield Check("ok", "target", ", ".join(f"{key}={value}" for key, value in described.items()))
             controls = sum(scenario.control for scenario in known)
             found = f"{len(known) - controls} with a fault, {controls} controls"
             yield Check("ok" if known else "failed", "scenarios", found)

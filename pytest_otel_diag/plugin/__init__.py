@@ -1,7 +1,7 @@
-"""The pytest11 entry: options, markers, fixtures, and hooks that hand over to the modules beside it.
+"""The pytest11 entry: options, markers, fixtures, and hooks that delegate to the other modules.
 
-Imports the standard library and pytest only, and does nothing until a test uses it, so that other
-pytest runs pay nothing for the plugin being installed.
+Imports the standard library and pytest only, and does nothing until a test uses it: an installed plugin
+must cost other pytest runs nothing.
 """
 
 from __future__ import annotations
@@ -13,22 +13,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_otel_diag.config.options import OPTIONS
-from pytest_otel_diag.plugin import markers
-from pytest_otel_diag.plugin.collector import Collector
-from pytest_otel_diag.plugin.settings import options_of
-from pytest_otel_diag.plugin.stash import MISTAKES, RUNTIME, SESSIONS, SPOOL
+from pytest_otel_diag.errors import nearest
+from pytest_otel_diag.plugin import hooks, markers
+from pytest_otel_diag.plugin.collector import Collector, register_reporters
+from pytest_otel_diag.plugin.settings import ACTIVE, is_worker, options_of
 from pytest_otel_diag.plugin.termination import SIGNALS
 
 if TYPE_CHECKING:
     from pytest_otel_diag.config.settings import Settings
-    from pytest_otel_diag.plugin.diagnose import Diagnose
-    from pytest_otel_diag.plugin.fixtures import FlagAccess, OpenTarget, TelemetryAccess
+    from pytest_otel_diag.plugin.fixtures import Diagnose, FlagAccess, TargetAccess, TelemetryAccess
     from pytest_otel_diag.scoring.assertions import DiagnosedSession
 
 SCENARIO_SUFFIXES = (".scenario.yaml", ".scenario.yml")
 
 SCENARIO_FIXTURE = "_otel_diag_scenario"
-"""Every fixture of ours asks for this one: a project's own ``diagnose`` fixture is not mistaken for ours."""
+"""All fixtures of this plugin request this one; a project's own ``diagnose`` fixture does not."""
 
 pytest.register_assert_rewrite("pytest_otel_diag.testing")
 
@@ -46,29 +45,47 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         parser.addini(option.ini, option.help, default=None)
 
 
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks that this plugin calls."""
+    pluginmanager.add_hookspecs(hooks)
+
+
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:  # noqa: ARG001 - needs args only
+    """Name the nearest spelling of an unknown ``--otel-diag-…`` option, which pytest would only reject."""
+    known = [option.cli for option in OPTIONS]
+    for argument in args:
+        name = argument.partition("=")[0]
+        if argument == "--":
+            return
+        if name.startswith("--otel-diag-") and name not in known:
+            raise pytest.UsageError(f"unrecognized arguments: {argument}{nearest(name, known)}")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers and, in the process that reports, the collector of results."""
+    """Register the markers and, in the process that reports, the collector of sessions."""
     for line in markers.registration_lines():
         config.addinivalue_line("markers", line)
-    if not hasattr(config, "workerinput"):
+    if not is_worker(config):
         config.pluginmanager.register(Collector(config), "otel-diag-collector")
     if config.pluginmanager.hasplugin("html"):
         from pytest_otel_diag.plugin.integrations import html
 
         config.pluginmanager.register(html, "otel-diag-html")
-        if not hasattr(config, "workerinput"):
+        if not is_worker(config):
             config.pluginmanager.register(html.Sessions(), "otel-diag-html-sessions")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop what the tests started."""
-    if RUNTIME in config.stash:
-        config.stash[RUNTIME].close()
+    if ACTIVE in config.stash:
+        from pytest_otel_diag.plugin.runtime import runtime_of
+
+        runtime_of(config).close()
     SIGNALS.restore()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Show each setting that somebody set, with its source; nothing in runs without any."""
+    """Show each setting that differs from its default with its source; nothing in runs without any."""
     given = [
         f"{name}={item.value} ({item.source}: {item.spelling})"
         for name, item in options_of(config).items()
@@ -98,50 +115,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Validate all markers before any flag is touched."""
     if any(_ours(item) for item in items):
-        from pytest_otel_diag.plugin import collection
-        from pytest_otel_diag.plugin.terminal import listeners
+        from pytest_otel_diag.plugin import collection, xdist
 
         collection.validate(config, items)
-        listeners.of(config)
-        _guard(config)
-
-
-def _guard(config: pytest.Config) -> None:
-    """Let signals end the run in order; in a worker, keep sessions for a controller that is interrupted."""
-    from pytest_otel_diag.plugin import xdist as spool
-
-    given: dict[str, Any] = getattr(config, "workerinput", {})
-    SIGNALS.install(patient=bool(given))
-    if spool.INPUT in given and SPOOL not in config.stash:
-        config.stash[SPOOL] = spool.WorkerSpool(Path(given[spool.INPUT]), given["workerid"])
+        SIGNALS.install(patient=is_worker(config))
+        xdist.keep_sessions(config)
+        register_reporters(config)
 
 
 def pytest_keyboard_interrupt() -> None:
-    """Note it: what ends the workers of pytest-xdist must not hit one twice."""
+    """Note that the run ends: the signal that ends pytest-xdist's workers must not interrupt one twice."""
     SIGNALS.ending()
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell the controller that every session of this worker has ended."""
-    if SPOOL in session.config.stash:
-        session.config.stash[SPOOL].close()
-
-
-@pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """End the run after a session that left its fault on: the next one could only be refused."""
-    ended = [one.cleanup for one in item.stash.get(SESSIONS, ()) if one.cleanup is not None]
-    left_on = [cleanup.detail for cleanup in ended if cleanup.left_on]
-    if left_on and nextitem is not None:
-        item.session.shouldstop = f"otel-diag: {left_on[-1]}"
+    """End the run after a session that left its fault on: the target would refuse the next one."""
+    if ACTIVE in item.config.stash and nextitem is not None:
+        from pytest_otel_diag.plugin import results
 
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Fail an item whose markers are mistaken, in workers of pytest-xdist."""
-    if MISTAKES in item.stash:
-        pytest.fail(f"mistake in markers: {item.stash[MISTAKES]}", pytrace=False)
+        if left_on := results.left_on(item):
+            item.session.shouldstop = f"otel-diag: {left_on}"
 
 
 def _ours(item: pytest.Item) -> bool:
@@ -156,7 +150,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put ended sessions on the report."""
     report = yield
-    if RUNTIME in item.config.stash:
+    if ACTIVE in item.config.stash:
         from pytest_otel_diag.plugin import results
 
         results.attach(item, call, report)
@@ -165,7 +159,7 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
-    """Show a diagnosis that the gate is left to judge as missed."""
+    """Show a wrong diagnosis that only the gate judges as missed."""
     return ("missed", "m", "MISSED") if hasattr(report, "otel_diag_missed") else None
 
 
@@ -187,12 +181,12 @@ def _otel_diag_repeat(request: pytest.FixtureRequest) -> int:
     return int(getattr(request, "param", 0))
 
 
-@pytest.fixture(name="diagnose")  # the module of that name takes the attribute once it is imported
-def _diagnose(
+@pytest.fixture
+def diagnose(
     request: pytest.FixtureRequest, _otel_diag_scenario: str | None, _otel_diag_repeat: int
 ) -> Iterator[Diagnose]:
-    """Runs sessions of faults: await what a call returns, or ask it for its ``result()``."""
-    from pytest_otel_diag.plugin.diagnose import Diagnose
+    """Runs sessions with faults: await what a call returns, or call its ``result()``."""
+    from pytest_otel_diag.plugin.fixtures import Diagnose
 
     factory = Diagnose(request.node, _otel_diag_repeat)
     yield factory
@@ -206,35 +200,35 @@ def diagnosis(diagnose: Diagnose) -> DiagnosedSession:
 
 
 @pytest.fixture
-def _otel_diag_open(request: pytest.FixtureRequest) -> Iterator[OpenTarget]:
-    from pytest_otel_diag.plugin.fixtures import OpenTarget
+def _otel_diag_target(request: pytest.FixtureRequest) -> Iterator[TargetAccess]:
+    from pytest_otel_diag.plugin.fixtures import TargetAccess
 
-    opened = OpenTarget(request.node)
-    yield opened
-    opened.close()
+    access = TargetAccess(request.node)
+    yield access
+    access.close()
 
 
 @pytest.fixture
-def otel_flags(_otel_diag_open: OpenTarget, _otel_diag_scenario: str | None) -> FlagAccess:
-    """Flags of the target; whatever the test sets is undone after it."""
+def otel_flags(_otel_diag_target: TargetAccess, _otel_diag_scenario: str | None) -> FlagAccess:
+    """Flags of the target; the plugin restores them after the test."""
     from pytest_otel_diag.plugin.fixtures import FlagAccess
 
-    return FlagAccess(_otel_diag_open)
+    return FlagAccess(_otel_diag_target)
 
 
 @pytest.fixture
-def otel_telemetry(_otel_diag_open: OpenTarget, _otel_diag_scenario: str | None) -> TelemetryAccess:
+def otel_telemetry(_otel_diag_target: TargetAccess, _otel_diag_scenario: str | None) -> TelemetryAccess:
     """Read-only SQL over the telemetry of the target."""
     from pytest_otel_diag.plugin.fixtures import TelemetryAccess
 
-    return TelemetryAccess(_otel_diag_open)
+    return TelemetryAccess(_otel_diag_target)
 
 
 def __getattr__(name: str) -> Any:
-    """Offer the types of the fixtures for annotations without importing them beforehand."""
+    """Provide the types of the fixtures for annotations, imported on first use."""
     homes = {
         "DiagnosedSession": "pytest_otel_diag.scoring.assertions",
-        "Diagnose": "pytest_otel_diag.plugin.diagnose",
+        "Diagnose": "pytest_otel_diag.plugin.fixtures",
         "FlagAccess": "pytest_otel_diag.plugin.fixtures",
         "TelemetryAccess": "pytest_otel_diag.plugin.fixtures",
         "Settings": "pytest_otel_diag.config.settings",

@@ -1,4 +1,4 @@
-"""At collection: one item a recorded incident and repeat, and all markers validated together."""
+"""Collection: one item for each recorded incident and repeat, and all markers validated together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.model.scenario import Fault, Scenario
 from pytest_otel_diag.plugin import scenarios
-from pytest_otel_diag.plugin.diagnose import NO_SCENARIO
 from pytest_otel_diag.plugin.markers import (
     MARKERS,
     OtelEnvironment,
@@ -19,12 +18,12 @@ from pytest_otel_diag.plugin.markers import (
     parse,
 )
 from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
-from pytest_otel_diag.plugin.stash import MISTAKES
+from pytest_otel_diag.plugin.scenarios import NO_SCENARIO, REPEAT_ARGUMENT, SCENARIO_ARGUMENT
+from pytest_otel_diag.plugin.settings import is_worker
 from pytest_otel_diag.plugin.yaml_files import ScenarioItem
+from pytest_otel_diag.runs.runner import ScenarioRejected
 from pytest_otel_diag.scenario_files.knowledge import other_release_only
 
-SCENARIO_ARGUMENT = "_otel_diag_scenario"
-REPEAT_ARGUMENT = "_otel_diag_repeat"
 _NOT_A_NAME = re.compile(r"\W+")
 
 
@@ -69,8 +68,8 @@ def _marks(config: pytest.Config, scenario: Scenario) -> list[pytest.MarkDecorat
 def foreign(item: pytest.Item) -> str:
     """Return why the item does not fit the target of the run; empty when it does.
 
-    A test may be made for other kinds of target, or for flags that another release of the demo has.
-    A flag that no release has is a mistake, not a reason.
+    A test may ask for other kinds of target, or for flags that only another release of the demo has.
+    A flag that no release has is a mistake and no reason to skip.
     """
     kind = settings_of(item.config).target.partition(":")[0]
     marks, _ = parse(item.iter_markers(OtelTarget.name))
@@ -82,7 +81,7 @@ def foreign(item: pytest.Item) -> str:
 
 
 def _other_release(item: pytest.Item) -> str:
-    """Return why the release of the demo has not what the item sets, where the item leaves it open."""
+    """Return which flag of the item the demo's release lacks; empty where the item names its release."""
     if isinstance(item, ScenarioItem):
         faults, named = item.case.entry.faults, item.case.entry.environment.demo is not None
     else:
@@ -101,8 +100,8 @@ def _other_release(item: pytest.Item) -> str:
 def validate(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Check every marker of every item; raises UsageError that lists all mistakes.
 
-    A worker of pytest-xdist cannot stop the run by that: there the mistaken items alone are left, and
-    each fails with its mistakes.
+    A worker of pytest-xdist cannot stop the run that way. There only the mistaken items stay, and each fails
+    with its mistakes.
     """
     mistakes: dict[pytest.Item, list[str]] = {}
     for item in items:
@@ -117,20 +116,32 @@ def validate(config: pytest.Config, items: list[pytest.Item]) -> None:
             except (
                 OtelDiagError,
                 pytest.UsageError,
-            ) as error:  # target or analyzer: every test of ours has this one
+            ) as error:  # of target or analyzer: the same for every test
                 mistakes[item] = [str(error)]
     mistakes = {item: found for item, found in mistakes.items() if found}
     if not mistakes:
         return
-    if hasattr(config, "workerinput"):
-        for item, found in mistakes.items():
-            item.stash[MISTAKES] = "; ".join(found)
+    if is_worker(config):
+        config.pluginmanager.register(_MistakenItems(mistakes))
         items[:] = list(mistakes)
         return
-    raise pytest.UsageError(_told(mistakes))
+    raise pytest.UsageError(_listed(mistakes))
 
 
-def _told(mistakes: dict[pytest.Item, list[str]]) -> str:
+class _MistakenItems:
+    """Fails items instead of running them."""
+
+    def __init__(self, mistakes: dict[pytest.Item, list[str]]) -> None:
+        self._mistakes = mistakes
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Fail the item with its mistakes."""
+        if item in self._mistakes:
+            pytest.fail(f"mistake in markers: {'; '.join(self._mistakes[item])}", pytrace=False)
+
+
+def _listed(mistakes: dict[pytest.Item, list[str]]) -> str:
     every = list(mistakes.values())
     if all(found == every[0] for found in every):
         tests = f"{len(every)} tests" if len(every) > 1 else next(iter(mistakes)).nodeid
@@ -146,10 +157,14 @@ def _of_item(config: pytest.Config, item: pytest.Item, used: frozenset[str]) -> 
     if mistakes:
         return mistakes
     runtime_of(config).analyzer(settings_of(config).analyzer)
+    prepared = None
+    try:
+        prepared = item.prepared() if isinstance(item, ScenarioItem) else scenarios.prepared_of(item)
+    except ScenarioRejected as rejected:
+        mistakes = list(rejected.mistakes)
     if isinstance(item, ScenarioItem):
-        return item.scenario(runtime_of(config).target)[1]
-    scenario, mistakes = scenarios.of_item(item, runtime_of(config).target)
-    if scenario is None and not mistakes and "diagnosis" in used:
+        return mistakes
+    if prepared is None and not mistakes and "diagnosis" in used:
         return [NO_SCENARIO]
     if found and not used:
         names = ", ".join(sorted(MARKERS.keys() & {mark.name for mark in item.iter_markers()}))

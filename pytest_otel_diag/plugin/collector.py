@@ -1,6 +1,6 @@
-"""The side that reports: collects sessions from test reports, keeps the run directory, judges the run.
+"""Collects sessions from test reports, keeps the run's folder, and judges the run at its end.
 
-Lives in the process that writes to the terminal: plain pytest, or the controller of pytest-xdist.
+Works in the process that reports: plain pytest, or the controller of pytest-xdist.
 """
 
 from __future__ import annotations
@@ -8,15 +8,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_otel_diag.config.options import OPTIONS
-from pytest_otel_diag.plugin.settings import options_of
-from pytest_otel_diag.plugin.stash import RUNTIME
+from pytest_otel_diag.plugin.settings import ACTIVE, PLACE_INPUT, REPORTS, options_of, place_of
 from pytest_otel_diag.plugin.termination import SIGNALS
 
 if TYPE_CHECKING:
@@ -26,21 +24,20 @@ if TYPE_CHECKING:
     from pytest_otel_diag.plugin.xdist import Spool
     from pytest_otel_diag.runs.run import Run
 
-GATE, REPORTS, TARGET = (
-    next(option for option in OPTIONS if option.name == name) for name in ("gate", "reports", "target")
+GATE, TARGET, ANALYZER = (
+    next(option for option in OPTIONS if option.name == name) for name in ("gate", "target", "analyzer")
 )
 
 CRASHED = "???"
 """``when`` of the report that pytest-xdist makes for the test in which a worker died."""
 
-
 _ELSEWHERE = re.compile(r"needs target .*, this run has [\w-]+")
 
 _CTRL_C_S = 2.0
-"""How long workers may take to begin their end by the Ctrl-C that they got themselves."""
+"""How long workers may take to react to a Ctrl-C that reached them directly."""
 
 PLAIN = str.maketrans({"–": "-", "≥": ">=", "≤": "<=", "…": "...", "→": "->", "−": "-", "×": "x"})
-"""Signs of ours in ASCII, for terminals that can show no more."""
+"""ASCII for the other characters in our reports, for terminals that cannot show them."""
 
 
 def legible(line: str, encoding: str) -> str:
@@ -53,7 +50,7 @@ def legible(line: str, encoding: str) -> str:
 
 
 class Collector:
-    """Hooks of the collecting side; imports nothing until the first session arrives."""
+    """Hooks of the reporting process; imports nothing heavy until the first session arrives."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -63,11 +60,22 @@ class Collector:
         self._spool: Spool | None = None
         self._seen: set[str] = set()
         self._interrupted = ""
-        self._started_ns = time.time_ns()
+        place_of(config)  # the run begins now
 
     def pytest_sessionstart(self) -> None:
-        """Refuse a folder for reports that cannot be written, before anything runs."""
-        if self._asked_for() and not self._config.option.collectonly:
+        """Refuse a wrong target, analyzer or folder for reports before any test is collected."""
+        if not self._asked_for():
+            return
+        from pytest_otel_diag.errors import ConfigurationError
+        from pytest_otel_diag.runs.entry_points import check_analyzer, check_target
+
+        resolved = options_of(self._config, (TARGET, ANALYZER))
+        try:
+            check_target(resolved["target"].value)
+            check_analyzer(resolved["analyzer"].value)
+        except ConfigurationError as error:
+            raise pytest.UsageError(f"otel-diag: {error}") from None
+        if not self._config.option.collectonly:
             resolved = options_of(self._config, (REPORTS,))
             folder = self._config.rootpath / resolved["reports"].value
             there = next(path for path in (folder, *folder.parents) if path.exists())
@@ -79,7 +87,7 @@ class Collector:
                 )
 
     def _asked_for(self) -> bool:
-        """Whether this run is one of ours for sure: a target was named, not left at its default."""
+        """Whether the run certainly uses the plugin: the user named a target."""
         return options_of(self._config, (TARGET,))["target"].source != "default"
 
     @pytest.hookimpl(trylast=True)  # after the letter of the test
@@ -108,13 +116,15 @@ class Collector:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Write what an interrupt or a dead worker left behind, then score and judge the run."""
-        if RUNTIME in self._config.stash:
-            left = self._config.stash[RUNTIME].unreported
-            if left:
-                self.run(self._config.stash[RUNTIME].describe())
-                self._open.setdefault("", []).extend(left.values())
-        self._rescue()
+        """Write the sessions that an interrupt or a dead worker left unreported, then judge the run."""
+        if ACTIVE in self._config.stash:
+            from pytest_otel_diag.plugin.runtime import runtime_of
+
+            runtime = runtime_of(self._config)
+            if runtime.unreported:
+                self.run(runtime.describe())
+                self._open.setdefault("", []).extend(runtime.unreported.values())
+        self._recover_spooled()
         for test_id in list(self._open):
             self._write(test_id)
         if SIGNALS.exit_code is not None:
@@ -127,39 +137,42 @@ class Collector:
 
         identities = [AnalyzerIdentity.model_validate_json(text) for text in self._analyzers]
         run = self.run({})
-        code = run.finish(identities, self._broken_off(session, exitstatus))
+        code = run.finish(identities, self._interruption(session, exitstatus))
         if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             if wanted and code:
                 session.exitstatus = code
-            elif run.may_be_on:
+            elif run.undo_failed:
                 session.exitstatus = EXIT_INFRASTRUCTURE
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Note what breaks the run off."""
-        told = SIGNALS.reason or ("Ctrl-C" if excinfo.type is KeyboardInterrupt else str(excinfo.value))
-        self._interrupted = f"interrupted ({told})"
+        """Note what interrupts the run."""
+        cause = SIGNALS.reason or ("Ctrl-C" if excinfo.type is KeyboardInterrupt else str(excinfo.value))
+        self._interrupted = f"interrupted ({cause})"
 
-    def _broken_off(self, session: pytest.Session, exitstatus: int) -> str:
-        """Return what ended the run before its end, empty where nothing did."""
+    def _interruption(self, session: pytest.Session, exitstatus: int) -> str:
+        """Return what interrupted the run, empty for a run that went to its end."""
         if exitstatus != pytest.ExitCode.INTERRUPTED or self._interrupted:
             return self._interrupted
         return f"interrupted ({session.shouldstop or 'the run was stopped'})"
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker of this machine where to keep sessions until we have them."""
+        """Pass the folders of the run and of unreported sessions to a worker on this machine."""
         from pytest_otel_diag.plugin import xdist as spool
 
         if self._spool is None:
             self._spool = spool.Spool()
-        if node.gateway.spec.popen:
+        place = place_of(self._config)
+        if node.gateway.spec.popen and place is not None:
             node.workerinput[spool.INPUT] = str(self._spool.folder)
+            node.workerinput[PLACE_INPUT] = [str(place.directory), place.started_ns]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self) -> None:
-        """Let signals end the run in order once a worker has tests of ours."""
+        """Handle signals and show progress once a worker has collected tests that run sessions."""
         if self._spool is not None and self._spool.workers():
             SIGNALS.install()
+            register_reporters(self._config)
 
     @pytest.hookimpl(specname="pytest_sessionfinish", tryfirst=True)
     def pytest_otel_diag_let_workers_end(self, exitstatus: int) -> None:
@@ -169,11 +182,11 @@ class Collector:
 
             # Ctrl-C in a terminal reaches workers too, but not one that is sent to us alone.
             grace_s = 0.0 if SIGNALS.signum else _CTRL_C_S
-            with suppress(KeyboardInterrupt):  # somebody is in a hurry
+            with suppress(KeyboardInterrupt):  # a second interrupt aborts the wait
                 self._spool.end(timeout_s=CLEANUP_TIMEOUT_S, grace_s=grace_s)
 
-    def _rescue(self, test_id: str | None = None) -> bool:
-        """Take sessions over that no report brought, of one test or of all; say whether there were any."""
+    def _recover_spooled(self, test_id: str | None = None) -> bool:
+        """Take over sessions that no report brought, of one test or of all; return whether there were any."""
         if self._spool is None:
             return False
         kept = list(self._spool.texts())
@@ -201,16 +214,18 @@ class Collector:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the scorecard, or why there is none."""
         if self._run is None:
-            told = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
-            reasons = [found[0] for text in told if (found := _ELSEWHERE.search(text))]
+            skips = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+            reasons = [found[0] for text in skips if (found := _ELSEWHERE.search(text))]
             if reasons:
                 terminalreporter.section("otel-diag")
             for reason in dict.fromkeys(reasons):
                 terminalreporter.write_line(f"nothing was diagnosed: {reasons.count(reason)} tests: {reason}")
         else:
             terminalreporter.section("otel-diag")
+            from pytest_otel_diag.reports.terminal import summary
+
             encoding = getattr(terminalreporter._tw._file, "encoding", None) or "utf-8"
-            for line in self._run.summary(terminalreporter._tw.fullwidth):
+            for line in summary(self._run, terminalreporter._tw.fullwidth):
                 terminalreporter.write_line(legible(line, encoding))
             if self._run.alarms:
                 terminalreporter.section("otel-diag: faults that are on", red=True, bold=True)
@@ -218,48 +233,50 @@ class Collector:
                     terminalreporter.write_line(legible(line, encoding), red=True, bold=True)
 
     def run(self, target: dict[str, str]) -> Run:
-        """Return the run, begun with its first session."""
+        """Return the run, begun with its first session; *target* is what the target reports about itself."""
         if self._run is None:
             from pytest_otel_diag.plugin.runtime import settings_of
-            from pytest_otel_diag.runs.directory import RunUnreadable
-            from pytest_otel_diag.runs.run import Run
+            from pytest_otel_diag.reports.writers import run_writers
+            from pytest_otel_diag.runs.files import RunUnreadable
+            from pytest_otel_diag.runs.run import Run, begin
 
-            settings = settings_of(self._config)
+            settings, place = settings_of(self._config), place_of(self._config)
+            assert place is not None, "the reporting process has a place"
             try:
-                self._run = Run(
-                    settings, self._config.rootpath, target, time.time_ns, started_ns=self._started_ns
-                )
+                manifest = begin(place, settings, self._config.rootpath, target)
+                self._run = Run(settings, place, manifest, writers=run_writers())
             except RunUnreadable as error:
                 raise pytest.UsageError(f"otel-diag: {error}") from None
+            register_reporters(self._config)
         return self._run
 
     def _lost(self, report: pytest.TestReport) -> None:
-        """Keep the session that died with its worker as an error: nobody else can tell of it."""
-        from pytest_otel_diag.plugin.runtime import settings_of
-        from pytest_otel_diag.runs.run import lost_session
-
+        """Keep the session that died with its worker as an error."""
         ours = self._run is not None or self._asked_for() or self._gate_wanted()
-        if not self._rescue(report.nodeid) and ours and report.nodeid not in self._open:
-            self.run({})
+        if not self._recover_spooled(report.nodeid) and ours and report.nodeid not in self._open:
             reason = f"the worker process died in this test: {report.longreprtext.strip()}"
-            self._open.setdefault(report.nodeid, []).append(
-                lost_session(settings_of(self._config), report.nodeid, reason)
-            )
+            self._open.setdefault(report.nodeid, []).append(self.run({}).lose(report.nodeid, reason))
         self._write(report.nodeid)
 
     def _write(self, test_id: str) -> None:
-        ended = self._open.pop(test_id, ())
-        if not ended:
-            return
-        from pytest_otel_diag.plugin.terminal import listeners
-
-        told = listeners.of(self._config)
-        for session in ended:
-            self.run({}).add(session)
-            for listener in told:
-                listener.ended(session)
+        for session in self._open.pop(test_id, ()):
+            run = self.run({})
+            run.add(session)
+            run.complete_events(session)
+            self._config.hook.pytest_otel_diag_session_finish(config=self._config, session=session)
 
     def _gate_wanted(self) -> bool:
         if self._config.option.collectonly:
             return False
         return bool(options_of(self._config, (GATE,))["gate"].value)
+
+
+def register_reporters(config: pytest.Config) -> None:
+    """Register what follows sessions in the reporting process: progress, and Allure where it is asked for."""
+    from pytest_otel_diag.plugin.terminal import screen
+
+    screen.register(config)
+    if getattr(config.option, "allure_report_dir", None):
+        from pytest_otel_diag.plugin.integrations import allure  # needs allure-pytest
+
+        allure.register(config)

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, so that sessions run the same under sync and async tests."""
+"""Runs an event loop in a separate thread, so that sessions work alike under sync and async tests."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pytest_otel_diag.plugin.termination import SIGNALS
 T = TypeVar("T")
 
 _LOOK_S = 1.0
-"""How often who waits looks whether the loop is still there."""
+"""How often a waiting caller checks that the loop still runs."""
 
 CLEANUP_TIMEOUT_S = 120.0
 """How long an interrupted session may take to undo its fault before the interrupt goes on."""
 
 
 class Pending(Generic[T]):
-    """A coroutine that runs in the background: ``await`` it in any loop, or call :meth:`result`.
+    """A coroutine that runs on the loop's thread: ``await`` it in any loop, or call :meth:`result`.
 
-    Giving up on it (a cancelled test, Ctrl-C) cancels it and lets its cleanup finish.
+    When its caller is cancelled or interrupted, the coroutine is cancelled and its cleanup runs to the end.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Pending(Generic[T]):
         self._outcome: Future[T] = Future()
         self._finished = threading.Event()
         self._task: asyncio.Task[None] | None = None
-        self._hurried = False
+        self._cleanup_aborted = False
         loop.call_soon_threadsafe(self._start, coroutine)
 
     def _start(self, coroutine: Coroutine[Any, Any, T]) -> None:
@@ -48,7 +48,7 @@ class Pending(Generic[T]):
     async def _run(self, coroutine: Coroutine[Any, Any, T]) -> None:
         try:
             value = await coroutine
-        except BaseException as error:  # handed to whoever waits, cancellation included
+        except BaseException as error:  # raised in the caller that waits, cancellation included
             if not self._outcome.cancelled():
                 self._outcome.set_exception(error)
         else:
@@ -60,9 +60,9 @@ class Pending(Generic[T]):
     def cancel(self) -> None:
         """Cancel it unless it has ended, and wait until its cleanup is done.
 
-        An interrupt during that wait ends it for good: somebody is in a hurry.
+        An interrupt during that wait aborts it, also for later calls.
         """
-        if self._finished.is_set() or self._hurried:
+        if self._finished.is_set() or self._cleanup_aborted:
             return
         why = SIGNALS.reason or None
         self._loop.call_soon_threadsafe(lambda: self._task.cancel(why) if self._task else None)
@@ -71,11 +71,11 @@ class Pending(Generic[T]):
             while not self._finished.wait(_LOOK_S) and self._alive() and time.monotonic() < deadline_s:
                 pass
         except KeyboardInterrupt:
-            self._hurried = True
+            self._cleanup_aborted = True
             raise
 
     def result(self) -> T:
-        """Wait for the outcome; KeyboardInterrupt cancels, waits for the cleanup and goes on.
+        """Wait for the outcome; on KeyboardInterrupt cancel, wait for the cleanup and raise it again.
 
         Raises OtelDiagError when the loop that ran it is gone.
         """
@@ -105,18 +105,18 @@ class Pending(Generic[T]):
     def _require_loop(self) -> None:
         if not (self._alive() or self._outcome.done()):
             raise OtelDiagError(
-                "the event loop that runs sessions is gone: something here (an analyzer?) closed its "
-                "files or ended its thread; what was on is taken back by the session's guardian"
+                "the event loop that runs sessions is gone: code in this process (an analyzer?) closed its "
+                "files or ended its thread; the session's guardian restores the flags"
             )
 
 
 def _retrieve(outcome: asyncio.Future[Any]) -> None:
-    if not outcome.cancelled():  # asyncio complains at exit about exceptions that nobody looked at
+    if not outcome.cancelled():  # asyncio logs exceptions that were never retrieved
         outcome.exception()
 
 
-class Background:
-    """The thread with the loop."""
+class LoopThread:
+    """A daemon thread with a running event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -125,7 +125,7 @@ class Background:
         self._thread.start()
 
     def _serve(self) -> None:
-        """Run the loop; an exception that somebody raised in this thread does not end the sessions in it."""
+        """Run the loop; an exit raised into this thread from outside does not end its sessions."""
         while not self._closing:
             with suppress(SystemExit, KeyboardInterrupt):
                 self._loop.run_forever()
@@ -135,7 +135,7 @@ class Background:
         return Pending(coroutine, self._loop, self._thread.is_alive)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run the coroutine to its end from a thread without a running loop of ours."""
+        """Run the coroutine to its end; call this from another thread only."""
         return self.submit(coroutine).result()
 
     def close(self) -> None:

@@ -1,10 +1,10 @@
-"""From sessions to pytest reports: results travel as text on the report, the same with xdist.
+"""Puts sessions on pytest's reports, as text: they travel the same way with and without pytest-xdist.
 
 Entries in the ``__dict__`` of a report, all made of strings:
 
 ``otel_diag_sessions``  session results as JSON, of the sessions that ended in this phase of the test
 ``otel_diag_failures``  messages of assertions that failed in this phase
-``otel_diag_target``    what the target says of itself
+``otel_diag_target``    what the target reports about itself
 ``otel_diag_analyzers`` identities of the analyzers of these sessions, as JSON
 ``otel_diag_missed``    a diagnosis that missed the expectation, left to the gate to judge
 """
@@ -15,16 +15,14 @@ from typing import Any
 
 import pytest
 
+from pytest_otel_diag.plugin.fixtures import SESSIONS
 from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
-from pytest_otel_diag.plugin.stash import RUNTIME, SESSIONS
-from pytest_otel_diag.runs.directory import to_json
+from pytest_otel_diag.runs.files import to_json
 from pytest_otel_diag.scoring.assertions import DiagnosisMissed, SessionNotScored
 
 
 def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-    """Put the sessions of the phase on its report, and leave misses to the gate where there is one."""
-    if RUNTIME not in item.config.stash:
-        return
+    """Put the sessions of the phase on its report; under the gate, a miss is no failed test."""
     runtime = runtime_of(item.config)
     ended = [
         result for result in item.stash.get(SESSIONS, []) if runtime.unreported.pop(result.session_id, None)
@@ -37,13 +35,13 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
     error = call.excinfo.value if call.excinfo else None
     without_score = unscored(error)
     if without_score is not None and report.failed:
-        report.longrepr = _told(item, call, without_score)
+        report.longrepr = _message(item, call, without_score)
     if not isinstance(error, AssertionError):
         return
     vars(report)["otel_diag_failures"] = [str(error)]
     if not isinstance(error, DiagnosisMissed):
         return
-    report.longrepr = _told(item, call, error)
+    report.longrepr = _message(item, call, error)
     if settings_of(item.config).gate:
         report.outcome = "skipped"  # as pytest does for an expected failure
         vars(report).update(
@@ -52,15 +50,22 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
 
 
 def unscored(error: BaseException | None) -> SessionNotScored | None:
-    """Return what says that a session has no score: the error itself, or the one it was raised over."""
+    """Return the error by which a session has no score: the error itself, or the one it was raised over."""
     for found in (error, error.__context__ if error is not None else None):
         if isinstance(found, SessionNotScored):
             return found
     return None
 
 
-def _told(item: pytest.Item, call: pytest.CallInfo[None], error: BaseException) -> Any:
-    """Return what the error says, with the line of the test: frames of ours would say nothing."""
+def left_on(item: pytest.Item) -> str:
+    """Return what the sessions of the item left on, as the user asked; empty for none."""
+    cleanups = [result.cleanup for result in item.stash.get(SESSIONS, ()) if result.cleanup is not None]
+    details = [cleanup.detail for cleanup in cleanups if cleanup.left_on]
+    return details[-1] if details else ""
+
+
+def _message(item: pytest.Item, call: pytest.CallInfo[None], error: BaseException) -> Any:
+    """Return the error's message with the line of the test; our own frames are of no use to a reader."""
     assert call.excinfo is not None
     shown: Any = call.excinfo.getrepr(style="value", chain=False)
     text = str(error)

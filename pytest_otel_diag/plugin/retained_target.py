@@ -1,4 +1,4 @@
-"""A target whose sessions stay open until the test ends, so that the test can look at what happened."""
+"""Keeps the sessions of a target open until the test ends, so that the test can look at the system."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from pytest_otel_diag.model.scenario import Fault, Scenario
 from pytest_otel_diag.ports import Target, TargetSession
 
 
-class KeepingTarget:
-    """Does what *target* does, but leaves closing its sessions to :meth:`close`.
+class RetainedTarget:
+    """Delegates to *target*, but leaves closing its sessions to :meth:`release`.
 
-    An exclusive target holds one session, so there opening the next one closes the one before.
-
-    A simulated system is gone with its session; a second one, opened for the test to look at, would be
-    another system that never saw the fault.
+    A simulated system is gone once its session is closed; a second one, opened for the test to look at,
+    would never have seen the fault. An exclusive target has one session at a time, so opening the next one
+    closes the one before.
     """
 
     def __init__(self, target: Target) -> None:
@@ -27,7 +26,7 @@ class KeepingTarget:
         self.last: TargetSession | None = None
 
     def describe(self) -> Mapping[str, str]:
-        """Return what the target says of itself."""
+        """Return what the target reports about itself."""
         return self._target.describe()
 
     def scenarios(self) -> Sequence[Scenario]:
@@ -35,7 +34,7 @@ class KeepingTarget:
         return self._target.scenarios()
 
     def scenario_for(self, faults: Sequence[Fault]) -> Scenario | None:
-        """Return what the target knows of the faults."""
+        """Return what the target knows about the faults."""
         return self._target.scenario_for(faults)
 
     def validate(self, scenario: Scenario) -> Sequence[str]:
@@ -49,12 +48,15 @@ class KeepingTarget:
     @asynccontextmanager
     async def _open(self, scenario: Scenario, session_id: str) -> AsyncIterator[TargetSession]:
         if self.exclusive:
-            await self.close()  # or the next session would wait for the one that is kept
+            await self.release()  # or the next session would wait for the retained one
         session = await self._stack.enter_async_context(self._target.open(scenario, session_id))
         self.last = session
         yield session
 
-    async def close(self) -> None:
+    def close(self) -> None:
+        """Do nothing: the target belongs to the run, which closes it."""
+
+    async def release(self) -> None:
         """Close every session that was opened."""
         self.last = None
         await self._stack.aclose()

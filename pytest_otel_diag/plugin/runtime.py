@@ -1,10 +1,10 @@
-"""What runs sessions in a pytest process: settings, target, analyzers and the background thread."""
+"""What runs sessions in a pytest process: the runner, the thread it runs in, and the events it records."""
 
 from __future__ import annotations
 
 import functools
-import secrets
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -13,12 +13,20 @@ from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.model.events import SessionEvent
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionResult
-from pytest_otel_diag.plugin.loop_thread import Background, Pending
-from pytest_otel_diag.plugin.settings import options_of
-from pytest_otel_diag.plugin.stash import EMIT, RUNTIME, SETTINGS
+from pytest_otel_diag.plugin.loop_thread import LoopThread, Pending
+from pytest_otel_diag.plugin.settings import ACTIVE, options_of, place_of
 from pytest_otel_diag.ports import Analyzer, Target
-from pytest_otel_diag.runs import composition
+from pytest_otel_diag.runs.events import EventWriter
 from pytest_otel_diag.runs.manifest import AnalyzerIdentity
+from pytest_otel_diag.runs.place import RunPlace
+from pytest_otel_diag.runs.run import begin
+from pytest_otel_diag.runs.runner import PreparedScenario, Runner
+
+SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
+"""On the config: settings, resolved once."""
+
+RUNTIME: pytest.StashKey[Runtime] = pytest.StashKey()
+"""On the config: the runtime of this process, made by the first use."""
 
 
 def settings_of(config: pytest.Config) -> Settings:
@@ -32,90 +40,96 @@ def runtime_of(config: pytest.Config) -> Runtime:
     """Return the runtime of this process, made at the first use."""
     if RUNTIME not in config.stash:
         worker = getattr(config, "workerinput", {}).get("workerid", "main")
-        config.stash[RUNTIME] = Runtime(settings_of(config), worker, lambda: config.stash.get(EMIT, None))
+        config.stash[RUNTIME] = Runtime(
+            Runner(settings_of(config), worker=worker), place_of(config), config.rootpath
+        )
+        config.stash[ACTIVE] = True
     return config.stash[RUNTIME]
 
 
 class Runtime:
-    """Runs sessions; one a process.
+    """Runs the sessions of this process; errors of settings become pytest's UsageError.
 
-    ``worker`` names the process among parallel ones, ``emit`` returns what reads the events of sessions.
+    *place* is where events are recorded (None: nowhere), *root* the folder of the code under test.
+    ``unreported`` holds results, by session id, that no test report has carried yet.
     """
 
-    def __init__(
-        self, settings: Settings, worker: str, emit: Callable[[], Callable[[SessionEvent], None] | None]
-    ) -> None:
-        self.settings = settings
-        self._worker = worker
-        self._emit = emit
-        self._run_id = secrets.token_hex(4)
+    def __init__(self, runner: Runner, place: RunPlace | None, root: Path) -> None:
+        self._runner = runner
+        self._place = place
+        self._root = root
+        self._events: EventWriter | None = None
         self.unreported: dict[str, SessionResult] = {}
-        self._analyzers: dict[str, Analyzer] = {}
-        self._identities: dict[str, AnalyzerIdentity] = {}
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the run."""
+        return self._runner.settings
 
     @functools.cached_property
-    def background(self) -> Background:
+    def loop(self) -> LoopThread:
         """The thread that sessions run in."""
-        return Background()
+        return LoopThread()
 
     @functools.cached_property
     def target(self) -> Target:
-        """The system under fault; raises UsageError when none or a wrong one is named."""
+        """The system under fault; raises UsageError when the settings name none or a wrong one."""
         try:
-            return composition.open_target(self.settings, self._worker)
+            return self._runner.target
         except OtelDiagError as error:
             raise pytest.UsageError(str(error)) from None
 
     def analyzer(self, spec: str) -> Analyzer:
         """Return the analyzer that *spec* names; raises UsageError for an unknown one."""
-        if spec not in self._analyzers:
-            try:
-                self._analyzers[spec] = composition.open_analyzer(spec)
-            except OtelDiagError as error:
-                raise pytest.UsageError(str(error)) from None
-        return self._analyzers[spec]
+        try:
+            return self._runner.analyzer(spec)
+        except OtelDiagError as error:
+            raise pytest.UsageError(str(error)) from None
+
+    def identity(self, spec: str) -> AnalyzerIdentity:
+        """Return module, version and source hash of the analyzer that *spec* names."""
+        return self._runner.identity(spec)
+
+    def prepare(self, scenario: Scenario, *, repeat: int = 0, test_id: str = "") -> PreparedScenario:
+        """Return the scenario ready to run; raises ScenarioRejected with every mistake in it."""
+        self.target  # noqa: B018 - a wrong target is an error of usage, not of the scenario
+        return self._runner.prepare(scenario, repeat=repeat, test_id=test_id)
 
     def start(
         self,
-        scenario: Scenario,
-        ended: Callable[[SessionResult], None],
+        prepared: PreparedScenario,
+        keep: Callable[[SessionResult], None],
         *,
-        test_id: str,
-        repeat: int = 0,
         analyzer: str | None = None,
         target: Target | None = None,
     ) -> Pending[SessionResult]:
-        """Start a session; *ended* gets the result, also of one that is cancelled.
+        """Start a session; *keep* gets the result, also of one that is cancelled.
 
-        *target* stands in for the target of the run.
+        *target* replaces the target of the run.
         """
         spec = analyzer or self.settings.analyzer
-        engine = composition.engine(
-            self.settings, target or self.target, self.analyzer(spec), ended, emit=self._emit()
-        )
-        prepared = self.prepared(scenario, repeat, test_id)
-        plan = composition.plan(
-            prepared, self.settings, run_id=self._run_id, test_id=test_id, repeat=repeat, analyzer=spec
-        )
-        return self.background.submit(engine.run(plan))
+        self.analyzer(spec)
+        session = self._runner.run(prepared, keep, emit=self._emitter(), analyzer=spec, target=target)
+        return self.loop.submit(session)
 
-    def prepared(self, scenario: Scenario, repeat: int = 0, test_id: str = "") -> Scenario:
-        """Return the scenario as it is run under the settings."""
-        return composition.prepared(scenario, self.settings, self.target, repeat, test_id)
-
-    def identity(self, spec: str) -> AnalyzerIdentity:
-        """Return which analyzer *spec* stands for: module, version, hash of its source."""
-        if spec not in self._identities:
-            self._identities[spec] = composition.identity(spec, self.analyzer(spec))
-        return self._identities[spec]
+    def _emitter(self) -> Callable[[SessionEvent], None] | None:
+        """Return what records events; the first session creates the folder of the run."""
+        if self._events is None and self._place is not None:
+            try:
+                begin(self._place, self.settings, self._root, self.target.describe())
+            except OtelDiagError as error:
+                raise pytest.UsageError(f"otel-diag: {error}") from None
+            self._events = EventWriter(self._place.directory)
+        return None if self._events is None else self._events.emit
 
     def describe(self) -> dict[str, str]:
-        """Return what the target says of itself."""
+        """Return what the target reports about itself."""
         return dict(self.target.describe())
 
     def close(self) -> None:
-        """Stop the thread and release the target, as far as they were made."""
-        if "background" in self.__dict__:
-            self.background.close()
-        if "target" in self.__dict__:
-            composition.close_target(self.target)
+        """Stop the thread, then close the target and the file of events, as far as they were used."""
+        if "loop" in self.__dict__:
+            self.loop.close()
+        self._runner.close()
+        if self._events is not None:
+            self._events.close()

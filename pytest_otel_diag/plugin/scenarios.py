@@ -1,4 +1,4 @@
-"""From markers and calls to scenarios, with every mistake named before anything is touched."""
+"""Builds scenarios from markers and calls, and reports every mistake in them before any flag is touched."""
 
 from __future__ import annotations
 
@@ -34,29 +34,51 @@ from pytest_otel_diag.plugin.markers import (
     OtelUngated,
     parse,
 )
+from pytest_otel_diag.plugin.runtime import runtime_of
 from pytest_otel_diag.ports import Target
-from pytest_otel_diag.sessions.faults.injection import scenario_mistakes
-from pytest_otel_diag.sessions.faults.schedule import schedule_mistakes
+from pytest_otel_diag.runs.runner import PreparedScenario, ScenarioRejected
+
+NO_SCENARIO = (
+    "the test names no scenario; mark it with otel_flag(key, variant), "
+    "otel_control(), otel_scenario(id) or otel_recorded(kind)"
+)
+
+SCENARIO_ARGUMENT = "_otel_diag_scenario"
+REPEAT_ARGUMENT = "_otel_diag_repeat"
+"""Fixtures by which collection parametrizes a test."""
+
+PREPARED: pytest.StashKey[PreparedScenario | None] = pytest.StashKey()
+"""On an item: the scenario of its markers, ready to run; None where no marker names one."""
 
 M = TypeVar("M")
 T = TypeVar("T")
 
 
-def of_item(item: pytest.Item, target: Target) -> tuple[Scenario | None, list[str]]:
-    """Return the scenario that an item's markers describe (None: no marker does), and all mistakes."""
-    found, mistakes = parse(item.iter_markers())
-    if mistakes:
-        return None, mistakes
-    scenario, mistakes = from_markers(found, item.nodeid, target)
-    if scenario is not None and not mistakes:
-        mistakes = checked(scenario, target)
-    return scenario, mistakes
+def prepared_of(item: pytest.Item) -> PreparedScenario | None:
+    """Return the scenario of the item's markers, validated once and kept on the item; None without one.
+
+    Raises ScenarioRejected with every mistake.
+    """
+    if PREPARED not in item.stash:
+        runtime = runtime_of(item.config)
+        found, mistakes = parse(item.iter_markers())
+        scenario = None
+        if not mistakes:
+            scenario, mistakes = from_markers(found, item.nodeid, runtime.target)
+        if mistakes:
+            raise ScenarioRejected(mistakes)
+        item.stash[PREPARED] = (
+            None
+            if scenario is None
+            else runtime.prepare(scenario, repeat=repeat_of(item), test_id=item.nodeid)
+        )
+    return item.stash[PREPARED]
 
 
-def checked(scenario: Scenario, target: Target) -> list[str]:
-    """Return what is wrong with the scenario, for any target and for this one."""
-    own = (*scenario_mistakes(scenario), *schedule_mistakes(scenario))
-    return list(dict.fromkeys((*own, *target.validate(scenario))))
+def repeat_of(item: pytest.Item) -> int:
+    """Return the number of the item's repeat, from 0."""
+    callspec = getattr(item, "callspec", None)
+    return int(callspec.params.get(REPEAT_ARGUMENT, 0)) if callspec is not None else 0
 
 
 def from_markers(found: Sequence[Marker], test_id: str, target: Target) -> tuple[Scenario | None, list[str]]:

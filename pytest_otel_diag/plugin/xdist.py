@@ -1,8 +1,9 @@
-"""Sessions of workers of pytest-xdist, kept on disk until the controller has them from a report.
+"""Keeps sessions of workers of pytest-xdist on disk until a report has brought them to the controller.
 
-A report that the controller never reads (a worker that is killed, a run that is interrupted) would take its
-sessions with it. Each worker of ours also leaves its process id here, so that the controller can ask it to
-end; a worker without that file has nothing to wait for. Standard library only.
+A report that the controller never reads (the worker is killed, the run is interrupted) would take its
+sessions with it. Each worker that runs sessions also writes its process id here, so that the controller can
+ask it to end; a worker without that file has nothing to wait for. Imports pytest and the standard library
+only.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 INPUT = "otel_diag_spool"
 """Key of the folder in the input of a worker."""
 
@@ -24,7 +27,7 @@ _TICK_S = 0.05
 
 
 class WorkerSpool:
-    """The worker's side; makes the folder with the first use."""
+    """The worker's side, a plugin of its pytest; creates the folder."""
 
     def __init__(self, folder: Path, worker: str) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -37,9 +40,22 @@ class WorkerSpool:
         with self._sessions.open("a", encoding="utf-8") as stream:
             stream.write(f"{text}\n")
 
-    def close(self) -> None:
-        """Say that every session of this worker has ended."""
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """Let the controller know that every session of this worker has ended."""
         self._pid.unlink(missing_ok=True)
+
+
+SPOOL: pytest.StashKey[WorkerSpool] = pytest.StashKey()
+"""On the config of a worker: where ended sessions are kept until the controller has them."""
+
+
+def keep_sessions(config: pytest.Config) -> None:
+    """Keep the sessions of this process on disk, if it is a worker whose controller asks for that."""
+    given = getattr(config, "workerinput", {})
+    if INPUT in given and SPOOL not in config.stash:
+        spool = config.stash[SPOOL] = WorkerSpool(Path(given[INPUT]), given["workerid"])
+        config.pluginmanager.register(spool, "otel-diag-spool")
 
 
 class Spool:
@@ -49,7 +65,7 @@ class Spool:
         self.folder = Path(tempfile.gettempdir()) / f"otel-diag-{os.getpid()}-{secrets.token_hex(4)}"
 
     def workers(self) -> dict[Path, int]:
-        """Return the workers of ours that still run, as their file and process id."""
+        """Return the workers that may still run sessions, as their file and process id."""
         found = {}
         for file in self.folder.glob("*.pid"):
             with suppress(OSError, ValueError):

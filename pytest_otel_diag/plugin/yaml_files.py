@@ -1,4 +1,4 @@
-"""Scenarios in ``*.scenario.yaml`` as tests: collected, selected, repeated and reported like Python ones."""
+"""Collects scenarios in ``*.scenario.yaml`` as tests that select, repeat and report like Python ones."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pytest_otel_diag.errors import OtelDiagError, nearest
 from pytest_otel_diag.model.base import Model
 from pytest_otel_diag.model.scenario import Expectation, Scenario
 from pytest_otel_diag.plugin import scenarios
-from pytest_otel_diag.plugin.diagnose import Diagnose
+from pytest_otel_diag.plugin.fixtures import Diagnose
 from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
 from pytest_otel_diag.ports import Target
+from pytest_otel_diag.runs.runner import PreparedScenario, ScenarioRejected
 from pytest_otel_diag.scenario_files.knowledge import labels, scenario_of
 from pytest_otel_diag.scenario_files.loading import Case, load_cases, overridden
 from pytest_otel_diag.scenario_files.schema import Check
@@ -50,27 +51,38 @@ class ScenarioItem(pytest.Item):
         self._repeat = repeat
         self._diagnose: Diagnose | None = None
         self._diagnosis: DiagnosedSession | None = None
+        self._prepared: PreparedScenario | None = None
         if case.entry.targets:
             self.add_marker(pytest.mark.otel_target(case.entry.targets))
         mark(self, (*case.entry.marks, *labels_of(case)))
 
-    def scenario(self, target: Target) -> tuple[Scenario | None, list[str]]:
-        """Return the scenario on this target (None: it cannot be one), and all mistakes in it."""
-        base, mistakes = _base(self.case, target)
-        if base is None:
-            return None, [self._told(mistake) for mistake in mistakes]
-        scenario = self.case.scenario(base)
-        mistakes += scenarios.checked(scenario, target)
-        return scenario, [self._told(mistake) for mistake in mistakes]
+    def prepared(self) -> PreparedScenario:
+        """Return the scenario ready to run; raises ScenarioRejected with every mistake and its place."""
+        if self._prepared is None:
+            runtime = runtime_of(self.config)
+            base, mistakes = _base(self.case, runtime.target)
+            prepared = None
+            if base is not None:
+                try:
+                    prepared = runtime.prepare(
+                        self.case.scenario(base), repeat=self._repeat, test_id=self.nodeid
+                    )
+                except ScenarioRejected as rejected:
+                    mistakes += rejected.mistakes
+            if prepared is None or mistakes:
+                raise ScenarioRejected(map(self._located, mistakes))
+            self._prepared = prepared
+        return self._prepared
 
     def setup(self) -> None:
         """Run the session; one that is not scored is an error of the set-up."""
-        scenario, mistakes = self.scenario(runtime_of(self.config).target)
-        if scenario is None or mistakes:
-            pytest.fail("\n".join(mistakes), pytrace=False)
+        try:
+            prepared = self.prepared()
+        except ScenarioRejected as rejected:
+            pytest.fail("\n".join(rejected.mistakes), pytrace=False)
         self._diagnose = Diagnose(self, self._repeat)
         try:
-            self._diagnosis = self._diagnose.start(scenario).result()
+            self._diagnosis = self._diagnose.start(prepared).result()
         except SessionNotScored as unscored:
             pytest.fail(str(unscored), pytrace=False)
 
@@ -82,21 +94,21 @@ class ScenarioItem(pytest.Item):
             raise DiagnosisMissed("\n\n".join(missed))
 
     def teardown(self) -> None:
-        """Give up on a session that still runs."""
+        """Cancel a session that still runs."""
         if self._diagnose is not None:
             self._diagnose.close()
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Show what our errors say; only a bug shows a traceback."""
+        """Show the message of our errors; only a bug shows a traceback."""
         if isinstance(excinfo.value, OtelDiagError | DiagnosisMissed):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[os.PathLike[str], int | None, str]:
-        """Return where the scenario stands in its file."""
+        """Return the place of the scenario in its file."""
         return self.path, self.case.line - 1, self.name
 
-    def _told(self, mistake: str) -> str:
+    def _located(self, mistake: str) -> str:
         return mistake if mistake.startswith(str(self.path)) else f"{self._place(self.case.line)}: {mistake}"
 
     def _place(self, line: int) -> str:
@@ -112,14 +124,14 @@ def mark(item: pytest.Item, names: Iterable[str]) -> None:
 
 
 def labels_of(case: Case) -> tuple[str, ...]:
-    """Return what a case can be selected by: its kind, its flags, and the values of its tags."""
+    """Return the labels a case can be selected by: its kind, its flags, and the values of its tags."""
     flags = [fault.flag for fault in case.entry.faults]
     kind = ("control",) if case.entry.control else ()
     return (*kind, *labels(flags, case.entry.tags))
 
 
 def _base(case: Case, target: Target) -> tuple[Scenario | None, list[str]]:
-    """Return what is known of the case beside its file: by the target, else by the catalog."""
+    """Return the scenario that the case builds on: the target's own, else the catalog's; and mistakes."""
     entry = case.entry
     if entry.control:
         return Scenario(id=case.id, expectation=Expectation(healthy=True)), []
@@ -136,7 +148,7 @@ def _base(case: Case, target: Target) -> tuple[Scenario | None, list[str]]:
     if not (answer.root_causes or answer.healthy) and any(check.expected for check in case.checks):
         flags = ", ".join(fault.flag for fault in entry.faults)
         return base, [
-            case.at(f"nobody knows what is expected of {flags}; say it under expect or assert", "faults")
+            case.at(f"the catalog has no expectation for {flags}; add one under expect or assert", "faults")
         ]
     return base, []
 
@@ -164,5 +176,5 @@ def assert_that(diagnosis: DiagnosedSession, check: Check) -> None:
 
 
 def _relative(text: str, path: Path) -> str:
-    """Return a message with the file's name for its path: the node says where it is."""
+    """Return a message with the file's name for its path, which the node's id shows already."""
     return text.replace(f"{path}:", f"{path.name}:")

@@ -7,8 +7,12 @@ from pathlib import Path
 
 from pytest_otel_diag.reports.blocks import STYLES, Block, Style, blocks, facts, gate_lines, headline
 from pytest_otel_diag.runs.document import RunDocument
+from pytest_otel_diag.runs.run import Run
 from pytest_otel_diag.scoring.scorecard import Scorecard
 from pytest_otel_diag.scoring.text import WIDTH, clip, one_line, table, wrapped
+
+MIN_WIDTH = 120
+"""Narrower than this, names of scenarios are cut until they look alike; terminals wrap instead."""
 
 ROWS_SHOWN = 40
 """Rows of one table; a log is no place for hundreds."""
@@ -48,6 +52,18 @@ def _block_lines(block: Block, width: int, paint: Paint) -> list[str]:
     if len(block.rows) > ROWS_SHOWN:
         lines.append(f"  and {len(block.rows) - ROWS_SHOWN} more")
     return [*lines, *(f"  ({note})" for note in block.notes)]
+
+
+def summary(run: Run, width: int) -> list[str]:
+    """Return the scorecard of a finished run as lines for a terminal of *width* columns, and its folder."""
+    if run.document is None:
+        return []
+    lines = render_scorecard(
+        run.document.scorecard, width=max(width, MIN_WIDTH), gated=run.document.gated
+    ).splitlines()
+    if run.inconclusive_accepted:
+        lines.append("  accepted, since the settings say inconclusive=pass")
+    return [*lines, "", f"run kept in {run.directory}"]
 
 
 class TextWriter:

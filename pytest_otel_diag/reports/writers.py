@@ -17,6 +17,15 @@ GROUP = "pytest_otel_diag.report_writers"
 _BUILT_IN: tuple[ReportWriter, ...] = (TextWriter(), MarkdownWriter(), HtmlWriter(), JsonWriter())
 
 
+RUN_RENDERINGS = ("markdown", "html")
+"""Names of the writers that render every run when it ends."""
+
+
+def run_writers() -> tuple[ReportWriter, ...]:
+    """Return the writers that render every run when it ends."""
+    return report_writers(RUN_RENDERINGS)
+
+
 def report_writers(names: Iterable[str]) -> tuple[ReportWriter, ...]:
     """Return the writers called *names*, in this order.
 

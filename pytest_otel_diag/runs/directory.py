@@ -1,22 +1,22 @@
-"""``<reports>/<run-id>/``: written so that a crash loses nothing that ended, and read back."""
+"""``<reports>/<run-id>/``: written so that a crash loses no session that ended, and read back."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticSerializationError
 
-from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.runs.document import RunDocument
+from pytest_otel_diag.runs.files import RunUnreadable, to_json, write_atomically
 from pytest_otel_diag.runs.manifest import Manifest
+from pytest_otel_diag.runs.migrations import current_version, migrated, readable_versions
 from pytest_otel_diag.scoring.gate import GateSettings
 from pytest_otel_diag.scoring.scorecard import Scorecard, build_scorecard
 from pytest_otel_diag.scoring.text import count
@@ -24,44 +24,61 @@ from pytest_otel_diag.scoring.text import count
 RUN_FILE = "run.json"
 SESSIONS_FILE = "sessions.jsonl"
 SCORECARD_FILE = "scorecard.json"
-SCHEMA_VERSION = 1
 
 _M = TypeVar("_M", bound=BaseModel)
 
 
-class RunUnreadable(OtelDiagError):
-    """A run directory cannot be read or written; the message names file and line."""
+def begin_run(directory: Path, make: Callable[[], Manifest]) -> Manifest:
+    """Create the folder of a run with its ``run.json`` and return the manifest.
+
+    Every process of a run may call this: the first one stores the manifest it *makes*, the others read it.
+    Raises RunUnreadable when the folder cannot be written.
+    """
+    file = directory / RUN_FILE
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            write_atomically(file, make())
+    except OSError as problem:
+        raise RunUnreadable(
+            f"{directory} cannot be written ({problem}); choose another folder for reports"
+        ) from problem
+    return _load(Manifest, file)
+
+
+def has_ended(directory: Path) -> bool:
+    """Whether the run in *directory* is over; raises RunUnreadable for a folder without a run."""
+    return _load(Manifest, directory / RUN_FILE).ended_at_ns is not None
 
 
 class RunWriter:
-    """Writes a run as it happens.
+    """Writes the sessions, the scorecard and the end of a run; one process of a run does.
 
-    ``run.json`` is there from the start, every session is on the disk when :meth:`append` returns,
-    and :meth:`finish` adds the end time and the scorecard.
+    Every session is on the disk when :meth:`append` returns, and :meth:`finish` adds the end time and the
+    scorecard.
     """
 
     def __init__(self, directory: Path, manifest: Manifest) -> None:
+        """Raise RunUnreadable when the run has a writer already, or its folder cannot be written."""
         self.directory = directory
         self.manifest = manifest
         self._sessions: list[SessionResult] = []
-        self._stream = (directory / SESSIONS_FILE).open("ab")
-
-    @classmethod
-    def start(cls, reports: Path, manifest: Manifest) -> RunWriter:
-        """Create ``reports/<run-id>/``; raises RunUnreadable when it is there already or cannot be made."""
-        directory = reports / manifest.run_id
         try:
-            directory.mkdir(parents=True)
-            _write_atomically(directory / RUN_FILE, manifest)
-            return cls(directory, manifest)
+            self._stream = (directory / SESSIONS_FILE).open("xb")
         except FileExistsError:
             raise RunUnreadable(
                 f"{directory} exists already; run ids are unique, so choose another or delete the folder"
             ) from None
         except OSError as problem:
             raise RunUnreadable(
-                f"{directory} cannot be written ({problem}); name another folder for reports"
+                f"{directory} cannot be written ({problem}); choose another folder for reports"
             ) from problem
+
+    @classmethod
+    def start(cls, reports: Path, manifest: Manifest) -> RunWriter:
+        """Begin a run in ``reports/<run-id>/``; raises RunUnreadable when that is taken or cannot be made."""
+        directory = reports / manifest.run_id
+        return cls(directory, begin_run(directory, lambda: manifest))
 
     @property
     def sessions(self) -> Sequence[SessionResult]:
@@ -70,7 +87,7 @@ class RunWriter:
 
     def update(self, manifest: Manifest) -> None:
         """Replace ``run.json``, for what is known only once the run is under way (the analyzers)."""
-        _write_atomically(self.directory / RUN_FILE, manifest)
+        write_atomically(self.directory / RUN_FILE, manifest)
         self.manifest = manifest
 
     def append(self, session: SessionResult) -> None:
@@ -85,8 +102,8 @@ class RunWriter:
         self.close()
         self.manifest = self.manifest.model_copy(update={"ended_at_ns": ended_at_ns})
         scorecard = build_scorecard(self._sessions, _as_ended(settings, self.manifest))
-        _write_atomically(self.directory / SCORECARD_FILE, scorecard)
-        _write_atomically(self.directory / RUN_FILE, self.manifest)
+        write_atomically(self.directory / SCORECARD_FILE, scorecard)
+        write_atomically(self.directory / RUN_FILE, self.manifest)
         return RunDocument(manifest=self.manifest, sessions=tuple(self._sessions), scorecard=scorecard)
 
     def close(self) -> None:
@@ -106,11 +123,11 @@ class RunWriter:
 
 
 def read_run(directory: Path, settings: GateSettings | None = None) -> RunDocument:
-    """Read a run directory.
+    """Read a run directory, of this release or an older one.
 
     A last line torn by a crash is left out with a warning; the scorecard is built anew from the
     sessions when there is none yet, when *settings* are given, and (with a warning) when the stored
-    one counts other sessions than there are. Raises RunUnreadable.
+    one counts other sessions than the file holds. Raises RunUnreadable.
     """
     manifest = _load(Manifest, directory / RUN_FILE)
     sessions, warnings = _read_sessions(directory / SESSIONS_FILE)
@@ -123,7 +140,7 @@ def read_run(directory: Path, settings: GateSettings | None = None) -> RunDocume
         if scorecard.sessions != len(sessions):
             warnings.append(
                 f"{stored} counts {count(scorecard.sessions, 'session')}, {SESSIONS_FILE} holds "
-                f"{len(sessions)}; what follows is about the latter alone"
+                f"{len(sessions)}; this report covers the latter alone"
             )
             scorecard = None
     if scorecard is None:
@@ -134,7 +151,7 @@ def read_run(directory: Path, settings: GateSettings | None = None) -> RunDocume
 
 
 def _as_ended(settings: GateSettings | None, manifest: Manifest) -> GateSettings | None:
-    """Return the settings of the gate for a run that may have been broken off."""
+    """Return the settings of the gate for a run that may have been interrupted."""
     if not manifest.interrupted:
         return settings
     return (settings or GateSettings()).model_copy(update={"interrupted": manifest.interrupted})
@@ -177,40 +194,14 @@ def _parse(model: type[_M], content: bytes, where: str) -> _M:
     except ValueError as problem:
         raise RunUnreadable(f"{where} is no JSON ({problem}); the file was changed or cut") from None
     version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if version != SCHEMA_VERSION:
+    if version not in readable_versions(model):
         raise RunUnreadable(
-            f"{where} has schema version {version!r}, this release reads {SCHEMA_VERSION}; "
+            f"{where} has schema version {version!r}, this release reads {current_version(model)} and older; "
             "read it with the release that wrote it"
         )
     try:
-        return model.model_validate(raw)
+        return model.model_validate(migrated(model, raw))
     except ValidationError as problem:
         first = problem.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise RunUnreadable(f"{where}, field {place}: {first['msg']}") from None
-
-
-def to_json(value: BaseModel) -> str:
-    """Return one line of JSON. Lone surrogates (broken text in telemetry) are kept as escapes.
-
-    Read it back with ``Model.model_validate(json.loads(text))``: pydantic's own JSON parser refuses
-    such escapes.
-    """
-    try:
-        return value.model_dump_json()
-    except PydanticSerializationError:
-        return json.dumps(value.model_dump(mode="python"))
-
-
-def _write_atomically(file: Path, value: BaseModel) -> None:
-    # Not tempfile: its files are for their owner alone, and reports are read by whoever serves them.
-    temporary = file.with_name(f".{file.name}.part")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(to_json(value).encode() + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import platform
-import random
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -17,7 +15,6 @@ from typing import Literal
 from pydantic import Field
 
 from pytest_otel_diag.model.base import Model, Nanos
-from pytest_otel_diag.model.windows import NANOS_PER_SECOND
 
 GIT_TIMEOUT_S = 5.0
 SOURCE_SUFFIXES = frozenset({".py", ".sql", ".json", ".toml", ".txt", ".md"})
@@ -79,12 +76,6 @@ class Difference(Model):
     first: str
     second: str
     matters: bool
-
-
-def new_run_id(now_ns: Nanos, rng: random.Random) -> str:
-    """Return a run id that sorts by time: ``20261123T120529Z-4f2a9c``."""
-    moment = datetime.fromtimestamp(now_ns // NANOS_PER_SECOND, tz=UTC)
-    return f"{moment:%Y%m%dT%H%M%SZ}-{rng.getrandbits(24):06x}"
 
 
 def environment() -> dict[str, str]:

@@ -1,112 +1,139 @@
-"""A run: its directory, manifest, scorecard and gate; what the plugin and the command share."""
+"""One run on disk: begun by its first session, scored and judged at its end."""
 
 from __future__ import annotations
 
-import random
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pytest_otel_diag.config.settings import Settings
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.events import SessionEnded
 from pytest_otel_diag.model.scenario import Expectation, Scenario
 from pytest_otel_diag.model.session import Blame, SessionResult, Status
-from pytest_otel_diag.reports.terminal import render_scorecard
-from pytest_otel_diag.reports.writers import report_writers
-from pytest_otel_diag.runs.composition import gate_settings
-from pytest_otel_diag.runs.directory import RunWriter
-from pytest_otel_diag.runs.document import RunDocument
+from pytest_otel_diag.runs.directory import RunWriter, begin_run
+from pytest_otel_diag.runs.document import ReportWriter, RunDocument
+from pytest_otel_diag.runs.events import EventWriter, events_of
 from pytest_otel_diag.runs.manifest import (
     AnalyzerIdentity,
     Manifest,
     Setting,
     code_revision,
     environment,
-    new_run_id,
     package_versions,
 )
-from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, GateOutcome
-
-MIN_WIDTH = 120
-"""Narrower than this, names of scenarios are cut until they look alike; terminals wrap instead."""
+from pytest_otel_diag.runs.place import RunPlace
+from pytest_otel_diag.runs.tracker import Follower
+from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, GateOutcome, GateSettings
 
 _LOST = "lost-"
 
-RENDERINGS = ("markdown", "html")
+
+def begin(place: RunPlace, settings: Settings, root: Path, target: Mapping[str, str]) -> Manifest:
+    """Create the folder of a run unless another process of the run has; return its manifest.
+
+    *root* is the folder of the code under test, *target* what the target reports about itself. Raises
+    RunUnreadable when the folder for reports cannot be written.
+    """
+    return begin_run(place.directory, lambda: _manifest(place, settings, root, target))
 
 
 class Run:
-    """One run to its verdict, made when its first session ends; *started_ns* is when it began, where known.
+    """The run in the process that keeps its sessions and judges it.
 
-    Raises RunUnreadable when the folder for reports cannot be written.
+    *place* is where; *writers* render the finished run. Raises RunUnreadable when the folder for reports
+    cannot be written.
     """
 
     def __init__(
         self,
         settings: Settings,
-        root: Path,
-        target: Mapping[str, str],
-        clock: Callable[[], int],
+        place: RunPlace,
+        manifest: Manifest,
         *,
-        started_ns: int | None = None,
+        writers: Sequence[ReportWriter] = (),
+        clock: Callable[[], Nanos] = time.time_ns,
     ) -> None:
         self._settings = settings
         self._clock = clock
-        now_ns = clock() if started_ns is None else started_ns
-        manifest = Manifest(
-            gated=settings.gate,
-            run_id=new_run_id(now_ns, random.SystemRandom()),
-            started_at_ns=now_ns,
-            code=code_revision(root),
-            packages=package_versions(),
-            python=environment()["python"],
-            platform=environment()["platform"],
-            settings=tuple(
-                Setting(name=name, value=item.value, source=item.source)
-                for name, item in settings.sources.items()
-            ),
-            seeds=tuple(settings.seed + repeat for repeat in range(settings.repeat)),
-            target=dict(target),
-            recordings={
-                name.removeprefix("recording."): value
-                for name, value in target.items()
-                if name.startswith("recording.")
-            },
-        )
+        self._writers = writers
+        self._writer = RunWriter(place.directory, manifest)
+        self._events = EventWriter(place.directory)
+        self._follower = Follower(place.directory)
         self.alarms: list[str] = []
-        """What a person has to do something about: faults that are on still."""
-        self._may_be_on = False
-        self._writer = RunWriter.start(root / settings.reports, manifest)
-        self._document: RunDocument | None = None
+        """What a person has to act on: faults that are still on."""
+        self.undo_failed = False
+        """Whether a fault may still be on; such a run is never green, with or without the gate."""
+        self.document: RunDocument | None = None
+        """The finished run; None before :meth:`finish`."""
 
     @property
     def directory(self) -> Path:
         """Where the run is kept."""
         return self._writer.directory
 
+    @property
+    def inconclusive_accepted(self) -> bool:
+        """Whether the gate was inconclusive and the settings let that pass."""
+        gate = self.document.scorecard.gate if self.document is not None else None
+        lenient = self._settings.gate and self._settings.inconclusive == "pass"
+        return lenient and gate is not None and gate.outcome is GateOutcome.INCONCLUSIVE
+
     def add(self, session: SessionResult) -> None:
         """Keep one ended session under the id of this run."""
         self._writer.append(session.model_copy(update={"run_id": self._writer.manifest.run_id}))
         if alarm := alarm_of(session):
             self.alarms.append(alarm)
-        self._may_be_on |= session.cleanup is not None and session.cleanup.failed
+        self.undo_failed |= session.cleanup is not None and session.cleanup.failed
 
-    @property
-    def may_be_on(self) -> bool:
-        """Whether an undo failed: such a run is never green, gate or not."""
-        return self._may_be_on
+    def complete_events(self, session: SessionResult) -> None:
+        """Append the events of a session whose own process did not record its end.
+
+        That is a session of a worker on another machine, or of a worker that was killed.
+        """
+        if not self._follower.refresh().has_ended(session.session_id.removeprefix(_LOST)):
+            for event in events_of(session):
+                self._events.emit(event)
+
+    def lose(self, test_id: str, reason: str) -> SessionResult:
+        """Return the error that stands for the session of a test whose process died.
+
+        Sessions of the test that were in flight end with the reason; nothing else is known of them.
+        """
+        every = self._follower.refresh().flights()
+        flights = [flight for flight in every if flight.started.test_id == test_id]
+        known = flights[0].started.session_id if flights else secrets.token_hex(4)
+        result = _lost_session(self._settings, known, test_id, reason)
+        for flight in flights:
+            self._events.emit(
+                SessionEnded(
+                    session_id=flight.started.session_id,
+                    at_ns=flight.last_ns or flight.started.at_ns,
+                    wall_ns=self._clock(),
+                    scenario_id=flight.started.scenario_id,
+                    status=result.status,
+                    reason=reason,
+                    blame=result.blame,
+                    outcome=result.outcome,
+                    wall_s=(self._clock() - flight.started.wall_ns) / 1e9,
+                )
+            )
+        return result
 
     def finish(self, analyzers: Iterable[AnalyzerIdentity] = (), interrupted: str = "") -> int:
         """Score the run, write its renderings, and return the exit code of the gate.
 
         INCONCLUSIVE passes where the settings say so, but never with nothing scored. *interrupted* says what
-        broke the run off: then there is no verdict.
+        ended the run early: then it has no verdict.
         """
-        told = {"analyzers": tuple(analyzers), "interrupted": interrupted, "alarms": tuple(self.alarms)}
-        self._writer.manifest = self._writer.manifest.model_copy(update=told)
-        self._document = self._writer.finish(self._clock(), gate_settings(self._settings))
-        for writer in report_writers(RENDERINGS):
-            writer.write(self._document, self.directory)
-        card = self._document.scorecard
+        known = {"analyzers": tuple(analyzers), "interrupted": interrupted, "alarms": tuple(self.alarms)}
+        self._writer.manifest = self._writer.manifest.model_copy(update=known)
+        self._events.close()
+        self.document = self._writer.finish(self._clock(), gate_settings(self._settings))
+        for writer in self._writers:
+            writer.write(self.document, self.directory)
+        card = self.document.scorecard
         if interrupted:
             return EXIT_INTERRUPTED
         if card.gate is None or card.scored == 0:
@@ -115,18 +142,39 @@ class Run:
             return 0
         return card.gate.outcome.exit_code
 
-    def summary(self, width: int) -> list[str]:
-        """Return the scorecard as lines for a terminal of *width* columns, and where the run is kept."""
-        if self._document is None:
-            return []
-        lines = render_scorecard(
-            self._document.scorecard, width=max(width, MIN_WIDTH), gated=self._document.gated
-        ).splitlines()
-        gate = self._document.scorecard.gate
-        accepted = self._settings.gate and self._settings.inconclusive == "pass"
-        if accepted and gate is not None and gate.outcome is GateOutcome.INCONCLUSIVE:
-            lines.append("  accepted, since the settings say inconclusive=pass")
-        return [*lines, "", f"run kept in {self.directory}"]
+
+def _manifest(place: RunPlace, settings: Settings, root: Path, target: Mapping[str, str]) -> Manifest:
+    return Manifest(
+        gated=settings.gate,
+        run_id=place.run_id,
+        started_at_ns=place.started_ns,
+        code=code_revision(root),
+        packages=package_versions(),
+        python=environment()["python"],
+        platform=environment()["platform"],
+        settings=tuple(
+            Setting(name=name, value=item.value, source=item.source)
+            for name, item in settings.sources.items()
+        ),
+        seeds=tuple(settings.seed + repeat for repeat in range(settings.repeat)),
+        target=dict(target),
+        recordings={
+            name.removeprefix("recording."): value
+            for name, value in target.items()
+            if name.startswith("recording.")
+        },
+    )
+
+
+def gate_settings(settings: Settings) -> GateSettings:
+    """Return the gate's criteria with the thresholds of the settings."""
+    return GateSettings().with_thresholds(
+        {
+            "detection_sensitivity": settings.min_sensitivity,
+            "false_positive_rate": settings.max_false_positives,
+            "top1": settings.min_top1,
+        }
+    )
 
 
 def alarm_of(session: SessionResult) -> str:
@@ -142,10 +190,9 @@ def alarm_of(session: SessionResult) -> str:
     return f"A FAULT MAY STILL BE ON, from {where}: {cleanup.detail}{way}"
 
 
-def lost_session(settings: Settings, test_id: str, reason: str) -> SessionResult:
-    """Return the error that stands for a session whose process died; only the test knew its scenario."""
+def _lost_session(settings: Settings, session_id: str, test_id: str, reason: str) -> SessionResult:
     return SessionResult(
-        session_id=f"{_LOST}{secrets.token_hex(4)}",
+        session_id=f"{_LOST}{session_id}",
         run_id="",
         test_id=test_id,
         scenario=Scenario(id=test_id, expectation=Expectation()),
@@ -160,5 +207,5 @@ def lost_session(settings: Settings, test_id: str, reason: str) -> SessionResult
 
 
 def is_lost(result: SessionResult) -> bool:
-    """Whether the result is a :func:`lost_session`."""
+    """Whether the result stands for a session whose process died."""
     return result.session_id.startswith(_LOST)

@@ -13,7 +13,7 @@ from multiprocessing.util import Finalize
 
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.ports import Target
-from pytest_otel_diag.runs import composition
+from pytest_otel_diag.runs.runner import Runner, seeded_environment
 from pytest_otel_diag.selftest.proof import Proof, prove
 from pytest_otel_diag.selftest.subjects import Subject
 
@@ -24,9 +24,9 @@ def proofs(subjects: Sequence[Subject], settings: Settings, workers: int) -> Ite
     Raises ConfigurationError when the target of the settings cannot be opened.
     """
     if workers < 2 or len(subjects) < 2:
-        with composition.opened(settings, "self-test") as target:
+        with Runner(settings, worker="self-test") as runner:
             for subject in subjects:
-                yield _proven(subject, target, settings.seed)
+                yield _proven(subject, runner.target, settings.seed)
         return
     context = multiprocessing.get_context("spawn")  # a store does not survive a fork
     with ProcessPoolExecutor(min(workers, len(subjects)), mp_context=context) as pool:
@@ -36,7 +36,7 @@ def proofs(subjects: Sequence[Subject], settings: Settings, workers: int) -> Ite
 def _proven(subject: Subject, target: Target, seed: int) -> Proof:
     scenario = subject.scenario
     if target.seeded:
-        environment = composition.environment_of(scenario, seed)
+        environment = seeded_environment(scenario, seed)
         scenario = scenario.model_copy(update={"environment": environment})
     return asyncio.run(prove(scenario, target, subject.residue))
 
@@ -49,8 +49,6 @@ def _prove(subject: Subject, settings: Settings) -> Proof:
 @cache
 def _target(spec: str, store: str, cache_dir: str) -> Target:
     name = multiprocessing.current_process().name
-    target = composition.open_target(Settings(target=spec, store=store, cache=cache_dir), f"self-test-{name}")
-    Finalize(
-        None, composition.close_target, args=(target,), exitpriority=1
-    )  # processes of a pool skip atexit
-    return target
+    runner = Runner(Settings(target=spec, store=store, cache=cache_dir), worker=f"self-test-{name}")
+    Finalize(None, runner.close, exitpriority=1)  # processes of a pool skip atexit
+    return runner.target

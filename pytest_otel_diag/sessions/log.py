@@ -176,6 +176,7 @@ class SessionLog:
                 test_id=plan.test_id,
                 repeat=plan.repeat,
                 seed=plan.seed,
+                ungated=plan.scenario.ungated,
             )
         )
 

@@ -12,11 +12,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from pytest_otel_diag import catalog
+from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.model.session import ImpactReason, SessionResult, Status
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.targets.shop.target import ShopTarget
@@ -132,7 +132,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 @pytest.fixture(scope="module")
 def virtual() -> Iterator[Mapping[str, SessionResult]]:
     """The same scenarios on the simulated shop, in virtual time."""
-    target = ShopTarget.from_spec(f"users={USERS},reference_s={REFERENCE_S}", store_dsn="", cache_dir=Path())
+    rest = f"users={USERS},reference_s={REFERENCE_S}"
+    target = ShopTarget.from_settings(rest, settings=Settings(), worker="")
     results = {}
     for flag, variant in FLAGS.items():
         scenario = catalog.scenario(flag, variant)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_otel_diag.model.session import Phase
-from pytest_otel_diag.plugin.diagnose import properties
+from pytest_otel_diag.plugin.fixtures import properties
 from pytest_otel_diag.plugin.integrations.allure import SEVERITIES
 from pytest_otel_diag.plugin.integrations.allure_files import (
     CATEGORIES,

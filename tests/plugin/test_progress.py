@@ -1,4 +1,4 @@
-"""What is shown while sessions run: as text, on a terminal, and where there is none."""
+"""Progress while sessions run: as text, on a terminal, and without one."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pytest_otel_diag.model.events import (
     ImpactMeasured,
     PhaseStarted,
-    SessionEnded,
+    SessionEvent,
     SessionStarted,
     SessionWaiting,
     TargetOpened,
@@ -32,21 +32,22 @@ from pytest_otel_diag.model.session import (
     Status,
 )
 from pytest_otel_diag.plugin.terminal.progress import (
-    Tally,
-    Tracker,
     colour,
     ended_text,
     flight_text,
     label,
     span,
+    tally_text,
 )
 from pytest_otel_diag.plugin.terminal.screen import Line, Screen, chosen_mode
-from pytest_otel_diag.sessions.settings import WallTime
+from pytest_otel_diag.runs.events import EventWriter
+from pytest_otel_diag.runs.tracker import Follower, SessionState, Tally, state_of
 from tests.support import terminal
 from tests.support.ended import ALARM, CALM, CONTROL, FAULT, MISSED, RIGHT, WRONG, result
 from tests.support.terminal import frames
 
 SECOND_NS = 1_000_000_000
+NOW_NS = 1000 * SECOND_NS
 
 
 def phase(phase: Phase, start_s: float, end_s: float) -> PhaseRecord:
@@ -54,103 +55,66 @@ def phase(phase: Phase, start_s: float, end_s: float) -> PhaseRecord:
     return PhaseRecord(phase=phase, start_ns=start_ns, end_ns=end_ns, wall_s=0.1, outcome="ok")
 
 
-class Times:
-    """Wall time that a test moves."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def wall(self) -> WallTime:
-        return WallTime(monotonic=lambda: self.now_s, now_ns=lambda: round(self.now_s * SECOND_NS))
-
-
 def started(scenario: Scenario = FAULT, session_id: str = "one", repeat: int = 0) -> SessionStarted:
-    """Return the first event of a session."""
     return SessionStarted(
         session_id=session_id,
-        at_ns=0,
-        wall_ns=0,
+        at_ns=NOW_NS,
+        wall_ns=NOW_NS,
         scenario_id=scenario.id,
         faults=tuple(map(str, scenario.faults)),
-        target="fake",
-        analyzer="test",
+        control=scenario.control,
+        target="t",
+        analyzer="a",
         repeat=repeat,
     )
 
 
-def moment(at_s: float = 0.0) -> dict[str, object]:
-    """Return the fields that every event of the session has."""
-    return {"session_id": "one", "at_ns": round(at_s * SECOND_NS), "wall_ns": 0}
+def flight(*events: tuple[type[SessionEvent], dict], first: SessionStarted | None = None) -> SessionState:
+    """The state after events, each given as its type and fields."""
+    state = SessionState(first or started())
+    for kind, fields in events:
+        state = state.after(kind(**{"session_id": "one", "at_ns": NOW_NS, "wall_ns": NOW_NS, **fields}))
+    return state
 
 
-def ended() -> SessionEnded:
-    """Return the last event of the session."""
-    return SessionEnded(**moment(), scenario_id="pay", status=Status.SCORED, wall_s=1.0)
+def after(seconds: float) -> int:
+    return NOW_NS + round(seconds * SECOND_NS)
 
 
-def test_a_session_that_waits_for_others_says_for_whom() -> None:
-    times = Times()
-    tracker = Tracker(times.wall())
-    tracker.see(started())
-    tracker.see(SessionWaiting(**moment(), reason="the live system is held by alice@host"))
-    times.now_s += 12
-    (flight,) = tracker.flights().values()
-    told = "pay: waiting: the live system is held by alice@host, 12.0 s"
-    assert flight_text(flight, times.now_s) == told
-    tracker.see(SessionWaiting(**moment(), reason=""))
-    (flight,) = tracker.flights().values()
-    assert flight_text(flight, times.now_s) == "pay: preflight, 12.0 s"
+def test_a_waiting_session_names_what_it_waits_for() -> None:
+    waits = (SessionWaiting, {"reason": "the live system is held by alice@host"})
+    line = "pay: waiting: the live system is held by alice@host, 12.0 s"
+    assert flight_text(flight(waits), after(12)) == line
+    assert flight_text(flight(waits, (SessionWaiting, {"reason": ""})), after(12)) == "pay: preflight, 12.0 s"
 
 
-def test_too_few_calls_so_far_say_when_there_are_enough() -> None:
-    times = Times()
-    tracker = Tracker(times.wall())
-    tracker.see(started())
-    tracker.see(PhaseStarted(**moment(), phase=Phase.IMPACT))
+def test_too_few_calls_so_far_show_when_there_will_be_enough() -> None:
     few = Impact(reason=ImpactReason.TOO_RARE, service="pay", calls_seen=3, calls_needed=12, eta_s=42.0)
-    tracker.see(ImpactMeasured(**moment(), impact=few))
-    (flight,) = tracker.flights().values()
-    assert flight_text(flight, times.now_s).endswith("TOO_RARE pay, 3 of 12 calls, 42.0 s more")
+    state = flight((PhaseStarted, {"phase": Phase.IMPACT}), (ImpactMeasured, {"impact": few}))
+    assert flight_text(state, NOW_NS).endswith("TOO_RARE pay, 3 of 12 calls, 42.0 s more")
 
 
-def test_a_session_is_followed_from_its_first_phase_to_its_end() -> None:
-    times = Times()
-    tracker = Tracker(times.wall())
-    tracker.see(started(repeat=2))
-    tracker.see(PhaseStarted(**moment(), phase=Phase.PREFLIGHT))
-    (flight,) = tracker.flights().values()
-    assert flight_text(flight, times.now_s) == "pay (repeat 2): preflight, 0.0 s"
-    tracker.see(TargetOpened(**moment(50), virtual=True))
-    times.now_s += 1.5
-    tracker.see(PhaseStarted(**moment(170), phase=Phase.IMPACT))
+def test_a_session_in_virtual_time_shows_both_clocks() -> None:
+    first = started(repeat=2)
+    assert flight_text(flight(first=first), NOW_NS) == "pay (repeat 2): preflight, 0.0 s"
     seen = Impact(
         reason=ImpactReason.TOO_RARE, service="payment", signal="errors", calls_seen=3, calls_needed=12
     )
-    tracker.see(ImpactMeasured(**moment(170), impact=seen))
-    (flight,) = tracker.flights().values()
-    told = "pay (repeat 2): impact, 2:00 virtual in 1.5 s, TOO_RARE payment errors, 3 of 12 calls"
-    assert flight_text(flight, times.now_s) == told
-    tracker.see(ended())
-    assert tracker.flights() == {}
+    state = flight(
+        (TargetOpened, {"virtual": True, "at_ns": 50 * SECOND_NS}),
+        (PhaseStarted, {"phase": Phase.IMPACT, "at_ns": 150 * SECOND_NS}),
+        (ImpactMeasured, {"impact": seen, "at_ns": 170 * SECOND_NS}),
+        first=first,
+    )
+    line = "pay (repeat 2): impact, 2:00 virtual in 1.5 s, TOO_RARE payment errors, 3 of 12 calls"
+    assert flight_text(state, after(1.5)) == line
 
 
 def test_a_target_on_the_wall_clock_has_one_time() -> None:
-    times = Times()
-    tracker = Tracker(times.wall())
-    tracker.see(started(CONTROL))
-    tracker.see(PhaseStarted(**moment(), phase=Phase.BASELINE))
-    tracker.see(TargetOpened(**moment(times.now_s)))
-    times.now_s += 90
-    (flight,) = tracker.flights().values()
-    assert flight_text(flight, times.now_s) == "quiet: baseline, 1:30"
-
-
-def test_events_of_a_session_that_never_began_are_passed_over() -> None:
-    tracker = Tracker()
-    tracker.see(TargetOpened(**moment(), virtual=True))
-    tracker.see(ImpactMeasured(**moment(), impact=Impact(reason=ImpactReason.VISIBLE)))
-    tracker.see(ended())
-    assert tracker.flights() == {}
+    state = flight(
+        (PhaseStarted, {"phase": Phase.BASELINE}), (TargetOpened, {"virtual": False}), first=started(CONTROL)
+    )
+    assert flight_text(state, after(90)) == "quiet: baseline, 1:30"
 
 
 @pytest.mark.parametrize(
@@ -184,12 +148,12 @@ def test_events_of_a_session_that_never_began_are_passed_over() -> None:
     ],
 )
 def test_an_ended_session_is_one_line(session: SessionResult, line: str, shade: str) -> None:
-    assert ended_text(session) == line
-    assert colour(session) == shade
+    assert ended_text(state_of(session)) == line
+    assert colour(state_of(session)) == shade
 
 
-def test_a_reason_without_end_does_not_fill_the_log() -> None:
-    assert len(ended_text(result(reason="so long a reason " * 500))) < 200
+def test_a_very_long_reason_is_cut() -> None:
+    assert len(ended_text(state_of(result(reason="so long a reason " * 500)))) < 200
 
 
 def test_a_session_that_only_the_test_names_is_called_by_its_faults() -> None:
@@ -199,7 +163,7 @@ def test_a_session_that_only_the_test_names_is_called_by_its_faults() -> None:
 
 def test_the_tally_counts_rates_and_what_has_no_score() -> None:
     tally = Tally()
-    assert tally.text() == "0 scored"
+    assert tally_text(tally) == "0 scored"
     ungated = FAULT.model_copy(update={"ungated": "nobody can see it"})
     for session in (
         result(verdict=RIGHT),
@@ -210,8 +174,8 @@ def test_the_tally_counts_rates_and_what_has_no_score() -> None:
         result(),
         result(status=Status.INVALID),
     ):
-        tally.add(session)
-    assert tally.text() == "4 scored: 1/2 detected, 1/1 alarms; 1 invalid; 2 errors"
+        tally.add(state_of(session))
+    assert tally_text(tally) == "4 scored: 1/2 detected, 1/1 alarms; 1 invalid; 2 errors"
 
 
 @given(st.floats(min_value=0, max_value=1e6))
@@ -273,24 +237,23 @@ def drawn(leader: int) -> str:
     return os.read(leader, 1 << 16).decode() if ready else ""
 
 
-def test_many_sessions_fit_and_a_debugger_gets_the_terminal(pytester) -> None:
+def test_many_sessions_fit_and_a_debugger_gets_the_terminal(pytester, tmp_path) -> None:
     config = pytester.parseconfigure("-p", "no:asyncio")
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 50, 0, 0))
-    times = Times()
-    tracker = Tracker(times.wall())
+    now = {"ns": NOW_NS}
+    events = EventWriter(tmp_path)
     for number in range(12):
-        tracker.see(started(CONTROL, session_id=str(number), repeat=number))
-        began = {**moment(), "session_id": str(number)}
-        tracker.see(PhaseStarted(**began, phase=Phase.BASELINE))
+        events.emit(started(CONTROL, str(number), number))
+        events.emit(PhaseStarted(session_id=str(number), at_ns=NOW_NS, wall_ns=NOW_NS, phase=Phase.BASELINE))
     with os.fdopen(follower, "w") as file:
         reporter._tw._file = file
-        screen = Screen(Line(reporter), "live", tracker)
+        screen = Screen(Line(reporter), "live", Follower(tmp_path), lambda: now["ns"])
         screen.tick()
         assert drawn(leader) == "", "no phase of a test is open"
         screen.pytest_leave_pdb()
-        times.now_s += 5
+        now["ns"] = after(5)
         screen.tick()
         shown = frames([drawn(leader)], 50)[-1].splitlines()
         assert shown[1] == "  quiet: baseline, 5.0 s"
@@ -302,6 +265,7 @@ def test_many_sessions_fit_and_a_debugger_gets_the_terminal(pytester) -> None:
         assert drawn(leader) == ""
         screen.pytest_unconfigure()
         screen.tick()
+    events.close()
     os.close(leader)
 
 
@@ -333,7 +297,7 @@ SUITE = """
 IMPATIENT = """
     from pytest_otel_diag.plugin.terminal import screen
 
-    screen.PATIENCE_S = 0.0
+    screen.DRAWN_FROM_S = 0.0
     screen.TICK_S = 0.05
     screen.LONG_S = 0.2
     screen.QUIET_S = 0.3

@@ -487,7 +487,7 @@ def test_the_factory_takes_scenarios_and_names_what_it_cannot_run(pytester, diag
         @pytest.mark.parametrize(
             ("arguments", "sentence"),
             [
-                ({"faults": "incident-back"}, "give a list"),
+                ({"faults": "incident-back"}, "pass a list"),
                 ({"faults": ["incident-bak"]}, "did you mean 'incident-back'"),
                 ({"scenario": "incident-bak"}, "did you mean 'incident-back'"),
                 ({}, "unnamed control"),

@@ -1,10 +1,12 @@
-"""Markers become scenarios; what cannot be is said at once, with the value."""
+"""Markers become scenarios; every mistake in them is reported with its value."""
 
 import pytest
 
+from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.model.scenario import Disturbance, Environment, Fault, FaultStep
 from pytest_otel_diag.plugin.markers import parse
-from pytest_otel_diag.plugin.scenarios import checked, from_markers
+from pytest_otel_diag.plugin.scenarios import from_markers
+from pytest_otel_diag.runs.runner import Runner, ScenarioRejected
 from tests.sessions.session_fakes import FakeTarget
 
 
@@ -64,13 +66,13 @@ def test_disturbances_and_environment_surround_the_faults() -> None:
         ([pytest.mark.otel_disturb("load")], "otel_disturb without a scenario"),
     ],
 )
-def test_what_cannot_be_names_the_value(marks, sentence) -> None:
+def test_a_mistake_names_the_value(marks, sentence) -> None:
     _, mistakes = scenario_of(*marks)
     assert len(mistakes) == 1
     assert sentence in mistakes[0]
 
 
-def test_every_mistake_is_told() -> None:
+def test_every_mistake_is_reported() -> None:
     _, mistakes = scenario_of(
         pytest.mark.otel_control(),
         pytest.mark.otel_disturb("gc"),
@@ -83,8 +85,11 @@ def test_a_flag_with_two_schedules_and_a_fault_that_comes_too_late_are_mistakes_
     twice, _ = scenario_of(
         pytest.mark.otel_flag("adFailure", "on"), pytest.mark.otel_flag("adFailure", "on", at_s=9000)
     )
-    found = checked(twice, FakeTarget())
+    runner = Runner(Settings(), target=FakeTarget())
+    with pytest.raises(ScenarioRejected) as rejected:
+        runner.prepare(twice)
+    found = rejected.value.mistakes
     assert any("names flag 'adFailure' 2 times; a flag has one variant" in mistake for mistake in found)
     assert any("comes on 9000 s after the first one" in mistake for mistake in found)
     once, _ = scenario_of(pytest.mark.otel_flag("adFailure", "on"))
-    assert checked(once, FakeTarget()) == []
+    assert runner.prepare(once).scenario.faults == once.faults

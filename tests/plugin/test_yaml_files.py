@@ -161,7 +161,7 @@ def test_nobody_may_expect_what_nobody_knows(pytester, write) -> None:
     write("schema: 1\nfaults: [{flag: adFailure}]\nexpect: {root_causes: []}\n")
     result = pytester.runpytest_subprocess("--otel-diag-target=shop")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*some.scenario.yaml:2*nobody knows what is expected of adFailure*"])
+    result.stderr.fnmatch_lines(["*some.scenario.yaml:2*the catalog has no expectation for adFailure*"])
 
 
 def test_flags_of_another_release_are_skipped_unless_the_test_names_its_own(pytester, write) -> None:
@@ -192,7 +192,7 @@ def test_flags_of_another_release_are_skipped_unless_the_test_names_its_own(pyte
 
 
 def test_a_conftest_may_import_what_the_fixtures_are_made_of(pytester, diag) -> None:
-    pytester.makeconftest("from pytest_otel_diag.plugin.diagnose import Diagnose\n")
+    pytester.makeconftest("from pytest_otel_diag.plugin.fixtures import Diagnose\n")
     pytester.makepyfile(
         """
         def test_it(diagnose):

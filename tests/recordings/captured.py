@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_otel_diag.config.settings import Settings
@@ -13,7 +13,7 @@ from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.ports import Target
 from pytest_otel_diag.recordings.capture import Capture
-from pytest_otel_diag.runs import composition
+from pytest_otel_diag.runs.runner import Runner
 from pytest_otel_diag.targets.replay.target import ReplayTarget
 from pytest_otel_diag.targets.shop.target import ShopTarget
 
@@ -31,25 +31,17 @@ class Kept:
 
 async def run(target: Target, scenario: Scenario, capture: Capture | None = None) -> SessionResult:
     """Run one session with the built-in analyzer."""
-    settings = Settings(target=target.name)
-    engine = composition.engine(
-        settings, target, composition.open_analyzer("builtin"), lambda _: None, capture=capture
-    )
-    plan = composition.plan(
-        composition.prepared(scenario, settings, target, 0),
-        settings,
-        run_id="run",
-        test_id="",
-        repeat=0,
-        analyzer="builtin",
-    )
+    runner = Runner(Settings(target=target.name), target=target, capture=capture)
     # a control derives its length from the session id
-    return await engine.run(replace(plan, session_id=f"{zlib.crc32(scenario.id.encode()):08x}"))
+    session_id = f"{zlib.crc32(scenario.id.encode()):08x}"
+    return await runner.run(runner.prepare(scenario), session_id=session_id)
 
 
 def capture_all(directory: Path, cache: Path) -> dict[str, Kept]:
     """Record a session of each fault and a control; return them by scenario."""
-    target = ShopTarget.from_spec("reference_s=60,settle_s=30", store_dsn="", cache_dir=cache)
+    target = ShopTarget.from_settings(
+        "reference_s=60,settle_s=30", settings=Settings(cache=str(cache)), worker=""
+    )
     known = {scenario.id: scenario for scenario in target.scenarios()}
     quiet = target.scenario_for(())
     assert quiet is not None

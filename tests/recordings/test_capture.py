@@ -27,7 +27,7 @@ from pytest_otel_diag.recordings.library import find_recordings
 from pytest_otel_diag.recordings.rewrite import merge, rewrite
 from pytest_otel_diag.recordings.time_shift import ANONYMOUS_NS, Shift
 from pytest_otel_diag.recordings.validation import validate_recording
-from pytest_otel_diag.runs import composition
+from pytest_otel_diag.runs.opening import open_capture
 from pytest_otel_diag.targets.replay.target import NoTraffic
 from pytest_otel_diag.targets.shop.target import ShopTarget
 from tests.recordings.captured import FAULTS, Kept, capture_all, replay_all, run, verdict_of
@@ -272,15 +272,17 @@ def replace_flag(fault: object, flag: str) -> object:
 
 def test_a_replay_cannot_be_recorded() -> None:
     with pytest.raises(ConfigurationError, match="is a recording already"):
-        composition.capture_of(Settings(target="replay:x", record="y"))
-    assert composition.capture_of(Settings(target="shop")) is None
-    made = composition.capture_of(Settings(target="shop", record="y"))
+        open_capture(Settings(target="replay:x", record="y"))
+    assert open_capture(Settings(target="shop")) is None
+    made = open_capture(Settings(target="shop", record="y"))
     assert made is not None
     assert made.directory == Path("y").absolute()
 
 
 async def test_a_capture_may_redact_and_shift(tmp_path: Path, cache: Path) -> None:
-    target = ShopTarget.from_spec("reference_s=60,settle_s=20", store_dsn="", cache_dir=cache)
+    target = ShopTarget.from_settings(
+        "reference_s=60,settle_s=20", settings=Settings(cache=str(cache)), worker=""
+    )
     capture = Capture(tmp_path / "kept", shift=Shift(ANONYMOUS_NS, secret=True), redact=True)
     fault = next(scenario for scenario in target.scenarios() if scenario.id == PAYMENT)
     timing = fault.timing.model_copy(update={"baseline_s": 60.0, "observe_s": 20.0, "recover_timeout_s": 0.0})
@@ -301,7 +303,9 @@ async def test_a_capture_may_redact_and_shift(tmp_path: Path, cache: Path) -> No
 
 
 async def test_a_cancelled_capture_leaves_no_folder(tmp_path: Path, cache: Path) -> None:
-    target = ShopTarget.from_spec("reference_s=60,settle_s=20", store_dsn="", cache_dir=cache)
+    target = ShopTarget.from_settings(
+        "reference_s=60,settle_s=20", settings=Settings(cache=str(cache)), worker=""
+    )
     quiet = target.scenario_for(())
     assert quiet is not None
     capture = Capture(tmp_path / "cut")

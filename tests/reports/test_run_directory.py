@@ -1,4 +1,4 @@
-"""What is on the disk after a run, after a crash, and after somebody changed it."""
+"""The files of a run: after its end, after a crash, and after they were changed."""
 
 import json
 import random
@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_otel_diag.runs.directory import RunUnreadable, RunWriter, read_run
-from pytest_otel_diag.runs.manifest import Manifest, new_run_id
+from pytest_otel_diag.runs.directory import RunWriter, read_run
+from pytest_otel_diag.runs.files import RunUnreadable
+from pytest_otel_diag.runs.manifest import Manifest
+from pytest_otel_diag.runs.place import new_run_id
 from pytest_otel_diag.scoring.gate import GateSettings
 from tests.scoring.samples import SECOND, control, faulty, ranked, session, solved
 
@@ -105,7 +107,7 @@ def test_a_run_is_never_written_over(tmp_path):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunUnreadable, match="name another folder"):
+    with pytest.raises(RunUnreadable, match="choose another folder"):
         RunWriter.start(tmp_path / "file", manifest())
 
 
@@ -191,8 +193,7 @@ def test_a_scorecard_of_other_sessions_than_there_are_is_not_shown(tmp_path, lef
     found = read_run(directory)
     assert (len(found.sessions), found.scorecard.sessions, found.scorecard.scored) == (left, left, left)
     assert found.warnings[-1].endswith(
-        f"scorecard.json counts 3 sessions, sessions.jsonl holds {left}; "
-        "what follows is about the latter alone"
+        f"scorecard.json counts 3 sessions, sessions.jsonl holds {left}; this report covers the latter alone"
     )
     assert len(found.warnings) == (1 if left else 2)
     # What is shown then is of one piece: asking with other criteria gives the same counts.

@@ -213,6 +213,8 @@ class PondTarget:
     def validate(self, scenario: Scenario) -> Iterator[str]:
         return [f"no flag {fault.flag!r}" for fault in scenario.faults if fault.flag not in FLAGS]
 
+    def close(self) -> None: ...
+
     @asynccontextmanager
     async def open(self, scenario: Scenario, session_id: str) -> AsyncIterator[TargetSession]:
         clock = PondClock(START_NS)

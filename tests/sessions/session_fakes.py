@@ -443,6 +443,8 @@ class FakeTarget:
     def validate(self, scenario: Scenario) -> Sequence[str]:
         return self.mistakes
 
+    def close(self) -> None: ...
+
     @asynccontextmanager
     async def open(self, scenario: Scenario, session_id: str) -> AsyncIterator[TargetSession]:
         await self.trouble.hit("target.open")

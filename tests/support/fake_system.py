@@ -16,8 +16,8 @@ class System(FakeTarget):
     """Spec ``exclusive``, ``stuck`` (its flags cannot be put back), or both with a comma."""
 
     @classmethod
-    def from_spec(cls, spec, *, store_dsn, cache_dir, worker):
-        asked = spec.split(",")
+    def from_settings(cls, rest, *, settings, worker):
+        asked = rest.split(",")
         system = cls(exclusive="exclusive" in asked)
         file = Path(f"flags-{worker}.json")
         file.write_bytes(system.original)

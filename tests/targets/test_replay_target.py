@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import FlagError, RecordingError, ScenarioError
 from pytest_otel_diag.model.flags import Flag, FlagChange
 from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario, Timing
@@ -375,14 +376,14 @@ def test_the_description_names_recording_and_hash(target):
 
 
 def test_a_spec_names_one_or_several_paths(folder):
-    target = ReplayTarget.from_spec(
-        f"replay:{folder}/sample:{folder}/sample", store_dsn="chdb://memory", cache_dir=folder
-    )
+    settings = Settings(store="chdb://memory", cache=str(folder))
+    rest = f"replay:{folder}/sample:{folder}/sample"
+    target = ReplayTarget.from_settings(rest, settings=settings, worker="")
     assert len(target.recordings) == 1
     with pytest.raises(ScenarioError, match="write replay:PATH"):
-        ReplayTarget.from_spec("replay:", store_dsn="", cache_dir=folder)
+        ReplayTarget.from_settings("replay:", settings=settings, worker="")
     with pytest.raises(RecordingError, match=r"is not a folder, did you mean 'sample'\?"):
-        ReplayTarget.from_spec(f"{folder}/samlpe", store_dsn="", cache_dir=folder).scenarios()
+        ReplayTarget.from_settings(f"{folder}/samlpe", settings=settings, worker="").scenarios()
 
 
 def test_the_same_incident_in_two_recordings_is_refused(folder, tmp_path):

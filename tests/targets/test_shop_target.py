@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_otel_diag import catalog
+from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError, ScenarioError
 from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.model.scenario import (
@@ -41,7 +42,7 @@ def _scenario(*faults: Fault, **fields: object) -> Scenario:
 
 @pytest.fixture
 def target(tmp_path: Path) -> Iterator[ShopTarget]:
-    made = ShopTarget.from_spec(SHORT, store_dsn="", cache_dir=tmp_path)
+    made = ShopTarget.from_settings(SHORT, settings=Settings(cache=str(tmp_path)), worker="")
     yield made
     made.close()
 
@@ -294,7 +295,7 @@ def test_what_the_catalog_knows_of_faults_makes_a_scenario(target: ShopTarget) -
 )
 def test_a_spec_that_cannot_be_read_says_why(spec: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        ShopTarget.from_spec(spec, store_dsn="", cache_dir=tmp_path)
+        ShopTarget.from_settings(spec, settings=Settings(cache=str(tmp_path)), worker="")
 
 
 def test_a_scenario_overrides_the_spec() -> None:
@@ -314,7 +315,8 @@ def test_simulated_time_begins_at_working_hours() -> None:
 
 
 async def test_a_session_without_reference_has_none(tmp_path: Path, scenario: Scenario) -> None:
-    bare = ShopTarget.from_spec("reference_s=0,settle_s=5", store_dsn="chdb://memory", cache_dir=tmp_path)
+    settings = Settings(store="chdb://memory", cache=str(tmp_path))
+    bare = ShopTarget.from_settings("reference_s=0,settle_s=5", settings=settings, worker="")
     async with bare.open(scenario, "id") as opened:
         assert opened.reference == ()
     bare.close()

@@ -76,7 +76,12 @@ class Telemetry(ports.Telemetry):
     def __init__(self, inner: Any, flags: ProtectedFlags) -> None:
         self._inner = inner
         self._flags = flags
-        self.query, self.schema = inner.query, inner.schema
+
+    async def query(self, *arguments: Any) -> Any:
+        return await self._inner.query(*arguments)
+
+    async def schema(self) -> Any:
+        return await self._inner.schema()
 
     async def ask(self, question: Any) -> Any:
         if isinstance(question, ServiceHealthOf) and self._flags.entry is not None:

@@ -34,12 +34,13 @@ from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import PhaseRecord, SessionResult
 from pytest_otel_diag.model.session import Status as SessionStatus
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, iso
+from pytest_otel_diag.plugin.fixtures import SESSIONS
 from pytest_otel_diag.plugin.integrations.allure_files import Surroundings, write_files
 from pytest_otel_diag.plugin.results import unscored
-from pytest_otel_diag.plugin.stash import SESSIONS
 from pytest_otel_diag.plugin.terminal.progress import ended_text, impact_text, label, span
 from pytest_otel_diag.reports.attachments import attachments
 from pytest_otel_diag.runs.run import is_lost
+from pytest_otel_diag.runs.tracker import state_of
 
 PLUGIN = "otel-diag-allure"
 LISTENER = "allure_listener"
@@ -65,13 +66,10 @@ ARGUMENTS = {"_otel_diag_scenario": "scenario", "_otel_diag_repeat": "repeat"}
 _LOG = logging.getLogger(__name__)
 
 
-def allure_of(config: pytest.Config) -> AllureResults | None:
-    """Return what adds sessions to the Allure results of this run, None where nobody asked for any."""
-    found: AllureResults | None = config.pluginmanager.get_plugin(PLUGIN)
-    if found is None and not config.option.collectonly:
-        found = AllureResults(config)
-        config.pluginmanager.register(found, PLUGIN)
-    return found
+def register(config: pytest.Config) -> None:
+    """Register what adds sessions to the Allure results of this run, once."""
+    if not config.option.collectonly and not config.pluginmanager.has_plugin(PLUGIN):
+        config.pluginmanager.register(AllureResults(config), PLUGIN)
 
 
 class AllureResults:
@@ -121,8 +119,8 @@ class AllureResults:
         if hasattr(report, "otel_diag_allure"):
             self._trouble.append(f"without its sessions: {report.nodeid} ({report.otel_diag_allure})")
 
-    def ended(self, session: SessionResult) -> None:
-        """Note what the collecting process learns of a session; it alone knows of one whose worker died."""
+    def pytest_otel_diag_session_finish(self, session: SessionResult) -> None:
+        """Note an ended session; the reporting process alone knows of one whose worker died."""
         self._surroundings.add(session)
         if is_lost(session):
             plugin_manager.hook.report_result(result=lost_result(session))
@@ -167,7 +165,7 @@ def session_step(session: SessionResult) -> TestStepResult:
     """Return the session as a step: its phases as steps, and its attachments, written at once."""
     start_ms = session.started_at_ns // 1_000_000
     step = TestStepResult(
-        name=ended_text(session),
+        name=ended_text(state_of(session)),
         status=_status(session),
         stage="finished",
         start=start_ms,
@@ -279,8 +277,9 @@ def labels(scenario: Scenario, given: frozenset[str] = frozenset()) -> list[Labe
     found = [("epic", EPIC), ("feature", feature), *(("story", story) for story in stories)]
     found.append(("severity", SEVERITIES.get(tags.get("severity", ""), "")))
     kept = [(name, value) for name, value in found if value and name not in given]
-    kept.append(("tag", label(scenario.id, scenario.faults)))
-    return [Label(name=name, value=value) for name, value in kept]
+    return [
+        Label(name=name, value=value) for name, value in [*kept, ("tag", label(scenario.id, scenario.faults))]
+    ]
 
 
 def _given(item: pytest.Item) -> frozenset[str]:

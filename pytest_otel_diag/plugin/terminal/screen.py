@@ -1,20 +1,20 @@
-"""Progress on the terminal, around pytest's own: a line for each ended session, and what still runs.
+"""Shows progress on the terminal, around pytest's own output: sessions in flight and those that ended.
 
-Two ways of writing. Between the phases of a test capture is off and the main thread alone writes: lines of
-ended sessions go through the terminal reporter. While a phase runs the main thread waits for a session, and
-captured output goes nowhere near the terminal: what still runs is written from a thread of ours to a
-duplicate of the terminal's file descriptor, made while capture was off. A region drawn in place is wiped
-before the phase ends, and the cursor is put back to where pytest left it.
+What is shown comes from the run's file of events, which every process of the run appends to.
 
-Sessions in the workers of pytest-xdist are shown when they end; what they are doing is not sent, since
-pytest-xdist has no message for it.
+There are two ways of writing. While no test runs in this process, capture is off and only the main thread
+writes: lines of ended sessions go through the terminal reporter. While the main thread waits (for a session,
+or for the workers of pytest-xdist), a thread writes the sessions in flight to a duplicate of the terminal's
+file descriptor, past pytest's capture. A region that it drew in place is wiped before the wait ends, and the
+cursor returns to where pytest left it.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -22,17 +22,18 @@ import pytest
 
 from pytest_otel_diag.config.options import OPTIONS
 from pytest_otel_diag.config.terminal import can_redraw
-from pytest_otel_diag.model.session import Phase, SessionResult
-from pytest_otel_diag.plugin.settings import options_of
-from pytest_otel_diag.plugin.stash import EMIT
-from pytest_otel_diag.plugin.terminal.progress import Flight, Tally, Tracker, colour, ended_text, flight_text
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.session import Phase
+from pytest_otel_diag.plugin.settings import is_worker, options_of, place_of
+from pytest_otel_diag.plugin.terminal.progress import age_s, colour, ended_text, flight_text, tally_text
+from pytest_otel_diag.runs.tracker import Follower, SessionState, Tally
 from pytest_otel_diag.scoring.text import clip, count
 
 PLUGIN = "otel-diag-progress"
 PROGRESS = next(option for option in OPTIONS if option.name == "progress")
 
 TICK_S = 0.25
-PATIENCE_S = 0.4
+DRAWN_FROM_S = 0.4
 """Sessions younger than this are not drawn: they would only flicker."""
 
 LONG_S = 10.0
@@ -49,24 +50,21 @@ ROWS = 8
 Mode = Literal["live", "plain", "off"]
 
 
-def screen_of(config: pytest.Config) -> Screen | None:
-    """Return the screen of this process, None where nothing is shown. First called while capture is off."""
-    found: Screen | None = config.pluginmanager.get_plugin(PLUGIN)
-    if found is not None or config.option.collectonly or hasattr(config, "workerinput"):
-        return found
+def register(config: pytest.Config) -> None:
+    """Show the progress of the run on the terminal of this process, once; call this while capture is off."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None:
-        return None
+    place = place_of(config)
+    if config.option.collectonly or is_worker(config) or reporter is None or place is None:
+        return
+    if config.pluginmanager.has_plugin(PLUGIN):
+        return
     line = Line(reporter)
     mode = chosen_mode(config, line)
     if mode == "off":
         line.close()
-        return None
-    tracker = Tracker()
-    config.stash[EMIT] = tracker.see
-    screen = Screen(line, mode, tracker)
-    config.pluginmanager.register(screen, PLUGIN)
-    return screen
+        return
+    kind = ControllerScreen if config.pluginmanager.has_plugin("dsession") else Screen
+    config.pluginmanager.register(kind(line, mode, Follower(place.directory)), PLUGIN)
 
 
 def chosen_mode(config: pytest.Config, line: Line) -> Mode:
@@ -89,13 +87,15 @@ class Line:
     def __init__(self, reporter: pytest.TerminalReporter) -> None:
         self._reporter = reporter
         self._descriptor: int | None = None
-        with suppress(OSError, ValueError, AttributeError):  # no file behind it: nothing written in phases
+        with suppress(
+            OSError, ValueError, AttributeError
+        ):  # no file behind it: sessions in flight stay unseen
             self._descriptor = os.dup(reporter._tw._file.fileno())
         self._interrupted = False
 
     @property
     def interactive(self) -> bool:
-        """Whether somebody watches a terminal."""
+        """Whether the output is a terminal."""
         return self._descriptor is not None and os.isatty(self._descriptor)
 
     def size(self) -> tuple[int, int]:
@@ -112,7 +112,7 @@ class Line:
         return self._reporter._tw.width_of_current_line
 
     def raw(self, text: str) -> None:
-        """Write while a phase runs, past capture; a terminal that is gone is not our trouble."""
+        """Write while a phase runs, past capture; errors of a closed terminal are ignored."""
         if self._descriptor is None:
             return
         encoding = getattr(self._reporter._tw._file, "encoding", None) or "utf-8"
@@ -122,20 +122,20 @@ class Line:
                 data = data[os.write(self._descriptor, data) :]
 
     def interrupt(self, text: str) -> None:
-        """Write a whole line while a phase runs; pytest then begins a new one."""
+        """Write a whole line while a phase runs; pytest's next output begins a new one."""
         self._reporter.flush()
         self.raw(f"\n{text}" if self.column or self._interrupted else text)
         self._interrupted = True
 
     def resume(self, nodeid: str) -> None:
-        """Let pytest write a letter after lines of ours: on a new line, that names the test's file again."""
+        """Let pytest's next letter begin a new line, which names the test's file again, after our lines."""
         if self._interrupted:
             self.begin()
             if self._reporter.showfspath and not self._reporter.showlongtestinfo:
                 self._reporter.write_fspath_result(nodeid, "")
 
     def begin(self) -> None:
-        """Let what pytest writes next begin a line, if lines of ours came between."""
+        """Let pytest's next output begin a line, if our lines came between."""
         if not self._interrupted:
             return
         self._leave_line()
@@ -159,7 +159,7 @@ class Line:
             reporter._tw.line()
 
     def _percentage(self) -> None:
-        """End a line of letters as pytest ends it; the last one it ends itself."""
+        """End a line of letters as pytest does, with the percentage; pytest itself ends the last one."""
         reporter = self._reporter
         fill = getattr(reporter, "_write_progress_information_filling_space", None)
         shown = getattr(reporter, "_show_progress_info", False) and not getattr(
@@ -177,43 +177,48 @@ class Line:
 
 
 class Screen:
-    """A plugin that shows the tracker's sessions. ``tick`` is called by a thread of its own."""
+    """A plugin that shows the sessions of a run; a thread calls :meth:`tick` while a test runs."""
 
-    def __init__(self, line: Line, mode: Mode, tracker: Tracker) -> None:
+    def __init__(
+        self, line: Line, mode: Mode, follower: Follower, now_ns: Callable[[], Nanos] = time.time_ns
+    ) -> None:
         self._line = line
         self._mode = mode
-        self._tracker = tracker
+        self._follower = follower
+        self._now_ns = now_ns
         self._tally = Tally()
+        self._reported = 0
         self._lock = threading.Lock()
         self._open = False
         self._drawn = 0
-        self._told: dict[str, tuple[tuple[Phase, str], float]] = {}
+        self._shown: dict[str, tuple[tuple[Phase, str], float]] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def ended(self, result: SessionResult) -> None:
-        """Say how a session ended, between phases."""
-        self._tally.add(result)
-        self._line.say(f"{INDENT}{ended_text(result)} [{self._tally.text()}]", **{colour(result): True})
+    def report_ended(self) -> None:
+        """Write a line for each session that ended since the last call; main thread, between phases."""
+        for state in self._follower.refresh().ended(self._reported):
+            self._reported += 1
+            self._tally.add(state)
+            text = f"{INDENT}{ended_text(state)} [{tally_text(self._tally)}]"
+            self._line.say(text, **{colour(state): True})
 
     def tick(self) -> None:
-        """Show what runs now, if a phase is open."""
-        now_s = self._tracker.monotonic()
+        """Show the sessions in flight, if the main thread waits."""
         with self._lock:
             if not self._open:
                 return
-            flights = self._tracker.flights()
+            now_ns = self._now_ns()
+            flights = self._follower.refresh().flights()
             if self._mode == "live":
-                self._draw(
-                    [flight for flight in flights.values() if now_s - flight.began_s >= PATIENCE_S], now_s
-                )
+                self._draw([flight for flight in flights if age_s(flight, now_ns) >= DRAWN_FROM_S], now_ns)
             else:
-                self._tell(flights, now_s)
+                self._log(flights, now_ns)
 
-    def _draw(self, flights: list[Flight], now_s: float) -> None:
+    def _draw(self, flights: list[SessionState], now_ns: Nanos) -> None:
         columns, rows = self._line.size()
         shown = max(1, min(ROWS, rows - 2))
-        lines = [flight_text(flight, now_s) for flight in flights[:shown]]
+        lines = [flight_text(flight, now_ns) for flight in flights[:shown]]
         if len(flights) > shown:
             lines[-1] = f"and {count(len(flights) - shown + 1, 'more session')}"
         room = columns - 1 - len(INDENT)
@@ -228,15 +233,15 @@ class Screen:
         column = min(self._line.column, columns - 1)
         return f"\x1b[{self._drawn}A\x1b[{column + 1}G\x1b[J"
 
-    def _tell(self, flights: dict[str, Flight], now_s: float) -> None:
-        for session_id, flight in flights.items():
-            state = (flight.phase, flight.waits)
-            before, told_s = self._told.get(session_id, (None, flight.began_s))
-            news = before != state or now_s - told_s >= QUIET_S
-            if now_s - flight.began_s >= LONG_S and news:
-                self._told[session_id] = (state, now_s)
-                self._line.interrupt(f"{INDENT}{flight_text(flight, now_s)}")
-        self._told = {key: told for key, told in self._told.items() if key in flights}
+    def _log(self, flights: tuple[SessionState, ...], now_ns: Nanos) -> None:
+        """Write a line for each long session that has news, and for one without every QUIET_S seconds."""
+        for flight in flights:
+            key, age = flight.started.session_id, age_s(flight, now_ns)
+            state = (flight.phase, flight.waiting)
+            before, shown_s = self._shown.get(key, (None, 0.0))
+            if age >= LONG_S and (before != state or age - shown_s >= QUIET_S):
+                self._shown[key] = (state, age)
+                self._line.interrupt(f"{INDENT}{flight_text(flight, now_ns)}")
 
     def _enter(self) -> None:
         with self._lock:
@@ -258,20 +263,20 @@ class Screen:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Generator[None, Any, Any]:
-        """Show what runs during the phase."""
-        return (yield from self._phase())
+        """Show sessions in flight during the phase."""
+        return (yield from self._waiting())
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self) -> Generator[None, Any, Any]:
-        """Show what runs during the phase."""
-        return (yield from self._phase())
+        """Show sessions in flight during the phase."""
+        return (yield from self._waiting())
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Generator[None, Any, Any]:
-        """Show what runs during the phase."""
-        return (yield from self._phase())
+        """Show sessions in flight during the phase."""
+        return (yield from self._waiting())
 
-    def _phase(self) -> Generator[None, Any, Any]:
+    def _waiting(self) -> Generator[None, Any, Any]:
         self._enter()
         try:
             return (yield)
@@ -283,22 +288,77 @@ class Screen:
         self._leave()
 
     def pytest_leave_pdb(self) -> None:
-        """Take it back."""
+        """Use the terminal again."""
         self._enter()
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Let pytest write its letter where lines of ours interrupted it."""
+    @pytest.hookimpl(specname="pytest_runtest_logreport", tryfirst=True)
+    def pytest_otel_diag_resume_line(self, report: pytest.TestReport) -> None:
+        """Let pytest write its letter on a line of its own after ours."""
         if report.when == "call" or not report.passed:
             self._line.resume(report.nodeid)
+
+    @pytest.hookimpl(trylast=True)  # after the letter of the test
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Report sessions that ended, once their test is over."""
+        if report.when not in ("setup", "call"):
+            self.report_ended()
 
     def pytest_runtest_logfinish(self) -> None:
         """Let the next test begin a line."""
         self._line.begin()
 
+    @pytest.hookimpl(trylast=True)  # after the collector, which knows of sessions that no report brought
+    def pytest_sessionfinish(self) -> None:
+        """Report the sessions of tests that were interrupted."""
+        self.report_ended()
+
     def pytest_unconfigure(self) -> None:
-        """Stop the thread and give the terminal back."""
+        """Stop the thread and close the duplicate of the terminal's descriptor."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
         self._line.close()
+
+
+class ControllerScreen(Screen):
+    """Shows the sessions of pytest-xdist's workers: all the time, except while pytest itself writes."""
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self) -> Generator[None, Any, Any]:
+        """Show sessions in flight while the controller waits for its workers."""
+        return (yield from self._waiting())
+
+    def _writing(self) -> Generator[None, Any, Any]:
+        """Leave the terminal to pytest during a hook."""
+        was_open = self._open
+        self._leave()
+        try:
+            return (yield)
+        finally:
+            if was_open:
+                self._enter()
+
+    @pytest.hookimpl(specname="pytest_runtest_logstart", wrapper=True, tryfirst=True)
+    def pytest_otel_diag_logstart(self) -> Generator[None, Any, Any]:
+        """Wipe the region while pytest names the test."""
+        return (yield from self._writing())
+
+    @pytest.hookimpl(specname="pytest_runtest_logreport", wrapper=True, tryfirst=True)
+    def pytest_otel_diag_logreport(self) -> Generator[None, Any, Any]:
+        """Wipe the region while pytest writes a result."""
+        return (yield from self._writing())
+
+    @pytest.hookimpl(specname="pytest_runtest_logfinish", wrapper=True, tryfirst=True)
+    def pytest_otel_diag_logfinish(self) -> Generator[None, Any, Any]:
+        """Wipe the region while pytest writes the percentage."""
+        return (yield from self._writing())
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True, optionalhook=True)
+    def pytest_testnodedown(self) -> Generator[None, Any, Any]:
+        """Wipe the region while pytest-xdist reports a worker that is gone."""
+        return (yield from self._writing())
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True, optionalhook=True)
+    def pytest_testnodeready(self) -> Generator[None, Any, Any]:
+        """Wipe the region while pytest-xdist reports a worker that is ready."""
+        return (yield from self._writing())

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, Self
 
+from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ScenarioError, nearest
 from pytest_otel_diag.flags.memory import MemoryFlags
 from pytest_otel_diag.model.base import Nanos
@@ -98,12 +99,12 @@ class ReplayTarget:
         self._resources = ExitStack()
 
     @classmethod
-    def from_spec(cls, spec: str, *, store_dsn: str, cache_dir: Path, worker: str = "") -> Self:
+    def from_settings(cls, rest: str, *, settings: Settings, worker: str) -> Self:
         """Return the target for ``PATH`` or ``replay:PATH``; join several by the path separator."""
-        paths = [Path(part).expanduser() for part in spec.removeprefix("replay:").split(os.pathsep) if part]
+        paths = [Path(part).expanduser() for part in rest.removeprefix("replay:").split(os.pathsep) if part]
         if not paths:
             raise ScenarioError("the target replay needs a recording; write replay:PATH")
-        return cls(paths, store_dsn=store_dsn, cache_dir=cache_dir, worker=worker)
+        return cls(paths, store_dsn=settings.store, cache_dir=settings.cache_dir(), worker=worker)
 
     @cached_property
     def recordings(self) -> tuple[Recording, ...]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from pytest_otel_diag import catalog
+from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError, ScenarioError, nearest
 from pytest_otel_diag.flags.document import DocumentFlags, FlagdDocument
 from pytest_otel_diag.model.base import Nanos
@@ -69,12 +70,12 @@ class ShopTarget:
         self._resources = ExitStack()
 
     @classmethod
-    def from_spec(cls, spec: str, *, store_dsn: str, cache_dir: Path, worker: str = "") -> Self:  # noqa: ARG003 - sessions keep apart
+    def from_settings(cls, rest: str, *, settings: Settings, worker: str) -> Self:  # noqa: ARG003 - sessions keep apart
         """Return the target for ``demo=3.0,users=5,seed=1``, each part optional; see ShopOptions.
 
         Raises ConfigurationError for unknown options, values and releases.
         """
-        return cls(ShopOptions.parse(spec), store_dsn=store_dsn, cache_dir=cache_dir)
+        return cls(ShopOptions.parse(rest), store_dsn=settings.store, cache_dir=settings.cache_dir())
 
     @cached_property
     def _store(self) -> RecordingStore:

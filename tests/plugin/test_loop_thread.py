@@ -7,12 +7,12 @@ import threading
 import pytest
 
 from pytest_otel_diag.errors import OtelDiagError
-from pytest_otel_diag.plugin.loop_thread import Background
+from pytest_otel_diag.plugin.loop_thread import LoopThread
 
 
 @pytest.fixture
 def background():
-    background = Background()
+    background = LoopThread()
     yield background
     background.close()
 
@@ -22,17 +22,17 @@ async def double(value: int) -> int:
     return 2 * value
 
 
-def test_result_waits_in_a_sync_caller(background: Background) -> None:
+def test_result_waits_in_a_sync_caller(background: LoopThread) -> None:
     assert background.run(double(21)) == 42
 
 
-async def test_it_can_be_awaited_in_another_loop(background: Background) -> None:
+async def test_it_can_be_awaited_in_another_loop(background: LoopThread) -> None:
     pending = background.submit(double(4))
     assert await pending == 8
     assert await pending == 8
 
 
-def test_exceptions_reach_the_caller(background: Background) -> None:
+def test_exceptions_reach_the_caller(background: LoopThread) -> None:
     async def fail() -> None:
         raise LookupError("gone")
 
@@ -40,7 +40,7 @@ def test_exceptions_reach_the_caller(background: Background) -> None:
         background.run(fail())
 
 
-def test_a_keyboard_interrupt_inside_does_not_kill_the_thread(background: Background) -> None:
+def test_a_keyboard_interrupt_inside_does_not_kill_the_thread(background: LoopThread) -> None:
     async def interrupt() -> None:
         raise KeyboardInterrupt
 
@@ -49,7 +49,7 @@ def test_a_keyboard_interrupt_inside_does_not_kill_the_thread(background: Backgr
     assert background.run(double(1)) == 2
 
 
-async def test_a_cancelled_waiter_leaves_only_after_the_cleanup(background: Background) -> None:
+async def test_a_cancelled_waiter_leaves_only_after_the_cleanup(background: LoopThread) -> None:
     started, cleaned = threading.Event(), threading.Event()
 
     async def work() -> None:
@@ -73,21 +73,21 @@ async def test_a_cancelled_waiter_leaves_only_after_the_cleanup(background: Back
     assert cleaned.is_set()
 
 
-def test_cancel_is_harmless_after_the_end(background: Background) -> None:
+def test_cancel_is_harmless_after_the_end(background: LoopThread) -> None:
     pending = background.submit(double(3))
     assert pending.result() == 6
     pending.cancel()
     assert pending.result() == 6
 
 
-def _raise_in(background: Background, kind: type[BaseException]) -> None:
+def _raise_in(background: LoopThread, kind: type[BaseException]) -> None:
     """Raise in the thread of the loop, and wake the loop so that the thread takes notice."""
     ident = ctypes.c_ulong(background._thread.ident or 0)
     assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(kind)) == 1
     background._loop.call_soon_threadsafe(lambda: None)
 
 
-def test_an_exit_raised_in_its_thread_does_not_end_what_runs(background: Background) -> None:
+def test_an_exit_raised_in_its_thread_does_not_end_what_runs(background: LoopThread) -> None:
     async def work() -> str:
         await asyncio.sleep(0.5)
         return "done"
@@ -99,7 +99,7 @@ def test_an_exit_raised_in_its_thread_does_not_end_what_runs(background: Backgro
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("sync", [True, False])
-def test_nobody_waits_for_a_loop_that_is_gone(background: Background, sync: bool) -> None:
+def test_nobody_waits_for_a_loop_that_is_gone(background: LoopThread, sync: bool) -> None:
     pending = background.submit(asyncio.sleep(60))
     _raise_in(background, OSError)
 

@@ -1,0 +1,35 @@
+"""Names where a run is kept before anything of it exists. Imports the standard library only."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunPlace:
+    """The folder of a run, ``reports/<run-id>``, and when the run began (UTC nanoseconds).
+
+    All processes of a run share one place. The folder is created by the first session.
+    """
+
+    directory: Path
+    started_ns: int
+
+    @classmethod
+    def new(cls, reports: Path, now_ns: int) -> RunPlace:
+        """Return a place below *reports* that no other run has."""
+        return cls(reports / new_run_id(now_ns, random.SystemRandom()), now_ns)
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run, which names its folder."""
+        return self.directory.name
+
+
+def new_run_id(now_ns: int, rng: random.Random) -> str:
+    """Return a run id that sorts by time: ``20261123T120529Z-4f2a9c``."""
+    moment = datetime.fromtimestamp(now_ns // 1_000_000_000, tz=UTC)
+    return f"{moment:%Y%m%dT%H%M%SZ}-{rng.getrandbits(24):06x}"

@@ -1,0 +1,206 @@
+"""Runs sessions under the settings of a run: the one way that pytest, commands and functions share."""
+
+from __future__ import annotations
+
+import secrets
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+from typing import Self
+
+from pytest_otel_diag.config.settings import Settings
+from pytest_otel_diag.errors import ScenarioError
+from pytest_otel_diag.model.events import SessionEvent
+from pytest_otel_diag.model.scenario import Environment, Scenario
+from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.ports import Analyzer, Target
+from pytest_otel_diag.recordings.capture import Capture
+from pytest_otel_diag.runs.manifest import AnalyzerIdentity, analyzer_identity
+from pytest_otel_diag.runs.opening import open_analyzer, open_capture, open_target
+from pytest_otel_diag.scoring.judge import judge
+from pytest_otel_diag.sessions.engine import SessionEngine
+from pytest_otel_diag.sessions.faults.injection import scenario_mistakes
+from pytest_otel_diag.sessions.faults.schedule import schedule_mistakes
+from pytest_otel_diag.sessions.settings import EngineSettings, SessionPlan
+
+_SEED_STRIDE = 1_000_003
+"""Scenarios have base seeds below 100,000; repeats move by more, so that no two sessions share a seed."""
+
+
+class ScenarioRejected(ScenarioError):
+    """A scenario cannot run; ``mistakes`` holds one sentence for each reason."""
+
+    def __init__(self, mistakes: Iterable[str]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("; ".join(self.mistakes))
+
+
+@dataclass(frozen=True)
+class PreparedScenario:
+    """A validated scenario with the user's timing and the seed of its repeat, as one session runs it.
+
+    :meth:`Runner.prepare` is the only place that makes one.
+    """
+
+    scenario: Scenario
+    repeat: int = 0
+    test_id: str = ""
+
+
+class Runner:
+    """Opens the target and analyzers of a run on first use, prepares scenarios and runs their sessions.
+
+    *worker* names this process among the parallel ones of the run. *target* replaces the one that the
+    settings name; the caller closes it. *analyzers* are looked up by name before entry points are.
+    *capture* replaces the recording that ``settings.record`` asks for. Use it as a context manager, or call
+    :meth:`close`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        worker: str = "main",
+        target: Target | None = None,
+        analyzers: Mapping[str, Analyzer] | None = None,
+        capture: Capture | None = None,
+    ) -> None:
+        self.settings = settings
+        self._worker = worker
+        self._given = target
+        self._analyzers = dict(analyzers or {})
+        self._identities: dict[str, AnalyzerIdentity] = {}
+        self._capture = capture
+
+    @cached_property
+    def target(self) -> Target:
+        """The system under fault; raises ConfigurationError when the settings name none or an unknown one."""
+        return self._given or open_target(self.settings, self._worker)
+
+    @cached_property
+    def capture(self) -> Capture | None:
+        """What records the telemetry of sessions; raises ConfigurationError for a replay."""
+        return self._capture or open_capture(self.settings)
+
+    def analyzer(self, spec: str) -> Analyzer:
+        """Return the analyzer that *spec* names, opened once; raises ConfigurationError."""
+        if spec not in self._analyzers:
+            self._analyzers[spec] = open_analyzer(spec)
+        return self._analyzers[spec]
+
+    def identity(self, spec: str) -> AnalyzerIdentity:
+        """Return module, version and source hash of the analyzer that *spec* names."""
+        if spec not in self._identities:
+            analyzer = self.analyzer(spec)
+            written = getattr(analyzer, "__wrapped__", analyzer)  # as inspect.unwrap: what the user wrote
+            self._identities[spec] = analyzer_identity(spec, written)
+        return self._identities[spec]
+
+    def prepare(self, scenario: Scenario, *, repeat: int = 0, test_id: str = "") -> PreparedScenario:
+        """Return the scenario ready to run; raises ScenarioRejected with every mistake in it."""
+        update: dict[str, object] = {"timing": self.settings.timing(scenario.timing)}
+        if self.target.seeded:
+            update["environment"] = seeded_environment(scenario, self.settings.seed + repeat, test_id)
+        scenario = scenario.model_copy(update=update)
+        mistakes = (
+            *scenario_mistakes(scenario),
+            *schedule_mistakes(scenario),
+            *self.target.validate(scenario),
+        )
+        if mistakes:
+            raise ScenarioRejected(dict.fromkeys(mistakes))
+        return PreparedScenario(scenario, repeat, test_id)
+
+    def prepare_each(self, work: Iterable[tuple[Scenario, int]]) -> list[PreparedScenario]:
+        """Return each scenario of a repeat ready to run; raises ScenarioRejected with the mistakes of all."""
+        prepared: list[PreparedScenario] = []
+        mistakes: list[str] = []
+        for scenario, repeat in work:
+            try:
+                prepared.append(self.prepare(scenario, repeat=repeat))
+            except ScenarioRejected as rejected:
+                mistakes += rejected.mistakes
+        if mistakes:
+            raise ScenarioRejected(dict.fromkeys(mistakes))
+        return prepared
+
+    def repeated(self, scenarios: Iterable[Scenario]) -> Iterator[tuple[Scenario, int]]:
+        """Yield each scenario with the number of each of its repeats."""
+        for scenario in scenarios:
+            yield from ((scenario, repeat) for repeat in range(self.settings.repeat))
+
+    async def run(
+        self,
+        prepared: PreparedScenario,
+        keep: Callable[[SessionResult], None] | None = None,
+        *,
+        emit: Callable[[SessionEvent], None] | None = None,
+        analyzer: str = "",
+        target: Target | None = None,
+        session_id: str = "",
+    ) -> SessionResult:
+        """Run one session and return its result.
+
+        *keep* gets the result exactly once, also when the session is cancelled; *emit* gets every event as it
+        happens, on the event loop. *analyzer* and *target* replace those of the run, *session_id* a random
+        one. Raises nothing but what cancels the session, and that after its undo.
+        """
+        spec = analyzer or self.settings.analyzer
+        plan = SessionPlan(
+            scenario=prepared.scenario,
+            session_id=session_id or secrets.token_hex(8),
+            run_id="",
+            test_id=prepared.test_id,
+            repeat=prepared.repeat,
+            seed=self.settings.seed + prepared.repeat,
+            analyzer_name=spec,
+            budget=self.settings.budget,
+        )
+        engine = SessionEngine(
+            target or self.target,
+            self.analyzer(spec),
+            judge,
+            emit=emit,
+            keep=keep,
+            settings=self._engine_settings(),
+        )
+        return await engine.run(plan)
+
+    def _engine_settings(self) -> EngineSettings:
+        settings = self.settings
+        return EngineSettings(
+            session_timeout_s=settings.session_timeout_s,
+            min_error_ratio=settings.impact_threshold,
+            max_driven_calls=EngineSettings.max_driven_calls if settings.drive else 0,
+            max_sessions=settings.max_sessions,
+            setup_only=settings.setup_only,
+            skip_cleanup=settings.skip_cleanup,
+            capture=self.capture,
+        )
+
+    def close(self) -> None:
+        """Close the target if this runner opened it."""
+        if self._given is None and "target" in self.__dict__:
+            self.target.close()
+            del self.__dict__["target"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def seeded_environment(scenario: Scenario, seed: int, test_id: str = "") -> Environment:
+    """Return the scenario's environment with its seed moved on by *seed*.
+
+    A scenario without a seed gets one from its test or its id; with one common seed, all controls would be
+    the same simulated system.
+    """
+    own = scenario.environment.seed
+    base = zlib.crc32((test_id or scenario.id).encode()) % 100_000 if own is None else own
+    return scenario.environment.model_copy(update={"seed": base + seed * _SEED_STRIDE})
