@@ -44,7 +44,7 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.dev
-	$(BIN)/python docs/options_table.py
+	$(BIN)/python docs/tables.py
 	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
 	@echo "open build/docs/index.html"
 

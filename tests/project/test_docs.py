@@ -61,10 +61,10 @@ def test_the_answer_shown_is_a_diagnosis_and_every_signal_is_listed() -> None:
     assert [signal.value for signal in Signal if f"`{signal.value}`" not in text] == []
 
 
-def test_the_page_on_options_has_the_table_of_now() -> None:
-    page = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
-    script = runpy.run_path(str(ROOT / "docs" / "options_table.py"))
-    assert script["written"](page) == page, "write it with: python docs/options_table.py"
+@pytest.mark.parametrize("page", ["options.md", "commands.md"])
+def test_tables_made_from_the_code_are_current(page: str) -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "tables.py"))
+    assert script["written"](page) == (ROOT / "docs" / page).read_text(), "write it: python docs/tables.py"
 
 
 def test_the_page_on_the_api_describes_every_public_name() -> None:
