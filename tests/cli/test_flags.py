@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from pytest_otel_diag.undo.heal import Outcome, heal
 from pytest_otel_diag.undo.journal import Entry, Journal, State
 from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.owner import Owner
+from tests.support.deadlines import deadline_s, eventually
 from tests.support.flagd import Flagd
 from tests.support.flagd_ui import Fault, FlagdUi
 from tests.support.remote_flags import document, switched, variant
@@ -86,7 +88,7 @@ def system(served: tuple[Path, Flagd], tmp_path: Path) -> Iterator[System]:
     path, flagd = served
     put(path, document())
     found = System(path, flagd, tmp_path / "state", f"file:{path}")
-    eventually(lambda: found.listed()["agrees"])
+    assert eventually(lambda: found.listed()["agrees"])
     yield found
     put(path, document())
 
@@ -96,13 +98,6 @@ def ui(system: System) -> Iterator[FlagdUi]:
     with FlagdUi(system.path, "3.0") as ui:
         system.control = f"flagd-ui:{ui.url}"
         yield ui
-
-
-def eventually(what: Callable[[], object], within_s: float = 15.0) -> None:
-    deadline_s = time.monotonic() + within_s
-    while not what():
-        assert time.monotonic() < deadline_s, "it did not come"
-        time.sleep(0.05)
 
 
 def test_the_table_shows_what_is_written_and_what_is_served(system: System) -> None:
@@ -122,7 +117,7 @@ def test_a_rule_that_wins_over_the_default_is_the_reason(system: System) -> None
     body = json.loads(document())
     body["flags"]["productCatalogFailure"]["defaultVariant"] = "on"
     put(system.path, json.dumps(body).encode())
-    eventually(lambda: system.listed()["agrees"])
+    assert eventually(lambda: system.listed()["agrees"])
     row = system.row("productCatalogFailure")
     assert (row["written"], row["default_variant"]) == ("off", "on")
     assert "its rule decides, not its default 'on'" in row["why"]
@@ -133,7 +128,7 @@ def test_a_disabled_flag_is_told(system: System) -> None:
     body = json.loads(document())
     body["flags"]["adFailure"]["state"] = "DISABLED"
     put(system.path, json.dumps(body).encode())
-    eventually(lambda: system.row("adFailure")["served"][0]["variant"] == "")
+    assert eventually(lambda: system.row("adFailure")["served"][0]["variant"] == "")
     code, said = system.run("show", "adFailure")
     assert code == 0, said
     assert "DISABLED: services use their own defaults" in said
@@ -245,7 +240,7 @@ def test_all_off_is_what_the_demo_ships_and_saves_what_was_there(system: System)
     }
     there = json.dumps(body).encode()
     put(system.path, there)
-    eventually(lambda: system.row("adFailure")["on"] and system.listed()["agrees"])
+    assert eventually(lambda: system.row("adFailure")["on"] and system.listed()["agrees"])
     assert system.run("set", "cartFailure", "50%")[0] == 0
     code, said = system.run("reset", "--all-off")
     assert code == 0, said
@@ -373,7 +368,7 @@ def test_through_flagd_ui_set_and_reset_work_alike(system: System, ui: FlagdUi) 
 
 def test_an_edit_beside_flagd_ui_is_found_and_not_overwritten(system: System, ui: FlagdUi) -> None:
     put(system.path, switched(document(), "adFailure", "on"))
-    eventually(lambda: not system.listed()["agrees"])
+    assert eventually(lambda: not system.listed()["agrees"])
     code, said = system.run("list")
     assert (code, "≠ not served as written: adFailure" in said) == (1, True)
     assert "edited without flagd-ui" in " ".join(said.split())
@@ -409,51 +404,71 @@ def test_a_demo_whose_flagd_ui_cannot_write_still_lists(system: System) -> None:
         assert system.journal() == []
 
 
-def test_watching_tells_every_change_with_its_time(system: System) -> None:
-    def change() -> None:
-        time.sleep(0.5)
-        put(system.path, switched(document(), "productCatalogFailure", "on"))
-        time.sleep(0.7)
-        put(system.path, b'{"flags": ')
-        time.sleep(1.3)
-        body = json.loads(document())
-        del body["flags"]["dealtOut"]
-        put(system.path, json.dumps(body).encode())
-
-    thread = threading.Thread(target=change)
-    thread.start()
-    code, said = system.run("watch", "--for", "4", "--every", "0.1", "--format", "json")
-    thread.join()
-    assert code == 0, said
-    lines = [json.loads(line) for line in said.splitlines()]
-    told = [(line["flag"], line["change"].partition(":")[0]) for line in lines]
-    assert told[0][0] == "watching"
-    assert ("productCatalogFailure", "written off → on") in told
-    assert ("productCatalogFailure", "served off → on for product_id=OLJCESPC7Z") in told
-    assert ("(flags)", "not readable") in told
-    assert ("(flags)", "readable and served again") in told
-    assert ("productCatalogFailure", "written on → off") in told
-    assert ("dealtOut", "written off → absent") in told
-    assert [line["at"] for line in lines] == sorted(line["at"] for line in lines)
-
-
-def test_watching_ends_with_ctrl_c(system: System) -> None:
+@contextmanager
+def watching(system: System, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Start ``flags watch``; it is killed at the end, or when it takes too long."""
     command = [sys.executable, "-m", "pytest_otel_diag.cli", "flags", "watch", "--flags", system.control]
-    command += ["--flagd", f"ofrep:{system.flagd.ofrep}", "--every", "0.1"]
+    command += ["--flagd", f"ofrep:{system.flagd.ofrep}", "--every", "0.1", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    too_late = threading.Timer(deadline_s(30), process.kill)
+    too_late.start()
     try:
-        assert process.stdout is not None
-        assert "16 flags, not as shipped: none" in process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        yield process
     finally:
+        too_late.cancel()
         process.kill()
         process.communicate()
 
 
+def test_watching_tells_every_change_with_its_time(system: System) -> None:
+    lines: list[dict[str, str]] = []
+    with watching(system, "--format", "json") as process:
+
+        def shows(*expected: tuple[str, str]) -> None:
+            """Read on until every expected change was printed."""
+            missing = set(expected)
+            while missing:
+                line = process.stdout.readline()
+                assert line, f"ended without {missing}: {lines}"
+                lines.append(json.loads(line))
+                missing.discard((lines[-1]["flag"], lines[-1]["change"].partition(":")[0]))
+
+        lines.append(json.loads(process.stdout.readline()))
+        assert lines[0]["flag"] == "watching"
+        put(system.path, switched(document(), "productCatalogFailure", "on"))
+        shows(
+            ("productCatalogFailure", "written off → on"),
+            ("productCatalogFailure", "served off → on for product_id=OLJCESPC7Z"),
+        )
+        put(system.path, b'{"flags": ')
+        shows(("(flags)", "not readable"))
+        body = json.loads(document())
+        del body["flags"]["dealtOut"]
+        put(system.path, json.dumps(body).encode())
+        shows(
+            ("(flags)", "readable and served again"),
+            ("productCatalogFailure", "written on → off"),
+            ("dealtOut", "written off → absent"),
+        )
+        process.send_signal(signal.SIGINT)
+        assert process.wait(deadline_s(10)) == 0
+    assert [line["at"] for line in lines] == sorted(line["at"] for line in lines)
+
+
+def test_watching_ends_after_the_time_that_is_given(system: System) -> None:
+    assert system.run("watch", "--for", "0.3", "--every", "0.1")[0] == 0
+
+
+def test_watching_ends_with_ctrl_c(system: System) -> None:
+    with watching(system) as process:
+        assert "16 flags, not as shipped: none" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(deadline_s(10)) == 0
+
+
 def test_the_command_tells_mistakes_in_one_line(system: System, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest_otel_diag.cli", "flags", "list", "--flags", "fil:x"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=deadline_s(30))
     assert done.returncode == 2
     assert "did you mean 'file'?" in done.stderr
     assert "Traceback" not in done.stderr

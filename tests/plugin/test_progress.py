@@ -300,14 +300,29 @@ IMPATIENT = """
     screen.DRAWN_FROM_S = 0.0
     screen.TICK_S = 0.05
     screen.LONG_S = 0.2
-    screen.QUIET_S = 0.3
+    screen.QUIET_S = 3600.0
+    screen.TICKS = 0
+    tick = screen.Screen.tick
+
+    def counted(self):
+        tick(self)
+        screen.TICKS += 1
+
+    screen.Screen.tick = counted
 """
 SLOW = """
 import asyncio
+import threading
 from my_analyzers import slower
+from pytest_otel_diag.plugin.terminal import screen
+
+def drawing():
+    return any(thread.name == "otel-diag-progress" for thread in threading.enumerate())
 
 async def diagnose(investigation):
-    await asyncio.sleep(0.7)
+    enough = screen.TICKS + 14
+    while drawing() and screen.TICKS < enough:
+        await asyncio.sleep(0.02)
     return await slower(investigation)
 """
 
