@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Signal,
         Usage,
     )
+    from pytest_otel_diag.model.events import SessionEvent
     from pytest_otel_diag.model.scenario import (
         Disturbance,
         Environment,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
         Telemetry,
         Traffic,
     )
+    from pytest_otel_diag.runs.runner import PreparedScenario, Runner, ScenarioRejected
     from pytest_otel_diag.scoring.assertions import DiagnosedSession, DiagnosisMissed, SessionNotScored
 
 __version__ = "0.1.0"
@@ -105,6 +107,7 @@ __all__ = [
     "OtelDiagError",
     "PathEdge",
     "PathMetrics",
+    "PreparedScenario",
     "QueryFailed",
     "QueryLimitExceeded",
     "QueryLimits",
@@ -112,9 +115,12 @@ __all__ = [
     "RecordingError",
     "RestoreFailed",
     "RootCause",
+    "Runner",
     "Scenario",
     "ScenarioError",
+    "ScenarioRejected",
     "ServiceHealth",
+    "SessionEvent",
     "SessionNotScored",
     "SessionResult",
     "Settings",
@@ -166,6 +172,7 @@ _MODULES = {
         "Signal",
         "Usage",
     ),
+    "model.events": ("SessionEvent",),
     "model.scenario": (
         "Disturbance",
         "Environment",
@@ -192,6 +199,7 @@ _MODULES = {
         "Telemetry",
         "Traffic",
     ),
+    "runs.runner": ("PreparedScenario", "Runner", "ScenarioRejected"),
     "scoring.assertions": ("DiagnosedSession", "DiagnosisMissed", "SessionNotScored"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -222,19 +222,3 @@ def otel_telemetry(_otel_diag_target: TargetAccess, _otel_diag_scenario: str | N
     from pytest_otel_diag.plugin.fixtures import TelemetryAccess
 
     return TelemetryAccess(_otel_diag_target)
-
-
-def __getattr__(name: str) -> Any:
-    """Provide the types of the fixtures for annotations, imported on first use."""
-    homes = {
-        "DiagnosedSession": "pytest_otel_diag.scoring.assertions",
-        "Diagnose": "pytest_otel_diag.plugin.fixtures",
-        "FlagAccess": "pytest_otel_diag.plugin.fixtures",
-        "TelemetryAccess": "pytest_otel_diag.plugin.fixtures",
-        "Settings": "pytest_otel_diag.config.settings",
-    }
-    if name not in homes:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(homes[name]), name)

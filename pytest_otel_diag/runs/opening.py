@@ -38,8 +38,8 @@ def open_target(settings: Settings, worker: str) -> Target:
         factory: TargetFactory = found.load()
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"the target {kind} needs the package {error.name!r}; "
-            f'pip install "pytest-otel-diag[{kind},embedded]"'
+            f"the target {kind} needs the package {error.name!r}; run: "
+            f'pip install "pytest-otel-diag[{"local,live" if kind == "live" else "local"}]"'
         ) from error
     return factory.from_settings(rest, settings=settings, worker=worker)
 

@@ -27,10 +27,14 @@ from pytest_otel_diag import (
     PathEdge,
     PathMetrics,
     RootCause,
+    Runner,
     Scenario,
+    ScenarioRejected,
     ServiceHealth,
+    SessionEvent,
     SessionNotScored,
     SessionResult,
+    Settings,
     Signal,
     Status,
     Table,
@@ -112,6 +116,20 @@ async def test_a_session_on_demand(
     assert_type(diagnose(["adFailure"]).result(), DiagnosedSession)
     await otel_flags.set("adFailure", "on")
     assert_type(await otel_telemetry.query("SELECT 1"), Table)
+
+
+async def run_without_pytest(scenario: Scenario) -> SessionResult:
+    def show(event: SessionEvent) -> None:
+        if event.kind == "session_ended":
+            assert_type(event.status, Status)
+
+    with Runner(Settings(target="shop", seed=7), analyzers={"mine": analyzer}) as runner:
+        try:
+            prepared = runner.prepare(scenario)
+        except ScenarioRejected as rejected:
+            assert_type(rejected.mistakes, tuple[str, ...])
+            raise
+        return await runner.run(prepared, emit=show, analyzer="mine")
 
 
 def describe(target: Target) -> Mapping[str, str]:
