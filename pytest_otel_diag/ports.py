@@ -234,6 +234,15 @@ class Target(Protocol):
     exclusive: bool
     seeded: bool
 
+    @property
+    def identity(self) -> object:
+        """What makes two targets one system: the target itself, or the one that it delegates to.
+
+        Sessions over targets of one identity share their queue and their state. Must be hashable and weakly
+        referenceable.
+        """
+        ...
+
     def describe(self) -> Mapping[str, str]:
         """Return name, version and source, for the manifest."""
         ...

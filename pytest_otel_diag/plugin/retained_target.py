@@ -18,12 +18,17 @@ class RetainedTarget:
     """
 
     def __init__(self, target: Target) -> None:
-        self._target = self.wrapped = target
+        self._target = target
         self._stack = AsyncExitStack()
         self.name = target.name
         self.exclusive = target.exclusive
         self.seeded = target.seeded
         self.last: TargetSession | None = None
+
+    @property
+    def identity(self) -> object:
+        """The identity of the target that is delegated to."""
+        return self._target.identity
 
     def describe(self) -> Mapping[str, str]:
         """Return what the target reports about itself."""

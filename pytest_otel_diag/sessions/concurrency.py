@@ -1,7 +1,4 @@
-"""What engines over one target share: whose turn it is, and whether the target is well.
-
-A target is told from others by identity; one that stands for another names it in ``wrapped``.
-"""
+"""State that the sessions of one target share in this process: turns, and whether the target recovered."""
 
 from __future__ import annotations
 
@@ -12,50 +9,51 @@ from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from pytest_otel_diag.model.base import Nanos
-from pytest_otel_diag.model.scenario import Timing
 from pytest_otel_diag.ports import Target
-from pytest_otel_diag.sessions.impact.assess import Comparison
+from pytest_otel_diag.sessions.impact.recovery import RecoveryGoal
 
 
 @dataclass(frozen=True)
-class Unwell:
-    """What a session left behind: ``cause`` is told to the next one, which looks again since ``since_ns``."""
+class Unrecovered:
+    """An incident that the target had not recovered from when its session ended.
+
+    ``cause`` names it for the next session, which looks again at telemetry since ``since_ns``.
+    """
 
     cause: str
-    comparison: Comparison
-    timing: Timing
+    goal: RecoveryGoal
     since_ns: Nanos
 
 
 @dataclass
-class Shared:
+class TargetState:
     """State of one target in this process."""
 
-    unwell: Unwell | None = None
-    _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = field(
+    unrecovered: Unrecovered | None = None
+    _places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = field(
         default_factory=WeakKeyDictionary
     )
 
     @asynccontextmanager
-    async def turn(self, most: int | None, tell: Callable[[str], None]) -> AsyncIterator[None]:
-        """Hold one of *most* places (None: no limit), in order of arrival; *tell* gets what is waited for."""
+    async def turn(self, most: int | None, waits: Callable[[str], None]) -> AsyncIterator[None]:
+        """Hold one of *most* places (None: no limit), in order of arrival.
+
+        *waits* gets the reason of the wait, and '' when it is over.
+        """
         if most is None:
             yield
             return
-        places = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(most))
+        places = self._places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(most))
         if places.locked():
-            tell("another session of this process")
+            waits("another session of this process")
         async with places:
-            tell("")
+            waits("")
             yield
 
 
-_SHARED: WeakKeyDictionary[Target, Shared] = WeakKeyDictionary()
+_STATES: WeakKeyDictionary[object, TargetState] = WeakKeyDictionary()
 
 
-def shared_of(target: Target) -> Shared:
-    """Return what all engines over the target share; a target that cannot be a key shares nothing."""
-    try:
-        return _SHARED.setdefault(getattr(target, "wrapped", target), Shared())
-    except TypeError:
-        return Shared()
+def state_of(target: Target) -> TargetState:
+    """Return the state that all engines over targets of this identity share."""
+    return _STATES.setdefault(target.identity, TargetState())

@@ -1,4 +1,4 @@
-"""Runs sessions: the flow from preflight to record, and the undo that happens whatever happens."""
+"""Runs sessions: takes a turn on the target, limits the time, and hands the result over."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from pytest_otel_diag.errors import RestoreFailed, ScenarioError
 from pytest_otel_diag.model.events import SessionEvent
 from pytest_otel_diag.model.session import Blame, Phase, SessionResult, Status
-from pytest_otel_diag.ports import Analyzer, Target, waiting
-from pytest_otel_diag.sessions.cleanup import CleaningUp, Closing
-from pytest_otel_diag.sessions.concurrency import shared_of
-from pytest_otel_diag.sessions.faults.injection import scenario_mistakes
-from pytest_otel_diag.sessions.faults.schedule import schedule_mistakes
+from pytest_otel_diag.ports import Analyzer, Target
+from pytest_otel_diag.sessions.concurrency import state_of
 from pytest_otel_diag.sessions.log import SessionLog, SessionStopped, describe
-from pytest_otel_diag.sessions.session import Tools, Workflow
-from pytest_otel_diag.sessions.settings import RECOVERY_COMMAND, EngineSettings, Judge, SessionPlan
+from pytest_otel_diag.sessions.session import SessionParts, run_session
+from pytest_otel_diag.sessions.settings import EngineSettings, Judge, SessionPlan
 
 
 def _ignore(_: object) -> None:
@@ -42,27 +38,25 @@ class SessionEngine:
         keep: Callable[[SessionResult], None] | None = None,
         settings: EngineSettings | None = None,
     ) -> None:
-        self._target = target
+        self._settings = settings or EngineSettings()
+        self._parts = SessionParts(target, analyzer, judge, self._settings, state_of(target))
         self._emit = emit or _ignore
         self._keep = keep or _ignore
-        self._settings = settings or EngineSettings()
-        self._tools = Tools(analyzer=analyzer, judge=judge, settings=self._settings, wall=self._settings.wall)
-        self._shared = shared_of(target)
         self._most = 1 if target.exclusive else self._settings.max_sessions
 
     async def run(self, plan: SessionPlan) -> SessionResult:
         """Run one session and store its result with *keep*, exactly once.
 
-        Raises nothing but CancelledError, KeyboardInterrupt and SystemExit (and what else is no
-        Exception), and these only after the flags are back and the finished result (ERROR,
-        "cancelled ...") was handed over.
+        Raises nothing but CancelledError, KeyboardInterrupt and SystemExit (any BaseException that is no
+        Exception), and these only after the flags are restored and the result (ERROR, "cancelled ...") is
+        stored.
         """
-        log = SessionLog(plan, self._target.name, self._emit, self._settings.wall)
+        log = SessionLog(plan, self._parts.target.name, self._emit, self._settings.wall)
         interrupt: BaseException | None = None
         try:
             log.started()
-            async with self._shared.turn(self._most, log.waits), AsyncExitStack() as stack:
-                await self._to_the_end(log, stack)
+            async with self._parts.state.turn(self._most, log.waits), AsyncExitStack() as stack:
+                await self._run_limited(log, stack)
         except BaseException as error:
             log.end(error)
             interrupt = None if isinstance(error, Exception) else error
@@ -71,12 +65,12 @@ class SessionEngine:
             raise interrupt
         return result
 
-    async def _to_the_end(self, log: SessionLog, stack: AsyncExitStack) -> None:
-        """Run the phases; an error becomes the outcome, an interrupt passes on to the cleanup."""
+    async def _run_limited(self, log: SessionLog, stack: AsyncExitStack) -> None:
+        """Run the phases within the time limit; an error becomes the outcome, an interrupt is raised."""
         limit_s = self._settings.session_timeout_s
         try:
             async with asyncio.timeout(limit_s) as limit:
-                await self._phases(log, stack, _Patience(limit, log))
+                await run_session(self._parts, log, stack, PausableTimeout(limit, log).waits)
         except TimeoutError as error:
             log.end(_took_too_long(log, limit_s) if limit.expired() else error)
         except Exception as error:
@@ -87,75 +81,14 @@ class SessionEngine:
         else:
             log.scored()
 
-    async def _phases(self, log: SessionLog, stack: AsyncExitStack, patience: _Patience) -> None:
-        with log.phase(Phase.PREFLIGHT):
-            flow = await self._open(log, stack, patience)
-            await flow.preflight()
-            await self._well(flow)
-        with log.phase(Phase.BASELINE) as note:
-            await flow.baseline(note)
-        with log.phase(Phase.INJECT) as note:
-            await flow.inject(note)
-        with log.phase(Phase.WITNESS) as note:
-            await flow.witness(note)
-        with log.phase(Phase.IMPACT) as note:
-            await flow.impact(note)
-        if self._settings.setup_only:
-            raise flow.set_up()
-        with log.phase(Phase.INVESTIGATE):
-            diagnosis = await flow.investigate()
-            await flow.undisturbed()
-        with log.phase(Phase.JUDGE):
-            await flow.judge(diagnosis)
-            await flow.undisturbed_to_the_end()
-
-    async def _well(self, flow: Workflow) -> None:
-        """Refuse a target that an earlier session left sick: its baseline would be none."""
-        unwell = self._shared.unwell
-        if unwell is None:
-            return
-        if sick := await flow.still_sick(unwell):
-            raise SessionStopped(
-                Status.ERROR,
-                f"preflight: the target has not recovered from {unwell.cause}: {sick}; restart what is sick, "
-                "or give a longer timing.recover_timeout_s",
-                Blame.INFRASTRUCTURE,
-            )
-        self._shared.unwell = None
-
-    async def _open(self, log: SessionLog, stack: AsyncExitStack, patience: _Patience) -> Workflow:
-        """Open the target; from here on the stack takes back the faults, then closes it."""
-        scenario = log.plan.scenario
-        own = (*scenario_mistakes(scenario), *schedule_mistakes(scenario))
-        mistakes = [*own, *self._target.validate(scenario)]
-        if mistakes:
-            raise ScenarioError("; ".join(mistakes))
-        context = self._target.open(scenario, log.plan.session_id)
-        listening = waiting.set(patience.waits)
-        try:
-            session = await context.__aenter__()
-        except RestoreFailed as error:  # what a killed run left on could not be taken back
-            log.restore_failed(error, RECOVERY_COMMAND)
-            raise
-        finally:
-            waiting.reset(listening)
-            patience.waits("")
-        recovery_command = session.recovery_command or RECOVERY_COMMAND
-        stack.push_async_exit(Closing(context, log, self._settings.close_timeout_s, recovery_command))
-        log.attach(session)
-        flow = Workflow(session, log, self._tools)
-        shared = self._shared if self._target.exclusive else None
-        stack.push_async_exit(CleaningUp(session, flow, log, self._settings, shared))
-        return flow
-
     def _hand_over(self, log: SessionLog) -> SessionResult:
         with log.phase(Phase.RECORD):
-            pass  # the record must hold this phase too, so it ends before it is written
+            pass  # the result must hold this phase too, so it ends before the result is stored
         result = log.result()
         try:
             self._keep(result)
         except Exception as error:
-            reason = f"record: the result could not be kept: {describe(error)}"
+            reason = f"record: the result could not be stored: {describe(error)}"
             result = result.model_copy(
                 update={"status": Status.ERROR, "blame": Blame.INFRASTRUCTURE, "reason": reason}
             )
@@ -168,23 +101,23 @@ def _took_too_long(log: SessionLog, limit_s: float | None) -> SessionStopped:
     return SessionStopped(Status.ERROR, f"{log.current}: the session took longer than {limit_s:g} s", blame)
 
 
-class _Patience:
-    """Stops the clock of the session's time limit while the target waits for others."""
+class PausableTimeout:
+    """Pauses the time limit of a session while its target waits to be opened."""
 
     def __init__(self, limit: asyncio.Timeout, log: SessionLog) -> None:
         self._limit = limit
         self._log = log
         self._left_s: float | None = None
 
-    def waits(self, text: str) -> None:
-        """Note what is waited for; an empty text lets the time run again."""
-        self._log.waits(text)
+    def waits(self, reason: str) -> None:
+        """Pause for *reason*; an empty one resumes."""
+        self._log.waits(reason)
         if self._limit.expired():
             return
         now_s, end_s = asyncio.get_running_loop().time(), self._limit.when()
-        if text and end_s is not None:
+        if reason and end_s is not None:
             self._left_s = end_s - now_s
             self._limit.reschedule(None)
-        elif not text and self._left_s is not None:
+        elif not reason and self._left_s is not None:
             self._limit.reschedule(now_s + self._left_s)
             self._left_s = None

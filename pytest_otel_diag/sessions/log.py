@@ -265,6 +265,10 @@ class SessionLog:
             self._phases.append(record)
             self.emit(PhaseEnded(**self._stamp(), record=record))
 
+    def set_windows(self, **windows: Window | tuple[Window, ...] | None) -> None:
+        """Set windows of the session by name."""
+        self.windows = self.windows.model_copy(update=windows)
+
     def baseline_measured(self, samples: Sequence[ServiceSample]) -> None:
         """Emit the series of the baseline."""
         self.emit(BaselineMeasured(**self._stamp(), samples=tuple(samples)))

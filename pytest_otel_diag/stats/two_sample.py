@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean, median, pvariance
 
+LEAST_EXPECTED_CALLS = 10
+"""Expected calls below which a change of the request rate is not tested."""
+
 _EXACT_PAIRS = 400
 _MOST_CALLS = 1 << 17
 
@@ -86,7 +89,7 @@ def rate_p(before: Load, after: Load) -> float:
         return 1.0
     exposure = after.seconds / before.seconds
     expected = before.calls * exposure
-    if expected < 10:
+    if expected < LEAST_EXPECTED_CALLS:
         return 1.0
     spread = _dispersion(before.bucket_calls) * expected * (1 + exposure)
     return math.erfc(abs(after.calls - expected) / math.sqrt(2 * spread))

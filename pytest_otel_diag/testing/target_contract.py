@@ -28,7 +28,8 @@ from pytest_otel_diag.model.windows import seconds_to_ns
 from pytest_otel_diag.ports import Investigation, JudgeFacts, Target, TargetSession
 from pytest_otel_diag.sessions import EngineSettings, SessionEngine, SessionPlan, as_analyzer
 from pytest_otel_diag.sessions.faults.external_changes import foreign_faults
-from pytest_otel_diag.sessions.faults.injection import resolve_faults, witness
+from pytest_otel_diag.sessions.faults.injection import resolve_faults
+from pytest_otel_diag.sessions.faults.witness import FlagWitness
 
 WRITES = (
     "DROP TABLE otel_traces",
@@ -71,7 +72,7 @@ class TargetContract:
         for _ in range(2):
             async with target.open(scenario, "contract") as session:
                 document = await session.flags.document()
-                assert await foreign_faults(session, document, EngineSettings()) == []
+                assert await foreign_faults(FlagWitness(session, EngineSettings()), document) == []
                 documents.append(document.raw)
         assert documents[0] == documents[1]
 
@@ -168,7 +169,7 @@ class TargetContract:
 
 
 async def _proven(session: TargetSession, wanted: dict[str, str]) -> None:
-    for proof in await witness(session, wanted, EngineSettings()):
+    for proof in await FlagWitness(session, EngineSettings()).confirm(wanted):
         assert proof.confirmed, proof
 
 

@@ -201,6 +201,10 @@ class PondTarget:
         self._store = store
         self.ponds: list[Pond] = []
 
+    @property
+    def identity(self) -> object:
+        return self
+
     def describe(self) -> Mapping[str, str]:
         return {"name": self.name}
 

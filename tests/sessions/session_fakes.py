@@ -434,6 +434,10 @@ class FakeTarget:
         self.closed = 0
         self.mistakes: list[str] = []
 
+    @property
+    def identity(self) -> object:
+        return self
+
     def describe(self) -> Mapping[str, str]:
         return {"name": self.name, "version": "1"}
 

@@ -155,7 +155,7 @@ async def test_a_foreign_fault_stops_the_session_before_anything_is_touched():
     result = await engine(target).run(plan())
 
     assert (result.status, result.blame) == (Status.INVALID, None)
-    assert "INTRUDER: already on before the session: adFailure=on; switch off" in result.reason
+    assert "EXTERNAL_CHANGE: a fault was on before the session: adFailure=on; switch it off" in result.reason
     assert target.flags.raw() == before
 
 

@@ -17,6 +17,7 @@ from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.sessions import EngineSettings
 from pytest_otel_diag.sessions.faults.external_changes import foreign_faults
 from pytest_otel_diag.sessions.faults.schedule import course, schedule_mistakes, timeline
+from pytest_otel_diag.sessions.faults.witness import FlagWitness
 from tests.sessions.session_fakes import (
     QUICK,
     START_NS,
@@ -301,7 +302,7 @@ async def test_somebody_else_is_noticed_before_the_schedule_covers_it_up():
     result = await engine(target).run(plan(scenario(faults=(fault,), expectation=PAYMENT)))
 
     assert result.status is Status.INVALID
-    assert "switched by somebody else during the session: paymentFailure=50% (now 'off')" in result.reason
+    assert "changed by another client during the session: paymentFailure=50% (now 'off')" in result.reason
     assert target.restored
 
 
@@ -378,7 +379,8 @@ async def test_a_foreign_fault_behind_targeting_is_found(rule, contexts):
     quiet = document.flags["paymentFailure"].model_copy(update={"default_variant": "off"})
     document = document.model_copy(update={"flags": {"paymentFailure": quiet}})
     async with target.open(scenario(), "s") as session:
-        found = await foreign_faults(session, document, EngineSettings(), contexts=contexts)
+        witness = FlagWitness(session, EngineSettings(), dict(enumerate(contexts)))
+        found = await foreign_faults(witness, document)
     assert found == ["paymentFailure=50%"]
 
 
@@ -389,7 +391,7 @@ async def test_a_foreign_fault_of_another_scenario_s_flag_stops_the_preflight():
 
     result = await engine(target).run(plan())
 
-    assert "INTRUDER: already on before the session: adFailure=on" in result.reason
+    assert "EXTERNAL_CHANGE: a fault was on before the session: adFailure=on" in result.reason
 
 
 @pytest.mark.parametrize("seed", range(6))

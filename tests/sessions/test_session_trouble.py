@@ -35,7 +35,8 @@ async def test_a_fault_that_is_not_served_makes_the_session_invalid():
     assert (result.status, result.blame) == (Status.INVALID, None)
     assert result.impact is not None and result.impact.reason is ImpactReason.NOT_SERVED
     assert (
-        "paymentFailure=50% (last answer: 'off'; asked with the context {}; '50%' is written" in result.reason
+        "paymentFailure=50% (last answer: 'off'; asked with the context {}; the document has '50%'"
+        in result.reason
     )
     assert not result.witnesses[0].confirmed
     assert result.diagnosis is None
@@ -89,7 +90,7 @@ async def test_a_fault_switched_off_by_somebody_else_makes_the_session_invalid()
     result = await engine(target).run(plan())
 
     assert result.status is Status.INVALID
-    assert "switched by somebody else during the session: paymentFailure=50% (now 'off')" in result.reason
+    assert "changed by another client during the session: paymentFailure=50% (now 'off')" in result.reason
 
 
 async def test_restore_that_fails_screams_with_the_way_out():

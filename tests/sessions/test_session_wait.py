@@ -11,7 +11,7 @@ import pytest
 from pytest_otel_diag.model.scenario import Timing
 from pytest_otel_diag.model.session import ImpactReason, Phase, Status
 from pytest_otel_diag.sessions import EngineSettings
-from pytest_otel_diag.sessions.impact.wait import likeness
+from pytest_otel_diag.sessions.impact.wait import control_duration_s
 from tests.sessions.session_fakes import (
     QUICK,
     START_NS,
@@ -146,7 +146,7 @@ async def test_driven_calls_are_told():
 
 def test_controls_take_as_long_as_faults_by_a_draw():
     timing = Timing(observe_s=60, impact_timeout_s=120, impact_poll_s=5)
-    drawn = [likeness(timing, EngineSettings(), Random(seed)) for seed in range(400)]
+    drawn = [control_duration_s(timing, EngineSettings(), Random(seed)) for seed in range(400)]
     kinds = Counter(one == 60 for one in drawn)
     assert 150 < kinds[True] < 250
     assert all(60 <= one <= 120 for one in drawn)

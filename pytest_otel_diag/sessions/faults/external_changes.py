@@ -1,64 +1,69 @@
-"""Did somebody else change flags? The document that the session knows of, compared with what is there now.
+"""Detects flag changes that other clients make: another run, a schedule in flagd-ui, a person.
 
-A flag that was changed and changed back between two reads leaves no trace in the document: polling
-cannot see it. What is compared is what services get (variant and value); descriptions and metadata may
-change.
+The flag document is compared with the one that the session knows. What counts is what services get (variant
+and value); descriptions and metadata may change. A change that is reverted between two reads leaves no trace
+in the document, so polling cannot detect it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.model.flags import Flag, FlagDocument, FlagValue
 from pytest_otel_diag.model.session import Status
-from pytest_otel_diag.ports import TargetSession
+from pytest_otel_diag.sessions.faults.injection import OFF
+from pytest_otel_diag.sessions.faults.targeting import possible, probes_of
+from pytest_otel_diag.sessions.faults.witness import FlagWitness
 from pytest_otel_diag.sessions.log import SessionStopped, describe
-from pytest_otel_diag.sessions.settings import EngineSettings
 
-OFF = "off"
 _GONE = "(gone)"
 _READS = 3
 
-Contexts = Mapping[str, Mapping[str, FlagValue]]
-"""Flag → the evaluation context it is asked in, beyond the usual one."""
+
+@dataclass(frozen=True)
+class ExternalChanges:
+    """What other clients changed.
+
+    ``faults`` are ``flag=variant`` of flags that now answer something else than before, ``lost`` the flags of
+    this session that no longer answer what it set, ``notes`` changes without effect on any answer.
+    """
+
+    faults: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def refuse_foreign(found: Sequence[str]) -> None:
-    """Raise when a fault is on that this session did not set."""
+    """Raise SessionStopped (INVALID) when a fault is on that this session did not set."""
     if found:
         raise SessionStopped(
             Status.INVALID,
-            f"INTRUDER: already on before the session: {', '.join(found)}; switch off what is left over "
+            f"EXTERNAL_CHANGE: a fault was on before the session: {', '.join(found)}; switch it off "
             "(otel-diag heal, otel-diag flags reset), and stop whatever else changes flags of this target",
         )
 
 
-def intruded(found: Sequence[str]) -> SessionStopped:
-    """Return what ends a session during which these flags were changed by somebody else."""
+def changed_externally(found: Sequence[str]) -> SessionStopped:
+    """Return what ends a session during which another client changed these flags."""
     return SessionStopped(
         Status.INVALID,
-        f"INTRUDER: changed by somebody else during the session: {', '.join(found)}; stop what changes flags "
-        "of this target (another run, a schedule in flagd-ui, a person), or give the run a system of its own",
+        f"EXTERNAL_CHANGE: changed by another client during the session: {', '.join(found)}; stop what "
+        "changes flags of this target (another run, a schedule in flagd-ui, a person), or give the run a "
+        "system that nothing else uses",
     )
 
 
-async def foreign_faults(
-    session: TargetSession,
-    document: FlagDocument,
-    settings: EngineSettings,
-    *,
-    contexts: Iterable[Mapping[str, FlagValue]] = (),
-) -> list[str]:
-    """Return ``flag=variant`` of every flag that has an ``off`` variant and does not answer it.
+async def foreign_faults(witness: FlagWitness, document: FlagDocument) -> list[str]:
+    """Return ``flag=variant`` of every flag that has an ``off`` variant and answers another one.
 
-    A variant that the target calls normal is none.
-    A flag with targeting is asked, since there its default variant does not decide: in the usual
-    context, in each of *contexts*, and with each value that its rule compares a variable with.
+    Variants that the target calls normal are left out. The default variant of a flag with targeting does not
+    decide, so such a flag is asked: in the usual context, in the contexts of the session's own flags, and
+    with each value that its rule compares a variable with. Raises FlagError.
     """
     found: list[str] = []
     for flag in document.flags.values():
@@ -66,178 +71,123 @@ async def foreign_faults(
             continue
         variants = [flag.default_variant]
         if flag.targeting:
-            probes: list[Mapping[str, FlagValue]] = [{}, *contexts, *probes_of(flag.targeting)]
-            variants = await _answers(session, flag.key, probes, settings)
-        healthy = {OFF, session.normal.get(flag.key, OFF)}
+            probes = [{}, *witness.contexts.values(), *probes_of(flag.targeting)]
+            variants = await _answers(witness, flag.key, probes)
+        healthy = _healthy(witness, flag.key)
         found.extend(f"{flag.key}={variant}" for variant in dict.fromkeys(variants) if variant not in healthy)
     return found
 
 
-async def _answers(
-    session: TargetSession, key: str, probes: Iterable[Mapping[str, FlagValue]], settings: EngineSettings
-) -> list[str]:
-    """Return what the flag answers in each context, one answer each."""
-    return [(await session.flags.served(key, {**settings.flag_context, **probe})).variant for probe in probes]
+async def _answers(witness: FlagWitness, key: str, probes: Iterable[Mapping[str, FlagValue]]) -> list[str]:
+    return [await witness.variant(key, probe) for probe in probes]
 
 
-def probes_of(rule: Any) -> Iterator[dict[str, FlagValue]]:
-    """Yield contexts that a JsonLogic rule tells apart: from ``{"==": [{"var": name}, value]}``, ``in``."""
-    if isinstance(rule, list):
-        for part in rule:
-            yield from probes_of(part)
-    if not isinstance(rule, Mapping):
-        return
-    for operator, operands in rule.items():
-        if operator in {"==", "===", "in"} and isinstance(operands, list) and len(operands) == 2:
-            left, right = operands
-            yield from _compared(left, right if isinstance(right, list) else [right])
-            yield from _compared(right, [left])
-        yield from probes_of(operands)
+def _healthy(witness: FlagWitness, key: str) -> set[str]:
+    return {OFF, witness.system.normal.get(key, OFF)}
 
 
-def possible(rule: Any, variants: Collection[str]) -> set[str]:
-    """Return the variants that a rule may answer for somebody, whatever its conditions say.
+class ExternalChangeDetector:
+    """Compares the flag document with the one that the session left, at each :meth:`check`."""
 
-    What is neither a name, an ``if`` nor a ``fractional`` is computed: it may be any variant.
-    """
-    if rule is None:
-        return set()
-    if isinstance(rule, str | bool):
-        name = json.dumps(rule) if isinstance(rule, bool) else rule
-        return {name} & set(variants)
-    if not isinstance(rule, Mapping) or len(rule) != 1:
-        return set(variants) if rule else set()
-    ((operator, operands),) = rule.items()
-    if operator == "if" and isinstance(operands, list):
-        last = operands[-1:] if len(operands) % 2 else []
-        return set().union(*(possible(branch, variants) for branch in [*operands[1::2], *last]))
-    if operator == "fractional" and isinstance(operands, list):
-        buckets = [part for part in operands if isinstance(part, list) and part]
-        return set().union(*(possible(part[0], variants) for part in buckets if part[1:] != [0]))
-    return set(variants)
+    def __init__(self, witness: FlagWitness, known: FlagDocument) -> None:
+        self._witness = witness
+        self._known = known
+        self._ours: dict[str, str] = {}
 
-
-def _compared(variable: Any, literals: Sequence[Any]) -> Iterator[dict[str, FlagValue]]:
-    name = variable.get("var") if isinstance(variable, Mapping) else None
-    for literal in literals:
-        if isinstance(name, str) and isinstance(literal, str | int | float):
-            yield {name: literal}
-
-
-@dataclass(frozen=True)
-class Changed:
-    """What somebody else did: faults that came on, flags of this session switched, harmless things."""
-
-    intruders: tuple[str, ...] = ()
-    lost: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-@dataclass
-class FlagGuard:
-    """Knows the document as this session left it, and tells what else happened to it.
-
-    ``contexts`` are the evaluation contexts of the session's own flags beyond the usual one.
-    """
-
-    session: TargetSession
-    settings: EngineSettings
-    known: FlagDocument
-    contexts: Contexts = field(default_factory=dict)
-    _ours: dict[str, str] = field(default_factory=dict)
-
-    async def adopt(self, changes: Mapping[str, str]) -> Changed:
-        """Take over what the session itself just wrote (flag → variant); return what else had changed.
+    async def adopt(self, changes: Mapping[str, str]) -> ExternalChanges:
+        """Take over what the session just wrote (flag → variant); return what else had changed.
 
         Raises FlagError when the document cannot be read.
         """
         self._ours.update(changes)
         document = await self._read()
-        changed = await self._compared(document, skip=changes.keys())
-        self.known = document
+        changed = await self.compare(document, skip=changes.keys())
+        self._known = document
         return changed
 
-    async def look(self) -> Changed:
-        """Return what has changed since the last time; raises FlagError when the flags cannot be read."""
+    async def check(self) -> ExternalChanges:
+        """Return what changed since the last check; raises FlagError when the document cannot be read."""
         document = await self._read()
-        if document.raw == self.known.raw:
-            return Changed()
-        changed = await self._compared(document)
-        self.known = document
+        if document.raw == self._known.raw:
+            return ExternalChanges()
+        changed = await self.compare(document)
+        self._known = document
         return changed
 
     async def _read(self) -> FlagDocument:
-        """Read the document, again when that fails: one lost answer must not cost a session."""
+        """Read the document, repeatedly when that fails: one lost answer must not cost a session."""
+        settings, system = self._witness.settings, self._witness.system
         failure = ""
         for turn in range(_READS):
             if turn:
-                await self.session.clock.sleep(self.settings.witness_poll_s)
+                await system.clock.sleep(settings.witness_poll_s)
             try:
-                async with asyncio.timeout(self.settings.witness_timeout_s):
-                    return await self.session.flags.document()
+                async with asyncio.timeout(settings.witness_timeout_s):
+                    return await system.flags.document()
             except (FlagError, OSError, TimeoutError) as error:
                 failure = describe(error)
         raise FlagError(
-            f"the flags cannot be read, so nobody knows whether another fault came on: {failure}; "
+            f"the flags cannot be read, so another fault may have been turned on: {failure}; "
             "check that the place where flags are written is reachable"
         )
 
-    async def _compared(self, document: FlagDocument, skip: Iterable[str] = ()) -> Changed:
-        intruders: list[str] = []
+    async def compare(self, document: FlagDocument, skip: Iterable[str] = ()) -> ExternalChanges:
+        """Return how the document differs from the known one, leaving out the flags in *skip*."""
+        faults: list[str] = []
         lost: list[str] = []
         notes: list[str] = []
-        before, now = self.known.flags, document.flags
+        before, now = self._known.flags, document.flags
         for key in sorted((before.keys() | now.keys()) - set(skip)):
             if _exact(before.get(key)) == _exact(now.get(key)):
                 continue
             if key in self._ours:
-                answer = await self._answer(key, now.get(key))
+                answer = await self._own_answer(key, now.get(key))
                 if answer != self._ours[key]:
                     lost.append(f"{key}={self._ours[key]} (now {answer!r})")
                     continue
-            elif names := await self._effect(key, before.get(key), now.get(key)):
-                intruders.extend(names)
+            elif effect := await self._effect(key, before.get(key), now.get(key)):
+                faults.extend(effect)
                 continue
-            notes.append(f"flag {key} was changed by somebody else, with no effect on what it answers")
-        return Changed(tuple(intruders), tuple(lost), tuple(notes))
+            notes.append(f"another client changed flag {key}, with no effect on what it answers")
+        return ExternalChanges(tuple(faults), tuple(lost), tuple(notes))
 
-    async def _answer(self, key: str, flag: Flag | None) -> str:
+    async def _own_answer(self, key: str, flag: Flag | None) -> str:
         """Return the variant that a flag of this session answers now."""
         if flag is None:
             return _GONE
         if flag.targeting:
-            answers = await _answers(self.session, key, [self.contexts.get(key, {})], self.settings)
-            return answers[0]
+            return await self._witness.variant(key)
         return flag.default_variant if flag.enabled else "(disabled)"
 
     async def _effect(self, key: str, before: Flag | None, now: Flag | None) -> list[str]:
-        """Return ``flag=variant`` where services get something else than before, or may."""
+        """Return ``flag=variant`` where services get, or may get, another answer than before."""
         if now is None:
-            return [f"{key}={_GONE}"] if _served_by_default(before) != (OFF, None) else []
+            return [f"{key}={_GONE}"] if _default_answer(before) != (OFF, None) else []
         if now.targeting or (before is not None and before.targeting):
             return await self._effect_of_rule(now, before)
         if before is None and OFF not in now.variants:
-            return []  # a new setting, which services that do not know it do not ask for
-        if before is not None and _off_means_another(before, now):
+            return []  # a new setting: services that do not know it do not ask for it
+        if before is not None and _off_has_another_value(before, now):
             return [f"{key}={OFF} (its value is now {json.dumps(now.variants[OFF])})"]
-        was, is_ = _served_by_default(before), _served_by_default(now)
-        return [f"{key}={is_[0]}"] if _typed(was) != _typed(is_) else []
+        old, new = _default_answer(before), _default_answer(now)
+        return [f"{key}={new[0]}"] if _typed(old) != _typed(new) else []
 
     async def _effect_of_rule(self, now: Flag, before: Flag | None) -> list[str]:
         if not now.enabled:
             return []
         rules = [flag.targeting for flag in (now, before) if flag is not None]
-        probes = [{}, *self.contexts.values(), *(probe for rule in rules for probe in probes_of(rule))]
-        answers = dict.fromkeys(await _answers(self.session, now.key, probes, self.settings))
+        contexts = self._witness.contexts.values()
+        probes = [{}, *contexts, *(probe for rule in rules for probe in probes_of(rule))]
+        answers = dict.fromkeys(await _answers(self._witness, now.key, probes))
         answers.update(dict.fromkeys(sorted(possible(now.targeting, now.variants.keys()))))
         if OFF not in now.variants:
-            return [f"{now.key}={'|'.join(answers)}"]  # no variant of it is harmless by its name
-        healthy = {OFF, self.session.normal.get(now.key, OFF)}
+            return [f"{now.key}={'|'.join(answers)}"]  # no variant is harmless by its name
+        healthy = _healthy(self._witness, now.key)
         return [f"{now.key}={variant}" for variant in answers if variant not in healthy]
 
 
 def _typed(value: Any) -> str:
-    """Return the JSON text: in Python ``True == 1 == 1.0``, but a service gets another type."""
+    """Return the value as JSON text: Python has ``True == 1 == 1.0``, but services get different types."""
     return json.dumps(value, sort_keys=True)
 
 
@@ -245,14 +195,14 @@ def _exact(flag: Flag | None) -> str:
     return "" if flag is None else _typed(flag.model_dump(mode="json"))
 
 
-def _off_means_another(before: Flag, now: Flag) -> bool:
-    """Tell whether ``off`` is answered as before, but with another value under this name."""
+def _off_has_another_value(before: Flag, now: Flag) -> bool:
+    """Whether ``off`` is answered as before, but with another value under this name."""
     answer_off = all(flag.enabled and flag.default_variant == OFF for flag in (before, now))
     return answer_off and _typed(before.variants.get(OFF)) != _typed(now.variants.get(OFF))
 
 
-def _served_by_default(flag: Flag | None) -> tuple[str, FlagValue | None]:
-    """Return variant and value of a flag without a rule; ``off`` stands for none: services use their own."""
+def _default_answer(flag: Flag | None) -> tuple[str, FlagValue | None]:
+    """Return variant and value of a flag without a rule; ``off`` where services use their own default."""
     if flag is None or not flag.enabled or flag.default_variant == OFF:
         return OFF, None
     return flag.default_variant, flag.variants.get(flag.default_variant)

@@ -1,4 +1,4 @@
-"""Why a flag is not served as it was set: rule, state, reader; with the way out."""
+"""Explains why a flag is not served as it was set, and what to do about it."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from pytest_otel_diag.model.flags import Flag, FlagValue
 from pytest_otel_diag.model.session import Witness
 
 RULE_CHARS = 400
-"""Longest rule that is shown; the rest of a longer one is left out."""
+"""Longest rule that is shown in full."""
 
 
 def reason(proof: Witness, flag: Flag | None, context: Mapping[str, FlagValue], *, unreadable: bool) -> str:
-    """Return ``flag=variant (what it answers, why, the way out)``; *flag* is what is written now.
+    """Return ``flag=variant (last answer; cause; remedy)``.
 
-    *unreadable* says that the last read brought no answer at all.
+    *flag* is what the document holds now, *context* the one in which the flag was asked. *unreadable* says
+    that the last read failed.
     """
-    return (
-        f"{proof.flag}={proof.variant} ({proof.detail}; {_why(proof, flag, context, unreadable=unreadable)})"
-    )
+    cause = _cause(proof, flag, context, unreadable=unreadable)
+    return f"{proof.flag}={proof.variant} ({proof.detail}; {cause})"
 
 
 def disabled(flag: Flag) -> str:
-    """Return why a flag that is DISABLED cannot be turned on."""
+    """Return why a DISABLED flag cannot be turned on."""
     return (
         f"{flag.key} is DISABLED, so services get their own defaults whatever its variant; set its state to "
         "ENABLED"
     )
 
 
-def _why(proof: Witness, flag: Flag | None, context: Mapping[str, FlagValue], *, unreadable: bool) -> str:
+def _cause(proof: Witness, flag: Flag | None, context: Mapping[str, FlagValue], *, unreadable: bool) -> str:
     if flag is None:
-        return "the flag is gone from the document: somebody else wrote it"
+        return "another client removed the flag from the document"
     if not flag.enabled:
         return disabled(flag)
     asked = f"asked with the context {compact(context)}"
@@ -47,9 +47,12 @@ def _why(proof: Witness, flag: Flag | None, context: Mapping[str, FlagValue], *,
             "context in which its service asks (context of the fault in a scenario file)"
         )
     if flag.default_variant != proof.variant:
-        return f"{asked}; {flag.default_variant!r} is written: somebody else changed the flag, stop what does"
+        return (
+            f"{asked}; the document has {flag.default_variant!r}: another client changed the flag, stop that "
+            "client"
+        )
     return (
-        f"{asked}; {flag.default_variant!r} is written and has no rule, so what is evaluated is another "
+        f"{asked}; the document has {flag.default_variant!r} and no rule, so flagd evaluates another "
         "document: check that flagd reads this one, and its log for a document it refused"
     )
 

@@ -1,14 +1,14 @@
-"""Do single operations, metrics or logs deviate from what they were? Pure; :mod:`.signals` reads them.
+"""Which operations, metrics and logs deviate from their baseline. Pure; :mod:`.watchlist` reads them.
 
-The chance of an impact that is not there is split evenly over every test that the expectation makes
-possible (Bonferroni), and within one over its looks, series and templates.
+The chance of a false alarm is split evenly over every test that the expectation makes possible (Bonferroni),
+and within one test over its looks, series and templates.
 
-* Operations: failed calls as for services; slow calls by the tail. A call may exceed ``r`` times the
-  slowest of ``n`` calls before with probability 1 / (r (n + 1)): the chance to be the largest, and a tail
-  no lighter than Pareto's with index 1, heavier than latencies have. So three rare calls of ten seconds
-  count where a percentile does not move.
-* Metrics: see :mod:`.levels`.
-* Logs: volume by the rate test of calls; warnings, and each template, by the buckets of time that hold
+* Operations: failed calls as for services; slow calls by the tail of the distribution. A call exceeds ``r``
+  times the slowest of ``n`` calls before with a probability of at most 1 / (r (n + 1)): the chance of being
+  the largest, with a tail no lighter than Pareto's of index 1, which is heavier than that of latencies. So
+  three rare calls of ten seconds count where a percentile does not move.
+* Metrics: see :mod:`pytest_otel_diag.stats.metric_shift`.
+* Logs: volume by the rate test of calls; warnings, and each template, by the number of buckets that hold
   one (Fisher's exact test), since lines come in bursts.
 """
 
@@ -32,15 +32,20 @@ from pytest_otel_diag.stats.two_sample import (
 )
 
 _SLOW = (3.0, 10.0, 30.0)
-"""Multiples of the slowest call before from which calls count as slow."""
-_LATENCY_CHANGE = 1.25
-_LATENCY_CHANGE_DRIVEN = 2.0
-_MORE = 2.0
+"""Multiples of the slowest baseline call from which calls count as slow."""
+LATENCY_CHANGE = 1.25
+"""Factor by which latency must change to matter."""
+
+LATENCY_CHANGE_DRIVEN = 2.0
+"""The same where the session drives traffic, which slows services down a little."""
+
+_VOLUME_CHANGE = 2.0
+"""Factor by which log lines, or the buckets that hold one, must increase to matter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """Something that no longer behaves like its baseline; ``alpha`` is what its p-value is held against."""
+    """A signal that differs from its baseline; significant where ``p_value`` is at most ``alpha``."""
 
     service: str
     signal: str
@@ -50,15 +55,16 @@ class Deviation:
 
     @property
     def strength(self) -> tuple[float, str, str]:
-        """Sorts the clearest deviation first."""
+        """Sort key: the clearest deviation first."""
         return (self.p_value / self.alpha if self.alpha else math.inf, self.service, self.signal)
 
 
 @dataclass(frozen=True)
-class Quiet:
-    """The watchlist before the fault.
+class EvidenceBaseline:
+    """The watchlist and what it showed before the fault.
 
-    ``alpha`` is for one test over the whole wait of ``wait_s`` seconds and ``looks`` looks.
+    ``alpha`` is the chance of a false alarm of one test over the whole wait, which lasts ``wait_s`` seconds
+    and takes ``looks`` looks.
     """
 
     watched: Watchlist = field(default_factory=Watchlist)
@@ -68,41 +74,43 @@ class Quiet:
     wait_s: float = 0.0
 
     @property
-    def seen(self) -> bool:
-        """Whether there is anything to compare with."""
+    def usable(self) -> bool:
+        """Whether the baseline holds enough to compare with."""
         return self.points(self.before) >= LEAST_POINTS or bool(self.before.lines)
 
     def points(self, observed: Observed) -> int:
-        """Return how many points the watched metrics have there, of the one that has most."""
+        """Return the number of points of the watched metric that has most."""
         covered = [len(observed.metrics[series]) for series in observed.metrics if self.covers(series)]
         return max(covered, default=0)
 
     def covers(self, series: Series) -> bool:
-        """Whether one of the watched signals is shown by the series."""
+        """Whether the series shows one of the watched signals."""
         return any(one.covers(series) for one in self.watched.metrics)
 
 
 def count_of(watched: Watchlist) -> int:
-    """Return how many tests the watchlist makes: three an operation, one a metric signal, three a log."""
+    """Return how many tests the watchlist makes: three per operation and log, one per metric."""
     return 3 * len(watched.operations) + len(watched.metrics) + 3 * len(watched.logs)
 
 
-def deviations(quiet: Quiet, after: Observed, growth: Mapping[str, float]) -> list[Deviation]:
+def deviations(baseline: EvidenceBaseline, after: Observed, growth: Mapping[str, float]) -> list[Deviation]:
     """Return what deviates significantly and by enough to matter.
 
-    *growth* tells for services whose traffic was increased on purpose by how much: what follows the
-    load must exceed that as well.
+    *growth* is the factor by which the session increased the traffic of a service: what follows the load must
+    exceed that as well.
     """
     families = (_operations, _metrics, _logs)
-    found = [deviation for family in families for deviation in family(quiet, after, growth)]
+    found = [deviation for family in families for deviation in family(baseline, after, growth)]
     return [deviation for deviation in found if deviation.p_value <= deviation.alpha]
 
 
-def _operations(quiet: Quiet, after: Observed, growth: Mapping[str, float]) -> Iterator[Deviation]:
-    spans = [key for key in quiet.before.operations if key in after.operations]
-    alpha = quiet.alpha / quiet.looks * len(quiet.watched.operations) / max(1, len(spans))
+def _operations(
+    baseline: EvidenceBaseline, after: Observed, growth: Mapping[str, float]
+) -> Iterator[Deviation]:
+    spans = [key for key in baseline.before.operations if key in after.operations]
+    alpha = baseline.alpha / baseline.looks * len(baseline.watched.operations) / max(1, len(spans))
     for service, operation in spans:
-        before, now = quiet.before.operations[service, operation], after.operations[service, operation]
+        before, now = baseline.before.operations[service, operation], after.operations[service, operation]
         name = f"{operation} of {service}"
         yield Deviation(
             service,
@@ -121,7 +129,7 @@ def _operations(quiet: Quiet, after: Observed, growth: Mapping[str, float]) -> I
             alpha,
         )
         ratio = latency_ratio(before, now)
-        change = _LATENCY_CHANGE_DRIVEN if growth.get(service, 1.0) > 1 else _LATENCY_CHANGE
+        change = LATENCY_CHANGE_DRIVEN if growth.get(service, 1.0) > 1 else LATENCY_CHANGE
         if not 1 / change < ratio < change:
             yield Deviation(
                 service,
@@ -133,7 +141,7 @@ def _operations(quiet: Quiet, after: Observed, growth: Mapping[str, float]) -> I
 
 
 def slow_p(before: Load, after: Load) -> tuple[int, float]:
-    """Return how many calls are far slower than all before, and the p-value of "the tail is the same"."""
+    """Return how many calls are far slower than any before, and the p-value of "the tail is the same"."""
     slowest = max(before.bucket_max_ms, default=0.0)
     best = (0, 1.0)
     if slowest <= 0 or not before.calls:
@@ -147,25 +155,25 @@ def slow_p(before: Load, after: Load) -> tuple[int, float]:
     return best
 
 
-def _metrics(quiet: Quiet, after: Observed, growth: Mapping[str, float]) -> Iterator[Deviation]:
-    for watch in quiet.watched.metrics:
+def _metrics(baseline: EvidenceBaseline, after: Observed, growth: Mapping[str, float]) -> Iterator[Deviation]:
+    for watch in baseline.watched.metrics:
         grown = growth.get(watch.service, 1.0) if watch.floor.grows else 1.0
         series = [
-            one for one, points in quiet.before.metrics.items() if watch.covers(one) and _usable(points)
+            one for one, points in baseline.before.metrics.items() if watch.covers(one) and _usable(points)
         ]
-        share = quiet.alpha / max(1, len(series) + (watch.signal is Signal.RESTART))
+        share = baseline.alpha / max(1, len(series) + (watch.signal is Signal.RESTART))
         for one in series:
-            yield from _metric(watch, one, quiet, after, (share, grown))
+            yield from _metric(watch, one, baseline, after, share=share, grown=grown)
         if watch.signal is Signal.RESTART:
             began = after.restarts.get(watch.service, 0)
-            before = quiet.before.restarts.get(watch.service, 0)
+            before = baseline.before.restarts.get(watch.service, 0)
             yield Deviation(
                 watch.service,
                 "restart",
-                restarts_p(before, quiet.before.seconds, began, after.seconds),
+                restarts_p(before, baseline.before.seconds, began, after.seconds),
                 f"{began} instances of {watch.service} began in {after.seconds:.0f} s, before {before} in "
-                f"{quiet.before.seconds:.0f} s",
-                share / quiet.looks,
+                f"{baseline.before.seconds:.0f} s",
+                share / baseline.looks,
             )
 
 
@@ -174,10 +182,15 @@ def _usable(points: tuple[Point, ...]) -> bool:
 
 
 def _metric(
-    watch: MetricWatch, series: Series, quiet: Quiet, after: Observed, level: tuple[float, float]
+    watch: MetricWatch,
+    series: Series,
+    baseline: EvidenceBaseline,
+    after: Observed,
+    *,
+    share: float,
+    grown: float,
 ) -> Iterator[Deviation]:
-    share, grown = level
-    before = quiet.before.metrics[series]
+    before = baseline.before.metrics[series]
     now = after.metrics.get(series, ())
     if not now:
         return
@@ -195,60 +208,62 @@ def _metric(
         p_value,
         f"{series[1]} of {watch.service} is {now[-1].value:.4g}, "
         f"before {min(values):.4g} to {max(values):.4g}",
-        share / _points_expected(before, quiet),
+        share / _points_expected(before, baseline),
     )
 
 
-def _points_expected(before: tuple[Point, ...], quiet: Quiet) -> int:
-    """Return how many looks of the wait see something new: points come more rarely than looks."""
+def _points_expected(before: tuple[Point, ...], baseline: EvidenceBaseline) -> int:
+    """Return how many looks of the wait see a new point: points come more rarely than looks."""
     gaps = sorted(late.at_s - early.at_s for early, late in pairwise(before))
     typical = gaps[len(gaps) // 2]
-    expected = math.ceil(quiet.wait_s / typical) if typical > 0 else quiet.looks
-    return min(max(1, expected), max(1, quiet.looks))
+    expected = math.ceil(baseline.wait_s / typical) if typical > 0 else baseline.looks
+    return min(max(1, expected), max(1, baseline.looks))
 
 
-def _logs(quiet: Quiet, after: Observed, growth: Mapping[str, float]) -> Iterator[Deviation]:
-    alpha = quiet.alpha / quiet.looks
-    for service in quiet.watched.logs:
+def _logs(baseline: EvidenceBaseline, after: Observed, growth: Mapping[str, float]) -> Iterator[Deviation]:
+    alpha = baseline.alpha / baseline.looks
+    for service in baseline.watched.logs:
         now = after.lines.get(service)
         if now is None:
             continue
         grown = max(1.0, growth.get(service, 1.0))
-        before = quiet.before.lines.get(service, Load(calls=0, errors=0, seconds=quiet.before.seconds))
-        if now.rate >= _MORE * grown * before.rate and before.calls:
+        before = baseline.before.lines.get(service, Load(calls=0, errors=0, seconds=baseline.before.seconds))
+        if now.rate >= _VOLUME_CHANGE * grown * before.rate and before.calls:
             detail = f"{service} logs {now.rate:.2f} lines a second, before {before.rate:.2f}"
             yield Deviation(service, "logs", rate_p(before, now), detail, alpha)
-        severe = (quiet.before.severe_buckets.get(service, 0), after.severe_buckets.get(service, 0))
+        severe = (baseline.before.severe_buckets.get(service, 0), after.severe_buckets.get(service, 0))
         yield Deviation(
             service,
             "logs",
-            _more_p(*severe, quiet.before, after),
+            _more_p(*severe, baseline.before, after),
             f"{service} warns in {severe[1]} of {after.log_buckets} stretches of time, before in {severe[0]} "
-            f"of {quiet.before.log_buckets}",
+            f"of {baseline.before.log_buckets}",
             alpha,
         )
-        yield from _templates(service, quiet, after, driven=grown > 1)
+        yield from _templates(service, baseline, after, driven=grown > 1)
 
 
-def _templates(service: str, quiet: Quiet, after: Observed, *, driven: bool) -> Iterator[Deviation]:
+def _templates(
+    service: str, baseline: EvidenceBaseline, after: Observed, *, driven: bool
+) -> Iterator[Deviation]:
     kinds = [(key, *found) for key, found in after.kinds.items() if key[0] == service]
     for key, buckets, severe in kinds:
         if driven and not severe:
-            continue  # traffic that was driven may say what was rarely said before
-        seen, _ = quiet.before.kinds.get(key, (0, False))
+            continue  # driven traffic may log what was rarely logged before
+        seen, _ = baseline.before.kinds.get(key, (0, False))
         yield Deviation(
             service,
             "logs",
-            _more_p(seen, buckets, quiet.before, after),
+            _more_p(seen, buckets, baseline.before, after),
             f"{service} logs {key[1][:80]!r} in {buckets} of {after.log_buckets} stretches of time, before "
-            f"in {seen} of {quiet.before.log_buckets}",
-            quiet.alpha / quiet.looks / len(kinds),
+            f"in {seen} of {baseline.before.log_buckets}",
+            baseline.alpha / baseline.looks / len(kinds),
         )
 
 
 def _more_p(seen: int, now: int, before: Observed, after: Observed) -> float:
-    """Return the p-value of "no larger share of the buckets holds it", 1 for less than twice the share."""
-    if not before.log_buckets or now * before.log_buckets < _MORE * seen * after.log_buckets:
+    """Return the p-value of "no larger share of buckets holds a line"; 1 for less than twice the share."""
+    if not before.log_buckets or now * before.log_buckets < _VOLUME_CHANGE * seen * after.log_buckets:
         return 1.0
     return fisher_p(seen, before.log_buckets, now, after.log_buckets)
 

@@ -1,34 +1,47 @@
-"""The wait for the impact of a fault, and a control's likeness of it: times tell nothing.
+"""Waits until telemetry shows the fault, or until it cannot any more.
 
-Traffic is driven for faults only. A burst of orders that a control drove in the same way made the analyzer
-under test raise alarms that were ours, not its own.
+A control waits about as long as a session with a fault, so that the length of a session says nothing about
+the answer. Traffic is driven in sessions with a fault only: a burst of calls in a control would be an anomaly
+that the session itself made.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from random import Random
 
 from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.events import ServiceSample
 from pytest_otel_diag.model.scenario import Timing
 from pytest_otel_diag.model.session import Impact, ImpactReason
-from pytest_otel_diag.model.windows import NANOS_PER_SECOND
-from pytest_otel_diag.ports import TargetSession
-from pytest_otel_diag.sessions.faults.scheduler import Conductor
-from pytest_otel_diag.sessions.impact.assess import Comparison, ImpactWatch, looks
-from pytest_otel_diag.sessions.impact.forecast import hopeless
-from pytest_otel_diag.sessions.log import SessionLog
+from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.sessions.context import SessionContext
+from pytest_otel_diag.sessions.faults.scheduler import FaultScheduler
+from pytest_otel_diag.sessions.impact import samples
+from pytest_otel_diag.sessions.impact.assess import assess, hopeless, looks
+from pytest_otel_diag.sessions.impact.comparison import (
+    Comparison,
+    exported_part,
+    health_in,
+    loads_of,
+    settled_loads,
+)
+from pytest_otel_diag.sessions.impact.deviations import Measurement, all_deviations, states_of
+from pytest_otel_diag.sessions.impact.driving import TrafficDriver
+from pytest_otel_diag.sessions.impact.watchlist import observe
 from pytest_otel_diag.sessions.settings import EngineSettings
+from pytest_otel_diag.stats.two_sample import Load
 
 _UNDRIVEN = 2 / 3
-"""Traffic is driven once no more than this share of the wait is left: at first the system's own counts."""
+"""Traffic is driven once no more than this share of the wait is left, so that the system's own calls count
+first."""
 
 
-def likeness(timing: Timing, settings: EngineSettings, rng: Random) -> float:
-    """Draw how long a control is observed, in seconds.
+def control_duration_s(timing: Timing, settings: EngineSettings, rng: Random) -> float:
+    """Draw how many seconds a control is observed, like a session with a fault.
 
-    Faults that show late make their sessions longer. A control takes as long by a draw, or its length would
-    tell that it is none: as often as not ``observe_s``, else one of the other ends that the wait has.
+    Faults that show late make their sessions longer. Half of the controls take ``observe_s``, the others end
+    at one of the later instants at which the wait for an impact may end.
     """
     first_s = (settings.witness_reads - 1) * settings.witness_poll_s
     ends = sorted(
@@ -41,58 +54,81 @@ def likeness(timing: Timing, settings: EngineSettings, rng: Random) -> float:
     return rng.choice(later) if later and rng.random() < 0.5 else timing.observe_s
 
 
-@dataclass
-class Wait:
-    """Time from the start of a fault, or of the window that a control is judged by, at ``start_ns``."""
+class ImpactWait:
+    """Polls telemetry from the start of the fault at ``start_ns``, while the fault schedule goes on."""
 
-    session: TargetSession
-    conductor: Conductor
-    log: SessionLog
-    settings: EngineSettings
-    timing: Timing
-    start_ns: Nanos
-    timeout_s: float
+    def __init__(
+        self, context: SessionContext, faults: FaultScheduler, comparison: Comparison, *, start_ns: Nanos
+    ) -> None:
+        self._context = context
+        self._faults = faults
+        self._comparison = comparison
+        self._start_ns = start_ns
+        self._timeout_s = context.impact_timeout_s
+        most = context.settings.max_driven_calls
+        self._driver = TrafficDriver(context.system.traffic, comparison, most)
+        self._changes = samples.Changes()
+        self._loads: Mapping[str, Load] = {}
 
-    @property
-    def passed_s(self) -> float:
-        """Seconds since the start, on the target's clock."""
-        return (self.session.clock.now() - self.start_ns) / NANOS_PER_SECOND
+    async def run(self) -> Impact:
+        """Return the impact once it is visible, the time is over, or no fault could show in the time left.
 
-    async def until(self, seconds: float) -> None:
-        """Let time pass until so long after the start."""
-        await self.conductor.sleep(max(0.0, seconds - self.passed_s))
-
-    async def for_impact(self, comparison: Comparison) -> Impact:
-        """Look until the impact is visible, the time is over, or nothing could show in what is left of it."""
-        watch = ImpactWatch(self.session, comparison, self.start_ns)
+        Raises SessionStopped when a flag of the session is no longer served or flags were changed externally,
+        TelemetryError when telemetry cannot answer.
+        """
         impact = Impact(reason=ImpactReason.NOT_YET_EXPORTED)
-        step_s, count = self.timing.impact_poll_s, looks(self.timing, self.timeout_s)
-        if not (comparison.loads or comparison.quiet.seen):
-            step_s, count = self.timeout_s, 1  # nothing to compare with: one look at the end tells all
+        timing = self._context.timing
+        step_s, count = timing.impact_poll_s, looks(timing, self._timeout_s)
+        if self._comparison.empty:
+            step_s, count = self._timeout_s, 1  # nothing to compare with: one look at the end is enough
         for _ in range(count):
             # The last step is shorter where it would overshoot the wait.
-            await self.conductor.sleep(max(0.0, min(step_s, self.timeout_s - self.passed_s)))
-            await self.conductor.undisturbed()
-            impact = await watch.look()
-            self.log.impact_measured(impact, watch.samples)
+            await self._faults.sleep(max(0.0, min(step_s, self._left_s())))
+            await self._faults.check_external_changes()
+            impact, changed = await self._look()
+            self._context.log.impact_measured(impact, changed)
             if impact.reason is ImpactReason.VISIBLE:
                 break
-            await self._drive(watch, step_s)
-            if self._cannot_show(watch):
-                left_s = self.timeout_s - self.passed_s
-                over = (
-                    f"{impact.detail}; not even a fault of every call could show in the {left_s:.0f} s left"
+            await self._drive(step_s)
+            if self._driver.exhausted and hopeless(self._comparison, self._loads, self._timeout_s):
+                detail = (
+                    f"{impact.detail}; not even a fault of every call could show in the "
+                    f"{self._left_s():.0f} s left"
                 )
-                impact = impact.model_copy(update={"detail": over})
+                impact = impact.model_copy(update={"detail": detail})
                 break
-        return impact.model_copy(update={"calls_driven": watch.driven.calls})
+        return impact.model_copy(update={"calls_driven": self._driver.calls})
 
-    async def _drive(self, watch: ImpactWatch, step_s: float) -> None:
-        left_s = self.timeout_s - self.passed_s
-        if left_s <= self.timeout_s * _UNDRIVEN:
-            await watch.drive(remaining_s=left_s, most=self.settings.max_driven_calls, step_s=step_s)
+    def _left_s(self) -> float:
+        return self._timeout_s - self._context.seconds_since(self._start_ns)
 
-    def _cannot_show(self, watch: ImpactWatch) -> bool:
-        """Whether the wait is in vain: too few calls come, and the target makes none."""
-        may_drive = watch.driven.calls < self.settings.max_driven_calls and not watch.driven.refused
-        return not may_drive and hopeless(watch.comparison, watch.loads, self.timeout_s)
+    async def _drive(self, step_s: float) -> None:
+        left_s = self._left_s()
+        if left_s <= self._timeout_s * _UNDRIVEN:
+            await self._driver.drive(self._loads, remaining_s=left_s, step_s=step_s)
+
+    async def _look(self) -> tuple[Impact, tuple[ServiceSample, ...]]:
+        """Return what is visible now, and the buckets of service health that changed since the last look."""
+        telemetry, comparison = self._context.system.telemetry, self._comparison
+        window = Window(start_ns=self._start_ns, end_ns=max(self._context.now(), self._start_ns))
+        health = await health_in(telemetry, window, comparison.bucket_s)
+        exported = exported_part(health, window, comparison.bucket_s)
+        observed = await observe(telemetry, (exported,), comparison.bucket_s, comparison.evidence.watched)
+        if not health and observed.empty:
+            # Asked only here: in a quiet system, silence may mean late exports or missing calls.
+            latest = await telemetry.latest()
+            if latest is None or latest <= self._start_ns:
+                late = "no telemetry is newer than the start of the fault"
+                return Impact(reason=ImpactReason.NOT_YET_EXPORTED, detail=late), ()
+        self._loads = loads_of(health, (exported,), comparison.bucket_s)
+        settled = settled_loads(health, exported, comparison.bucket_s)
+        seen = Measurement(self._loads, settled, observed, driven=bool(self._driver.calls))
+        found = all_deviations(comparison, seen)
+        impact = assess(comparison, seen, found)
+        if impact.reason is ImpactReason.VISIBLE:
+            impact = impact.model_copy(update={"time_to_impact_s": exported.duration_s})
+        states = states_of(found, settled)
+        series = samples.samples(health, exported, comparison.bucket_s, states=states)
+        silent = [service for service, state in states.items() if state == "silent"]
+        series += samples.idle(health, exported, comparison.bucket_s, services=silent)
+        return impact, self._changes.since_last(series)

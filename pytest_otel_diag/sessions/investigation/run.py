@@ -1,4 +1,4 @@
-"""Runs the analyzer where it can do no harm, and checks that what it returns is a diagnosis."""
+"""Runs the analyzer in a thread that the session can abandon, and validates its diagnosis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from pydantic_core import PydanticSerializationError
 from pytest_otel_diag.errors import AnalyzerError, BudgetExceeded
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.ports import Analyzer, Investigation
+from pytest_otel_diag.sessions.context import SessionContext
 from pytest_otel_diag.sessions.investigation.crash import crashed
+from pytest_otel_diag.sessions.investigation.metering import HomeLoop, InvestigationClock, MeteredTelemetry
 from pytest_otel_diag.sessions.investigation.threads import start_daemon
 from pytest_otel_diag.sessions.log import describe
 
@@ -23,6 +25,46 @@ _SHOWN_ERRORS = 5
 
 MOST_BYTES = 4_000_000
 """Longest diagnosis as JSON: it travels with the test's report and is kept in one line of the run."""
+
+
+async def investigate(context: SessionContext, analyzer: Analyzer) -> tuple[Diagnosis, float]:
+    """Let the analyzer answer within its budget; return its diagnosis and the wall seconds it took.
+
+    Its queries and its diagnosis are recorded. Raises AnalyzerError or BudgetExceeded.
+    """
+    log, plan, settings = context.log, context.log.plan, context.settings
+    timeout_s = min(context.timing.analyze_timeout_s, plan.budget.time_s)
+    home = HomeLoop()
+    budget = plan.budget.model_copy(update={"time_s": timeout_s})
+    monotonic = settings.wall.monotonic
+    metered = MeteredTelemetry(context.system.telemetry, budget, home, monotonic=monotonic)
+    assert log.windows.incident is not None, "set when the wait for the impact ended"
+    investigation = Investigation(
+        session_id=opaque_id(plan.session_id),
+        incident=log.windows.incident,
+        baseline=log.windows.baseline,
+        reference=log.windows.reference,
+        telemetry=metered,
+        clock=InvestigationClock(context.system.clock, home),
+        budget=budget,
+        seed=plan.seed,
+    )
+    started_s = monotonic()
+    try:
+        diagnosis = await run_analyzer(
+            analyzer, investigation, timeout_s=timeout_s, grace_s=settings.cancel_grace_s
+        )
+    finally:
+        home.revoke("the investigation is over; this telemetry handle was for its time only")
+        log.queries = metered.records
+        elapsed_s = monotonic() - started_s
+    log.diagnosed(diagnosis, elapsed_s)
+    if diagnosis.usage.cost_usd > budget.cost_usd:
+        raise BudgetExceeded(
+            f"the analyzer says it cost {diagnosis.usage.cost_usd:g} USD, "
+            f"the budget is {budget.cost_usd:g} USD"
+        )
+    return diagnosis, elapsed_s
 
 
 def opaque_id(session_id: str) -> str:

@@ -93,6 +93,11 @@ class LiveTarget:
         """Release store and receiver; a later session opens them again."""
         self.source.close()
 
+    @property
+    def identity(self) -> object:
+        """The target itself."""
+        return self
+
     def describe(self) -> Mapping[str, str]:
         """Return name, release of the demo by its flags, where flags and telemetry are."""
         told = {

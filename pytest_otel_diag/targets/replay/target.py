@@ -131,6 +131,11 @@ class ReplayTarget:
     def _store(self) -> RecordingStore:
         return self._resources.enter_context(shared_store(self._dsns, self._cache_dir))
 
+    @property
+    def identity(self) -> object:
+        """The target itself."""
+        return self
+
     def describe(self) -> Mapping[str, str]:
         """Return name, format version and the recordings with their hashes."""
         sources = {f"recording.{r.manifest.id}": r.sha256 for r in self.recordings}

@@ -86,6 +86,11 @@ class ShopTarget:
         self._resources.close()
         self.__dict__.pop("_store", None)
 
+    @property
+    def identity(self) -> object:
+        """The target itself."""
+        return self
+
     def describe(self) -> Mapping[str, str]:
         """Return name, a hash of the model, and the shop where scenarios do not say otherwise."""
         options = self._options

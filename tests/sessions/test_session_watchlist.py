@@ -13,8 +13,9 @@ from pytest_otel_diag.errors import SchemaError
 from pytest_otel_diag.model.diagnosis import Diagnosis, Signal
 from pytest_otel_diag.model.scenario import Expectation, ExpectedAnomaly, ExpectedRootCause
 from pytest_otel_diag.model.session import ImpactReason, Status
-from pytest_otel_diag.sessions.impact.assess import Comparison, shortages
-from pytest_otel_diag.sessions.impact.evidence import Quiet, count_of, deviations, fisher_p, slow_p
+from pytest_otel_diag.sessions.impact.comparison import Comparison
+from pytest_otel_diag.sessions.impact.driving import shortages
+from pytest_otel_diag.sessions.impact.evidence import EvidenceBaseline, count_of, deviations, fisher_p, slow_p
 from pytest_otel_diag.sessions.impact.watchlist import MetricWatch, Observed, Watchlist, watchlist
 from pytest_otel_diag.stats.metric_shift import Point
 from pytest_otel_diag.stats.two_sample import Load
@@ -325,7 +326,7 @@ def observed(**levels):
 
 
 def test_a_restart_is_seen_by_instances_that_begin():
-    quiet = Quiet(
+    quiet = EvidenceBaseline(
         watched=Watchlist(metrics=(MetricWatch("ad", Signal.RESTART),)),
         before=Observed(seconds=600.0),
         alpha=0.01,
@@ -338,12 +339,14 @@ def test_a_restart_is_seen_by_instances_that_begin():
 def test_more_series_of_a_signal_make_each_harder_to_believe():
     watched = Watchlist(metrics=(MetricWatch("ad", Signal.CPU),))
     after = Observed(metrics={("ad", "cpu", "level"): (Point(600, 1.9),)}, seconds=60.0)
-    alone = Quiet(watched=watched, before=observed(cpu=[1.0, 1.05, 0.95, 1.02, 1.1, 0.9]), alpha=0.01)
+    alone = EvidenceBaseline(
+        watched=watched, before=observed(cpu=[1.0, 1.05, 0.95, 1.02, 1.1, 0.9]), alpha=0.01
+    )
     (found,) = deviations(alone, after, {})
     crowd = observed(
         cpu=[1.0, 1.05, 0.95, 1.02, 1.1, 0.9], **{f"cpu{n}": [1.0, 1.1, 0.9, 1.0] for n in range(9)}
     )
-    (fewer,) = deviations(Quiet(watched=watched, before=crowd, alpha=0.01), after, {}) or [None]
+    (fewer,) = deviations(EvidenceBaseline(watched=watched, before=crowd, alpha=0.01), after, {}) or [None]
     assert found.alpha == pytest.approx(0.01)
     assert fewer is None or fewer.alpha == pytest.approx(0.001)
 
@@ -413,7 +416,7 @@ async def test_the_questions_are_metered_for_analyzers_too():
 
 
 async def test_a_service_that_falls_silent_and_templates_of_driven_traffic_are_no_impact():
-    quiet = Quiet(
+    quiet = EvidenceBaseline(
         watched=Watchlist(logs=("ad",)),
         before=Observed(log_buckets=60, seconds=600.0),
         alpha=0.01,

@@ -13,9 +13,15 @@ from pytest_otel_diag.model.flags import Flag, FlagDocument
 from pytest_otel_diag.model.session import ImpactReason, Phase, Status, Witness
 from pytest_otel_diag.sessions import EngineSettings
 from pytest_otel_diag.sessions.faults import not_served
-from pytest_otel_diag.sessions.faults.external_changes import FlagGuard, possible
+from pytest_otel_diag.sessions.faults.external_changes import ExternalChangeDetector, ExternalChanges
+from pytest_otel_diag.sessions.faults.targeting import possible
+from pytest_otel_diag.sessions.faults.witness import FlagWitness
 from tests.sessions.session_fakes import QUICK, FakeTarget, Watcher, engine, plan, scenario
 from tests.support.deadlines import LoopClock
+
+
+def detector(session, known: FlagDocument, contexts=None) -> ExternalChangeDetector:
+    return ExternalChangeDetector(FlagWitness(session, EngineSettings(), contexts), known)
 
 
 def intrude(target: FakeTarget, key: str = "adFailure", variant: str = "on") -> None:
@@ -33,7 +39,10 @@ async def test_a_fault_that_somebody_switches_on_in_any_phase_is_named(phase):
     result = await engine(target, watcher=watcher).run(plan())
 
     assert (result.status, result.blame, result.verdict) == (Status.INVALID, None, None)
-    assert "INTRUDER: changed by somebody else during the session: adFailure=on; stop what" in result.reason
+    assert (
+        "EXTERNAL_CHANGE: changed by another client during the session: adFailure=on; stop what"
+        in result.reason
+    )
     assert target.restored, "the exact document before the session is back"
 
 
@@ -67,7 +76,7 @@ async def test_it_is_seen_at_the_next_look_not_only_at_the_end():
 
     result = await engine(target, watcher=watcher).run(plan())
 
-    assert result.status is Status.INVALID and "INTRUDER" in result.reason
+    assert result.status is Status.INVALID and "EXTERNAL_CHANGE" in result.reason
     assert not watcher.progress, "the first look already finds it"
 
 
@@ -78,7 +87,7 @@ async def test_the_session_s_own_flag_switched_by_somebody_else_is_not_served():
     result = await engine(target, watcher=watcher).run(plan())
 
     assert result.impact is not None and result.impact.reason is ImpactReason.NOT_SERVED
-    assert "switched by somebody else during the session: paymentFailure=50% (now '10%')" in result.reason
+    assert "changed by another client during the session: paymentFailure=50% (now '10%')" in result.reason
 
 
 async def test_flags_that_cannot_be_read_for_long_are_an_error_that_says_so():
@@ -90,7 +99,7 @@ async def test_flags_that_cannot_be_read_for_long_are_an_error_that_says_so():
     result = await engine(target, watcher=watcher).run(plan())
 
     assert result.status is Status.ERROR and target.restored
-    assert "nobody knows whether another fault came on: HTTP 500" in result.reason
+    assert "another fault may have been turned on: HTTP 500" in result.reason
 
 
 async def test_one_lost_answer_costs_nothing():
@@ -117,7 +126,7 @@ RULE = {"if": [{"==": [{"var": "id"}, "P1"]}, "on", "off"]}
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "intruders"),
+    ("before", "now", "faults"),
     [
         ({"a": flag("a")}, {"a": flag("a", "on")}, ("a=on",)),
         ({"a": flag("a", "on")}, {"a": flag("a", "high")}, ("a=high",)),
@@ -138,19 +147,19 @@ RULE = {"if": [{"==": [{"var": "id"}, "P1"]}, "on", "off"]}
         ({"a": flag("a")}, {"a": flag("a", enabled=False, targeting=RULE)}, ()),
     ],
 )
-async def test_what_counts_is_what_services_get(before, now, intruders):
+async def test_what_counts_is_what_services_get(before, now, faults):
     target = FakeTarget()
     changing = Changing(document(**before), target)
     async with target.open(scenario(), "s") as session:
         changed_session = Session(session, changing)
-        guard = FlagGuard(changed_session, EngineSettings(), document(**before))
+        detecting = detector(changed_session, document(**before))
         changing.current = document(**now)
-        changed = await guard.look()
-        again = await guard.look()
+        changed = await detecting.check()
+        again = await detecting.check()
 
-    assert changed.intruders == intruders
-    assert bool(changed.notes) == (not intruders)
-    assert not (again.intruders or again.notes), "told once"
+    assert changed.faults == faults
+    assert bool(changed.notes) == (not faults)
+    assert not (again.faults or again.notes), "told once"
 
 
 @pytest.mark.parametrize(
@@ -171,22 +180,22 @@ async def test_a_flag_of_the_session_is_compared_with_what_the_session_set(now, 
     target = FakeTarget()
     changing = Changing(document(a=flag("a"), b=flag("b")), target)
     async with target.open(scenario(), "s") as session:
-        guard = FlagGuard(Session(session, changing), EngineSettings(), changing.current, {"a": {"id": "P1"}})
+        detecting = detector(Session(session, changing), changing.current, {"a": {"id": "P1"}})
         changing.current = document(a=flag("a", "on"), b=flag("b"))
-        assert await guard.adopt({"a": "on"}) == type(await guard.look())()
+        assert await detecting.adopt({"a": "on"}) == ExternalChanges() == await detecting.check()
         left = {"b": flag("b")} if now is None else {"a": now, "b": flag("b")}
         changing.current = document(**left)
-        changed = await guard.look()
-        assert changed.lost == lost and not changed.intruders
+        changed = await detecting.check()
+        assert changed.lost == lost and not changed.faults
 
 
 async def test_what_somebody_writes_together_with_the_session_is_no_change_of_the_session():
     target = FakeTarget()
     changing = Changing(document(a=flag("a"), b=flag("b")), target)
     async with target.open(scenario(), "s") as session:
-        guard = FlagGuard(Session(session, changing), EngineSettings(), changing.current)
+        detecting = detector(Session(session, changing), changing.current)
         changing.current = document(a=flag("a", "on"), b=flag("b", "high"))
-        assert (await guard.adopt({"a": "on"})).intruders == ("b=high",)
+        assert (await detecting.adopt({"a": "on"})).faults == ("b=high",)
 
 
 class Changing:
@@ -292,10 +301,10 @@ def test_a_reason_for_each_way_in_which_a_flag_is_not_served():
     def told(found, *, unreadable=False):
         return not_served.reason(proof, found, {}, unreadable=unreadable)
 
-    assert "gone from the document" in told(None)
+    assert "removed the flag from the document" in told(None)
     assert "DISABLED" in told(flag("a", enabled=False))
     assert "cannot be read back" in told(flag("a", "on"), unreadable=True)
-    assert "'off' is written: somebody else" in told(flag("a"))
+    assert "has 'off': another client" in told(flag("a"))
     assert "another document" in told(flag("a", "on"))
     assert len(not_served.compact("x" * 5000)) == not_served.RULE_CHARS + 1
 
@@ -324,6 +333,6 @@ async def test_another_value_or_type_under_the_name_off_is_an_intruder(before, a
 
     target = FakeTarget()
     async with target.open(scenario(), "s") as session:
-        guard = FlagGuard(session, EngineSettings(), flags(before))
-        changed = await guard._compared(flags(after))
-    assert changed.intruders == ("adFailure=off (its value is now true)",)
+        detecting = detector(session, flags(before))
+        changed = await detecting.compare(flags(after))
+    assert changed.faults == ("adFailure=off (its value is now true)",)

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pytest_otel_diag.model.session import ImpactReason
-from pytest_otel_diag.sessions.impact.assess import SIGNALS, Comparison, assess
+from pytest_otel_diag.sessions.impact.assess import assess
+from pytest_otel_diag.sessions.impact.comparison import Comparison
+from pytest_otel_diag.sessions.impact.deviations import SIGNALS, Measurement
 from pytest_otel_diag.stats.two_sample import (
     Load,
     binomial_at_least,
@@ -184,7 +186,7 @@ def test_quiet_systems_are_seldom_called_visible():
             effect=0.1,
         )
         after = [quiet_system(rng, 1) for _ in range(12)]
-        looks = [assess(comparison, {"a": together(after[: count + 1])}) for count in range(12)]
+        looks = [assess(comparison, Measurement({"a": together(after[: count + 1])})) for count in range(12)]
         visible += any(look.reason is ImpactReason.VISIBLE for look in looks)
     assert visible <= stats.binom.ppf(0.999, waits, level)
 

@@ -11,7 +11,7 @@ import pytest
 from pytest_otel_diag.errors import ConfigurationError, Occupied, RestoreFailed
 from pytest_otel_diag.model.session import Blame, ImpactReason, Phase, Status
 from pytest_otel_diag.ports import tell_waiting
-from pytest_otel_diag.sessions.concurrency import shared_of
+from pytest_otel_diag.sessions.concurrency import state_of
 from pytest_otel_diag.sessions.settings import WallTime
 from tests.sessions.session_fakes import QUICK, Behaviour, FakeTarget, Watcher, engine, plan, scenario, shop
 from tests.support.deadlines import LoopClock, deadline_s
@@ -59,7 +59,7 @@ async def test_setup_only_says_what_it_found_where_nothing_is_visible():
     result = await engine(target, settings=SETUP).run(plan())
     assert result.status is Status.SKIPPED and "NO_EFFECT: " in result.reason
     quiet = await engine(FakeTarget(), settings=SETUP).run(plan(scenario()))
-    assert quiet.reason == "setup only: no fault is served; nothing to wait for; no analysis was made"
+    assert quiet.reason == "setup only: no fault is served; no impact to wait for; no analysis was made"
 
 
 async def test_a_fault_that_is_to_stay_on_is_left_on_and_told():
@@ -79,7 +79,8 @@ async def test_a_fault_that_is_to_stay_on_is_left_on_and_told():
 
     after = await engine(target, settings=LEAVE).run(plan())
     assert (
-        after.status is Status.INVALID and "already on before the session: paymentFailure=50%" in after.reason
+        after.status is Status.INVALID
+        and "a fault was on before the session: paymentFailure=50%" in after.reason
     )
     assert after.cleanup is None, "the next session touched nothing"
 
@@ -172,8 +173,16 @@ async def test_as_many_sessions_side_by_side_as_allowed():
     assert most[0] == 2
 
 
-def test_a_target_that_cannot_be_a_key_shares_nothing():
-    assert shared_of([]) is not shared_of([])  # type: ignore[arg-type]  # anything unhashable
+def test_targets_of_one_identity_share_their_state():
+    class Delegating(FakeTarget):
+        @property
+        def identity(self):
+            return target.identity
+
+    target = FakeTarget()
+
+    assert state_of(Delegating()) is state_of(target)
+    assert state_of(FakeTarget()) is not state_of(target)
 
 
 async def test_what_stays_of_a_fault_is_asked_once_it_is_gone():
@@ -199,10 +208,12 @@ async def test_residue_that_cannot_be_asked_costs_nothing_and_is_not_asked_after
         await asyncio.Event().wait()
 
     result = await engine(Opening(fields={"residue": fails})).run(plan())
-    assert result.status is Status.SCORED and "not known: OSError: no docker" in result.cleanup.residue[0]
+    assert (
+        result.status is Status.SCORED and "not determined: OSError: no docker" in result.cleanup.residue[0]
+    )
     brisk = replace(QUICK, residue_timeout_s=0.02)
     result = await engine(Opening(fields={"residue": hangs}), settings=brisk).run(plan())
-    assert "not known within 0.02 s" in result.cleanup.residue[0]
+    assert "not determined within 0.02 s" in result.cleanup.residue[0]
     broken = Opening(fields={"residue": fails})
     broken.trouble.raising("flags.restore", RestoreFailed("gone"))
     assert (await engine(broken).run(plan())).cleanup.residue == ()

@@ -1,0 +1,59 @@
+"""Judges a diagnosis: collects the facts that the judge needs beside it and limits its time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.session import Blame, Status
+from pytest_otel_diag.model.telemetry import CallEdge
+from pytest_otel_diag.model.verdict import Verdict
+from pytest_otel_diag.ports import JudgeFacts
+from pytest_otel_diag.sessions.context import SessionContext
+from pytest_otel_diag.sessions.exhibits.facts import edges_in, known_windows, service_windows, services_in
+from pytest_otel_diag.sessions.investigation.threads import both
+from pytest_otel_diag.sessions.log import SessionStopped, describe
+from pytest_otel_diag.sessions.settings import Judge
+
+
+async def judge_diagnosis(
+    context: SessionContext,
+    judge: Judge,
+    diagnosis: Diagnosis,
+    *,
+    edges: Sequence[CallEdge],
+    elapsed_s: float,
+) -> Verdict:
+    """Return the verdict of *judge*; whatever it raises is an infrastructure error (SessionStopped).
+
+    *edges* are the calls of the baseline where they are known, *elapsed_s* the wall time the analyzer took.
+    """
+    try:
+        async with asyncio.timeout(context.settings.judge_timeout_s):
+            facts = await _facts(context, edges, elapsed_s)
+            verdict = await judge(diagnosis, context.scenario, facts)
+            if not isinstance(verdict, Verdict):
+                raise TypeError(f"returned {type(verdict).__name__}, not a Verdict")
+    except Exception as error:
+        raise SessionStopped(Status.ERROR, f"judge: {describe(error)}", Blame.INFRASTRUCTURE) from error
+    return verdict
+
+
+async def _facts(context: SessionContext, known: Sequence[CallEdge], elapsed_s: float) -> JudgeFacts:
+    telemetry, log = context.system.telemetry, context.log
+    unknown = known_windows(log.windows)[1 if known else 0 :]
+    edges, services = await both(
+        lambda: edges_in(telemetry, unknown, known),
+        lambda: services_in(telemetry, service_windows(log.windows)),
+    )
+    callers_and_callees = {name for edge in edges for name in (edge.caller, edge.callee)}
+    return JudgeFacts(
+        telemetry=telemetry,
+        queries=log.queries,
+        impact=log.impact,
+        time_to_diagnosis_s=elapsed_s,
+        known_services=tuple(sorted({*services, *callers_and_callees})),
+        edges=edges,
+        windows=log.windows,
+    )
