@@ -1,7 +1,7 @@
-"""Compose files, collector configurations and Helm values of ``docker/``: shape, pins, what they merge to.
+"""Compose files, collector configurations and Helm values of ``docker/``: shape, pins, result of merging.
 
-Nothing is started here. Compose files are read by a strict model of what we use (an unknown key is a
-mistake); the configurations are merged as the collector documents it, over layers shaped like the demo's.
+Nothing is started. A strict model of the keys in use reads compose files (an unknown key is a mistake); the
+configurations are merged as the collector documents it, over layers shaped like the demo's.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Dependency(_Strict):
 
 
 class _Service(_Strict):
-    """A service of ours, or (without an image) an addition to one of the demo's."""
+    """A service of the overlay, or (without an image) an addition to one of the demo's."""
 
     image: Pinned | None = None
     restart: Literal["unless-stopped", "always", "no", "on-failure"] | None = None
@@ -109,7 +109,7 @@ def test_overlays_patch_the_demo(release: str, kind: str) -> None:
     source, target, mode = mount.rsplit(":", 2)
     assert (target, mode) == ("/etc/otelcol-config-extras.yml", "ro"), "the demo's last configuration"
     wanted = re.sub(r"\$\{OTEL_DIAG_DOCKER:\?[^}]*\}", str(DOCKER), source)
-    assert Path(wanted).is_file(), "what is mounted is there"
+    assert Path(wanted).is_file(), "the mounted file exists"
     assert [port.rsplit(":", 1)[1] for port in services["flagd"].ports] == ["8013", "8016"]
     given = {entry.partition("=")[0] for entry in collector.environment}
     used = set(re.findall(r"\$\{env:(\w+)\}", Path(wanted).read_text(encoding="utf-8")))
@@ -121,7 +121,7 @@ def test_overlays_patch_the_demo(release: str, kind: str) -> None:
 
 
 def merged(layers: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the collector makes of its configurations: maps are merged, all else is replaced."""
+    """Merge configurations as the collector does: maps are merged, everything else is replaced."""
     result: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
@@ -146,7 +146,7 @@ def _layer(
     connectors: str = "",
     **pipelines: Mapping[str, list[str]],
 ) -> dict[str, Any]:
-    """Return a configuration with the named components, as empty as they may be."""
+    """Return a configuration with the named components, all of them empty."""
     names = {
         "receivers": receivers,
         "processors": processors,
@@ -157,7 +157,7 @@ def _layer(
     return {**layer, "service": {"pipelines": pipelines}}
 
 
-# Component ids and pipelines of the demo's own configurations, as they are at the releases.
+# Component ids and pipelines of the demo's own configurations at these releases.
 CORE_3 = _layer(
     receivers="otlp http_check/frontend-proxy nginx docker_stats redis postgresql prometheus/ad host_metrics",
     processors=(
@@ -221,12 +221,12 @@ def test_every_configuration_is_checked() -> None:
     assert sorted(CASES) == [_named(path) for path in COLLECTOR]
 
 
-def _check(upstream: Mapping[str, Any], ours: Mapping[str, Any], exporter: str) -> None:
-    """Every pipeline keeps what it had and gets *exporter*; nothing is named that nobody defines."""
+def _check(upstream: Mapping[str, Any], overlay: Mapping[str, Any], exporter: str) -> None:
+    """Check that every pipeline keeps its parts, gets *exporter*, and names only what is defined."""
     before = upstream["service"]["pipelines"]
-    result = merged([upstream, ours])
+    result = merged([upstream, overlay])
     after = result["service"]["pipelines"]
-    assert after.keys() == before.keys(), "no pipeline is made, none is lost"
+    assert after.keys() == before.keys(), "no pipeline is added or lost"
     assert exporter not in {name for pipe in before.values() for name in pipe["exporters"]}
     for name, pipe in after.items():
         assert sorted(pipe["exporters"]) == sorted([*before[name]["exporters"], exporter]), name
@@ -236,9 +236,9 @@ def _check(upstream: Mapping[str, Any], ours: Mapping[str, Any], exporter: str) 
         assert set(pipe["receivers"]) <= {*result["receivers"], *result["connectors"]}, name
         assert set(pipe["processors"]) <= result["processors"].keys(), name
     made = result["exporters"][exporter]
-    assert made["sending_queue"]["batch"]["flush_timeout"], "rows come in bunches, and soon"
-    assert ours.keys() == {"exporters", "service"}
-    assert ours["exporters"].keys() == {exporter}
+    assert made["sending_queue"]["batch"]["flush_timeout"], "rows are sent in batches, after a short time"
+    assert overlay.keys() == {"exporters", "service"}
+    assert overlay["exporters"].keys() == {exporter}
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
@@ -254,10 +254,10 @@ def test_lists_are_replaced_and_maps_merged() -> None:
 
 @pytest.mark.parametrize("spoilt", ["exporters", "receivers"])
 def test_a_configuration_that_forgets_something_is_found(spoilt: str) -> None:
-    ours = _read(DOCKER / "demo-3.0/otelcol-clickhouse.yml")
-    ours["service"]["pipelines"]["metrics"][spoilt] = ["clickhouse"]
+    overlay = _read(DOCKER / "demo-3.0/otelcol-clickhouse.yml")
+    overlay["service"]["pipelines"]["metrics"][spoilt] = ["clickhouse"]
     with pytest.raises(AssertionError):
-        _check(merged([CORE_3, FULL_3, OBSERVABILITY_3]), ours, "clickhouse")
+        _check(merged([CORE_3, FULL_3, OBSERVABILITY_3]), overlay, "clickhouse")
 
 
 class _SecretKey(_Strict):
@@ -289,7 +289,7 @@ class _Component(_Strict):
 
 
 class _Values(BaseModel):
-    """The keys of the chart that are set; its schema refuses others."""
+    """The keys of the chart that are set; the chart's schema refuses others."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     collector: _CollectorChart = Field(alias="opentelemetry-collector")

@@ -1,8 +1,8 @@
-"""``docker/`` read by the code that will read it: Compose's own loader, and the collector's own merge.
+"""Reads ``docker/`` with the code that will read it: Compose's loader and the collector's merge.
 
-Both are Go modules; the small program in ``tests/config_check`` is built once and kept in ``.cache``.
-Without Go, or without a way to its modules, this is skipped (never where OTEL_DIAG_REQUIRE_FLAGD is set:
-what builds flagd builds this).
+Both are Go modules; the small program in ``tests/config_check`` is built once and cached in ``.cache``.
+These tests are skipped if Go or its modules are unavailable, and fail instead if OTEL_DIAG_REQUIRE_FLAGD is
+set, because a machine that can build flagd can build this program.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "tests/config_check"
 BUILD_TIMEOUT_S = 300.0
 
-# As much of the demo's compose files as the overlays touch.
+# The parts of the demo's compose files that the overlays change.
 DEMO = {
     "services": {
         "flagd": {
@@ -49,14 +49,14 @@ DEMO = {
 
 @pytest.fixture(scope="module")
 def program() -> Path:
-    """The built program."""
+    """Return the built program."""
     digest = hashlib.sha256()
     for name in ("main.go", "go.mod", "go.sum"):
         digest.update((SOURCE / name).read_bytes())
     made = ROOT / ".cache/config_check" / digest.hexdigest()[:16] / "config_check"
     if made.exists():
         return made
-    problem = "there is no go on PATH" if shutil.which("go") is None else _build(made)
+    problem = "found no go on PATH" if shutil.which("go") is None else _build(made)
     if problem:
         reason = f"Compose's and the collector's own code could not read docker/: {problem}"
         pytest.fail(reason) if os.environ.get("OTEL_DIAG_REQUIRE_FLAGD") else pytest.skip(reason)
@@ -64,7 +64,7 @@ def program() -> Path:
 
 
 def _build(made: Path) -> str:
-    """Build the program; return what went wrong."""
+    """Build the program; return the problem, an empty text for none."""
     made.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=made.parent) as folder:
         new = Path(folder) / "config_check"
@@ -116,8 +116,8 @@ def test_compose_merges_the_overlays(program: Path, tmp_path: Path, release: str
     services = _read(program, "compose", *files, **GIVEN)["services"]
     collector = services["otel-collector"]
     mounts = {volume["target"]: volume["source"] for volume in collector["volumes"]}
-    ours = DOCKER / f"demo-{release}/otelcol-{kind}.yml"
-    assert mounts["/etc/otelcol-config-extras.yml"] == str(ours), "ours takes the place of the empty one"
+    overlay = DOCKER / f"demo-{release}/otelcol-{kind}.yml"
+    assert mounts["/etc/otelcol-config-extras.yml"] == str(overlay), "the overlay replaces the empty file"
     assert mounts["/etc/otelcol-config.yml"] == str(tmp_path / "otelcol-config.yml")
     assert collector["environment"]["OTEL_COLLECTOR_HOST"] == "otel-collector"
     assert collector["command"] == DEMO["services"]["otel-collector"]["command"]
@@ -153,6 +153,6 @@ def test_the_collector_merges_as_we_do(program: Path, tmp_path: Path, name: str)
     for number, layer in enumerate(layers):
         files.append(tmp_path / f"{number}.yml")
         files[-1].write_text(yaml.safe_dump(layer))
-    ours = DOCKER / name
-    found = _read(program, "collector", *files, ours)
-    assert found == merged([*layers, yaml.safe_load(ours.read_text())])
+    overlay = DOCKER / name
+    found = _read(program, "collector", *files, overlay)
+    assert found == merged([*layers, yaml.safe_load(overlay.read_text())])
