@@ -1,1 +1,1 @@
-"""Flag controllers: read, change, witness and restore feature flags."""
+"""Feature flags: surfaces that store a flagd document, readers that evaluate it, and controllers."""

@@ -1,7 +1,7 @@
-"""From the two texts of a FlagAccess to the parts that they name. Parts are imported when they are opened.
+"""Opens the surface and the reader that the two texts of a FlagAccess name; each is imported on use.
 
-``kind:rest`` chooses the part and what it is given. For control, a path alone is ``file:``. For serving, an
-address alone (``http://HOST:PORT``, ``HOST:PORT``) is probed for what answers there: see ``probing``.
+``kind:rest`` names the kind and its argument. As a surface, a bare path means ``file:``. As a reader, a bare
+address (``http://HOST:PORT``, ``HOST:PORT``) is probed for its protocol: see ``readers.probing``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SURFACES: Mapping[str, str] = {
     "command": f"{_HERE}.surfaces.command:open_surface",
     "class": f"{_HERE}.surfaces.command:open_class",
 }
-"""Kind of control → module:factory. A factory takes the text after ``kind:``."""
+"""Kind of surface → ``module:factory``. The factory takes the text after ``kind:``."""
 
 READERS: Mapping[str, str] = {
     "ofrep": f"{_HERE}.readers.ofrep:open_reader",
@@ -33,26 +33,23 @@ READERS: Mapping[str, str] = {
     "grpc": f"{_HERE}.readers.flagd_grpc:open_reader",
     "probe": f"{_HERE}.readers.probing:open_reader",
 }
-"""Kind of reader → module:factory, the same."""
+"""Kind of reader → ``module:factory``, the same."""
 
 _WRITE_CONTROL = (
     "write file:PATH, flagd-ui:URL, configmap:NAMESPACE/NAME, command:… or class:module:attribute"
 )
-_WRITE_SERVED = "write ofrep:URL, flagd:URL, grpc:HOST:PORT, or an address alone, which is probed"
+_WRITE_SERVED = "write ofrep:URL, flagd:URL, grpc:HOST:PORT, or a bare address, which is probed"
 
 
 def open_surface(control: str) -> Surface:
-    """Return the place where the flags are written; raises ConfigurationError for a text that names none.
-
-    Nothing is connected to or read yet.
-    """
+    """Return the surface that *control* names; raises ConfigurationError. Connects to nothing yet."""
     kind, colon, rest = control.strip().partition(":")
     if not colon or kind not in SURFACES:
         if _is_path(control.strip()):
             kind, rest = "file", control.strip()
         else:
             raise ConfigurationError(
-                f"flags: {masked(control)!r} names no place that flags are written to"
+                f"flags: {masked(control)!r} is not a place to write flags to"
                 f"{_guess(kind, SURFACES)}; {_WRITE_CONTROL}"
             )
     if not rest.strip():
@@ -61,10 +58,7 @@ def open_surface(control: str) -> Surface:
 
 
 def open_reader(served: str) -> FlagReader:
-    """Return what evaluates flags; raises ConfigurationError for a text that names nothing of the kind.
-
-    Nothing is connected to yet.
-    """
+    """Return the reader that *served* names; raises ConfigurationError. Connects to nothing yet."""
     kind, colon, rest = served.strip().partition(":")
     if kind in READERS and colon:
         if not rest.strip():
@@ -73,15 +67,15 @@ def open_reader(served: str) -> FlagReader:
     if _is_address(served.strip()):
         return cast(FlagReader, _factory(READERS["probe"])(served.strip()))
     raise ConfigurationError(
-        f"flagd: {masked(served)!r} names nothing that evaluates flags"
+        f"flagd: {masked(served)!r} does not name a service that evaluates flags"
         f"{_guess(kind, READERS)}; {_WRITE_SERVED}"
     )
 
 
 def open_flags(access: FlagAccess, *, now: Callable[[], Nanos]) -> SurfaceFlags:
-    """Return the controller of both; ``now`` dates answers, in UTC nanoseconds.
+    """Return the flags that *access* names; ``now`` returns UTC nanoseconds and dates the answers.
 
-    Raises ConfigurationError for texts that name nothing.
+    Raises ConfigurationError.
     """
     return SurfaceFlags(open_surface(access.control), open_reader(access.served), now=now)
 

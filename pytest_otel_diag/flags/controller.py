@@ -1,7 +1,7 @@
-"""A FlagController made of a place that holds the document and something that evaluates flags.
+"""The FlagController over a surface and a reader.
 
-A value is answered in the document's own type where it is equal to what was served: protocols tell ``1`` and
-``1.0`` apart less well than JSON does. What was served otherwise is answered as it came.
+A served value that equals the document's gets the document's type, since the protocols blur ``1`` and
+``1.0``. Any other value is returned as it was served.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SurfaceFlags:
 
     @property
     def name(self) -> str:
-        """What errors and tables call it."""
+        """The name that errors and tables show."""
         return f"{self.surface.name}, served by {self.reader.name}"
 
     @property
@@ -47,29 +47,29 @@ class SurfaceFlags:
         return FlagAccess(control=self.surface.control, served=self.reader.address)
 
     async def document(self) -> FlagDocument:
-        """Return what is written now, exactly; raises FlagError for what flagd would refuse or lose."""
+        """Return the stored document, exactly; raises FlagError for one that flagd would refuse or lose."""
         raw = await self.surface.read()
         flags = dict(document_text.parse(raw, self.surface.name).flags)
         self._flags = flags
         return FlagDocument(raw=raw, flags=flags)
 
     async def apply(self, change: FlagChange) -> None:
-        """Switch one flag; raises FlagError for an unknown flag or variant, then nothing has changed.
+        """Set one flag; raises FlagError for an unknown flag or variant, then nothing has changed.
 
-        Raises LostUpdate when somebody else wrote in between. Returns when the document is kept; services
-        may see it later, so read it back with :meth:`served`.
+        Raises LostUpdate when another client wrote in between. Returns once the document is stored; services
+        may see it later, so verify with :meth:`served`.
         """
         raw = await self.surface.read()
         document = FlagdDocument(raw, source=self.surface.name)
         document.change(change.key, change.variant)
         self._flags = document.flags
-        # Also when nothing changes: a system that missed an earlier write takes the document up now.
+        # Also without a change: a system that missed an earlier write loads the document now.
         await self.surface.write(document.raw, expected=raw)
 
     async def restore(self, document: FlagDocument) -> None:
-        """Put the document back byte for byte and read it back; raises RestoreFailed.
+        """Write the document byte for byte and read it back; raises RestoreFailed.
 
-        What somebody else wrote meanwhile is replaced as well: restoring means this document and no other.
+        Overwrites external changes: a restore means this document and no other.
         """
         try:
             self._flags = document_text.parse(document.raw, "the document to restore").flags
@@ -84,13 +84,13 @@ class SurfaceFlags:
             found = await self.surface.read()
         except FlagError as error:
             raise RestoreFailed(
-                f"{self.surface.name} cannot be put back: {error}; restore the document that was read before "
+                f"{self.surface.name} cannot be restored: {error}; restore the document that was read before "
                 "the first change"
             ) from error
         if not self.surface.same(found, document.raw):
             raise RestoreFailed(
-                f"{self.surface.name} was put back but reads otherwise ({len(found)} bytes in place of "
-                f"{len(document.raw)}): somebody else writes it; stop that and run: otel-diag heal"
+                f"{self.surface.name} was restored but reads back differently ({len(found)} bytes instead of "
+                f"{len(document.raw)}): another client writes it; stop that and run: otel-diag heal"
             )
 
     async def _put(self, raw: bytes) -> None:
@@ -103,24 +103,24 @@ class SurfaceFlags:
         await self.surface.write(raw, expected=current)
 
     async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
-        """Return what the flag answers when evaluated now; raises FlagError (unknown flag, no answer)."""
+        """Evaluate the flag; raises FlagError (unknown flag, no answer)."""
         try:
             return self._typed(await self.reader.served(key, context))
         except UnknownFlag as error:
             if key not in self._flags:
                 raise
             raise UnknownFlag(
-                f"{error}. {self.surface.name} has it: what answers has not taken the document up, or reads "
+                f"{error}. {self.surface.name} has it: the reader has not loaded the document yet, or reads "
                 "another one"
             ) from error
 
     async def served_all(self, context: Mapping[str, FlagValue]) -> Mapping[str, ServedFlag]:
-        """Return what every flag answers now; flags that answer nothing are left out."""
+        """Evaluate every flag; flags without a value are left out."""
         answers = await self.reader.served_all(context)
         return {key: self._typed(answer) for key, answer in answers.items()}
 
     async def aclose(self) -> None:
-        """Release the connections of both."""
+        """Close the connections of both."""
         try:
             await self.surface.aclose()
         finally:

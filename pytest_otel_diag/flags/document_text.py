@@ -1,12 +1,12 @@
-"""The text of a flagd document: reading, checking and writing it.
+"""Parses, checks and writes the text of a flagd document.
 
-What flagd refuses is refused here, with the name of the flag. One mistake makes flagd refuse the *whole*
-file and keep the flags it had (none at all when it has just started), which is easy to miss from outside:
-a default variant that the flag does not have, in any flag, even one that nobody asks for.
+This module refuses what flagd refuses, and names the flag. A single mistake, such as a default variant that
+a flag does not have, makes flagd refuse the *whole* file and keep the flags it had (none if it has just
+started), which is easy to miss from outside.
 
-The other way round, a flag that flagd takes, but that cannot be worked with here (a variant without a value,
-a rule that is a text), is no reason to refuse the document: it is left out of the flags and refused once it
-is to be changed. Tests compare both with the real flagd.
+Conversely, a flag that flagd accepts but that this package cannot handle (a variant without a value, a rule
+that is a string) does not make the document unusable: the flag is left out, and changing it is refused.
+Tests compare both with the real flagd.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pytest_otel_diag.model.flags import Flag
 
 STATES = ("ENABLED", "DISABLED")
 DEEPEST = 150
-"""Levels of nesting that are worked with; flagd takes more, no document of flags has them."""
+"""Supported levels of nesting; flagd supports more, but no real document has them."""
 
 _INDENT = re.compile(r"\n([ \t]+)\"")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -33,9 +33,9 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class DocumentText:
-    """A checked document: its bytes, its JSON, and its flags with shared rules put in place.
+    """A checked document: its bytes, its JSON, and its flags with references to shared rules resolved.
 
-    ``unusable`` are the flags that flagd takes but that cannot be changed here, and why.
+    ``unusable`` maps flags that flagd accepts but this package cannot change to the reason.
     """
 
     raw: bytes
@@ -45,18 +45,18 @@ class DocumentText:
 
 
 def parse(raw: bytes, source: str = "the flagd document") -> DocumentText:
-    """Return the checked document; raises FlagError for what flagd would refuse or lose."""
+    """Return the checked document; raises FlagError for one that flagd would refuse or lose."""
     if not raw.strip():
         raise FlagError(
-            f"{source} is empty: flagd would keep the flags it had, and have none when it starts, so that "
-            "services use their defaults; write a new file beside it and rename, never truncate first"
+            f"{source} is empty: a running flagd would keep its flags, and a restarted one have none, so "
+            "that services use their defaults; write a temporary file and rename it, never truncate"
         )
     body = _json(raw, source)
     if not isinstance(body, dict) or not isinstance(body.get("flags"), dict):
         found = ", ".join(body) if isinstance(body, dict) else type(body).__name__
         raise FlagError(
-            f"{source} has no object 'flags' (it holds: {found or 'nothing'}); flagd would see no flag "
-            'and every service use its defaults. A document is {"flags": {name: {...}}}'
+            f"{source} has no object 'flags' (it has: {found or 'nothing'}); flagd would have no flags, and "
+            'every service would use its defaults. A document is {"flags": {name: {...}}}'
         )
     evaluators = body.get("$evaluators")
     if not isinstance(evaluators, dict | None):
@@ -74,14 +74,14 @@ def parse(raw: bytes, source: str = "the flagd document") -> DocumentText:
 
 
 def _json(raw: bytes, source: str) -> Any:
-    """Return what the text says; raises FlagError, also where only Python could have read it."""
+    """Return the parsed text; raises FlagError, even for texts that Python reads and flagd does not."""
     if raw.startswith(_BYTE_ORDER_MARK):
         raise FlagError(
-            f"{source} begins with a byte order mark, which flagd refuses, so that it serves an older "
-            "document than this; save it as UTF-8 without BOM"
+            f"{source} begins with a byte order mark, which flagd refuses, so it serves an older document; "
+            "save the document as UTF-8 without BOM"
         )
     try:
-        text = raw.decode("utf-8")  # json would guess other encodings, which flagd does not read
+        text = raw.decode("utf-8")  # json would detect other encodings, which flagd does not support
     except UnicodeDecodeError as error:
         raise FlagError(
             f"{source} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8 without BOM"
@@ -92,14 +92,13 @@ def _json(raw: bytes, source: str) -> Any:
         raise FlagError(f"{source} is not JSON: {error}; flagd would keep the flags it had") from error
     if _deeper(body, DEEPEST):
         raise FlagError(
-            f"{source} is nested deeper than {DEEPEST} levels, which cannot be worked with here; take the "
-            "deep part out"
+            f"{source} is nested deeper than the supported {DEEPEST} levels; remove the deep part"
         )
     return body
 
 
 def _deeper(body: Any, levels: int) -> bool:
-    """Whether the JSON is nested deeper; level by level, since recursion is what has to be avoided."""
+    """Return whether the JSON is nested deeper; iterates by level, since recursion could overflow."""
     layer = [body]
     for _ in range(levels):
         layer = [
@@ -114,34 +113,34 @@ def _deeper(body: Any, levels: int) -> bool:
 
 
 def _typed(value: Mapping[str, Any], name: str, wanted: type, where: str) -> None:
-    """Raise FlagError for a member of a type for which flagd refuses the whole document."""
+    """Raise FlagError for a member whose type makes flagd refuse the whole document."""
     found = value.get(name)
     if found is not None and not isinstance(found, wanted):
-        allowed = "an object" if wanted is dict else "a text"
+        allowed = "an object" if wanted is dict else "a string"
         raise FlagError(
             f"{where}: {name!r} must be {allowed}, not {found!r}; flagd refuses the whole document for this"
         )
 
 
 def write(body: Mapping[str, Any], like: bytes) -> bytes:
-    """Return *body* as JSON, indented like the text it replaces, with its final newline if it has one."""
+    """Return *body* as JSON with the indentation and the final newline of the text it replaces."""
     text = like.decode("utf-8", errors="replace")
     found = _INDENT.search(text)
     indent, end = found.group(1) if found else None, "\n" if text.endswith("\n") else ""
     try:
         return (json.dumps(body, ensure_ascii=False, indent=indent) + end).encode()
-    except UnicodeEncodeError:  # half of a pair of "\\ud83d" escapes: legal JSON, but no character
+    except UnicodeEncodeError:  # half of a surrogate pair such as "\\ud83d": legal JSON, but no character
         return (json.dumps(body, indent=indent) + end).encode()
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _number(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError(f"{text} is too large a number")
+        raise ValueError(f"the number {text} is too large")
     return number
 
 
@@ -163,7 +162,7 @@ def _with_rules(key: str, value: Any, evaluators: Mapping[str, Any], source: str
 
 
 def _flag(key: str, value: Any, source: str) -> Flag | str:
-    """Return the flag, or why it cannot be worked with; raises FlagError for what flagd refuses."""
+    """Return the flag, or why it is unusable; raises FlagError for a flag that flagd refuses."""
     if value is None:
         return "it is null"
     if not isinstance(value, dict):
@@ -171,7 +170,7 @@ def _flag(key: str, value: Any, source: str) -> Flag | str:
     where = f"{source}: flag {key!r}"
     state = value.get("state")
     if state not in STATES:
-        raise FlagError(f"{where} has state {state!r}; allowed are {', '.join(STATES)}")
+        raise FlagError(f"{where} has state {state!r}; choose from {', '.join(STATES)}")
     variants = value.get("variants")
     if not isinstance(variants, dict) or not variants:
         raise FlagError(f"{where} needs 'variants', an object of names and values")
@@ -180,7 +179,7 @@ def _flag(key: str, value: Any, source: str) -> Flag | str:
         raise FlagError(
             f"{where} has the default variant {default!r}"
             f"{nearest(str(default), variants)}; it has {', '.join(variants)}. "
-            "flagd refuses the whole document for this, not only the one flag"
+            "flagd refuses the whole document for this, not only the flag"
         )
     _typed(value, "metadata", dict, where)
     for name in ("source", "key"):

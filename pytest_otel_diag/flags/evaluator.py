@@ -29,30 +29,32 @@ def _library() -> tuple[Any, Any]:
 class FlagdEvaluator:
     """Evaluates the flags of one document as an in-process flagd does.
 
-    ``flags`` have their references to shared rules already resolved.
-    Rules that ask for ``$flagd.timestamp`` get the wall clock, which the library reads itself.
+    References to shared rules must be resolved in ``flags``. Rules that use ``$flagd.timestamp`` get wall
+    time, which the library reads itself.
     """
 
     def __init__(self, flags: Mapping[str, Flag]) -> None:
         core, self._context = _library()
         self._core = core()
-        # As text, since the library keeps and changes the objects it is given; only what it evaluates, since
-        # it refuses members that the schema allows, such as the description of a flag.
+        # As text, since the library keeps and changes objects it gets; only the evaluated members, since it
+        # refuses others that the schema allows, such as the description of a flag.
         self._core.set_flags(json.dumps({"flags": {key: _evaluated(flag) for key, flag in flags.items()}}))
         self._resolvers = {
             kind: getattr(self._core, f"resolve_{name}_value") for kind, name in _KINDS.items()
         }
 
     def resolve(self, key: str, default: Any, context: Mapping[str, Any]) -> Evaluation:
-        """Return what an SDK answers that asks for the type of *default*.
+        """Evaluate the flag as an SDK does that requests the type of *default*.
 
-        The context's ``targetingKey`` is the one that rules of shares go by. A rule that breaks, names no
-        variant, or answers another type gives the default with reason ERROR.
+        ``fractional`` rules use the context's ``targetingKey``. A rule that raises, names no variant, or
+        yields another type gives the default with reason ERROR.
         """
         resolver = self._resolvers[type(default)]
         try:
             details = resolver(key, default, self._context(context.get("targetingKey"), context))
-        except Exception:  # rules may divide by zero or call unknown operators; an SDK answers all the same
+        except (
+            Exception
+        ):  # rules may divide by zero or use unknown operators; an SDK then answers the default
             return Evaluation(default, "", "ERROR")
         return Evaluation(details.value, details.variant or "", str(details.reason))
 

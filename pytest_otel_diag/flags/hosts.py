@@ -1,4 +1,4 @@
-"""Whether an address means this machine, so that two spellings of one place are one place."""
+"""Recognises addresses of this machine, so that two spellings of one address compare equal."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _KNOWN = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 
 
 def is_here(host: str) -> bool:
-    """Whether *host*, in lower case and without a final dot, is this machine, as far as it tells by itself.
+    """Return whether *host*, in lower case and without a final dot, is this machine.
 
-    Names are compared with its own ones. They are not looked up: that may take long, and an answer may
-    differ from one process to the next.
+    Names are compared with the machine's own names and never resolved: that may be slow, and the answer may
+    differ between processes.
     """
     address = _address(host)
     if address is None:
@@ -36,7 +36,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _bindable(address: str) -> bool:
-    """Whether the address is one of this machine: only to those a socket can be bound."""
+    """Return whether the address belongs to this machine, since a socket binds to no other."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -1,7 +1,7 @@
-"""The one door to httpx for flags: bounded time, bounded size, and errors that a person can act on.
+"""HTTP requests of the flags package; its only module that imports httpx.
 
-The environment's proxies are not used: flags are asked where the configuration says, and on this machine in
-most cases. One :class:`HttpClient` may be used from several event loops, one after the other.
+Requests are bounded in time and size. Proxies of the environment are ignored, since flags are usually on this
+machine. An :class:`HttpClient` may be used from several event loops, one after the other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHOWN = 120
 
 @dataclass(frozen=True)
 class HttpAnswer:
-    """A whole answer. ``url`` is shown in errors and masks credentials."""
+    """A complete answer; ``url`` is for errors, with credentials masked."""
 
     status: int
     content_type: str
@@ -31,17 +31,17 @@ class HttpAnswer:
     url: str
 
     def json(self, expected: str) -> Any:
-        """Return the body as JSON; raises FlagError that says what came in place of *expected*."""
+        """Return the parsed JSON body; raises FlagError that names what was *expected*."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError) as error:
             raise FlagError(
                 f"{self.url} answered {self.status} with {self.excerpt()}, not with {expected} ({error}); "
-                "is this the right address, and is the service behind it up?"
+                "check the address, and that the service behind it runs"
             ) from error
 
     def excerpt(self) -> str:
-        """Return the kind of the body and its beginning, for errors."""
+        """Return the content type and the beginning of the body, for errors."""
         kind = self.content_type.partition(";")[0].strip() or "no content type"
         text = " ".join(self.body[: 4 * _SHOWN].decode("utf-8", errors="replace").split())
         if not text:
@@ -51,7 +51,7 @@ class HttpAnswer:
 
 
 class HttpRefused(FlagError):
-    """Nothing answered: refused, unknown host, timed out, or broke off in the middle."""
+    """No complete answer: connection refused, unknown host, timeout, or closed connection."""
 
 
 def base_url(text: str, what: str) -> str:
@@ -68,21 +68,22 @@ def base_url(text: str, what: str) -> str:
         usable = False
     if not usable or " " in url or parts.query or parts.fragment:
         raise ConfigurationError(
-            f"{what}: {masked(text)!r} is no address; write http://HOST:PORT or http://HOST:PORT/PATH"
+            f"{what}: {masked(text)!r} is not an address; write http://HOST:PORT or http://HOST:PORT/PATH"
         )
     return url
 
 
 class HttpClient:
-    """Asks one service. ``timeout_s`` bounds a whole question, ``way_out`` is told when nothing answers.
+    """Client of one service; ``timeout_s`` bounds a whole request, in seconds.
 
-    Raises ConfigurationError when httpx is not installed or *base* is no address.
+    ``remedy`` says what to do when nothing answers. Raises ConfigurationError when httpx is not installed or
+    *base* is not an address.
     """
 
-    def __init__(self, base: str, *, way_out: str, timeout_s: float = 5.0) -> None:
+    def __init__(self, base: str, *, remedy: str, timeout_s: float = 5.0) -> None:
         self._httpx = require("httpx", "live", "reaching flags over HTTP")
         self._base = base_url(base, "address")
-        self._way_out = way_out
+        self._remedy = remedy
         self._timeout_s = timeout_s
         self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -93,11 +94,11 @@ class HttpClient:
         return masked(self._base)
 
     async def get(self, path: str, headers: Mapping[str, str] | None = None) -> HttpAnswer:
-        """Return what GET answers, whatever the status; raises HttpRefused when nothing does."""
+        """Return the answer to GET, whatever its status; raises HttpRefused when there is none."""
         return await self.request("GET", path, headers=headers)
 
     async def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> HttpAnswer:
-        """Return what POST of *body* as JSON answers; raises HttpRefused when nothing does."""
+        """Return the answer to POST of *body* as JSON; raises HttpRefused when there is none."""
         content = json.dumps(body).encode()
         return await self.request(
             "POST", path, content, {"content-type": "application/json", **(headers or {})}
@@ -130,7 +131,7 @@ class HttpClient:
                 body += part
                 if len(body) > MAX_BODY_BYTES:
                     raise HttpRefused(
-                        f"{masked(url)} answered more than {MAX_BODY_BYTES:,} bytes; {self._way_out}"
+                        f"{masked(url)} answered more than {MAX_BODY_BYTES:,} bytes; {self._remedy}"
                     )
             kind = answer.headers.get("content-type", "")
             return HttpAnswer(answer.status_code, kind, bytes(body), masked(url))
@@ -146,7 +147,7 @@ class HttpClient:
         return self._client
 
     def _refused(self, url: str, what: str) -> HttpRefused:
-        return HttpRefused(f"{masked(url)} {what}; {self._way_out}")
+        return HttpRefused(f"{masked(url)} {what}; {self._remedy}")
 
     async def aclose(self) -> None:
         """Close the connections; the client opens new ones when it is asked again."""

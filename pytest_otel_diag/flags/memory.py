@@ -1,4 +1,4 @@
-"""Flags held in memory: the controller of targets whose faults need no system to turn them on."""
+"""Flags held in memory, for targets whose faults need no system, such as recordings."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pytest_otel_diag.model.flags import Flag, FlagChange, FlagDocument, FlagVal
 
 
 class MemoryFlags:
-    """A FlagController without anything behind it. Targeting rules are kept but not evaluated.
+    """FlagController without a system behind it. Targeting rules are kept but not evaluated.
 
-    ``now`` gives the time that answers carry, in UTC nanoseconds.
+    ``now`` returns UTC nanoseconds and dates the answers.
     """
 
     def __init__(self, flags: Sequence[Flag], *, now: Callable[[], Nanos]) -> None:
@@ -34,28 +34,28 @@ class MemoryFlags:
             guess = nearest(change.variant, flag.variants)
             known = ", ".join(flag.variants)
             raise FlagError(
-                f"flag {change.key!r} has no variant {change.variant!r}{guess}; there are {known}"
+                f"flag {change.key!r} has no variant {change.variant!r}{guess}; choose from {known}"
             )
         self._flags[change.key] = flag.model_copy(update={"default_variant": change.variant})
 
     async def restore(self, document: FlagDocument) -> None:
-        """Put the document back; raises RestoreFailed when its text is not a document of flags."""
+        """Restore the document; raises RestoreFailed for a text that is not a document of flags."""
         self._flags = _load(document.raw)
 
     async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:  # noqa: ARG002 - the port
-        """Return the variant that is set; raises FlagError for an unknown flag."""
+        """Return the variant that the flag is set to; raises FlagError for an unknown flag."""
         flag = self._known(key)
         return self.answer(flag, flag.default_variant)
 
     def answer(self, flag: Flag, variant: str) -> ServedFlag:
-        """Return what serving *variant* of the flag looks like now."""
+        """Return the answer of a flag that serves *variant*, dated now."""
         return ServedFlag(key=flag.key, variant=variant, value=flag.variants[variant], at_ns=self._now())
 
     def _known(self, key: str) -> Flag:
         flag = self._flags.get(key)
         if flag is None:
             known = ", ".join(self._flags) or "none"
-            raise FlagError(f"there is no flag {key!r}{nearest(key, self._flags)}; there are {known}")
+            raise FlagError(f"unknown flag {key!r}{nearest(key, self._flags)}; known flags: {known}")
         return flag
 
 
@@ -70,6 +70,6 @@ def _load(raw: bytes) -> dict[str, Flag]:
         return {key: Flag.model_validate({"key": key, **values}) for key, values in body.items()}
     except (ValueError, TypeError, KeyError, AttributeError, ValidationError) as error:
         raise RestoreFailed(
-            f"the document cannot be put back, it is not one of these flags ({error}); "
+            f"the document cannot be restored, since it does not hold these flags ({error}); "
             "restore the document that was read before the first change"
         ) from error

@@ -16,9 +16,9 @@ from pytest_otel_diag.flags.access import open_flags
 from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.model.flags import Flag, FlagChange
 from pytest_otel_diag.ports import FlagController
-from pytest_otel_diag.undo.heal import Life, Opener, settled
+from pytest_otel_diag.undo.heal import Liveness, Opener, liveness
 from pytest_otel_diag.undo.journal import Entry, Journal, State
-from pytest_otel_diag.undo.lease import held
+from pytest_otel_diag.undo.lease import lease_holders
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.processes import Process
 
@@ -83,8 +83,8 @@ async def stop_runs(state_dir: Path, *, wait_s: float) -> AsyncIterator[StopEven
 def _running(state_dir: Path) -> list[Owner]:
     """Return the owner of every held lease and open fault whose process is alive, without this process."""
     me = Process.this()
-    open_faults = [entry.owner for entry in _open(state_dir) if settled(entry.owner) is not Life.DEAD]
-    owners = [*held(state_dir), *open_faults]
+    open_faults = [entry.owner for entry in _open(state_dir) if liveness(entry.owner) is not Liveness.DEAD]
+    owners = [*lease_holders(state_dir), *open_faults]
     found = {owner.process: owner for owner in owners if owner.process != me}
     return [owner for process, owner in found.items() if process.alive is not False]
 

@@ -28,9 +28,9 @@ from pytest_otel_diag.targets.live.preflight import Condition, condition, lackin
 from pytest_otel_diag.targets.live.store import Opened
 from pytest_otel_diag.targets.live.target import LiveTarget
 from pytest_otel_diag.telemetry.session import StoreTelemetry
-from pytest_otel_diag.undo.heal import command as heal_command
+from pytest_otel_diag.undo.heal import heal_command
 from pytest_otel_diag.undo.journal import Damaged, Entry, Journal
-from pytest_otel_diag.undo.lease import held
+from pytest_otel_diag.undo.lease import lease_holders
 
 RECEIVER_WAIT_S = 40.0
 """How long to wait for a first span: a collector that was refused retries within 30 s."""
@@ -86,7 +86,7 @@ class _LiveChecks:
 
     async def _frontend(self) -> AsyncIterator[Check]:
         url, needed = self._settings.frontend, self._settings.drive
-        client = HttpClient(url, way_out="give its address with --otel-diag-frontend")
+        client = HttpClient(url, remedy="give its address with --otel-diag-frontend")
         try:
             answer = await client.get("")
             fine = answer.status < 500
@@ -221,7 +221,7 @@ class _LiveChecks:
                     f"{entry.faults} is {entry.state} at {entry.identity}, by {entry.owner.sentence}; "
                     f"{heal_command(state_dir)}",
                 )
-        owners = list(held(state_dir))
+        owners = list(lease_holders(state_dir))
         if not owners:
             yield Check("ok", "lease", "no run holds a system on this machine")
         for owner in owners:

@@ -28,12 +28,14 @@ from pytest_otel_diag.operations.flag_overview import (
     key_of,
     overview,
 )
-from pytest_otel_diag.undo import lease as leases
 from pytest_otel_diag.undo.disk import Disk
-from pytest_otel_diag.undo.heal import command
+from pytest_otel_diag.undo.heal import heal_command
 from pytest_otel_diag.undo.journal import Answer, Change, Damaged, Entry, Journal, State
+from pytest_otel_diag.undo.lease import wait_for
 from pytest_otel_diag.undo.owner import Owner
-from pytest_otel_diag.undo.restore import Patience, take_back
+from pytest_otel_diag.undo.remote_lease import hold_remote_lease
+from pytest_otel_diag.undo.restore import restore_entry
+from pytest_otel_diag.undo.verify import RestoreLimits
 
 TARGET = "flags set by hand"
 """Target of the journal entries that this module writes."""
@@ -72,7 +74,7 @@ class ManualFlags:
                 if entry.target != TARGET:
                     raise Occupied(
                         f"{entry.faults} was left on here by {entry.owner.sentence}; restore that first: "
-                        f"{command(self.state_dir)}"
+                        f"{heal_command(self.state_dir)}"
                     )
                 mine = entry
         return mine
@@ -82,11 +84,11 @@ class ManualFlags:
         """Hold the lease of the system while the block runs; raises Occupied that names the holder."""
         who = Owner.here(now_ns=time.time_ns())
         surface = self.flags.surface
-        taken = await leases.wait_for(
-            self.state_dir, self.flags.identity, who, wait_s=self.lease_wait_s, tell=self.notify
+        taken = await wait_for(
+            self.state_dir, self.flags.identity, who, wait_s=self.lease_wait_s, notify=self.notify
         )
         try:
-            async with leases.remote(surface.lease(), who, wait_s=self.lease_wait_s, tell=self.notify):
+            async with hold_remote_lease(surface.lease(), who, wait_s=self.lease_wait_s, notify=self.notify):
                 yield who
         finally:
             taken.release()
@@ -232,9 +234,9 @@ async def reset(manual: ManualFlags, names: Sequence[str] = ()) -> FlagsReset | 
         rest = tuple(change for change in entry.changes if keys and change.key not in keys)
         restored = tuple(change for change in entry.changes if change not in rest)
         narrowed = entry.model_copy(update={"changes": restored})
-        done = await take_back(narrowed, manual.flags, patience=_patience(manual))
+        done = await restore_entry(narrowed, manual.flags, limits=_limits(manual))
         own = {f"flag {change.key}" for change in rest}
-        done = replace(done, foreign=tuple(text for text in done.foreign if text not in own))
+        done = replace(done, external=tuple(text for text in done.external if text not in own))
         if rest:
             manual.journal.write(entry.model_copy(update={"changes": rest}))
         else:
@@ -242,9 +244,8 @@ async def reset(manual: ManualFlags, names: Sequence[str] = ()) -> FlagsReset | 
         return FlagsReset(narrowed.faults, done.sentence, tuple(change.key for change in rest))
 
 
-def _patience(manual: ManualFlags) -> Patience:
-    usual = Patience(served_timeout_s=manual.served_s)
-    return replace(usual, write_timeout_s=max(usual.write_timeout_s, manual.flags.surface.write_timeout_s))
+def _limits(manual: ManualFlags) -> RestoreLimits:
+    return replace(RestoreLimits.of(manual.flags.surface), served_timeout_s=manual.served_s)
 
 
 async def all_off(manual: ManualFlags) -> AllOff:

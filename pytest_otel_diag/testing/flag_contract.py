@@ -242,14 +242,14 @@ class SurfaceContract(_Waiting):
         await surface.write(first, expected=await surface.read())
         assert surface.same(await surface.read(), first)
 
-    async def test_somebody_elses_write_is_not_lost(
+    async def test_the_write_of_another_client_is_not_lost(
         self, surface: Surface, rewrite: Callable[[bytes], Awaitable[None]]
     ) -> None:
         """A write that expects what is no longer there is refused, and leaves theirs."""
         first = await surface.read()
         theirs = _described(first)
         await rewrite(theirs)
-        with pytest.raises(LostUpdate, match="somebody else"):
+        with pytest.raises(LostUpdate, match="another client"):
             await surface.write(_switched(first), expected=first)
         assert surface.same(await surface.read(), theirs)
         await surface.write(first, expected=await surface.read())
@@ -295,5 +295,5 @@ def _switched(raw: bytes) -> bytes:
 def _described(raw: bytes) -> bytes:
     """Return the document with a description of its first flag that was not there."""
     body = json.loads(raw)
-    next(iter(body["flags"].values()))["description"] = "somebody else was here"
+    next(iter(body["flags"].values()))["description"] = "changed from outside"
     return json.dumps(body, indent=2).encode()

@@ -1,4 +1,4 @@
-"""Files that survive a power loss: what was kept is on the disk, whole, when the call returns."""
+"""File operations that durable writes consist of, so that a file survives a power loss whole."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ FILE_MODE = 0o600
 
 
 class Disk:
-    """The steps that durable writing is made of; tests put a disk that loses power in its place."""
+    """The steps of a durable write; tests replace it by a disk that loses power."""
 
     def folder(self, path: Path) -> None:
-        """Make the folder, for its owner only, with those above it; one that is there stays as it is."""
+        """Create the folder and its parents, accessible to the user only; does nothing if it exists."""
         if path.is_dir():
             return
         self.folder(path.parent)
@@ -21,25 +21,25 @@ class Disk:
         self.sync_folder(path.parent)
 
     def write(self, path: Path, data: bytes) -> None:
-        """Write a new file, for its owner only."""
+        """Write a file that only the user can read."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         with os.fdopen(os.open(path, flags, FILE_MODE), "wb") as file:
             file.write(data)
 
     def sync(self, path: Path) -> None:
-        """Return when the content of the file is on the disk."""
+        """Flush the content of the file to disk."""
         self._sync(path, os.O_RDONLY)
 
     def rename(self, old: Path, new: Path) -> None:
-        """Put the file in the place of another, all at once."""
+        """Replace *new* by *old* atomically."""
         old.replace(new)
 
     def sync_folder(self, path: Path) -> None:
-        """Return when the names in the folder are on the disk."""
+        """Flush the names in the folder to disk."""
         self._sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
     def remove(self, path: Path) -> None:
-        """Remove the file; does nothing when it is gone."""
+        """Delete the file; does nothing if it does not exist."""
         path.unlink(missing_ok=True)
 
     def _sync(self, path: Path, flags: int) -> None:

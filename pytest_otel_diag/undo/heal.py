@@ -1,6 +1,6 @@
-"""Healing: what runs that died have left on is taken back, by whoever comes next.
+"""Heals what dead runs left behind: restores the flags of their open journal entries.
 
-An entry may be healed once its environment's lease is free and its owner does not live; see :func:`settled`.
+An entry may be healed once the lease of its environment is free and its owner is dead; see :func:`liveness`.
 """
 
 from __future__ import annotations
@@ -14,44 +14,37 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from pytest_otel_diag.errors import OtelDiagError
+from pytest_otel_diag.errors import FlagError, Occupied, OtelDiagError, RestoreFailed
 from pytest_otel_diag.flags.access import open_flags
+from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.model.base import Nanos
-from pytest_otel_diag.ports import FlagController
 from pytest_otel_diag.undo.disk import Disk
 from pytest_otel_diag.undo.journal import Damaged, Entry, Journal, State
-from pytest_otel_diag.undo.lease import Lease, described, lease_path, wake_guardian
+from pytest_otel_diag.undo.lease import Lease, Notify, describe_holder, lease_path, wake_guardian
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.processes import Process
-from pytest_otel_diag.undo.restore import Patience, TakenBack, take_back
+from pytest_otel_diag.undo.restore import Restored, restore_entry
+from pytest_otel_diag.undo.verify import RestoreLimits
 
 T = TypeVar("T")
 
 GUARDIAN_S = 30.0
-"""How long a guardian that had been stopped may take to take its fault back, once it goes on."""
-
-
-class ClosingFlags(FlagController, Protocol):
-    """A controller that holds connections."""
-
-    async def aclose(self) -> None:
-        """Release them."""
-        ...
+"""How long a guardian that was stopped (SIGSTOP) may take to restore its fault once it continues."""
 
 
 class Opener(Protocol):
-    """Opens the flags that an entry names; ``flags.opening.open_flags`` is one."""
+    """Opens the flags that an entry names; ``flags.access.open_flags`` is one."""
 
-    def __call__(self, access: FlagAccess, *, now: Callable[[], Nanos]) -> ClosingFlags:
-        """Return the controller; raises ConfigurationError."""
+    def __call__(self, access: FlagAccess, *, now: Callable[[], Nanos]) -> SurfaceFlags:
+        """Return the flags; raises ConfigurationError."""
         ...
 
 
 class Outcome(StrEnum):
-    """What became of one entry. Only with RESTORED is its fault known to be gone.
+    """What happened to one entry. Only RESTORED proves that the fault is off.
 
-    With UNPROVEN the document is back, but nobody answered what is served; only where that was allowed.
+    UNPROVEN, only where it is allowed: the document was restored, but flagd did not answer.
     """
 
     RESTORED = "restored"
@@ -65,7 +58,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Healed:
-    """One entry of the journal and what became of it. ``faults`` reads ``flag=variant, …``."""
+    """One entry of the journal and what happened to it. ``faults`` reads ``flag=variant, …``."""
 
     entry_id: str
     identity: str
@@ -75,37 +68,40 @@ class Healed:
 
     @property
     def gone(self) -> bool:
-        """Whether its fault is known to be gone."""
+        """Whether the fault is proven to be off."""
         return self.outcome is Outcome.RESTORED
 
 
-class Life(StrEnum):
-    """What can be told of an owner whose lease is free."""
+class Liveness(StrEnum):
+    """Whether the owner of a free lease still runs."""
 
     DEAD = "dead"
     ALIVE = "alive"
     UNKNOWN = "unknown"
 
 
-def settled(owner: Owner) -> Life:
-    """Return whether an owner is at work, when the lease of its environment has just been taken from nobody.
+def liveness(owner: Owner) -> Liveness:
+    """Return whether an owner still runs, given that the lease of its environment is free.
 
-    The lease is the kernel's: on the machine that it was taken on, in any container, a free one says that
-    the owner has ended, unless somebody removed the file. Another machine's says nothing.
+    The lease is a lock of the kernel: on the machine that took it, in any container, a free lease means that
+    the owner has ended, unless its file was deleted. On other machines it means nothing.
     """
-    process, me = owner.process, Process.this()
-    if process == me:
-        return Life.DEAD  # a session of this very process that could not undo its fault
+    process, this = owner.process, Process.this()
+    if process == this:
+        return Liveness.DEAD  # a session of this very process that could not undo its fault
     alive = process.alive
     if alive is None:
-        return Life.DEAD if process.boot and process.boot == me.boot else Life.UNKNOWN
-    return Life.ALIVE if alive else Life.DEAD
+        return Liveness.DEAD if process.boot and process.boot == this.boot else Liveness.UNKNOWN
+    return Liveness.ALIVE if alive else Liveness.DEAD
 
 
-async def with_flags(
-    entry: Entry, opener: Opener, work: Callable[[Entry, FlagController], Awaitable[T]]
-) -> T:
-    """Open the entry's flags for *work* and close them."""
+def heal_command(state_dir: Path) -> str:
+    """Return the command that restores what is left on."""
+    return f"otel-diag heal --state {shlex.quote(str(state_dir))}"
+
+
+async def with_flags(entry: Entry, opener: Opener, work: Callable[[Entry, SurfaceFlags], Awaitable[T]]) -> T:
+    """Open the flags of the entry, run *work* on them and close them."""
     flags = opener(entry.access, now=time.time_ns)
     try:
         return await work(entry, flags)
@@ -119,19 +115,18 @@ async def heal(
     opener: Opener = open_flags,
     force: bool = False,
     dry_run: bool = False,
-    patience: Patience | None = None,
+    limits: RestoreLimits | None = None,
 ) -> list[Healed]:
-    """Take back what dead runs left on, and what was kept on purpose; returns what became of every entry.
+    """Restore what dead runs left on and what was kept on purpose; return what happened to each entry.
 
-    Owners that live, and those of other hosts, are reported only. With *force* their faults are taken back
-    too, and entries whose flags nobody serves now are closed once the document is back. *dry_run* only
-    tells. Raises nothing for an entry that fails.
+    Entries whose owner is alive or on another host are only reported. *force* restores them too, and closes
+    entries whose flags nobody serves once the document is restored. *dry_run* only reports. An entry that
+    fails raises nothing.
     """
     journal = Journal(state_dir)
+    healing = _Healing(state_dir, journal, opener, limits, force=force, dry_run=dry_run)
     return [
-        _damaged(each, state_dir, dry_run=dry_run)
-        if isinstance(each, Damaged)
-        else await _Healing(state_dir, journal, opener, patience, force=force, dry_run=dry_run).one(each)
+        _damaged(each, state_dir, dry_run=dry_run) if isinstance(each, Damaged) else await healing.one(each)
         for each in list(journal.entries())
     ]
 
@@ -142,37 +137,42 @@ class _Healing:
         state_dir: Path,
         journal: Journal,
         opener: Opener,
-        patience: Patience | None,
-        **how: bool,
+        limits: RestoreLimits | None,
+        *,
+        force: bool,
+        dry_run: bool,
     ) -> None:
         self._state_dir = state_dir
         self._journal = journal
         self._opener = opener
-        self._patience = patience
-        self._force = how["force"]
-        self._dry_run = how["dry_run"]
+        self._limits = limits
+        self._force = force
+        self._dry_run = dry_run
 
     async def one(self, entry: Entry) -> Healed:
         try:
-            lease = Lease.take(self._state_dir, entry.identity, Owner.here(now_ns=time.time_ns()))
+            lease = self._take(entry)
         except OtelDiagError as error:
             return _healed(entry, Outcome.FAILED, str(error))
         try:
             if lease is None and wake_guardian(lease_path(self._state_dir, entry.identity)):
                 lease = await self._after_guardian(entry)
                 if lease is not None and not self._journal.holds(entry.id):
-                    detail = "its guardian, which had been stopped, took it back; see guardian.log"
+                    detail = "its guardian, which had been stopped, restored it; see guardian.log"
                     return _healed(entry, Outcome.RESTORED, detail)
             return await self._under(lease, entry)
         finally:
             if lease is not None:
                 lease.release()
 
+    def _take(self, entry: Entry) -> Lease | None:
+        return Lease.take(self._state_dir, entry.identity, Owner.here(now_ns=time.time_ns()))
+
     async def _after_guardian(self, entry: Entry) -> Lease | None:
-        """Return the lease once a guardian that was woken has let it go; None when it does not in time."""
-        until_s = time.monotonic() + GUARDIAN_S
-        while time.monotonic() < until_s:
-            lease = Lease.take(self._state_dir, entry.identity, Owner.here(now_ns=time.time_ns()))
+        """Return the lease once the woken guardian has released it; None when it does not in time."""
+        deadline_s = time.monotonic() + GUARDIAN_S
+        while time.monotonic() < deadline_s:
+            lease = self._take(entry)
             if lease is not None:
                 return lease
             await asyncio.sleep(0.1)
@@ -181,40 +181,37 @@ class _Healing:
     async def _under(self, lease: Lease | None, entry: Entry) -> Healed:
         if not self._force:
             if lease is None:
-                who = described(lease_path(self._state_dir, entry.identity))
-                return _healed(
-                    entry,
-                    Outcome.ALIVE,
-                    f"held by {who}; it takes its fault back itself, or use --force",
-                )
-            life = Life.DEAD if entry.state is State.KEPT else settled(entry.owner)
-            if life is not Life.DEAD:
-                return _not_ours(entry, life)
+                holder = describe_holder(lease_path(self._state_dir, entry.identity))
+                detail = f"held by {holder}; it restores its fault itself, or use --force"
+                return _healed(entry, Outcome.ALIVE, detail)
+            state = Liveness.DEAD if entry.state is State.KEPT else liveness(entry.owner)
+            if state is not Liveness.DEAD:
+                return _left_alone(entry, state)
         if self._dry_run:
             return _healed(entry, Outcome.WOULD_RESTORE, entry.owner.sentence)
         return await self._restore(entry, watched=lease is None)
 
     async def _restore(self, entry: Entry, *, watched: bool) -> Healed:
-        async def work(entry: Entry, flags: FlagController) -> TakenBack:
-            return await take_back(entry, flags, patience=self._patience, unproven=self._force)
+        async def work(entry: Entry, flags: SurfaceFlags) -> Restored:
+            return await restore_entry(entry, flags, limits=self._limits, allow_unproven=self._force)
 
         try:
             done = await with_flags(entry, self._opener, work)
             self._journal.close(entry, watched=watched)
-        except Exception as error:  # the others must be healed all the same
+        except Exception as error:  # the other entries must be healed all the same
             return _healed(entry, Outcome.FAILED, f"A FAULT MAY STILL BE ON: {error}")
         outcome = Outcome.UNPROVEN if done.unproven else Outcome.RESTORED
         return _healed(entry, outcome, f"{done.sentence} (left by {entry.owner.sentence})")
 
 
-def _not_ours(entry: Entry, life: Life) -> Healed:
-    if life is Life.ALIVE:
-        return _healed(entry, Outcome.ALIVE, f"{entry.owner.sentence}; it takes its fault back itself")
+def _left_alone(entry: Entry, state: Liveness) -> Healed:
+    if state is Liveness.ALIVE:
+        return _healed(entry, Outcome.ALIVE, f"{entry.owner.sentence}; it restores its fault itself")
     return _healed(
         entry,
         Outcome.OTHER_HOST,
-        f"of another host: {entry.owner.sentence}; run otel-diag heal there, or here with --force once that "
-        "run has ended for sure",
+        f"on another host: {entry.owner.sentence}; run otel-diag heal there, or here with --force once that "
+        "run has certainly ended",
     )
 
 
@@ -230,13 +227,46 @@ def _damaged(damaged: Damaged, state_dir: Path, *, dry_run: bool) -> Healed:
             disk = Disk()
             disk.folder(saved.parent)
             disk.write(saved, damaged.document)
-            detail += f". The document from before was copied to {saved}"
+            detail += f". The previous document was copied to {saved}"
         except OSError as error:
-            detail += f". The document from before could not be copied to {saved}: {error.strerror}"
+            detail += f". The previous document could not be copied to {saved}: {error.strerror}"
     identity = damaged.facts.get("identity", "unknown")
     return Healed(damaged.path.stem, identity, "unknown", Outcome.DAMAGED, detail)
 
 
-def command(state_dir: Path) -> str:
-    """Return what a person types to have the faults taken back."""
-    return f"otel-diag heal --state {shlex.quote(str(state_dir))}"
+async def heal_environment(journal: Journal, flags: SurfaceFlags, notify: Notify) -> None:
+    """Restore what dead runs left on in the environment of *flags*; its lease must be held.
+
+    Raises FlagError for a damaged entry, Occupied for a fault that was kept on purpose or whose owner may be
+    alive, RestoreFailed when the flags cannot be restored.
+    """
+    for each in list(journal.entries()):
+        if isinstance(each, Damaged):
+            if each.facts.get("identity") == flags.identity:
+                raise FlagError(each.sentence)
+            notify(each.sentence)
+        elif each.identity == flags.identity:
+            await _heal_left_behind(each, journal, flags, notify)
+
+
+async def _heal_left_behind(entry: Entry, journal: Journal, flags: SurfaceFlags, notify: Notify) -> None:
+    command = heal_command(journal.folder.parent)
+    if entry.state is State.KEPT:
+        raise Occupied(
+            f"{entry.faults} of {entry.identity} was left on on purpose by {entry.owner.sentence}; restore "
+            f"it first with: {command}"
+        )
+    if liveness(entry.owner) is not Liveness.DEAD:
+        raise Occupied(
+            f"{entry.faults} of {entry.identity} was turned on by {entry.owner.sentence}, which may still "
+            f"run; once it has certainly ended: {command} --force"
+        )
+    try:
+        done = await restore_entry(entry, flags)
+    except RestoreFailed as error:
+        raise RestoreFailed(
+            f"A FAULT MAY STILL BE ON: {entry.faults} of {entry.identity}, left by {entry.owner.sentence}: "
+            f"{error}. Once the flags can be reached, run: {command}"
+        ) from error
+    await asyncio.to_thread(journal.close, entry, watched=False)
+    notify(f"restored {entry.faults} of {entry.identity}, left by {entry.owner.sentence}: {done.sentence}")

@@ -1,8 +1,8 @@
-"""The journal of open faults: one file an entry, on the disk before the first write to the flags.
+"""The journal of open faults: one file per entry, on disk before the first write to the flags.
 
-An entry holds all that another process needs to take the fault back: the exact document from before, how
-the flags are reached, and how they answered. It is written beside its place, synced and renamed, then the
-folder is synced; so there is either no entry, and then nothing was written to the flags, or a whole one.
+An entry holds what another process needs to restore the flags: the exact previous document, how to reach
+the flags, and what they answered. It is written to a temporary file, synced and renamed, and the folder is
+synced; so either the entry is complete, or it does not exist and no flag was written.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _DOCUMENT = re.compile(rb'"previous_sha256": ?"([0-9a-f]{64})", ?"previous": ?"(
 
 
 class State(StrEnum):
-    """What is known of an open fault.
+    """The state of a fault.
 
-    ``OPEN``: it may be on. ``KEPT``: it is on, on purpose. ``RETURNED``: it was taken back while its owner
-    did not answer, who has yet to be told.
+    ``OPEN``: it may be on. ``KEPT``: it is on, on purpose. ``RETURNED``: the guardian restored the flags at
+    the deadline, and the owner has not noticed yet.
     """
 
     OPEN = "open"
@@ -49,14 +49,14 @@ class State(StrEnum):
 
 
 class Answer(Model):
-    """What a flag answered in a context before it was changed."""
+    """The answer of a flag in one context, before it was changed."""
 
     context: Mapping[str, FlagValue] = Field(default_factory=dict)
     variant: str
 
 
 class Change(Model):
-    """One flag that was, or is about to be, changed, to these variants in turn, and its answers before."""
+    """One changed flag: the variants it was set to, or is about to be, in order, and its answers before."""
 
     key: str
     variants: tuple[str, ...]
@@ -64,7 +64,10 @@ class Change(Model):
 
 
 class Entry(Model):
-    """One open fault: everything that taking it back needs. Instants are UTC nanoseconds."""
+    """One open fault with everything that a restore needs. Instants are UTC nanoseconds.
+
+    Its JSON is read by later versions: fields may be added with defaults, never renamed.
+    """
 
     id: str = Field(pattern=r"^[\w-]+$")
     identity: str
@@ -80,20 +83,20 @@ class Entry(Model):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The flags that were changed."""
+        """The changed flags."""
         return tuple(change.key for change in self.changes)
 
     @property
     def faults(self) -> str:
-        """The changes, for a person."""
+        """The changes for a person, ``flag=variant, …``."""
         return ", ".join(f"{change.key}={change.variants[-1]}" for change in self.changes) or "no flag yet"
 
 
 @dataclass(frozen=True)
 class Damaged:
-    """A file of the journal that cannot be read, and what of it can be told. It is never removed by us.
+    """A journal file that cannot be decoded, with the facts still legible in it. It is never deleted.
 
-    ``document`` is the document from before, where it is whole.
+    ``document`` is the previous document, None when it is damaged too.
     """
 
     path: Path
@@ -103,30 +106,30 @@ class Damaged:
 
     @property
     def sentence(self) -> str:
-        """What a person should know and do."""
-        facts = ", ".join(f"{name} {value}" for name, value in self.facts.items()) or "nothing can be read"
-        document = "the document from before is whole" if self.document else "its document is lost"
+        """The problem and the remedy, for a person."""
+        facts = ", ".join(f"{name} {value}" for name, value in self.facts.items()) or "nothing is legible"
+        document = "the previous document is intact" if self.document else "the previous document is lost"
         return (
             f"the journal entry {self.path} cannot be used: {self.problem} ({facts}; {document}). A FAULT "
-            "MAY STILL BE ON there: look at the flags of that system, set them back, then remove the file"
+            "MAY STILL BE ON there: check the flags of that system, restore them, then delete the file"
         )
 
 
 class Journal:
-    """The entries below *state_dir*; every method may be called from any process."""
+    """The entries below *state_dir*; any process may call any method."""
 
     def __init__(self, state_dir: Path, *, disk: Disk | None = None) -> None:
         self.folder = state_dir / "journal"
         self._disk = disk or Disk()
 
     def path(self, entry_id: str) -> Path:
-        """Return where the entry is kept."""
+        """Return the file of the entry."""
         return self.folder / f"{entry_id}{_SUFFIX}"
 
     def write(self, entry: Entry) -> None:
-        """Keep the entry, in the place of an older text of it; on the disk when this returns.
+        """Write the entry, replacing its older text; it is on disk when this returns.
 
-        Raises FlagError when it cannot be kept: then nothing may be written to the flags.
+        Raises FlagError when that fails: then no flag may be written.
         """
         place = self.path(entry.id)
         beside = place.with_suffix(_UNFINISHED)
@@ -139,11 +142,11 @@ class Journal:
         except OSError as error:
             raise FlagError(
                 f"the journal {place} cannot be written ({error.strerror}); without it a killed run would "
-                "leave its fault on, so nothing was changed. Give a folder with --otel-diag-state"
+                "leave its fault on, so nothing was changed. Name a writable folder with --otel-diag-state"
             ) from error
 
     def read(self, entry_id: str) -> Entry | None:
-        """Return the entry as it is kept now, None when it was closed; raises FlagError for a damaged one."""
+        """Return the entry as stored, None when it was closed; raises FlagError for a damaged one."""
         try:
             raw = self.path(entry_id).read_bytes()
         except FileNotFoundError:
@@ -154,14 +157,14 @@ class Journal:
         return found
 
     def holds(self, entry_id: str) -> bool:
-        """Whether the entry is there."""
+        """Return whether the entry exists."""
         return self.path(entry_id).exists()
 
     def close(self, entry: Entry, *, watched: bool = True) -> None:
-        """Forget the entry; only for who has seen the flags answer as before.
+        """Delete the entry, once the flags are proven to answer as before.
 
-        With *watched*, a mark stays that it was closed, for the guardian: an entry that is just gone was
-        deleted by somebody who has taken nothing back. A journal that is gone itself is closed.
+        With *watched*, a marker stays for the guardian, which takes an entry without one for deleted by
+        accident and restores it. Does nothing when the journal itself is gone.
         """
         with contextlib.suppress(FileNotFoundError):
             if watched:
@@ -172,11 +175,11 @@ class Journal:
             self._forget_old()
 
     def closed(self, entry_id: str) -> bool:
-        """Whether somebody closed the entry, and its guardian has not been told yet."""
+        """Return whether the entry was closed and its marker not removed yet."""
         return self._mark(entry_id).exists()
 
     def forget(self, entry_id: str) -> None:
-        """Remove the mark of a closed entry, once nobody watches it any more."""
+        """Remove the marker of a closed entry, once nobody watches it."""
         with contextlib.suppress(OSError):
             self._disk.remove(self._mark(entry_id))
 
@@ -184,29 +187,29 @@ class Journal:
         return self.folder / f"{entry_id}{_CLOSED}"
 
     def _forget_old(self) -> None:
-        """Remove the marks whose guardian died before it could."""
+        """Remove the markers of guardians that died before they could."""
         for mark in self.folder.glob(f"*{_CLOSED}"):
             with contextlib.suppress(OSError):
                 if self.folder.stat().st_mtime - mark.stat().st_mtime > _MARK_S:
                     mark.unlink()
 
     def entries(self) -> Iterator[Entry | Damaged]:
-        """Yield what is there, the oldest first; what cannot be read comes first of all."""
+        """Yield all entries, damaged ones first, then the oldest first."""
         found = [self._found(path) for path in sorted(self.folder.glob(f"*{_SUFFIX}"))]
-        there = [each for each in found if each is not None]
-        yield from sorted(there, key=lambda each: each.started_ns if isinstance(each, Entry) else 0)
+        existing = [each for each in found if each is not None]
+        yield from sorted(existing, key=lambda each: each.started_ns if isinstance(each, Entry) else 0)
 
     def _found(self, path: Path) -> Entry | Damaged | None:
         try:
             return decoded(path.read_bytes(), path)
         except FileNotFoundError:
-            return None  # closed meanwhile
+            return None  # closed in between
         except OSError as error:
             return Damaged(path, f"it cannot be opened: {error.strerror}")
 
 
 def encoded(entry: Entry) -> bytes:
-    """Return the entry as text; short facts come first, where a file that was cut short still has them."""
+    """Return the entry as text; short facts come first, so that a truncated file still has them."""
     body = entry.model_dump(mode="json", exclude={"previous"})
     document = {
         "previous_sha256": hashlib.sha256(entry.previous).hexdigest(),
@@ -219,7 +222,7 @@ def encoded(entry: Entry) -> bytes:
 
 
 def decoded(raw: bytes, path: Path) -> Entry | Damaged:
-    """Return the entry of the text, or what can be told of it."""
+    """Return the entry of a file's text, or what is legible of it."""
     try:
         whole = json.loads(raw)
         version = whole["schema_version"]

@@ -1,4 +1,4 @@
-"""Who holds an environment, in words that somebody else can act on."""
+"""The owner of an environment, described so that other people can act on it."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Owner(Model):
 
     @property
     def label(self) -> str:
-        """One word that is the same for all sessions of the process; what leases elsewhere hold."""
+        """One word that is the same for all sessions of the process; remote leases store it."""
         process = self.process
         return f"{self.user}@{process.host}/{process.pid}/{process.started or '-'}"
 
     @property
     def sentence(self) -> str:
-        """Who, where, since when, doing what."""
+        """User, host, process, start and command, for a person."""
         since = datetime.fromtimestamp(self.since_ns / 1e9, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         run = f", run {self.run_id}" if self.run_id else ""
         return (
@@ -59,9 +59,9 @@ class Owner(Model):
 
 
 def dead_here(label: str) -> bool:
-    """Whether an :attr:`Owner.label` names a process of this machine that has ended.
+    """Return whether an :attr:`Owner.label` names a process of this machine that has ended.
 
-    False for other machines and for texts that are no label.
+    False for other machines and for texts that are not labels.
     """
     who, _, rest = label.partition("/")
     pid, _, started = rest.partition("/")

@@ -1,7 +1,7 @@
-"""Which process is meant, and whether it still lives. Standard library only: the guardian starts with it.
+"""Identifies processes across hosts and time. Standard library only: the guardian imports it at start.
 
-A process is named by its id *and* its start, since ids are used again, and by host, boot and process
-namespace, since an id says nothing elsewhere: containers share a host's name, and a reboot starts anew.
+A process is identified by its id *and* its start time, since ids are reused, and by host, boot and process
+namespace, since an id means nothing elsewhere: containers may share a host name, and a reboot reuses ids.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 _PROC = Path("/proc")
 _STOPPED = frozenset("Tt")
 _GONE = frozenset("ZXx")
-"""States of a process that has ended and only waits to be collected."""
+"""States of a process that has ended and waits to be reaped."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process of one machine. ``started`` is opaque: it only ever compares with itself."""
+    """One process of one machine. ``started`` is opaque: only equality means anything."""
 
     host: str
     boot: str
@@ -31,7 +31,7 @@ class Process:
 
     @classmethod
     def of(cls, pid: int) -> Process:
-        """Return the process with this id on this machine; ``started`` is empty when there is none."""
+        """Return the process with this id on this machine; ``started`` is empty when it does not exist."""
         return cls(
             host=platform.node(),
             boot=_first_line(_PROC / "sys/kernel/random/boot_id"),
@@ -47,21 +47,21 @@ class Process:
 
     @property
     def here(self) -> bool:
-        """Whether its id means something to the calling process: the same host and process namespace."""
+        """Whether the id is valid here: the same host and process namespace as the calling process."""
         return self.host == platform.node() and self.namespace in {_namespace(), ""}
 
     @property
     def alive(self) -> bool | None:
-        """Whether it runs; None when that cannot be told from here (another host or container)."""
+        """Whether it runs; None when this host or container cannot know."""
         if self.host == platform.node() and self.boot != _first_line(_PROC / "sys/kernel/random/boot_id"):
-            return False  # the machine was started anew since
+            return False  # the machine was rebooted since
         if not self.here:
             return None
         return bool(self.started) and _started(self.pid) == self.started
 
     @property
     def stopped(self) -> bool:
-        """Whether it is there, but was stopped, by SIGSTOP say; False where /proc does not tell."""
+        """Whether it is stopped, as by SIGSTOP; False where /proc does not say."""
         if not self.alive:
             return False
         try:
@@ -71,9 +71,9 @@ class Process:
         return stat.rpartition(")")[2].split()[0] in _STOPPED
 
     def send(self, number: signal.Signals) -> bool:
-        """Send it a signal; return whether it was there to get one, and was the same process.
+        """Send it a signal; return False when it has ended.
 
-        Raises PermissionError when it belongs to somebody else.
+        Raises PermissionError when it belongs to another user.
         """
         if not self.alive:
             return False
@@ -99,11 +99,11 @@ def _first_line(path: Path) -> str:
 
 
 def _started(pid: int) -> str:
-    """Return when the process began, in whatever unit the system counts; empty when it has ended."""
+    """Return the start time in the system's own unit; empty when the process has ended."""
     if not (_PROC / "self").exists():
         return _started_by_ps(pid)
     try:
-        # The name of the command may hold spaces and brackets: what follows the last one is counted.
+        # The command's name may contain spaces and brackets, so fields count from the last bracket.
         fields = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return ""
@@ -111,7 +111,7 @@ def _started(pid: int) -> str:
 
 
 def _started_by_ps(pid: int) -> str:
-    """Ask ``ps``, where there is no /proc; to the second."""
+    """Return what ``ps`` says, for systems without /proc; to the second."""
     command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
     try:
         shown = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout  # noqa: S603 - a number

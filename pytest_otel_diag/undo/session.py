@@ -1,9 +1,9 @@
-"""Flags that cannot be left on: what a target puts around its controller for one session.
+"""Flags whose changes are undone whatever happens: what a target wraps around its flags for one session.
 
-Decisions. Entering takes the lease first and heals under it: two runs that start together must not heal side
-by side. A fault that was left on on purpose (``keep``) is not healed in passing, it keeps new sessions out
-until somebody says ``otel-diag heal``. The document that is put back is the one from before the *first
-write*, whatever document ``restore`` is handed; see :mod:`taking_back` for edits of others.
+The session takes the lease first and heals under it, so two runs that start together never heal side by
+side. A fault that was kept on purpose (``keep``) is not healed in passing: it keeps new sessions out until
+``otel-diag heal`` runs. The session restores the document of before its *first write*, whatever document
+``restore`` is given; :mod:`merge` says what happens to external changes.
 """
 
 from __future__ import annotations
@@ -17,217 +17,209 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pytest_otel_diag.errors import FlagError, Occupied, RestoreFailed
-from pytest_otel_diag.flags.surface import FlagAccess, RemoteLease
+from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
 from pytest_otel_diag.model.windows import seconds_to_ns
-from pytest_otel_diag.ports import FlagController
 from pytest_otel_diag.undo.disk import Disk
-from pytest_otel_diag.undo.drafts import draft
 from pytest_otel_diag.undo.guardian.client import Guardian
-from pytest_otel_diag.undo.heal import command
+from pytest_otel_diag.undo.heal import heal_command, heal_environment
 from pytest_otel_diag.undo.journal import Answer, Change, Entry, Journal, State
-from pytest_otel_diag.undo.lease import Lease, Renewal, Tell, remote, wait_for
-from pytest_otel_diag.undo.leftovers import heal_first
-from pytest_otel_diag.undo.moved import moved_to
+from pytest_otel_diag.undo.lease import Lease, Notify, wait_for
+from pytest_otel_diag.undo.merge import check_document
 from pytest_otel_diag.undo.owner import Owner
-from pytest_otel_diag.undo.restore import check_document, take_back
+from pytest_otel_diag.undo.remote_lease import Renewal, hold_remote_lease
+from pytest_otel_diag.undo.restore import restore_entry
 from pytest_otel_diag.undo.settings import UndoSettings
-from pytest_otel_diag.undo.verify import unbroken
+from pytest_otel_diag.undo.verify import RestoreLimits, shielded
 
 _LOG = logging.getLogger(__name__)
-_MOST_CONTEXTS = 8
+_REMEMBERED = 8
+"""Contexts per flag and variants per change that are remembered."""
 
 
-class ProtectedFlags:
-    """FlagController whose changes are journaled and guarded before they are made; see :func:`protected`.
+@dataclass(frozen=True)
+class Undo:
+    """What guarded flags work with. ``now`` returns wall time in UTC nanoseconds, ``notify`` logs."""
 
-    Every method raises FlagError once somebody else has taken the fault back: the guardian, because the
-    deadline had passed, or a person with ``otel-diag heal``.
+    owner: Owner
+    journal: Journal
+    guardian: Guardian
+    renewal: Renewal
+    settings: UndoSettings
+    limits: RestoreLimits
+    now: Callable[[], Nanos]
+    notify: Notify
+
+    @property
+    def command(self) -> str:
+        """The command that restores what this session leaves on."""
+        return heal_command(self.journal.folder.parent)
+
+
+class GuardedFlags:
+    """FlagController that journals and guards each change before it is written; see :func:`guarded`.
+
+    Every method raises FlagError once the fault was restored from outside: by the guardian at the deadline,
+    or by ``otel-diag heal``.
     """
 
-    def __init__(
-        self,
-        inner: FlagController,
-        first: Entry,
-        guardian: Guardian,
-        *,
-        journal: Journal,
-        settings: UndoSettings,
-        outside: Outside,
-    ) -> None:
-        self._inner = inner
-        self._draft = first
-        self._guardian = guardian
-        self._journal = journal
-        self._settings = settings
-        self._outside = outside
+    def __init__(self, flags: SurfaceFlags, undo: Undo) -> None:
+        self._flags = flags
+        self._undo = undo
+        self._identity = flags.identity
+        self._access = flags.access
+        self._pid = os.getpid()
         self._lock = asyncio.Lock()
         self._entry: Entry | None = None
         self._watched: set[str] = set()
-        self._pid = os.getpid()
-        self._due_s = 0.0
+        self._deadline_s = 0.0
         self._contexts: dict[str, list[dict[str, FlagValue]]] = {}
-        self._unseen: dict[str, str] = {}
+        self._unserved: dict[str, str] = {}
+        """Variants that were written and not served yet, by flag."""
 
     @property
     def entry(self) -> Entry | None:
-        """The open fault, None while there is none."""
+        """The open journal entry, None while nothing is changed."""
         return self._entry
 
     @property
     def guardian(self) -> Guardian:
-        """The process that watches over this one."""
-        return self._guardian
+        """The guardian process of this session."""
+        return self._undo.guardian
 
     async def document(self) -> FlagDocument:
-        """Return everything, exactly."""
-        await self._look()
-        return await self._inner.document()
+        """Return the whole document, exactly."""
+        await self._check()
+        return await self._flags.document()
 
     async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
-        """Return what the flag answers now; contexts asked before a change are asked again after the undo."""
-        await self._look()
-        asked = self._contexts.setdefault(key, [])
-        if dict(context) not in asked and len(asked) < _MOST_CONTEXTS:
-            asked.append(dict(context))
-        answer = await self._inner.served(key, context)
-        if self._unseen.get(key) == answer.variant:
-            del self._unseen[key]
+        """Evaluate the flag; contexts asked for before a change are verified after the undo."""
+        await self._check()
+        contexts = self._contexts.setdefault(key, [])
+        if dict(context) not in contexts and len(contexts) < _REMEMBERED:
+            contexts.append(dict(context))
+        answer = await self._flags.served(key, context)
+        if self._unserved.get(key) == answer.variant:
+            del self._unserved[key]
         return answer
 
     async def apply(self, change: FlagChange) -> None:
-        """Set one flag, once the journal is on the disk and a guardian answers.
+        """Set one flag, once the journal entry is on disk and a guardian watches it.
 
-        Raises FlagError when either cannot be had, and what the controller raises; Occupied when the
-        environment's own lease was lost to somebody else.
+        Raises FlagError when either fails, Occupied when the environment's own lease was lost, and what the
+        flags raise.
         """
         async with self._lock:
-            await self._look()
-            if self._outside.renewal.lost:
+            await self._check()
+            if self._undo.renewal.lost:
                 raise Occupied(
-                    f"the lease of {self._draft.identity} went to {self._outside.renewal.lost} meanwhile; "
-                    "nothing more is changed"
+                    f"the lease of {self._identity} was taken by {self._undo.renewal.lost}; no further "
+                    "change is made"
                 )
             await self._prepare(change)
-            self._unseen[change.key] = change.variant
-            # A write that was begun ends before anybody restores: it could overtake the restore otherwise.
-            await unbroken(self._write(change))
-            await self._not_taken_back_meanwhile()
-
-    async def _write(self, change: FlagChange) -> None:
-        limit_s = self._settings.patience.write_timeout_s
-        try:
-            async with asyncio.timeout(limit_s):
-                await self._inner.apply(change)
-        except TimeoutError as error:
-            raise FlagError(
-                f"{change.key}={change.variant} could not be written to {self._draft.identity} within "
-                f"{limit_s:g} s"
-            ) from error
+            self._unserved[change.key] = change.variant
+            # A write under way must end before any restore, which it could otherwise overtake.
+            await shielded(self._write(change))
+            await self._restore_if_closed_meanwhile()
 
     async def restore(self, document: FlagDocument) -> None:
-        """Take back what was changed here and verify it as served; raises RestoreFailed with the command.
+        """Undo the changes made here and verify what is served; raises RestoreFailed with the command.
 
-        Does nothing to a document that nothing was changed in.
+        Writes nothing when nothing was changed here.
         """
-        self._only_here()
+        self._refuse_fork()
         check_document(document.raw)
         async with self._lock:
-            if self._entry is None:
-                await self._nothing_to_take_back(document)
+            entry = self._entry
+            if entry is None:
+                if (await self._flags.document()).raw != document.raw:
+                    self._undo.notify(
+                        f"the document of {self._identity} was changed from outside; nothing was changed "
+                        "here, so it is left as it is"
+                    )
                 return
-            if document.raw != self._entry.previous:
-                self._outside.tell(
-                    f"the document of {self._entry.identity} had changed between the preflight and the first "
-                    "write here; that edit of somebody else is kept"
+            if document.raw != entry.previous:
+                self._undo.notify(
+                    f"the document of {self._identity} was changed from outside between the preflight and "
+                    "the first write here; that change is kept"
                 )
-            await self._take_back(self._entry)
+            await self._restore(entry)
 
     async def finish(self) -> bool:
-        """Leave the environment in order; returns True, the lease may then be given back.
+        """Leave the environment as it was; returns True, the lease may then be released.
 
-        Raises RestoreFailed when the fault could not be taken back: the guardian goes on with that, and
-        holds the lease meanwhile.
+        Raises RestoreFailed when the flags could not be restored: the guardian goes on trying, and holds the
+        lease meanwhile.
         """
         if os.getpid() != self._pid:
-            return True  # a fork that unwinds: nothing here is its own
+            return True  # a fork that unwinds owns nothing here
         entry = self._entry
         try:
-            if entry is not None and self._settings.keep:
+            if entry is not None and self._undo.settings.keep:
                 self._keep(entry)
             elif entry is not None:
                 async with self._lock:
-                    await self._take_back(entry)
-        except BaseException:  # cancelled included: leaving now would leave the fault on
-            self._outside.renewal.keep = True
-            self._guardian.hand_over()
+                    await self._restore(entry)
+        except BaseException:  # cancellation included: leaving now would leave the fault on
+            self._undo.renewal.keep = True
+            self.guardian.hand_over()
             raise
-        await unbroken(asyncio.to_thread(self._guardian.dismiss))
+        await shielded(asyncio.to_thread(self.guardian.dismiss))
         for entry_id in self._watched:
-            self._journal.forget(entry_id)
+            self._undo.journal.forget(entry_id)
         return True
 
     def _keep(self, entry: Entry) -> None:
-        self._journal.write(entry.model_copy(update={"state": State.KEPT}))
-        self._outside.tell(
-            f"{entry.faults} of {entry.identity} was left on, as asked; take it back with: {self._command}"
+        self._undo.journal.write(entry.model_copy(update={"state": State.KEPT}))
+        self._undo.notify(
+            f"{entry.faults} of {entry.identity} was left on, as requested; restore it with: "
+            f"{self._undo.command}"
         )
 
-    @property
-    def _command(self) -> str:
-        return command(self._journal.folder.parent)
-
     async def _prepare(self, change: FlagChange) -> None:
-        """Put the change on the disk and a guardian behind it."""
+        """Write the change to the journal and have a guardian watch it."""
         first = self._entry is None
-        entry = await self._with(change)
+        entry = self._with(await self._opened(), change, await self._before(change))
         self._entry = entry
         try:
-            await unbroken(asyncio.to_thread(self._journal.write, entry))
+            await shielded(asyncio.to_thread(self._undo.journal.write, entry))
             await self._guard(entry)
         except FlagError:
-            if first:  # nothing was written to the flags yet
+            if first:  # no flag was written yet
                 self._entry = None
-                await unbroken(asyncio.to_thread(self._journal.close, entry))
+                await shielded(asyncio.to_thread(self._undo.journal.close, entry))
             raise
 
-    async def _guard(self, entry: Entry) -> None:
-        # Wall time may be set anew meanwhile: the deadline is for people, this is for the guardian.
-        left_s = self._due_s - time.monotonic()
-        self._watched.add(entry.id)
-        await unbroken(asyncio.to_thread(self._guardian.ensure, entry.id, deadline_s=left_s))
+    async def _opened(self) -> Entry:
+        """Return the open entry, or a new one with the document of before the first write."""
+        if self._entry is not None:
+            return self._entry
+        document, now_ns = await self._flags.document(), self._undo.now()
+        deadline_s = self._undo.settings.deadline_s
+        self._deadline_s = time.monotonic() + deadline_s
+        return Entry(
+            id=secrets.token_hex(8),
+            identity=self._identity,
+            access=self._access,
+            target=self._undo.settings.target,
+            owner=self._undo.owner,
+            started_ns=now_ns,
+            deadline_ns=now_ns + seconds_to_ns(deadline_s),
+            previous=document.raw,
+        )
 
-    async def _with(self, change: FlagChange) -> Entry:
-        entry = self._entry
-        if entry is None:
-            document, now_ns = await self._inner.document(), self._outside.now()
-            update: dict[str, Any] = {
-                "id": secrets.token_hex(8),
-                "previous": document.raw,
-                "started_ns": now_ns,
-                "deadline_ns": now_ns + seconds_to_ns(self._settings.deadline_s),
-            }
-            entry = self._draft.model_copy(update=update)
-            self._due_s = time.monotonic() + self._settings.deadline_s
-        known = next((each for each in entry.changes if each.key == change.key), None)
-        if known is None:
-            mine = Change(key=change.key, variants=(change.variant,), before=await self._before(change.key))
-        else:
-            mine = known.model_copy(update={"variants": (*known.variants, change.variant)[-_MOST_CONTEXTS:]})
-        changes = (*(each for each in entry.changes if each.key != change.key), mine)
-        return entry.model_copy(update={"changes": changes})
-
-    async def _before(self, key: str) -> tuple[Answer, ...]:
-        """Ask the flag in every context known of it; raises FlagError when it answers in none."""
+    async def _before(self, change: FlagChange) -> tuple[Answer, ...]:
+        """Return the answers of before the flag's first change; raises FlagError when there is none."""
+        if self._entry is not None and change.key in self._entry.keys:
+            return ()
         answers: list[Answer] = []
         problem: FlagError | None = None
-        for context in self._contexts.get(key) or [{}]:
+        for context in self._contexts.get(change.key) or [{}]:
             try:
-                variant = (await self._inner.served(key, context)).variant
+                variant = (await self._flags.served(change.key, context)).variant
             except FlagError as error:
                 problem = error
                 continue
@@ -236,143 +228,153 @@ class ProtectedFlags:
             raise problem
         return tuple(answers)
 
-    def _only_here(self) -> None:
-        """Raise FlagError in a forked child of the run: the fault and its guardian are the run's."""
+    @staticmethod
+    def _with(entry: Entry, change: FlagChange, before: tuple[Answer, ...]) -> Entry:
+        known = next((each for each in entry.changes if each.key == change.key), None)
+        if known is None:
+            latest = Change(key=change.key, variants=(change.variant,), before=before)
+        else:
+            latest = known.model_copy(update={"variants": (*known.variants, change.variant)[-_REMEMBERED:]})
+        changes = (*(each for each in entry.changes if each.key != change.key), latest)
+        return entry.model_copy(update={"changes": changes})
+
+    async def _guard(self, entry: Entry) -> None:
+        # The entry's deadline is wall time, for people; wall time may be set meanwhile, so the guardian
+        # gets the time left.
+        left_s = self._deadline_s - time.monotonic()
+        self._watched.add(entry.id)
+        await shielded(asyncio.to_thread(self.guardian.ensure, entry.id, deadline_s=left_s))
+
+    async def _write(self, change: FlagChange) -> None:
+        limit_s = self._undo.limits.write_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._flags.apply(change)
+        except TimeoutError as error:
+            raise FlagError(
+                f"{change.key}={change.variant} could not be written to {self._identity} within {limit_s:g} s"
+            ) from error
+
+    def _refuse_fork(self) -> None:
+        """Raise FlagError in a forked child: the fault and its guardian belong to the run."""
         if os.getpid() != self._pid:
             raise FlagError(
-                f"process {os.getpid()} is a fork of the run {self._pid}, which alone may change the flags "
-                f"of {self._draft.identity}; end a forked child with os._exit"
+                f"process {os.getpid()} is a fork of the run {self._pid}; only the run may change the flags "
+                f"of {self._identity}. End a forked child with os._exit"
             )
 
-    async def _look(self) -> None:
-        """Raise when the fault was taken back, or the place moved; see that a guardian is there."""
-        self._only_here()
-        entry = self._entry
-        now = moved_to(entry or self._draft, self._inner)
-        if now:
+    async def _check(self) -> None:
+        """Raise FlagError when the fault was restored or its place moved; restart a dead guardian."""
+        self._refuse_fork()
+        moved = self._flags.surface.moved_from(self._identity)
+        if moved is not None:
             raise FlagError(
-                f"the flag file is {now} by now, in place of {self._draft.identity}: a link leads elsewhere; "
-                "nothing more is changed. Put the link back, or start the test again"
+                f"the flag file is now {moved.identity} instead of {self._identity}, because a symlink was "
+                "retargeted; no further change is made. Point the symlink back, or restart the test"
             )
+        entry = self._entry
         if entry is None:
             return
-        kept = await self._kept(entry)
-        if kept is None:
+        stored = await self._stored(entry)
+        if stored is None:
             raise FlagError(
-                f"{entry.faults} of {entry.identity} was taken back by somebody else meanwhile (otel-diag "
-                "heal or emergency-stop); nothing more is changed, and what was seen since may be without it"
+                f"{entry.faults} of {entry.identity} was restored from outside (otel-diag heal or "
+                "emergency-stop); no further change is made, and telemetry since then may lack the fault"
             )
-        if kept.state is State.RETURNED:
-            raise FlagError(f"the session took longer than its deadline, so its guardian {kept.note}")
-        if not self._guardian.running:
+        if stored.state is State.RETURNED:
+            raise FlagError(f"the session exceeded its deadline, so its guardian {stored.note}")
+        if not self.guardian.running:
             await self._guard(entry)
 
-    async def _kept(self, entry: Entry) -> Entry | None:
-        """Return the entry as it is kept now, None when it was closed; one that was lost is written again."""
+    async def _stored(self, entry: Entry) -> Entry | None:
+        """Return the entry as stored, None when it was closed; a lost entry is written again."""
+        journal = self._undo.journal
         try:
-            kept = self._journal.read(entry.id)
-            if kept is not None or self._journal.closed(entry.id):
-                return kept
-            problem = "is gone, and nobody closed it"
+            stored = journal.read(entry.id)
+            if stored is not None or journal.closed(entry.id):
+                return stored
+            problem = "is missing, although nobody closed it"
         except FlagError:
             problem = "was damaged"
-        self._outside.tell(f"the journal entry {self._journal.path(entry.id)} {problem}; it is written again")
-        await unbroken(asyncio.to_thread(self._journal.write, entry))
+        self._undo.notify(f"the journal entry {journal.path(entry.id)} {problem}; it is written again")
+        await shielded(asyncio.to_thread(journal.write, entry))
         return entry
 
-    async def _not_taken_back_meanwhile(self) -> None:
-        """After a write: when the fault was taken back while it was made, it has to be taken back again."""
+    async def _restore_if_closed_meanwhile(self) -> None:
+        """Restore again what was written while the fault was restored from outside."""
         try:
-            await self._look()
+            await self._check()
         except FlagError:
             assert self._entry is not None
-            await self._take_back(self._entry)
+            await self._restore(self._entry)
             raise
 
-    async def _nothing_to_take_back(self, document: FlagDocument) -> None:
-        now = (await self._inner.document()).raw
-        if now != document.raw:
-            self._outside.tell(
-                f"the document of {self._draft.identity} was changed by somebody else; nothing was changed "
-                "here, so it is left as it is"
-            )
-
-    async def _take_back(self, entry: Entry) -> None:
+    async def _restore(self, entry: Entry) -> None:
+        limits, journal = self._undo.limits, self._undo.journal
+        if not self._unserved:  # all writes were served, so no answer can still change to the fault
+            limits = replace(limits, settle_s=0.0)
         try:
-            patience = self._settings.patience
-            if not self._unseen:  # what was written is served: no answer of before is still to change
-                patience = replace(patience, settle_s=0.0)
-            done = await take_back(entry, self._inner, patience=patience)
+            done = await restore_entry(entry, self._flags, limits=limits)
         except RestoreFailed as error:
             raise RestoreFailed(
                 f"A FAULT MAY STILL BE ON: {entry.faults} of {entry.identity}: {error}. Once the flags can "
-                f"be reached, run: {self._command}"
+                f"be reached, run: {self._undo.command}"
             ) from error
-        if done.loud:
-            self._outside.tell(f"{entry.identity}: {done.sentence}")
-        if not (self._journal.holds(entry.id) or self._journal.closed(entry.id)):
-            self._outside.tell(
-                f"the journal entry {self._journal.path(entry.id)} was gone at the end, and nobody closed it"
-                "; do not remove the state folder while runs are at work"
+        if done.notable:
+            self._undo.notify(f"{entry.identity}: {done.sentence}")
+        if not (journal.holds(entry.id) or journal.closed(entry.id)):
+            self._undo.notify(
+                f"the journal entry {journal.path(entry.id)} was missing at the end, although nobody closed "
+                "it; do not delete the state folder while runs are in progress"
             )
-        await unbroken(asyncio.to_thread(self._journal.close, entry))
+        await shielded(asyncio.to_thread(journal.close, entry))
         self._entry = None
 
 
-@dataclass
-class Outside:
-    """What a session's flags know of the world: wall time in ns, whom to tell, the lease elsewhere."""
-
-    now: Callable[[], Nanos]
-    tell: Tell
-    renewal: Renewal
-
-
 @asynccontextmanager
-async def protected(  # noqa: PLR0913 - each is a fact of its own about the session
-    inner: FlagController,
-    access: FlagAccess,
-    identity: str,
+async def guarded(
+    flags: SurfaceFlags,
     *,
-    who: Owner,
+    owner: Owner,
     state_dir: Path,
-    remote_lease: RemoteLease | None = None,
     settings: UndoSettings | None = None,
-    target: str = "",
     now: Callable[[], Nanos] = time.time_ns,
-    tell: Tell = _LOG.warning,
-) -> AsyncIterator[ProtectedFlags]:
-    """Hold the environment for one session: yields the flags to work with.
+    notify: Notify = _LOG.warning,
+) -> AsyncIterator[GuardedFlags]:
+    """Hold the environment of *flags* for one session and yield flags whose changes are undone.
 
-    *access* is how another process reaches what *inner* controls, *identity* the same text for every process
-    that reaches the same place. *tell* hears what a person should know: who is waited for, what was healed,
-    edits of others that were kept. *now* is wall time.
+    *notify* gets what a person should know: who holds the environment, what was healed, which external
+    changes were kept. *now* returns wall time in UTC nanoseconds.
 
-    Raises Occupied when another run holds the environment for longer than the wait allows, or a fault was
-    left on on purpose; RestoreFailed when a dead run's fault, or this one's, cannot be taken back.
+    Raises Occupied when another run holds the environment longer than the wait allows, or a fault was left
+    on on purpose; RestoreFailed when the fault of a dead run, or of this one, cannot be restored.
     """
     settings = settings or UndoSettings()
     Disk().folder(state_dir)
-    journal = Journal(state_dir)
-    lease = await wait_for(state_dir, identity, who, wait_s=settings.lease_wait_s, tell=tell)
+    wait_s = settings.lease_wait_s
+    lease = await wait_for(state_dir, flags.identity, owner, wait_s=wait_s, notify=notify)
     done = True
     try:
-        wait_s = settings.lease_wait_s
-        async with remote(remote_lease, who, wait_s=wait_s, tell=tell) as renewal:
-            await heal_first(journal, identity, inner, tell)
-            flags = ProtectedFlags(
-                inner,
-                draft(access, identity, who, target),
-                _guardian(state_dir, lease, settings),
+        elsewhere = flags.surface.lease()
+        async with hold_remote_lease(elsewhere, owner, wait_s=wait_s, notify=notify) as renewal:
+            journal = Journal(state_dir)
+            await heal_environment(journal, flags, notify)
+            undo = Undo(
+                owner=owner,
                 journal=journal,
+                guardian=_guardian(state_dir, lease, settings),
+                renewal=renewal,
                 settings=settings,
-                outside=Outside(now=now, tell=tell, renewal=renewal),
+                limits=settings.limits or RestoreLimits.of(flags.surface),
+                now=now,
+                notify=notify,
             )
+            session = GuardedFlags(flags, undo)
             try:
-                yield flags
+                yield session
             finally:
                 done = False
-                done = await flags.finish()
+                done = await session.finish()
     finally:
         if done:
             lease.release()
@@ -381,4 +383,4 @@ async def protected(  # noqa: PLR0913 - each is a fact of its own about the sess
 
 
 def _guardian(state_dir: Path, lease: Lease, settings: UndoSettings) -> Guardian:
-    return Guardian(state_dir, lease, opener=settings.opener, patience_s=settings.guardian_patience_s)
+    return Guardian(state_dir, lease, opener=settings.opener, retry_s=settings.guardian_retry_s)

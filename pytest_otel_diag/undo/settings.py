@@ -1,25 +1,29 @@
-"""Knobs of the undo of one session."""
+"""Settings of the undo of one session."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pytest_otel_diag.undo.guardian.client import OPENER
-from pytest_otel_diag.undo.verify import Patience
+from pytest_otel_diag.undo.guardian.process import RETRY_S
+from pytest_otel_diag.undo.verify import RestoreLimits
 
 
 @dataclass(frozen=True)
 class UndoSettings:
-    """Knobs of the undo.
+    """Settings of the undo; times are in seconds.
 
-    ``lease_wait_s`` bounds the wait for another run, ``deadline_s`` (from the first write on) is when the
-    guardian takes the fault back although the run is there: it hangs. ``keep`` leaves the fault on.
-    ``opener`` is what opens a FlagAccess in another process, ``module:attribute``.
+    ``lease_wait_s`` bounds the wait for another run. At ``deadline_s`` after the first write the guardian
+    restores the flags although the run is alive, since it then hangs. ``keep`` leaves the fault on.
+    ``opener`` names the function that opens a FlagAccess in another process, ``module:attribute``.
+    ``limits`` are those of the surface unless given. The guardian retries for ``guardian_retry_s``.
+    ``target`` is recorded in the journal.
     """
 
     lease_wait_s: float = 600.0
     deadline_s: float = 3600.0
     keep: bool = False
     opener: str = OPENER
-    patience: Patience = field(default_factory=Patience)
-    guardian_patience_s: float = 300.0
+    limits: RestoreLimits | None = None
+    guardian_retry_s: float = RETRY_S
+    target: str = ""

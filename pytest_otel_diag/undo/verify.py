@@ -1,4 +1,4 @@
-"""Whether the flags answer as before a fault; no answer at all is told apart from another answer."""
+"""Verifies that flags are served as before a fault, and tells a wrong answer from no answer at all."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from pytest_otel_diag.errors import RestoreFailed
+from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.flags.readers.answers import NotEvaluated
-from pytest_otel_diag.ports import FlagController
+from pytest_otel_diag.flags.surface import Surface
 from pytest_otel_diag.undo.journal import Answer, Entry
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long taking back may take. ``reads`` answers in a row prove that a flag is served as before.
+class RestoreLimits:
+    """Limits of one restore, in seconds. ``reads`` correct answers in a row prove what is served.
 
-    The row lasts ``settle_s`` at least: flagd may still be about to take up the fault, or take up two writes
-    in a row in the wrong order, and would then answer the fault later and for good. For that reason a
-    document that is not served so is written again every ``rewrite_s``. A write may have to wait until a
-    cluster has rolled out what reads it.
+    The answers must span at least ``settle_s``: flagd may still be about to load the fault, or load two
+    writes in the wrong order, and would then serve the fault later and for good. For the same reason a
+    document that is not served is written again every ``rewrite_s``. ``write_timeout_s`` allows for a
+    cluster that rolls out flagd.
     """
 
     reads: int = 3
@@ -35,9 +36,14 @@ class Patience:
     write_timeout_s: float = 400.0
     attempts: int = 3
 
+    @classmethod
+    def of(cls, surface: Surface) -> Self:
+        """Return the defaults, with more time to write where the surface needs it."""
+        return cls(write_timeout_s=max(cls.write_timeout_s, surface.write_timeout_s))
+
 
 class NotServed(RestoreFailed):
-    """The document is back, but not served so. ``silent``: in all that time, nothing answered at all."""
+    """The document was restored but is not served; ``silent`` when flagd gave no answer in all that time."""
 
     def __init__(self, text: str, *, silent: bool = False) -> None:
         super().__init__(text)
@@ -45,72 +51,74 @@ class NotServed(RestoreFailed):
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What one look found: ``wrong`` is empty when all is as before, ``answered`` that anything was told."""
+class _Check:
+    """One check of all flags: ``problem`` is empty when all are as before, ``answered`` if any answered."""
 
-    wrong: str = ""
+    problem: str = ""
     answered: bool = True
 
 
-async def answering(
-    entry: Entry, flags: FlagController, patience: Patience, again: Callable[[], Awaitable[object]]
+async def served_as_before(
+    entry: Entry, flags: SurfaceFlags, limits: RestoreLimits, rewrite: Callable[[], Awaitable[object]]
 ) -> None:
-    """Return once all changed flags answer as before, several times in a row; raises NotServed.
+    """Return once all changed flags repeatedly answer as before the fault; raises NotServed.
 
-    *again* writes the document once more.
+    *rewrite* writes the document once more.
     """
     now = asyncio.get_running_loop().time
-    deadline, written_s = now() + patience.served_timeout_s, now()
-    wanted = [(change.key, answer) for change in entry.changes for answer in change.before]
-    row, since_s, answered = 0, now(), False
-    while row < patience.reads or now() - since_s < patience.settle_s:
-        look = await _look(wanted, flags, patience)
-        answered = answered or look.answered
-        since_s = now() if look.wrong or not row else since_s
-        row = 0 if look.wrong else row + 1
-        if look.wrong and now() > deadline:
+    deadline_s, written_s = now() + limits.served_timeout_s, now()
+    expected = [(change.key, answer) for change in entry.changes for answer in change.before]
+    in_a_row, since_s, answered = 0, now(), False
+    while in_a_row < limits.reads or now() - since_s < limits.settle_s:
+        check = await _check(expected, flags, limits)
+        answered = answered or check.answered
+        since_s = now() if check.problem or not in_a_row else since_s
+        in_a_row = 0 if check.problem else in_a_row + 1
+        if check.problem and now() > deadline_s:
             raise NotServed(
-                f"the document of {entry.identity} is back, but is not served so after "
-                f"{patience.served_timeout_s:g} s: {look.wrong}. If the file was moved or removed meanwhile, "
-                "flagd watches it no more: restart flagd",
+                f"the document of {entry.identity} was restored, but flagd does not serve it after "
+                f"{limits.served_timeout_s:g} s: {check.problem}. If the file was moved or deleted, flagd no "
+                "longer watches it: restart flagd",
                 silent=not answered,
             )
-        if look.wrong and look.answered and now() - written_s > patience.rewrite_s:
-            with suppress(RestoreFailed):  # what is served decides; the next turn tries again
-                await again()
+        if check.problem and check.answered and now() - written_s > limits.rewrite_s:
+            with suppress(RestoreFailed):  # what is served decides, and the next round writes again
+                await rewrite()
             written_s = now()
-        await asyncio.sleep(patience.poll_s)
+        await asyncio.sleep(limits.poll_s)
 
 
-async def _look(wanted: Sequence[tuple[str, Answer]], flags: FlagController, patience: Patience) -> _Look:
+async def _check(
+    expected: Sequence[tuple[str, Answer]], flags: SurfaceFlags, limits: RestoreLimits
+) -> _Check:
     answered = False
-    for key, before in wanted:
+    for key, before in expected:
         try:
-            variant = (await bounded(flags.served(key, before.context), patience.read_timeout_s)).variant
+            variant = (await bounded(flags.served(key, before.context), limits.read_timeout_s)).variant
         except NotEvaluated as error:
-            return _Look(f"{key}: {error}")
-        except Exception as error:  # whatever a place raises: giving up here would leave the fault on
-            return _Look(f"{key}: {str(error) or type(error).__name__}", answered)
+            return _Check(f"{key}: {error}")
+        except Exception as error:  # readers may raise anything, and giving up would leave the fault on
+            return _Check(f"{key}: {str(error) or type(error).__name__}", answered)
         answered = True
         if variant != before.variant:
             asked = f" for {dict(before.context)}" if before.context else ""
-            return _Look(f"{key} answers {variant!r}{asked} in place of {before.variant!r}")
-    return _Look()
+            return _Check(f"{key} answers {variant!r}{asked} instead of {before.variant!r}")
+    return _Check()
 
 
 async def bounded(work: Awaitable[T], timeout_s: float) -> T:
-    """Return what *work* does in that time; raises TimeoutError."""
+    """Return the result of *work*; raises TimeoutError after *timeout_s* seconds."""
     async with asyncio.timeout(timeout_s):
         return await work
 
 
-async def unbroken(work: Awaitable[T]) -> T:
-    """Let *work* end before a cancellation goes on; it is bounded by itself."""
+async def shielded(work: Awaitable[T]) -> T:
+    """Return the result of *work*; a cancellation waits until it has ended, so *work* must be bounded."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
         if not task.cancelled():
-            task.exception()  # looked at: the cancellation is what goes on
+            task.exception()  # retrieved, so that asyncio does not log it: the cancellation goes on
         raise

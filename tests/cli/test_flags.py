@@ -210,7 +210,7 @@ def test_somebody_elses_edit_is_kept_and_told(system: System) -> None:
     assert system.run("set", "cartFailure", "50%")[0] == 0
     put(system.path, switched(system.path.read_bytes(), "adFailure", "on"))
     code, said = system.run("reset")
-    assert (code, "SOMEBODY ELSE CHANGED THE DOCUMENT" in said) == (0, True)
+    assert (code, "EXTERNAL CHANGES" in said) == (0, True)
     assert variant(system.path.read_bytes(), "cartFailure") == "off"
     assert variant(system.path.read_bytes(), "adFailure") == "on"
 
@@ -382,7 +382,7 @@ def test_an_edit_beside_flagd_ui_is_found_and_not_overwritten(system: System, ui
 def test_a_write_that_is_refused_leaves_no_entry(system: System, ui: FlagdUi) -> None:
     ui.fail(Fault.REFUSED, method="POST")
     code, said = system.run("set", "adFailure", "on")
-    assert (code, "refuses the document with 413" in said) == (2, True)
+    assert (code, "refused the document with 413" in said) == (2, True)
     assert system.journal() == []
     ui.well()
     assert system.run("set", "adFailure", "on")[0] == 0
@@ -400,7 +400,7 @@ def test_a_demo_whose_flagd_ui_cannot_write_still_lists(system: System) -> None:
         system.control = f"flagd-ui:{ui.url}"
         assert system.listed()["agrees"]
         code, said = system.run("set", "adFailure", "on")
-        assert (code, "can only read" in said) == (2, True)
+        assert (code, "is read-only" in said) == (2, True)
         assert system.journal() == []
 
 

@@ -15,9 +15,9 @@ import pytest
 from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate
 from pytest_otel_diag.flags.access import open_reader
 from pytest_otel_diag.flags.access import open_surface as open_any
+from pytest_otel_diag.flags.comparison import same_json
 from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.flags.surfaces.command import CommandSurface, ObjectSurface, open_class, open_surface
-from pytest_otel_diag.flags.surfaces.read_back import same_json
 from pytest_otel_diag.testing.flag_contract import FlagControllerContract, SurfaceContract
 from tests.support.flagd import Flagd
 from tests.support.remote_flags import FLAG, QUICK, document, switched
@@ -127,7 +127,7 @@ async def test_a_command_that_fails_shows_its_exit_code_and_its_last_words(tmp_p
     script.chmod(0o755)
     surface = open_surface(str(script))
     with pytest.raises(
-        FlagError, match=r"fails\.sh read ended with exit code 7.*the vault is sealed"
+        FlagError, match=r"fails\.sh read failed with exit code 7.*the vault is sealed"
     ) as failed:
         await surface.read()
     assert len(str(failed.value)) < 700
@@ -147,7 +147,7 @@ async def test_a_command_that_hangs_is_killed_with_what_it_started(tmp_path: Pat
     script.write_text(f"#!/bin/sh\nsleep 600 &\necho $! > {tmp_path / 'pid'}\nwait\n")
     script.chmod(0o755)
     surface = CommandSurface(str(script), timeout_s=0.5)
-    with pytest.raises(FlagError, match=r"did not end within 0\.5 s and was killed"):
+    with pytest.raises(FlagError, match=r"did not exit within 0\.5 s and was killed"):
         await surface.read()
     child = int((tmp_path / "pid").read_text())
     for _ in range(200):
@@ -190,7 +190,7 @@ def _pid(folder: Path) -> int:
 async def test_a_command_that_keeps_nothing_is_found_out(command: str, path: Path) -> None:
     words = shlex.split(command)
     keeps_nothing = f"sh -c 'test $1 = write && exec cat > /dev/null || exec cat {words[1]}' sh"
-    surface = CommandSurface(keeps_nothing, patience=QUICK)
+    surface = CommandSurface(keeps_nothing, retry=QUICK)
     raw = await surface.read()
     with pytest.raises(FlagError, match="does not keep what is written"):
         await surface.write(switched(raw), expected=raw)
@@ -216,7 +216,7 @@ def test_paths_that_mean_another_file_elsewhere_are_refused(
 
 
 async def test_a_plain_class_works_too(path: Path) -> None:
-    surface = ObjectSurface(MyFlags(path), "mine:MyFlags", patience=QUICK)
+    surface = ObjectSurface(MyFlags(path), "mine:MyFlags", retry=QUICK)
     assert surface.name == "my flags"
     raw = await surface.read()
     await surface.write(switched(raw), expected=raw)
@@ -243,7 +243,7 @@ async def test_what_a_class_does_wrong_is_told(path: Path) -> None:
             return asyncio.sleep(0)
 
     wrong = Wrong()
-    surface = ObjectSurface(wrong, "mine:Wrong", patience=QUICK, timeout_s=0.3)
+    surface = ObjectSurface(wrong, "mine:Wrong", retry=QUICK, timeout_s=0.3)
     with pytest.raises(FlagError, match=r"mine:Wrong\.read\(\) returned int"):
         await surface.read()
     wrong.answer = KeyError("flags")
@@ -281,7 +281,7 @@ def test_classes_are_found_and_made(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "shop_flags_of_mine:Needs": "called without arguments",
         "shop_flags_of_mine:Half": "no method write",
         "shop_flags_of_yours:Flags": "cannot be imported",
-        "shop_flags_of_mine": "no class:MODULE:ATTRIBUTE",
+        "shop_flags_of_mine": "write class:MODULE:ATTRIBUTE",
     }
     for text, told in wrong.items():
         with pytest.raises(ConfigurationError, match=told):

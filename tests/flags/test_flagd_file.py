@@ -121,7 +121,7 @@ async def test_the_owner_stays(path):
 def as_nobody():
     """Be an ordinary user for a while, in a folder of one's own; only root can."""
     if os.geteuid() != 0:
-        pytest.skip("only root can be somebody else")
+        pytest.skip("only root can act as another user")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o777)
@@ -151,7 +151,7 @@ async def test_a_file_of_somebody_else_that_flagd_would_lose_is_left_alone():
         os.chown(file, 0, 65534)
         os.seteuid(65534)
         with pytest.raises(
-            FlagError, match=r"belongs to user 0.*cannot keep.*\(mode -rw-r-----\).*chmod o\+r"
+            FlagError, match=r"belongs to user 0.*cannot set.*\(mode -rw-r-----\).*chmod o\+r"
         ):
             await put(file, edited(adFailure={"defaultVariant": "on"}))
         assert file.read_bytes() == RAW
@@ -159,7 +159,7 @@ async def test_a_file_of_somebody_else_that_flagd_would_lose_is_left_alone():
         os.seteuid(0)
         file.chmod(0o600)
         os.seteuid(65534)
-        with pytest.raises(FlagError, match=r"cannot be read.*allow user 65534"):
+        with pytest.raises(FlagError, match=r"cannot be read.*give user 65534"):
             await FileSurface(file).read()
 
 
@@ -169,10 +169,10 @@ async def test_a_folder_that_cannot_be_written_is_told_with_the_way_out():
         file.parent.chmod(0o755)
         os.seteuid(65534)
         with pytest.raises(
-            FlagError, match=r"demo\.flagd\.json cannot be replaced \(Permission denied\): allow user"
+            FlagError, match=r"demo\.flagd\.json cannot be replaced \(Permission denied\): give user"
         ):
             await put(file, edited(adFailure={"defaultVariant": "on"}))
-        with pytest.raises(FlagError, match=r"runs on other hosts are not kept out"):
+        with pytest.raises(FlagError, match=r"runs on other hosts cannot be kept out"):
             await FileSurface(file).lease().acquire("me", seconds=1)
         assert file.read_bytes() == RAW
 
@@ -236,7 +236,7 @@ def test_a_read_only_folder_is_refused_with_where_to_write(path, executable):
     said = in_a_mount(
         executable, 'mount --bind "$2" "$2"; mount -o remount,ro,bind "$2"', str(path), str(path.parent)
     )
-    assert "mounted read-only, as a ConfigMap" in said
+    assert "mounted read-only, like a ConfigMap" in said
     assert "configmap:NAMESPACE/NAME" in said
 
 
@@ -246,7 +246,7 @@ def test_a_file_that_is_mounted_by_itself_is_refused(path, tmp_path, executable)
     (other / "inside.json").touch()
     inside = str(other / "inside.json")
     said = in_a_mount(executable, 'mount --bind "$2" "$1"', inside, str(path))
-    assert "mounted by itself" in said
+    assert "is a mount point" in said
     assert "Mount its folder" in said
     assert path.read_bytes() == RAW
 
@@ -271,7 +271,7 @@ async def test_mount_points_are_read_as_the_system_writes_them(tmp_path, monkeyp
     escaped = str(file).replace(" ", "\\040")
     mounts.write_text(f"36 35 98:0 /mnt1 {escaped} rw,noatime master:1 - ext3 /dev/root rw\n")
     monkeypatch.setattr(flagd_file, "_MOUNTS", mounts)
-    with pytest.raises(FlagError, match="mounted by itself"):
+    with pytest.raises(FlagError, match="is a mount point"):
         await put(file, edited(adFailure={"defaultVariant": "on"}))
     mounts.write_text(f"36 35 98:0 /mnt1 {escaped}2 rw,noatime master:1 - ext3 /dev/root rw\n")
     await put(file, edited(adFailure={"defaultVariant": "on"}))
@@ -349,9 +349,9 @@ async def test_half_a_file_is_an_error_in_the_end(path, left):
 async def test_a_path_that_is_no_file_says_what_to_give(tmp_path):
     with pytest.raises(FlagError, match=r"missing\.json cannot be read.*not the one in the container"):
         await FileSurface(tmp_path / "missing.json").read()
-    with pytest.raises(FlagError, match=r"give the document in it, not the folder"):
+    with pytest.raises(FlagError, match=r"name the document, not its folder"):
         await FileSurface(tmp_path).read()
-    with pytest.raises(FlagError, match=r"cannot be replaced.*is it the path on this machine"):
+    with pytest.raises(FlagError, match=r"cannot be replaced.*check that it is the path on this machine"):
         await FileSurface(tmp_path / "no" / "such.json").overwrite(RAW)
 
 

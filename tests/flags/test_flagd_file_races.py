@@ -28,7 +28,7 @@ def controller(path):
 
 
 class Delayed(FileSurface):
-    """Lets somebody else write right before our last look, or right after it."""
+    """Lets another client write right before or right after the last comparison."""
 
     moment = "before"
     theirs = None
@@ -62,10 +62,10 @@ async def test_a_write_of_somebody_else_into_the_old_file_is_told(path):
     """An editor that had the file open writes after our rename: into a file without a name."""
     ours = edited(adFailure={"defaultVariant": "on"})
     surface = Delayed(path)
-    surface.moment = "at the moment"
+    surface.moment = "during"
     held = path.open("r+b")
     surface.theirs = lambda: (held.write(b" "), held.close())
-    with pytest.raises(LostUpdate, match="ours is in place, theirs is lost"):
+    with pytest.raises(LostUpdate, match="ours was stored, theirs is lost"):
         await surface.write(ours, expected=RAW)
     assert path.read_bytes() == ours
 
@@ -136,10 +136,10 @@ async def test_a_restore_against_somebody_who_never_stops_fails_loudly(path, con
 
     class Hopeless(FileSurface):
         async def write(self, raw, *, expected):
-            raise LostUpdate(f"{self.name} was written by somebody else")
+            raise LostUpdate(f"{self.name} was written by another client")
 
     controller.surface = Hopeless(path)
-    with pytest.raises(RestoreFailed, match=r"cannot be put back.*somebody else"):
+    with pytest.raises(RestoreFailed, match=r"cannot be restored.*another client"):
         await controller.restore(before)
 
     class Forgetful(FileSurface):
@@ -147,7 +147,7 @@ async def test_a_restore_against_somebody_who_never_stops_fails_loudly(path, con
             path.write_bytes(edited(imageSlowLoad={"defaultVariant": "5sec"}))
 
     controller.surface = Forgetful(path)
-    with pytest.raises(RestoreFailed, match=r"reads otherwise.*otel-diag heal"):
+    with pytest.raises(RestoreFailed, match=r"reads back differently.*otel-diag heal"):
         await controller.restore(before)
 
 

@@ -18,32 +18,32 @@ def refused(raw, match):
 
 @pytest.mark.parametrize("raw", [b"", b"  \n"])
 def test_an_empty_document_is_refused_with_what_flagd_makes_of_it(raw):
-    refused(raw, "demo.flagd.json is empty: flagd would keep the flags it had")
+    refused(raw, "demo.flagd.json is empty: a running flagd would keep its flags")
 
 
 @pytest.mark.parametrize(
     ("raw", "match"),
     [
         (b"{", "is not JSON.*flagd would keep the flags it had"),
-        (b'{"flags": {"a": NaN}}', "NaN is no JSON number"),
+        (b'{"flags": {"a": NaN}}', "NaN is not a JSON number"),
         (b"\xff\xfe{", "is not UTF-8.*save it as UTF-8"),
-        (b'\xef\xbb\xbf{"flags": {}}', "byte order mark.*save it as UTF-8 without BOM"),
+        (b'\xef\xbb\xbf{"flags": {}}', "byte order mark.*save the document as UTF-8 without BOM"),
         ('{"flags": {}}'.encode("utf-16"), "is not UTF-8"),
         (b'{"flags": {}, "x": 1e400}', "1e400 is too large"),
-        (b'{"flags": {}, "x": ' + b"[" * 200 + b"]" * 200 + b"}", "deeper than 150 levels"),
+        (b'{"flags": {}, "x": ' + b"[" * 200 + b"]" * 200 + b"}", "deeper than the supported 150 levels"),
         ({"flags": {}, "metadata": ""}, "'metadata' must be an object, not ''"),
         ({"flags": {}, "$evaluators": []}, "must be an object of named rules"),
         ({"flags": {"a": {**GOOD, "metadata": []}}}, "flag 'a': 'metadata' must be an object"),
-        ({"flags": {"a": {**GOOD, "source": 0}}}, "flag 'a': 'source' must be a text, not 0"),
-        ({"flags": {"a": {**GOOD, "key": False}}}, "flag 'a': 'key' must be a text"),
+        ({"flags": {"a": {**GOOD, "source": 0}}}, "flag 'a': 'source' must be a string, not 0"),
+        ({"flags": {"a": {**GOOD, "key": False}}}, "flag 'a': 'key' must be a string"),
         (b"[" * 100_000, "is not JSON"),
-        ([], r"no object 'flags' \(it holds: list\)"),
-        ({}, r"no object 'flags' \(it holds: nothing\)"),
-        ({"flag": 1}, r"no object 'flags' \(it holds: flag\)"),
+        ([], r"no object 'flags' \(it has: list\)"),
+        ({}, r"no object 'flags' \(it has: nothing\)"),
+        ({"flag": 1}, r"no object 'flags' \(it has: flag\)"),
         ({"flags": []}, "no object 'flags'"),
         ({"flags": {}, "$evaluators": [1]}, "must be an object of named rules"),
         ({"flags": {"a": 1}}, "flag 'a' must be an object, not 1"),
-        ({"flags": {"a": {**GOOD, "state": "ON"}}}, "flag 'a' has state 'ON'; allowed are ENABLED, DISABLED"),
+        ({"flags": {"a": {**GOOD, "state": "ON"}}}, "flag 'a' has state 'ON'; choose from ENABLED, DISABLED"),
         ({"flags": {"a": {"variants": {"x": 1}}}}, "flag 'a' has state None"),
         ({"flags": {"a": {**GOOD, "variants": {}}}}, "flag 'a' needs 'variants'"),
         *(({"flags": {"a": {**GOOD, "defaultVariant": no}}}, "default variant") for no in (0, False, [], {})),

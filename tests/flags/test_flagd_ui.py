@@ -49,7 +49,7 @@ async def surface(ui: FlagdUi) -> AsyncIterator[FlagdUiSurface]:
 
 
 def quick(url: str) -> FlagdUiSurface:
-    return FlagdUiSurface(url, patience=QUICK, timeout_s=0.3)
+    return FlagdUiSurface(url, retry=QUICK, timeout_s=0.3)
 
 
 def posts(ui: FlagdUi) -> int:
@@ -89,7 +89,7 @@ async def test_a_generation_that_only_reads_refuses_to_write_and_says_what_works
         surface = quick(ui.url)
         raw = await surface.read()
         for write in (surface.write(switched(raw), expected=raw), surface.overwrite(raw)):
-            with pytest.raises(FlagError, match=r"2\.1.*only read") as refused:
+            with pytest.raises(FlagError, match=r"2\.1.*read-only") as refused:
                 await write
             assert "src/flagd/demo.flagd.json" in str(refused.value)
             assert "configmap:NAMESPACE/flagd-config" in str(refused.value)
@@ -123,7 +123,7 @@ async def test_a_read_that_fails_once_or_twice_is_repeated(
     ("fault", "told"),
     [
         (Fault.ERROR, "answered 500"),
-        (Fault.UNAVAILABLE, "the proxy is there, flagd-ui behind it is not"),
+        (Fault.UNAVAILABLE, "the proxy runs, but flagd-ui behind it does not"),
         (Fault.SLOW, "did not answer within 0.3 s"),
         (Fault.RESET, "does not answer"),
         (Fault.TRUNCATED, "does not answer"),
@@ -196,7 +196,7 @@ async def test_somebody_who_writes_after_us_is_named_by_what_differs(
 ) -> None:
     raw = await surface.read()
     ui.fail(Fault.OTHER, method="POST", other=switched(document(), "adFailure", "on"))
-    with pytest.raises(LostUpdate, match=r"somebody else after our write .*adFailure"):
+    with pytest.raises(LostUpdate, match=r"another client after our write .*adFailure"):
         await surface.write(switched(raw), expected=raw)
     assert variant(ui.path.read_bytes(), "adFailure") == "on"
 
@@ -205,7 +205,7 @@ async def test_somebody_who_wrote_before_us_is_left_alone(ui: FlagdUi, surface: 
     raw = await surface.read()
     theirs = switched(document(), "adFailure", "on")
     assert (await post(ui, {"data": json.loads(theirs)})).status_code == 200
-    with pytest.raises(LostUpdate, match=r"not as it was read .*adFailure"):
+    with pytest.raises(LostUpdate, match=r"changed by another client since it was read .*adFailure"):
         await surface.write(switched(raw), expected=raw)
     assert json.loads(ui.path.read_bytes()) == json.loads(theirs)
 
@@ -242,7 +242,7 @@ async def test_two_routes_that_disagree_are_a_stale_memory(tmp_path: Path) -> No
     }
     with serving(routes) as url:
         surface = quick(url)
-        with pytest.raises(FlagError, match=r"two documents.*edited beside it.*one way only"):
+        with pytest.raises(FlagError, match=r"two documents.*edited directly.*one place only"):
             await surface.read()
         routes["/feature/api/read-file"] = document()
         assert surface.same(await surface.read(), document())
@@ -286,7 +286,7 @@ async def test_an_address_without_flagd_ui_says_what_else_works() -> None:
 async def test_a_login_in_front_of_it_is_explained(status: int) -> None:
     with serving({}, status=status) as url:
         surface = quick(url)
-        with pytest.raises(FlagError, match=f"asks for a login .{status}"):
+        with pytest.raises(FlagError, match=f"requires a login .{status}"):
             await surface.read()
         await surface.aclose()
 
@@ -294,7 +294,7 @@ async def test_a_login_in_front_of_it_is_explained(status: int) -> None:
 async def test_a_document_that_is_refused_is_not_sent_again(ui: FlagdUi, surface: FlagdUiSurface) -> None:
     raw = await surface.read()
     ui.fail(Fault.REFUSED, method="POST")
-    with pytest.raises(FlagError, match="refuses the document with 413"):
+    with pytest.raises(FlagError, match="refused the document with 413"):
         await surface.write(switched(raw), expected=raw)
     assert posts(ui) == 1
     assert json.loads(ui.path.read_bytes()) == json.loads(document())
@@ -355,7 +355,7 @@ def test_an_address_is_one_place_however_it_is_spelt() -> None:
     assert "secret" not in secret.name + secret.identity
     assert secret.lease() is None
     assert secret.write_timeout_s > 15
-    with pytest.raises(ConfigurationError, match="is no address"):
+    with pytest.raises(ConfigurationError, match="is not an address"):
         open_surface("ftp://demo.example")
 
 

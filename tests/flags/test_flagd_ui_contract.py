@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from pytest_otel_diag.flags.access import open_reader
+from pytest_otel_diag.flags.comparison import same_json
 from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.flags.surfaces.flagd_ui import FlagdUiSurface
-from pytest_otel_diag.flags.surfaces.read_back import same_json
 from pytest_otel_diag.testing.flag_contract import (
     FlagControllerContract,
     FlagDocumentContract,

@@ -42,12 +42,12 @@ class TestMemoryFlags(FlagControllerContract):
     async def test_the_error_names_the_nearest_spelling(self, controller):
         with pytest.raises(FlagError, match="did you mean 'paymentFailure'"):
             await controller.apply(FlagChange(key="paymentFailrue", variant="off"))
-        with pytest.raises(FlagError, match=r"did you mean '50%'\?.*there are off, 50%, 100%"):
+        with pytest.raises(FlagError, match=r"did you mean '50%'\?.*choose from off, 50%, 100%"):
             await controller.apply(FlagChange(key="paymentFailure", variant="50"))
 
 
 async def test_without_flags_there_is_still_a_document():
     flags = MemoryFlags([], now=lambda: 1)
     assert (await flags.document()).flags == {}
-    with pytest.raises(FlagError, match="there are none"):
+    with pytest.raises(FlagError, match="known flags: none"):
         await flags.served("anything", {})

@@ -66,9 +66,9 @@ def test_nothing_after_the_kind_of_a_reader_is_refused(kind):
         ("configmaps:otel-demo/flagd-config", "did you mean 'configmap'"),
         (
             "http://user:secret@localhost:8080/feature",
-            r"'http://\*\*\*@localhost:8080/feature' names no place",
+            r"'http://\*\*\*@localhost:8080/feature' is not a place to write flags",
         ),
-        ("", "names no place"),
+        ("", "is not a place to write flags"),
     ],
 )
 def test_what_is_no_place_is_refused(text, match):
@@ -80,9 +80,9 @@ def test_what_is_no_place_is_refused(text, match):
     ("text", "match"),
     [
         ("offrep:http://localhost:8016", r"did you mean 'ofrep'\?.*write ofrep:URL"),
-        ("localhost", "names nothing that evaluates"),
-        ("a/b:80", "names nothing that evaluates"),
-        ("", "names nothing that evaluates"),
+        ("localhost", "does not name a service that evaluates"),
+        ("a/b:80", "does not name a service that evaluates"),
+        ("", "does not name a service that evaluates"),
     ],
 )
 def test_what_evaluates_nothing_is_refused(text, match):

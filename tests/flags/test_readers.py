@@ -128,7 +128,7 @@ async def test_what_is_no_flagd_is_told_with_what_it_said(reader, status, kind, 
     with serving(lambda path, body: (status, kind, content)) as url:
         text = await refusal(reader(url))
         assert url in text
-        assert "right address" in text or "start flagd" in text
+        assert "check the address" in text or "start flagd" in text
         assert match in text
         with pytest.raises(FlagError):
             await reader(url).served_all({})
@@ -214,7 +214,7 @@ async def test_an_unknown_flag_is_told_also_when_its_neighbours_are_not_known():
     with serving(answer) as url:
         with pytest.raises(UnknownFlag, match=r"serves no flag 'nothing'$"):
             await served(OfrepReader(url), "nothing")
-        with pytest.raises(FlagError, match="not an evaluation as OFREP has them"):
+        with pytest.raises(FlagError, match="not an OFREP evaluation"):
             await OfrepReader(url).served_all({})
 
 
@@ -253,13 +253,13 @@ async def test_a_zero_that_is_left_out_of_a_message_is_a_zero():
 @pytest.mark.parametrize(
     ("everything", "single", "match"),
     [
-        (ONE, {"ResolveFloat": (200, {"value": "x", "variant": "on"})}, "which is no float"),
-        (ONE, {"ResolveFloat": (200, {"value": 1})}, "answers no variant"),
+        (ONE, {"ResolveFloat": (200, {"value": "x", "variant": "on"})}, "which is not a float"),
+        (ONE, {"ResolveFloat": (200, {"value": 1})}, "has no variant"),
         (ONE, {"ResolveFloat": (500, {"code": "unknown", "message": "General error"})}, "General error"),
         (
             ONE,
             {"ResolveFloat": (404, {"code": "not_found", "message": "Flag not found"})},
-            "answers no variant",
+            "has no variant",
         ),
         (ONE, {"ResolveFloat": (404, {"code": "not_found", "message": "Flag is disabled"})}, "DISABLED"),
         (ONE, {}, "invalid_argument, Type mismatch"),
@@ -318,7 +318,7 @@ async def test_an_answer_over_grpc_that_is_no_message_is_an_error_and_no_value()
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
-        assert "no message of flagd; ask again" in await refusal(FlagdGrpcReader(f"127.0.0.1:{port}"))
+        assert "undecodable message; try again" in await refusal(FlagdGrpcReader(f"127.0.0.1:{port}"))
     finally:
         server.stop(None).wait()
 
@@ -350,28 +350,28 @@ def test_the_usual_port_of_grpc_is_known():
     "text", ["ftp://host", "http://", "http://host:x", "host/a b", "http://h?x=1", "http://h#f", ""]
 )
 def test_what_is_no_url_is_refused(text):
-    with pytest.raises(ConfigurationError, match=r"is no address; write http://HOST:PORT"):
+    with pytest.raises(ConfigurationError, match=r"is not an address; write http://HOST:PORT"):
         OfrepReader(text)
 
 
 def test_passwords_are_never_shown():
-    client = HttpClient("http://user:secret@host:1/x/", way_out="")
+    client = HttpClient("http://user:secret@host:1/x/", remedy="")
     assert client.name == "http://***@host:1/x"
     with pytest.raises(ConfigurationError) as caught:
-        HttpClient("ftp://user:secret@host", way_out="")
+        HttpClient("ftp://user:secret@host", remedy="")
     assert "secret" not in str(caught.value)
     assert masked("user:secret@host:8013") == "***@host:8013"
 
 
 async def test_passwords_are_not_shown_in_errors_either():
     with pytest.raises(HttpRefused) as caught:
-        await HttpClient("http://user:secret@127.0.0.1:1", way_out="try").get("x")
+        await HttpClient("http://user:secret@127.0.0.1:1", remedy="try").get("x")
     assert "secret" not in str(caught.value)
 
 
 async def test_get_and_the_address_itself():
     with serving(lambda path, body: (200, "text/plain", path.encode())) as url:
-        client = HttpClient(f"{url}/base/", way_out="")
+        client = HttpClient(f"{url}/base/", remedy="")
         assert (await client.get("/a", {"x-y": "z"})).body == b"/base/a"
         assert (await client.get("")).body == b"/base"
         await client.aclose()
@@ -382,7 +382,7 @@ async def test_get_and_the_address_itself():
 
 def test_a_client_of_a_loop_that_has_ended_is_left_behind():
     with serving(lambda path, body: (200, "text/plain", b"x")) as url:
-        client = HttpClient(url, way_out="")
+        client = HttpClient(url, remedy="")
         for _ in range(2):
             assert asyncio.run(client.get("")).body == b"x"
         asyncio.run(client.aclose())

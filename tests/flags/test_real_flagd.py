@@ -89,7 +89,7 @@ class TestRealFlagd(FlagControllerContract, FlagRulesContract, FlagDocumentContr
             assert (await answered(controller, "shape", variant)).value == FLAGS["shape"]["variants"][variant]
 
     async def test_flags_that_answer_nothing_say_why(self, controller):
-        with pytest.raises(FlagDisabled, match=r"'asleep', it is DISABLED.*ENABLED"):
+        with pytest.raises(FlagDisabled, match=r"'asleep', which is DISABLED.*ENABLED"):
             await controller.served("asleep", {})
         with pytest.raises(FlagError, match=r"'broken' cannot be evaluated.*targeting may name a variant"):
             await controller.served("broken", {})
@@ -127,7 +127,7 @@ def document(tmp_path):
 
 
 def replaced(path, raw, *, mtime_ns=None):
-    """Replace the file by rename, as somebody else may."""
+    """Replace the file by rename, as another client may."""
     new = path.with_suffix(".theirs")
     new.write_bytes(raw)
     if mtime_ns is not None:

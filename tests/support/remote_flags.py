@@ -1,13 +1,13 @@
-"""What tests of places of flags share: a document, ways to change it, and little patience."""
+"""Shared by tests of flag surfaces: a document, ways to change it, and short retries."""
 
 import json
 
 from pytest_otel_diag import catalog
 from pytest_otel_diag.flags.document import FlagdDocument
-from pytest_otel_diag.flags.surfaces.read_back import Patience
+from pytest_otel_diag.flags.surfaces.read_back import RetryPolicy
 from pytest_otel_diag.testing.flag_contract import Targeted
 
-QUICK = Patience(tries=3, kept_s=0.4, poll_s=0.01)
+QUICK = RetryPolicy(tries=3, kept_s=0.4, poll_s=0.01)
 FLAG = "paymentFailure"
 TARGETED = Targeted("productCatalogFailure", {"product_id": "OLJCESPC7Z"}, {"product_id": "OTHER"})
 SHARED = "dealtOut"

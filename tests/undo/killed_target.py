@@ -27,15 +27,15 @@ from pytest_otel_diag.model.questions import ServiceHealthOf
 from pytest_otel_diag.targets.shop.options import ShopOptions
 from pytest_otel_diag.targets.shop.target import ShopTarget
 from pytest_otel_diag.undo.owner import Owner
-from pytest_otel_diag.undo.restore import Patience
-from pytest_otel_diag.undo.session import ProtectedFlags, protected
+from pytest_otel_diag.undo.session import GuardedFlags, guarded
 from pytest_otel_diag.undo.settings import UndoSettings
+from pytest_otel_diag.undo.verify import RestoreLimits
 
 PLAN: dict[str, Any] = json.loads(os.environ.get("KILLED", "{}"))
 FOLDER = Path(PLAN.get("folder", "."))
 POINTS = ("before the write", "before the witness", "impact wait", "analysis", "restore")
 
-_guarded: list[ProtectedFlags] = []
+_guarded: list[GuardedFlags] = []
 _passed: list[str] = []
 
 
@@ -73,7 +73,7 @@ class Surface(FileSurface):
 class Telemetry(ports.Telemetry):
     """The shop's, with a point at the first question about services once the fault is on."""
 
-    def __init__(self, inner: Any, flags: ProtectedFlags) -> None:
+    def __init__(self, inner: Any, flags: GuardedFlags) -> None:
         self._inner = inner
         self._flags = flags
 
@@ -92,7 +92,7 @@ class Telemetry(ports.Telemetry):
 class Flags:
     """The flags that the session works with; the shop follows."""
 
-    def __init__(self, real: ProtectedFlags, shop: DocumentFlags) -> None:
+    def __init__(self, real: GuardedFlags, shop: DocumentFlags) -> None:
         self._real = real
         self._shop = shop
         self.document, self.served = real.document, real.served
@@ -125,24 +125,21 @@ class Target(ShopTarget):
         real = open_flags(access, now=time.time_ns)
         real.surface = Surface(Path(PLAN["document"]))
         real.reader = open_reader(access.served)
-        patience = Patience(write_timeout_s=2.0) if PLAN["act"] == "timeout" else Patience()
+        limits = RestoreLimits(write_timeout_s=2.0) if PLAN["act"] == "timeout" else RestoreLimits()
         undo = UndoSettings(
             lease_wait_s=self.settings.lease_wait_s,
             deadline_s=PLAN.get("deadline_s", 3600.0),
-            patience=patience,
+            limits=limits,
             keep=self.settings.skip_cleanup,
         )
         async with (
             super()._session(scenario) as session,
-            protected(
+            guarded(
                 real,
-                access,
-                real.identity,
-                who=Owner.here(now_ns=time.time_ns(), run_id=PLAN.get("run", "")),
+                owner=Owner.here(now_ns=time.time_ns(), run_id=PLAN.get("run", "")),
                 state_dir=self.settings.state_dir(),
-                remote_lease=real.surface.lease(),
                 settings=undo,
-                tell=told,
+                notify=told,
             ) as flags,
         ):
             _guarded.append(flags)

@@ -47,7 +47,7 @@ def config(state: Path, parent: int, **update: object) -> dict[str, object]:
         "watch": "one",
         "opener": OPENER,
         "import_path": [str(ROOT), *sys.path],
-        "patience_s": 0.2,
+        "retry_s": 0.2,
         "parent": dataclasses.asdict(Process.of(parent)),
         "deadline_s": 60,
     } | update

@@ -65,7 +65,7 @@ def test_the_guardian_takes_the_fault_back(
         process.wait()
         assert until(place.as_before, 30), (place.state / "guardian.log").read_text()
         log = place.state / "guardian.log"
-        assert until(lambda: "took back" in log.read_text(), 5) and said in log.read_text()
+        assert until(lambda: "restored" in log.read_text(), 5) and said in log.read_text()
 
 
 def test_heal_wakes_a_guardian_that_was_stopped(tmp_path: Path):

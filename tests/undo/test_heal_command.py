@@ -17,18 +17,18 @@ from pytest_otel_diag.cli.app import app
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.operations import emergency
-from pytest_otel_diag.undo.guardian import restore as rescue
+from pytest_otel_diag.undo.guardian import restore
 from pytest_otel_diag.undo.heal import heal
 from pytest_otel_diag.undo.journal import Entry, Journal, State, encoded
 from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.processes import Process
-from pytest_otel_diag.undo.restore import Patience
+from pytest_otel_diag.undo.verify import RestoreLimits
 from tests.support.flagd import Flagd
 from tests.undo import samples
 
 pytestmark = pytest.mark.xdist_group("undo")
-QUICK = Patience(served_timeout_s=0.2, read_timeout_s=0.3)
+QUICK = RestoreLimits(served_timeout_s=0.2, read_timeout_s=0.3)
 RULE = {"if": [{"==": [{"var": "who"}, "x"]}, "on", "off"]}
 
 
@@ -102,9 +102,9 @@ async def test_flags_that_nobody_serves_are_unproven_by_force_and_failed_without
     entry = left(state, flagd)
     nobody = entry.access.model_copy(update={"served": "ofrep:http://127.0.0.1:9"})
     Journal(state).write(entry.model_copy(update={"access": nobody}))
-    (failed,) = await heal(state, patience=QUICK)
+    (failed,) = await heal(state, limits=QUICK)
     assert failed.outcome == "failed" and "A FAULT MAY STILL BE ON" in failed.detail
-    (forced,) = await heal(state, patience=QUICK, force=True)
+    (forced,) = await heal(state, limits=QUICK, force=True)
     assert forced.outcome == "unproven" and not forced.gone
     assert flagd.document.read_bytes() == samples.document(a="off")
     assert await heal(state) == []
@@ -130,20 +130,20 @@ def test_a_state_folder_that_is_none_fails_every_entry(state: Path, flagd: Flagd
 def test_a_rescue_tells_what_went_wrong_and_keeps_the_entry(state: Path, flagd: Flagd):
     opener = "pytest_otel_diag.flags.access:open_flags"
     entry = left(state, flagd)
-    assert rescue.rescue(state, "gone", opener=opener, gone=True) == ""
+    assert restore.restore_watched(state, "gone", opener=opener, gone=True) == ""
     bad = FlagAccess(control="nothing:x", served="ofrep:http://127.0.0.1:9")
     Journal(state).write(entry.model_copy(update={"access": bad}))
-    assert "ConfigurationError" in rescue.rescue(state, entry.id, opener=opener, gone=True)
+    assert "ConfigurationError" in restore.restore_watched(state, entry.id, opener=opener, gone=True)
     Journal(state).write(entry)
-    assert rescue.rescue(state, entry.id, opener=opener, gone=False) == ""
+    assert restore.restore_watched(state, entry.id, opener=opener, gone=False) == ""
     marked = Journal(state).read(entry.id)
-    assert marked is not None and marked.state is State.RETURNED and "took back a=on" in marked.note
-    assert rescue.rescue(state, entry.id, opener=opener, gone=True) == ""
+    assert marked is not None and marked.state is State.RETURNED and "restored a=on" in marked.note
+    assert restore.restore_watched(state, entry.id, opener=opener, gone=True) == ""
     assert Journal(state).read(entry.id) is None
     Journal(state).write(entry.model_copy(update={"state": State.KEPT}))
-    assert rescue.rescue(state, entry.id, opener=opener, gone=True) == ""
+    assert restore.restore_watched(state, entry.id, opener=opener, gone=True) == ""
     assert Journal(state).holds(entry.id), "left on on purpose"
-    assert "took back" in (state / "guardian.log").read_text()
+    assert "restored" in (state / "guardian.log").read_text()
 
 
 def test_emergency_stop_without_runs(state: Path, flagd: Flagd):

@@ -74,7 +74,7 @@ def test_what_a_damaged_file_still_tells_is_told_with_the_document(tmp_path: Pat
     (found,) = journal.entries()
     assert isinstance(found, Damaged)
     assert (found.document, found.facts["user"]) == (None, "alice")
-    with pytest.raises(FlagError, match="its document is lost"):
+    with pytest.raises(FlagError, match="the previous document is lost"):
         journal.read(entry.id)
     assert path.exists()
 

@@ -131,7 +131,7 @@ def _both(
 
 def _who(place: Cell) -> str:
     log = place.state / "guardian.log"
-    return "guardian" if log.exists() and "took back" in log.read_text() else "session"
+    return "guardian" if log.exists() and "restored" in log.read_text() else "session"
 
 
 def raised(folder: Path) -> dict[tuple[str, str], Ended]:

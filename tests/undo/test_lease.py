@@ -19,6 +19,7 @@ from pytest_otel_diag.undo import lease
 from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.owner import Owner, dead_here
 from pytest_otel_diag.undo.processes import Process
+from pytest_otel_diag.undo.remote_lease import hold_remote_lease
 from tests.undo import samples
 from tests.undo.cells import until
 
@@ -27,6 +28,7 @@ import sys, time
 from pathlib import Path
 from pytest_otel_diag.undo.lease import Lease, Lease
 from pytest_otel_diag.undo.owner import Owner
+from pytest_otel_diag.undo.remote_lease import hold_remote_lease
 held = Lease.take(Path(sys.argv[1]), "env", Owner.here(now_ns=1, run_id="run-1"))
 print("held" if held else "free", flush=True)
 time.sleep(60)
@@ -51,10 +53,10 @@ def test_a_lease_is_held_by_one_and_free_once_it_is_given_back(tmp_path: Path):
     assert lease.Lease.take(tmp_path, "env", here()) is None
     other = lease.Lease.take(tmp_path, "other", here())
     assert other is not None
-    assert {owner.process for owner in lease.held(tmp_path)} == {Process.this()}
+    assert {owner.process for owner in lease.lease_holders(tmp_path)} == {Process.this()}
     first.release()
     other.release()
-    assert list(lease.held(tmp_path)) == []
+    assert list(lease.lease_holders(tmp_path)) == []
     again = lease.Lease.take(tmp_path, "env", here())
     assert again is not None
     again.release()
@@ -68,7 +70,7 @@ async def test_who_waits_is_told_and_refused_in_the_end(tmp_path: Path):
         context = copy_context()
         context.run(ports.waiting.set, shown.append)
         waiting = asyncio.get_running_loop().create_task(
-            lease.wait_for(tmp_path, "env", here(), wait_s=0.3, tell=told.append), context=context
+            lease.wait_for(tmp_path, "env", here(), wait_s=0.3, notify=told.append), context=context
         )
         with pytest.raises(Occupied, match=rf"process {process.pid}, run run-1.*--otel-diag-lease-wait-s"):
             await waiting
@@ -76,7 +78,7 @@ async def test_who_waits_is_told_and_refused_in_the_end(tmp_path: Path):
         assert shown[-1] == "" and "is held by" in shown[0]
         process.kill()
         process.wait()
-        got = await lease.wait_for(tmp_path, "env", here(), wait_s=10, tell=told.append)
+        got = await lease.wait_for(tmp_path, "env", here(), wait_s=10, notify=told.append)
         got.release()
     finally:
         process.kill()
@@ -89,7 +91,9 @@ def test_a_child_that_inherits_the_lease_holds_it_until_it_ends(tmp_path: Path):
     with subprocess.Popen(["sleep", "60"], pass_fds=(mine.descriptor,)) as child:
         mine.leave()
         assert lease.Lease.take(tmp_path, "env", here()) is None
-        assert "its guardian is taking its fault back" in lease.described(lease.lease_path(tmp_path, "env"))
+        assert "its guardian is restoring the flags" in lease.describe_holder(
+            lease.lease_path(tmp_path, "env")
+        )
         child.kill()
     taken = lease.Lease.take(tmp_path, "env", here())
     assert taken is not None
@@ -101,8 +105,8 @@ def test_a_holder_that_has_not_signed_is_told_as_such(tmp_path: Path):
     assert mine is not None
     path = lease.lease_path(tmp_path, "env")
     path.write_text("{")
-    assert "has not signed" in lease.described(path)
-    assert list(lease.held(tmp_path)) == []
+    assert "has not signed" in lease.describe_holder(path)
+    assert list(lease.lease_holders(tmp_path)) == []
     mine.release()
 
 
@@ -140,17 +144,17 @@ class Remote:
 
 async def test_a_lease_elsewhere_is_renewed_and_given_back():
     remote, me = Remote(), here()
-    async with lease.remote(remote, me, wait_s=1, tell=print, seconds=0.15) as renewal:
+    async with hold_remote_lease(remote, me, wait_s=1, notify=print, seconds=0.15) as renewal:
         await asyncio.sleep(0.5)
         assert remote.owner == me.label and remote.renewals >= 2 and not renewal.lost
     assert remote.owner == ""
-    async with lease.remote(None, me, wait_s=1, tell=print) as renewal:
+    async with hold_remote_lease(None, me, wait_s=1, notify=print) as renewal:
         assert not renewal.lost
 
 
 async def test_a_lease_elsewhere_that_is_left_on_runs_out_by_itself():
     remote, me = Remote(), here()
-    async with lease.remote(remote, me, wait_s=1, tell=print) as renewal:
+    async with hold_remote_lease(remote, me, wait_s=1, notify=print) as renewal:
         renewal.keep = True
     assert remote.owner == me.label
 
@@ -159,25 +163,25 @@ async def test_a_lease_elsewhere_is_waited_for_then_refused():
     remote, told = Remote(), []
     await remote.acquire("bob@elsewhere/12/99", seconds=60)
     with pytest.raises(Occupied, match="bob@elsewhere/12/99"):
-        async with lease.remote(remote, here(), wait_s=0.05, tell=told.append):
+        async with hold_remote_lease(remote, here(), wait_s=0.05, notify=told.append):
             raise AssertionError
     assert len(told) == 1
     remote.until_s = 0.0
-    async with lease.remote(remote, here(), wait_s=0.05, tell=told.append):
+    async with hold_remote_lease(remote, here(), wait_s=0.05, notify=told.append):
         assert remote.owner == here().label
 
 
 async def test_the_lease_of_a_dead_run_of_this_machine_is_taken_over():
     remote, told = Remote(), []
     await remote.acquire(samples.owner().label, seconds=60)
-    async with lease.remote(remote, here(), wait_s=0, tell=told.append):
+    async with hold_remote_lease(remote, here(), wait_s=0, notify=told.append):
         assert remote.owner == here().label
     assert told == [f"taking over the lease of {samples.owner().label}, which has ended"]
 
 
 async def test_a_lease_elsewhere_that_is_lost_is_noticed():
     remote, told = Remote(), []
-    async with lease.remote(remote, here(), wait_s=0, tell=told.append, seconds=0.1) as renewal:
+    async with hold_remote_lease(remote, here(), wait_s=0, notify=told.append, seconds=0.1) as renewal:
         remote.owner, remote.until_s = "bob", time.monotonic() + 60
         assert await asyncio.to_thread(until, lambda: renewal.lost, 10)
         assert renewal.lost == "bob"
@@ -186,7 +190,7 @@ async def test_a_lease_elsewhere_that_is_lost_is_noticed():
         remote.broken = True
         assert await asyncio.to_thread(until, lambda: renewal.lost, 10)
         assert "could not be renewed" in renewal.lost
-    assert "could not be given back (no connection)" in told[-1]
+    assert "could not be released (no connection)" in told[-1]
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_a_stopped_run_is_overtaken_by_heal_only_by_force_and_hears_of_it(place:
     finally:
         os.kill(run.pid, signal.SIGCONT)
     assert run.wait(60) != 0
-    assert "taken back by somebody else" in " ".join(place.output.split())
+    assert "was restored from outside" in " ".join(place.output.split())
     assert place.as_before()
 
 
@@ -81,7 +81,7 @@ def test_the_fault_of_a_stopped_run_goes_at_its_deadline_and_the_run_hears_of_it
     finally:
         os.kill(run.pid, signal.SIGCONT)
     assert run.wait(60) != 0
-    assert "longer than its deadline" in " ".join(place.output.split())
+    assert "exceeded its deadline" in " ".join(place.output.split())
     assert place.as_before()
 
 
@@ -124,4 +124,4 @@ def test_an_entry_without_a_guardian_and_half_written_files_are_healed_by_the_ne
     following = place.start()
     assert following.wait(60) == 0, place.output
     assert place.as_before()
-    assert "took back" in (place.folder / "told").read_text()
+    assert "restored" in (place.folder / "told").read_text()

@@ -1,4 +1,4 @@
-"""What readers of served flags share: errors in the same words, values in the same types."""
+"""Shared by all readers: the same errors and the same value types for every protocol."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from pytest_otel_diag.model.flags import FlagValue
 
 
 class NotEvaluated(FlagError):
-    """The service is there, and has no value to tell: what is asked is unknown, disabled or broken."""
+    """The service answered without a value: the flag is unknown, disabled or broken."""
 
 
 class UnknownFlag(NotEvaluated):
-    """The service knows no flag of that name."""
+    """The service has no flag of that name."""
 
 
 class FlagDisabled(NotEvaluated):
-    """The flag is there and answers nothing: services use their own defaults."""
+    """The flag is disabled, so services use their own defaults."""
 
 
 def wall_ns() -> Nanos:
-    """Return the time of this machine in UTC nanoseconds, where nobody gave a clock."""
+    """Return this machine's time in UTC nanoseconds; the default clock."""
     return time.time_ns()
 
 
 def unknown(key: str, known: Iterable[str], name: str) -> UnknownFlag:
-    """Return the error for a flag that is not there; *known* are the names that are, none when not known."""
+    """Return the error for an unknown flag; *known* are the existing names, if known."""
     names = sorted(known)
-    there = f"; there are {', '.join(names)}" if names else ""
-    return UnknownFlag(f"{name} serves no flag {key!r}{nearest(key, names)}{there}")
+    choice = f"; known flags: {', '.join(names)}" if names else ""
+    return UnknownFlag(f"{name} serves no flag {key!r}{nearest(key, names)}{choice}")
 
 
 def disabled(key: str, name: str) -> FlagDisabled:
-    """Return the error for a flag that is switched off as such."""
+    """Return the error for a disabled flag."""
     return FlagDisabled(
-        f"{name} answers nothing for flag {key!r}, it is DISABLED: services use their own defaults; "
+        f"{name} has no value for flag {key!r}, which is DISABLED: services use their own defaults; "
         "set its state to ENABLED"
     )
 
 
 def no_variant(key: str, context: Mapping[str, FlagValue], name: str) -> NotEvaluated:
-    """Return the error for an answer without a variant: services then use their own defaults."""
+    """Return the error for an answer without a variant."""
     return NotEvaluated(
-        f"{name} answers no variant of flag {key!r} for the context {dict(context)}: services use their own "
+        f"{name} has no variant of flag {key!r} for the context {dict(context)}: services use their own "
         "defaults; check its default variant and targeting"
     )
 
 
 def number(value: Any) -> int | float | None:
-    """Return a number that a protocol may have written as text or as a float; None for anything else.
+    """Return the number in a protocol's value; None for anything else.
 
-    ``"100"`` and ``100.0`` are 100: protocols write integers either way.
+    Protocols write integers as text or floats, so ``"100"`` and ``100.0`` are 100.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
@@ -70,7 +70,7 @@ def number(value: Any) -> int | float | None:
 
 
 def plain(value: Any) -> Any:
-    """Return an object with whole floats as integers, all the way down: JSON does not tell them apart."""
+    """Return the value with whole floats as integers, recursively, since JSON does not distinguish them."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,8 +1,8 @@
-"""Flags evaluated over flagd's gRPC protocol, version 1: the way most services of the demo ask.
+"""Flags evaluated over flagd's gRPC protocol, version 1, which most services of the demo use.
 
-Messages and stub are those that the OpenFeature provider ships (``pytest-otel-diag[live]``). As over HTTP,
-all flags are asked once, which tells their types; see ``flagd_http``. A channel belongs to an event loop:
-one is opened for each that asks.
+Messages and stub come with the OpenFeature provider (``pytest-otel-diag[live]``). As over HTTP, all flags are
+evaluated once to learn their types; see ``flagd_http``. A channel belongs to one event loop, so each loop
+gets its own.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _require(module: str) -> Any:
 
 
 def open_reader(rest: str) -> FlagdGrpcReader:
-    """Return the reader of the flagd at *rest*; raises ConfigurationError for what is no address."""
+    """Return the reader of the flagd at *rest*; raises ConfigurationError for an invalid address."""
     return FlagdGrpcReader(rest)
 
 
@@ -72,15 +72,15 @@ def parse_address(text: str) -> str:
     if not colon or port.endswith("]"):
         host, port = found, str(DEFAULT_PORT)
     if not host or "/" in found or not port.isdigit() or not 0 < int(port) < 65_536:
-        raise ConfigurationError(f"flagd: {text!r} is no address for gRPC; write grpc:HOST:PORT")
+        raise ConfigurationError(f"flagd: {text!r} is not a gRPC address; write grpc:HOST:PORT")
     return f"{host}:{port}"
 
 
 class FlagdGrpcReader:
-    """Asks the flagd at *address* (``host:port``). ``timeout_s`` bounds one question.
+    """Evaluates flags of the flagd at *address* (``host:port``); ``timeout_s`` bounds one request.
 
-    ``now`` dates answers, in UTC nanoseconds. Raises ConfigurationError when *address* is none, or the
-    classes of the protocol are not installed.
+    ``now`` returns UTC nanoseconds and dates answers. Raises ConfigurationError for an invalid address, and
+    when the protocol's classes are not installed.
     """
 
     def __init__(self, address: str, *, timeout_s: float = 5.0, now: Callable[[], Nanos] = wall_ns) -> None:
@@ -104,7 +104,7 @@ class FlagdGrpcReader:
         return f"flagd over gRPC at {self._address}"
 
     async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
-        """Return what the flag answers; raises FlagError (unknown, disabled, broken rule, no answer)."""
+        """Evaluate the flag; raises FlagError (unknown, disabled, broken rule, no answer)."""
         code, message = "", ""
         for known in (True, False):
             kind = self._kinds.get(key) if known else None
@@ -119,7 +119,7 @@ class FlagdGrpcReader:
                 return self._evaluated(key, answer.variant, self._value(answer, "value"), context)
             if code != "INVALID_ARGUMENT":
                 break
-            self._kinds.pop(key, None)  # another type than last time, or than the first guess
+            self._kinds.pop(key, None)  # the type has changed, or was guessed wrongly
         if code == "NOT_FOUND":
             raise await self._not_found(key, message, context)
         raise NotEvaluated(
@@ -128,7 +128,7 @@ class FlagdGrpcReader:
         )
 
     async def served_all(self, context: Mapping[str, FlagValue]) -> Mapping[str, ServedFlag]:
-        """Return what every flag answers; those that answer nothing (disabled, broken) are left out."""
+        """Evaluate every flag; flags without a value (disabled, broken rule) are left out."""
         return {
             key: self._evaluated(key, flag.variant, self._value(flag, field), context)
             for key, (field, flag) in (await self._all(context)).items()
@@ -146,7 +146,7 @@ class FlagdGrpcReader:
         code, message, answer = await self._call("ResolveAll", request)
         if answer is None:
             raise FlagError(
-                f"{self.name} does not tell its flags: {code}, {message}; is it flagd's port 8013?"
+                f"{self.name} does not list its flags: {code}, {message}; check that it is flagd's port 8013"
             )
         flags = {key: (flag.WhichOneof("value"), flag) for key, flag in answer.flags.items()}
         self._kinds = {key: _KINDS[field] for key, (field, flag) in flags.items() if field and flag.variant}
@@ -166,13 +166,13 @@ class FlagdGrpcReader:
             found: Any = error  # a call's error has code and details, which the base class does not declare
             code, message = found.code().name, found.details() or ""
         else:
-            if answer is None:  # what grpc makes of bytes that are not the message asked for
-                raise FlagError(f"{self.name} answered {method} with what is no message of flagd; ask again")
+            if answer is None:  # grpc's result for bytes that it cannot decode
+                raise FlagError(f"{self.name} answered {method} with an undecodable message; try again")
             return "OK", "", answer
         if code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNIMPLEMENTED"}:
             raise FlagError(
-                f"{self.name} does not answer ({code}: {message}); start flagd, or give the address of its "
-                "gRPC port (8013; docker compose port flagd 8013 tells the one on this machine)"
+                f"{self.name} does not answer ({code}: {message}); start flagd, or use the address of its "
+                "gRPC port (8013; docker compose port flagd 8013 shows the one on this machine)"
             )
         return code, message, None
 
@@ -182,10 +182,10 @@ class FlagdGrpcReader:
             self._loop = loop
             self._channel = self._lib.aio.insecure_channel(
                 self._address,
-                # A flagd that comes back is met soon: the witness asks every second or so.
+                # Reconnects quickly to a restarted flagd, since the witness polls every second or so.
                 options=(
                     ("grpc.enable_http_proxy", 0),
-                    # No compressed answers: one of some 25,000 came through without being unpacked.
+                    # No compression: about one answer in 25,000 arrived without being decompressed.
                     ("grpc.compression_enabled_algorithms_bitset", 1),
                     ("grpc.initial_reconnect_backoff_ms", 100),
                     ("grpc.min_reconnect_backoff_ms", 100),

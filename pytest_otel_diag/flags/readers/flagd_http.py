@@ -2,10 +2,10 @@
 
 The demo offers it at http://localhost:8080/flagservice.
 
-The protocol has a call for each type, and refuses a flag of another type. So all flags are asked once,
-which tells their types, and from then on a flag is asked with the call of its type. Numbers are asked as
-floats: asked as an integer, flagd cuts 0.5 down to 0. It writes integers as text, which is read as well. A
-flag without a default variant is one that this protocol does not know.
+The protocol has one call per type and refuses a flag of another type. So all flags are evaluated once, which
+shows their types, and later calls use the type of the flag. Numbers are requested as floats, since flagd
+truncates 0.5 to 0 in an integer call; integers that come as text are accepted too. To this protocol, a flag
+without a default variant does not exist.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import FlagValue, ServedFlag
 
 SERVICE = "flagd.evaluation.v1.Service"
-WAY_OUT = (
-    "start flagd, or give the address of its evaluation protocol (its port 8013, or /flagservice behind the "
+REMEDY = (
+    "start flagd, or use the address of its evaluation protocol (its port 8013, or /flagservice behind the "
     "demo's frontend)"
 )
 _KINDS: Mapping[str, str] = {
@@ -41,23 +41,23 @@ _KINDS: Mapping[str, str] = {
 _ZEROS: Mapping[str, FlagValue] = {"Boolean": False, "Float": 0, "String": "", "Object": {}}
 
 _Found = tuple[str, str, Mapping[str, Any]]
-"""Member of the message that holds the value, type, message."""
+"""The message's member with the value, the flag's type, the message."""
 
 
 def open_reader(rest: str) -> FlagdHttpReader:
-    """Return the reader of the flagd at *rest*; raises ConfigurationError for what is no address."""
+    """Return the reader of the flagd at *rest*; raises ConfigurationError for an invalid address."""
     return FlagdHttpReader(rest)
 
 
 class FlagdHttpReader:
-    """Asks the flagd at *base* (``http://HOST:PORT[/PATH]``). ``timeout_s`` bounds one question.
+    """Evaluates flags of the flagd at *base* (``http://HOST:PORT[/PATH]``); ``timeout_s`` bounds one request.
 
-    ``now`` dates answers, in UTC nanoseconds. Raises ConfigurationError when *base* is no address.
+    ``now`` returns UTC nanoseconds and dates answers. Raises ConfigurationError for an invalid address.
     """
 
     def __init__(self, base: str, *, timeout_s: float = 5.0, now: Callable[[], Nanos] = wall_ns) -> None:
         self._base = base.strip()
-        self._http = HttpClient(base, way_out=WAY_OUT, timeout_s=timeout_s)
+        self._http = HttpClient(base, remedy=REMEDY, timeout_s=timeout_s)
         self._now = now
         self._kinds: dict[str, str] = {}
 
@@ -72,7 +72,7 @@ class FlagdHttpReader:
         return f"flagd at {self._http.name}"
 
     async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
-        """Return what the flag answers; raises FlagError (unknown, disabled, broken rule, no answer)."""
+        """Evaluate the flag; raises FlagError (unknown, disabled, broken rule, no answer)."""
         for known in (True, False):
             kind = self._kinds.get(key) if known else None
             if kind is None:
@@ -84,7 +84,7 @@ class FlagdHttpReader:
             code, message = self._failure(answer)
             if code != "invalid_argument":
                 break
-            self._kinds.pop(key, None)  # another type than last time, or than the first guess
+            self._kinds.pop(key, None)  # the type has changed, or was guessed wrongly
         if code == "not_found":
             raise await self._not_found(key, message, context)
         raise NotEvaluated(
@@ -93,7 +93,7 @@ class FlagdHttpReader:
         )
 
     async def served_all(self, context: Mapping[str, FlagValue]) -> Mapping[str, ServedFlag]:
-        """Return what every flag answers; those that answer nothing (disabled, broken) are left out."""
+        """Evaluate every flag; flags without a value (disabled, broken rule) are left out."""
         return {
             key: self._evaluated(key, kind, {**body, "value": body.get(field)}, context)
             for key, (field, kind, body) in (await self._all(context)).items()
@@ -110,7 +110,7 @@ class FlagdHttpReader:
         answer = await self._call("ResolveAll", {"context": dict(context)})
         if answer.status != 200:
             raise self._unexpected(answer)
-        flags = self._object(answer).get("flags", {})  # left out when there is none
+        flags = self._object(answer).get("flags", {})  # omitted when empty
         if not isinstance(flags, dict) or not all(isinstance(body, dict) for body in flags.values()):
             raise self._unexpected(answer)
         found = {}
@@ -118,7 +118,7 @@ class FlagdHttpReader:
             field = next((name for name in _KINDS if name in body), None)
             if field is not None:
                 found[key] = (field, _KINDS[field], body)
-        # A broken flag is shown as a boolean whatever it is: its type is not known from that.
+        # A broken flag always appears as a boolean, so its type stays unknown.
         self._kinds = {key: kind for key, (_, kind, body) in found.items() if body.get("variant")}
         return found
 
@@ -139,15 +139,15 @@ class FlagdHttpReader:
         variant = body.get("variant")
         if not isinstance(variant, str) or not variant:
             raise no_variant(key, context, self.name)
-        value = body.get("value", _ZEROS[kind])  # zeros may be left out of a message
+        value = body.get("value", _ZEROS[kind])  # messages may omit zero values
         if kind == "Float":
             value = number(value)
         if value is None:
-            raise FlagError(f"{self.name} answers {body!r} for flag {key!r}, which is no {kind.lower()}")
+            raise FlagError(f"{self.name} answered {body!r} for flag {key!r}, which is not a {kind.lower()}")
         return ServedFlag(key=key, variant=variant, value=plain(value), at_ns=self._now())
 
     def _failure(self, answer: HttpAnswer) -> tuple[str, str]:
-        """Return code and message of a refused call; raises FlagError when it was not flagd that answered."""
+        """Return code and message of a refused call; raises FlagError for an answer that is not flagd's."""
         body = self._object(answer) if answer.content_type.startswith("application/json") else {}
         code = body.get("code")
         if not isinstance(code, str):
@@ -163,5 +163,5 @@ class FlagdHttpReader:
     def _unexpected(self, answer: HttpAnswer) -> FlagError:
         return FlagError(
             f"{answer.url} answered {answer.status} with {answer.excerpt()}, not an evaluation of flagd; "
-            f"{WAY_OUT}"
+            f"{REMEDY}"
         )

@@ -1,7 +1,7 @@
 """Flags evaluated over OFREP, OpenFeature's HTTP protocol.
 
-flagd speaks it on its port 8016, and other systems of flags do. One flag is asked by its name. All of them
-are asked at once, which also tells the nearest name when there is none of that name.
+flagd offers it on its port 8016, and so do other flag systems. A bulk request evaluates all flags and
+supplies the names for suggestions when a flag is unknown.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import FlagValue, ServedFlag
 
 PATH = "ofrep/v1/evaluate/flags"
-WAY_OUT = (
-    "start flagd, or give the address where it speaks OFREP (its port 8016; "
-    "docker compose port flagd 8016 tells the port on this machine)"
+REMEDY = (
+    "start flagd, or use the address of its OFREP service (its port 8016; "
+    "docker compose port flagd 8016 shows the port on this machine)"
 )
 
 
 def open_reader(rest: str) -> OfrepReader:
-    """Return the reader of the service at *rest*; raises ConfigurationError for what is no address."""
+    """Return the reader of the service at *rest*; raises ConfigurationError for an invalid address."""
     return OfrepReader(rest)
 
 
 class OfrepReader:
-    """Asks the OFREP service at *base* (``http://HOST:PORT``). ``timeout_s`` bounds one question.
+    """Evaluates flags over the OFREP service at *base* (``http://HOST:PORT``).
 
-    ``now`` dates answers, in UTC nanoseconds. Raises ConfigurationError when *base* is no address.
+    ``timeout_s`` bounds one request. ``now`` returns UTC nanoseconds and dates answers. Raises
+    ConfigurationError for an invalid address.
     """
 
     def __init__(self, base: str, *, timeout_s: float = 5.0, now: Callable[[], Nanos] = wall_ns) -> None:
         self._base = base.strip()
-        self._http = HttpClient(base, way_out=WAY_OUT, timeout_s=timeout_s)
+        self._http = HttpClient(base, remedy=REMEDY, timeout_s=timeout_s)
         self._now = now
 
     @property
@@ -50,7 +51,7 @@ class OfrepReader:
         return f"OFREP at {self._http.name}"
 
     async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
-        """Return what the flag answers; raises FlagError (unknown, disabled, broken rule, no answer)."""
+        """Evaluate the flag; raises FlagError (unknown, disabled, broken rule, no answer)."""
         answer = await self._http.post(f"{PATH}/{quote(key, safe='')}", {"context": dict(context)})
         body = self._object(answer, "an OFREP evaluation")
         if answer.status == 200:
@@ -68,7 +69,7 @@ class OfrepReader:
         )
 
     async def served_all(self, context: Mapping[str, FlagValue]) -> Mapping[str, ServedFlag]:
-        """Return what every flag answers; those that answer nothing (disabled, broken) are left out."""
+        """Evaluate every flag; flags without a value (disabled, broken rule) are left out."""
         flags = await self._all(context)
         return {
             key: self._evaluated(key, body, context) for key, body in flags.items() if body.get("variant")
@@ -102,8 +103,8 @@ class OfrepReader:
     def _object(self, answer: HttpAnswer, expected: str) -> Mapping[str, Any]:
         if answer.status == 404 and not answer.content_type.startswith("application/json"):
             raise FlagError(
-                f"{answer.url} answered 404 with {answer.excerpt()}: nothing speaks OFREP there; {WAY_OUT}. "
-                "flagd's own protocol is read with flagd:URL"
+                f"{answer.url} answered 404 with {answer.excerpt()}: no OFREP service there; {REMEDY}. "
+                "For flagd's own protocol, use flagd:URL"
             )
         body = answer.json(expected)
         if not isinstance(body, dict):
@@ -112,6 +113,6 @@ class OfrepReader:
 
     def _unexpected(self, answer: HttpAnswer) -> FlagError:
         return FlagError(
-            f"{answer.url} answered {answer.status} with {answer.excerpt()}, not an evaluation as OFREP has "
-            f"them; {WAY_OUT}"
+            f"{answer.url} answered {answer.status} with {answer.excerpt()}, not an OFREP "
+            f"evaluation; {REMEDY}"
         )

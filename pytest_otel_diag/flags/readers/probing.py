@@ -1,8 +1,8 @@
-"""Flags evaluated at a bare address: the first question finds out what is spoken there.
+"""Flags evaluated at a bare address, whose protocol the first request finds out.
 
-Tried in order: OFREP, flagd's own protocol over HTTP, the same below ``/flagservice`` (the demo's
-frontend), and gRPC for addresses without ``http://`` (first of all where the port is 8013). What answered
-stays chosen; while nothing answers, each question tries again.
+Tries OFREP, flagd's own protocol over HTTP, the same below ``/flagservice`` (the demo's frontend), and gRPC
+for addresses without ``http://`` (first for port 8013). The first protocol that answers is used from then on;
+while none answers, each request tries again.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _PROBE_TIMEOUT_S = 3.0
 
 
 def open_reader(rest: str) -> ProbingReader:
-    """Return the reader of whatever is at *rest*; raises ConfigurationError for what is no address."""
+    """Return a reader that probes *rest*; raises ConfigurationError for an invalid address."""
     return ProbingReader(rest)
 
 
 class ProbingReader:
-    """Asks what is at *address*. Raises ConfigurationError when it is none."""
+    """Evaluates flags at *address*; raises ConfigurationError for an invalid address."""
 
     def __init__(self, address: str) -> None:
         base_url(address, "flagd")
@@ -41,19 +41,19 @@ class ProbingReader:
 
     @property
     def name(self) -> str:
-        """What was found, or the address until something was."""
+        """The name of the reader found, the address until then."""
         return self._chosen.name if self._chosen else masked(self._address)
 
     async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
-        """Return what the flag answers; raises FlagError, which lists what was tried when nothing answers."""
+        """Evaluate the flag; raises FlagError, which lists the protocols tried when none answers."""
         return await (await self._reader()).served(key, context)
 
     async def served_all(self, context: Mapping[str, FlagValue]) -> Mapping[str, ServedFlag]:
-        """Return what every flag answers; raises FlagError as :meth:`served`."""
+        """Evaluate every flag; raises FlagError as :meth:`served`."""
         return await (await self._reader()).served_all(context)
 
     async def aclose(self) -> None:
-        """Close the connections of what was found."""
+        """Close the connections of the reader found."""
         if self._chosen is not None:
             await self._chosen.aclose()
 

@@ -1,8 +1,8 @@
-"""The one door to Kubernetes: a kubeconfig, and requests to its API server with errors that help.
+"""Requests to a Kubernetes API server; the only module that imports the kubernetes package.
 
-The kubernetes package finds the server, the certificates and the credentials (programs that fetch a token
-included). Requests are our own, over its connection pool: a few routes, bounded times, no retries in secret.
-Requests run in worker threads, so no event loop waits for them.
+That package finds the server, the certificates and the credentials (programs that fetch a token included).
+The requests use its connection pool directly: a few routes, bounded in time, without hidden retries. They run
+in worker threads, so they do not block the event loop.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _GROUPS = {"configmaps": "", "deployments": "apps", "leases": "coordination.k8s.
 
 @dataclass(frozen=True)
 class Resource:
-    """One object of the cluster, or with an empty name all of its kind in the namespace."""
+    """One object of the cluster; with an empty name, all objects of the kind in the namespace."""
 
     kind: str
     namespace: str
@@ -34,7 +34,7 @@ class Resource:
 
     @property
     def path(self) -> str:
-        """Where the API server has it."""
+        """Its path on the API server."""
         group = _GROUPS[self.kind]
         start = f"/apis/{group}/v1" if group else "/api/v1"
         return f"{start}/namespaces/{self.namespace}/{self.kind}" + (f"/{self.name}" if self.name else "")
@@ -43,19 +43,19 @@ class Resource:
         return f"{self.kind}/{self.name} in namespace {self.namespace}"
 
 
-class NotThere(FlagError):
+class NotFound(FlagError):
     """The object does not exist."""
 
 
 class Conflict(FlagError):
-    """The object is not the one that was read, or exists already."""
+    """The object was changed since it was read, or exists already."""
 
 
 class Cluster:
-    """An API server as a kubeconfig names it; without one, that of the pod this runs in.
+    """The API server that a kubeconfig names; without one, that of the pod this process runs in.
 
-    *role* is told when a permission is missing: a Role that would do. Raises ConfigurationError when the
-    package, the file or the context is missing.
+    *role* is a sufficient Role as YAML, shown when a permission is missing. Raises ConfigurationError when
+    the package, the file or the context is missing.
     """
 
     def __init__(
@@ -71,27 +71,27 @@ class Cluster:
 
     @property
     def server(self) -> str:
-        """The API server's address."""
+        """The address of the API server."""
         return str(self._configuration.host).rstrip("/")
 
     async def get(self, resource: Resource) -> dict[str, Any]:
-        """Return the object; raises NotThere, FlagError."""
+        """Return the object; raises NotFound, FlagError."""
         return await self._call("GET", resource)
 
     async def patch(self, resource: Resource, change: Mapping[str, Any]) -> dict[str, Any]:
-        """Merge *change* into the object, return it; raises Conflict, NotThere, FlagError."""
+        """Merge *change* into the object and return it; raises Conflict, NotFound, FlagError."""
         return await self._call("PATCH", resource, change)
 
     async def create(self, resource: Resource, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the object; raises Conflict when there is one, FlagError."""
+        """Create the object; raises Conflict when it exists, FlagError."""
         return await self._call("POST", resource, body)
 
     async def replace(self, resource: Resource, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Replace the object as a whole; raises Conflict, NotThere, FlagError."""
+        """Replace the object as a whole; raises Conflict, NotFound, FlagError."""
         return await self._call("PUT", resource, body)
 
     async def delete(self, resource: Resource, version: str) -> None:
-        """Delete the object in that version; raises Conflict, NotThere, FlagError."""
+        """Delete the object in that version; raises Conflict, NotFound, FlagError."""
         await self._call("DELETE", resource, {"preconditions": {"resourceVersion": version}})
 
     async def aclose(self) -> None:
@@ -105,11 +105,11 @@ class Cluster:
         try:
             return await asyncio.shield(asked)
         except asyncio.CancelledError:
-            # A request that is under way ends first: it must not arrive after what is done next.
+            # The request must end first, or it could take effect after later ones.
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({asked})
             if asked.done() and not asked.cancelled():
-                asked.exception()  # seen; the cancel says more
+                asked.exception()  # retrieved, so that asyncio does not log it: the cancellation goes on
             raise
 
     def _request(self, method: str, resource: Resource, body: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -130,8 +130,8 @@ class Cluster:
             )
         except self._refused as error:
             raise FlagError(
-                f"the Kubernetes API server {self.server} does not answer ({error}); see whether "
-                f"{self._kubectl()} version answers, and whether the context is the right one"
+                f"the Kubernetes API server {self.server} does not answer ({error}); check that "
+                f"{self._kubectl()} version answers and that the context is the right one"
             ) from error
         found = _object(answer.data)
         if answer.status >= HTTPStatus.BAD_REQUEST:
@@ -150,28 +150,28 @@ class Cluster:
         return f"kubectl --context {self._context}" if self._context else "kubectl"
 
     def _failure(self, status: int, found: Mapping[str, Any], verb: str, resource: Resource) -> FlagError:
-        told = str(found.get("message") or "no message")
+        message = str(found.get("message") or "no message")
         if status == HTTPStatus.NOT_FOUND:
-            return NotThere(
-                f"there is no {resource} at {self.server} ({told}); list them with: "
+            return NotFound(
+                f"there is no {resource} at {self.server} ({message}); list them with: "
                 f"{self._kubectl()} get {resource.kind} -n {resource.namespace}"
             )
         if status == HTTPStatus.CONFLICT:
-            return Conflict(f"{resource} was changed by somebody else meanwhile ({told})")
+            return Conflict(f"{resource} was changed by another client ({message})")
         if status == HTTPStatus.UNAUTHORIZED:
             return FlagError(
-                f"the Kubernetes API server {self.server} does not know who asks (401, {told}); the "
-                f"credentials of the kubeconfig are missing or have expired: log in again, then try "
-                f"{self._kubectl()} auth whoami"
+                f"the Kubernetes API server {self.server} refuses the credentials of the kubeconfig (401, "
+                f"{message}): they are missing or have expired. Log in again, then try {self._kubectl()} "
+                "auth whoami"
             )
         if status == HTTPStatus.FORBIDDEN:
             group = _GROUPS[resource.kind]
             return FlagError(
                 f"not allowed to {verb} {resource.kind}{f'.{group}' if group else ''} {resource.name!r} in "
-                f"namespace {resource.namespace!r} (403, {told}); ask for this, and bind it to whoever runs "
-                f"the tests:\n{self._role}"
+                f"namespace {resource.namespace!r} (403, {message}); create this Role and bind it to the "
+                f"user who runs the tests:\n{self._role}"
             )
-        return FlagError(f"the Kubernetes API server answers {status} to {verb} {resource}: {told}")
+        return FlagError(f"the Kubernetes API server answers {status} to {verb} {resource}: {message}")
 
 
 def _object(data: bytes) -> dict[str, Any]:
@@ -196,9 +196,9 @@ def _configuration(context: str, kubeconfig: str) -> Any:
         if not kubeconfig and not context and _in_pod(config, made):
             return made
         raise ConfigurationError(
-            f"no way to the Kubernetes cluster: {error}{_contexts(config, path, context)}; give a kubeconfig "
-            "with the environment variable KUBECONFIG or ?kubeconfig=PATH, and a context of it with "
-            "?context=NAME (kubectl config get-contexts lists them)"
+            f"the Kubernetes cluster cannot be reached: {error}{_contexts(config, path, context)}; name a "
+            "kubeconfig with the environment variable KUBECONFIG or ?kubeconfig=PATH, and one of its "
+            "contexts with ?context=NAME (kubectl config get-contexts lists them)"
         ) from error
     return made
 
@@ -212,11 +212,11 @@ def _in_pod(config: Any, made: Any) -> bool:
 
 
 def _contexts(config: Any, path: str | None, wanted: str) -> str:
-    """Return which contexts there are, when one was asked for that is not among them."""
+    """Return the known contexts, when *wanted* is not one of them."""
     try:
         names = [str(item["name"]) for item in config.list_kube_config_contexts(path)[0]]
     except (config.ConfigException, OSError, ValueError, TypeError):
         return ""
     if not wanted or wanted in names:
         return ""
-    return f"{nearest(wanted, names)}; it has {', '.join(names) or 'none'}"
+    return f"{nearest(wanted, names)}; known contexts: {', '.join(names) or 'none'}"

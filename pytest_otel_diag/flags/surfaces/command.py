@@ -1,11 +1,11 @@
-"""Any other system: a command or a small class of the user's that reads and writes its flags.
+"""Flags of any other system, through the user's own command or class.
 
-``command:CMD ARG…`` runs ``CMD ARG… read``, which prints the whole document (flagd's format) on its standard
-output, and ``CMD ARG… write``, which gets the document on its standard input. No shell is involved; exit code
-0 means that it worked, and what it prints on standard error is shown when it did not.
+``command:CMD ARG…`` runs ``CMD ARG… read``, which prints the whole document (flagd's format) to standard
+output, and ``CMD ARG… write``, which reads the document from standard input. No shell is involved. Exit code
+0 means success; otherwise its standard error is shown.
 
-``class:MODULE:ATTRIBUTE`` takes an object with two methods, plain or async; a class is called without
-arguments first::
+``class:MODULE:ATTRIBUTE`` uses an object with two methods, plain or async; a class is instantiated without
+arguments::
 
     class MyFlags:
         def read(self) -> bytes:            # the whole document, in flagd's format
@@ -13,11 +13,11 @@ arguments first::
         def write(self, raw: bytes) -> None:
             my_system.import_(from_flagd(raw))
 
-``name`` and ``identity`` may be attributes of it; ``identity`` should then be the same text for everybody who
-reaches the same flags. Flags of one system in flagd's format: ``{"flags": {name: {"state": "ENABLED",
-"variants": {…}, "defaultVariant": …}}}``. What is *served* is asked over OFREP or flagd's own protocols.
+It may have the attributes ``name`` and ``identity``; ``identity`` should be the same text in every process
+that reaches the same flags. flagd's format is ``{"flags": {name: {"state": "ENABLED", "variants": {…},
+"defaultVariant": …}}}``. What is *served* is read over OFREP or flagd's own protocols.
 
-A write is read back, and sent again when it was not kept. The order of keys and spaces may come back changed.
+A write is read back, and sent again when it was not stored. Key order and whitespace may change.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError, nearest
+from pytest_otel_diag.flags.comparison import same_json
 from pytest_otel_diag.flags.surface import Moved, RemoteLease
-from pytest_otel_diag.flags.surfaces.read_back import Patience, replace, same_json
+from pytest_otel_diag.flags.surfaces.read_back import RetryPolicy, replace
 
 _TIMEOUT_S = 30.0
 _GRACE_S = 2.0
@@ -42,21 +43,21 @@ _SHOWN = 400
 _METHODS = ("read", "write")
 
 
-class _Kept:
-    """Writes are compared and read back, whatever does the reading and writing."""
+class _ReadBackSurface:
+    """Base of surfaces whose writes are compared and read back."""
 
     name: str
     identity: str
     control: str
 
-    def __init__(self, patience: Patience | None, timeout_s: float) -> None:
-        self._patience = patience or Patience()
+    def __init__(self, retry: RetryPolicy | None, timeout_s: float) -> None:
+        self._retry = retry or RetryPolicy()
         self._timeout_s = timeout_s
 
     @property
     def write_timeout_s(self) -> float:
-        """The longest that one write may take, in seconds: every attempt fails late."""
-        return self._patience.tries * (self._timeout_s + self._patience.kept_s)
+        """The longest that one write may take, in seconds, when every attempt fails late."""
+        return self._retry.tries * (self._timeout_s + self._retry.kept_s)
 
     async def read(self) -> bytes:
         """Return the document; raises FlagError."""
@@ -67,19 +68,19 @@ class _Kept:
         raise NotImplementedError
 
     async def write(self, raw: bytes, *, expected: bytes) -> None:
-        """Replace the document and return when it is read back; raises LostUpdate, FlagError."""
-        await replace(self, raw, expected=expected, patience=self._patience)
+        """Replace the document and return once it reads back; raises LostUpdate, FlagError."""
+        await replace(self, raw, expected=expected, retry=self._retry)
 
     async def overwrite(self, raw: bytes) -> None:
         """Replace whatever document is stored; raises FlagError."""
-        await replace(self, raw, expected=None, patience=self._patience)
+        await replace(self, raw, expected=None, retry=self._retry)
 
     def same(self, one: bytes, other: bytes) -> bool:
-        """Whether two texts hold the same JSON, ``$schema`` aside."""
+        """Return whether two texts hold the same JSON, ``$schema`` aside."""
         return same_json(one, other)
 
     def lease(self) -> RemoteLease | None:
-        """Return None: there is no place for a lease."""
+        """Return None: a lease cannot be stored."""
         return None
 
     def moved_from(self, identity: str) -> Moved | None:  # noqa: ARG002 - the port
@@ -91,25 +92,25 @@ class _Kept:
         return self.name
 
     async def aclose(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no connection is held open."""
 
 
-class CommandSurface(_Kept):
-    """The document that a command reads and writes. ``timeout_s`` bounds one run of it.
+class CommandSurface(_ReadBackSurface):
+    """The document that a command reads and writes; ``timeout_s`` bounds one run of it, in seconds.
 
-    Raises ConfigurationError for a text that is no command line.
+    Raises ConfigurationError for an invalid command line.
     """
 
     def __init__(
-        self, command: str, *, patience: Patience | None = None, timeout_s: float = _TIMEOUT_S
+        self, command: str, *, retry: RetryPolicy | None = None, timeout_s: float = _TIMEOUT_S
     ) -> None:
-        super().__init__(patience, timeout_s)
+        super().__init__(retry, timeout_s)
         try:
             self._words = shlex.split(command)
         except ValueError as error:
             raise ConfigurationError(f"flags: the command {command!r} cannot be split: {error}") from error
         if not self._words:
-            raise ConfigurationError("flags: command: needs a command, for example command:./flags.sh")
+            raise ConfigurationError("flags: command: needs a command, for example command:/opt/flags.sh")
         for position, word in enumerate(self._words):
             if Path(word).is_file() or (not position and "/" in word):
                 _refuse_relative(word)
@@ -117,11 +118,11 @@ class CommandSurface(_Kept):
         self.control = self.identity = f"command:{shlex.join(self._words)}"
 
     async def read(self) -> bytes:
-        """Return what the command prints; raises FlagError."""
+        """Return the output of the command; raises FlagError."""
         return await self._run("read", b"")
 
     async def put(self, raw: bytes) -> None:
-        """Hand *raw* to the command; raises FlagError."""
+        """Pass *raw* to the command; raises FlagError."""
         await self._run("write", raw)
 
     async def _run(self, verb: str, given: bytes) -> bytes:
@@ -133,43 +134,43 @@ class CommandSurface(_Kept):
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,  # so that what it starts can be ended with it
+                start_new_session=True,  # so that its children can be killed with it
             )
         except OSError as error:
             raise FlagError(
-                f"the command {shown} cannot be started: {error.strerror or error}; give a program that is "
-                "on the PATH, or its path"
+                f"the command {shown} cannot be started: {error.strerror or error}; name a program on the "
+                "PATH, or its path"
             ) from error
         try:
             async with asyncio.timeout(self._timeout_s):
                 out, err = await process.communicate(given)
         except TimeoutError as error:
             raise FlagError(
-                f"the command {shown} did not end within {self._timeout_s:g} s and was killed; "
-                "it has to end by itself"
+                f"the command {shown} did not exit within {self._timeout_s:g} s and was killed; make it exit"
             ) from error
         finally:
             if process.returncode is None:
                 await _kill(process)
         if process.returncode:
             raise FlagError(
-                f"the command {shown} ended with exit code {process.returncode}; it said: {_tail(err)}"
+                f"the command {shown} failed with exit code {process.returncode}; "
+                f"standard error: {_tail(err)}"
             )
         if verb == "read" and not out.strip():
             raise FlagError(
-                f"the command {shown} printed nothing; it has to print the whole document on standard output "
-                f"(on standard error it said: {_tail(err)})"
+                f"the command {shown} printed nothing; it must print the whole document to standard output "
+                f"(standard error: {_tail(err)})"
             )
         return out
 
 
 def _refuse_relative(word: str) -> None:
-    """Raise ConfigurationError for a path that would be another one, or none, in another folder."""
+    """Raise ConfigurationError for a relative path, which means another file in another folder."""
     path = Path(word)
     if not path.is_absolute():
         raise ConfigurationError(
-            f"flags: the command has the relative path {word!r}; a fault is also taken back by processes "
-            f"that run in another folder, so write {str(path.absolute())!r}"
+            f"flags: the command has the relative path {word!r}; processes in other folders may have to undo "
+            f"a fault, so write {str(path.absolute())!r}"
         )
 
 
@@ -181,21 +182,21 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 
 
 def _tail(text: bytes) -> str:
-    told = text.decode("utf-8", errors="replace").strip()
-    return repr(told[-_SHOWN:]) if told else "nothing"
+    shown = text.decode("utf-8", errors="replace").strip()
+    return repr(shown[-_SHOWN:]) if shown else "empty"
 
 
-class ObjectSurface(_Kept):
-    """The document that an object with ``read`` and ``write`` gives; ``timeout_s`` bounds one call.
+class ObjectSurface(_ReadBackSurface):
+    """The document that an object with ``read`` and ``write`` stores; ``timeout_s`` bounds one call.
 
-    A plain method that does not return in time goes on in its thread: it cannot be ended from outside.
+    A plain method that does not return in time keeps running in its thread, since threads cannot be killed.
     Raises ConfigurationError for an object that lacks a method.
     """
 
     def __init__(
-        self, held: Any, spec: str, *, patience: Patience | None = None, timeout_s: float = _TIMEOUT_S
+        self, held: Any, spec: str, *, retry: RetryPolicy | None = None, timeout_s: float = _TIMEOUT_S
     ) -> None:
-        super().__init__(patience, timeout_s)
+        super().__init__(retry, timeout_s)
         missing = [name for name in _METHODS if not callable(getattr(held, name, None))]
         if missing:
             raise ConfigurationError(
@@ -209,19 +210,19 @@ class ObjectSurface(_Kept):
         self.identity = f"class:{spec}:{getattr(held, 'identity', '')}"
 
     async def read(self) -> bytes:
-        """Return what the object's ``read`` does, text as UTF-8; raises FlagError."""
+        """Return the result of the object's ``read``, text as UTF-8; raises FlagError."""
         found = await self._call("read")
         if isinstance(found, str):
             return found.encode()
         if not isinstance(found, bytes):
             raise FlagError(
-                f"{self._spec}.read() returned {type(found).__name__}; it has to return the document as "
-                "bytes or text"
+                f"{self._spec}.read() returned {type(found).__name__}; it must return the document as bytes "
+                "or str"
             )
         return found
 
     async def put(self, raw: bytes) -> None:
-        """Hand *raw* to the object; raises FlagError."""
+        """Pass *raw* to the object; raises FlagError."""
         await self._call("write", raw)
 
     async def _call(self, method: str, *arguments: bytes) -> Any:
@@ -236,28 +237,28 @@ class ObjectSurface(_Kept):
             raise
         except TimeoutError as error:
             raise FlagError(
-                f"{self._spec}.{method}() did not return within {self._timeout_s:g} s; bound its own waits"
+                f"{self._spec}.{method}() did not return within {self._timeout_s:g} s; limit its waits"
             ) from error
         except Exception as error:
             raise FlagError(f"{self._spec}.{method}() raised {type(error).__name__}: {error}") from error
 
 
 def open_surface(rest: str) -> CommandSurface:
-    """Return the surface of ``command:CMD``; raises ConfigurationError for what is no command line."""
+    """Return the surface of ``command:CMD``; raises ConfigurationError for an invalid command line."""
     return CommandSurface(rest)
 
 
 def open_class(rest: str) -> ObjectSurface:
-    """Return the surface of ``class:MODULE:ATTRIBUTE``; raises ConfigurationError for what there is not."""
+    """Return the surface of ``class:MODULE:ATTRIBUTE``; raises ConfigurationError if it does not exist."""
     module_name, colon, attribute = rest.partition(":")
     if not colon or not module_name or not attribute:
-        raise ConfigurationError(f"flags: class:{rest} is no class:MODULE:ATTRIBUTE")
+        raise ConfigurationError(f"flags: class:{rest} is invalid; write class:MODULE:ATTRIBUTE")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ConfigurationError(
             f"flags: the module {module_name!r} of class:{rest} cannot be imported: {error}; "
-            "it has to be on the path of Python (the working directory is, for otel-diag)"
+            "put it on Python's import path (for otel-diag, the working directory is on it)"
         ) from error
     if not hasattr(module, attribute):
         raise ConfigurationError(
@@ -268,6 +269,6 @@ def open_class(rest: str) -> ObjectSurface:
         made = held() if inspect.isclass(held) else held
     except Exception as error:
         raise ConfigurationError(
-            f"flags: {rest} cannot be made: {type(error).__name__}: {error}; it is called without arguments"
+            f"flags: {rest}() raised {type(error).__name__}: {error}; it is called without arguments"
         ) from error
     return ObjectSurface(made, rest)

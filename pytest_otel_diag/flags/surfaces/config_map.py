@@ -1,23 +1,23 @@
 """Flags in a Kubernetes ConfigMap, as the demo's Helm chart has them.
 
 ``configmap:NAMESPACE[/NAME[/KEY]][?OPTION=VALUE&…]``, by default ``flagd-config`` and its
-``demo.flagd.json``, with
+``demo.flagd.json``. The options are
 
-- ``context``, ``kubeconfig``: which cluster; else the current context, or the cluster this runs in.
-- ``rollout``: what has to be started again to take the document up, ``deployment/flagd`` by default; ``none``
-  where flagd watches the mounted ConfigMap itself. The chart's flagd copies it when its pod starts.
-- ``restart``: further deployments, with commas, for services that cache flags; restarted after flagd.
+- ``context``, ``kubeconfig``: the cluster; by default the current context, or the cluster this runs in.
+- ``rollout``: what to restart so that it loads the document, ``deployment/flagd`` by default; ``none`` where
+  flagd watches the mounted ConfigMap itself. The chart's flagd copies it when its pod starts.
+- ``restart``: more deployments, separated by commas, for services that cache flags; restarted after flagd.
 - ``rollout_s``: the longest wait for one rollout, 180 by default.
 
-A write carries the version that was read, so a change in between is a LostUpdate and nothing is written.
-Pods are restarted as ``kubectl rollout restart`` does, by annotations of the pod template; the hash of the
-document is one of them, so that a process that comes after a kill sees whether the pods have started with
-the document that is there. These annotations stay.
+A write carries the version that was read, so a change in between raises LostUpdate and nothing is written.
+Pods are restarted as by ``kubectl rollout restart``, with annotations of the pod template. One of these is
+the hash of the document, which shows a process that heals whether the pods run with the current document. The
+annotations stay.
 
-A rollout of flagd ends every stream that services hold to it: they log errors for some seconds and use
-their defaults meanwhile. Where that spoils a session, write through the flagd-ui of the pod instead.
+A rollout of flagd closes the services' connections to it: for some seconds they log errors and use their
+defaults. Where that spoils a session, write through the flagd-ui of the pod instead.
 
-The lease is a ``coordination.k8s.io`` Lease named ``otel-diag-NAME`` beside the ConfigMap.
+The lease is a ``coordination.k8s.io`` Lease named ``otel-diag-NAME`` in the same namespace.
 """
 
 from __future__ import annotations
@@ -34,20 +34,21 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate, nearest
+from pytest_otel_diag.flags.comparison import differing
 from pytest_otel_diag.flags.surface import Moved, RemoteLease
-from pytest_otel_diag.flags.surfaces.cluster import Cluster, Conflict, NotThere, Resource
-from pytest_otel_diag.flags.surfaces.read_back import differing
+from pytest_otel_diag.flags.surfaces.cluster import Cluster, Conflict, NotFound, Resource
 
 _HASH = "otel-diag/flags-sha256"
 _RESTARTED = "kubectl.kubernetes.io/restartedAt"
 _OPTIONS = ("context", "kubeconfig", "rollout", "restart", "rollout_s")
 _DEPLOYMENT = "deployment/"
 _LEASE_TRIES = 3
+_FASTER = "an unknown run that was faster"
 
 
 @dataclass(frozen=True)
 class Address:
-    """What ``configmap:…`` says. ``rollout`` is empty where nothing is restarted."""
+    """The parsed ``configmap:…``; ``rollout`` is empty where nothing is restarted."""
 
     namespace: str
     name: str = "flagd-config"
@@ -60,28 +61,28 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Return the address; raises ConfigurationError that names what is wrong."""
+        """Return the address of the text; raises ConfigurationError."""
         place, _, query = text.partition("?")
         parts = [part for part in place.strip("/").split("/") if part]
         if not 1 <= len(parts) <= 3:
             raise ConfigurationError(
-                f"flags: configmap:{text} names no ConfigMap; write configmap:NAMESPACE/NAME or "
+                f"flags: configmap:{text} does not name a ConfigMap; write configmap:NAMESPACE/NAME or "
                 "configmap:NAMESPACE/NAME/KEY"
             )
         given: dict[str, str] = dict(parse_qsl(query, keep_blank_values=True))
         for option in given:
             if option not in _OPTIONS:
                 raise ConfigurationError(
-                    f"flags: configmap:{text} has the option {option!r}{nearest(option, _OPTIONS)}; "
-                    f"there are {', '.join(_OPTIONS)}"
+                    f"flags: configmap:{text} has the unknown option {option!r}{nearest(option, _OPTIONS)}; "
+                    f"choose from {', '.join(_OPTIONS)}"
                 )
         values: dict[str, Any] = dict(zip(("namespace", "name", "key"), parts, strict=False))
         values |= {name: given[name] for name in ("context", "kubeconfig") if name in given}
         kubeconfig = Path(values.get("kubeconfig") or "/").expanduser()
         if not kubeconfig.is_absolute():
             raise ConfigurationError(
-                f"flags: kubeconfig={values['kubeconfig']!r} is relative; a fault is also taken back by "
-                f"processes that run in another folder, so write {str(kubeconfig.absolute())!r}"
+                f"flags: kubeconfig={values['kubeconfig']!r} is relative; processes in other folders may "
+                f"have to undo a fault, so write {str(kubeconfig.absolute())!r}"
             )
         if "rollout" in given:
             values["rollout"] = "" if given["rollout"] == "none" else _deployment(given["rollout"])
@@ -105,13 +106,13 @@ class Address:
         return f"{self.namespace}/{self.name}/{self.key}?{query}"
 
     def role(self) -> str:
-        """Return a Role that allows what is done here, as YAML."""
+        """Return a Role with the permissions that this module needs, as YAML."""
         deployments = [name for name in (self.rollout, *self.restart) if name]
         rules = [("", "configmaps", [self.name], ["get", "patch"])]
         if deployments:
             rules.append(("apps", "deployments", deployments, ["get", "patch"]))
         rules.append(("coordination.k8s.io", "leases", [lease_name(self.name)], ["get", "update", "delete"]))
-        # Nothing can be allowed by name before it exists.
+        # RBAC cannot allow creation by name.
         rules.append(("coordination.k8s.io", "leases", [], ["create"]))
         lines = [
             "apiVersion: rbac.authorization.k8s.io/v1",
@@ -135,7 +136,7 @@ def lease_name(config_map: str) -> str:
 def _deployment(text: str) -> str:
     name = text.strip().removeprefix(_DEPLOYMENT)
     if not name or "/" in name:
-        raise ConfigurationError(f"flags: {text!r} is no deployment to restart; write deployment/NAME")
+        raise ConfigurationError(f"flags: {text!r} is not a deployment; write deployment/NAME")
     return name
 
 
@@ -156,9 +157,9 @@ class _Found:
 
 
 class ConfigMapSurface:
-    """The document in a ConfigMap of *cluster*; ``poll_s`` is between two looks at a rollout.
+    """The document in a ConfigMap of *cluster*; a rollout is polled every ``poll_s`` seconds.
 
-    ``now`` gives UTC nanoseconds for leases and annotations.
+    ``now`` returns UTC nanoseconds, for leases and annotations.
     """
 
     def __init__(
@@ -177,12 +178,12 @@ class ConfigMapSurface:
 
     @property
     def name(self) -> str:
-        """What errors and tables call the place."""
+        """The name that errors and tables show."""
         return f"ConfigMap {self._address.namespace}/{self._address.name} ({self._address.key})"
 
     @property
     def identity(self) -> str:
-        """The cluster's address and the object in it."""
+        """The address of the cluster and the object in it."""
         address = self._address
         return f"configmap:{self._cluster.server}/{address.namespace}/{address.name}/{address.key}"
 
@@ -193,7 +194,7 @@ class ConfigMapSurface:
 
     @property
     def write_timeout_s(self) -> float:
-        """The longest that one write may take, in seconds: the rollouts, and some requests."""
+        """The longest that one write may take, in seconds: all rollouts and some requests."""
         return self._address.rollout_s * (1 + len(self._address.restart)) + 60.0
 
     async def read(self) -> bytes:
@@ -201,18 +202,18 @@ class ConfigMapSurface:
         return self._text(await self._get())
 
     async def write(self, raw: bytes, *, expected: bytes) -> None:
-        """Replace the document and return when flagd has been started with it.
+        """Replace the document and return once flagd runs with it.
 
-        Raises LostUpdate when the ConfigMap is not as *expected*, FlagError otherwise; a rollout that does
-        not end in time is one, with the document written.
+        Raises LostUpdate when the ConfigMap is not as *expected*, and FlagError, also for a rollout that does
+        not end in time: then the document was written.
         """
         found = await self._get()
         current = self._text(found)
         if current != expected:
             raise LostUpdate(
-                f"{self.name} is not as it was read ({differing(expected, current)}): somebody else wrote "
-                "it; nothing was written. Stop the other writer (another run, helm upgrade, GitOps) and "
-                "start again"
+                f"{self.name} was changed by another client since it was read "
+                f"({differing(expected, current)}); nothing was written. Stop the other writer (another run, "
+                "helm upgrade, GitOps) and start again"
             )
         await self._replace(raw, found)
 
@@ -221,11 +222,11 @@ class ConfigMapSurface:
         await self._replace(raw, await self._get())
 
     def same(self, one: bytes, other: bytes) -> bool:
-        """Whether the bytes are the same."""
+        """Return whether the bytes are equal."""
         return one == other
 
     def lease(self) -> RemoteLease | None:
-        """Return the lease beside the ConfigMap."""
+        """Return the Lease object in the namespace of the ConfigMap."""
         place = Resource("leases", self._address.namespace, lease_name(self._address.name))
         return ClusterLease(self._cluster, place, now=self._now)
 
@@ -248,7 +249,7 @@ class ConfigMapSurface:
         if text is None and self._address.key not in (body.get("binaryData") or {}):
             raise FlagError(
                 f"ConfigMap {self._address.namespace}/{self._address.name} has no key {self._address.key!r}"
-                f"{nearest(self._address.key, data)}; it has {', '.join(data) or 'none'}. Give the key with "
+                f"{nearest(self._address.key, data)}; it has {', '.join(data) or 'none'}. Name the key with "
                 "configmap:NAMESPACE/NAME/KEY"
             )
         version = str((body.get("metadata") or {}).get("resourceVersion", ""))
@@ -256,7 +257,7 @@ class ConfigMapSurface:
 
     def _text(self, found: _Found) -> bytes:
         if found.raw is None:
-            raise FlagError(f"{self.name} is binary data; flagd documents are text, put it under 'data'")
+            raise FlagError(f"{self.name} is binary data; flagd documents are text, so store it under 'data'")
         return found.raw
 
     async def _replace(self, raw: bytes, found: _Found) -> None:
@@ -270,12 +271,12 @@ class ConfigMapSurface:
             except Conflict as error:
                 raise LostUpdate(f"{self.name}: {error}; nothing was written. Start again") from error
         if self._address.rollout:
-            await self._take_up(hashlib.sha256(raw).hexdigest(), changed=raw != found.raw)
+            await self._roll_out(hashlib.sha256(raw).hexdigest(), changed=raw != found.raw)
 
-    async def _take_up(self, digest: str, *, changed: bool) -> None:
+    async def _roll_out(self, digest: str, *, changed: bool) -> None:
         flagd = Resource("deployments", self._address.namespace, self._address.rollout)
         annotations = _template(await self._cluster.get(flagd)).get("annotations") or {}
-        started_with = annotations.get(_HASH, digest)  # pods we never restarted have what there was
+        started_with = annotations.get(_HASH, digest)  # without our annotation, assume the current document
         if changed or started_with != digest:
             await self._restart(flagd, digest)
         await self._rolled_out(flagd)
@@ -285,7 +286,7 @@ class ConfigMapSurface:
             await self._rolled_out(consumer)
 
     async def _restart(self, deployment: Resource, digest: str) -> None:
-        # To the microsecond: a second restart within a second would change nothing.
+        # In microseconds, since a second restart within the same second would change nothing.
         annotations = {_RESTARTED: _timestamp(self._now()), _HASH: digest}
         await self._cluster.patch(
             deployment, {"spec": {"template": {"metadata": {"annotations": annotations}}}}
@@ -302,8 +303,8 @@ class ConfigMapSurface:
             if stuck or time.monotonic() >= deadline_s:
                 why = stuck or f"not within {self._address.rollout_s:g} s"
                 raise FlagError(
-                    f"{self.name} is written, but {deployment} is not rolled out: {why} ({missing}). What is "
-                    "served is the document before. See: kubectl rollout status "
+                    f"{self.name} was written, but {deployment} is not rolled out: {why} ({missing}). flagd "
+                    "still serves the previous document. See: kubectl rollout status "
                     f"{_DEPLOYMENT}{deployment.name} -n {deployment.namespace}"
                 )
             await asyncio.sleep(self._poll_s)
@@ -315,12 +316,12 @@ def _template(deployment: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _missing(deployment: Mapping[str, Any]) -> str:
-    """Return what a rollout still waits for; empty when it is through, old pods included."""
+    """Return what a rollout still waits for, old pods included; empty once it is complete."""
     status: Mapping[str, Any] = deployment.get("status") or {}
     wanted = int(deployment["spec"].get("replicas", 1))
     generation = int(deployment["metadata"].get("generation", 0))
     if int(status.get("observedGeneration", 0)) < generation:
-        return "the cluster has not taken notice of it yet"
+        return "the cluster has not noticed it yet"
     counts = {name: int(status.get(name, 0)) for name in ("updatedReplicas", "replicas", "availableReplicas")}
     if counts["updatedReplicas"] < wanted:
         return f"{counts['updatedReplicas']} of {wanted} pods are new"
@@ -333,15 +334,15 @@ def _missing(deployment: Mapping[str, Any]) -> str:
 
 def _stuck(deployment: Mapping[str, Any]) -> str:
     if deployment["spec"].get("paused"):
-        return "it is paused; kubectl rollout resume lets it go on"
+        return "it is paused; resume it with kubectl rollout resume"
     for condition in (deployment.get("status") or {}).get("conditions") or ():
         if condition.get("type") == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
-            return str(condition.get("message") or "its progress deadline is over")
+            return str(condition.get("message") or "its progress deadline has passed")
     return ""
 
 
 class ClusterLease:
-    """A Lease object of the cluster. Clocks of the hosts should agree to a few seconds."""
+    """A Lease object of the cluster. The clocks of the hosts should agree within a few seconds."""
 
     def __init__(self, cluster: Cluster, place: Resource, *, now: Callable[[], int]) -> None:
         self._cluster = cluster
@@ -349,12 +350,12 @@ class ClusterLease:
         self._now = now
 
     async def acquire(self, owner: str, *, seconds: float) -> str | None:
-        """Take or renew it for *seconds*; return None when it is ours, else who has it. Raises FlagError."""
-        holder = "somebody who was faster"
+        """Take or renew the lease for *seconds*; return None on success, else the current holder."""
+        holder = _FASTER
         for _ in range(_LEASE_TRIES):
             try:
                 found = await self._cluster.get(self._place)
-            except NotThere:
+            except NotFound:
                 found = {}
             holder = self._holder(found)
             if holder not in ("", owner):
@@ -365,22 +366,22 @@ class ClusterLease:
                     await self._cluster.replace(self._place, body)
                 else:
                     await self._cluster.create(self._place, body)
-            except (Conflict, NotThere):
+            except (Conflict, NotFound):
                 continue
             return None
-        return holder or "somebody who was faster"
+        return holder or _FASTER
 
     async def release(self, owner: str) -> None:
-        """Delete it when it is *owner*'s; raises FlagError."""
+        """Delete the lease if *owner* holds it; raises FlagError."""
         try:
             found = await self._cluster.get(self._place)
             if found["spec"].get("holderIdentity") == owner:
                 await self._cluster.delete(self._place, str(found["metadata"]["resourceVersion"]))
-        except (NotThere, Conflict):
+        except (NotFound, Conflict):
             return
 
     def _holder(self, found: Mapping[str, Any]) -> str:
-        """Return whose it is, empty when nobody's or over."""
+        """Return the holder, empty for a free or expired lease."""
         spec: Mapping[str, Any] = found.get("spec") or {}
         holder, renewed = spec.get("holderIdentity") or "", spec.get("renewTime")
         if not holder or not renewed:
@@ -410,7 +411,7 @@ class ClusterLease:
 
 
 def _timestamp(now_ns: int) -> str:
-    """Return RFC 3339 with microseconds: the server refuses leases with fewer digits."""
+    """Return RFC 3339 with microseconds, since the server refuses leases with fewer digits."""
     return datetime.fromtimestamp(now_ns / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

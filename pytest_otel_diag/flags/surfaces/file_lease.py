@@ -1,16 +1,14 @@
-"""A lease beside a document: keeps runners of other hosts out that reach the same folder.
+"""A lease file beside a flagd document, which keeps out runs on other hosts that share the folder.
 
-It is a small file beside the real document that says who holds it, made in one step that fails when there
-is one already (a hard link, which is atomic on local disks and on NFS). Whether it has run out is judged by
-the clock of the file system that holds it, never by those of the hosts.
+The file names its holder. It is created by a hard link, which is atomic and fails when the file exists, on
+local disks and on NFS. Its age is judged by the clock of the file system, never by those of the hosts.
 
-What it can do: keep runs apart on one host (exactly: there it is taken under a lock), and on hosts that
-share the folder (NFS, a mounted volume). A holder that dies is followed after the time that it asked for.
-What it cannot do: keep out whoever writes the document without asking (editors, flagd-ui); see hosts that
-reach the same flagd through another folder; work on a file system without hard links, where taking it fails
-with an error that says so. Two hosts that take over a lease that has run out within the same few
-milliseconds are told apart by reading it back, which a network file system that keeps old answers may
-spoil; the check for lost updates remains.
+It separates runs on one host (there also by a lock) and on hosts that share the folder (NFS, a mounted
+volume). The lease of a dead holder expires after the time that it was taken for. It cannot keep out programs
+that write the document without a lease (editors, flagd-ui), or hosts that reach the same flagd through
+another folder. On a file system without hard links, taking it fails with an error that says so. Two hosts
+that take over an expired lease within a few milliseconds are separated by reading it back, which a caching
+network file system may defeat; the check for lost updates remains.
 """
 
 from __future__ import annotations
@@ -33,10 +31,10 @@ LOCK_WAIT_S = 5.0
 
 @contextlib.contextmanager
 def folder_locked(folder: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
-    """Keep other processes of this package on this host out of the folder; leaves no file behind.
+    """Lock the folder against other processes of this package on this host; creates no file.
 
-    Where locks do not work (some network file systems), and when somebody stopped holds it for longer than
-    *wait_s* seconds, it goes on without: what is done under it is checked by other means as well.
+    Continues without the lock where locks do not work (some network file systems), or when a stopped process
+    holds it for longer than *wait_s* seconds: what it protects is checked by other means as well.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -65,20 +63,20 @@ class _Held:
 
 
 class FileLease:
-    """The lease of the document at *real*. Taking it again renews it."""
+    """The lease of the document at *real*; acquiring it again renews it."""
 
     def __init__(self, real: Path) -> None:
         self.path = real.parent / f".{real.name}.otel-diag-lease"
 
     async def acquire(self, owner: str, *, seconds: float) -> str | None:
-        """Take or renew it for *seconds*; return None when it is ours, else who has it.
+        """Take or renew the lease for *seconds*; return None on success, else the current holder.
 
         Raises FlagError when the folder cannot be written.
         """
         return await asyncio.to_thread(self._acquire, owner, seconds)
 
     async def release(self, owner: str) -> None:
-        """Give it back; does nothing when it is not *owner*'s."""
+        """Release the lease; does nothing unless *owner* holds it."""
         await asyncio.to_thread(self._release, owner)
 
     def _acquire(self, owner: str, seconds: float) -> str | None:
@@ -91,8 +89,8 @@ class FileLease:
                     return self._take(owner, ours)
         except OSError as error:
             raise FlagError(
-                f"{self.path} cannot be written ({error.strerror or error}): without it, runs on other hosts "
-                "are not kept out; allow writing in its folder, on a file system with hard links"
+                f"{self.path} cannot be written ({error.strerror or error}), so runs on other hosts cannot "
+                "be kept out; make its folder writable, on a file system with hard links"
             ) from error
 
     def _take(self, owner: str, ours: Path) -> str | None:
@@ -110,7 +108,7 @@ class FileLease:
         return None if found is None or found.owner == owner else found.owner
 
     def _set_aside(self, held: _Held, aside: Path) -> None:
-        """Take a lease that has run out away; another one that took its place meanwhile goes back."""
+        """Remove an expired lease; a new one that replaced it in between is put back."""
         try:
             self.path.rename(aside)
         except FileNotFoundError:
@@ -130,7 +128,7 @@ class FileLease:
 
 
 def _read(path: Path) -> _Held | None:
-    """Return who holds it; None when nobody does. What cannot be read is held by somebody, for a minute."""
+    """Return the holder, None without one; an illegible file counts as held for a minute."""
     try:
         raw, since_s = path.read_bytes(), path.stat().st_mtime
     except FileNotFoundError:
@@ -139,4 +137,4 @@ def _read(path: Path) -> _Held | None:
         body = json.loads(raw)
         return _Held(str(body["owner"]), float(body["seconds"]), str(body["token"]), since_s)
     except (ValueError, TypeError, KeyError):
-        return _Held(f"somebody unknown (see {path})", 60.0, "", since_s)
+        return _Held(f"an unknown holder (see {path})", 60.0, "", since_s)

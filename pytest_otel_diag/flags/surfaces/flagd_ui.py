@@ -1,23 +1,23 @@
 """Flags through the demo's flagd-ui, over HTTP: ``flagd-ui:http://localhost:8080/feature``.
 
-Which generation of its API answers is found by asking for its routes, never by a version:
+The generation of its API is found by probing its routes, never by a version number:
 
-- ``read-file`` alone (demo 1.12 to 2.0.2): the whole file, read each time; ``write-to-file`` writes it.
-- ``read`` alone (2.1): no way to write. Reads work; writes are refused with what else works.
-- both (2.2 and later): one and the same answer from flagd-ui's memory, and only its ``flags``. A write is
-  answered before it is kept.
+- only ``read-file`` (demo 1.12 to 2.0.2): returns the whole file, read anew; ``write-to-file`` writes it.
+- only ``read`` (2.1): reads work; writes are impossible and refused with the alternatives.
+- both (2.2 and later): return the same document from flagd-ui's memory, only its ``flags``. A write is
+  acknowledged before it is stored.
 
-From 2.2 on flagd-ui reads the file once, when it starts. An edit of the file is invisible to it, and the
-next write through it takes the edit back. So use one way only, this one or the file. A stale memory cannot
-be seen through flagd-ui itself unless its two routes disagree, which is checked; comparing what is written
-with what flagd serves shows it (``otel-diag flags list``).
+Since 2.2 flagd-ui reads the file once, at start. It does not notice edits of the file, and its next write
+reverts them, so use either flagd-ui or the file. A stale memory is invisible through flagd-ui, unless its two
+routes disagree, which is checked; ``otel-diag flags list`` shows it by comparing the document with what flagd
+serves.
 
-flagd-ui formats by itself, so :meth:`FlagdUiSurface.same` compares JSON, without ``$schema``, which the
-newer routes leave out (writes put the demo's own back). They leave out ``$evaluators`` too: a document whose
-rules refer to it is refused, because writing it back would break these rules.
+flagd-ui reformats documents, so :meth:`FlagdUiSurface.same` compares JSON, without ``$schema``, which the
+newer routes omit (writes add the demo's own). They omit ``$evaluators`` too: a document whose rules refer to
+it is refused, since a write would break these rules.
 
-In Kubernetes flagd-ui is a container of flagd's pod and writes to a volume that lives as long as the pod: no
-restart is needed, and a restart brings the ConfigMap's document back.
+In Kubernetes flagd-ui is a container of flagd's pod and writes to a volume that lives as long as the pod: a
+write needs no restart, and a restart brings back the ConfigMap's document.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from pytest_otel_diag.errors import FlagError
+from pytest_otel_diag.flags.comparison import same_json
 from pytest_otel_diag.flags.hosts import is_here
 from pytest_otel_diag.flags.http import HttpAnswer, HttpClient, HttpRefused, base_url
 from pytest_otel_diag.flags.surface import Moved, RemoteLease
-from pytest_otel_diag.flags.surfaces.read_back import Doubtful, Patience, replace, same_json
+from pytest_otel_diag.flags.surfaces.read_back import RetryPolicy, Uncertain, replace
 from pytest_otel_diag.model.secret import masked
 
 T = TypeVar("T")
@@ -50,7 +51,10 @@ _INSTEAD = (
 
 @dataclass(frozen=True)
 class _Routes:
-    """What answers: ``write`` is empty where nothing can be written, ``whole`` that reads hold it all."""
+    """The routes of one API generation.
+
+    ``write`` is empty where writes are impossible. ``whole`` says that reads return the whole document.
+    """
 
     generation: str
     read: str
@@ -59,28 +63,28 @@ class _Routes:
 
 
 class FlagdUiSurface:
-    """The document behind a flagd-ui at *url*, with or without its ``/feature``.
+    """The document behind the flagd-ui at *url*, with or without its ``/feature``.
 
-    Raises ConfigurationError for what is no address, and when httpx is missing.
+    Raises ConfigurationError for an invalid address, and when httpx is missing.
     """
 
-    def __init__(self, url: str, *, patience: Patience | None = None, timeout_s: float = 5.0) -> None:
+    def __init__(self, url: str, *, retry: RetryPolicy | None = None, timeout_s: float = 5.0) -> None:
         self._url = base_url(url, "flagd-ui").removesuffix(_BASE_PATH)
-        self._patience = patience or Patience()
+        self._retry = retry or RetryPolicy()
         self._client = HttpClient(
-            self._url, way_out="check the address and that flagd-ui runs", timeout_s=timeout_s
+            self._url, remedy="check the address and that flagd-ui runs", timeout_s=timeout_s
         )
         self._timeout_s = timeout_s
         self._routes: _Routes | None = None
 
     @property
     def name(self) -> str:
-        """What errors and tables call the place."""
+        """The name that errors and tables show."""
         return f"flagd-ui {masked(self._url)}{_BASE_PATH}"
 
     @property
     def identity(self) -> str:
-        """The address, spelt one way."""
+        """The normalised address."""
         parts = urlsplit(self._url)
         host = (parts.hostname or "").lower().rstrip(".")
         host = "localhost" if is_here(host) else host
@@ -95,49 +99,48 @@ class FlagdUiSurface:
 
     @property
     def write_timeout_s(self) -> float:
-        """The longest that one write may take, in seconds: every try fails late."""
-        patience = self._patience
-        return (patience.tries + 2) * (patience.kept_s + 2 * self._timeout_s)
+        """The longest that one write may take, in seconds, when every attempt fails late."""
+        return (self._retry.tries + 2) * (self._retry.kept_s + 2 * self._timeout_s)
 
     async def generation(self) -> str:
-        """Return which releases of the demo have this API; raises FlagError when there is none."""
+        """Return the releases of the demo that have this API; raises FlagError when there is no flagd-ui."""
         return (await self._found()).generation
 
     async def read(self) -> bytes:
-        """Return the document as flagd-ui tells it; raises FlagError."""
-        return await self._patiently(self._read)
+        """Return the document that flagd-ui reports; raises FlagError."""
+        return await self._retried(self._read)
 
     async def write(self, raw: bytes, *, expected: bytes) -> None:
-        """Replace the document and return when flagd-ui reads it back; raises LostUpdate, FlagError."""
+        """Replace the document and return once it reads back; raises LostUpdate, FlagError."""
         await self._writable()
-        await replace(self, raw, expected=expected, patience=self._patience)
+        await replace(self, raw, expected=expected, retry=self._retry)
 
     async def overwrite(self, raw: bytes) -> None:
         """Replace whatever document flagd-ui holds; raises FlagError."""
         await self._writable()
-        await replace(self, raw, expected=None, patience=self._patience)
+        await replace(self, raw, expected=None, retry=self._retry)
 
     async def put(self, raw: bytes) -> None:
-        """Send one write; raises Doubtful when it may have been kept, FlagError when it was refused."""
+        """Send one write; raises Uncertain when it may have been stored, FlagError when it was refused."""
         routes = await self._writable()
         data: Any = json.loads(raw)
         if not routes.whole:
             data = {"$schema": _SCHEMA, **data}
         answer = await self._ask(self._client.post(routes.write, {"data": data}))
         if answer.status != HTTPStatus.OK:
-            self._routes = None  # another generation may have been started at this address
+            self._routes = None  # another generation may run at this address by now
             raise FlagError(
-                f"{answer.url} refuses the document with {answer.status} ({answer.excerpt()}); {_INSTEAD}"
+                f"{answer.url} refused the document with {answer.status} ({answer.excerpt()}); {_INSTEAD}"
             )
         if not isinstance(_json(answer), dict):
-            raise Doubtful(f"{answer.url} answered {answer.excerpt()}, not as flagd-ui does")
+            raise Uncertain(f"{answer.url} answered {answer.excerpt()}, which is not an answer of flagd-ui")
 
     def same(self, one: bytes, other: bytes) -> bool:
-        """Whether two texts hold the same JSON, ``$schema`` aside."""
+        """Return whether two texts hold the same JSON, ``$schema`` aside."""
         return same_json(one, other)
 
     def lease(self) -> RemoteLease | None:
-        """Return None: flagd-ui has no place for a lease."""
+        """Return None: flagd-ui cannot store a lease."""
         return None
 
     def moved_from(self, identity: str) -> Moved | None:  # noqa: ARG002 - the port
@@ -152,29 +155,31 @@ class FlagdUiSurface:
         """Close connections."""
         await self._client.aclose()
 
-    async def _patiently(self, what: Callable[[], Awaitable[T]]) -> T:
-        for last in range(self._patience.tries, 0, -1):
+    async def _retried(self, what: Callable[[], Awaitable[T]]) -> T:
+        for last in range(self._retry.tries, 0, -1):
             try:
                 return await what()
-            except Doubtful:
+            except Uncertain:
                 if last == 1:
                     raise
-            await asyncio.sleep(self._patience.poll_s)
+            await asyncio.sleep(self._retry.poll_s)
         raise AssertionError("tries is at least one")
 
     async def _ask(self, question: Awaitable[HttpAnswer]) -> HttpAnswer:
-        """Return an answer below 500; raises Doubtful for others and for none."""
+        """Return an answer with a status below 500; raises Uncertain for others and for none."""
         try:
             answer = await question
         except HttpRefused as error:
-            raise Doubtful(str(error)) from error
+            raise Uncertain(str(error)) from error
         if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
-            raise Doubtful(
-                f"{answer.url} answered 503 ({answer.excerpt()}): the proxy is there, flagd-ui behind it is "
-                "not; start it, or see why it stopped (docker compose ps flagd-ui)"
+            raise Uncertain(
+                f"{answer.url} answered 503 ({answer.excerpt()}): the proxy runs, but flagd-ui behind it "
+                "does not; start it, or find out why it stopped (docker compose ps flagd-ui)"
             )
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise Doubtful(f"{answer.url} answered {answer.status} ({answer.excerpt()}); see flagd-ui's log")
+            raise Uncertain(
+                f"{answer.url} answered {answer.status} ({answer.excerpt()}); check the log of flagd-ui"
+            )
         return answer
 
     async def _read(self) -> bytes:
@@ -182,34 +187,34 @@ class FlagdUiSurface:
         answer = await self._ask(self._client.get(routes.read))
         if answer.status != HTTPStatus.OK or not _is_document(answer):
             self._routes = None
-            raise Doubtful(f"{answer.url} answered {answer.status} with {answer.excerpt()}, not with flags")
+            raise Uncertain(f"{answer.url} answered {answer.status} with {answer.excerpt()}, not with flags")
         if not routes.whole:
-            self._complete(answer)
+            self._refuse_references(answer)
         return answer.body
 
-    def _complete(self, answer: HttpAnswer) -> None:
+    def _refuse_references(self, answer: HttpAnswer) -> None:
         if b'"$ref"' in answer.body:
             raise FlagError(
-                f"{self.name} tells flags that refer to shared rules ($ref) without these rules "
-                "($evaluators); writing them back would break them, so this document cannot be changed "
-                "here. Write the file that flagd watches instead: file:PATH"
+                f"{self.name} returns flags that refer to shared rules ($ref) without these rules "
+                "($evaluators); a write would break them, so this document cannot be changed here. Write the "
+                "file that flagd watches instead: file:PATH"
             )
 
     async def _writable(self) -> _Routes:
-        routes = await self._patiently(self._found)
+        routes = await self._retried(self._found)
         if not routes.write:
             raise FlagError(
-                f"{self.name} is of demo {routes.generation}, whose API can only read; {_INSTEAD} (2.2 or "
-                "later)"
+                f"{self.name} belongs to demo {routes.generation}, whose API is read-only; {_INSTEAD} (2.2 "
+                "or later)"
             )
         return routes
 
     async def _found(self) -> _Routes:
-        """Return the routes that answer, asked for once."""
+        """Return the routes of this flagd-ui, which are probed once."""
         if self._routes is None:
             self._routes = await self._probe(f"{_BASE_PATH}/api/") or await self._probe("/api/")
         if self._routes is None:
-            raise Doubtful(  # a page once is a mishap, a page always is no flagd-ui
+            raise Uncertain(  # retried, since a proxy may show a page for a moment
                 f"there is no flagd-ui at {masked(self._url)}: neither {_BASE_PATH}/api/read nor "
                 f"{_BASE_PATH}/api/read-file answers with flags. Demos before 1.12 have none; {_INSTEAD}"
             )
@@ -218,12 +223,12 @@ class FlagdUiSurface:
     async def _probe(self, below: str) -> _Routes | None:
         old = await self._ask(self._client.get(f"{below}read-file"))
         new = await self._ask(self._client.get(f"{below}read"))
-        _let_in(old)
+        _refuse_login(old)
         there, other = (old, new) if _is_document(old) else (new, old)
         if other.status == HTTPStatus.OK and not _is_document(other):
-            # A page for everything is not flagd-ui; one of two routes, or half a document, is a mishap.
+            # A page on every route is not flagd-ui; a page on one, or a truncated document, is transient.
             if _is_document(there) or b'"flags"' in there.body + other.body:
-                raise Doubtful(f"{other.url} answered {other.excerpt()}, not with flags")
+                raise Uncertain(f"{other.url} answered {other.excerpt()}, not with flags")
             return None
         if _is_document(old) and _is_document(new):
             if not same_json(old.body, new.body):
@@ -236,14 +241,14 @@ class FlagdUiSurface:
         return None
 
     async def _agree(self, below: str) -> None:
-        """Ask once more, in case somebody wrote between the two; raises FlagError when they still differ."""
+        """Read again, since a client may have written in between; raises FlagError if both still differ."""
         old = await self._ask(self._client.get(f"{below}read-file"))
         new = await self._ask(self._client.get(f"{below}read"))
         if not same_json(old.body, new.body):
             raise FlagError(
-                f"{self.name} tells two documents, one from its memory ({below}read) and one from the file "
-                f"({below}read-file): the file was edited beside it, and a write here would take that edit "
-                "back. Start flagd-ui again, and use one way only"
+                f"{self.name} returns two documents, one from its memory ({below}read) and one from the file "
+                f"({below}read-file): the file was edited directly, and a write here would revert that edit. "
+                "Restart flagd-ui, and change flags in one place only"
             )
 
 
@@ -259,14 +264,14 @@ def _is_document(answer: HttpAnswer) -> bool:
     return isinstance(found, dict) and isinstance(found.get("flags"), dict)
 
 
-def _let_in(answer: HttpAnswer) -> None:
+def _refuse_login(answer: HttpAnswer) -> None:
     if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise FlagError(
-            f"{answer.url} asks for a login ({answer.status}); give user and password in the address "
-            "(http://USER:PASSWORD@HOST:PORT/feature), or reach flagd-ui past the proxy that asks"
+            f"{answer.url} requires a login ({answer.status}); put user and password into the address "
+            "(http://USER:PASSWORD@HOST:PORT/feature), or bypass the proxy that requires it"
         )
 
 
 def open_surface(rest: str) -> FlagdUiSurface:
-    """Return the surface of ``flagd-ui:URL``; raises ConfigurationError for what is no address."""
+    """Return the surface of ``flagd-ui:URL``; raises ConfigurationError for an invalid address."""
     return FlagdUiSurface(rest)

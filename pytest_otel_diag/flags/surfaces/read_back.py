@@ -1,35 +1,31 @@
-"""Replacing a document in a place that promises little: compare, write, and look until it is kept.
+"""Compare-and-write with read-back, for stores without locks, versions or atomic writes.
 
-Such a place (a web interface, a user's command) has no lock and no version. It may answer before it has
-written, answer and not write, or write and not answer. So every write is read back; a write that is not
-kept is sent again, a bounded number of times; and a document that is neither the one before nor ours means
-that somebody else wrote. One thing cannot be seen from outside: somebody who writes after our comparison
-and before our write arrives is overwritten.
+A web interface or a user's command may answer before it has stored the document, answer without storing it,
+or store it without answering. So every write is read back, a write that was not stored is sent again a
+bounded number of times, and a document that is neither the previous one nor ours means that another client
+wrote. One race remains: a client that writes between our comparison and our write is overwritten.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from pytest_otel_diag.errors import FlagError, LostUpdate
-
-_NAMES_SHOWN = 5
-_NO_MEANING = ("$schema",)  # flagd does not look at it, and some places drop it
+from pytest_otel_diag.flags.comparison import differing
 
 
-class Doubtful(FlagError):
-    """A request failed in a way that says nothing of whether it was carried out; it may be sent again."""
+class Uncertain(FlagError):
+    """A request failed, and nobody knows whether it was carried out; it may be sent again."""
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long is waited: ``kept_s`` for a write to be kept, looked at every ``poll_s``; ``tries`` in all.
+class RetryPolicy:
+    """How often and how long to retry: ``tries`` requests, each read back for ``kept_s`` every ``poll_s``.
 
-    The longest wait for one write is about ``tries`` × (``kept_s`` + the time of one request).
+    Times are in seconds. One write takes at most about ``tries`` × (``kept_s`` + the time of one request).
     """
 
     tries: int = 3
@@ -37,134 +33,89 @@ class Patience:
     poll_s: float = 0.1
 
 
-class Place(Protocol):
-    """What is needed of a place."""
+class Store(Protocol):
+    """What :func:`replace` needs of a place that stores documents."""
 
     @property
     def name(self) -> str:
-        """What errors call it."""
+        """The name that errors show."""
         ...
 
     async def read(self) -> bytes:
-        """Return the document; raises FlagError."""
+        """Return the stored document; raises FlagError."""
         ...
 
     async def put(self, raw: bytes) -> None:
-        """Ask once for *raw* to be kept; raises Doubtful when that may have worked, FlagError when not."""
+        """Send one write; raises Uncertain when it may have been stored, FlagError when it was refused."""
         ...
 
     def same(self, one: bytes, other: bytes) -> bool:
-        """Whether two texts are one document."""
+        """Return whether two texts are the same document."""
         ...
 
 
-async def replace(place: Place, raw: bytes, *, expected: bytes | None, patience: Patience) -> None:
-    """Write *raw* and return when it is read back; *expected* None replaces whatever is there.
+async def replace(store: Store, raw: bytes, *, expected: bytes | None, retry: RetryPolicy) -> None:
+    """Write *raw* and return once it is read back; with *expected* None, overwrite any document.
 
-    Raises LostUpdate when something else than *expected* is there before or after, FlagError when the
-    write is not kept however often it is sent.
+    Raises LostUpdate when another client changed the document before or after the write, FlagError when the
+    write is not stored after all retries.
     """
     if expected is not None:
-        found = await place.read()
-        if not place.same(found, expected):
+        found = await store.read()
+        if not store.same(found, expected):
             raise LostUpdate(
-                f"{place.name} is not as it was read ({differing(expected, found)}): somebody else wrote it; "
-                "nothing was written. Stop the other writer (another run, the flagd-ui page, its scheduler, "
-                "an editor of the file) and start again"
+                f"{store.name} was changed by another client since it was read "
+                f"({differing(expected, found)}); nothing was written. Stop the other writer (another run, "
+                "the flagd-ui page, its scheduler, an editor of the file) and start again"
             )
     failure: FlagError | None = None
-    for _ in range(patience.tries):
+    for _ in range(retry.tries):
         try:
-            await place.put(raw)
+            await store.put(raw)
             failure = None
-        except Doubtful as error:
+        except Uncertain as error:
             failure = error
         try:
-            if await _kept(place, raw, expected, patience):
+            if await _stored(store, raw, expected, retry):
                 return
-        except Doubtful as error:
+        except Uncertain as error:
             failure = failure or error
-    told = f"the last answer was: {failure}" if failure else "every write was answered as if it were kept"
+    last = f"the last answer was: {failure}" if failure else "every write was acknowledged"
     raise FlagError(
-        f"{place.name} does not keep what is written: after {patience.tries} writes the document there is "
-        f"still another ({told}). A late one may still arrive; look with: otel-diag flags list"
+        f"{store.name} does not keep what is written: after {retry.tries} writes it still holds another "
+        f"document ({last}). A late write may still take effect; check with: otel-diag flags list"
     )
 
 
-async def _kept(place: Place, raw: bytes, expected: bytes | None, patience: Patience) -> bool:
-    """Look until *raw* is there; False when the document before still is, Doubtful when nothing is known."""
-    deadline_s = time.monotonic() + patience.kept_s
-    strange = b""
+async def _stored(store: Store, raw: bytes, expected: bytes | None, retry: RetryPolicy) -> bool:
+    """Poll until *raw* is read back; return False when the previous document still is.
+
+    Raises Uncertain when no read succeeded, LostUpdate when another client wrote.
+    """
+    deadline_s = time.monotonic() + retry.kept_s
+    unexpected = b""
     failure: FlagError | None = None
     seen = False
     while True:
         try:
-            found = await place.read()
+            found = await store.read()
         except FlagError as error:
             failure = error
         else:
             seen = True
-            if place.same(found, raw):
+            if store.same(found, raw):
                 return True
-            if expected is not None and not place.same(found, expected):
-                # Twice the same, or it might be a document that is being written.
-                if strange and place.same(found, strange):
+            if expected is not None and not store.same(found, expected):
+                # Read the same twice, since a single read may show a document that is being written.
+                if unexpected and store.same(found, unexpected):
                     raise LostUpdate(
-                        f"{place.name} holds a document of somebody else after our write "
-                        f"({differing(raw, found)}): they wrote over it, or flagd-ui was started again and "
-                        "has its first document (a pod starts from its ConfigMap). Stop the other writer"
+                        f"{store.name} holds the document of another client after our write "
+                        f"({differing(raw, found)}): it overwrote ours, or flagd-ui was restarted and reads "
+                        "its initial document (a pod starts from its ConfigMap). Stop the other writer"
                     )
-                strange = found
+                unexpected = found
         if time.monotonic() >= deadline_s:
             if not seen and failure is not None:
-                raise Doubtful(str(failure)) from failure
+                raise Uncertain(str(failure)) from failure
             return False
-        await asyncio.sleep(patience.poll_s)
-
-
-def same_json(one: bytes, other: bytes) -> bool:
-    """Whether two texts hold the same JSON: order, spaces, ``1`` against ``1.0`` and ``$schema`` aside."""
-    if one == other:
-        return True
-    try:
-        return _plain(json.loads(one)) == _plain(json.loads(other))
-    except (ValueError, RecursionError):
-        return False
-
-
-def differing(one: bytes, other: bytes) -> str:
-    """Return in what two documents differ, for errors: names of flags where both can be read."""
-    try:
-        before, after = json.loads(one)["flags"], json.loads(other)["flags"]
-        names = [
-            name
-            for name in dict.fromkeys((*before, *after))
-            if canonical(before.get(name)) != canonical(after.get(name))
-        ]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return f"{len(one)} bytes against {len(other)}"
-    if not names:
-        return "the flags are alike, something beside them differs"
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return f"different: {', '.join(names[:_NAMES_SHOWN])}{more}"
-
-
-def canonical(value: Any) -> str:
-    """Return a text that is equal for equal JSON: sorted keys, whole numbers without a fraction."""
-    return json.dumps(_numbers(value), sort_keys=True)
-
-
-def _plain(document: Any) -> str:
-    if isinstance(document, dict):
-        document = {key: value for key, value in document.items() if key not in _NO_MEANING}
-    return canonical(document)
-
-
-def _numbers(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_numbers(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
+        await asyncio.sleep(retry.poll_s)

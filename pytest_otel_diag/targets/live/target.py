@@ -38,9 +38,9 @@ from pytest_otel_diag.targets.live.store import Opened, telemetry_source
 from pytest_otel_diag.targets.live.traffic import LiveTraffic, NoDriving
 from pytest_otel_diag.targets.private import held
 from pytest_otel_diag.telemetry.session import StoreTelemetry
-from pytest_otel_diag.undo import heal
+from pytest_otel_diag.undo.heal import heal_command
 from pytest_otel_diag.undo.owner import Owner
-from pytest_otel_diag.undo.session import protected
+from pytest_otel_diag.undo.session import guarded
 from pytest_otel_diag.undo.settings import UndoSettings
 
 ANSWER_TIMEOUT_S = 15.0
@@ -187,7 +187,7 @@ class LiveTarget:
             inner = open_flags(self.access, now=clock.now)
             stack.push_async_callback(inner.aclose)
             try:
-                flags = await stack.enter_async_context(self._protected(inner, scenario, session_id))
+                flags = await stack.enter_async_context(self._guarded(inner, scenario, session_id))
                 found = await self._flags_answer(flags)
                 opened, condition, quiet = await self._telemetry_flows(clock, found)
             finally:
@@ -228,28 +228,25 @@ class LiveTarget:
             disturb=self._disturb if self._restart is not None else None,
             normal=found.normal,
             residue=Residue(found.demo, self._restart),
-            recovery_command=heal.command(self._settings.state_dir()),
+            recovery_command=heal_command(self._settings.state_dir()),
         )
 
-    def _protected(
+    def _guarded(
         self, inner: SurfaceFlags, scenario: Scenario, session_id: str
     ) -> AbstractAsyncContextManager[FlagController]:
         settings = self._settings
         worker = "" if self._worker == _ALONE else self._worker
-        return protected(
+        return guarded(
             inner,
-            self.access,
-            inner.identity,
-            remote_lease=inner.surface.lease(),
-            who=Owner.here(now_ns=LiveClock().now(), session_id=session_id, worker=worker),
+            owner=Owner.here(now_ns=LiveClock().now(), session_id=session_id, worker=worker),
             state_dir=settings.state_dir(),
             settings=UndoSettings(
                 lease_wait_s=settings.lease_wait_s,
                 deadline_s=deadline_s(scenario.timing, settings.session_timeout_s),
                 keep=settings.skip_cleanup,
+                target=self.name,
             ),
-            target=self.name,
-            tell=_tell,
+            notify=_tell,
         )
 
     async def _flags_answer(self, flags: FlagController) -> Found:

@@ -1,4 +1,4 @@
-"""The run's side of its guardian: start it, make sure that it answers, dismiss it or hand over to it."""
+"""The run's side of its guardian process: starts it, checks that it answers, dismisses it or hands over."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.undo.disk import FILE_MODE, Disk
 from pytest_otel_diag.undo.guardian.log import LOG
-from pytest_otel_diag.undo.guardian.process import PATIENCE_S
+from pytest_otel_diag.undo.guardian.process import RETRY_S
 from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.processes import Process
 
@@ -30,16 +30,16 @@ _END_S = 5.0
 class Guardian:
     """One guardian process for one entry at a time; methods block, and may be called from any thread.
 
-    *opener* is ``module:attribute`` of what opens a FlagAccess, as the guardian imports it.
+    *opener* names the function that opens a FlagAccess, ``module:attribute``, as the guardian imports it.
     """
 
     def __init__(
-        self, state_dir: Path, lease: Lease, *, opener: str = OPENER, patience_s: float = PATIENCE_S
+        self, state_dir: Path, lease: Lease, *, opener: str = OPENER, retry_s: float = RETRY_S
     ) -> None:
         self._state_dir = state_dir
         self._lease = lease
         self._opener = opener
-        self._patience_s = patience_s
+        self._retry_s = retry_s
         self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -50,13 +50,13 @@ class Guardian:
 
     @property
     def running(self) -> bool:
-        """Whether the process is there; says nothing about whether it answers."""
+        """Whether the process runs; it may still not answer."""
         return self._process is not None and self._process.poll() is None
 
     def ensure(self, entry_id: str, *, deadline_s: float) -> None:
-        """Return when a guardian answers that watches the entry; one that does not answer is replaced.
+        """Return once a guardian confirms that it watches the entry; a silent one is replaced.
 
-        Raises FlagError when none can be started: then nothing may be written to the flags.
+        Raises FlagError when none can be started: then no flag may be written.
         """
         with self._lock:
             if self._process is not None:
@@ -66,14 +66,14 @@ class Guardian:
             self._start(entry_id, deadline_s)
 
     def dismiss(self) -> None:
-        """Tell it that all is done; it ends without a word."""
+        """End the guardian, since nothing is left to restore."""
         with self._lock:
             if self._process is not None:
                 self._send({"done": True})
                 self._end(wait_s=_END_S)
 
     def hand_over(self) -> None:
-        """Tell it to take the fault back itself, and go on without it. It holds the lease until it ends."""
+        """Leave the restore to the guardian, which holds the lease until it ends; does not wait for it."""
         with self._lock:
             process, self._process = self._process, None
             if process is None:
@@ -86,7 +86,7 @@ class Guardian:
     def _start(self, entry_id: str, deadline_s: float) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         try:
-            Disk().folder(self._state_dir)  # it may have been removed meanwhile
+            Disk().folder(self._state_dir)  # it may have been deleted since
             log = os.open(self._state_dir / LOG, flags, FILE_MODE)
         except OSError as error:
             raise FlagError(f"no guardian could be started ({error}); nothing was changed") from error
@@ -110,7 +110,7 @@ class Guardian:
                 "watch": entry_id,
                 "opener": self._opener,
                 "import_path": sys.path,
-                "patience_s": self._patience_s,
+                "retry_s": self._retry_s,
                 "parent": dataclasses.asdict(Process.this()),
                 "deadline_s": deadline_s,
             }
@@ -136,7 +136,7 @@ class Guardian:
         return True
 
     def _answer(self, timeout_s: float) -> dict[str, Any]:
-        """Return its next line, empty when there is none in time."""
+        """Return its next answer, empty when none comes in time."""
         assert self._process is not None
         source, buffer = _fd(self._process.stdout), b""
         until_s = time.monotonic() + timeout_s
@@ -150,9 +150,9 @@ class Guardian:
         return answer
 
     def _end(self, wait_s: float = 0.0) -> None:
-        """See the process off, by force once *wait_s* have passed.
+        """Wait up to *wait_s* seconds for the process to end, then kill it.
 
-        Only then its input is closed: to a guardian that still runs, that would be the run's death.
+        Its input is closed last: a running guardian would take that for the death of the run.
         """
         assert self._process is not None
         process, self._process = self._process, None
@@ -172,5 +172,5 @@ def _fd(pipe: Any) -> int:
 def _close(process: subprocess.Popen[bytes]) -> None:
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            with contextlib.suppress(OSError):  # what was not sent to the dead is lost
+            with contextlib.suppress(OSError):  # unsent data to a dead process is lost
                 pipe.close()

@@ -1,4 +1,4 @@
-"""The guardian's log. Standard library only: it has to work when nothing else can be imported."""
+"""The guardian's log; standard library only, since it must work when nothing else can be imported."""
 
 from __future__ import annotations
 

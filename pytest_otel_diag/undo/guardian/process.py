@@ -1,9 +1,9 @@
-"""The guardian: a small process that takes a fault back when the run that made it no longer can.
+"""The guardian: a small process that restores the flags when the run that changed them no longer can.
 
-``python -m pytest_otel_diag.undo.guardian.process``, started by the client, never by hand. It lives in a
-session of its own, so that signals to the run's process group pass it by, and imports nothing heavy until
-it has to act. Lines of JSON come in on its standard input: what to ``watch``, ``done``, ``take_over``. The
-end of that input, or of the process at the other end, is the run's death.
+``python -m pytest_otel_diag.undo.guardian.process``, started by the client, never by hand. It runs in a new
+process session, out of reach of signals to the run's process group, and imports nothing heavy until it has to
+act. It reads orders as lines of JSON from its standard input: ``watch``, ``done``, ``take_over``. The end of
+that input, or of the parent process, means that the run is dead.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from typing import Any
 from pytest_otel_diag.undo.guardian.log import log
 from pytest_otel_diag.undo.processes import Process
 
-PATIENCE_S = 300.0
-"""How long it goes on trying to take a fault back before it leaves that to the next run."""
+RETRY_S = 300.0
+"""How long it retries a failed restore before it leaves the fault to the next run."""
 
 _STDIN = 0
-_LOOK_S = 0.5
+_POLL_S = 0.5
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
 _OOM_SCORE = "-900"
-"""Where the kernel lets it, the guardian is among the last to be killed for memory."""
+"""Makes the guardian one of the last processes to be killed for memory, where the kernel allows it."""
 
 Orders = dict[str, Any]
 
 
 class Watch:
-    """What is watched, and the input that orders come from."""
+    """The watched entry and the source of orders."""
 
     def __init__(self, first: Orders, source: int) -> None:
         self.state_dir = Path(first["state_dir"])
         self.opener: str = first["opener"]
         self.import_path: list[str] = first["import_path"]
-        self.patience_s: float = first["patience_s"]
+        self.retry_s: float = first["retry_s"]
         self.parent = Process(**first["parent"])
         self.copy = b""
         self.turn_to(first["watch"], first["deadline_s"])
@@ -51,14 +51,14 @@ class Watch:
         self._pidfd = _pidfd(self.parent)
 
     def turn_to(self, entry_id: str, deadline_s: float) -> None:
-        """Watch this entry from now on, which is due in *deadline_s* seconds."""
+        """Watch this entry, whose deadline is in *deadline_s* seconds."""
         self.entry_id = entry_id
-        with contextlib.suppress(OSError):  # kept: the file may be deleted or cut while its fault is on
+        with contextlib.suppress(OSError):  # the file may be deleted or damaged while its fault is on
             self.copy = (self.state_dir / "journal" / f"{entry_id}.json").read_bytes()
         self.deadline_s = time.monotonic() + deadline_s
 
     def next(self) -> Orders:
-        """Return the next order: what came in, ``{"gone": True}``, or ``{"late": True}`` at the deadline."""
+        """Return the next order, ``{"gone": True}`` for a dead run or ``{"late": True}`` at the deadline."""
         while True:
             line, newline, rest = self._buffer.partition(b"\n")
             if newline:
@@ -68,7 +68,7 @@ class Watch:
             left_s = self.deadline_s - time.monotonic()
             if left_s <= 0:
                 return {"late": True}
-            wait_s = min(left_s, _LOOK_S if self._pidfd is None else 60.0)
+            wait_s = min(left_s, _POLL_S if self._pidfd is None else 60.0)
             sources = [self._source] if self._pidfd is None else [self._source, self._pidfd]
             ready, _, _ = select.select(sources, [], [], wait_s)
             if self._source in ready:
@@ -81,7 +81,7 @@ class Watch:
 
 
 def _pidfd(parent: Process) -> int | None:
-    """Return a descriptor that tells of the process's end, None where the system has none for it."""
+    """Return a descriptor that becomes readable when the process ends; None where there is none."""
     try:
         descriptor: int = os.pidfd_open(parent.pid)
     except (OSError, AttributeError):
@@ -93,15 +93,15 @@ def _pidfd(parent: Process) -> int | None:
 
 
 def main() -> int:
-    """Watch until told that all is done; return 1 when a fault had to be left on."""
+    """Watch until the run is done; return 1 when a fault had to be left on."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # a shutdown ends the run, and then there may be work
+        signal.signal(number, signal.SIG_IGN)  # a shutdown ends the run too, which leaves work to do
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
-    with os.fdopen(_STDIN, "rb", buffering=0, closefd=False) as source:  # no buffer: select must see all
+    with os.fdopen(_STDIN, "rb", buffering=0, closefd=False) as source:  # unbuffered, for select
         first = source.readline()
     if not first:
-        return 0  # whoever started it has died before there was anything to watch
+        return 0  # the run died before it gave an order
     watch = Watch(json.loads(first), _STDIN)
     _say({"watching": watch.entry_id})
     return _watch(watch)
@@ -117,19 +117,19 @@ def _watch(watch: Watch) -> int:
             _say({"watching": watch.entry_id})
         elif "late" in order:
             watch.deadline_s = float("inf")
-            _until_done(watch, gone=False)
-        else:  # gone, or told to take over
-            return 0 if _until_done(watch, gone=True) else 1
+            _restore_with_retries(watch, gone=False)
+        else:  # gone, or an order to take over
+            return 0 if _restore_with_retries(watch, gone=True) else 1
 
 
-def _until_done(watch: Watch, *, gone: bool) -> bool:
-    """Take the fault back, again and again for a while; return whether it is gone."""
-    give_up_s = time.monotonic() + watch.patience_s
+def _restore_with_retries(watch: Watch, *, gone: bool) -> bool:
+    """Restore the flags, with retries for a while; return whether the fault is off."""
+    give_up_s = time.monotonic() + watch.retry_s
     pause_s = _FIRST_PAUSE_S
     while problem := _act(watch, gone=gone):
         _log(watch, problem)
         if time.monotonic() > give_up_s:
-            _log(watch, f"giving up on {watch.entry_id} after {watch.patience_s:g} s; run: otel-diag heal")
+            _log(watch, f"giving up on {watch.entry_id} after {watch.retry_s:g} s; run: otel-diag heal")
             return False
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -137,25 +137,24 @@ def _until_done(watch: Watch, *, gone: bool) -> bool:
 
 
 def _act(watch: Watch, *, gone: bool) -> str:
-    """Try once; return what went wrong, whatever it was."""
+    """Try once; return what went wrong, empty on success."""
     try:
-        rescue = importlib.import_module(
-            "pytest_otel_diag.undo.guardian.restore"
-        )  # heavy; only now is it needed
-        problem: str = rescue.rescue(
+        # Heavy, and rarely needed.
+        restore = importlib.import_module("pytest_otel_diag.undo.guardian.restore")
+        problem: str = restore.restore_watched(
             watch.state_dir, watch.entry_id, opener=watch.opener, gone=gone, copy=watch.copy
         )
-    except Exception as error:  # an import that fails: tried again, there is nobody else
+    except Exception as error:  # even a failed import is retried: nobody else will do it
         problem = f"{watch.entry_id}: {type(error).__name__}: {error}"
     if problem:
-        _reach_further(watch)
+        _extend_import_path(watch)
     return problem
 
 
-def _reach_further(watch: Watch) -> None:
-    """Let the next try import what the run could, a controller of the user's own, say.
+def _extend_import_path(watch: Watch) -> None:
+    """Let the next attempt import what the run could, such as a controller of the user's.
 
-    Always behind our own path: a tests folder may hold a ``queue.py``, and the run has it in front.
+    The run's path is appended, since a tests folder at its front may hold a ``queue.py``.
     """
     sys.path.extend(place for place in watch.import_path if place and place not in sys.path)
     importlib.invalidate_caches()
@@ -167,7 +166,7 @@ def _log(watch: Watch, text: str) -> None:
 
 
 def _say(answer: Orders) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more; the input tells
+    with contextlib.suppress(OSError):  # the run is gone, which the end of the input shows
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
         sys.stdout.buffer.flush()
 

@@ -26,9 +26,9 @@ from pytest_otel_diag.undo.journal import Entry, Journal, State
 from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.processes import Process
-from pytest_otel_diag.undo.restore import Patience
-from pytest_otel_diag.undo.session import ProtectedFlags, protected
+from pytest_otel_diag.undo.session import GuardedFlags, guarded
 from pytest_otel_diag.undo.settings import UndoSettings
+from pytest_otel_diag.undo.verify import RestoreLimits
 from tests.support.flagd import Flagd
 from tests.undo import samples
 from tests.undo.cells import until
@@ -59,7 +59,7 @@ async def inner(flagd: Flagd) -> AsyncIterator[SurfaceFlags]:
     await flags.aclose()
 
 
-async def served(flags: SurfaceFlags | ProtectedFlags, key: str, variant: str) -> None:
+async def served(flags: SurfaceFlags | GuardedFlags, key: str, variant: str) -> None:
     """Wait until flagd serves it."""
     async with asyncio.timeout(20):
         while (await flags.served(key, {})).variant != variant:  # noqa: ASYNC110 - flagd has no event for it
@@ -78,17 +78,13 @@ class Place:
 
     def session(
         self, owner: Owner | None = None, **settings: object
-    ) -> AbstractAsyncContextManager[ProtectedFlags]:
-        access = self.inner.access
-        assert access is not None
-        return protected(
+    ) -> AbstractAsyncContextManager[GuardedFlags]:
+        return guarded(
             self.inner,
-            access,
-            self.inner.identity,
-            who=owner or Owner.here(now_ns=time.time_ns()),
+            owner=owner or Owner.here(now_ns=time.time_ns()),
             state_dir=self.state,
             settings=replace(UndoSettings(lease_wait_s=0.2), **settings),
-            tell=self.told.append,
+            notify=self.told.append,
         )
 
     @property
@@ -97,7 +93,6 @@ class Place:
 
     def left(self, **update: object) -> Entry:
         """Leave a fault on as a dead run does; return its entry."""
-        assert self.inner.access is not None
         update = {"identity": self.inner.identity, "access": self.inner.access, "previous": self.raw} | update
         entry = samples.entry("left", **update)
         self.journal.write(entry)
@@ -129,7 +124,7 @@ class TestContract(FlagControllerContract):
 class SettledFlags:
     """flagd takes a moment to see a new file; the contract asks at once."""
 
-    def __init__(self, flags: ProtectedFlags) -> None:
+    def __init__(self, flags: GuardedFlags) -> None:
         self._flags = flags
         self.document, self.restore, self.served = flags.document, flags.restore, flags.served
 
@@ -209,12 +204,12 @@ async def test_a_deadline_that_passes_ends_the_fault_and_the_session_hears_of_it
 
         assert await asyncio.to_thread(until, returned, 20)
         for call in (flags.document(), flags.served("a", {}), flags.apply(ON)):
-            with pytest.raises(FlagError, match=r"longer than its deadline.*took back a=on"):
+            with pytest.raises(FlagError, match=r"exceeded its deadline.*restored a=on"):
                 await call
         assert place.raw == place.original
         await flags.restore(FlagDocument(raw=place.original, flags={}))
     assert not list(place.journal.entries())
-    assert "did not answer by its deadline" in (place.state / "guardian.log").read_text()
+    assert "exceeded its deadline" in (place.state / "guardian.log").read_text()
 
 
 async def test_a_write_that_comes_after_the_fault_was_taken_back_is_taken_back_too(place: Place):
@@ -228,7 +223,7 @@ async def test_a_write_that_comes_after_the_fault_was_taken_back_is_taken_back_t
             await real(change)
 
         real, place.inner.apply = place.inner.apply, late
-        with pytest.raises(FlagError, match="taken back by somebody else"):
+        with pytest.raises(FlagError, match="restored from outside"):
             await flags.apply(FlagChange(key="b", variant="on"))
         assert place.raw == place.original
     assert place.raw == place.original
@@ -250,7 +245,7 @@ async def test_edits_of_others_survive_the_undo(place: Place):
         await flags.restore(before)
         assert json.loads(place.raw)["flags"]["b"]["defaultVariant"] == "on", "nothing of ours was on"
     assert [text for text in place.told if "between the preflight and the first write" in text]
-    assert [text for text in place.told if "SOMEBODY ELSE CHANGED" in text and "flag b" in text]
+    assert [text for text in place.told if "EXTERNAL CHANGES" in text and "flag b" in text]
     assert [text for text in place.told if "left as it is" in text]
 
 
@@ -274,7 +269,7 @@ async def test_what_a_dead_run_left_is_healed_before_anything_else(place: Place)
         assert place.raw == place.original
         assert not list(place.journal.entries())
     (told,) = place.told
-    assert "took back a=on" in told and "alice on" in told
+    assert "restored a=on" in told and "alice on" in told
 
 
 async def test_a_fault_of_a_dead_run_that_cannot_be_taken_back_keeps_sessions_out(place: Place):
@@ -288,8 +283,8 @@ async def test_a_fault_of_a_dead_run_that_cannot_be_taken_back_keeps_sessions_ou
 @pytest.mark.parametrize(
     ("process", "message"),
     [
-        ({"host": "elsewhere", "boot": "other"}, "may still be at work"),
-        ({"pid": os.getppid(), "started": Process.of(os.getppid()).started}, "may still be at work"),
+        ({"host": "elsewhere", "boot": "other"}, "may still run"),
+        ({"pid": os.getppid(), "started": Process.of(os.getppid()).started}, "may still run"),
     ],
 )
 async def test_owners_that_may_live_are_left_alone(place: Place, process: dict[str, str], message: str):
@@ -320,9 +315,9 @@ async def test_entries_of_other_environments_are_none_of_ours(place: Place):
 
 
 async def test_a_restore_that_fails_is_loud_and_left_to_the_guardian(place: Place, flagd: Flagd):
-    patience = Patience(served_timeout_s=0.3, read_timeout_s=0.5)
+    limits = RestoreLimits(served_timeout_s=0.3, read_timeout_s=0.5)
     with pytest.raises(RestoreFailed, match=r"A FAULT MAY STILL BE ON.*otel-diag heal --state"):
-        async with place.session(patience=patience) as flags:
+        async with place.session(limits=limits) as flags:
             await flags.apply(ON)
             await served(flags, "a", "on")
             flagd.stop()
@@ -351,14 +346,14 @@ async def test_nothing_is_changed_without_a_guardian(place: Place, monkeypatch: 
 
 async def test_a_lease_lost_to_another_host_stops_changes(place: Place):
     async with place.session() as flags:
-        flags._outside.renewal.lost = "bob@elsewhere"
-        with pytest.raises(Occupied, match="went to bob@elsewhere"):
+        flags._undo.renewal.lost = "bob@elsewhere"
+        with pytest.raises(Occupied, match="was taken by bob@elsewhere"):
             await flags.apply(ON)
     assert place.raw == place.original
 
 
 async def test_a_write_that_hangs_is_given_up(place: Place):
-    async with place.session(patience=Patience(write_timeout_s=0.2)) as flags:
+    async with place.session(limits=RestoreLimits(write_timeout_s=0.2)) as flags:
 
         async def hang(change: FlagChange) -> None:
             await asyncio.sleep(60)
@@ -417,7 +412,7 @@ async def test_a_state_folder_that_is_removed_meanwhile_is_said_and_made_again(p
         assert list(place.journal.entries())
         shutil.rmtree(place.state)
     assert place.raw == place.original and not list(place.journal.entries())
-    assert [text for text in place.told if "was gone at the end" in text]
+    assert [text for text in place.told if "was missing at the end" in text]
 
 
 async def test_a_fork_of_the_run_changes_nothing_and_cleans_nothing_up(place: Place):
@@ -443,13 +438,9 @@ async def test_a_fork_of_the_run_changes_nothing_and_cleans_nothing_up(place: Pl
 
 async def test_a_wall_clock_that_is_set_does_not_move_the_guardians_deadline(place: Place):
     wall = [time.time_ns()]
-    access = place.inner.access
-    assert access is not None
-    async with protected(
+    async with guarded(
         place.inner,
-        access,
-        place.inner.identity,
-        who=Owner.here(now_ns=wall[0]),
+        owner=Owner.here(now_ns=wall[0]),
         state_dir=place.state,
         settings=UndoSettings(lease_wait_s=0.2, deadline_s=600.0),
         now=lambda: wall[0],

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_otel_diag.flags.surfaces.read_back import canonical, differing, same_json
+from pytest_otel_diag.flags.comparison import canonical, differing, same_json
 
 VALUES = st.recursive(
     st.none()
@@ -48,5 +48,5 @@ def test_differences_are_told_by_name() -> None:
     assert differing(one, b'{"flags": {"a": 1.0, "b": 3, "d": 4, "c": 1}}') == "different: b, c, d"
     many = json.dumps({"flags": {f"f{n}": n for n in range(9)}}).encode()
     assert differing(many, b'{"flags": {}}') == "different: f0, f1, f2, f3, f4 and 4 more"
-    assert differing(one, one) == "the flags are alike, something beside them differs"
+    assert differing(one, one) == "the flags are the same, another part of the document differs"
     assert differing(one, b"half") == f"{len(one)} bytes against 4"

@@ -7,41 +7,34 @@ from pathlib import Path
 
 import pytest
 
-from pytest_otel_diag.flags.document import DocumentFlags, FlagdDocument
+from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.undo.guardian.log import LOG
-from pytest_otel_diag.undo.guardian.restore import rescue
+from pytest_otel_diag.undo.guardian.restore import restore_watched
 from pytest_otel_diag.undo.journal import Journal, State, encoded
 from tests.undo import samples
 
 OPENER = f"{__name__}:opened"
-HERE: dict[str, FlagdDocument] = {}
-
-
-class Flags(DocumentFlags):
-    """Flags in memory that can be closed."""
-
-    async def aclose(self) -> None:
-        """Nothing is open."""
+MEMORY = samples.MemorySurface()
 
 
 def opened(access, *, now):
-    return Flags(HERE["a"], now=now)
+    return SurfaceFlags(MEMORY, samples.MemoryReader(MEMORY), now=now)
 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    HERE["a"] = FlagdDocument(samples.document(a="on"))
+    MEMORY.raw = samples.document(a="on")
     found = Journal(tmp_path / "state")
     found.write(samples.entry())
     return found
 
 
 def act(journal: Journal, *, gone: bool = True, copy: bytes = b"") -> str:
-    return rescue(journal.folder.parent, "one", opener=OPENER, gone=gone, copy=copy)
+    return restore_watched(journal.folder.parent, "one", opener=OPENER, gone=gone, copy=copy)
 
 
 def variant() -> str:
-    return HERE["a"].flags["a"].default_variant
+    return MEMORY.flagd.flags["a"].default_variant
 
 
 def log(journal: Journal) -> str:
@@ -56,7 +49,7 @@ def test_with_its_owner_gone_the_entry_is_closed(journal):
 def test_with_its_owner_late_the_entry_stays_marked(journal):
     assert act(journal, gone=False) == "" and variant() == "off"
     entry = journal.read("one")
-    assert entry is not None and entry.state is State.RETURNED and "did not answer" in entry.note
+    assert entry is not None and entry.state is State.RETURNED and "exceeded its deadline" in entry.note
 
 
 @pytest.mark.parametrize("raw", [None, b"", b"{"])
@@ -88,7 +81,9 @@ def test_a_damaged_copy_helps_nobody(journal):
 
 
 def test_what_goes_wrong_is_returned(journal):
-    assert "ModuleNotFoundError" in rescue(journal.folder.parent, "one", opener="no.such:thing", gone=True)
+    assert "ModuleNotFoundError" in restore_watched(
+        journal.folder.parent, "one", opener="no.such:thing", gone=True
+    )
     assert journal.holds("one")
 
 

@@ -18,14 +18,14 @@ from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.undo.heal import Outcome, heal
 from pytest_otel_diag.undo.journal import Journal
 from pytest_otel_diag.undo.owner import Owner
-from pytest_otel_diag.undo.restore import Patience
-from pytest_otel_diag.undo.session import protected
+from pytest_otel_diag.undo.session import guarded
 from pytest_otel_diag.undo.settings import UndoSettings
+from pytest_otel_diag.undo.verify import RestoreLimits
 from tests.support.flagd import Flagd
 from tests.undo import samples
 
 ON = FlagChange(key="a", variant="on")
-QUICK = Patience(served_timeout_s=1.5)
+QUICK = RestoreLimits(served_timeout_s=1.5)
 pytestmark = pytest.mark.xdist_group("undo")
 
 
@@ -55,14 +55,12 @@ class Place:
         beside.rename(self.document)
 
     def session(self, inner: SurfaceFlags):
-        return protected(
+        return guarded(
             inner,
-            self.access,
-            inner.identity,
-            who=Owner.here(now_ns=time.time_ns()),
+            owner=Owner.here(now_ns=time.time_ns()),
             state_dir=self.state,
-            settings=UndoSettings(lease_wait_s=0.2, patience=QUICK),
-            tell=self.told.append,
+            settings=UndoSettings(lease_wait_s=0.2, limits=QUICK),
+            notify=self.told.append,
         )
 
 
@@ -100,7 +98,7 @@ async def test_an_original_that_flagd_refuses_as_it_is_comes_back_as_new_text(pl
     await served(inner, "on")
     entry = samples.entry(identity=inner.identity, access=place.access, previous=marked)
     Journal(place.state).write(entry)
-    (healed,) = await heal(place.state, patience=QUICK)
+    (healed,) = await heal(place.state, limits=QUICK)
     assert healed.outcome is Outcome.RESTORED and "NEW TEXT" in healed.detail, healed
     await served(inner, "off")
     assert json.loads(place.document.read_bytes()) == json.loads(place.original)
@@ -115,11 +113,11 @@ async def test_force_does_not_close_a_fault_that_is_still_served(place: Place):
     elsewhere = FlagAccess(control=f"file:{place.other}", served=place.access.served)
     entry = samples.entry(identity=str(place.other), access=elsewhere, previous=place.original)
     Journal(place.state).write(entry)
-    (healed,) = await heal(place.state, patience=QUICK, force=True)
+    (healed,) = await heal(place.state, limits=QUICK, force=True)
     assert healed.outcome is Outcome.FAILED and "restart flagd" in healed.detail
     assert Journal(place.state).holds(entry.id)
     place.flagd.kill()
-    (healed,) = await heal(place.state, patience=QUICK, force=True)
+    (healed,) = await heal(place.state, limits=QUICK, force=True)
     assert healed.outcome is Outcome.UNPROVEN
     assert not list(Journal(place.state).entries())
     await inner.aclose()
@@ -133,11 +131,11 @@ async def test_a_link_that_leads_elsewhere_meanwhile(place: Place):
         place.link.unlink()
         place.link.symlink_to(place.other)
         for call in (flags.document(), flags.served("a", {}), flags.apply(ON)):
-            with pytest.raises(FlagError, match=r"two/demo.flagd.json.*in place of.*one/demo.flagd.json"):
+            with pytest.raises(FlagError, match=r"two/demo.flagd.json.*instead of.*one/demo.flagd.json"):
                 await call
     await served(inner, "off")
     assert place.document.read_bytes() == place.other.read_bytes() == place.original
-    assert [text for text in place.told if "MOVED MEANWHILE" in text and str(place.document) in text]
+    assert [text for text in place.told if "FILE MOVED" in text and str(place.document) in text]
     await inner.aclose()
 
 
@@ -148,17 +146,17 @@ async def test_the_file_of_the_fault_is_gone_or_cannot_be_written(place: Place):
     place.link.symlink_to(place.other)
     Journal(place.state).write(entry)
     place.document.write_bytes(b"")
-    (healed,) = await heal(place.state, patience=QUICK)
-    assert healed.gone and "in both" in healed.detail
+    (healed,) = await heal(place.state, limits=QUICK)
+    assert healed.gone and "both were restored" in healed.detail
     assert place.document.read_bytes() == place.original
     place.document.unlink()
     place.document.mkdir()
     Journal(place.state).write(entry)
-    (healed,) = await heal(place.state, patience=QUICK)
-    assert healed.outcome is Outcome.FAILED and "cannot be put back there" in healed.detail
+    (healed,) = await heal(place.state, limits=QUICK)
+    assert healed.outcome is Outcome.FAILED and "cannot be restored there" in healed.detail
     place.document.rmdir()
-    (healed,) = await heal(place.state, patience=QUICK)
-    assert healed.gone and "which is gone" in healed.detail
+    (healed,) = await heal(place.state, limits=QUICK)
+    assert healed.gone and "no longer exists" in healed.detail
     await inner.aclose()
 
 
@@ -172,6 +170,6 @@ async def test_a_document_that_flagd_refuses_is_refused_before_the_first_write(p
     assert place.document.read_bytes() == raw and not list(Journal(place.state).entries())
     entry = samples.entry(identity=inner.identity, access=place.access, previous=b"{")
     Journal(place.state).write(entry)
-    (healed,) = await heal(place.state, patience=QUICK)
-    assert healed.outcome is Outcome.FAILED and "not put back" in healed.detail
+    (healed,) = await heal(place.state, limits=QUICK)
+    assert healed.outcome is Outcome.FAILED and "not written" in healed.detail
     await inner.aclose()
