@@ -1,4 +1,4 @@
-# Every target makes .venv and installs what it needs. Needs Python 3.11-3.14, git and make, nothing else.
+# Every target creates .venv and installs what it needs. Requires Python 3.11 to 3.14, git and make.
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
@@ -33,7 +33,8 @@ suites: $(VENV)/.run
 	  --otel-diag-inconclusive=pass -n $(WORKERS) --html=reports/suites.html --self-contained-html \
 	  --junitxml=reports/suites.xml $(ARGS)
 
-# Tests against flagd take the one of OTEL_DIAG_TEST_FLAGD, else of PATH, else build it with go, else skip and say so.
+# Tests against flagd use the binary named by OTEL_DIAG_TEST_FLAGD, or one on the PATH, or build it with Go; otherwise
+# they are skipped with the reason.
 test: $(VENV)/.dev
 	$(BIN)/python -m tests.run --workers $(TEST_WORKERS)
 
