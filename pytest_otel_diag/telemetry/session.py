@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -38,6 +38,7 @@ _WRITING: Mapping[str, Any] = {
     "additional_table_filters": {},
 }
 
+_USUAL = QueryLimits()
 _EXPORTING = QueryLimits(time_s=600.0, result_rows=0)
 
 _OWN_TABLES_ONLY = {
@@ -70,6 +71,7 @@ class StoreTelemetry(Telemetry):
         database: str,
         visibility: Visibility | None,
         now: Callable[[], Nanos] | None,
+        threads: int = 0,
     ) -> None:
         self._engine = shared.engine
         self._workers = shared.workers
@@ -78,6 +80,7 @@ class StoreTelemetry(Telemetry):
         self._database = database
         self._visibility = visibility
         self._clock = now
+        self._threads = threads
         self._lock = threading.Lock()
         self._now_shown: Nanos | None = None
         self._steps = 0
@@ -120,7 +123,7 @@ class StoreTelemetry(Telemetry):
         values, bounds = dict(parameters or {}), limits or QueryLimits()
         now = self.now()
         return await self._workers.run(
-            lambda: self._asked(statement, values, bounds, now), time_s=bounds.time_s
+            lambda: self._ran(statement, values, bounds, now), time_s=bounds.time_s
         )
 
     async def spans_at_most(self) -> int | None:
@@ -131,13 +134,19 @@ class StoreTelemetry(Telemetry):
     async def rows_at_most(self, tables: Sequence[str]) -> Mapping[str, int]:
         """Return how many rows the tables hold; tables whose engine keeps no count are left out."""
         wanted = {"database": self._database, "tables": list(tables)}
-        found = await self.run(load(__package__, "table_rows"), wanted)
+        now = self.now()
+        # behind views, the tables that are counted lie in another database than the session may name
+        restricted = self._visibility is None
+        found = await self._workers.run(
+            lambda: self._ran(load(__package__, "table_rows"), wanted, _USUAL, now, restricted=restricted),
+            time_s=_USUAL.time_s,
+        )
         return {str(table): int(rows) for table, rows in found.rows() if rows is not None}
 
     async def schema(self) -> TelemetrySchema:
         """Return the tables and columns that are there (cached)."""
         if self._schema is None:
-            return await self._workers.run(self._discover, time_s=QueryLimits().time_s)
+            return await self._workers.run(self._discover, time_s=_USUAL.time_s)
         return self._schema
 
     async def ask(self, question: Question[T]) -> T:
@@ -175,7 +184,9 @@ class StoreTelemetry(Telemetry):
         if now is not None:
             self._show(now)
         settings = {} if self._readonly == 1 else _settings(limits, restricted=restricted)
-        if not self._engine.embedded and self._readonly == 0:
+        if self._engine.embedded:
+            settings["max_threads"] = self._threads
+        elif self._readonly == 0:
             settings["readonly"] = 2  # a server refuses writes itself; chDB would never forget it
             settings["distributed_product_mode"] = "global"  # right wherever the shards keep a trace
         with (
@@ -204,10 +215,16 @@ class StoreTelemetry(Telemetry):
         with self._open(limits, now, restricted=True) as connection:
             return self._timed(connection, checked, used(checked, parameters), limits)
 
-    def _asked(
-        self, statement: Statement, parameters: dict[str, Any], limits: QueryLimits, now: Nanos | None
+    def _ran(
+        self,
+        statement: Statement,
+        parameters: dict[str, Any],
+        limits: QueryLimits,
+        now: Nanos | None,
+        *,
+        restricted: bool = True,
     ) -> Table:
-        with self._open(limits, now, restricted=False) as connection:
+        with self._open(limits, now, restricted=restricted) as connection:
             return self._timed(
                 connection, statement.sql, used(statement.sql, parameters), limits, named=False
             )
@@ -236,23 +253,25 @@ class StoreTelemetry(Telemetry):
             return known
         if self._schema is None:
             self._discover()  # so that errors can name what is there
-        # without a limit of rows: the engine would write it into the tree that is checked
-        with self._open(QueryLimits(result_rows=0), None, restricted=False) as connection:
-            canonical, nodes = self._parses.parsed(connection, sql, parameters)
-            guard.check(canonical, nodes, guard.Scope(self.database, cache(partial(_databases, connection))))
+        canonical, nodes = self._parses.parsed(self._unlimited, sql, parameters)
+        guard.check(canonical, nodes, guard.Scope(self.database, cache(self._databases)))
         if len(self._checked) >= _CHECKED_MAX:
             self._checked.clear()
         self._checked[key] = canonical
         return canonical
 
+    def _unlimited(self) -> AbstractContextManager[Connection]:
+        """Lend a client without a limit of rows: the engine would write it into the tree that is checked."""
+        return self._open(QueryLimits(result_rows=0), None, restricted=False)
+
+    def _databases(self) -> frozenset[str]:
+        with self._unlimited() as connection:
+            return frozenset(str(row[0]) for row in connection.rows("SELECT name FROM system.databases"))
+
     def _discover(self) -> TelemetrySchema:
-        with self._open(QueryLimits(), None, restricted=False) as connection:
+        with self._open(_USUAL, None, restricted=True) as connection:
             self._schema = discover(connection, self.database)
             return self._schema
-
-
-def _databases(connection: Connection) -> frozenset[str]:
-    return frozenset(str(row[0]) for row in connection.rows("SELECT name FROM system.databases"))
 
 
 def _settings(limits: QueryLimits, *, restricted: bool) -> dict[str, Any]:

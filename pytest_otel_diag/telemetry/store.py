@@ -171,14 +171,17 @@ class Store:
         now: Callable[[], Nanos] | None = None,
         visible: Sequence[Window] | None = None,
         settled: Sequence[Window] = (),
+        threads: int = 0,
     ) -> StoreTelemetry:
         """Return the read-only view of *database* for one session.
 
         With *now* or *visible* the session gets a private database of views that hides what has not
         ended by ``now()`` and what lies outside the windows; ``close()`` drops it. *settled* windows
         (the quiet reference of a recording) are visible beside these whatever the time. Without
-        *now* and *visible* no DDL is made, so a user who may only read is enough. Raises
-        SchemaError for a database that is not there.
+        *now* and *visible* no DDL is made, so a user who may only read is enough. *threads* is how many
+        threads of the embedded engine work on one statement, 0 as many as the machine has: over a few
+        hundred thousand rows, starting them costs more than they save. Raises SchemaError for an unknown
+        database.
         """
         visibility = None
         with (
@@ -191,7 +194,9 @@ class Store:
                 base = discover(connection, database)
                 visibility = Visibility(self._new_name(), base, windows, now is not None, merged(settled))
                 visibility.create(connection)
-        return StoreTelemetry(self._shared, database=database, visibility=visibility, now=now)
+        return StoreTelemetry(
+            self._shared, database=database, visibility=visibility, now=now, threads=threads
+        )
 
     def _require(self, connection: Connection, database: str) -> None:
         """Raise SchemaError unless the database is there."""

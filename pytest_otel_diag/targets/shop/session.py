@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from pytest_otel_diag.errors import ConfigurationError
@@ -49,8 +47,7 @@ class ShopClock:
         """Run the model up to the instant; does nothing when it has passed."""
         while self._now_ns < instant_ns:
             step_ns = min(self._now_ns + STEP_NS, instant_ns)
-            with _uncollected():
-                self._shop.advance(step_ns)
+            self._shop.advance(step_ns)
             self._now_ns = step_ns
             await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -95,8 +92,7 @@ class ShopTelemetry(Telemetry):
             waiting.spans += visible.spans
             waiting.logs += visible.logs
             waiting.metrics += visible.metrics
-            with _uncollected():
-                tables = rows.tables(_taken(waiting, signals or tuple(SIGNAL_TABLES)))
+            tables = rows.tables(_taken(waiting, signals or tuple(SIGNAL_TABLES)))
             if tables:
                 # a write that was begun ends, whoever is cancelled meanwhile: its rows exist only here
                 self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, tables))
@@ -135,22 +131,6 @@ class ShopTelemetry(Telemetry):
         if self._writing is not None:
             await asyncio.wait([self._writing])
         self._inner.close()
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep the collector of cycles still for the block: what the model makes in it mostly stays.
-
-    Looking through it again and again would take a tenth of a session's time and more. Sessions on several
-    threads may overlap: the one that found the collector working lets it go on.
-    """
-    working = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if working:
-            gc.enable()
 
 
 def _taken(waiting: Batch, signals: Sequence[str]) -> Batch:

@@ -28,6 +28,7 @@ from pytest_otel_diag.ports import TargetSession
 from pytest_otel_diag.shop.flag_provider import NoFlags
 from pytest_otel_diag.shop.simulation import Shop
 from pytest_otel_diag.shop.variation import Variation
+from pytest_otel_diag.targets.garbage import paused_collector
 from pytest_otel_diag.targets.private import held
 from pytest_otel_diag.targets.replay.loading import MEMORY_DSN, RecordingStore, shared_store
 from pytest_otel_diag.targets.shop.options import ShopOptions
@@ -162,6 +163,7 @@ class ShopTarget:
             held(lambda: _database(stored, database), lambda _: stored.discard(database)) as inner,
             AsyncExitStack() as stack,
         ):
+            stack.enter_context(paused_collector())
             clock = ShopClock(shop)
             telemetry = ShopTelemetry(shop, clock, stored.store, inner)
             stack.push_async_callback(telemetry.close)
@@ -183,7 +185,7 @@ class ShopTarget:
 def _database(stored: RecordingStore, name: str) -> StoreTelemetry:
     """Make a session's own database, and return what reads it."""
     stored.store.create_database(name, layout=Layout(in_memory=True))
-    return stored.store.telemetry(name)
+    return stored.store.telemetry(name, threads=1)
 
 
 def first_instant(seed: int) -> Nanos:

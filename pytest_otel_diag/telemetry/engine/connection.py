@@ -23,6 +23,9 @@ from pytest_otel_diag.telemetry.dsn import MEMORY, Address, EmbeddedAddress, Ser
 from pytest_otel_diag.telemetry.engine.failures import translated
 
 CONNECT_TIMEOUT_S = 10
+_KEPT = 3
+"""Clients that are opened before one with other settings is changed: for reading, writing and checking."""
+
 REPLY_TIMEOUT_S = 600
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
@@ -79,13 +82,21 @@ class Connection:
         """Select database and settings for what follows; only differences cost a statement."""
         # never left on the database of an earlier session, which may be gone by now
         self._client.database = database or self._home
+        for name, value in self._changed(settings):
+            self._client.set_client_setting(name, value)
+            self._settings[name] = value
+
+    def changes(self, settings: Mapping[str, Any]) -> int:
+        """Return how many settings :meth:`prepare` would change."""
+        return sum(1 for _ in self._changed(settings))
+
+    def _changed(self, settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         wanted = dict(settings)
         if "readonly" in self._settings:
             wanted.setdefault("readonly", 0)  # the one setting that must not outlast its session
         for name, value in wanted.items():
             if self._settings.get(name) != value:
-                self._client.set_client_setting(name, value)
-                self._settings[name] = value
+                yield name, value
 
     def query(
         self, sql: str, parameters: Mapping[str, Any] | None = None, *, named: bool = True
@@ -171,6 +182,7 @@ class Engine:
         self.address = address
         self.embedded = isinstance(address, EmbeddedAddress)
         self._idle: list[Connection] = []
+        self._open = 0
         self._lock = threading.Lock()
         self._generation = _generation
         self._closed = False
@@ -187,14 +199,23 @@ class Engine:
     def connection(
         self, database: str | None = None, settings: Mapping[str, Any] | None = None
     ) -> Iterator[Connection]:
-        """Lend a client for the block; raises TelemetryUnavailable when closed or after a fork."""
+        """Lend a client for the block; raises TelemetryUnavailable when closed or after a fork.
+
+        Each change of a setting is a statement of its own, so the client that needs the fewest is lent, and
+        a few clients are kept for different uses.
+        """
         self._check()
+        wanted = settings or {}
         with self._lock:
-            lent = self._idle.pop() if self._idle else None
+            lent = min(self._idle, key=lambda idle: idle.changes(wanted), default=None)
+            if lent is not None and self._open < _KEPT and lent.changes(wanted):
+                lent = None
+            if lent is not None:
+                self._idle.remove(lent)
         lent = lent or self._connect()
         try:
             with translated(what="the session's settings"):
-                lent.prepare(database, settings or {})
+                lent.prepare(database, wanted)
             yield lent
         finally:
             self._give_back(lent)
@@ -230,6 +251,8 @@ class Engine:
             raise TelemetryUnavailable(f"the store {self.address} is closed; open it again with Store.open")
 
     def _connect(self) -> Connection:
+        with self._lock:
+            self._open += 1
         if isinstance(self.address, EmbeddedAddress):
             return Connection(_embedded_client(self.address), embedded=True)
         return Connection(_server_client(self.address), embedded=False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from pytest_otel_diag.statements import Statement
@@ -24,14 +25,18 @@ class Parses:
         self._kept: dict[tuple[str, tuple[str, ...]], tuple[str, tuple[Node, ...]]] = {}
 
     def parsed(
-        self, connection: Connection, sql: str, parameters: Mapping[str, Any]
+        self,
+        lend: Callable[[], AbstractContextManager[Connection]],
+        sql: str,
+        parameters: Mapping[str, Any],
     ) -> tuple[str, tuple[Node, ...]]:
         """Return canonical text and tree; raises QueryRejected, and driver errors for bad syntax."""
         asked = (sql, tuple(sorted(parameters)))
         found = self._kept.get(asked)
         if found is None:
-            text = guard.canonical(connection, sql)
-            found = text, guard.tree(connection, text, used(text, parameters))
+            with lend() as connection:
+                text = guard.canonical(connection, sql)
+                found = text, guard.tree(connection, text, used(text, parameters))
             if len(self._kept) >= _MOST:
                 self._kept.clear()
             self._kept[asked] = found
