@@ -358,6 +358,18 @@ def test_a_terminal_shows_what_runs_in_place_and_keeps_what_ended(suite, pyteste
     assert "\x1b[32m" in raw
 
 
+def test_the_controller_of_workers_shows_their_sessions(suite, pytester, recording, cache) -> None:
+    _, frames = on_a_terminal(pytester, recording, cache, "-n", "2", columns=90)
+    tails = [frame.rstrip().splitlines()[-3:] for frame in frames if frame.strip()]
+    drawn = [line for tail in tails for line in tail if ": investigate, " in line]
+    assert any("incident-back: " in line for line in drawn)
+    assert any("incident-middle: " in line for line in drawn)
+    final = frames[-1]
+    assert "investigate" not in final and "baseline" not in final, "nothing drawn is left behind"
+    assert final.count("detected, root cause ranked 1") == 2
+    assert "[2 scored: 2/2 detected]" in final.replace("\n", "")
+
+
 def test_colours_can_be_switched_off_and_long_test_names_stay_whole(
     suite, pytester, recording, cache
 ) -> None:

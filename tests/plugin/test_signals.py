@@ -251,7 +251,7 @@ def test_sessions_of_a_worker_outlive_it(tmp_path) -> None:
     assert list(spool.texts()) == ["one", "two"]
     assert set(spool.workers().values()) == {os.getpid()}
     (spool.folder / "gw1.pid").write_text("no number")
-    worker.close()
+    worker.pytest_sessionfinish()
     assert spool.workers() == {}
     spool.end(timeout_s=5)
     spool.remove()

@@ -64,7 +64,9 @@ def register(config: pytest.Config) -> None:
         line.close()
         return
     kind = ControllerScreen if config.pluginmanager.has_plugin("dsession") else Screen
-    config.pluginmanager.register(kind(line, mode, Follower(place.directory)), PLUGIN)
+    screen = kind(line, mode, Follower(place.directory))
+    config.pluginmanager.register(screen, PLUGIN)
+    screen.start()
 
 
 def chosen_mode(config: pytest.Config, line: Line) -> Mode:
@@ -195,6 +197,9 @@ class Screen:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
+    def start(self) -> None:
+        """Begin to show sessions; here they are shown while a phase of a test runs."""
+
     def report_ended(self) -> None:
         """Write a line for each session that ended since the last call; main thread, between phases."""
         for state in self._follower.refresh().ended(self._reported):
@@ -323,10 +328,14 @@ class Screen:
 class ControllerScreen(Screen):
     """Shows the sessions of pytest-xdist's workers: all the time, except while pytest itself writes."""
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtestloop(self) -> Generator[None, Any, Any]:
-        """Show sessions in flight while the controller waits for its workers."""
-        return (yield from self._waiting())
+    def start(self) -> None:
+        """Begin to show sessions; the controller waits for its workers already."""
+        self._enter()
+
+    @pytest.hookimpl(specname="pytest_sessionfinish", tryfirst=True)
+    def pytest_otel_diag_stop(self) -> None:
+        """Show no more sessions in flight: pytest writes its summary next."""
+        self._leave()
 
     def _writing(self) -> Generator[None, Any, Any]:
         """Leave the terminal to pytest during a hook."""
@@ -351,6 +360,11 @@ class ControllerScreen(Screen):
     @pytest.hookimpl(specname="pytest_runtest_logfinish", wrapper=True, tryfirst=True)
     def pytest_otel_diag_logfinish(self) -> Generator[None, Any, Any]:
         """Wipe the region while pytest writes the percentage."""
+        return (yield from self._writing())
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_internalerror(self) -> Generator[None, Any, Any]:
+        """Wipe the region while pytest reports an error of its own."""
         return (yield from self._writing())
 
     @pytest.hookimpl(wrapper=True, tryfirst=True, optionalhook=True)
