@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         RecordingError,
         RestoreFailed,
         ScenarioError,
+        ScenarioRejected,
         TelemetryError,
     )
     from pytest_otel_diag.model.diagnosis import (
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
         Telemetry,
         Traffic,
     )
-    from pytest_otel_diag.runs.runner import PreparedScenario, Runner, ScenarioRejected
+    from pytest_otel_diag.runs.runner import PreparedScenario, Runner
     from pytest_otel_diag.scoring.assertions import DiagnosedSession, DiagnosisMissed, SessionNotScored
 
 __version__ = "0.1.0"
@@ -156,6 +157,7 @@ _MODULES = {
         "RecordingError",
         "RestoreFailed",
         "ScenarioError",
+        "ScenarioRejected",
         "TelemetryError",
     ),
     "model.diagnosis": (
@@ -199,7 +201,7 @@ _MODULES = {
         "Telemetry",
         "Traffic",
     ),
-    "runs.runner": ("PreparedScenario", "Runner", "ScenarioRejected"),
+    "runs.runner": ("PreparedScenario", "Runner"),
     "scoring.assertions": ("DiagnosedSession", "DiagnosisMissed", "SessionNotScored"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -18,6 +18,14 @@ class ScenarioError(ConfigurationError):
     """A scenario names a fault, variant or expectation that the target does not have."""
 
 
+class ScenarioRejected(ScenarioError):
+    """A scenario cannot run; ``mistakes`` holds one sentence for each reason."""
+
+    def __init__(self, mistakes: Iterable[str]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("; ".join(self.mistakes))
+
+
 class RecordingError(OtelDiagError):
     """A recording cannot be read; the message names file, column and row where known."""
 

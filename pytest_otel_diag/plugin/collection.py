@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pytest_otel_diag.errors import OtelDiagError
+from pytest_otel_diag.errors import OtelDiagError, ScenarioRejected
 from pytest_otel_diag.model.scenario import Fault, Scenario
 from pytest_otel_diag.plugin import scenarios
 from pytest_otel_diag.plugin.markers import (
@@ -21,7 +21,6 @@ from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
 from pytest_otel_diag.plugin.scenarios import NO_SCENARIO, REPEAT_ARGUMENT, SCENARIO_ARGUMENT
 from pytest_otel_diag.plugin.settings import is_worker
 from pytest_otel_diag.plugin.yaml_files import ScenarioItem
-from pytest_otel_diag.runs.runner import ScenarioRejected
 from pytest_otel_diag.scenario_files.knowledge import other_release_only
 
 _NOT_A_NAME = re.compile(r"\W+")

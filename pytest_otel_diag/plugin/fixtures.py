@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from pytest_otel_diag.errors import ScenarioError
+from pytest_otel_diag.errors import ScenarioError, ScenarioRejected
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
 from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario
@@ -24,7 +24,7 @@ from pytest_otel_diag.plugin.scenarios import NO_SCENARIO
 from pytest_otel_diag.plugin.xdist import SPOOL
 from pytest_otel_diag.ports import TargetSession
 from pytest_otel_diag.runs.files import to_json
-from pytest_otel_diag.runs.runner import PreparedScenario, ScenarioRejected
+from pytest_otel_diag.runs.runner import PreparedScenario
 from pytest_otel_diag.scoring.assertions import DiagnosedSession, SessionNotScored
 
 SESSIONS: pytest.StashKey[list[SessionResult]] = pytest.StashKey()

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pytest
 from pydantic import ValidationError
 
-from pytest_otel_diag.errors import nearest
+from pytest_otel_diag.errors import ScenarioRejected, nearest
 from pytest_otel_diag.model.diagnosis import Mechanism
 from pytest_otel_diag.model.scenario import (
     Disturbance,
@@ -36,7 +36,7 @@ from pytest_otel_diag.plugin.markers import (
 )
 from pytest_otel_diag.plugin.runtime import runtime_of
 from pytest_otel_diag.ports import Target
-from pytest_otel_diag.runs.runner import PreparedScenario, ScenarioRejected
+from pytest_otel_diag.runs.runner import PreparedScenario
 
 NO_SCENARIO = (
     "the test names no scenario; mark it with otel_flag(key, variant), "

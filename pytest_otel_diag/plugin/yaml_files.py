@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from pytest_otel_diag.errors import OtelDiagError, nearest
+from pytest_otel_diag.errors import OtelDiagError, ScenarioRejected, nearest
 from pytest_otel_diag.model.base import Model
 from pytest_otel_diag.model.scenario import Expectation, Scenario
 from pytest_otel_diag.plugin import scenarios
 from pytest_otel_diag.plugin.fixtures import Diagnose
 from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
 from pytest_otel_diag.ports import Target
-from pytest_otel_diag.runs.runner import PreparedScenario, ScenarioRejected
+from pytest_otel_diag.runs.runner import PreparedScenario
 from pytest_otel_diag.scenario_files.knowledge import labels, scenario_of
 from pytest_otel_diag.scenario_files.loading import Case, load_cases, overridden
 from pytest_otel_diag.scenario_files.schema import Check

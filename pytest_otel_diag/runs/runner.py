@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from pytest_otel_diag.config.settings import Settings
-from pytest_otel_diag.errors import ScenarioError
+from pytest_otel_diag.errors import ScenarioRejected
 from pytest_otel_diag.model.events import SessionEvent
 from pytest_otel_diag.model.scenario import Environment, Scenario
 from pytest_otel_diag.model.session import SessionResult
@@ -21,20 +21,11 @@ from pytest_otel_diag.runs.manifest import AnalyzerIdentity, analyzer_identity
 from pytest_otel_diag.runs.opening import open_analyzer, open_capture, open_target
 from pytest_otel_diag.scoring.judge import judge
 from pytest_otel_diag.sessions.engine import SessionEngine
-from pytest_otel_diag.sessions.faults.injection import scenario_mistakes
-from pytest_otel_diag.sessions.faults.schedule import schedule_mistakes
 from pytest_otel_diag.sessions.settings import EngineSettings, SessionPlan
+from pytest_otel_diag.sessions.validation import ValidScenario, validated
 
 _SEED_STRIDE = 1_000_003
 """Scenarios have base seeds below 100,000; repeats move by more, so that no two sessions share a seed."""
-
-
-class ScenarioRejected(ScenarioError):
-    """A scenario cannot run; ``mistakes`` holds one sentence for each reason."""
-
-    def __init__(self, mistakes: Iterable[str]) -> None:
-        self.mistakes = tuple(mistakes)
-        super().__init__("; ".join(self.mistakes))
 
 
 @dataclass(frozen=True)
@@ -44,7 +35,7 @@ class PreparedScenario:
     :meth:`Runner.prepare` is the only place that makes one.
     """
 
-    scenario: Scenario
+    scenario: ValidScenario
     repeat: int = 0
     test_id: str = ""
 
@@ -104,14 +95,7 @@ class Runner:
         if self.target.seeded:
             update["environment"] = seeded_environment(scenario, self.settings.seed + repeat, test_id)
         scenario = scenario.model_copy(update=update)
-        mistakes = (
-            *scenario_mistakes(scenario),
-            *schedule_mistakes(scenario),
-            *self.target.validate(scenario),
-        )
-        if mistakes:
-            raise ScenarioRejected(dict.fromkeys(mistakes))
-        return PreparedScenario(scenario, repeat, test_id)
+        return PreparedScenario(validated(scenario, self.target), repeat, test_id)
 
     def prepare_each(self, work: Iterable[tuple[Scenario, int]]) -> list[PreparedScenario]:
         """Return each scenario of a repeat ready to run; raises ScenarioRejected with the mistakes of all."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pytest_otel_diag.errors import ScenarioError
 from pytest_otel_diag.model.diagnosis import Signal
-from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import Blame, Status
 from pytest_otel_diag.model.telemetry import TelemetrySchema
-from pytest_otel_diag.ports import Target
 from pytest_otel_diag.sessions.context import SessionContext
 from pytest_otel_diag.sessions.faults.external_changes import foreign_faults, refuse_foreign
-from pytest_otel_diag.sessions.faults.injection import resolve_faults, scenario_mistakes
+from pytest_otel_diag.sessions.faults.injection import resolve_faults
 from pytest_otel_diag.sessions.faults.not_served import disabled
-from pytest_otel_diag.sessions.faults.schedule import schedule_mistakes, timeline
+from pytest_otel_diag.sessions.faults.schedule import timeline
 from pytest_otel_diag.sessions.faults.scheduler import FaultScheduler, refuse_not_served
 from pytest_otel_diag.sessions.faults.witness import FlagWitness, contexts_of
 from pytest_otel_diag.sessions.log import SessionStopped
@@ -22,13 +20,6 @@ _NEEDS: dict[Signal, tuple[str, ...]] = {
     **dict.fromkeys((Signal.CPU, Signal.MEMORY, Signal.GC, Signal.METRIC), ("metrics",)),
 }
 """Expected signal → what the store must hold for it beside traces."""
-
-
-def validate(target: Target, scenario: Scenario) -> None:
-    """Raise ScenarioError with every mistake in the scenario for this target."""
-    mistakes = [*scenario_mistakes(scenario), *schedule_mistakes(scenario), *target.validate(scenario)]
-    if mistakes:
-        raise ScenarioError("; ".join(mistakes))
 
 
 async def prepare_faults(context: SessionContext) -> FaultScheduler:

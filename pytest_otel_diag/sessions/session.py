@@ -30,7 +30,7 @@ from pytest_otel_diag.sessions.investigation.run import investigate
 from pytest_otel_diag.sessions.judging import judge_diagnosis
 from pytest_otel_diag.sessions.log import PhaseNote, SessionLog, SessionStopped, describe
 from pytest_otel_diag.sessions.opening import command_of, open_target
-from pytest_otel_diag.sessions.preflight import prepare_faults, validate
+from pytest_otel_diag.sessions.preflight import prepare_faults
 from pytest_otel_diag.sessions.protection import protected
 from pytest_otel_diag.sessions.settings import EngineSettings, Judge
 
@@ -59,7 +59,6 @@ async def run_session(
     """
     settings = parts.settings
     with log.phase(Phase.PREFLIGHT):
-        validate(parts.target, log.plan.scenario)
         system = await open_target(
             parts.target, log, stack, waits=waits, close_timeout_s=settings.close_timeout_s
         )

@@ -1,4 +1,4 @@
-"""What a session is asked to do, and the knobs of the engine that runs it."""
+"""What a session is asked to do, and the settings of the engine that runs it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import Budget, SessionResult
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.ports import JudgeFacts, TargetSession
+from pytest_otel_diag.sessions.validation import ValidScenario
 
 RECOVERY_COMMAND = "otel-diag heal"
-"""The command that takes back a fault that is on, where the target names none of its own."""
+"""The command that turns off a fault that is still on, for targets that name none."""
 
 
 class Judge(Protocol):
@@ -29,13 +30,13 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class SessionPlan:
-    """One session to run: identity, scenario, budget.
+    """One session to run: identity, validated scenario, budget.
 
-    ``session_id`` may be telling; the analyzer gets an opaque digest of it. ``target_name`` empty
-    means the name the target gives itself.
+    ``session_id`` may name the fault: the analyzer gets a digest of it. An empty ``target_name`` means the
+    name of the target.
     """
 
-    scenario: Scenario
+    scenario: ValidScenario
     session_id: str
     run_id: str
     test_id: str = ""
@@ -48,7 +49,7 @@ class SessionPlan:
 
 @dataclass(frozen=True)
 class WallTime:
-    """Where real time comes from: *monotonic* in seconds for durations, *now_ns* UTC for the record."""
+    """Where wall time is read: *monotonic* in seconds for durations, *now_ns* in UTC for the record."""
 
     monotonic: Callable[[], float] = time.monotonic
     now_ns: Callable[[], Nanos] = time.time_ns
@@ -56,21 +57,25 @@ class WallTime:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Knobs of the workflow.
+    """Settings of the engine, the same for all of its sessions. Times are in seconds.
 
-    ``witness_*`` count on the target's clock: a fault is witnessed once it was served
-    ``witness_reads`` times in a row. ``*_timeout_s`` of undo, close, judge and session, and
-    ``cancel_grace_s`` (how long an analyzer may take to obey its cancellation) are wall seconds.
-    ``alpha`` is the chance of seeing an impact that is not there over one whole wait, ``power`` the
-    chance of seeing one that makes ``min_error_ratio`` more of the calls fail.
-    ``max_baseline_error_ratio`` is the error share from which a baseline counts as sick.
-    ``max_driven_calls`` bounds the traffic a target is asked to make (0: none).
-    ``flag_context`` is the evaluation context of the witness.
-    ``max_sessions`` bounds the sessions side by side over one target in this process (None: no limit;
-    an exclusive target has one). ``setup_only`` stops after the impact. ``skip_cleanup`` leaves faults on,
-    where the system outlives the session: on exclusive targets. ``capture`` is handed the open target and
-    the result so far, once the flags are back; it has ``capture_timeout_s`` wall seconds, as the target's
-    ``residue`` has ``residue_timeout_s``. ``wall`` is where real time is read.
+    Witness: a fault is proven once its flag answered ``witness_reads`` times in a row, read each
+    ``witness_poll_s`` for ``witness_timeout_s`` of the target's clock. ``flag_context`` is the evaluation
+    context of these reads.
+
+    Statistics: ``alpha`` is the chance of a false alarm over one whole wait for the impact, ``power`` the
+    chance of seeing an impact that makes ``min_error_ratio`` more of the calls fail. A baseline counts as
+    sick from an error ratio of ``max_baseline_error_ratio`` on. ``max_driven_calls`` limits the traffic that
+    a target is asked to make (0: none).
+
+    Wall time: ``undo_timeout_s``, ``close_timeout_s``, ``judge_timeout_s``, ``session_timeout_s`` (None: no
+    limit), ``capture_timeout_s``, ``residue_timeout_s``, and ``cancel_grace_s``, how long an analyzer may
+    take to obey its cancellation. ``wall`` is where wall time is read.
+
+    ``max_sessions`` limits the sessions side by side over one target in this process (None: no limit;
+    exclusive targets have one). ``setup_only`` ends each session after the impact. ``skip_cleanup`` leaves
+    faults on, on exclusive targets only, whose system outlives the session. ``capture`` gets the open target
+    and the result so far once the flags are restored.
     """
 
     witness_reads: int = 3

@@ -30,6 +30,7 @@ from pytest_otel_diag.sessions import EngineSettings, SessionEngine, SessionPlan
 from pytest_otel_diag.sessions.faults.external_changes import foreign_faults
 from pytest_otel_diag.sessions.faults.injection import resolve_faults
 from pytest_otel_diag.sessions.faults.witness import FlagWitness
+from pytest_otel_diag.sessions.validation import validated
 
 WRITES = (
     "DROP TABLE otel_traces",
@@ -158,7 +159,7 @@ class TargetContract:
     async def test_a_whole_session_leaves_no_trace(self, target: Target, scenario: Scenario) -> None:
         """Through the engine: set, witnessed, judged or found without impact, verified as taken back."""
         analyzer = as_analyzer(_finds_nothing)
-        plan = SessionPlan(scenario=scenario, session_id="contract", run_id="contract")
+        plan = SessionPlan(scenario=validated(scenario, target), session_id="contract", run_id="contract")
         result: SessionResult = await SessionEngine(target, analyzer, _judges_nothing).run(plan)
         assert result.status in {Status.SCORED, Status.INVALID}, result.reason
         assert result.witnesses

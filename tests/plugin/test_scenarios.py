@@ -3,10 +3,11 @@
 import pytest
 
 from pytest_otel_diag.config.settings import Settings
+from pytest_otel_diag.errors import ScenarioRejected
 from pytest_otel_diag.model.scenario import Disturbance, Environment, Fault, FaultStep
 from pytest_otel_diag.plugin.markers import parse
 from pytest_otel_diag.plugin.scenarios import from_markers
-from pytest_otel_diag.runs.runner import Runner, ScenarioRejected
+from pytest_otel_diag.runs.runner import Runner
 from tests.sessions.session_fakes import FakeTarget
 
 

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_otel_diag.errors import ScenarioRejected
 from pytest_otel_diag.model.diagnosis import Diagnosis, Signal
 from pytest_otel_diag.model.scenario import Expectation, ExpectedAnomaly, Fault
 from pytest_otel_diag.model.session import Blame, ImpactReason, Phase, SessionResult, Status
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.sessions import EngineSettings, WallTime
+from pytest_otel_diag.sessions.validation import validated
 from tests.sessions.session_fakes import (
     QUICK,
     START_NS,
@@ -114,8 +116,6 @@ async def test_a_sole_other_variant_is_the_default_fault():
         (scenario("paymentFailur=50%"), "no flag 'paymentFailur', did you mean 'paymentFailure'?"),
         (scenario("paymentFailure=55%"), "no variant '55%', did you mean '50%'?"),
         (scenario("paymentFailure"), "needs a variant, write paymentFailure=VARIANT; it has: off, 10%"),
-        (scenario("adFailure", "adFailure"), "names flag 'adFailure' 2 times"),
-        (scenario(expectation=Expectation()), "expects a fault but names none"),
     ],
 )
 async def test_mistakes_in_the_scenario_are_the_users(case, says):
@@ -137,14 +137,27 @@ async def test_all_mistakes_are_told_together():
     assert "'nope'" in result.reason and "'11%'" in result.reason
 
 
-async def test_mistakes_the_target_knows_of_keep_it_closed():
+@pytest.mark.parametrize(
+    ("case", "says"),
+    [
+        (scenario("adFailure", "adFailure"), "names flag 'adFailure' 2 times"),
+        (scenario(expectation=Expectation()), "expects a fault but names none"),
+    ],
+)
+def test_a_scenario_that_no_target_can_run_is_rejected(case, says):
+    with pytest.raises(ScenarioRejected, match=says):
+        validated(case, FakeTarget())
+
+
+def test_the_mistakes_that_the_target_finds_are_reported_together_before_it_is_opened():
     target = FakeTarget()
     target.mistakes = ["this target has no browser", "nor a queue"]
 
-    result = await engine(target).run(plan())
+    with pytest.raises(ScenarioRejected) as rejected:
+        validated(scenario("adFailure"), target)
 
-    assert result.blame is Blame.USER and target.opened == 0
-    assert result.reason == "preflight: this target has no browser; nor a queue"
+    assert rejected.value.mistakes == ("this target has no browser", "nor a queue") and target.opened == 0
+    assert str(rejected.value) == "this target has no browser; nor a queue"
 
 
 async def test_a_foreign_fault_stops_the_session_before_anything_is_touched():
