@@ -1,1 +1,1 @@
-"""Run directory and renderings made from it."""
+"""Renderings of a run: HTML, Markdown, JSON, text and attachments."""

@@ -1,4 +1,4 @@
-"""What a session leaves for other reports (Allure above all): pictures, tables, the query, each a file."""
+"""Attachments of a session for other reports such as Allure: pictures, tables, the query."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CSV = "text/csv"
 
 @dataclass(frozen=True)
 class Attachment:
-    """One file: a name for a person, its media type, its content."""
+    """One file: its display name, media type and content."""
 
     name: str
     media_type: str
@@ -26,9 +26,9 @@ class Attachment:
 
 
 def attachments(result: SessionResult) -> tuple[Attachment, ...]:
-    """Return everything worth attaching, most telling first; what a session does not have is left out.
+    """Return the attachments that the session has, most important first.
 
-    Pictures are SVG documents that stand alone, tables are CSV with a header, the rest is text.
+    Pictures are self-contained SVG documents, tables are CSV with a header, the rest is text.
     """
     found = [Attachment(picture.name, SVG, picture.document()) for picture in pictures(result)]
     tables = (expected_and_found(result), injected(result), phases(result))

@@ -1,4 +1,4 @@
-"""A scorecard as titled tables of text: what every rendering shows, said once."""
+"""A scorecard as titled text tables, which all renderings share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FIRST = {tag: place for place, tag in enumerate(("analyzer", "category", "sever
 
 _GROUP_HEADER = ("n", "detected", "alarms", "top-1", "interval", "top-3", "Avg@5", "mechanism", "s")
 
-_CAPITALS = "a verdict in capitals decides the gate, the others are reported"
+_CAPITALS = "an outcome in capitals decides the gate, the others are only reported"
 _MORE = "+k: so many more would decide it, if the rate stayed"
 
 
@@ -38,9 +38,9 @@ _MORE = "+k: so many more would decide it, if the rate stayed"
 class Block:
     """A table with a title.
 
-    ``right`` lists right-aligned columns; ``wrap`` says that the last column is prose, which is broken
-    into lines rather than cut; ``styles`` has one entry a row. ``redundant`` marks a table that
-    says nothing new, for renderings that are short of room.
+    ``right`` lists right-aligned columns; with ``wrap`` the last column is prose, which is wrapped instead of
+    shortened; ``styles`` has one entry per row. ``redundant`` marks a table that repeats other tables, for
+    renderings with little space.
     """
 
     title: str
@@ -58,14 +58,14 @@ class Block:
 
 
 def headline(card: Scorecard) -> str:
-    """Return who was measured on what: ``builtin on replay:boutique``."""
+    """Return analyzer and target: ``builtin on replay:boutique``."""
     if card.sessions == 0:
         return "no sessions"
     return f"{', '.join(card.analyzers)} on {', '.join(card.targets)}"
 
 
 def facts(card: Scorecard) -> tuple[str, ...]:
-    """Return the lines below the headline: counts, chance, times, repeats."""
+    """Return the lines below the headline: counts, random guess, times, repeats."""
     if card.sessions == 0:
         return ()
     lines = [_counts(card)] if not card.by_analyzer else [_ran(card)]
@@ -97,7 +97,7 @@ def _counts(card: Scorecard) -> str:
 
 
 def _own_facts(card: Scorecard) -> list[str]:
-    """Return what is said of one analyzer."""
+    """Return the lines about one analyzer."""
     lines = []
     if card.chance_top1 is not None:
         lines.append(f"a guess would reach root cause top-1 {card.chance_top1:.2f}")
@@ -121,9 +121,9 @@ def _own_facts(card: Scorecard) -> list[str]:
 
 
 def gate_lines(card: Scorecard, *, gated: bool = True) -> tuple[str, ...]:
-    """Return the gate's outcome and its reasons, the outcome first; empty without a gate.
+    """Return the outcome of the gate and its reasons, the outcome first; empty without a gate.
 
-    Where the gate was not asked for, only what makes the run worthless is left, as a warning.
+    Without the gate, only reasons that invalidate the run are returned, as a warning.
     """
     if card.gate is None:
         return ()
@@ -135,10 +135,7 @@ def gate_lines(card: Scorecard, *, gated: bool = True) -> tuple[str, ...]:
 
 
 def blocks(card: Scorecard, *, gated: bool = True) -> tuple[Block, ...]:
-    """Return every table that has rows, those of several analyzers one after another.
-
-    Without a score there are no tables of scores.
-    """
+    """Return all tables with rows, analyzer by analyzer; without scored sessions no tables of scores."""
     if card.by_analyzer:
         parts = [
             replace(block, title=f"{part.analyzers[0]}: {block.title}")
@@ -156,12 +153,12 @@ def blocks(card: Scorecard, *, gated: bool = True) -> tuple[Block, ...]:
 
 
 def share(value: float | None) -> str:
-    """Return a share with two digits, a dash for none."""
+    """Return a share with two digits, a dash for None."""
     return DASH if value is None else f"{value:.2f}"
 
 
 def interval(metric: Metric) -> str:
-    """Return ``[low, high]``, a dash for none."""
+    """Return ``[low, high]``, a dash for None."""
     if metric.low is None or metric.high is None:
         return DASH
     return f"[{metric.low:.2f}, {metric.high:.2f}]"
@@ -215,10 +212,10 @@ def _style(result: CriterionResult | None, *, gated: bool) -> Style:
 
 
 def _groups(groups: Sequence[Group]) -> Iterator[Block]:
-    # What every catalogued scenario has comes first, other tags by their names; values keep their order.
+    # Tags of the catalog come first, other tags by name; values keep their order.
     ranked = sorted(groups, key=lambda group: (_FIRST.get(group.tag, len(_FIRST)), group.tag))
     for tag, found in groupby(ranked, key=lambda group: group.tag):
-        # A value of which nothing was scored is a row of dashes; "not scored" tells it.
+        # A value without scored sessions would be a row of dashes; "not scored" lists these sessions.
         members = [group for group in found if group.scenarios]
         yield Block(
             title=f"by {tag}",
@@ -249,7 +246,7 @@ def _misses(misses: Sequence[Miss]) -> Iterator[Block]:
             (
                 miss.scenario_id,
                 " or ".join(miss.expected) or "nothing wrong",
-                ", ".join(miss.named) or "nobody",
+                ", ".join(miss.named) or "none",
                 DASH if miss.rank is None else str(miss.rank),
             )
             for miss in misses

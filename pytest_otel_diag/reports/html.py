@@ -1,4 +1,4 @@
-"""One self-contained page of a run: no script, no network, light and dark."""
+"""A self-contained page of a run without scripts and network access, in a light and a dark theme."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def render_html(run: RunDocument) -> str:
-    """Return the page. Everything that comes from telemetry, analyzers or tests is escaped."""
+    """Return the page; all texts of telemetry, analyzers and tests are escaped."""
     title = f"{headline(run.scorecard)}, run {run.manifest.run_id}"
     head = el(
         "head",
@@ -48,7 +48,7 @@ def render_html(run: RunDocument) -> str:
 
 @cache
 def page_style() -> str:
-    """Return the style sheet of pages, pictures included; every rule is confined to what is ours."""
+    """Return the style sheet of pages and pictures; all rules are scoped to our elements."""
     own = resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
     return own + style_of_pictures()
 

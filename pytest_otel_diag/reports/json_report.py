@@ -1,4 +1,4 @@
-"""The whole run in one JSON file, for programs."""
+"""A run in one JSON file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class JsonWriter:
     name = "json"
 
     def write(self, run: RunDocument, directory: Path) -> Path:
-        """Write the run as JSON (escaped to ASCII, so that any reader takes it) and return the file."""
+        """Write the run as JSON, escaped to ASCII, and return the file."""
         file = directory / "report.json"
         content = {
             "schema_version": 1,

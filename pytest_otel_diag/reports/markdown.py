@@ -1,4 +1,4 @@
-"""The scorecard as Markdown, for a pull request or a job summary."""
+"""The scorecard as Markdown for pull requests and job summaries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~@!&])")
 
 
 def escape(text: str) -> str:
-    """Return *text* as Markdown that shows it literally, on one line: no markup, mentions or HTML."""
+    """Escape *text* for Markdown on one line, without markup, mentions and HTML."""
     return _SPECIAL.sub(r"\\\1", one_line(text))
 
 

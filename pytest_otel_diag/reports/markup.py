@@ -1,4 +1,4 @@
-"""HTML that cannot be injected into: everything is escaped unless it was built here."""
+"""HTML that is safe from injection: all text is escaped unless it is Markup."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 
 class Markup(str):
-    """Text that is HTML already."""
+    """Text that is already HTML."""
 
     __slots__ = ()
 
@@ -19,7 +19,7 @@ _EMPTY_ELEMENTS = frozenset({"meta", "br", "hr"})
 
 
 def text(value: str) -> Markup:
-    """Return *value* escaped; characters that no document may hold become a replacement mark."""
+    """Escape *value*; characters that are invalid in documents become a replacement character."""
     if isinstance(value, Markup):
         return value
     clean = "".join(char if _allowed(char) else "\N{REPLACEMENT CHARACTER}" for char in value)
@@ -54,7 +54,7 @@ def el(tag: str, *children: Child, **attributes: str | bool) -> Markup:
 
 
 def join(*children: Child) -> Markup:
-    """Return the children one after another, escaped where they are plain text."""
+    """Concatenate the children, escaping plain text."""
     parts: list[str] = []
     for child in children:
         if isinstance(child, str):

@@ -1,4 +1,4 @@
-"""Pieces that every page is made of: tables, lists, prose."""
+"""Building blocks of pages: tables, lists, prose."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pytest_otel_diag.reports.blocks import Block
 from pytest_otel_diag.reports.markup import Markup, el, join
 
 PROSE_CHARS = 48
-"""Longer texts may be broken into lines; shorter ones are names and numbers, which must not."""
+"""Only longer texts are wrapped; shorter ones are names and numbers."""
 
 
 def bullets(lines: Sequence[str]) -> Markup:
-    """Return a list, nothing without lines."""
+    """Return a list, empty markup without lines."""
     return el("ul", [el("li", line) for line in lines]) if lines else Markup("")
 
 
 def block(shown: Block, *, level: str = "h2") -> Markup:
-    """Return a titled table with its notes; *level* is the tag of the title."""
+    """Return a titled table with its notes; *level* is the heading tag."""
     rows = [
         el(
             "tr",
@@ -32,19 +32,19 @@ def block(shown: Block, *, level: str = "h2") -> Markup:
 
 
 def table(header: Sequence[str], rows: Sequence[Markup], right: Sequence[int] = ()) -> Markup:
-    """Return a table that scrolls by itself where it is too wide."""
+    """Return a table that scrolls horizontally if it is too wide."""
     names = [el("th", name, class_="right" if i in right else "left") for i, name in enumerate(header)]
     head = el("thead", el("tr", names)) if header else ""
     return el("div", el("table", head, el("tbody", rows)), class_="scroll")
 
 
 def rows(cells: Sequence[Sequence[str]]) -> list[Markup]:
-    """Return plain rows."""
+    """Return rows without style."""
     return [el("tr", [cell(text) for text in row]) for row in cells]
 
 
 def cell(text: str, kind: str = "") -> Markup:
-    """Return a cell: text of several lines as it was laid out, prose with room, the rest unbroken."""
+    """Return a cell: multi-line text preformatted, prose wrapped, other text on one line."""
     if "\n" in text.strip():
         return el("td", el("pre", text.strip("\n")))
     return el("td", text, class_=kind or ("prose" if len(text) > PROSE_CHARS else "short"))

@@ -1,10 +1,11 @@
-"""One session as HTML: what was done, what it looked like, what was found, and whether that was right."""
+"""HTML of one session: the fault, its telemetry, the diagnosis, and the verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.outcome import Outcome, outcome_of
 from pytest_otel_diag.model.session import Cleanup, QueryRecord, SessionResult, Status
 from pytest_otel_diag.reports.blocks import DASH, Block, Style
 from pytest_otel_diag.reports.markup import Markup, el, join
@@ -18,8 +19,8 @@ FINDINGS_SHOWN = 10
 
 
 def folded(session: SessionResult) -> Markup:
-    """Return the session as an entry of a page: one line that opens."""
-    style, outcome = outcome_of(session)
+    """Return the session as a collapsible entry of a page."""
+    style, outcome = badge_of(session)
     summary = el(
         "summary",
         el("span", outcome, class_=f"badge {style}"),
@@ -30,17 +31,17 @@ def folded(session: SessionResult) -> Markup:
 
 
 def fragment(session: SessionResult) -> Markup:
-    """Return the session for a page of others, which has to bring the style once.
+    """Return the session for embedding in other pages, which include the style once.
 
-    It stays light, whatever the reader prefers, as such pages do.
+    It always uses the light theme, like these pages.
     """
-    style, outcome = outcome_of(session)
+    style, outcome = badge_of(session)
     head = el("p", el("span", outcome, class_=f"badge {style}"), el("strong", session.scenario.id))
     return el("div", head, body(session), class_="otel-diag od-light")
 
 
 def body(session: SessionResult) -> Markup:
-    """Return everything about the session, the answer first and details last."""
+    """Return all sections of the session: the diagnosis first, details last."""
     parts = [_facts(session)]
     if session.failures:
         parts.append(join(el("h3", "failures"), [el("pre", failure) for failure in session.failures]))
@@ -51,24 +52,20 @@ def body(session: SessionResult) -> Markup:
         parts.append(join(el("h3", "traceback of the analyzer"), el("pre", session.trace)))
     parts.append(_queries(session.queries))
     if session.phases:
-        # A session without a verdict ended somewhere: its phases say where.
+        # The phases show where a session without a verdict ended.
         shown = session.verdict is None
         parts.append(_folded("phases", phases(session), open_=shown))
     return join(parts)
 
 
-def outcome_of(session: SessionResult) -> tuple[Style, str]:
-    """Return how the session ended, in two words, and how that is to look."""
-    verdict = session.verdict
+def badge_of(session: SessionResult) -> tuple[Style, str]:
+    """Return the style and the text of the session's badge: its outcome, with the rank of a wrong cause."""
+    outcome, verdict = outcome_of(session), session.verdict
     if session.status is not Status.SCORED or verdict is None:
-        return "warn", str(session.status)
-    if not verdict.fault_present:
-        return ("bad", "false positive") if verdict.detected else ("good", "healthy")
-    if not verdict.detected:
-        return "bad", "not detected"
-    if verdict.top1:
-        return "good", "solved"
-    return "bad", "not named" if verdict.service_rank is None else f"rank {verdict.service_rank}"
+        return "warn", str(outcome)
+    if outcome is Outcome.WRONG_CAUSE and verdict.service_rank is not None:
+        return "bad", f"{outcome}, rank {verdict.service_rank}"
+    return ("good" if outcome.right else "bad"), str(outcome)
 
 
 def _shown(found: Block) -> Markup:
@@ -101,14 +98,14 @@ def _facts(session: SessionResult) -> Markup:
 
 
 def _left(cleanup: Cleanup) -> list[tuple[str, str]]:
-    """Return what the session left behind, and what to do about it."""
+    """Return the residue of the session and how to remove it."""
     shown = [("residue", sentence) for sentence in cleanup.residue]
     if cleanup.failed:
-        way = f"; take it back with: {cleanup.recovery_command}" if cleanup.recovery_command else ""
+        way = f"; undo it with: {cleanup.recovery_command}" if cleanup.recovery_command else ""
         shown.append(("cleanup", f"NOT PROVEN, a fault may still be on: {cleanup.detail}{way}"))
     elif cleanup.left_on:
         shown.append(
-            ("cleanup", f"LEFT ON, as asked: {', '.join(cleanup.left_on)}; {cleanup.recovery_command}")
+            ("cleanup", f"LEFT ON, as requested: {', '.join(cleanup.left_on)}; {cleanup.recovery_command}")
         )
     return shown
 

@@ -1,4 +1,4 @@
-"""What a session's report shows as tables: injected and witnessed, expected and found, the query's answer."""
+"""Tables of a session: injected and witnessed, expected and found, result of the query, phases."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pytest_otel_diag.scoring.text import count
 
 
 def fault_start_ns(session: SessionResult) -> Nanos | None:
-    """Return when the fault (or, in a control, the judged window) began; None when it never did."""
+    """Return the start of the fault, or of the judged window in a control; None if it did not start."""
     if session.windows.incident is not None:
         return session.windows.incident.start_ns
     return max((witness.at_ns for witness in session.witnesses if witness.confirmed), default=None)
 
 
 def injected(session: SessionResult) -> Block:
-    """Return what was switched on, one row a fault or disturbance, with the proof that it was served."""
+    """Return one row per fault or disturbance with its witness."""
     proofs = {witness.flag: witness for witness in session.witnesses}
     rows: list[tuple[str, ...]] = []
     styles: list[Style] = []
@@ -57,7 +57,7 @@ def _at(at_s: float) -> str:
 
 
 def disturbed(one: Disturbance) -> str:
-    """Return a harmless change in a few words."""
+    """Return a short description of a harmless change."""
     return f"load × {one.factor:g}" if one.kind == "load" else f"{one.kind} of {one.service}"
 
 
@@ -69,7 +69,7 @@ def _witnessed(proof: Witness | None) -> tuple[str, str, str]:
 
 
 def expected_and_found(session: SessionResult) -> Block:
-    """Return the comparison of diagnosis and expectation; no rows without a verdict."""
+    """Return the comparison of diagnosis and expectation, without rows if there is no verdict."""
     verdict = session.verdict
     if verdict is None:
         return Block("expected and found", (), ())
@@ -129,7 +129,7 @@ def _findings(verdict: Verdict) -> list[_Row]:
     if verdict.named_flag:
         rows.append(("flag named", "", "the flag itself was named", "warn"))
     if verdict.unknown_services:
-        rows.append(("services not there", "none", ", ".join(verdict.unknown_services), "bad"))
+        rows.append(("unknown services", "none", ", ".join(verdict.unknown_services), "bad"))
     if verdict.named_red_herring is not None:
         rows.append(("red herring", "not first", verdict.named_red_herring, "bad"))
     return rows
@@ -144,7 +144,7 @@ def _match(what: str, match: Match) -> _Row:
 
 
 def query_answer(session: SessionResult) -> Block:
-    """Return the first rows of the diagnostic query, with what became of it in the notes."""
+    """Return the first rows of the diagnostic query, with its outcome as notes."""
     answer = session.verdict.query if session.verdict is not None else None
     if answer is None:
         return Block("diagnostic query", (), ())
@@ -160,7 +160,7 @@ def query_answer(session: SessionResult) -> Block:
 
 
 def phases(session: SessionResult) -> Block:
-    """Return the phases: seconds on the target's clock from the opening of the target on, and wall time."""
+    """Return the phases with seconds of the target's clock since it was opened, and wall time."""
     opened = session.phases[0].end_ns if session.phases else 0
     rows = tuple(
         (

@@ -1,4 +1,4 @@
-"""The scorecard as text for a terminal or a CI log."""
+"""The scorecard as text for terminals and CI logs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ MIN_WIDTH = 120
 """Narrower than this, names of scenarios are cut until they look alike; terminals wrap instead."""
 
 ROWS_SHOWN = 40
-"""Rows of one table; a log is no place for hundreds."""
+"""Maximal rows of a table in a log."""
 
 Paint = Callable[[str, Style], str]
-"""Colours one line of text; the renderer itself knows no terminal."""
+"""A function that styles one line of text; the renderer does not depend on a terminal."""
 
 
 def plain(text: str, _style: Style) -> str:
-    """Return the text as it is."""
+    """Return the text unchanged."""
     return text
 
 
 def render_scorecard(card: Scorecard, *, width: int = WIDTH, paint: Paint = plain, gated: bool = True) -> str:
-    """Return the scorecard as lines of at most *width* columns, the gate last if it was asked for."""
+    """Return the scorecard as lines of at most *width* columns, with the gate last if enabled."""
     lines = [clip(headline(card), width)]
     for fact in facts(card):
         first, *below = wrapped(fact, width - 4)
@@ -39,7 +39,7 @@ def render_scorecard(card: Scorecard, *, width: int = WIDTH, paint: Paint = plai
         style = STYLES[card.gate.outcome]
         outcome, *reasons = told
         lines += ["", paint(outcome, style)]
-        # Reasons are what a person acts on: never cut, at worst wrapped by the terminal.
+        # Readers act on reasons, so these are never shortened.
         lines += [paint(f"  {one_line(reason)}", style) for reason in reasons]
     return "\n".join(lines)
 

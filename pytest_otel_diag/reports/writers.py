@@ -1,4 +1,4 @@
-"""Finds report writers by name: the built-in ones and those other packages register."""
+"""Finds report writers by name, built-in and registered by other packages."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def run_writers() -> tuple[ReportWriter, ...]:
 
 
 def report_writers(names: Iterable[str]) -> tuple[ReportWriter, ...]:
-    """Return the writers called *names*, in this order.
+    """Return the writers with these names in this order.
 
-    Raises ConfigurationError for an unknown name and for a registered writer that cannot be loaded.
+    Raises ConfigurationError for an unknown name or a writer that cannot be loaded.
     """
     built_in = {writer.name: writer for writer in _BUILT_IN}
     registered = {entry.name: entry for entry in metadata.entry_points(group=GROUP)}
@@ -42,7 +42,7 @@ def report_writers(names: Iterable[str]) -> tuple[ReportWriter, ...]:
         else:
             known = [*built_in, *registered]
             raise ConfigurationError(
-                f"no report writer {name!r}{nearest(name, known)}; there are {', '.join(known)}"
+                f"no report writer {name!r}{nearest(name, known)}; choose from {', '.join(known)}"
             )
     return tuple(found)
 
@@ -50,9 +50,9 @@ def report_writers(names: Iterable[str]) -> tuple[ReportWriter, ...]:
 def _load(entry: metadata.EntryPoint) -> ReportWriter:
     try:
         writer: ReportWriter = entry.load()()
-    except Exception as problem:  # whatever a foreign package raises while it is imported
+    except Exception as problem:  # any error of a third-party package during its import
         raise ConfigurationError(
             f"report writer {entry.name!r} ({entry.value}) cannot be loaded: "
-            f"{type(problem).__name__}: {problem}; update or uninstall the package that brings it"
+            f"{type(problem).__name__}: {problem}; update or uninstall the package that provides it"
         ) from problem
     return writer

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from pytest_otel_diag.model.base import Finite, Model, Ratio
+from pytest_otel_diag.model.outcome import Outcome, outcome_of
 from pytest_otel_diag.model.session import Blame, SessionResult, Status
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.scoring.calibration import Calibration, calibrate
@@ -59,7 +60,7 @@ class Miss(Model):
 
     session_id: str
     scenario_id: str
-    kind: Literal["not detected", "wrong root cause", "false positive"]
+    kind: Outcome
     expected: tuple[str, ...]
     named: tuple[str, ...]
     rank: int | None = None
@@ -288,15 +289,9 @@ def _ungated(sessions: Sequence[SessionResult]) -> tuple[Ungated, ...]:
 
 
 def _miss(session: SessionResult, verdict: Verdict) -> Miss | None:
-    kind: Literal["not detected", "wrong root cause", "false positive"]
-    if not verdict.fault_present:
-        if not verdict.detected:
-            return None
-        kind = "false positive"
-    elif verdict.detected and verdict.top1:
+    kind = outcome_of(session)
+    if kind.right:
         return None
-    else:
-        kind = "wrong root cause" if verdict.detected else "not detected"
     found = session.diagnosis.root_causes if session.diagnosis is not None else ()
     expected = session.scenario.expectation.root_causes
     return Miss(

@@ -1,1 +1,1 @@
-"""Proof that each scenario's oracle is right, before it is used to judge anybody."""
+"""The self-test: proves the oracle of each scenario before it judges an analyzer."""

@@ -1,4 +1,4 @@
-"""Whether a path of services exists in real traces, through parents and through links."""
+"""Searches traces for a chain of services along parents and links."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.statements import load
 
 TRACES = 200
-"""How many traces of the path's end are looked at."""
+"""Number of traces of the path's last service that are searched."""
 
 _LONGEST = 200
-"""No chain of calls is deeper; a cycle of links is."""
+"""Maximal depth of a chain of calls; it ends cycles of links."""
 
 
 @dataclass(frozen=True)
 class _Span:
     service: str
     above: tuple[str, ...]
-    """Its parent, and what it is linked to."""
+    """The parent of the span and the spans that it links to."""
 
 
 async def real_path(telemetry: Telemetry, path: Sequence[str], window: Window) -> tuple[str, ...] | None:
-    """Return the shortest real chain of services that runs through *path* in this order, None without one.
+    """Return the shortest chain of services in traces that passes through *path* in order, None without one.
 
-    A chain follows a span of the path's last service up to its callers; hops between may be left out of
-    *path*. Services come back as telemetry names them. Raises TelemetryError.
+    A chain leads from a span of the path's last service up to its callers; *path* may omit hops. The services
+    have their names in telemetry. Raises TelemetryError.
     """
     table = await telemetry.query(
         load(__package__, "chains").sql,
@@ -43,7 +43,7 @@ async def real_path(telemetry: Telemetry, path: Sequence[str], window: Window) -
 
 
 def _up(spans: Mapping[str, _Span], start: str, path: Sequence[str]) -> tuple[str, ...] | None:
-    """Walk up from *start*; returns the services from the path's first to its last, without repeats."""
+    """Walk up from *start*; return the services from the first of the path to its last, without repeats."""
     waiting: list[tuple[str, int, tuple[str, ...]]] = [(start, len(path) - 1, ())]
     seen: set[tuple[str, int]] = set()
     while waiting:

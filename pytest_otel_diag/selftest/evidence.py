@@ -1,4 +1,4 @@
-"""Whether a difference between two counts is more than chance; exact, small and standard library only."""
+"""Significance of the difference between two counts, with the standard library only."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 
 
 def p_share(hits_before: int, n_before: int, hits_then: int, n_then: int) -> float:
-    """Return the chance of so many hits among *n_then* if both shares were one.
+    """Return the one-sided p-value of an increased share of hits.
 
-    Fisher's exact test, the tail of the hypergeometric distribution towards more hits later (R. A.
-    Fisher, 1922). 1.0 where nothing was counted.
+    Fisher's exact test: the tail of the hypergeometric distribution towards more hits later (R. A. Fisher,
+    1922). 1.0 without observations.
     """
     hits, total = hits_before + hits_then, n_before + n_then
     if not n_then or not hits:
@@ -25,10 +25,10 @@ def p_share(hits_before: int, n_before: int, hits_then: int, n_then: int) -> flo
 
 
 def p_rate(n_before: int, before_s: float, n_then: int, then_s: float) -> float:
-    """Return the two-sided chance of counts so far apart if both came at one rate.
+    """Return the two-sided p-value of different rates of two counts.
 
-    Given their sum, one of two Poisson counts is binomial (Przyborowski and Wilenski, 1940); the normal
-    approximation with continuity correction stands in for the tail beyond a thousand events.
+    Given their sum, one of two Poisson counts is binomial (Przyborowski and Wilenski, 1940); beyond a
+    thousand events it uses the normal approximation with continuity correction.
     """
     total = n_before + n_then
     if not total or before_s <= 0 or then_s <= 0:

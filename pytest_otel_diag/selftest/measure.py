@@ -1,8 +1,8 @@
-"""A small measurement of one claim in telemetry: whether the deviation is really there.
+"""Measures whether one expected deviation is visible in telemetry.
 
-Independent of analyzers and of the impact detector on purpose: it knows the claim beforehand, so it may
-look at the one place where it must show. The thresholds are those of a person with a chart: half as many
-requests again, a latency three times the slowest one so far, a level beyond anything seen before.
+It is deliberately independent of analyzers and of the impact detector: it knows the claim and measures only
+the place where it must show. The thresholds are what a person would see in a chart: half as many requests
+again, a latency of three times the slowest one so far, a level beyond all previous ones.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pytest_otel_diag.selftest.evidence import p_rate, p_share
 from pytest_otel_diag.statements import load
 
 ALPHA = 1e-3
-"""How unlikely a difference must be by chance alone."""
+"""Significance level of differences."""
 
 MEDIAN_RATIO = 1.25
 RATE_RATIO = 1.5
@@ -35,14 +35,14 @@ _FAMILIES: Mapping[Signal, tuple[str, float]] = {
     Signal.NETWORK: (r"network|connection|socket", 1.5),
     Signal.METRIC: (r".", 1.5),
 }
-"""Names of the metrics that a signal is read from, and how far their level must leave what it was."""
+"""The metrics of a signal, and the factor by which their level must leave its range."""
 
 _EPSILON = 1e-9
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one claim looks like: ``visible`` with the numbers that say so."""
+    """The measurement of one claim: whether it is ``visible``, with the numbers."""
 
     claim: ExpectedAnomaly
     visible: bool
@@ -69,12 +69,12 @@ class _Question:
         return list(table.dicts())
 
     def points(self, up: bool) -> bool:
-        """Whether a change in this direction is the claimed one."""
+        """Return whether a change in this direction is the claimed one."""
         return self.claim.direction in (None, "changed", "up" if up else "down")
 
 
 async def measure(telemetry: Telemetry, claim: ExpectedAnomaly, quiet: Window, then: Window) -> Measured:
-    """Say whether *claim* shows in the window *then*, against *quiet*; raises TelemetryError."""
+    """Measure *claim* in the window *then* compared with *quiet*; raises TelemetryError."""
     question = _Question(telemetry, claim, quiet, then)
     if claim.signal is None:
         return await _anything(question)
@@ -82,7 +82,7 @@ async def measure(telemetry: Telemetry, claim: ExpectedAnomaly, quiet: Window, t
 
 
 async def _anything(question: _Question) -> Measured:
-    """A claim without a signal: errors, latency or rate of the service will do."""
+    """Measure a claim without a signal: errors, latency or rate of the service suffice."""
     found = [await how(question) for how in (_errors, _latency, _rate)]
     return next((one for one in found if one.visible), found[0])
 
@@ -137,7 +137,7 @@ async def _logs(question: _Question) -> Measured:
     if total.visible:
         return total
     for row in rows:
-        level = ALPHA / len(rows)  # so many texts, so many chances
+        level = ALPHA / len(rows)  # Bonferroni correction for the number of texts
         line = _counted(question, repr(row["text"][:60]), row["n_before"], row["n_then"], LINES_RATIO, level)
         if line.visible:
             return line
@@ -171,7 +171,7 @@ async def _level(question: _Question) -> Measured:
 
 
 def _moved(question: _Question, row: Mapping[str, Any], ratio: float) -> tuple[Measured, float]:
-    """Return what one series says, and how far it moved: what is told of many is the one that moved most."""
+    """Return the measurement of one series and its distance from its range, to report the largest."""
     if row["counts"]:
         before = (row["added_before"] or 0.0) / question.quiet.duration_s
         then = (row["added_then"] or 0.0) / question.then.duration_s

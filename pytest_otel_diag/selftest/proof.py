@@ -1,8 +1,8 @@
-"""Proves the oracle of one scenario on its target: false when healthy, true when faulted, false when undone.
+"""Proves the oracle of a scenario on its target: false when healthy, true under the fault, false after it.
 
-The target is used directly, without the session workflow, so that a mistake there cannot hide here.
-Phases, in time of the target: a quiet window, a healthy one of the length of the incident, the faults by
-their schedule, the undo and a pause for what was still under way, and a window after it.
+It uses the target directly, without the session workflow, so that bugs of the workflow cannot affect it. The
+phases on the target's clock are a quiet window, a healthy window as long as the incident, the faults by their
+schedule, the undo with a pause for requests in flight, and a window after it.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from pytest_otel_diag.sessions.faults.injection import resolve_faults
 from pytest_otel_diag.sessions.faults.schedule import Timeline, timeline
 
 MORE_LOOKS = 4
-"""How many times the observation is repeated, at most, until every claim shows."""
+"""Maximal repetitions of the observation until every claim is visible."""
 
 SETTLE_S = 90.0
-"""Pause after the undo: requests under way end, and counters are exported once more."""
+"""Pause after the undo, for requests in flight and one more export of counters."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What was measured of the claims in one phase; ``visible`` are the claims that hold."""
+    """Measurements of the claims in one phase; ``visible`` are the claims that hold."""
 
     window: Window
     measured: tuple[Measured, ...] = ()
 
     @property
     def visible(self) -> tuple[Measured, ...]:
-        """Claims that hold here."""
+        """Claims that hold in this phase."""
         return tuple(one for one in self.measured if one.visible)
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """A wrong answer and why the judge refused it; accepted when there is no reason."""
+    """A wrong answer and the reasons why the judge rejected it; without reasons it was accepted."""
 
     name: str
     reasons: tuple[str, ...]
@@ -56,9 +56,9 @@ class Mutation:
 
 @dataclass(frozen=True)
 class Proof:
-    """What became of one scenario's oracle. ``problems`` is empty when it holds.
+    """The proof of one scenario's oracle; ``problems`` is empty when it holds.
 
-    ``residue`` says what stays after the undo, where that is known and declared.
+    ``residue`` is the declared residual effect after the undo.
     """
 
     scenario: str
@@ -72,14 +72,14 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Whether the scenario may judge anybody."""
+        """Whether the scenario may judge analyzers."""
         return not self.problems
 
 
 async def prove(scenario: Scenario, target: Target, residue: str = "") -> Proof:
-    """Prove the oracle of *scenario*; what keeps it from being proven at all is a problem of the proof.
+    """Prove the oracle of *scenario*; an error that prevents the proof becomes a problem of it.
 
-    ``residue`` is what the catalog declares to stay after the undo; empty: everything must go.
+    *residue* is the residual effect after the undo that the catalog declares; empty: none is allowed.
     """
     try:
         if mistakes := target.validate(scenario):
@@ -109,7 +109,7 @@ class _Trial:
         self._complain("shows without the fault", healthy.visible)
         if self._expectation.healthy:
             return await self._control(healthy)
-        # The healthy window is quiet too: more of it makes every later comparison sharper.
+        # The healthy window is quiet as well; a longer quiet window makes later comparisons more sensitive.
         self._quiet = Window(start_ns=self._quiet.start_ns, end_ns=healthy.window.end_ns)
         document = await self._session.flags.document()
         faulted = await self._faulted(document)
@@ -137,13 +137,13 @@ class _Trial:
         )
 
     async def _control(self, healthy: Phase) -> Proof:
-        """A control: what is harmless happens, the right answer is nothing, and an alarm is refused."""
+        """Prove a control: the right answer is that nothing is wrong, and an alarm is rejected."""
         document = await self._session.flags.document()
         window = await self._scheduled(self._plan(document))
         right = Diagnosis(detected=False, confidence=0.9)
         alarm = Diagnosis(detected=True, confidence=0.9)
         if faults := faults_of(await self._verdict(right, window, self._scenario)):
-            self._problems += [f"the right answer is refused: {reason}" for reason in faults]
+            self._problems += [f"the right answer is rejected: {reason}" for reason in faults]
         reasons = tuple(faults_of(await self._verdict(alarm, window, self._scenario)))
         if not reasons:
             self._problems.append("a false alarm is accepted")
@@ -160,7 +160,7 @@ class _Trial:
         return timeline(self._scenario, changes, rest)
 
     async def _faulted(self, document: FlagDocument) -> Phase:
-        """Let the faults happen until every claim shows, or for as long as is reasonable."""
+        """Run the faults until every claim is visible, or until a limit."""
         phase = await self._phase(await self._scheduled(self._plan(document)))
         for _ in range(MORE_LOOKS):
             if not _missing(phase):
@@ -173,7 +173,7 @@ class _Trial:
         return phase
 
     async def _scheduled(self, plan: Timeline) -> Window:
-        """Let one observation pass while the schedule happens."""
+        """Observe for one window while the schedule runs."""
         clock, session = self._session.clock, self._session
         start_ns, done_ns = clock.now(), -1
         end_ns = start_ns + round(self._scenario.timing.observe_s * NANOS_PER_SECOND)
@@ -195,13 +195,13 @@ class _Trial:
                 return Window(start_ns=start_ns, end_ns=clock.now())
 
     async def _judged(self, answer: Diagnosis, healthy: Window, faulted: Window) -> tuple[Mutation, ...]:
-        """Judge the reference where it is right and where it is a false alarm, then its mutations."""
+        """Judge the reference answer with and without the fault, then its mutations."""
         if faults := faults_of(await self._verdict(answer, faulted, self._scenario)):
-            self._problems += [f"the reference answer is refused: {reason}" for reason in faults]
+            self._problems += [f"the reference answer is rejected: {reason}" for reason in faults]
         quiet = self._expectation.model_copy(update={"healthy": True, "root_causes": (), "anomalies": ()})
         control = self._scenario.model_copy(update={"faults": (), "expectation": quiet})
         if not faults_of(await self._verdict(answer, healthy, control)):
-            self._problems.append("the reference answer is accepted where nothing is wrong")
+            self._problems.append("the reference answer is accepted although nothing is wrong")
         facts = await self._facts(faulted)
         tried = []
         for name, mutant in mutants(self._expectation, answer, facts.known_services):
@@ -242,7 +242,7 @@ class _Trial:
         return Phase(window, tuple(measured))
 
     async def _real(self, path: tuple[str, ...], window: Window) -> tuple[str, ...] | None:
-        """Look in the incident, and before it for a path that a fault cuts off."""
+        """Search the incident, and the time before it for a path that the fault interrupts."""
         telemetry = self._session.telemetry
         return await real_path(telemetry, path, window) or await real_path(telemetry, path, self._quiet)
 

@@ -1,4 +1,4 @@
-"""The right answer to a scenario, made of its expectation, and wrong answers that resemble it."""
+"""The right answer to a scenario, built from its expectation, and similar wrong answers."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.statements import load
 
 Mutant = tuple[str, Diagnosis]
-"""What is wrong with an answer, and the answer."""
+"""A description of the mistake, and the wrong answer."""
 
 _EVIDENCE = (Evidence(source="traces", summary="as the scenario expects"),)
 
 
 def reference(expectation: Expectation, chains: Sequence[Sequence[str]], incident: Window) -> Diagnosis:
-    """Return the answer that says exactly what is expected; *chains* are the real paths, hops and all."""
+    """Return exactly the expected answer; *chains* are the complete real paths."""
     if expectation.healthy:
         return Diagnosis(detected=False, confidence=0.9, summary="nothing is wrong")
     causes = tuple(_cause(expected) for expected in _one_for_each_fault(expectation.root_causes))
@@ -53,9 +53,9 @@ def reference(expectation: Expectation, chains: Sequence[Sequence[str]], inciden
 
 
 def mutants(expectation: Expectation, right: Diagnosis, services: Sequence[str]) -> Iterator[Mutant]:
-    """Yield wrong answers; a judge that accepts one of them is no judge.
+    """Yield wrong answers, all of which a judge must reject.
 
-    *services* are all that telemetry knows.
+    *services* are all services in telemetry.
     """
     yield "nothing is wrong", Diagnosis(detected=False, confidence=right.confidence)
     culprits = [cause.service for cause in expectation.root_causes]
@@ -93,7 +93,7 @@ def _wrong_details(expectation: Expectation, right: Diagnosis) -> Iterator[Mutan
 
 
 def faults_of(verdict: Verdict) -> list[str]:
-    """Return why an answer is not the expected one, in full strictness; empty when it is right."""
+    """Return all differences of an answer from the expectation; empty when it is right."""
     if not verdict.fault_present:
         return ["a fault was reported where there is none"] if verdict.detected else []
     query = verdict.query
@@ -105,7 +105,7 @@ def faults_of(verdict: Verdict) -> list[str]:
         ("no right operation", verdict.expected_operation and verdict.operation_rank is None),
         ("no right mechanism", verdict.expected_mechanism and verdict.mechanism_rank is None),
         ("the flag is named", verdict.named_flag),
-        ("names what is no service", bool(verdict.unknown_services)),
+        ("names an unknown service", bool(verdict.unknown_services)),
         ("expected anomalies are missing", any(match.found is None for match in verdict.anomalies)),
         ("expected paths are missing", any(match.found is None for match in verdict.paths)),
         ("no query shows the culprit", query is None or not (query.executed and query.shows_culprit)),
@@ -114,7 +114,7 @@ def faults_of(verdict: Verdict) -> list[str]:
 
 
 def _one_for_each_fault(causes: Sequence[ExpectedRootCause]) -> list[ExpectedRootCause]:
-    """Alternatives of one fault need one answer."""
+    """Return one root cause per fault: alternatives of a fault need one answer."""
     first: dict[str | None, ExpectedRootCause] = {}
     for cause in causes:
         first.setdefault(cause.fault, cause)

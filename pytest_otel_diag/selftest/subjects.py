@@ -1,4 +1,4 @@
-"""What the self-test proves: scenarios of the catalog, and those in files."""
+"""Subjects of the self-test: scenarios of the catalog and of files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pytest_otel_diag.scenario_files.loading import Case, find_files, load_cases
 
 @dataclass(frozen=True)
 class Subject:
-    """A scenario, and what the catalog declares to stay after its faults are off (empty: nothing)."""
+    """A scenario, and the residual effect that the catalog declares after its faults (empty: none)."""
 
     scenario: Scenario
     residue: str = ""
 
 
 def of_catalog(demo: str) -> list[Subject]:
-    """Return the scenarios and controls of a release; raises ConfigurationError for an unknown one."""
+    """Return the scenarios and controls of a release; raises ConfigurationError for an unknown release."""
     known = (*catalog.scenarios(demo), *catalog.controls(demo))
     return [Subject(scenario, residue_of(scenario.faults)) for scenario in known]
 
@@ -30,7 +30,7 @@ def of_catalog(demo: str) -> list[Subject]:
 def of_files(paths: Iterable[Path], demo: str) -> list[Subject]:
     """Return the cases of scenario files; raises ScenarioFileError, and ScenarioError for unknown faults.
 
-    Cases that name a scenario of their target have their oracle there, and are left out.
+    Cases that refer to a scenario of their target are left out, since the target defines their oracle.
     """
     cases = [case for path in find_files(paths) for case in load_cases(path)]
     scenarios = [_of_case(case, demo) for case in cases if case.entry.scenario is None]
@@ -38,17 +38,17 @@ def of_files(paths: Iterable[Path], demo: str) -> list[Subject]:
 
 
 def chosen(subjects: Iterable[Subject], wanted: Iterable[str]) -> list[Subject]:
-    """Return the subjects with one of *wanted* in their id, all without any; ScenarioError for no match."""
+    """Return subjects with one of *wanted* in their id, all for none; raises ScenarioError without a match."""
     every, texts = list(subjects), tuple(wanted)
     kept = [one for one in every if not texts or any(text in one.scenario.id for text in texts)]
     if not kept:
         known = ", ".join(one.scenario.id for one in every)
-        raise ScenarioError(f"no scenario has {' or '.join(map(repr, texts))} in its id; there are {known}")
+        raise ScenarioError(f"no scenario has {' or '.join(map(repr, texts))} in its id; choose from {known}")
     return kept
 
 
 def residue_of(faults: Iterable[Fault]) -> str:
-    """Return what the catalog declares to stay after the faults are off."""
+    """Return the residual effect that the catalog declares after the faults are off."""
     return "; ".join(_residues(faults))
 
 

@@ -1,4 +1,4 @@
-"""Proofs as a table: for a terminal, for the documentation, and as JSON."""
+"""Proofs as a table for terminals and documentation, and as JSON."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.scoring.judge import describe_expected
 from pytest_otel_diag.selftest.proof import Phase, Proof
 
-HEADER = ("scenario", "healthy", "faulted", "undone", "paths", "wrong answers refused", "oracle")
+HEADER = ("scenario", "healthy", "faulted", "undone", "paths", "wrong answers rejected", "oracle")
 BEGIN = "<!-- self-test: begin, written by otel-diag self-test --write -->"
 END = "<!-- self-test: end -->"
 
 
 def row(proof: Proof) -> tuple[str, ...]:
-    """Return one line: claims that show in each phase, paths that exist, wrong answers refused."""
+    """Return a row: visible claims per phase, existing paths, rejected wrong answers."""
     refused = sum(bool(mutation.reasons) for mutation in proof.mutations)
     real = sum(chain is not None for chain in proof.paths.values())
     left = f"{_claims(proof.undone)} (declared)" if proof.residue else _claims(proof.undone)
@@ -33,7 +33,7 @@ def row(proof: Proof) -> tuple[str, ...]:
 
 
 def as_text(proofs: Sequence[Proof]) -> list[str]:
-    """Return the lines for a terminal, with the problems below."""
+    """Return the lines for a terminal, followed by the problems."""
     rows = [HEADER, *map(row, proofs)]
     widths = [max(len(line[column]) for line in rows) for column in range(len(HEADER))]
     lines = [
@@ -54,17 +54,17 @@ def as_markdown(proofs: Iterable[Proof]) -> str:
 
 
 def written_into(page: Path, proofs: Iterable[Proof]) -> str:
-    """Return the page with the table between its two comments; raises ConfigurationError without these."""
+    """Return the page with the table between its two markers; raises ConfigurationError without them."""
     text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ConfigurationError(f"{page} has no place for the table; it needs the lines {BEGIN} and {END}")
+        raise ConfigurationError(f"{page} has no markers for the table; add the lines {BEGIN} and {END}")
     return f"{before}{BEGIN}\n\n{as_markdown(proofs)}\n\n{END}{after}"
 
 
 def as_json(proofs: Iterable[Proof]) -> str:
-    """Return everything that was measured."""
+    """Return all measurements."""
     return json.dumps([_plain(proof) for proof in proofs], indent=2, ensure_ascii=False)
 
 

@@ -55,7 +55,7 @@ def test_html_tells_the_whole_session():
         "1 query of the analyzer",
         "missed",
         "red herring",
-        "services not there",
+        "unknown services",
         "hypotheses",
         "c0ffee with changes",
         "did not end",
@@ -68,13 +68,13 @@ def test_html_tells_the_whole_session():
     ("one", "outcome"),
     [
         (solved("a"), "solved"),
-        (ranked("a", 3), "rank 3"),
-        (ranked("a", None), "not named"),
+        (ranked("a", 3), "wrong cause, rank 3"),
+        (ranked("a", None), "wrong cause"),
         (ranked("a", 1, detected=False), "not detected"),
-        (control("a"), "healthy"),
-        (control("a", alarm=True), "false positive"),
+        (control("a"), "quiet"),
+        (control("a", alarm=True), "false alarm"),
         (session(faulty("a"), status="invalid", reason="NO_TRAFFIC"), "invalid"),
-        (session(faulty("a"), status="scored"), "scored"),
+        (session(faulty("a"), status="scored"), "not judged"),
     ],
 )
 def test_html_badges(one, outcome):

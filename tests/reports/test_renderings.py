@@ -54,7 +54,7 @@ def test_the_scorecard_as_text():
         "  network      2+0      0.50       –   0.00  [0.00, 0.66]   0.50   0.40          –  2",
         "  (n: faults + controls; interval: of top-1; s: median seconds a session)",
     ]
-    assert section("wrong root cause") == [
+    assert section("wrong cause") == [
         "  scenario  expected  named                    rank",
         "  net-1     payment   cart, payment, checkout     2",
     ]
@@ -62,7 +62,7 @@ def test_the_scorecard_as_text():
         "  scenario  expected  named                     rank",
         "  net-2     payment   cart, checkout, frontend     –",
     ]
-    assert section("false positive") == [
+    assert section("false alarm") == [
         "  scenario  expected       named  rank",
         "  noisy     nothing wrong  cart      –",
     ]

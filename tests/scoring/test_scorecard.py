@@ -184,9 +184,9 @@ def test_misses_name_what_was_said_instead():
     ]
     misses = build_scorecard(sessions).misses
     assert [(miss.kind, miss.scenario_id, miss.rank) for miss in misses] == [
-        ("wrong root cause", "second", 2),
+        ("wrong cause", "second", 2),
         ("not detected", "silent", None),
-        ("false positive", "alarm", None),
+        ("false alarm", "alarm", None),
     ]
     assert misses[0].expected == ("payment",)
     assert misses[0].named == ("cart", "payment", "checkout")

@@ -81,7 +81,7 @@ def test_the_table_is_written_between_its_comments(tmp_path) -> None:
     assert "| right=on | 0 of 2 |" in again
     assert "stale" not in again
     page.write_text("nothing")
-    with pytest.raises(ConfigurationError, match="has no place for the table"):
+    with pytest.raises(ConfigurationError, match="has no markers for the table"):
         table.written_into(page, [RIGHT])
 
 
@@ -103,7 +103,7 @@ def test_subjects_are_chosen_by_their_id() -> None:
         "llmRateLimitError=on",
         "llmInaccurateResponse=on",
     ]
-    with pytest.raises(ScenarioError, match="no scenario has 'nothing' in its id; there are adFailure=on"):
+    with pytest.raises(ScenarioError, match="no scenario has 'nothing' in its id; choose from adFailure=on"):
         chosen(of_catalog("3.0"), ["nothing"])
     by_flag = {one.scenario.id: one.residue for one in of_catalog("3.0")}
     assert by_flag["adFailure=on"] == ""

@@ -1,4 +1,4 @@
-"""Pictures of a session as SVG: pure functions of its result, no script, nothing from outside."""
+"""Pictures of a session as SVG, drawn from its result alone, without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ __all__ = ["Picture", "gantt", "graph", "pictures", "style", "timeline"]
 
 
 def pictures(session: SessionResult) -> tuple[Picture, ...]:
-    """Return the pictures that can be drawn of a session: timeline, service graph, critical path."""
+    """Return the pictures of a session that its data allows: timeline, service graph, critical path."""
     drawn = (draw(session) for draw in (timeline, graph, gantt))
     return tuple(picture for picture in drawn if picture is not None)

@@ -1,4 +1,4 @@
-"""The exemplar trace as a Gantt picture: spans by service, errors, and the path that decides its duration."""
+"""Gantt chart of the exemplar trace: spans by service, errors, and the critical path."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Scale:
 
 
 def gantt(session: SessionResult) -> Picture | None:
-    """Return the picture of the exemplar trace, None where none was kept."""
+    """Return the chart of the exemplar trace, None if the session has none."""
     trace = session.exhibits.trace if session.exhibits is not None else None
     if trace is None or not trace.spans:
         return None
@@ -71,7 +71,7 @@ def _told(trace: ExemplarTrace) -> str:
 
 
 def rows(spans: Sequence[ExhibitSpan]) -> list[tuple[int, int]]:
-    """Return every span once as (index, depth): parents before children, siblings by time."""
+    """Return each span as (index, depth): parents before children, siblings by time."""
     below: dict[int | None, list[int]] = {}
     for index, span in enumerate(spans):
         below.setdefault(span.parent if span.parent != index else None, []).append(index)
@@ -79,7 +79,7 @@ def rows(spans: Sequence[ExhibitSpan]) -> list[tuple[int, int]]:
         children.sort(key=lambda index: (spans[index].start_ms, -spans[index].duration_ms, index))
     found: list[tuple[int, int]] = []
     seen: set[int] = set()
-    # Spans on a cycle of parents hang below no root; each that is left over starts a tree of its own.
+    # Spans on a cycle of parents have no root; each remaining one starts a separate tree.
     for start in (*below.get(None, []), *range(len(spans))):
         stack = [(start, 0)]
         while stack:
@@ -99,12 +99,12 @@ def _scale(spans: Sequence[ExhibitSpan]) -> _Scale:
 
 
 def _bounded(value_ms: float) -> float:
-    """Return a time that can be drawn: foreign clocks say anything."""
+    """Return a time within drawable bounds, since clocks of other systems may be wrong."""
     return min(max(value_ms, -LONGEST_MS), LONGEST_MS)
 
 
 def _colours(spans: Sequence[ExhibitSpan]) -> dict[str, int]:
-    """Return a colour a service in order of appearance; the last one is shared by the rest."""
+    """Return a colour per service in order of appearance; the remaining services share the last one."""
     services = list(dict.fromkeys(span.service for span in spans))
     return {service: min(index, COLOURS) for index, service in enumerate(services)}
 
@@ -161,13 +161,13 @@ def _bar(left: float, right: float, middle: float, height: float, kind: str) -> 
 
 
 def _brief(operation: str) -> str:
-    """Return the method of a remote procedure's full name, any other name as it is."""
+    """Return the method of a full RPC name, any other name unchanged."""
     found = _PROCEDURE.fullmatch(operation)
     return found[1] if found else operation
 
 
 def _failed(left: float, right: float, middle: float) -> Markup:
-    """Cross the end of a failed span: colour alone would not tell."""
+    """Mark the end of a failed span with a cross, so that colour is not the only sign."""
     x, y = max(left, right - BAR / 2) - BAR / 2, middle - BAR / 2
     cross = f"M{num(x)},{num(y)}l{num(BAR)},{num(BAR)}m0,{num(-BAR)}l{num(-BAR)},{num(BAR)}"
     return shape("path", d=cross, class_="od-err")

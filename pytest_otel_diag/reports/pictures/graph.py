@@ -1,4 +1,4 @@
-"""Who calls whom: the service graph with what was expected, what was named and which calls went bad."""
+"""The service graph with expected and named services and degraded calls."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MAX_SERVICES = 50
 MARGIN, TOP, BOX, ROW, THIN, GAP_X = 14.0, 10.0, 30.0, 50.0, 16.0, 104.0
 NARROWEST, WIDEST = 84.0, 170.0
 WORSE_POINTS = 0.05
-"""Share of failed calls by which an edge counts as failing more than before."""
+"""Increase in the share of failed calls from which an edge counts as failing."""
 
 SLOWER = 1.5
-"""Factor of the median latency from which an edge counts as slower than before."""
+"""Factor of the median latency from which an edge counts as slower."""
 
 FEW_CALLS = 5
 NAMELESS = "(no service name)"
@@ -30,7 +30,7 @@ NAMELESS = "(no service name)"
 
 @dataclass(frozen=True)
 class _Place:
-    """Middle of the left and of the right side of a slot."""
+    """Midpoints of the left and right side of a slot."""
 
     left: float
     right: float
@@ -38,7 +38,7 @@ class _Place:
 
 
 def graph(session: SessionResult) -> Picture | None:
-    """Return the service graph, None where no calls were kept."""
+    """Return the service graph, None if the session has no calls."""
     exhibits = session.exhibits
     if exhibits is None or not exhibits.calls:
         return None
@@ -74,7 +74,7 @@ def _told(roles: Roles, services: int, calls: int) -> str:
 
 
 def _shown(calls: Sequence[ServiceCall], roles: Roles) -> tuple[tuple[ServiceCall, ...], int]:
-    """Return the calls among the services that matter most, and how many services were left out."""
+    """Return the calls among the most relevant services, and the number of omitted services."""
     volume: dict[str, int] = {}
     near = set(roles.expected) | set(roles.named) | set(roles.herrings)
     for call in calls:
@@ -140,7 +140,7 @@ def _node(service: str, place: _Place, roles: Roles) -> Markup:
 
 @dataclass(frozen=True)
 class _Change:
-    """What became of a call: class suffix, words, and how much it matters for drawing it on top."""
+    """Change of an edge: class suffix, description, and priority in the drawing order."""
 
     kind: str
     words: str
@@ -221,7 +221,7 @@ def _tip(call: ServiceCall, seconds: tuple[float, float]) -> str:
 
 
 def _points(stops: Sequence[_Place]) -> list[tuple[float, float]]:
-    """Return the corners of a route: out of one side of a slot and into the facing side of the next."""
+    """Return the corners of a route, from a side of a slot to the facing side of the next."""
     points: list[tuple[float, float]] = []
     for index, stop in enumerate(stops):
         onward = stops[min(index + 1, len(stops) - 1)].left >= stops[max(index - 1, 0)].left
@@ -234,7 +234,7 @@ def _points(stops: Sequence[_Place]) -> list[tuple[float, float]]:
 
 
 def _curve(points: Sequence[tuple[float, float]]) -> str:
-    """Return a path: across slots straight on, between layers as an S."""
+    """Return a path, straight across slots and S-shaped between layers."""
     parts = [f"M{num(points[0][0])},{num(points[0][1])}"]
     for index, ((x0, y0), (x1, y1)) in enumerate(pairwise(points)):
         if index % 2:
@@ -248,7 +248,7 @@ def _curve(points: Sequence[tuple[float, float]]) -> str:
 def _free(
     points: Sequence[tuple[float, float]], words: str, taken: list[tuple[float, float, float, float]]
 ) -> tuple[float, float] | None:
-    """Return where words on the edge touch neither a node nor other words, and take that place."""
+    """Return and reserve a position for the label of an edge that overlaps no node and no label."""
     half = wide(words, 6.0) / 2
     spots = [
         (x0 + (x1 - x0) * t, y0 + (y1 - y0) * (3 * t * t - 2 * t**3) + dy)

@@ -1,4 +1,4 @@
-"""When the faults of a session were on, and which harmless changes were made: what its timeline marks."""
+"""Intervals of faults and harmless changes, which the timeline of a session marks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BARS_SHOWN = 60
 
 @dataclass(frozen=True)
 class Bar:
-    """A stretch of time in which a variant was served; a change of an instant has no length."""
+    """An interval in which a variant was served; an instantaneous change has length 0."""
 
     start_ns: Nanos
     end_ns: Nanos
@@ -26,7 +26,7 @@ Lane = tuple[str, tuple[Bar, ...]]
 
 
 def lanes(session: SessionResult, end_ns: Nanos) -> tuple[Lane, ...]:
-    """Return a lane a flag and a disturbance: its name and when it was on, none of it after *end_ns*."""
+    """Return a lane per flag and disturbance: its name and intervals, cut at *end_ns*."""
     by_flag: dict[str, list[FlagMoment]] = {}
     for moment in session.flag_timeline:
         by_flag.setdefault(moment.flag, []).append(moment)
@@ -40,7 +40,7 @@ def lanes(session: SessionResult, end_ns: Nanos) -> tuple[Lane, ...]:
 
 
 def off_ns(session: SessionResult) -> Nanos | None:
-    """Return when the last fault went off for good: by its schedule or by the undo; None while one is on."""
+    """Return when the last fault ended, by its schedule or by the undo; None while one is on."""
     by_flag: dict[str, list[FlagMoment]] = {}
     for moment in session.flag_timeline:
         by_flag.setdefault(moment.flag, []).append(moment)
@@ -71,7 +71,7 @@ def _served(moments: Sequence[FlagMoment], end_ns: Nanos) -> list[Bar]:
 
 
 def _witnessed(session: SessionResult, end_ns: Nanos) -> list[Lane]:
-    """Return one bar a witnessed flag, from the fault's start to the undo, where no course was kept."""
+    """Return one interval per witnessed flag, from the fault to the undo, for results without a timeline."""
     start = fault_start_ns(session)
     if start is None:
         return []

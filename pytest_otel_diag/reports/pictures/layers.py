@@ -1,8 +1,8 @@
-"""Places the nodes of a directed graph in layers from left to right, the same way every time.
+"""Deterministic layered layout of a directed graph from left to right.
 
-The steps are Sugiyama's (IEEE Trans. SMC 11(2), 1981): break cycles, put each node one layer after the
-latest of its callers, cut long edges at every layer so that they run between nodes and not through them,
-then order each layer by the mean place of the neighbours, to and fro.
+The steps are those of Sugiyama (IEEE Trans. SMC 11(2), 1981): break cycles, put each node one layer after the
+last of its callers, split long edges at every layer so that they pass between nodes, then sort each layer by
+the mean position of its neighbours in alternating sweeps.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ SWEEPS = 12
 
 Edge = tuple[str, str]
 Slot = str | tuple[str, str, int]
-"""A node, or the place where an edge passes a layer."""
+"""A node, or the position where an edge passes a layer."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """``layers`` hold the slots from top to bottom; ``routes`` the slots an edge runs through, ends included.
+    """``layers`` hold slots from top to bottom, ``routes`` the slots of each edge including both ends.
 
-    An edge that closes a cycle runs from right to left, its route too.
+    The route of an edge that closes a cycle runs from right to left.
     """
 
     layers: tuple[tuple[Slot, ...], ...]
@@ -30,7 +30,7 @@ class Layout:
 
 
 def layout(nodes: Iterable[str], edges: Iterable[Edge]) -> Layout:
-    """Return the places; edges from a node to itself are left out, doubles count once."""
+    """Return the layout; self-edges are left out, duplicates count once."""
     names = sorted(set(nodes))
     wanted = sorted({(a, b) for a, b in edges if a != b and a in set(names) and b in set(names)})
     forward = _forward(names, wanted)
@@ -41,12 +41,12 @@ def layout(nodes: Iterable[str], edges: Iterable[Edge]) -> Layout:
 
 
 def _forward(names: Sequence[str], edges: Sequence[Edge]) -> dict[Edge, Edge]:
-    """Return each edge with the direction it has for the layers: those that close a cycle turn round."""
+    """Return each edge with its direction in the layout: edges that close a cycle are reversed."""
     below: dict[str, list[str]] = {name: [] for name in names}
     called = {callee for _, callee in edges}
     for caller, callee in edges:
         below[caller].append(callee)
-    # Those that nobody calls come first: what calls back to them is what closes a cycle.
+    # Nodes without callers come first, so that calls back to them close the cycles.
     starts = [name for name in names if name not in called] + [name for name in names if name in called]
     state: dict[str, int] = {}
     turned: dict[Edge, Edge] = {}
@@ -70,7 +70,7 @@ def _forward(names: Sequence[str], edges: Sequence[Edge]) -> dict[Edge, Edge]:
 
 
 def _depths(names: Sequence[str], edges: Sequence[Edge]) -> dict[str, int]:
-    """Return the length of the longest way to each node; the edges have no cycle."""
+    """Return the length of the longest path to each node of an acyclic graph."""
     callers: dict[str, int] = dict.fromkeys(names, 0)
     below: dict[str, list[str]] = {name: [] for name in names}
     for caller, callee in set(edges):
@@ -138,7 +138,7 @@ def _mean(places: Sequence[int], otherwise: int) -> float:
 def _crossings(
     layers: Sequence[Sequence[Slot]], beside: Mapping[Slot, set[Slot]], level: Mapping[Slot, int]
 ) -> int:
-    """Count pairs of edges between neighbouring layers that cross."""
+    """Count the crossings of edges between neighbouring layers."""
     total = 0
     for index, layer in enumerate(layers[1:], start=1):
         place = {slot: position for position, slot in enumerate(layers[index - 1])}

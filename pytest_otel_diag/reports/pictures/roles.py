@@ -1,4 +1,4 @@
-"""Who is who in a session: expected, named and misleading services, as telemetry spells them."""
+"""Roles of services in a session (expected, named, red herring), in the spelling of telemetry."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ RANKS_SHOWN = 3
 
 @dataclass(frozen=True)
 class Roles:
-    """``named`` maps a service to its rank, from 1, among the first three that the diagnosis names."""
+    """Roles of services; ``named`` maps the first three named services to their rank from 1."""
 
     expected: tuple[str, ...]
     named: Mapping[str, int]
     herrings: tuple[str, ...]
 
     def words(self, service: str) -> tuple[str, ...]:
-        """Return what is to be said of a service, nothing for a bystander."""
+        """Return the description of a service's role, empty without one."""
         said = []
         if service in self.expected:
             said.append("★ expected")
@@ -32,7 +32,7 @@ class Roles:
 
 
 def roles_of(session: SessionResult) -> Roles:
-    """Return the roles of a session; services are spelt as its exhibits spell them."""
+    """Return the roles of a session in the spelling of its exhibits."""
     names = ServiceNames(services_of(session))
     expectation = session.scenario.expectation
     causes = session.diagnosis.root_causes if session.diagnosis is not None else ()
@@ -46,7 +46,7 @@ def roles_of(session: SessionResult) -> Roles:
 
 
 def services_of(session: SessionResult) -> tuple[str, ...]:
-    """Return the services that the exhibits of a session name, sorted."""
+    """Return the sorted services of a session's exhibits."""
     exhibits = session.exhibits
     if exhibits is None:
         return ()

@@ -1,4 +1,4 @@
-"""A small writer of SVG: everything is escaped, every number is finite and short."""
+"""A small SVG writer that escapes text and writes only finite, short numbers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pytest_otel_diag.scoring.text import cell_width, clip
 Attribute = str | float
 
 CHAR_PX = 6.6
-"""Width that one column of 12 px text is given: a little more than the usual sans-serif takes."""
+"""Width of a column of 12 px text: slightly more than common sans-serif fonts need."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One drawing: ``name`` says what it is, ``description`` tells it to those who cannot see it."""
+    """One drawing; ``description`` is its text alternative."""
 
     name: str
     description: str
@@ -28,12 +28,12 @@ class Picture:
     body: Markup
 
     def inline(self) -> Markup:
-        """Return the drawing for a page that brings the style of pictures itself."""
-        # Narrower than this, its text cannot be read any more: what is around it scrolls.
+        """Return the drawing for a page that includes the style of pictures."""
+        # Narrower text would be unreadable, so the container scrolls.
         return self._element(Markup(""), {"style": f"min-width:{num(0.75 * self.width)}px"})
 
     def document(self) -> str:
-        """Return the drawing as a file that stands alone."""
+        """Return the drawing as a self-contained file."""
         return str(self._element(shape("style", style()), {"xmlns": "http://www.w3.org/2000/svg"}))
 
     def _element(self, style: Markup, more: dict[str, Attribute]) -> Markup:
@@ -55,12 +55,12 @@ class Picture:
 
 @cache
 def style() -> str:
-    """Return the style sheet of the pictures, light and dark; a page needs it once."""
+    """Return the style sheet of pictures for both themes; a page includes it once."""
     return resources.files(__package__).joinpath("picture.css").read_text(encoding="utf-8")
 
 
 def num(value: float) -> str:
-    """Return a coordinate with one decimal; what is not finite or absurdly large becomes a bound."""
+    """Return a coordinate with one decimal; values that are not finite or too large are clamped."""
     if math.isnan(value):
         return "0"
     bounded = min(max(value, -1e6), 1e6)
@@ -85,7 +85,7 @@ _AS_THEY_ARE = frozenset({"viewBox"})
 
 
 def label(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> Markup:
-    """Return text at a place; *kind* names further classes, *anchor* start, middle or end."""
+    """Return text at a position; *kind* are additional classes, *anchor* is start, middle or end."""
     attributes: dict[str, Attribute] = {"x": x, "y": y}
     if kind:
         attributes["class_"] = kind
@@ -107,10 +107,10 @@ def titled(words: str, *children: str | Iterable[str], kind: str = "") -> Markup
 
 
 def fitting(words: str, width_px: float, char_px: float = CHAR_PX) -> str:
-    """Return the words on one line, cut so that they fit, names in their middle."""
+    """Return text on one line, shortened to fit; names are shortened in the middle."""
     return clip(words, max(4, int(width_px / char_px)))
 
 
 def wide(words: str, char_px: float = CHAR_PX) -> float:
-    """Return about how many pixels the words take."""
+    """Return the approximate width of a text in pixels."""
     return cell_width(words) * char_px

@@ -1,4 +1,4 @@
-"""The session over time: rate, error rate and p95 of the involved services, with what was done when."""
+"""Timeline of a session: rate, error rate and p95 of involved services, with faults and changes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PANEL, GAP, LANE, MARK = 108.0, 30.0, 17.0, 14.0
 TICKS = 8
 MOST = 1e12
 LOG_FROM = 15.0
-"""Ratio of the largest values of two services from which one scale from 0 would hide the smaller one."""
+"""Ratio of the largest values of two services from which a linear scale would hide the smaller one."""
 
 Value = Callable[[ServiceSeries, int], float | None]
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """Seconds since the fault (or since the start) to pixels."""
+    """Maps seconds since the fault, or since the start, to pixels."""
 
     start_ns: Nanos
     end_ns: Nanos
@@ -48,7 +48,7 @@ class _Panel:
 
 
 def timeline(session: SessionResult) -> Picture | None:
-    """Return the timeline, None where no telemetry was kept."""
+    """Return the timeline, None if the session has no telemetry."""
     exhibit = session.exhibits.timeline if session.exhibits is not None else None
     if exhibit is None or not exhibit.services or exhibit.duration_s <= 0:
         return None
@@ -158,7 +158,7 @@ def _lanes(rows: Sequence[Lane], scale: _Scale, top: float) -> Markup:
 
 
 def _beside(words: str, between: tuple[float, float], y: float) -> Markup:
-    """Write on that side of a lane's bars that has more room."""
+    """Write the label on the side of a lane's bars with more space."""
     left, right = between
     if WIDTH - RIGHT - right > left - LEFT:
         return label(right + 6, y, fitting(words, WIDTH - RIGHT - right - 8), "od-small")
@@ -166,7 +166,7 @@ def _beside(words: str, between: tuple[float, float], y: float) -> Markup:
 
 
 def _marks(session: SessionResult, scale: _Scale, between: tuple[float, float]) -> Markup:
-    """Draw fault on, fault off and the time of impact, their words in two lines that do not collide."""
+    """Draw fault on, fault off and impact, with labels in two rows that do not collide."""
     top, bottom = between
     parts, taken = [], [LEFT - 60.0, LEFT - 60.0]
     for instant_ns, words, kind in sorted(_events(session, scale)):
@@ -240,7 +240,7 @@ def _curves(panel: _Panel, exhibit: Timeline) -> list[Curve]:
 
 @dataclass(frozen=True)
 class _Height:
-    """Values to shares of a panel's height."""
+    """Maps values to shares of a panel's height."""
 
     low: float
     high: float
@@ -262,7 +262,7 @@ class _Height:
 
 
 def _height(panel: _Panel, curves: Sequence[Curve]) -> _Height:
-    """Return a scale from 0, or one by powers of ten where a service would vanish at the bottom."""
+    """Return a linear scale, or a logarithmic one if a service would vanish at the bottom."""
     highest = max((value for curve in curves for _, value in curve), default=0.0)
     if panel.unit == "%":
         return _Height(0.0, min(_ceiling(highest), 100.0), log=False)
@@ -270,13 +270,13 @@ def _height(panel: _Panel, curves: Sequence[Curve]) -> _Height:
     if not tops or highest / min(tops) < LOG_FROM:
         return _Height(0.0, _ceiling(highest), log=False)
     lowest = min(value for curve in curves for _, value in curve if value > 0)
-    # Below the smallest value, so that it can be told from none at the bottom.
+    # Below the smallest value, so that it differs from 0 at the bottom.
     low = 10.0 ** (math.ceil(math.log10(max(lowest, highest / 1e6))) - 1)
     return _Height(low, 10.0 ** math.ceil(math.log10(highest)), log=True)
 
 
 def _runs(curve: Curve) -> Iterator[Curve]:
-    """Yield the pieces without a gap: what was not measured is not bridged."""
+    """Yield the pieces between gaps, so that lines do not bridge missing data."""
     run: Curve = []
     for point in curve:
         if run and point[0] != run[-1][0] + 1:
@@ -288,7 +288,7 @@ def _runs(curve: Curve) -> Iterator[Curve]:
 
 
 def _ceiling(value: float) -> float:
-    """Return the next of 1, 2, 5 × 10ⁿ that is not below the value."""
+    """Return the smallest of 1, 2, 5 × 10ⁿ that is at least the value."""
     if value <= 1e-9:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
@@ -306,7 +306,7 @@ def _short(value: float) -> str:
 
 
 def _axis(exhibit: Timeline, scale: _Scale, y: float, zero: str) -> Markup:
-    """Draw ticks at round seconds from the start of the fault on."""
+    """Draw ticks at round seconds since the start of the fault."""
     low = (scale.start_ns - scale.zero_ns) / NANOS_PER_SECOND
     high = (scale.end_ns - scale.zero_ns) / NANOS_PER_SECOND
     step = _ceiling((high - low) / TICKS)

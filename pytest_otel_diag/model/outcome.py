@@ -1,0 +1,50 @@
+"""The outcome of a session in one word, the same in every report."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pytest_otel_diag.model.session import SessionResult, Status
+
+
+class Outcome(StrEnum):
+    """What became of a session: a comparison with the ground truth, or the reason why there is none.
+
+    ``QUIET`` is a control without an alarm; ``WRONG_CAUSE`` is a detected fault whose root cause was not
+    named first.
+    """
+
+    SOLVED = "solved"
+    QUIET = "quiet"
+    NOT_DETECTED = "not detected"
+    WRONG_CAUSE = "wrong cause"
+    FALSE_ALARM = "false alarm"
+    INVALID = "invalid"
+    ERROR = "error"
+    SKIPPED = "skipped"
+    NOT_JUDGED = "not judged"
+
+    @property
+    def right(self) -> bool:
+        """Whether the analyzer was right."""
+        return self in (Outcome.SOLVED, Outcome.QUIET)
+
+
+_UNSCORED = {
+    Status.INVALID: Outcome.INVALID,
+    Status.ERROR: Outcome.ERROR,
+    Status.SKIPPED: Outcome.SKIPPED,
+    Status.SCORED: Outcome.NOT_JUDGED,
+}
+
+
+def outcome_of(session: SessionResult) -> Outcome:
+    """Return the outcome of a session."""
+    verdict = session.verdict
+    if session.status is not Status.SCORED or verdict is None:
+        return _UNSCORED[session.status]
+    if not verdict.fault_present:
+        return Outcome.FALSE_ALARM if verdict.detected else Outcome.QUIET
+    if not verdict.detected:
+        return Outcome.NOT_DETECTED
+    return Outcome.SOLVED if verdict.top1 else Outcome.WRONG_CAUSE
