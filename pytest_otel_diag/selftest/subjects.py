@@ -38,7 +38,7 @@ def of_files(paths: Iterable[Path], demo: str) -> list[Subject]:
 
 
 def chosen(subjects: Iterable[Subject], wanted: Iterable[str]) -> list[Subject]:
-    """Return subjects with one of *wanted* in their id, all for none; raises ScenarioError without a match."""
+    """Return subjects with one of *wanted* in their id, all for none; raises ScenarioError if none match."""
     every, texts = list(subjects), tuple(wanted)
     kept = [one for one in every if not texts or any(text in one.scenario.id for text in texts)]
     if not kept:

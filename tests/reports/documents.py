@@ -1,4 +1,4 @@
-"""Runs to render, one of them an attack, and a reader of pages."""
+"""Runs to render, one with hostile texts, and a parser of pages."""
 
 from html.parser import HTMLParser
 
@@ -41,7 +41,7 @@ def document(*sessions, warnings=(), **fields):
 
 
 def hostile():
-    """A session whose every text is an attack."""
+    """A session in which all texts are hostile."""
     diagnosis = Diagnosis(
         detected=True,
         summary=BROKEN,

@@ -1,4 +1,4 @@
-"""The page: whole, escaped, and laid out so that it can be read."""
+"""The HTML page: content, escaping, layout."""
 
 import re
 
@@ -15,7 +15,7 @@ from tests.reports.documents import BROKEN, NASTY, SCRIPT, attacked, document, p
 from tests.scoring.samples import control, faulty, ranked, session, solved
 
 
-def test_html_cannot_be_injected_into():
+def test_html_is_safe_from_injection():
     page = parsed(attacked())
     names = {tag for tag, _ in page.tags}
     assert not names & {"script", "link", "img", "iframe", "a", "form", "object"}
@@ -38,13 +38,13 @@ def test_html_cannot_be_injected_into():
     ) in page.tags
 
 
-def test_html_needs_nothing_from_outside():
+def test_html_is_self_contained():
     source = render_html(document(*sample()))
     assert not re.search(r"https?:|src=|url\(|@import", source.replace("default-src", ""))
     assert "prefers-color-scheme: dark" in source
 
 
-def test_html_tells_the_whole_session():
+def test_html_shows_the_whole_session():
     shown = " ".join(parsed(attacked()).words)
     for expected in (
         "rank 2",
@@ -98,7 +98,7 @@ def test_html_diagnostic_query(answer, shown):
     assert shown in page.words
 
 
-def test_html_of_a_diagnosis_that_was_never_judged():
+def test_html_of_a_diagnosis_without_verdict():
     diagnosis = Diagnosis(detected=True, query=DiagnosticQuery(sql="SELECT 1"))
     impact = Impact(reason=ImpactReason.NO_EFFECT)
     clean = Cleanup(restored=True, verified=True)
@@ -114,7 +114,7 @@ def test_html_of_a_diagnosis_that_was_never_judged():
     assert any("ended 2025-11-24" in word for word in page.words)
 
 
-def test_markup_escapes_everything_it_did_not_build():
+def test_markup_escapes_all_plain_text():
     assert el("b", "<i>", Markup("<i>"), ["&", Markup("&amp;")]) == "<b>&lt;i&gt;<i>&amp;&amp;</b>"
     assert el("td", "x", class_='a"b', hidden=True, open=False) == '<td class="a&quot;b" hidden>x</td>'
     assert el("br") == "<br>"
@@ -133,7 +133,7 @@ def test_html_keeps_the_layout_of_a_failure():
     assert "anywhere" not in style  # it breaks words to make columns narrow
 
 
-def test_html_tells_short_texts_from_prose():
+def test_html_wraps_only_prose():
     page = parsed(document(solved("a", test_id="x" * 200)))
     kinds = [attributes.get("class") for tag, attributes in page.tags if tag == "td"]
     assert kinds.count("prose") == 1
@@ -149,7 +149,7 @@ def test_html_groups_by_category_severity_and_flag_first():
     assert titles == ["by category", "by severity", "by flag", "by area"]
 
 
-def test_html_of_a_session_that_went_wrong_shows_reason_phases_and_traceback():
+def test_html_of_a_failed_session_shows_reason_phases_and_traceback():
     phase = PhaseRecord(
         phase="investigate", start_ns=1, end_ns=2, wall_s=0.1, outcome="failed", detail="boom"
     )
@@ -175,7 +175,7 @@ def test_html_of_a_session_that_went_wrong_shows_reason_phases_and_traceback():
     assert page.words.count("boom") == 1
 
 
-def test_html_draws_the_session_with_pictures_that_cannot_be_injected_into():
+def test_html_has_pictures_that_are_safe_from_injection():
     call = ServiceCall(caller=NASTY, callee=BROKEN, incident=CallLoad(calls=9, errors=9))
     spans = (ExhibitSpan(service=NASTY, operation=BROKEN, start_ms=0, duration_ms=1),)
     trace = ExemplarTrace(trace_id=NASTY, start_ns=1, choice=BROKEN, spans_total=1, spans=spans)
@@ -188,7 +188,7 @@ def test_html_draws_the_session_with_pictures_that_cannot_be_injected_into():
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
 
 
-def test_pages_of_others_get_the_session_in_light():
+def test_embedded_sessions_use_the_light_theme():
     shown = fragment(solved("a", exhibits=None))
     assert shown.startswith('<div class="otel-diag od-light"><p><span class="badge good">solved</span>')
     rules = re.findall(r"^[^@{}/]+(?=\{)", page_style(), re.M)

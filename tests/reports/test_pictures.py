@@ -1,4 +1,4 @@
-"""Pictures: well-formed, escaped, inside their frame, without overlap, whatever the session holds."""
+"""Pictures are well-formed, escaped, within their frame and without overlap for any session."""
 
 import math
 import re
@@ -163,7 +163,7 @@ def absolute(path):
 
 
 def places(root):
-    """Every place that a shape or text reaches to."""
+    """Return the extreme coordinates of shapes and texts."""
     for node in root.iter():
         tag, at = node.tag.removeprefix(SVG), node.attrib
         if tag == "rect":
@@ -205,7 +205,7 @@ def check(picture):
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # an example is large: shrinking takes minutes
 )
 @given(sessions())
-def test_any_session_gives_sound_pictures(one):
+def test_pictures_of_any_session_are_valid(one):
     for picture in pictures(one):
         check(picture)
     again = [picture.document() for picture in pictures(one)]
@@ -243,7 +243,7 @@ def test_nodes_of_any_graph_do_not_overlap_and_calls_run_between_them(pairs, exp
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("abcdefgh")), max_size=30))
-def test_a_layout_holds_every_node_once_and_every_route_goes_layer_by_layer(edges):
+def test_a_layout_has_every_node_once_and_routes_pass_layer_by_layer(edges):
     nodes = set("abc") | {name for edge in edges for name in edge}
     plan = layout(nodes, edges)
     slots = [slot for layer in plan.layers for slot in layer]
@@ -266,7 +266,7 @@ def test_a_layout_without_cycles_runs_from_left_to_right():
 
 
 @given(st.lists(st.tuples(st.one_of(st.none(), st.integers(0, 11)), st.floats(0, 9)), max_size=12))
-def test_gantt_rows_hold_every_span_once_parents_first(shape_of):
+def test_gantt_rows_have_every_span_once_parents_first(shape_of):
     spans = [
         ExhibitSpan(
             parent=parent if parent is not None and parent < len(shape_of) else None,
@@ -296,7 +296,7 @@ def tips(picture):
 
 
 def sample(**fields):
-    """A payment failure as a session keeps it."""
+    """A payment failure with its exhibits."""
     healthy = tuple([10] * 20)
     line = ServiceSeries(
         service="payment", requests=healthy, errors=tuple([0] * 10 + [5] * 10), p95_ms=tuple([20.0] * 20)
@@ -379,7 +379,7 @@ def sample(**fields):
         ([(0, "off")], 91),  # nothing known of its course
     ],
 )
-def test_a_fault_is_off_when_it_was_served_off(moments, off_s):
+def test_a_fault_ends_when_it_was_served_off(moments, off_s):
     timeline_ = tuple(
         FlagMoment(at_ns=START + at * SECOND, flag="paymentFailure", variant=variant)
         for at, variant in moments
@@ -393,7 +393,7 @@ def test_a_fault_is_off_when_it_was_served_off(moments, off_s):
         assert found == (None if off_s is None else START + off_s * SECOND)
 
 
-def test_the_timeline_marks_what_was_done_and_seen():
+def test_the_timeline_marks_faults_changes_and_impact():
     said = words_of(timeline(sample()))
     for expected in (
         "▼ fault on",
@@ -433,7 +433,7 @@ def test_a_control_has_a_judged_window_and_no_fault():
     assert not any("fault" in word for word in said)
 
 
-def test_one_scale_does_not_hide_a_small_service():
+def test_the_scale_does_not_hide_a_small_service():
     few = ServiceSeries(service="few", requests=(1,) * 4, errors=(0,) * 4, p95_ms=(None,) * 4)
     many = ServiceSeries(service="many", requests=(1000,) * 4, errors=(0,) * 4, p95_ms=(None,) * 4)
     kept = Exhibits(
@@ -445,7 +445,7 @@ def test_one_scale_does_not_hide_a_small_service():
     assert "1000" in said
 
 
-def test_the_graph_tells_roles_and_what_became_of_calls():
+def test_the_graph_shows_roles_and_changes_of_calls():
     one = sample()
     drawn = graph(one)
     said, told = words_of(drawn), tips(drawn)
@@ -466,7 +466,7 @@ def test_wrong_names_expected_ones_and_red_herrings_look_different():
     assert {"★ expected", "named #1", "red herring"} <= set(words_of(graph(one)))
 
 
-def test_a_large_system_shows_who_matters():
+def test_a_large_system_shows_the_relevant_services():
     calls = tuple(
         ServiceCall(caller=f"s{i}", callee=f"s{i + 1}", incident=CallLoad(calls=100 - i, errors=0))
         for i in range(80)
@@ -480,7 +480,7 @@ def test_a_large_system_shows_who_matters():
     check(drawn)
 
 
-def test_the_trace_tells_time_path_and_errors():
+def test_the_trace_shows_time_path_and_errors():
     drawn = gantt(sample())
     said, told = words_of(drawn), tips(drawn)
     assert "checkout · PlaceOrder" in said
@@ -507,11 +507,11 @@ def test_many_services_share_the_last_colour():
 @pytest.mark.parametrize(
     "kept", [None, Exhibits(), Exhibits(timeline=Timeline(start_ns=1, end_ns=1, bucket_s=1))]
 )
-def test_nothing_kept_nothing_drawn(kept):
+def test_sessions_without_exhibits_have_no_pictures(kept):
     assert pictures(solved("a", exhibits=kept)) == ()
 
 
-def test_attachments_stand_alone_and_have_names():
+def test_attachments_are_self_contained_and_named():
     found = attachments(sample(trace="Traceback (most recent call last)\n"))
     assert [one.name for one in found] == [
         "timeline",

@@ -1,4 +1,4 @@
-"""What the renderings show, and that nothing in a run can break out of them."""
+"""Content of the renderings, and escaping of hostile texts."""
 
 import json
 import re
@@ -75,7 +75,7 @@ def test_the_scorecard_as_text():
     assert gate[1].startswith("  faults detected: 0.97 [0.84, 0.99] n=32, target ≥ 0.90; 42 more scenarios")
 
 
-def test_repeats_and_impact_are_told():
+def test_repeats_and_impact_are_shown():
     verdict = {"time_to_impact_s": 12.0}
     flaky = [ranked("a", 1 + r % 2, repeat=r, verdict=verdict) for r in range(4)]
     shown = render_scorecard(build_scorecard(flaky))
@@ -88,12 +88,12 @@ def test_repeats_and_impact_are_told():
     )
 
 
-def test_a_rate_on_the_threshold_is_said_to_stay_there():
+def test_a_rate_on_the_threshold_is_shown_as_undecidable():
     even = [solved(f"a{i}") for i in range(75)] + [ranked(f"b{i}", 2) for i in range(25)]
     assert "INCONCLUSIVE +∞" in render_scorecard(build_scorecard(even))
 
 
-def test_colour_comes_from_outside_and_never_moves_a_column():
+def test_styles_are_injected_and_never_move_a_column():
     card = build_scorecard(sample())
     painted = render_scorecard(card, paint=lambda line, style: f"<{style}>{line}")
     assert re.sub(r"<(?:good|bad|warn|plain)>", "", painted) == render_scorecard(card)
@@ -117,7 +117,7 @@ def test_an_empty_run_and_one_without_gate():
     assert "gate:" not in page
 
 
-def test_long_tables_are_cut_in_text_alone():
+def test_long_tables_are_shortened_only_in_text():
     misses = [ranked(f"wrong-{i:03}", 2) for i in range(ROWS_SHOWN + 7)]
     card = build_scorecard(misses)
     shown = render_scorecard(card)
@@ -145,7 +145,7 @@ def test_markdown_shows_what_the_text_shows():
     assert "**gate: INCONCLUSIVE**" in shown
 
 
-def test_markdown_cannot_be_injected_into():
+def test_markdown_is_safe_from_injection():
     shown = render_markdown(attacked().scorecard)
     assert not re.search(r"(?<!\\)<", shown)
     rows = [line for line in shown.splitlines() if line.startswith("|")]
@@ -175,7 +175,7 @@ def register(tmp_path, monkeypatch, value):
     monkeypatch.syspath_prepend(tmp_path)
 
 
-def test_writers_of_other_packages(tmp_path, monkeypatch):
+def test_writers_registered_by_other_packages(tmp_path, monkeypatch):
     (tmp_path / "otel_diag_foreign_writer.py").write_text(
         "class Foreign:\n"
         "    name = 'foreign'\n"
@@ -190,7 +190,7 @@ def test_writers_of_other_packages(tmp_path, monkeypatch):
     assert writer.write(document(), tmp_path).read_text() == "20251124T160000Z-0000aa"
 
 
-def test_writers_that_are_unknown_or_broken(tmp_path, monkeypatch):
+def test_unknown_and_broken_writers_are_rejected(tmp_path, monkeypatch):
     with pytest.raises(ConfigurationError, match="no report writer 'htm', did you mean 'html'"):
         report_writers(["htm"])
     register(tmp_path, monkeypatch, "otel_diag_no_such_module:Writer")
@@ -198,7 +198,7 @@ def test_writers_that_are_unknown_or_broken(tmp_path, monkeypatch):
         report_writers(["foreign"])
 
 
-def test_a_gate_nobody_asked_for_is_not_shown_but_its_verdicts_are():
+def test_a_disabled_gate_is_not_shown_but_its_criteria_are():
     card = build_scorecard(sample())
     shown = render_scorecard(card, gated=False)
     assert "gate" not in shown
@@ -214,21 +214,21 @@ def test_a_gate_nobody_asked_for_is_not_shown_but_its_verdicts_are():
     assert "gate: " in render_scorecard(card)
 
 
-def test_a_writer_knows_from_the_manifest_that_no_gate_was_asked_for(tmp_path):
+def test_writers_read_from_the_manifest_whether_the_gate_is_enabled(tmp_path):
     for gated in (True, False):
         run = document(*sample(), gated=gated)
         for writer in report_writers(["text", "markdown", "html"]):
             assert ("gate: " in writer.write(run, tmp_path).read_text(encoding="utf-8")) is gated
 
 
-def test_a_fault_left_on_is_told_without_a_gate_too():
+def test_a_fault_left_on_is_shown_without_a_gate():
     left = solved("a", cleanup=Cleanup(restored=False, verified=False, detail="flagd is gone"))
     shown = render_scorecard(build_scorecard([left]), gated=False)
     assert "warning: this run says little about the analyzer" in shown
     assert "a fault may still be on: 1 session could not prove the undo, first s-a-0 of a" in shown
 
 
-def test_a_reason_gets_the_room_it_needs():
+def test_a_reason_gets_the_width_it_needs():
     reason = "TelemetryUnavailable: the store at clickhouse:8123 did not answer within 30 s " * 3
     tags = (("fault_type", "cpu"),)
     lost = [
@@ -240,13 +240,13 @@ def test_a_reason_gets_the_room_it_needs():
     assert "  n  status  blame           scenarios" in shown
     assert " ".join(reason.split()) in " ".join(shown[shown.index("not scored") :].split())
     assert all(len(line) <= 120 for line in shown[: shown.index("\ngate: ")].splitlines())
-    # Without a score there is nothing to group or to measure.
+    # Without scored sessions there are no groups and metrics.
     assert "\nby " not in shown
     assert "\nscores" not in shown
     assert shown.startswith("builtin on shop\n  9 sessions, 0 scored\n\nnot scored\n")
 
 
-def test_a_group_of_which_nothing_was_scored_is_no_row():
+def test_a_group_without_scored_sessions_has_no_row():
     tags = [(("fault_type", kind),) for kind in ("cpu", "disk", "net")]
     lost = session(faulty("c", tags=tags[2]), status="invalid", reason="NO_TRAFFIC")
     shown = render_scorecard(build_scorecard([solved("a", tags=tags[0]), solved("b", tags=tags[1]), lost]))
@@ -255,7 +255,7 @@ def test_a_group_of_which_nothing_was_scored_is_no_row():
     assert "net" not in groups
 
 
-def test_groups_that_say_what_the_whole_says_are_left_to_html_and_json():
+def test_redundant_groups_are_shown_only_in_html_and_json():
     one = [solved(f"a{i}", tags=(("system", "boutique"), ("kind", "ab"[i]))) for i in range(2)]
     card = build_scorecard(one)
     for shown in (render_scorecard(card), render_markdown(card).replace("\\", "")):
@@ -264,7 +264,7 @@ def test_groups_that_say_what_the_whole_says_are_left_to_html_and_json():
     assert "by system" in parsed(document(*one)).words
 
 
-def test_analyzers_are_shown_apart():
+def test_analyzers_are_shown_separately():
     run = document(*(solved(f"f{i}") for i in range(40)), *(ranked("x", 2, analyzer="other") for _ in "12"))
     shown = render_scorecard(run.scorecard)
     assert shown.startswith(

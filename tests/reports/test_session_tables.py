@@ -1,4 +1,4 @@
-"""Tables of a session: what was injected and witnessed, expected and found, the answer of the query."""
+"""Tables of a session: injected and witnessed, expected and found, result of the query."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def with_scenario(one, **changes):
     return one.model_copy(update={"scenario": one.scenario.model_copy(update=changes)})
 
 
-def test_injected_tells_schedule_witness_and_harmless_changes():
+def test_injected_shows_schedule_witness_and_harmless_changes():
     faults = (
         Fault(flag="ramp", variant="10%", at_s=5, steps=(FaultStep(at_s=30, variant="50%"),)),
         Fault(flag="flapping", until_s=20, every_s=60),
@@ -63,7 +63,7 @@ def test_injected_tells_schedule_witness_and_harmless_changes():
     assert lanes(solved("a"), 60 * SECOND) == ()
 
 
-def test_expected_and_found_says_what_is_right_and_who_came_first():
+def test_expected_and_found_shows_matches_and_the_first_service():
     one = ranked(
         "a", 2, verdict={"expected_operation": True, "expected_mechanism": True, "mechanism_rank": 1}
     )
@@ -101,7 +101,7 @@ def test_a_control_is_right_when_nothing_is_wrong():
     assert expected_and_found(solved("a").model_copy(update={"verdict": None})).rows == ()
 
 
-def test_the_query_s_answer_says_how_much_of_it_is_shown():
+def test_the_result_of_the_query_states_how_many_rows_are_shown():
     answer = QueryVerdict(executed=True, rows=30, shows_culprit=True, columns=("a",), sample=(("1",), ("2",)))
     one = ranked("a", 1, verdict={"query": answer})
     block = query_answer(one)
@@ -143,6 +143,6 @@ def test_phases_count_from_the_opening_of_the_target():
         ),
     ],
 )
-def test_exhibits_that_do_not_fit_together_are_refused(wrong):
+def test_inconsistent_exhibits_are_rejected(wrong):
     with pytest.raises(ValueError, match=r"differ in length|are no spans"):
         wrong()

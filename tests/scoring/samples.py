@@ -1,4 +1,4 @@
-"""Sessions, verdicts and diagnoses to score, built from what a test cares about."""
+"""Builders of sessions, verdicts and diagnoses."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def solved(name: str, **fields: Any) -> SessionResult:
 
 
 def ranked(name: str, rank: int | None, *, detected: bool = True, **fields: Any) -> SessionResult:
-    """A fault whose culprit was named at *rank*."""
+    """A fault whose root cause was named at *rank*."""
     verdict = Verdict(
         fault_present=True,
         detected=detected,

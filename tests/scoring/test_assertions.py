@@ -1,4 +1,4 @@
-"""What tests assert, and the table they get when it does not hold."""
+"""Assertions of tests, and the table of a failed assertion."""
 
 import pytest
 
@@ -37,7 +37,7 @@ PLACE = cause(
 P99 = Evidence(source="traces", summary="p99")
 
 
-def test_the_right_answer_passes_every_assertion():
+def test_a_right_diagnosis_passes_every_assertion():
     result = diagnosed(
         CHARGE,
         PLACE,
@@ -94,7 +94,7 @@ def test_the_right_service_with_another_operation_or_mechanism_is_a_miss():
     assert "in the first 2" in missed(result.assert_root_cause, "cart", top=2)
 
 
-def test_nothing_named_and_misspelt():
+def test_a_diagnosis_without_causes_and_a_misspelt_service():
     empty = missed(diagnosed().assert_root_cause, "paymnet")
     assert "found     no root cause" in empty
     assert "nearest   did you mean 'payment'?" in empty
@@ -148,7 +148,7 @@ def test_a_missed_anomaly_lists_those_of_the_service_largest_first():
     assert "cart" in other
 
 
-def test_a_missed_path_shows_the_one_that_shares_most():
+def test_a_missed_path_shows_the_path_with_most_services_in_common():
     result = diagnosed(critical_paths=(path("frontend", "cart"), path("checkout", "frontend", "payment")))
     message = missed(result.assert_path, "frontend", "checkout", "payment")
     assert "nearest   checkout → frontend → payment" in message
@@ -159,7 +159,7 @@ def test_a_missed_path_shows_the_one_that_shares_most():
         result.assert_path()
 
 
-def test_an_innocent_service_that_was_blamed():
+def test_a_blamed_innocent_service_is_shown():
     result = diagnosed(PLACE, CHARGE)
     message = missed(result.assert_not_blamed, "checkout")
     assert "expected  checkout not first" in message
@@ -168,7 +168,7 @@ def test_an_innocent_service_that_was_blamed():
 
 
 @pytest.mark.parametrize("name", ["paymnet", "nobody"])
-def test_not_naming_a_service_that_never_was_there_proves_nothing(name):
+def test_named_rejects_a_service_unknown_to_the_session(name):
     result = diagnosed(PLACE)
     with pytest.raises(ConfigurationError, match=f"no service '{name}'"):
         result.assert_not_blamed(name)
@@ -176,13 +176,13 @@ def test_not_naming_a_service_that_never_was_there_proves_nothing(name):
         result.named(name)
 
 
-def test_a_culprit_or_herring_gone_from_telemetry_may_be_asked_about():
+def test_named_accepts_expected_services_that_are_missing_in_telemetry():
     result = diagnosed(PLACE, scenario=faulty("x", "ghost", red_herrings=("decoy",)))
     assert not result.named("ghost")
     assert not result.named("decoy")
 
 
-def test_without_known_services_the_diagnosis_tells_the_names():
+def test_without_known_services_names_come_from_the_diagnosis():
     result = diagnosed(
         cause("paymentservice"),
         anomalies=(anomaly("cart", "cpu"),),
@@ -240,7 +240,7 @@ def test_expected_of_a_fault():
     diagnosed(verdict={"causes_expected": 0}).assert_expected()
 
 
-def test_expected_of_several_faults_wants_all_of_them():
+def test_expected_of_several_faults_needs_all_causes():
     both = faulty(
         root_causes=(
             ExpectedRootCause(service="payment", fault="a"),
@@ -268,7 +268,7 @@ def test_unknown_terms_are_configuration_errors():
         session(faulty(), status="error", blame="analyzer", diagnosis=Diagnosis(detected=True)),
     ],
 )
-def test_what_was_not_scored_cannot_be_asserted(result):
+def test_assertions_need_a_scored_session(result):
     for assertion in (
         DiagnosedSession(result).assert_detected,
         DiagnosedSession(result).assert_healthy,
@@ -281,7 +281,7 @@ def test_what_was_not_scored_cannot_be_asserted(result):
     assert DiagnosedSession(result).status == result.status
 
 
-def test_a_session_without_verdict_can_only_be_asked_about_the_diagnosis():
+def test_a_session_without_verdict_allows_only_assertions_about_the_diagnosis():
     bare = DiagnosedSession(session(faulty(), status="scored", diagnosis=Diagnosis(detected=True)))
     bare.assert_detected()
     with pytest.raises(SessionNotScored, match="not judged"):
@@ -307,7 +307,7 @@ def test_hostile_names_stay_on_their_line():
     ]
 
 
-def test_the_first_line_and_the_reasons_are_never_cut():
+def test_the_first_line_and_the_reasons_are_never_shortened():
     why = "own time of demo.Payment/Charge rose from 3 ms to 812 ms while its callers waited, " * 4
     name = "a-scenario-with-a-very-long-name-" * 5
     operation = "oteldemo.payment.v1.PaymentService/Charge"
@@ -323,7 +323,7 @@ def test_the_first_line_and_the_reasons_are_never_cut():
     assert all(len(line) <= 100 for line in lines[:-1])  # the last one is the id
 
 
-def test_a_service_that_is_there_is_not_taken_for_a_misspelt_one():
+def test_a_known_service_gets_no_spelling_hint():
     close = {"known_services": ("cart", "carts", "card")}
     for asked in ("cart", "Cart", "card"):
         assert "did you mean" not in missed(diagnosed(verdict=close).assert_anomaly, service=asked)
@@ -331,12 +331,12 @@ def test_a_service_that_is_there_is_not_taken_for_a_misspelt_one():
     assert "did you mean 'cart'?" in missed(diagnosed(verdict=close).assert_anomaly, service="catr")
 
 
-def test_a_culprit_gone_from_telemetry_is_spelt_right():
+def test_an_expected_service_missing_in_telemetry_gets_no_spelling_hint():
     gone = diagnosed(scenario=faulty("x", "paymen"))
     assert "did you mean" not in missed(gone.assert_anomaly, service="paymen")
 
 
-def test_one_is_singular():
+def test_counts_of_one_are_singular():
     one = diagnosed(anomalies=(anomaly("cart", "cpu"),), critical_paths=(path("cart", "email"),))
     assert "found     1 anomaly, none" in missed(one.assert_anomaly, service="email")
     assert "found     1 path, none" in missed(one.assert_path, "email", "cart")

@@ -1,4 +1,4 @@
-"""The gate: three values from a bound, and what is never green."""
+"""The gate: three outcomes from an interval, and runs that never pass."""
 
 import pytest
 from hypothesis import given
@@ -33,7 +33,7 @@ def green(n=80):
 
 
 @given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), criteria)
-def test_a_verdict_needs_the_whole_interval_on_one_side(count, criterion):
+def test_an_outcome_needs_the_whole_interval_on_one_side(count, criterion):
     successes, n = count
     low, high = proportion_confint(successes, n, method="wilson")
     outcome = decide(successes, n, criterion)
@@ -77,7 +77,7 @@ def test_more_needed_is_the_first_size_that_decides(count, criterion):
         assert decide(rate * (n + more), n + more, criterion) is not GateOutcome.INCONCLUSIVE
 
 
-def test_eleven_of_eleven_wants_twenty_four_more():
+def test_eleven_of_eleven_needs_twenty_four_more():
     criterion = GateCriterion(name="detection_sensitivity", direction=">=", threshold=0.9)
     assert decide(0, 0, criterion) is GateOutcome.INCONCLUSIVE
     assert decide(11, 11, criterion) is GateOutcome.INCONCLUSIVE
@@ -92,7 +92,7 @@ def test_a_rate_on_the_threshold_is_never_decided(rate):
     assert more_needed(rate, 100, criterion) is None
 
 
-def test_all_right_passes_with_exit_code_zero():
+def test_a_right_analyzer_passes_with_exit_code_zero():
     result = run_gate(green())
     assert result.outcome is GateOutcome.PASS
     assert result.outcome.exit_code == 0
@@ -104,7 +104,7 @@ def test_all_right_passes_with_exit_code_zero():
     ]
 
 
-def test_a_wrong_analyzer_fails_and_says_where():
+def test_a_wrong_analyzer_fails_with_the_reason():
     sessions = [ranked(f"f{i}", 4) for i in range(40)] + [control(f"q{i}") for i in range(80)]
     result = run_gate(sessions)
     assert (result.outcome, result.outcome.exit_code) == (GateOutcome.FAIL, 11)
@@ -125,20 +125,20 @@ def test_false_alarms_fail_and_too_few_controls_are_inconclusive():
     assert none.reasons == ("false alarms on controls: nothing to measure, at least 35 scenarios needed",)
 
 
-def test_failing_beats_being_inconclusive():
+def test_fail_takes_precedence_over_inconclusive():
     result = run_gate([ranked(f"f{i}", None, detected=False) for i in range(20)])
     assert result.outcome is GateOutcome.FAIL
     assert len(result.reasons) == 2
 
 
-def test_a_rate_that_cannot_be_decided_says_so():
+def test_a_rate_that_cannot_be_decided_is_reported():
     sessions = [solved(f"f{i}") for i in range(75)] + [ranked(f"g{i}", 2) for i in range(25)]
     result = run_gate([*sessions, *(control(f"q{i}") for i in range(80))])
     assert result.outcome is GateOutcome.INCONCLUSIVE
     assert result.reasons[0].endswith("cannot be decided at this rate")
 
 
-def test_repeats_of_a_scenario_do_not_add_evidence_unless_told():
+def test_repeats_of_a_scenario_add_evidence_only_if_declared_independent():
     sessions = [solved(f"f{i}", repeat=r) for i in range(8) for r in range(10)]
     sessions += [control(f"q{i}", repeat=r) for i in range(8) for r in range(10)]
     assert run_gate(sessions).outcome is GateOutcome.INCONCLUSIVE
@@ -156,7 +156,7 @@ def test_only_reported_criteria_never_decide():
     assert result.outcome is GateOutcome.PASS
 
 
-def test_without_a_gating_criterion_nothing_is_green():
+def test_without_a_gating_criterion_no_run_passes():
     settings = GateSettings(criteria=(GateCriterion(name="top1", direction=">=", threshold=0.1),))
     assert run_gate(green(), settings).outcome is GateOutcome.INCONCLUSIVE
 
@@ -186,12 +186,12 @@ def test_without_a_gating_criterion_nothing_is_green():
             "nothing was scored: 1 session ran, 1 error (analyzer); first: KeyError: 'x'",
         ),
         (
-            [session(faulty(), status="scored")],  # scored without a verdict says nothing
+            [session(faulty(), status="scored")],  # a scored session without a verdict does not count
             "nothing was scored: 1 session ran, 1 scored without a verdict; first: no reason was given",
         ),
     ],
 )
-def test_nothing_scored_says_nothing_about_the_analyzer(sessions, reason):
+def test_a_run_without_scored_sessions_is_infrastructure(sessions, reason):
     lenient = GateSettings(max_unscored_ratio=1.0, max_analyzer_error_ratio=1.0)
     for settings in (None, lenient):
         result = run_gate(sessions, settings)
@@ -199,7 +199,7 @@ def test_nothing_scored_says_nothing_about_the_analyzer(sessions, reason):
         assert result.reasons == (reason,)
 
 
-def test_too_many_broken_sessions_are_infrastructure_and_few_are_tolerated():
+def test_too_many_unscored_sessions_are_infrastructure_and_few_are_tolerated():
     broken = [session(faulty(f"b{i}"), status="error", blame="infrastructure") for i in range(50)]
     result = run_gate([*green(), *broken])
     assert (result.outcome, result.outcome.exit_code) == (GateOutcome.INFRASTRUCTURE, 12)
@@ -207,7 +207,7 @@ def test_too_many_broken_sessions_are_infrastructure_and_few_are_tolerated():
     assert run_gate([*green(), *broken[:20]]).outcome is GateOutcome.PASS
 
 
-def test_an_analyzer_that_breaks_fails_even_if_the_rest_is_right():
+def test_an_analyzer_that_crashes_fails_even_if_other_sessions_are_right():
     crashed = [session(faulty(f"b{i}"), status="error", blame="analyzer") for i in range(20)]
     result = run_gate([*green(), *crashed])
     assert result.outcome is GateOutcome.FAIL
@@ -218,7 +218,7 @@ def test_an_analyzer_that_breaks_fails_even_if_the_rest_is_right():
 @pytest.mark.parametrize(
     "proof", [{"restored": False, "verified": True}, {"restored": True, "verified": False}]
 )
-def test_a_fault_that_may_still_be_on_outweighs_everything(proof):
+def test_a_fault_that_may_still_be_on_takes_precedence(proof):
     left = solved("left", cleanup=Cleanup(**proof, detail="flagd is gone"))
     result = run_gate([*green(), left])
     assert result.outcome is GateOutcome.INFRASTRUCTURE
@@ -236,18 +236,18 @@ def test_thresholds_can_be_replaced_by_name():
         GateSettings().with_thresholds({"top1": 75})
 
 
-def test_a_criterion_names_a_metric():
+def test_a_criterion_needs_a_known_metric():
     with pytest.raises(ValidationError, match="did you mean 'top1'"):
         GateCriterion(name="top_1", direction=">=", threshold=0.5)
     assert set(MEASURES) >= {criterion.name for criterion in gates.DEFAULT_CRITERIA}
     assert GateCriterion(name="mrr", direction="<", threshold=0.1).target == "< 0.10"
 
 
-def test_exit_codes_tell_the_outcomes_apart():
+def test_outcomes_have_different_exit_codes():
     assert {outcome.exit_code for outcome in GateOutcome} == {0, 2, 11, 12, 13}
 
 
-# Beyond a millionth scipy itself overflows.
+# Below a millionth, scipy overflows.
 @given(st.floats(1e-6, 1 - 1e-6) | st.sampled_from([0.0, 1.0]), st.integers(1, 80), criteria)
 def test_operating_characteristic_sums_the_binomial_of_scipy(rate, n, criterion):
     found = operating_characteristic(rate, n, criterion)
@@ -278,7 +278,7 @@ def of(analyzer, sessions):
     return [one.model_copy(update={"analyzer": analyzer}) for one in sessions]
 
 
-def test_analyzers_are_gated_apart_and_the_worst_counts():
+def test_analyzers_are_gated_separately_and_the_worst_counts():
     good, bad = of("good", green()), of("bad", [ranked(f"fault-{i}", 4) for i in range(80)])
     few = of("few", [solved("fault-1"), control("quiet-1")])
     both = run_gate([*good, *of("other", green())])
@@ -290,7 +290,7 @@ def test_analyzers_are_gated_apart_and_the_worst_counts():
     assert len(mixed.reasons) == 4
     broken = of("broken", [session(faulty(), status="invalid", reason="NO_TRAFFIC")])
     assert run_gate([*mixed_in(good, bad), *broken]).outcome is GateOutcome.INFRASTRUCTURE
-    # 80 right of one and 80 wrong of the other are no analyzer of 0.5.
+    # 80 right of one and 80 wrong of the other are not an analyzer with 0.5.
     assert run_gate(mixed_in(good, bad)).reasons[0].startswith("bad FAIL: root cause top-1: 0.00")
 
 
@@ -298,7 +298,7 @@ def mixed_in(*suites):
     return [one for suite in suites for one in suite]
 
 
-def test_the_same_fault_under_other_expectations_is_another_scenario():
+def test_the_same_fault_with_other_expectations_is_another_scenario():
     def asked(i):
         one = solved("same")
         expectation = one.scenario.expectation.model_copy(update={"red_herrings": (f"service-{i}",)})

@@ -15,7 +15,7 @@ shares = st.floats(0.01, 0.99)
 
 
 @given(counts, confidences)
-def test_wilson_is_statsmodels_wilson(count, confidence):
+def test_wilson_equals_that_of_statsmodels(count, confidence):
     successes, n = count
     low, high = proportion_confint(successes, n, alpha=1 - confidence, method="wilson")
     found = intervals.wilson(successes, n, confidence)
@@ -24,7 +24,7 @@ def test_wilson_is_statsmodels_wilson(count, confidence):
 
 
 @given(counts)
-def test_wilson_holds_the_observed_share_and_touches_the_ends_exactly(count):
+def test_wilson_contains_the_observed_share_and_reaches_the_ends_exactly(count):
     successes, n = count
     found = intervals.wilson(successes, n)
     assert 0.0 <= found.low <= successes / n <= found.high <= 1.0
@@ -42,12 +42,12 @@ def test_wilson_of_a_mean_of_shares_is_conservative(values):
     assert found.high >= mean - 1e-9
 
 
-def test_nothing_observed_has_no_interval():
+def test_no_observations_have_no_interval():
     assert intervals.wilson(0, 0) is None
 
 
 @pytest.mark.parametrize(("successes", "n"), [(-1, 5), (6, 5)])
-def test_impossible_counts_are_refused(successes, n):
+def test_impossible_counts_are_rejected(successes, n):
     with pytest.raises(ValueError, match=f"between 0 and {n}"):
         intervals.wilson(successes, n)
 
@@ -59,7 +59,7 @@ def test_confidence_is_a_share(confidence):
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.one_of(shares, st.sampled_from([0.0, 1.0])))
-def test_binomial_is_scipys(k, n, p):
+def test_binomial_equals_that_of_scipy(k, n, p):
     assert intervals.binomial_pmf(k, n, p) == pytest.approx(stats.binom.pmf(k, n, p), abs=1e-10)
     assert intervals.binomial_cdf(k, n, p) == pytest.approx(stats.binom.cdf(k, n, p), abs=1e-9)
 
@@ -77,7 +77,7 @@ def test_exact_size_is_the_smallest_that_certifies(threshold, failures, confiden
 
 
 @pytest.mark.parametrize(("threshold", "failures"), [(0.0, 0), (1.0, 0), (0.9, -1)])
-def test_impossible_sizes_are_refused(threshold, failures):
+def test_impossible_sizes_are_rejected(threshold, failures):
     with pytest.raises(ValueError, match="cannot be sized"):
         intervals.exact_size(threshold, failures)
 
@@ -109,11 +109,11 @@ def test_all_of_eleven_flags_need_thirty_five_for_ninety_percent():
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50), st.floats(0, 1))
-def test_quantiles_are_numpys(values, q):
+def test_quantiles_equal_those_of_numpy(values, q):
     assert intervals.quantile(values, q) == pytest.approx(float(np.quantile(values, q)), rel=1e-9, abs=1e-6)
 
 
-def test_summary_of_numbers_and_of_none():
+def test_summary_of_numbers_and_of_no_numbers():
     found = intervals.summarise([4.0, 1.0, 3.0, 2.0])
     assert (found.n, found.mean, found.median, found.low, found.high) == (4, 2.5, 2.5, 1.0, 4.0)
     assert found.p90 == pytest.approx(3.7)

@@ -35,7 +35,7 @@ def said(*causes, **fields):
     return Diagnosis(detected=True, root_causes=causes, **fields)
 
 
-async def test_ranks_count_services_and_operations_and_mechanisms_apart(facts):
+async def test_ranks_of_services_operations_and_mechanisms_are_separate(facts):
     scenario = faulty(
         root_causes=(
             ExpectedRootCause(service="payment", operation="Charge", mechanisms=("error", "unreachable")),
@@ -80,7 +80,7 @@ async def test_alternatives_are_one_cause_and_faults_are_several(facts):
     assert verdict.causes_named == 2
 
 
-async def test_a_list_of_everything_names_nothing(facts):
+async def test_a_list_of_all_services_names_none(facts):
     verdict = await judge(said(*map(cause, ("redis", "cart", "frontend", "payment"))), faulty(), facts())
     assert (verdict.service_rank, verdict.causes_named) == (4, 0)
 
@@ -112,13 +112,13 @@ async def test_anomalies_found_missed_and_spurious(facts):
     assert verdict.spurious_anomalies == 2
 
 
-async def test_downstream_of_the_culprit_only_missing_calls_are_explained(facts):
+async def test_downstream_of_the_root_cause_only_missing_calls_are_explained(facts):
     found = (anomaly("redis", "request_rate", direction="down"), anomaly("redis", "latency", direction="up"))
     verdict = await judge(said(anomalies=found), faulty("x", "cart"), facts())
     assert verdict.spurious_anomalies == 1
 
 
-async def test_any_direction_satisfies_changed(facts):
+async def test_any_direction_matches_changed(facts):
     scenario = faulty(anomalies=(ExpectedAnomaly(service="cart", direction="changed"),))
     verdict = await judge(said(anomalies=(anomaly("cart", "logs", direction="down"),)), scenario, facts())
     assert verdict.anomalies[0].found == "cart logs down"
@@ -129,27 +129,27 @@ async def test_any_direction_satisfies_changed(facts):
     [
         (("frontend", "checkout", "payment"), True),
         (("Frontend", "Frontend", "checkout", "paymentservice"), True),
-        (("email", "frontend", "checkout", "payment"), True),  # the invented hop lies outside the match
+        (("email", "frontend", "checkout", "payment"), True),  # the invented hop is outside the match
         (("frontend", "payment"), False),  # no such edge
         (("frontend", "email", "payment"), False),
         (("payment", "checkout", "frontend"), False),
         (("frontend", "checkout"), False),
     ],
 )
-async def test_paths_are_ordered_and_walk_real_edges(facts, services, matched):
+async def test_paths_are_ordered_and_follow_real_edges(facts, services, matched):
     scenario = faulty(paths=(("frontend", "payment"),))
     verdict = await judge(said(critical_paths=(path(*services),)), scenario, facts())
     assert (verdict.paths[0].found is not None) is matched
     assert verdict.paths[0].expected == "frontend → payment"
 
 
-async def test_without_any_edge_known_the_order_alone_decides(facts):
+async def test_without_known_edges_only_the_order_counts(facts):
     scenario = faulty(paths=(("frontend", "payment"),))
     verdict = await judge(said(critical_paths=(path("frontend", "payment"),)), scenario, facts(edges=()))
     assert verdict.paths[0].found == "frontend → payment"
 
 
-def test_the_shortest_section_is_taken():
+def test_the_shortest_matching_section_is_used():
     walked = ["a", "b", "a", "c", "d", "c"]
     assert sub_path(["a", "c"], walked, ServiceNames([])) == ("a", "c")
     assert sub_path(["a", "d"], walked, ServiceNames([])) == ("a", "c", "d")
@@ -165,7 +165,7 @@ def test_the_shortest_section_is_taken():
         {"root_causes": (cause("payment", operation="paymentFailure"),)},
     ],
 )
-async def test_naming_the_flag_is_noticed_wherever_it_stands(facts, fields):
+async def test_naming_the_flag_is_noticed_in_any_field(facts, fields):
     verdict = await judge(Diagnosis(detected=True, **fields), faulty(), facts())
     assert verdict.named_flag
 
@@ -175,7 +175,7 @@ async def test_a_longer_word_is_not_the_flag(facts):
     assert not verdict.named_flag
 
 
-async def test_red_herrings_and_services_that_are_not_there(facts):
+async def test_red_herrings_and_unknown_services(facts):
     scenario = faulty("x", "ghost", red_herrings=("image-provider", "cart"))
     verdict = await judge(
         said(cause("CartService"), cause("ghost"), cause("nowhere"), critical_paths=(path("cart", "void"),)),
@@ -183,7 +183,10 @@ async def test_red_herrings_and_services_that_are_not_there(facts):
         facts(),
     )
     assert verdict.named_red_herring == "cart"
-    assert verdict.unknown_services == ("nowhere", "void")  # the expected culprit may be gone from telemetry
+    assert verdict.unknown_services == (
+        "nowhere",
+        "void",
+    )  # the expected root cause may be missing in telemetry
     assert verdict.service_rank == 2
     blind = await judge(said(cause("nowhere")), scenario, facts(known_services=(), edges=()))
     assert (blind.unknown_services, blind.candidates, blind.named_red_herring) == ((), 0, None)
@@ -200,7 +203,7 @@ async def test_controls(facts):
     assert loud.spurious_anomalies == 1
 
 
-async def test_queries_are_metered_from_outside(facts):
+async def test_queries_are_judged_by_their_records(facts):
     def ran(**fields):
         return QueryRecord(**({"sql": "SELECT", "elapsed_s": 0.1, "rows": 3} | fields))
 
@@ -212,10 +215,10 @@ async def test_queries_are_metered_from_outside(facts):
     )
     verdict = await judge(said(), faulty(), facts(queries=queries))
     assert (verdict.queries_total, verdict.queries_irrelevant) == (4, 3)
-    assert verdict.data_sources == ("traces", "logs")  # metrics were asked, and answered nothing
+    assert verdict.data_sources == ("traces", "logs")  # metrics were queried without a result
 
 
-async def test_times_prompts_and_confidence_are_taken_over(facts):
+async def test_times_prompts_and_confidence_are_copied(facts):
     impact = Impact(reason=ImpactReason.VISIBLE, time_to_impact_s=12.5)
     diagnosis = said(confidence=0.75, usage=Usage(human_prompts=2))
     verdict = await judge(diagnosis, faulty(), facts(impact=impact, time_to_diagnosis_s=3.0))
@@ -243,11 +246,11 @@ async def asked(facts, sql, scenario=None):
     return verdict.query
 
 
-async def test_no_query_is_no_query_verdict(facts):
+async def test_a_diagnosis_without_query_has_no_query_verdict(facts):
     assert (await judge(said(), faulty(), facts())).query is None
 
 
-async def test_the_query_runs_and_shows_the_culprit(facts):
+async def test_the_query_runs_and_shows_the_root_cause(facts):
     answer = await asked(
         facts,
         "SELECT ServiceName, countIf(StatusCode = 'Error') AS errors FROM otel_traces "
@@ -275,13 +278,13 @@ async def test_the_query_runs_and_shows_the_culprit(facts):
         ("SELECT 'payment', 'otel_traces' -- otel_traces", False),
     ],
 )
-async def test_what_shows_the_culprit(facts, sql, shows):
+async def test_which_rows_show_the_root_cause(facts, sql, shows):
     answer = await asked(facts, sql)
     assert answer.error is None
     assert answer.shows_culprit is shows
 
 
-async def test_a_control_has_no_culprit_to_show(facts):
+async def test_a_control_has_no_root_cause_to_show(facts):
     assert not (await asked(facts, "SELECT ServiceName FROM otel_traces", quiet())).shows_culprit
 
 
@@ -298,7 +301,7 @@ async def test_a_control_has_no_culprit_to_show(facts):
         "SELECT '\ud800' FROM otel_traces",
     ],
 )
-async def test_refused_queries_are_part_of_the_verdict(facts, sql):
+async def test_rejected_queries_are_part_of_the_verdict(facts, sql):
     answer = await asked(facts, sql)
     assert not answer.executed
     assert not answer.shows_culprit
@@ -307,7 +310,7 @@ async def test_refused_queries_are_part_of_the_verdict(facts, sql):
     assert after.sample == (("payment",),)
 
 
-async def test_a_store_that_is_gone_is_not_the_analyzers_mistake(shop_store):
+async def test_an_unavailable_store_does_not_count_against_the_analyzer(shop_store):
     _, name = shop_store
     with Store.open() as other:
         telemetry = other.telemetry(name)
@@ -316,7 +319,7 @@ async def test_a_store_that_is_gone_is_not_the_analyzers_mistake(shop_store):
         await judge(diagnosis, faulty(), JudgeFacts(telemetry=telemetry))
 
 
-async def test_samples_are_cut(facts):
+async def test_samples_are_limited(facts):
     answer = await asked(facts, "SELECT repeat('ä', 300) AS long FROM otel_traces ARRAY JOIN range(6) AS n")
     assert (answer.executed, answer.rows, len(answer.sample)) == (True, 30, 20)
     assert answer.sample[0][0] == "ä" * 199 + "…"

@@ -1,4 +1,4 @@
-"""Spellings: generous where only one service can be meant, strict everywhere else."""
+"""Spellings of names: tolerant for one candidate, strict for several."""
 
 import pytest
 from hypothesis import given
@@ -34,12 +34,12 @@ def test_order_of_known_services_does_not_matter(known, spelling):
 @pytest.mark.parametrize(
     "spelling", ["payment", "Payment", "paymentservice", "payment-service", "payment_svc", "PaymentService"]
 )
-def test_the_usual_spellings_mean_one_service(spelling):
+def test_common_spellings_mean_the_same_service(spelling):
     assert ServiceNames(["payment", "cart"]).resolve(spelling) == "payment"
     assert ServiceNames(["paymentservice", "cart"]).resolve(spelling) == "paymentservice"
 
 
-def test_an_ambiguous_spelling_means_nothing():
+def test_an_ambiguous_spelling_resolves_to_none():
     both = ServiceNames(["payment", "payment-service"])
     assert both.resolve("PaymentSvc") is None
     assert both.resolve("paymentservice") == "payment-service"
@@ -47,7 +47,7 @@ def test_an_ambiguous_spelling_means_nothing():
     assert ServiceNames(["Cart", "cart"]).resolve("CART") is None
 
 
-def test_similar_services_stay_apart():
+def test_similar_services_stay_distinct():
     train = ServiceNames(["ts-payment-service", "ts-inside-payment-service"])
     assert train.resolve("ts-payment") == "ts-payment-service"
     assert train.resolve("payment") is None

@@ -1,4 +1,4 @@
-"""Aggregation: what counts, what does not, and what is said about the rest."""
+"""Aggregation to a scorecard: counted, ungated and unscored sessions."""
 
 import math
 
@@ -32,7 +32,7 @@ def _asked(*signals):
 
 
 @given(st.lists(ranks, min_size=1, max_size=30))
-def test_rank_metrics_are_their_definitions(found):
+def test_rank_metrics_follow_their_definitions(found):
     card = build_scorecard([ranked(f"f{i}", rank) for i, rank in enumerate(found)])
 
     def at(k):
@@ -86,7 +86,7 @@ def test_the_same_scenario_on_another_target_is_another_unit():
     assert [(group.tag, group.value) for group in card.groups] == [("target", "live"), ("target", "shop")]
 
 
-def test_other_answers_or_timing_under_one_id_are_other_units():
+def test_other_expectations_or_timing_with_the_same_id_are_other_units():
     first = solved("same")
     others = [
         first.scenario.model_copy(update={"timing": Timing(observe_s=7.0)}),
@@ -98,12 +98,12 @@ def test_other_answers_or_timing_under_one_id_are_other_units():
     assert (card.scenarios, card.metric("top1").n, card.flips) == (4, 4, None)
     labelled = first.scenario.model_copy(update={"tags": (("owner", "me"),)})
     again = build_scorecard([*sessions, first.model_copy(update={"scenario": labelled, "repeat": 1})])
-    assert (again.scenarios, again.flips.scenarios) == (4, 1)  # a label is no other question
+    assert (again.scenarios, again.flips.scenarios) == (4, 1)  # a label makes no other unit
     found = compare_paired(sessions, [first.model_copy(update={"analyzer": "other"})])
     assert (found.pairs, found.both, found.unpaired) == (1, 1, 3)
 
 
-def test_nothing_is_measured_across_analyzers():
+def test_metrics_are_never_computed_across_analyzers():
     good = [solved(f"f{i}", tags=(("system", "x"),)) for i in range(3)]
     bad = [ranked(f"f{i}", 2, analyzer="other") for i in range(3)]
     card = build_scorecard([*good, *bad])
@@ -118,12 +118,12 @@ def test_nothing_is_measured_across_analyzers():
     assert Scorecard.model_validate_json(card.model_dump_json()) == card
 
 
-def test_steady_repeats_do_not_flip():
+def test_constant_repeats_have_no_disagreement():
     card = build_scorecard([solved("f", repeat=r) for r in range(3)])
     assert (card.flips.unstable, card.flips.disagreement, card.flips.unstable_scenarios) == (0.0, 0.0, ())
 
 
-def test_what_is_not_scored_is_counted_with_its_reason_and_never_averaged():
+def test_unscored_sessions_are_counted_with_their_reason_and_never_averaged():
     sessions = [
         solved("a"),
         session(faulty("b"), status="invalid", reason="NO_TRAFFIC"),
@@ -145,7 +145,7 @@ def test_what_is_not_scored_is_counted_with_its_reason_and_never_averaged():
     assert sum(item.count for item in card.unscored) + card.scored == card.sessions
 
 
-def test_an_empty_run_measures_nothing_and_is_not_green():
+def test_an_empty_run_has_no_metrics_and_does_not_pass():
     card = build_scorecard([])
     assert all(metric.value is None and metric.n == 0 and metric.low is None for metric in card.metrics)
     assert card.gate.outcome == "INFRASTRUCTURE"
@@ -174,7 +174,7 @@ def test_groups_by_every_tag():
         boutique.metric("speed")
 
 
-def test_misses_name_what_was_said_instead():
+def test_misses_show_what_was_named_instead():
     sessions = [
         solved("right"),
         ranked("second", 2, tags=(("system", "x"),)),
@@ -206,13 +206,13 @@ def test_times_and_chance():
     card = build_scorecard(sessions)
     assert (card.seconds.median, card.seconds.high, card.seconds.n) == (3.0, 9.0, 6)
     assert (card.seconds_to_impact.n, card.seconds_to_impact.high) == (2, 900.0)
-    # The wrong answer has no time to the right one.
+    # A wrong diagnosis has no time to the right root cause.
     assert (card.seconds_to_root_cause.n, card.seconds_to_root_cause.high) == (4, 35.0)
     assert (card.metric("time_to_root_cause").n, card.metric("time_to_root_cause").value) == (4, 1.0)
     assert card.chance_top1 == pytest.approx(0.25)
 
 
-def test_alternatives_raise_the_chance_of_a_guess():
+def test_alternatives_raise_the_top1_of_a_random_guess():
     verdict = {"candidates": 4, "known_services": ("payment", "cart", "a", "b")}
     alternatives = judged(scenario=faulty("x", "payment", "PaymentService", "cart"), **verdict)
     assert build_scorecard([alternatives]).chance_top1 == pytest.approx(0.5)
@@ -276,7 +276,7 @@ def test_readings_of_one_session(name, fields, value):
     assert take([judged(**fields)], MEASURES[name]).value == value
 
 
-def test_red_herrings_and_flags_count_only_where_there_are_some():
+def test_red_herrings_and_flags_count_only_if_the_scenario_has_some():
     trap = judged(scenario=faulty("x", red_herrings=("cart",)), named_red_herring="cart")
     assert take([trap, judged("y")], MEASURES["red_herring_first"]).n == 1
     assert take([control("q")], MEASURES["named_flag"]).n == 0
@@ -289,7 +289,7 @@ def test_limits_come_from_the_criterion():
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40))
-def test_calibration_is_brier_and_ece(pairs):
+def test_calibration_equals_brier_score_and_ece(pairs):
     sessions = [ranked(f"f{i}", 1 if right else 2, confidence=c) for i, (c, right) in enumerate(pairs)]
     found = calibrate([*sessions, control("q")])
     confidence = np.array([c for c, _ in pairs])
@@ -311,7 +311,7 @@ def test_controls_alone_have_no_calibration():
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
-def test_mcnemar_is_statsmodels(b, c):
+def test_mcnemar_equals_that_of_statsmodels(b, c):
     expected = mcnemar([[3, b], [c, 4]], exact=True).pvalue
     assert mcnemar_exact(b, c) == pytest.approx(min(1.0, expected), abs=1e-9)
 
@@ -351,13 +351,13 @@ def test_pairs_are_scenarios_and_repeats_vote():
     assert "cannot reach" in compare_paired(first[:3], second[:3]).note
 
 
-def test_no_difference_is_said_as_such():
+def test_no_difference_is_reported():
     first = [solved(f"a{i}") for i in range(4)] + [ranked(f"b{i}", 2) for i in range(4)]
     second = [ranked(f"a{i}", 2) for i in range(4)] + [solved(f"b{i}") for i in range(4)]
     assert compare_paired(first, second).note == "no difference shown (exact McNemar p = 1.000)"
 
 
-def test_a_scorecard_survives_json():
+def test_a_scorecard_survives_a_round_trip_through_json():
     card = build_scorecard(
         [solved("a", tags=(("system", "ä|<b>"),)), ranked("b", 2), control("q", alarm=True)]
     )
@@ -366,7 +366,7 @@ def test_a_scorecard_survives_json():
     assert not any(math.isnan(metric.value) for metric in again.metrics if metric.value is not None)
 
 
-def test_ungated_sessions_are_shown_and_do_not_count():
+def test_ungated_sessions_are_listed_but_do_not_count():
     def ungated(result):
         scenario = result.scenario.model_copy(update={"ungated": "nothing moves within the window"})
         return result.model_copy(update={"scenario": scenario})
@@ -383,7 +383,7 @@ def test_ungated_sessions_are_shown_and_do_not_count():
     assert not card.misses
 
 
-def test_a_fault_left_on_by_an_ungated_session_is_never_green():
+def test_a_fault_left_on_by_an_ungated_session_prevents_pass():
     left = ranked("leak", 1)
     left = left.model_copy(
         update={
@@ -406,7 +406,7 @@ def test_a_scenario_in_another_environment_is_another_observation():
     assert build_scorecard([seeded(1), seeded(2), seeded(2)]).metric("top1").n == 2
 
 
-def test_a_fault_left_on_as_asked_is_no_failed_undo_and_not_green_either():
+def test_a_fault_left_on_as_requested_is_not_a_failed_undo_but_prevents_pass():
     asked = Cleanup(restored=False, verified=False, left_on=("leak=on",), detail="left on, as asked")
     gate = build_scorecard([ranked("a", 1).model_copy(update={"cleanup": asked})]).gate
     assert gate is not None

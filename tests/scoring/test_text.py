@@ -1,4 +1,4 @@
-"""Tables that stay aligned whatever the text."""
+"""Tables stay aligned for any text."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +7,7 @@ from pytest_otel_diag.scoring.text import cell_width, clip, count, one_line, pad
 
 
 @given(st.text(max_size=60), st.integers(1, 30))
-def test_clipped_text_fits_and_keeps_its_ends(text, width):
+def test_clipped_text_fits(text, width):
     found = clip(text, width)
     line = one_line(text)
     assert cell_width(found) <= width
@@ -57,12 +57,12 @@ def test_columns_line_up_in_terminal_columns():
     assert table([]) == []
 
 
-def test_the_widest_column_is_cut_first():
+def test_the_widest_column_is_shortened_first():
     lines = table([["short", "x" * 300]], width=30)
     assert lines == ["  short  " + "x" * 10 + "…" + "x" * 10]
 
 
-def test_headers_are_cut_last():
+def test_headers_are_shortened_last():
     row = ["a" * 40, "b" * 30]
     shown = table([row], header=["first", "a long header"], width=30)
     assert shown == ["  first          a long header", f"  {'a' * 6}…{'a' * 6}  {'b' * 6}…{'b' * 6}"]
@@ -73,7 +73,7 @@ def test_headers_are_cut_last():
     assert table([["a" * 9] * 8], width=20) == ["  " + "  ".join(["aa…a"] * 8)]  # too narrow for anything
 
 
-def test_prose_goes_on_beside_or_below_its_row_and_is_never_cut():
+def test_prose_wraps_beside_or_below_its_row_and_is_never_shortened():
     prose = "one two three four five six"
     assert table([["a", prose]], width=20, wrap=True) == ["  a  one two three\n     four five six"]
     rows = [["1", "name-of-a-service", prose], ["2", "x", "short"]]
@@ -87,7 +87,7 @@ def test_prose_goes_on_beside_or_below_its_row_and_is_never_cut():
 
 
 @given(st.lists(st.tuples(st.text(max_size=60), st.text(max_size=300)), max_size=5), st.integers(40, 100))
-def test_wrapped_prose_is_whole_and_fits(rows, width):
+def test_wrapped_prose_is_complete_and_fits(rows, width):
     shown = table([list(row) for row in rows], width=width, wrap=True)
     assert len(shown) == len(rows)
     assert all(cell_width(line) <= width for text in shown for line in text.split("\n"))
@@ -103,6 +103,6 @@ def test_wrapping_keeps_every_character(text, width):
     assert all(lines) or lines == [""]
 
 
-def test_one_is_singular():
+def test_counts_of_one_are_singular():
     assert [count(n, "session") for n in (0, 1, 2)] == ["0 sessions", "1 session", "2 sessions"]
     assert [count(n, "query", "queries") for n in (1, 2)] == ["1 query", "2 queries"]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_otel_diag.telemetry import Store
-from tests.selftest.pond import PondTarget
+from tests.selftest.small_system import SmallSystemTarget
 
 
 @pytest.fixture(scope="session")
@@ -15,5 +15,5 @@ def store() -> Iterator[Store]:
 
 
 @pytest.fixture
-def pond(store: Store) -> PondTarget:
-    return PondTarget(store)
+def small_system(store: Store) -> SmallSystemTarget:
+    return SmallSystemTarget(store)

@@ -1,4 +1,4 @@
-"""Counts against each other, held against scipy."""
+"""Significance tests compared with scipy."""
 
 import math
 
@@ -34,7 +34,7 @@ def test_large_counts_are_close_to_it(n_before, n_then) -> None:
     assert math.isclose(found, exact, rel_tol=0.2, abs_tol=1e-3)
 
 
-def test_nothing_counted_says_nothing() -> None:
+def test_no_observations_are_no_evidence() -> None:
     assert p_share(0, 0, 0, 0) == 1.0
     assert p_rate(0, 10, 0, 10) == 1.0
     assert p_rate(5, 0, 5, 10) == 1.0

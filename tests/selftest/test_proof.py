@@ -1,4 +1,4 @@
-"""An oracle that is right is proven, and every way to be wrong is found and named."""
+"""Right oracles are proven; wrong ones are rejected with the reason."""
 
 import pytest
 
@@ -56,8 +56,8 @@ def claim(signal: str, direction: str = "up", service: str = "back", operation: 
         ("gc", [claim("gc")]),
     ],
 )
-async def test_a_right_oracle_holds(pond, flag, claims) -> None:
-    proof = await prove(scenario(flag, *claims), pond, "the cache is kept" if flag == "leak" else "")
+async def test_a_right_oracle_is_proven(small_system, flag, claims) -> None:
+    proof = await prove(scenario(flag, *claims), small_system, "the cache is kept" if flag == "leak" else "")
     assert proof.problems == ()
     assert proof.holds
     assert [one.visible for one in proof.healthy.measured] == [False] * len(claims)
@@ -75,9 +75,10 @@ async def test_a_right_oracle_holds(pond, flag, claims) -> None:
     assert all(mutation.reasons for mutation in proof.mutations)
 
 
-async def test_a_path_behind_a_queue_is_found_through_links(pond) -> None:
+async def test_a_path_behind_a_queue_is_found_through_links(small_system) -> None:
     proof = await prove(
-        scenario("fail", claim("error_rate"), paths=(("front", "sink"), ("front", "back", "sink"))), pond
+        scenario("fail", claim("error_rate"), paths=(("front", "sink"), ("front", "back", "sink"))),
+        small_system,
     )
     assert proof.paths[("front", "sink")] == ("front", "back", "sink")
     assert proof.problems == ()  # the judge knows the hop by its links as well
@@ -102,19 +103,19 @@ async def test_a_path_behind_a_queue_is_found_through_links(pond) -> None:
         (scenario("nothing"), "no flag 'nothing'"),
     ],
 )
-async def test_a_wrong_oracle_is_broken_for_a_reason(pond, scenario, problem) -> None:
-    proof = await prove(scenario, pond)
+async def test_a_wrong_oracle_is_rejected_with_the_reason(small_system, scenario, problem) -> None:
+    proof = await prove(scenario, small_system)
     assert not proof.holds
     assert any(problem in found for found in proof.problems), proof.problems
 
 
-async def test_what_is_declared_to_stay_may_stay(pond) -> None:
-    proof = await prove(scenario("stuck", claim("error_rate")), pond, residue="it is stuck")
+async def test_declared_residue_is_allowed(small_system) -> None:
+    proof = await prove(scenario("stuck", claim("error_rate")), small_system, residue="it is stuck")
     assert proof.holds
     assert proof.residue == "it is stuck"
 
 
-async def test_two_faults_want_two_names_and_half_an_answer_is_refused(pond) -> None:
+async def test_two_faults_need_two_causes_and_half_an_answer_is_rejected(small_system) -> None:
     both = scenario("fail", claim("error_rate")).model_copy(
         update={"faults": (Fault(flag="fail", variant="on"), Fault(flag="flood", variant="on", at_s=20))}
     )
@@ -127,36 +128,36 @@ async def test_two_faults_want_two_names_and_half_an_answer_is_refused(pond) -> 
             "expectation": both.expectation.model_copy(update={"root_causes": causes, "red_herrings": ()})
         }
     )
-    proof = await prove(both, pond)
+    proof = await prove(both, small_system)
     assert proof.problems == ()
     assert {mutation.name: mutation.reasons for mutation in proof.mutations}["half of the causes"] == (
         "not every culprit is named",
     )
 
 
-async def test_a_control_is_judged_by_its_silence_and_its_disturbances_happen(pond) -> None:
+async def test_a_control_must_stay_quiet_under_its_disturbances(small_system) -> None:
     control = Scenario(
         id="control",
         disturbances=(Disturbance(kind="load", at_s=30), Disturbance(kind="gc", service="back")),
         expectation=Expectation(healthy=True),
         timing=TIMING,
     )
-    proof = await prove(control, pond)
+    proof = await prove(control, small_system)
     assert proof.holds
     assert proof.mutations[0].reasons == ("a fault was reported where there is none",)
-    assert [one.kind for one in pond.ponds[-1].disturbed] == ["gc", "load"]
+    assert [one.kind for one in small_system.systems[-1].disturbed] == ["gc", "load"]
     herring = control.expectation.model_copy(update={"anomalies": (claim("latency", "changed"),)})
-    assert (await prove(control.model_copy(update={"expectation": herring}), pond)).holds
+    assert (await prove(control.model_copy(update={"expectation": herring}), small_system)).holds
 
 
-async def test_a_flapping_fault_is_seen_as_a_whole(pond) -> None:
+async def test_a_flapping_fault_is_seen_as_a_whole(small_system) -> None:
     flapping = scenario("fail", claim("error_rate")).model_copy(
         update={"faults": (Fault(flag="fail", variant="on", until_s=10, every_s=30),)}
     )
-    assert (await prove(flapping, pond)).holds
+    assert (await prove(flapping, small_system)).holds
 
 
-async def test_a_store_that_cannot_answer_is_told(pond, store) -> None:
+async def test_an_unavailable_store_is_a_problem_of_the_proof(small_system, store) -> None:
     class Closed:
         name, exclusive, seeded = "closed", False, False
 
@@ -164,7 +165,7 @@ async def test_a_store_that_cannot_answer_is_told(pond, store) -> None:
             return ()
 
         def open(self, scenario, session_id):
-            return store.telemetry("no such database") and pond.open(scenario, session_id)
+            return store.telemetry("no such database") and small_system.open(scenario, session_id)
 
     proof = await prove(scenario("fail"), Closed())
     assert any("cannot be proven" in problem for problem in proof.problems)

@@ -1,4 +1,4 @@
-"""The table of proofs: what it says, where it is written, and that the documented one is of today."""
+"""The table of proofs: content, file, and that the documented table is current."""
 
 import json
 import re
@@ -41,7 +41,7 @@ WRONG = Proof(
 )
 
 
-def test_a_row_counts_claims_paths_and_refusals() -> None:
+def test_a_row_counts_claims_paths_and_rejections() -> None:
     assert table.row(RIGHT) == (
         "right=on",
         "0 of 2",
@@ -63,14 +63,14 @@ def test_the_terminal_shows_problems_below() -> None:
     assert len({line.find("0 of") for line in lines[1:2]}) == 1
 
 
-def test_json_holds_everything_measured() -> None:
+def test_json_has_all_measurements() -> None:
     right, wrong = json.loads(table.as_json([RIGHT, WRONG]))
     assert right["phases"]["faulted"][0] == {"claim": "back latency", "visible": True, "measured": "1 → 2"}
     assert right["paths"][0] == {"expected": ["front", "back"], "real": ["front", "middle", "back"]}
     assert wrong["wrong_answers"] == [{"answer": "nothing", "refused": []}]
 
 
-def test_the_table_is_written_between_its_comments(tmp_path) -> None:
+def test_the_table_is_written_between_its_markers(tmp_path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{table.BEGIN}\nstale\n{table.END}\nafter\n")
     page.write_text(table.written_into(page, [RIGHT]))
@@ -85,7 +85,7 @@ def test_the_table_is_written_between_its_comments(tmp_path) -> None:
         table.written_into(page, [RIGHT])
 
 
-def test_the_documented_table_is_of_todays_scenarios_and_all_oracles_hold() -> None:
+def test_the_documented_table_has_the_current_scenarios_and_all_oracles_hold() -> None:
     text = (ROOT / "docs" / "scenarios.md").read_text()
     written = text.partition(table.BEGIN)[2].partition(table.END)[0]
     rows = [re.split(r"\s*\|\s*", line.strip("| ")) for line in written.splitlines() if line.startswith("|")]
@@ -110,7 +110,7 @@ def test_subjects_are_chosen_by_their_id() -> None:
     assert "checkout" in by_flag["paymentUnreachable=on"]
 
 
-def test_files_are_subjects_too(tmp_path) -> None:
+def test_scenario_files_are_subjects(tmp_path) -> None:
     file = tmp_path / "some.scenario.yaml"
     file.write_text(
         "schema: 1\n"

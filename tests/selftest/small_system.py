@@ -1,7 +1,7 @@
-"""A system of three services, small enough to write down, with a flag for every kind of claim.
+"""A system of three services with a flag for each kind of claim.
 
 Twice a second ``front`` asks ``back``, and each tenth request makes ``back`` send a message that ``sink``
-takes up in a trace of its own, linked to the sender.
+processes in a new trace that links to the sender.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ FLAGS = (
     "stuck",
     "inert",
 )
-SCOPE = Scope("pond")
+SCOPE = Scope("small_system")
 MEMORY = Instrument("process.memory.usage", "gauge", "By")
 LAG = Instrument("kafka.consumer_group.lag", "gauge")
 CPU = Instrument("process.cpu.time", "sum", "s")
@@ -58,8 +58,8 @@ def resource(service: str, number: int = 0) -> Resource:
     return Resource(service, {"service.name": service, "service.instance.id": f"{service}-{number}"})
 
 
-class Pond:
-    """The system itself: what it has emitted up to an instant, given what its flags answer."""
+class SmallSystem:
+    """The system: emits telemetry up to an instant, depending on its flags."""
 
     def __init__(self, flags: MemoryFlags, clock: VirtualClock) -> None:
         self._flags = flags
@@ -164,15 +164,15 @@ class Pond:
             )
 
 
-class PondTelemetry:
-    """The store's telemetry, after what was emitted meanwhile is in."""
+class SmallSystemTelemetry:
+    """Telemetry of the store, which first inserts the records emitted meanwhile."""
 
-    def __init__(self, pond: Pond, store: Store, database: str) -> None:
-        self._pond, self._store, self._database = pond, store, database
+    def __init__(self, small_system: SmallSystem, store: Store, database: str) -> None:
+        self._system, self._store, self._database = small_system, store, database
         self._inner = store.telemetry(database)
 
     async def _settle(self) -> None:
-        batch, self._pond.batch = self._pond.batch, Batch()
+        batch, self._system.batch = self._system.batch, Batch()
         for name, table in rows.tables(batch).items():
             await asyncio.to_thread(self._store.ingest_arrow, self._database, name, table)
 
@@ -184,22 +184,22 @@ class PondTelemetry:
         return call
 
 
-class PondClock(VirtualClock):
-    """Virtual time that takes the system along, second by second of its flags."""
+class SmallSystemClock(VirtualClock):
+    """Virtual time that advances the system second by second."""
 
-    pond: Pond
+    small_system: SmallSystem
 
     async def sleep(self, seconds: float) -> None:
         await super().sleep(seconds)
-        await self.pond.advance(self.now())
+        await self.small_system.advance(self.now())
 
 
-class PondTarget:
-    name, exclusive, seeded = "pond", False, False
+class SmallSystemTarget:
+    name, exclusive, seeded = "small_system", False, False
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.ponds: list[Pond] = []
+        self.systems: list[SmallSystem] = []
 
     @property
     def identity(self) -> object:
@@ -221,19 +221,19 @@ class PondTarget:
 
     @asynccontextmanager
     async def open(self, scenario: Scenario, session_id: str) -> AsyncIterator[TargetSession]:
-        clock = PondClock(START_NS)
+        clock = SmallSystemClock(START_NS)
         off = [Flag(key=key, variants={"off": False, "on": True}, default_variant="off") for key in FLAGS]
         flags = MemoryFlags(off, now=clock.now)
-        pond = clock.pond = Pond(_Stuck(flags), clock)
-        self.ponds.append(pond)
-        database = f"pond_{uuid.uuid4().hex}"
+        small_system = clock.small_system = SmallSystem(_Stuck(flags), clock)
+        self.systems.append(small_system)
+        database = f"system_{uuid.uuid4().hex}"
         self._store.create_database(database)
 
         async def disturb(disturbance: Disturbance) -> None:
-            pond.disturbed.append(disturbance)
+            small_system.disturbed.append(disturbance)
 
         try:
-            telemetry = PondTelemetry(pond, self._store, database)
+            telemetry = SmallSystemTelemetry(small_system, self._store, database)
             yield TargetSession(
                 clock=clock, flags=flags, telemetry=telemetry, traffic=_NoTraffic(), disturb=disturb
             )
@@ -242,7 +242,7 @@ class PondTarget:
 
 
 class _Stuck:
-    """Flags as the services see them: ``stuck`` stays on once it was."""
+    """Flags as the services see them: ``stuck`` never turns off."""
 
     def __init__(self, flags: MemoryFlags) -> None:
         self._flags = flags
