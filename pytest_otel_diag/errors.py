@@ -1,4 +1,4 @@
-"""Errors a user can meet. Each says what happened, which value, what was allowed and the way out."""
+"""Errors of this package. Messages say what happened, the value, what is allowed and what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class OtelDiagError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of all errors of this package."""
 
 
 class ConfigurationError(OtelDiagError):
@@ -43,11 +43,11 @@ class SchemaError(TelemetryError):
 
 
 class QueryRejected(TelemetryError):
-    """The statement is not allowed (not read-only, several statements, foreign tables, bad window)."""
+    """The statement is not allowed: not read-only, more than one statement, foreign tables, bad window."""
 
 
 class QueryFailed(TelemetryError):
-    """The engine refused or broke off the statement; `code` is ClickHouse's error code."""
+    """The engine refused or aborted the statement; ``code`` is ClickHouse's error code."""
 
     def __init__(self, message: str, code: int | None = None) -> None:
         super().__init__(message)
@@ -55,19 +55,19 @@ class QueryFailed(TelemetryError):
 
 
 class QueryLimitExceeded(QueryFailed):
-    """A limit of time, rows or memory was hit."""
+    """The statement exceeded a limit of time, rows or memory."""
 
 
 class BudgetExceeded(OtelDiagError):
-    """The analyzer used up its budget of time, queries or cost."""
+    """The analyzer exceeded its budget of time, queries or cost."""
 
 
 class NotReady(OtelDiagError):
-    """The system under fault is not fit for a session: no telemetry, stale telemetry, no traffic."""
+    """The system under fault is not ready for a session: no telemetry, stale telemetry, no traffic."""
 
 
 class AnalyzerError(OtelDiagError):
-    """The analyzer raised, or returned something that is not a diagnosis."""
+    """The analyzer raised an error, or returned something that is not a diagnosis."""
 
 
 class FlagError(OtelDiagError):
@@ -75,15 +75,15 @@ class FlagError(OtelDiagError):
 
 
 class LostUpdate(FlagError):
-    """Somebody else wrote the flags between our read and our write."""
+    """Another client wrote the flags between the read and the write of this process."""
 
 
 class Occupied(FlagError):
-    """Another run holds the environment; the message names who, where and since when."""
+    """Another run holds the system under fault; the message names its user, host and start."""
 
 
 class RestoreFailed(FlagError):
-    """A fault may still be on: the undo did not go through. Never swallowed."""
+    """The undo failed, so a fault may still be on. Never suppressed."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Ports: what the layers ask of each other. Adapters, ours or third-party, implement these Protocols."""
+"""Ports: the Protocols between the layers. Adapters, built-in and third-party, implement them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class FlagController(Protocol):
     """Reads, changes and restores the flags of a target."""
 
     async def document(self) -> FlagDocument:
-        """Return everything, exactly, for a later restore."""
+        """Return all flags, with the exact bytes for a later restore; raises FlagError."""
         ...
 
     async def apply(self, change: FlagChange) -> None:
@@ -64,11 +64,11 @@ class FlagController(Protocol):
         ...
 
     async def restore(self, document: FlagDocument) -> None:
-        """Put the document back byte for byte; raises RestoreFailed."""
+        """Write the document back byte for byte; raises RestoreFailed."""
         ...
 
     async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
-        """Return what the flag answers when evaluated now (the witness)."""
+        """Return what services get for the flag now, in this evaluation context; raises FlagError."""
         ...
 
 
@@ -135,9 +135,9 @@ class Telemetry(Protocol):
 class Investigation:
     """What an analyzer gets. It holds no expectation, no scenario id and no fault name.
 
-    ``incident`` is the window in question, ``baseline`` the same session's time before (None when
-    there is no telemetry), ``reference`` further windows known to be quiet, in order of time; they
-    may lie anywhere and may be empty. ``seed`` makes randomised analyzers repeatable.
+    ``incident`` is the window to explain, ``baseline`` the time before it in the same session (None without
+    telemetry), ``reference`` further windows known to be quiet, in order of time: anywhere, possibly none.
+    ``seed`` makes randomised analyzers repeatable.
     """
 
     session_id: str
@@ -155,26 +155,26 @@ class Analyzer(Protocol):
     """The diagnosis under test."""
 
     async def diagnose(self, investigation: Investigation) -> Diagnosis:
-        """Say what is wrong."""
+        """Return what is wrong, or that nothing is; raise anything to fail the session."""
         ...
 
 
 class Traffic(Protocol):
-    """Load of a target; targets that cannot drive traffic do nothing."""
+    """Makes calls to the services of a target."""
 
     async def drive(self, services: Sequence[str], calls: int) -> int:
-        """Cause about *calls* calls of the services; return how many were made."""
+        """Cause about *calls* calls of the services; return how many were made, possibly none."""
         ...
 
 
 @dataclass(frozen=True)
 class JudgeFacts:
-    """What the session knows beside the diagnosis when it is judged.
+    """What a judge gets beside the diagnosis.
 
-    ``telemetry`` sees what the analyzer saw, without its budget. ``time_to_diagnosis_s`` is wall time
-    the analyzer took. ``known_services`` are the services telemetry names in the session's windows,
-    ``edges`` the calls between them in baseline and incident together; both are empty when telemetry
-    could not be asked.
+    ``telemetry`` sees what the analyzer saw, without its budget. ``time_to_diagnosis_s`` is the wall time the
+    analyzer took. ``known_services`` are the services that telemetry names in the session's windows,
+    ``edges`` the calls between them in baseline and incident together; both are empty where telemetry cannot
+    answer.
     """
 
     telemetry: Telemetry
@@ -188,14 +188,15 @@ class JudgeFacts:
 
 @dataclass(frozen=True)
 class TargetSession:
-    """A system under fault, opened for one session and isolated from the others.
+    """A system under fault, opened for one session and isolated from other sessions.
 
-    ``disturb`` makes a harmless change of the scenario happen now; None for targets that cannot, which
-    then refuse such scenarios in :meth:`Target.validate`. ``normal`` are variants by flag that a healthy
-    system serves although they are not ``off`` (a load generator that is switched on). ``residue`` is called
-    once the faults are proven gone: it restarts what outlives a flag where it can, and returns sentences
-    about what stays. ``recovery_command`` is the command that takes back a fault which an undo left on.
-    ``undo_timeout_s`` is how long an undo may take here, where that is longer than the engine's own limit.
+    ``reference`` are windows known to be quiet, in order of time. ``provenance`` goes into the result.
+    ``disturb`` makes a harmless change of the scenario now; targets without it refuse scenarios with
+    disturbances in :meth:`Target.validate`. ``normal`` maps flags to the variant that a healthy system serves
+    although it is not ``off`` (a load generator that is switched on). ``residue`` is called once the faults
+    are proven gone: it restarts what outlives a flag, where it can, and returns sentences about the effects
+    that stay. ``recovery_command`` is the shell command that turns off a fault which a failed undo left on.
+    ``undo_timeout_s`` raises the engine's time limit of an undo.
     """
 
     clock: Clock
@@ -212,21 +213,21 @@ class TargetSession:
 
 
 waiting: ContextVar[Callable[[str], None]] = ContextVar("otel_diag_waiting", default=lambda _: None)
-"""Who wants to know why a target is not open yet; see :func:`tell_waiting`."""
+"""Gets the reason why a target is not open yet; see :func:`tell_waiting`."""
 
 
 def tell_waiting(text: str) -> None:
-    """Say from within :meth:`Target.open` for whom or what it waits; empty once it waits no more.
+    """Report from within :meth:`Target.open` what it waits for; an empty text ends the wait.
 
-    The time in between counts against no time limit of the session, so a target bounds it by itself.
+    The wait counts against no time limit of the session, so the target has to limit it.
     """
     waiting.get()(text)
 
 
 class Target(Protocol):
-    """A system that faults can be turned on in.
+    """A system under fault: it opens sessions, and knows which scenarios it can run.
 
-    ``exclusive`` targets hold one session at a time. ``seeded`` ones are drawn from
+    ``exclusive`` targets hold one session at a time. ``seeded`` targets are simulated from
     ``scenario.environment.seed``: another seed is another incident.
     """
 
@@ -244,27 +245,27 @@ class Target(Protocol):
         ...
 
     def describe(self) -> Mapping[str, str]:
-        """Return name, version and source, for the manifest."""
+        """Return name, version and source of the system, for the manifest of the run."""
         ...
 
     def scenarios(self) -> Sequence[Scenario]:
-        """Return the scenarios that the target knows by itself, with their expectations."""
+        """Return the scenarios that come with the target, with their expectations."""
         ...
 
     def scenario_for(self, faults: Sequence[Fault]) -> Scenario | None:
-        """Return what the target knows of these faults together: names resolved, timing, expectation.
+        """Return a scenario with these faults: names resolved, timing, expectation; without faults a control.
 
-        Without faults that is a quiet control. None when it knows nothing of them; then the caller says
-        what is expected. Never raises: what is wrong with the faults is for :meth:`validate` to say.
+        None where the target does not know what to expect of the faults; the caller then states it. Never
+        raises: :meth:`validate` reports what is wrong with the faults.
         """
         ...
 
     def validate(self, scenario: Scenario) -> Sequence[str]:
-        """Return every mistake in the scenario for this target, as readable sentences."""
+        """Return every mistake in the scenario for this target, one sentence each."""
         ...
 
     def open(self, scenario: Scenario, session_id: str) -> AbstractAsyncContextManager[TargetSession]:
-        """Open the target for one session; closing releases everything."""
+        """Open the target for one session; leaving the context releases what the session holds."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What an analyzer answers."""
+"""The diagnosis: what an analyzer returns."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Direction = Literal["up", "down", "changed"]
 
 
 class Evidence(Model):
-    """One observation that speaks for a finding, readable by a person."""
+    """One observation that supports a finding, in words."""
 
     source: Literal["traces", "logs", "metrics"]
     summary: str
@@ -115,7 +115,7 @@ class RootCause(Model):
 
 
 class Hypothesis(Model):
-    """Something the analyzer considered, and what became of it."""
+    """A hypothesis that the analyzer considered, and whether it kept it."""
 
     statement: str
     service: str | None = None
@@ -125,14 +125,14 @@ class Hypothesis(Model):
 
 
 class DiagnosticQuery(Model):
-    """SQL over the exporter's tables that runs as it stands and shows the evidence."""
+    """A complete SQL statement over the exporter's tables that shows the evidence."""
 
     sql: str
     description: str = ""
 
 
 class Usage(Model):
-    """What the diagnosis cost, as far as the analyzer knows itself (queries are metered outside)."""
+    """What the diagnosis cost, as the analyzer reports it; the session meters queries itself."""
 
     prompts: int = 0
     human_prompts: int = 0
@@ -143,11 +143,11 @@ class Usage(Model):
 
 
 class Diagnosis(Model):
-    """Answer of an analyzer.
+    """What an analyzer returns.
 
-    ``detected`` says whether anything is wrong at all; ``root_causes`` may be ranked even when it is
-    false (the best guess), so detection and localisation are scored apart. ``confidence`` is the
-    probability that the first root cause is right.
+    ``detected`` says whether anything is wrong at all. ``root_causes`` are ranked best first, even when
+    nothing is detected (the best guess): detection and localisation are scored separately. ``confidence`` is
+    the probability that the first root cause is right.
     """
 
     detected: bool

@@ -1,4 +1,4 @@
-"""What a session keeps of its telemetry, so that pictures of it can be drawn later, without the store."""
+"""What a session keeps of its telemetry, so that pictures can be drawn later without the store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAME_CHARS = 120
 
 
 class ServiceSeries(Model):
-    """One service over time, one entry a bucket; ``p95_ms`` is None where nothing was answered."""
+    """One service over time, one entry a bucket; ``p95_ms`` is None in buckets without calls."""
 
     service: str
     requests: tuple[int, ...]
@@ -61,7 +61,7 @@ class CallLoad(Model):
 
 
 class ServiceCall(Model):
-    """Calls from one service to another, before and during the incident (None: there were none)."""
+    """Calls from one service to another, before and during the incident (None: no calls)."""
 
     caller: str
     callee: str
@@ -92,7 +92,7 @@ class ExhibitSpan(Model):
 class ExemplarTrace(Model):
     """One request of the incident.
 
-    ``choice`` says why this one; ``spans_total`` counts the spans that were not kept too.
+    ``choice`` says why it was chosen; ``spans_total`` includes the spans that were not kept.
     """
 
     trace_id: str
@@ -105,12 +105,12 @@ class ExemplarTrace(Model):
     def _parents_there(self) -> Self:
         bad = [s.parent for s in self.spans if s.parent is not None and s.parent >= len(self.spans)]
         if bad:
-            raise ValueError(f"parents {bad} are no spans of the {len(self.spans)} that are kept")
+            raise ValueError(f"parents {bad} are not among the {len(self.spans)} kept spans")
         return self
 
 
 class Exhibits(Model):
-    """Everything the pictures of a session need; ``notes`` say what could not be had, and why.
+    """Everything the pictures of a session need; ``notes`` say what is missing, and why.
 
     ``baseline_s`` and ``incident_s`` are the lengths of the windows that ``calls`` were counted in.
     """

@@ -16,8 +16,8 @@ FlagValue = FlagScalar | dict[str, Any]
 class Flag(Model):
     """A flag: variants (name → value), the default variant, and targeting where there is one.
 
-    ``default_variant`` is empty where the flag has none. A flag that is not ``enabled`` answers what the
-    caller brings as its default.
+    ``default_variant`` is empty where the flag has none. For a flag that is not ``enabled`` services use
+    their own default.
     """
 
     key: str = Field(min_length=1)
@@ -28,7 +28,7 @@ class Flag(Model):
 
 
 class Evaluation(NamedTuple):
-    """What an SDK answers a service: ``variant`` is empty where the caller's own default is used.
+    """What an SDK returns to a service; ``variant`` is empty where the service uses its own default.
 
     ``reason`` is STATIC, TARGETING_MATCH, DEFAULT, DISABLED or ERROR, as OpenFeature names them.
     """
@@ -39,7 +39,7 @@ class Evaluation(NamedTuple):
 
 
 class FlagDocument(Model):
-    """Everything a flag source holds, exactly, so that it can be put back byte for byte."""
+    """All flags of a source, with the exact bytes that restore them."""
 
     raw: bytes
     flags: Mapping[str, Flag]
@@ -53,7 +53,7 @@ class FlagChange(Model):
 
 
 class ServedFlag(Model):
-    """What the flag answers when it is really evaluated."""
+    """What services get for a flag, as evaluated at ``at_ns``."""
 
     key: str
     variant: str

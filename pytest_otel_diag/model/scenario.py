@@ -1,4 +1,4 @@
-"""What one test runs, and what the right answer is."""
+"""Scenarios: the faults that a test runs, their timing, and the right answer."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pytest_otel_diag.model.diagnosis import Direction, Mechanism, Signal
 
 
 class FaultStep(Model):
-    """From ``at_s`` seconds after the fault's own start on, another variant is served."""
+    """Another variant of a fault, served from ``at_s`` seconds after the start of the fault on."""
 
     at_s: Finite = Field(gt=0)
     variant: str = Field(min_length=1)
 
 
 class Fault(Model):
-    """A flag set to a variant, written ``key=variant``, now or by a schedule.
+    """A flag set to a variant, written ``key=variant``, at once or by a schedule.
 
-    ``variant`` None means the target's default fault variant. ``at_s`` counts from the injection (0: the
-    moment the session injects). ``steps`` change the variant later (a ramp). ``until_s`` turns the fault
-    off again, counted from the injection too; with ``every_s`` it comes back each so many seconds, for
-    as long as it lasted the first time (flapping). ``context`` is the evaluation context in which the
-    service asks for the flag: a rule of targeting may answer by it, so the witness asks with it.
+    ``variant`` None means the target's default fault variant. Times are seconds from the injection: ``at_s``
+    is the start, ``until_s`` the end, and with ``every_s`` the fault comes back at this interval, each time
+    for as long as the first time (flapping). ``steps`` change the variant after the start (a ramp).
+    ``context`` is the evaluation context in which the service asks for the flag, and the witness too:
+    targeting rules may depend on it.
     """
 
     flag: str = Field(min_length=1)
@@ -67,10 +67,10 @@ DisturbanceKind = Literal["load", "restart", "gc"]
 
 
 class Disturbance(Model):
-    """A harmless change that happens beside the faults or instead of one; naming it is a false alarm.
+    """A harmless change beside the faults or instead of one; a diagnosis that blames it is a false alarm.
 
-    ``load`` multiplies the traffic by ``factor``, ``restart`` replaces the instances of ``service`` like
-    a deployment, ``gc`` makes the runtime of ``service`` collect its garbage once. ``at_s`` counts from
+    ``load`` multiplies the traffic by ``factor``, ``restart`` replaces the instances of ``service`` as a
+    deployment does, ``gc`` makes the runtime of ``service`` collect garbage once. ``at_s`` are seconds from
     the injection.
     """
 
@@ -88,11 +88,11 @@ class Disturbance(Model):
 
 
 class Environment(Model):
-    """What a simulated target is to be like; None leaves the choice to the target.
+    """Parameters of a simulated target; None leaves the choice to the target.
 
-    ``demo`` is the release of the system (its generation decides names), ``users`` the virtual users of
-    the load generator, ``browser_users`` those with a browser. ``seed`` varies everything drawn, with
-    ``jitter`` also the topology (replicas, speed of services).
+    ``demo`` is the release of the OpenTelemetry Demo, which decides names; ``users`` the virtual users of the
+    load generator, ``browser_users`` those with a browser. ``seed`` varies everything random, with ``jitter``
+    the topology too (replicas, speed of services).
     """
 
     demo: str | None = None
@@ -103,7 +103,7 @@ class Environment(Model):
 
 
 class ExpectedAnomaly(Model):
-    """A deviation that a good diagnosis names; None matches anything."""
+    """A deviation that a good diagnosis names; fields that are None match anything."""
 
     service: str
     signal: Signal | None = None
@@ -112,7 +112,7 @@ class ExpectedAnomaly(Model):
 
 
 class ExpectedRootCause(Model):
-    """An accepted culprit. Several expected causes of one fault are alternatives unless ``fault`` differs."""
+    """An accepted root cause; several are alternatives, unless their ``fault`` differs."""
 
     service: str
     operation: str | None = None
@@ -121,10 +121,10 @@ class ExpectedRootCause(Model):
 
 
 class Expectation(Model):
-    """Ground truth of a scenario. Never reaches the analyzer.
+    """Ground truth of a scenario; the analyzer never sees it.
 
-    ``healthy`` is the expectation of a control: the right answer is "nothing is wrong".
-    ``red_herrings`` are services that must not be named first.
+    ``healthy`` is the expectation of a control: nothing is wrong. ``red_herrings`` are services that must not
+    be ranked first.
     """
 
     healthy: bool = False
@@ -136,10 +136,10 @@ class Expectation(Model):
 
 
 class Timing(Model):
-    """How long the phases of a session may take, in seconds of the target's clock.
+    """How long the phases of a session take, in seconds of the target's clock.
 
-    ``guard_s`` is the time a control lets pass between baseline and judged window, as switching on a
-    fault takes time: what a session shows of its times must not tell the two apart.
+    ``guard_s`` is the time that a control lets pass between baseline and incident window, since turning on a
+    fault takes time: the timing of a session must not reveal whether there is a fault.
     """
 
     baseline_s: float = Field(default=120.0, gt=0)
@@ -154,12 +154,11 @@ class Timing(Model):
 class Scenario(Model):
     """Zero or more faults, timing and expectation. No fault means a control.
 
-    ``require_impact`` False scores the session even where the impact detector saw nothing: right for
-    recordings, whose fault is known to be there, and told in the result.
-    ``disturbances`` are harmless changes beside the faults. ``environment`` asks for a kind of target.
-    ``ungated`` is the reason why the session does not count in the gate (empty: it counts); it is run
-    and shown all the same.
-    ``tags`` are free labels (fault type, system, severity) that scorecards group by.
+    ``require_impact`` False scores the session even where no impact was detected: right for recordings, where
+    the fault is known to be present. ``disturbances`` are harmless changes beside the faults, ``environment``
+    the parameters of a simulated target. ``ungated`` is the reason why the session does not count in the gate
+    (empty: it counts); it runs and is reported all the same. ``tags`` are free labels (fault type, system,
+    severity) that scorecards group by.
     """
 
     id: str = Field(min_length=1)

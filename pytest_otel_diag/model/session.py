@@ -17,7 +17,7 @@ from pytest_otel_diag.model.windows import Window
 
 
 class Status(StrEnum):
-    """How a session ended. Only SCORED says something about the analyzer's accuracy."""
+    """How a session ended. Only SCORED sessions count for the accuracy of the analyzer."""
 
     SCORED = "scored"
     INVALID = "invalid"
@@ -26,7 +26,7 @@ class Status(StrEnum):
 
 
 class Blame(StrEnum):
-    """Whose fault an ERROR is."""
+    """Who is to blame for an ERROR."""
 
     ANALYZER = "analyzer"
     INFRASTRUCTURE = "infrastructure"
@@ -60,7 +60,7 @@ class PhaseRecord(Model):
 
 
 class Witness(Model):
-    """Proof that the fault is served: consecutive reads that answered the target variant."""
+    """Proof that a flag is served: consecutive reads that answered the wanted variant."""
 
     flag: str
     variant: str
@@ -71,7 +71,7 @@ class Witness(Model):
 
 
 class FlagMoment(Model):
-    """From ``at_ns`` on the flag was served as ``variant``; the first one of a flag is how it was found."""
+    """The flag was served as ``variant`` from ``at_ns`` on; a flag's first moment is how it was found."""
 
     at_ns: Nanos
     flag: str
@@ -79,14 +79,14 @@ class FlagMoment(Model):
 
 
 class DisturbanceMoment(Model):
-    """A harmless change of the scenario that was made at ``at_ns``."""
+    """A harmless change that the target made at ``at_ns``."""
 
     at_ns: Nanos
     disturbance: Disturbance
 
 
 class ImpactReason(StrEnum):
-    """Outcome of the wait for impact: VISIBLE, or why not."""
+    """Outcome of the wait for the impact: VISIBLE, or why it is not."""
 
     VISIBLE = "VISIBLE"
     NOT_SERVED = "NOT_SERVED"
@@ -99,9 +99,11 @@ class ImpactReason(StrEnum):
 class Impact(Model):
     """What telemetry shows of the fault.
 
-    ``calls_seen`` and ``calls_needed`` are calls of the watched services since the fault began,
-    ``calls_driven`` those that the session made itself. ``eta_s`` is in how many seconds the calls needed
-    will be there at the rate seen so far, None where no rate or no number is known.
+    ``calls_seen`` and ``calls_needed`` are calls of the busiest expected service since the fault began,
+    ``calls_driven`` calls
+    that the session asked the target to make. ``eta_s`` are the seconds until the calls needed will have been
+    made at the rate so far, None where rate or number are unknown. ``time_to_impact_s`` counts from the start
+    of the fault to the end of the newest bucket that showed it.
     """
 
     reason: ImpactReason
@@ -116,7 +118,7 @@ class Impact(Model):
 
 
 class QueryRecord(Model):
-    """One query of the analyzer as metered outside of it."""
+    """One query of the analyzer, as the session metered it."""
 
     sql: str
     elapsed_s: Finite
@@ -158,10 +160,10 @@ class SessionWindows(Model):
 class SessionResult(Model):
     """Everything known of a session; one line of ``sessions.jsonl``.
 
-    ``flag_timeline`` tells how the flags of the scenario were served, in order of time, and
-    ``disturbances`` which harmless changes were made when; both on the target's clock.
-    ``trace`` is the traceback of an analyzer that raised, from its own code on; bounded in length.
-    ``exhibits`` is what pictures are drawn from. ``notes`` are remarks that change no outcome.
+    ``flag_timeline`` is how the flags of the scenario were served, ``disturbances`` which harmless changes
+    were made; both in order of time, on the target's clock. ``trace`` is the traceback of an analyzer that
+    raised, from its own code on, of bounded length. ``exhibits`` is what pictures are drawn from. ``notes``
+    change no outcome. ``wall_s`` leaves out the time that the session waited for others.
     """
 
     schema_version: Literal[2] = 2
@@ -207,7 +209,7 @@ class SessionResult(Model):
 
 
 class Budget(Model):
-    """What an analyzer may use up in one investigation."""
+    """What an analyzer may use in one investigation: wall time, queries, cost."""
 
     time_s: float = Field(default=600.0, gt=0)
     queries: int = Field(default=200, ge=0)

@@ -1,4 +1,4 @@
-"""What telemetry answers: tables of results, limits, and the workflow's typed questions."""
+"""What telemetry answers: tables of results, limits, and rows of typed questions."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Table:
         return len(self.columns[0]) if self.columns else 0
 
     def column(self, name: str) -> Sequence[Any]:
-        """Return one column; raises KeyError naming the columns there are."""
+        """Return one column; raises KeyError naming the existing columns."""
         try:
             return self.columns[self.names.index(name)]
         except ValueError:
-            raise KeyError(f"no column {name!r}; there are {', '.join(self.names)}") from None
+            raise KeyError(f"no column {name!r}; known: {', '.join(self.names)}") from None
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Iterate over rows as tuples in column order."""
@@ -56,7 +56,7 @@ class Table:
 
 
 class QueryLimits(Model):
-    """Bounds of one query; the engine stops it at the first one it meets."""
+    """Limits of one query; the engine stops it at the first limit that it reaches."""
 
     time_s: float = 30.0
     result_rows: int = 100_000
@@ -66,7 +66,7 @@ class QueryLimits(Model):
 
 @dataclass(frozen=True, slots=True)
 class TelemetrySchema:
-    """Tables and columns that are really there, discovered from ``system.columns``.
+    """Tables and columns of the database, discovered from ``system.columns``.
 
     ``tables`` maps table name to {column: ClickHouse type}.
     """
@@ -75,12 +75,12 @@ class TelemetrySchema:
     tables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def has(self, table: str, *columns: str) -> bool:
-        """Whether the table exists with all these columns."""
+        """Whether the table exists and has all these columns."""
         present = self.tables.get(table)
         return present is not None and all(column in present for column in columns)
 
     def signals(self) -> tuple[str, ...]:
-        """Signals for which at least one table exists."""
+        """Return the signals that have at least one table."""
         return tuple(s for s, names in SIGNAL_TABLES.items() if any(n in self.tables for n in names))
 
 

@@ -6,16 +6,16 @@ from pytest_otel_diag.model.base import Finite, Model
 
 
 class Match(Model):
-    """An expected finding and what of the diagnosis matched it (None: missed)."""
+    """An expected finding, and the finding of the diagnosis that matched it (None: missed)."""
 
     expected: str
     found: str | None = None
 
 
 class QueryVerdict(Model):
-    """The diagnostic query, really executed.
+    """The diagnostic query, as the judge executed it.
 
-    ``sample`` holds the first rows as text, cell by cell under ``columns``, long cells cut.
+    ``sample`` holds the first rows as text, one cell for each of ``columns``, long cells cut.
     """
 
     executed: bool
@@ -30,9 +30,8 @@ class QueryVerdict(Model):
 class Verdict(Model):
     """How right a diagnosis is. Ranks count from 1; None means not named.
 
-    ``fault_present`` False marks a control; ``detected`` is then a false positive. ``known_services``
-    are the services the judge knew of, and ``candidates`` is how many those are: the number a guess
-    has to choose from.
+    ``fault_present`` False marks a control; ``detected`` is then a false positive. ``known_services`` are the
+    services that the judge knew, ``candidates`` their number: what a guess chooses from.
     """
 
     fault_present: bool

@@ -46,7 +46,7 @@ class Window(Model):
 
     @property
     def empty(self) -> bool:
-        """Whether no instant lies inside."""
+        """Whether the window holds no instant."""
         return self.end_ns == self.start_ns
 
     def moved(self, later_ns: Nanos) -> Window:
@@ -61,7 +61,7 @@ class Window(Model):
         return max(self.start_ns, other.start_ns) < min(self.end_ns, other.end_ns)
 
     def minus(self, others: tuple[Window, ...]) -> tuple[Window, ...]:
-        """Return what is left of this window once *others* are cut out, in order of time."""
+        """Return the parts of this window outside of *others*, in order of time."""
         left = [self]
         for other in others:
             left = [piece for window in left for piece in _cut(window, other)]
