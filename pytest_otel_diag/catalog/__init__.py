@@ -1,7 +1,7 @@
-"""What is known of a system's flags, as data: names, variants, behaviour and the right answers, by release.
+"""The flags of a system as data: names, variants, behaviour and right answers, by release.
 
-The shipped data describe the OpenTelemetry Demo. :func:`load` reads and checks them once; the functions
-beside it ask that catalog.
+The shipped data describe the OpenTelemetry Demo. :func:`load` reads and checks them once; the other functions
+query that catalog.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def flag(name: str, demo: str | None = None) -> FlagEntry:
 
 
 def generation(demo: str = DEFAULT_DEMO) -> Generation:
-    """Return what a release has; raises ConfigurationError for an unknown one."""
+    """Return the flags and services of a release; raises ConfigurationError for an unknown one."""
     return load().generation(demo)
 
 
 def service(name: str, demo: str = DEFAULT_DEMO) -> str:
-    """Return what a release calls the service; an unknown name stays as it is."""
+    """Return the service's name in a release; an unknown name is returned unchanged."""
     return load().service(name, demo)
 
 
@@ -82,7 +82,7 @@ def scenarios(demo: str = DEFAULT_DEMO) -> tuple[Scenario, ...]:
 
 
 def controls(demo: str = DEFAULT_DEMO) -> tuple[Scenario, ...]:
-    """Return scenarios without a fault: quiet, more load, a deployment, a collection of garbage."""
+    """Return scenarios without a fault: quiet, more load, a deployment, a garbage collection."""
     return _scenarios.controls(load(), demo)
 
 

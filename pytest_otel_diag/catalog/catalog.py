@@ -1,4 +1,4 @@
-"""The catalog: what is known of the flags of systems, by release. Built once, asked often."""
+"""The catalog: the flags of systems, by release."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _SCHEMA = "https://flagd.dev/schema/v0/flags.json"
 class Catalog:
     """Entries of one or more files, checked against each other.
 
-    Names of flags and releases mean one thing across all systems, names of services within one. Raises
-    ConfigurationError naming every contradiction.
+    Names of flags and releases are unique across all systems, names of services within one. Raises
+    ConfigurationError that lists every contradiction.
     """
 
     def __init__(self, files: Sequence[tuple[str, CatalogFile]]) -> None:
@@ -38,7 +38,7 @@ class Catalog:
     def extended(self, path: Path) -> Catalog:
         """Return this catalog with the entries of a user's file; raises ConfigurationError for conflicts.
 
-        A file without a ``system``, or with a known one, adds to that system; another name makes a new one.
+        A file without a ``system``, or with a known one, extends that system; another name creates one.
         """
         return Catalog((*self._files, loading.read(path)))
 
@@ -48,14 +48,14 @@ class Catalog:
         return tuple(flag for system in self.systems for flag in system.flags)
 
     def demos(self, flag: FlagEntry | str | None = None) -> tuple[str, ...]:
-        """Return the releases that have the flag, oldest first; without one those of all systems."""
+        """Return the releases that have the flag, oldest first; for None those of all systems."""
         if flag is None:
             return tuple(demo for system in self.systems for demo in system.releases.demos)
         system, entry = self._found(flag if isinstance(flag, str) else flag.key)
         return system.demos(entry)
 
     def generation(self, demo: str) -> Generation:
-        """Return what a release has; raises ConfigurationError for one that is not known."""
+        """Return the flags and services of a release; raises ConfigurationError for an unknown one."""
         return self._release(demo)[1]
 
     def _release(self, demo: str) -> tuple[System, Generation]:
@@ -64,8 +64,8 @@ class Catalog:
             if release is not None:
                 return system, system.generation(release)
         raise ConfigurationError(
-            f"no demo release {demo!r} is known{nearest(demo, self.demos())}; "
-            f"there are {', '.join(self.demos()) or 'none'}"
+            f"unknown demo release {demo!r}{nearest(demo, self.demos())}; "
+            f"known: {', '.join(self.demos()) or 'none'}"
         )
 
     def flag(self, name: str, demo: str | None = None) -> FlagEntry:
@@ -83,7 +83,7 @@ class Catalog:
         if found is None:
             spellings = [spelling for flag in self.flags for spelling in (*flag.names, *flag.aliases)]
             known = ", ".join(flag.key for flag in self.flags) or "none"
-            raise ScenarioError(f"no flag {name!r} is known{nearest(name, spellings)}; there are {known}")
+            raise ScenarioError(f"unknown flag {name!r}{nearest(name, spellings)}; known: {known}")
         return found
 
     def period(self, flag: FlagEntry | str, demo: str = DEFAULT_DEMO) -> Period:
@@ -92,7 +92,7 @@ class Catalog:
         generation = self.generation(demo)
         found = generation.flags.get(entry.key)
         if found is None or generation.system != system.name:
-            reason = entry.absent if generation.system == system.name else f"It is one of {system.name}."
+            reason = entry.absent if generation.system == system.name else f"It belongs to {system.name}."
             raise ScenarioError(
                 f"flag {entry.key!r} does not exist in demo {generation.demo}: {reason} "
                 f"It exists in {', '.join(system.demos(entry))}"
@@ -107,12 +107,12 @@ class Catalog:
         if chosen not in period.variants:
             raise ScenarioError(
                 f"flag {period.name!r} of demo {demo} has no variant {chosen!r}"
-                f"{nearest(chosen, period.variants)}; it has {', '.join(period.variants)}"
+                f"{nearest(chosen, period.variants)}; choose from {', '.join(period.variants)}"
             )
         return chosen
 
     def service(self, name: str, demo: str = DEFAULT_DEMO) -> str:
-        """Return what a release calls the service, by any of its names; an unknown name stays as it is."""
+        """Return the service's name in a release; an unknown name is returned unchanged."""
         system, generation = self._release(demo)
         return system.service_name(name, generation.demo)
 
@@ -137,10 +137,10 @@ class Catalog:
         entry = self.flag(flag)
         period = self.period(entry, demo)
         chosen = self.variant(entry, variant, demo)
-        told = self.answer(entry, demo)
-        if chosen == period.default or told.healthy:
+        answer = self.answer(entry, demo)
+        if chosen == period.default or answer.healthy:
             return Expectation(healthy=True, flags=(period.name,))
-        return self._named(told, demo, flags=(period.name,))
+        return self._named(answer, demo, flags=(period.name,))
 
     def answer(self, flag: FlagEntry | str, demo: str = DEFAULT_DEMO) -> ExpectationEntry:
         """Return the expectation as the data has it, with its reasons and newest names."""
@@ -148,10 +148,10 @@ class Catalog:
         return self.period(entry, demo).expectation or entry.expectation
 
     def combined(self, faults: Iterable[Fault], demo: str = DEFAULT_DEMO) -> Expectation:
-        """Return the right answer to several faults at once: each wants a root cause of its own.
+        """Return the right answer to several faults at once: one root cause for each.
 
-        A culprit of one fault is no red herring of another. Whether one fault hides another is not known
-        here: leave a hidden one out.
+        A culprit of one fault is not a red herring of another. Leave out a fault that another one hides: the
+        catalog does not know that.
         """
         parts = [(fault, self.expectation(fault.flag, fault.variant, demo)) for fault in faults]
         causes = tuple(
@@ -186,9 +186,9 @@ class Catalog:
         body = {"$schema": _SCHEMA, "flags": dict(sorted(flags.items()))}
         return (json.dumps(body, indent=2, ensure_ascii=False) + "\n").encode()
 
-    def _named(self, told: ExpectationEntry, demo: str, flags: tuple[str, ...]) -> Expectation:
-        there = self.generation(demo).services
-        herrings = [herring.service for herring in told.red_herrings]
+    def _named(self, answer: ExpectationEntry, demo: str, flags: tuple[str, ...]) -> Expectation:
+        services = self.generation(demo).services
+        herrings = [herring.service for herring in answer.red_herrings]
         return Expectation(
             anomalies=tuple(
                 ExpectedAnomaly(
@@ -197,17 +197,17 @@ class Catalog:
                     operation=anomaly.operation,
                     direction=anomaly.direction,
                 )
-                for anomaly in told.anomalies
+                for anomaly in answer.anomalies
             ),
-            paths=tuple(tuple(self.service(name, demo) for name in path) for path in told.paths),
+            paths=tuple(tuple(self.service(name, demo) for name in path) for path in answer.paths),
             root_causes=tuple(
                 ExpectedRootCause(
                     service=self.service(cause.service, demo),
                     operation=cause.operation,
                     mechanisms=cause.mechanisms,
                 )
-                for cause in told.root_causes
+                for cause in answer.root_causes
             ),
-            red_herrings=tuple(there[name] for name in herrings if name in there),
+            red_herrings=tuple(services[name] for name in herrings if name in services),
             flags=flags,
         )

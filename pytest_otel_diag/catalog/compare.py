@@ -1,4 +1,4 @@
-"""Compares the flags of a real document with the catalog, and guesses which release it is of."""
+"""Compares the flags of a real document with the catalog and finds the release that fits best."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DifferenceKind = Literal["missing", "unknown", "variants", "value", "default", "
 
 @dataclass(frozen=True)
 class Difference:
-    """One place where a document is not as the catalog has it."""
+    """One difference between a document and the catalog."""
 
     kind: DifferenceKind
     flag: str
@@ -29,9 +29,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A document against one release.
+    """A document compared with one release.
 
-    ``alike`` are further releases that it fits as well, ``on`` the flags it answers another variant for
+    ``alike`` are further releases that fit equally well; ``on`` are the flags that are set to another variant
     than as shipped, as ``flag=variant``.
     """
 
@@ -48,9 +48,9 @@ class Comparison:
 
 
 def compare(catalog: Catalog, flags: Mapping[str, Flag], demo: str | None = None) -> Comparison:
-    """Return how *flags* differ from the release (None: the one that they fit best).
+    """Return how *flags* differ from the release (None: the one that fits best).
 
-    Of releases that fit equally the newest wins. Raises ConfigurationError for an unknown release.
+    Of releases that fit equally well the newest wins. Raises ConfigurationError for an unknown release.
     """
     if demo is not None:
         return _against(catalog, flags, catalog.generation(demo))
@@ -62,9 +62,9 @@ def compare(catalog: Catalog, flags: Mapping[str, Flag], demo: str | None = None
 
 
 def _misfit(one: Comparison) -> tuple[int, int]:
-    """Return how badly a release fits: flags it cannot have and other contents first, then missing flags.
+    """Return how badly a release fits: unknown flags and other contents first, then missing flags.
 
-    Switched flags say nothing: they are what the document is used for. Nor do flags somebody took out.
+    Switched flags do not count, since switching is what the document is for.
     """
     kinds = [item.kind for item in one.differences]
     other = sum(kind in ("variants", "value", "targeting") for kind in kinds)
@@ -74,7 +74,7 @@ def _misfit(one: Comparison) -> tuple[int, int]:
 def _against(catalog: Catalog, flags: Mapping[str, Flag], generation: Generation) -> Comparison:
     shipped = {period.name: period for period in generation.flags.values()}
     differences = [
-        Difference("missing", name, "a flag", "none", "services get their own defaults")
+        Difference("missing", name, "a flag", "none", "services use their own defaults")
         for name in shipped
         if name not in flags
     ]
@@ -106,26 +106,26 @@ def _elsewhere(catalog: Catalog, name: str) -> str:
     return (
         f"in {', '.join(where)}"
         if name == entry.key
-        else f"{entry.key!r} as it is called in {', '.join(where)}"
+        else f"{entry.key!r} by the name it has in {', '.join(where)}"
     )
 
 
 def _flag(flag: Flag, period: Period) -> Iterator[Difference]:
     if not flag.enabled:
-        yield Difference("state", flag.key, "ENABLED", "DISABLED", "services get their own defaults")
+        yield Difference("state", flag.key, "ENABLED", "DISABLED", "services use their own defaults")
     if set(flag.variants) != set(period.variants):
         yield Difference("variants", flag.key, ", ".join(period.variants), ", ".join(flag.variants))
     for name, value in period.variants.items():
         if name in flag.variants and not _same(flag.variants[name], value):
-            there = json.dumps(flag.variants[name])
-            yield Difference("value", flag.key, f"{name} is {json.dumps(value)}", f"{name} is {there}")
+            value_found = json.dumps(flag.variants[name])
+            yield Difference("value", flag.key, f"{name} is {json.dumps(value)}", f"{name} is {value_found}")
     if _open(flag.targeting) != _open(period.targeting):
         yield Difference("targeting", flag.key, _shown(period.targeting), _shown(flag.targeting))
     elif _choice(flag.targeting) != _choice(period.targeting):
         expected, found = _choice(period.targeting), _choice(flag.targeting)
         yield Difference("default", flag.key, f"rule gives {expected}", f"rule gives {found}", "switched")
     if flag.default_variant != period.default:
-        note = "a rule decides, so this does nothing" if flag.targeting else "switched"
+        note = "a rule decides, so this has no effect" if flag.targeting else "switched"
         yield Difference("default", flag.key, period.default, flag.default_variant or "none", note)
 
 
@@ -134,7 +134,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _choice(targeting: Mapping[str, Any] | None) -> str | None:
-    """Return the variant of a rule ``{"if": [condition, variant, …]}``, the place where it is switched."""
+    """Return the variant in a rule ``{"if": [condition, variant, …]}``, where the flag is switched."""
     arguments = (targeting or {}).get("if")
     if isinstance(arguments, list) and len(arguments) > 1 and isinstance(arguments[1], str):
         return arguments[1]
@@ -142,7 +142,7 @@ def _choice(targeting: Mapping[str, Any] | None) -> str | None:
 
 
 def _open(targeting: Mapping[str, Any] | None) -> Any:
-    """Return the rule without what switching changes."""
+    """Return the rule without the part that switching changes."""
     if not targeting or _choice(targeting) is None:
         return targeting or None
     condition, _, *rest = targeting["if"]

@@ -1,6 +1,6 @@
-"""What a catalog file holds: releases, services and flags of a system, as frozen values.
+"""The content of a catalog file: releases, services and flags of a system, as frozen values.
 
-Services in entries go by their newest name; ``Catalog`` turns them into those of the release asked for.
+Entries name services by their newest name; ``Catalog`` translates them to the names of a release.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Kind = Literal["fault", "load", "inert"]
 """A fault; a change of load that an operator may want; a flag that does nothing as shipped."""
 
 SourceClass = Literal["read in source", "measured by third party", "inferred", "stated upstream"]
-"""Where a fact comes from: ``inferred`` follows from source, ``stated upstream`` is told without its code."""
+"""Where a fact comes from: ``inferred`` follows from source code, ``stated upstream`` comes without code."""
 
 Text = Annotated[str, Field(min_length=1)]
 Releases = Annotated[str, Field(pattern=r"^\S+?(\.\.\S*)?$")]
@@ -28,7 +28,7 @@ Releases = Annotated[str, Field(pattern=r"^\S+?(\.\.\S*)?$")]
 
 
 class Release(Model):
-    """A generation of the system: what has the same flags and names."""
+    """A release of the system, with the flags and names that it has."""
 
     demo: Text
     released: str = ""
@@ -39,16 +39,16 @@ class Release(Model):
 
 
 class FormerName(Model):
-    """What a service was called in some releases."""
+    """The name of a service in some releases."""
 
     releases: Releases
     name: Text
 
 
 class ServiceEntry(Model):
-    """A service: its newest name, former names, and what it is made of.
+    """A service: its newest name, former names, language and runtime.
 
-    ``spans`` False marks infrastructure that others talk about but that sends no spans of its own.
+    ``spans=False`` marks infrastructure that appears in spans of others but sends none itself.
     """
 
     name: Text
@@ -62,7 +62,7 @@ class ServiceEntry(Model):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names over time, the newest first."""
+        """All names, the newest first."""
         return tuple(dict.fromkeys((self.name, *self.aliases, *(former.name for former in self.formerly))))
 
 
@@ -93,7 +93,7 @@ class RedHerringEntry(Model):
 
 
 class ExpectationEntry(Model):
-    """The right answer, argued from the code. ``healthy``: nothing is wrong."""
+    """The right answer, with reasons from the code. ``healthy`` means that nothing is wrong."""
 
     healthy: bool = False
     anomalies: tuple[AnomalyEntry, ...] = ()
@@ -103,11 +103,11 @@ class ExpectationEntry(Model):
 
 
 class Traffic(Model):
-    """Requests that make the fault act.
+    """Requests that trigger the fault.
 
     ``per_minute`` counts them at 5 users; ``share`` is the part of them that shows the fault, ``variant``
-    where the variant's value says so. ``services`` reach them when traffic is driven on purpose. ``users``
-    overrides the number that a scenario asks for, with the reason in ``why``.
+    where the variant's value says so. ``services`` are called when traffic is driven on purpose. ``users``
+    overrides the number of users of a scenario, with the reason in ``why``.
     """
 
     requests: Text
@@ -121,7 +121,7 @@ class Traffic(Model):
 
 
 class Visibility(Model):
-    """When and where the fault shows, once it is served; ``seconds`` at 5 users, typical."""
+    """When and where the fault shows once it is served; ``seconds`` is typical at 5 users."""
 
     signals: tuple[Literal["traces", "metrics", "logs"], ...] = Field(min_length=1)
     seconds: Finite = Field(ge=0)
@@ -130,7 +130,7 @@ class Visibility(Model):
 
 
 class Cleanup(Model):
-    """What stays after the flag is off, and how it goes away; ``restart`` names the service to restart."""
+    """The residual effect once the flag is off and its remedy; ``restart`` is the service to restart."""
 
     residue: Text
     reset: Text
@@ -139,7 +139,7 @@ class Cleanup(Model):
 
 
 class VariantNote(Model):
-    """What is special about one variant; ``ungated`` is why a session with it should not count."""
+    """A remark on one variant; ``ungated`` is the reason why a session with it should not count."""
 
     variant: Text
     why: Text
@@ -151,8 +151,8 @@ class Period(Model):
     """The flag in some releases.
 
     ``context`` is the evaluation context in which a rule of ``targeting`` gives the switched variant.
-    ``inert`` and ``broken`` say why the flag does nothing, or not what it says, in these releases.
-    ``expectation`` replaces the flag's own where the code does something else.
+    ``inert`` and ``broken`` say why the flag has no effect, or another one than it claims, in these releases.
+    ``expectation`` replaces the flag's own where the code behaves differently.
     """
 
     releases: Releases
@@ -170,7 +170,7 @@ class Period(Model):
 
 
 class Diagnosable(Model):
-    """Whether telemetry allows the right answer, argued from the code."""
+    """Whether telemetry allows the right answer, with reasons from the code."""
 
     answer: bool = True
     why: Text
@@ -179,7 +179,7 @@ class Diagnosable(Model):
 class FlagEntry(Model):
     """A flag over all releases; ``key`` is its newest name.
 
-    ``observe_s`` is how long a scenario watches once the fault is visible, in seconds.
+    ``observe_s`` is how long a scenario observes once the fault is visible, in seconds.
     """
 
     key: Text
@@ -205,12 +205,12 @@ class FlagEntry(Model):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names over time, the newest first; aliases are not among them."""
+        """All names, the newest first, without aliases."""
         return tuple(dict.fromkeys((self.key, *(period.name for period in reversed(self.periods)))))
 
 
 class CatalogFile(Model):
-    """One file; every section may be left out. Without a ``system`` it belongs to the shipped one."""
+    """One file; every section is optional. Without a ``system`` it belongs to the shipped one."""
 
     system: str = ""
     releases: tuple[Release, ...] = ()

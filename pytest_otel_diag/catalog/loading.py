@@ -1,4 +1,4 @@
-"""Reads catalog files: YAML in, checked entries out, mistakes told by file, entry, value and way out."""
+"""Reads catalog files into checked entries; errors name file, entry, value and remedy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SECTIONS = {"releases": "demo", "services": "name", "flags": "key"}
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose only booleans are true and false, so that ``on`` and ``off`` stay names of variants."""
+    """YAML whose only booleans are true and false, so that ``on`` and ``off`` remain names of variants."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -37,7 +37,7 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any
         key = loader.construct_object(key_node, deep=True)
         if key in seen:
             raise ConfigurationError(
-                f"line {key_node.start_mark.line + 1} names {key!r} twice in one place; keep one of them"
+                f"line {key_node.start_mark.line + 1} repeats the key {key!r}; keep one of the two"
             )
         seen[key] = loader.construct_object(value_node, deep=True)
     return seen
@@ -53,7 +53,7 @@ def shipped() -> tuple[tuple[str, CatalogFile], ...]:
 
 
 def read(path: Path) -> tuple[str, CatalogFile]:
-    """Return a user's file by name; raises ConfigurationError naming what is wrong in it."""
+    """Return the name and content of a user's file; raises ConfigurationError that lists its mistakes."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -64,7 +64,7 @@ def read(path: Path) -> tuple[str, CatalogFile]:
 
 
 def parse(text: str, source: str) -> CatalogFile:
-    """Return the entries in *text*; raises ConfigurationError naming file, entry, value and way out."""
+    """Return the entries in *text*; raises ConfigurationError that names file, entry, value and remedy."""
     try:
         content = yaml.load(text, _Loader) or {}  # noqa: S506 - a subclass of SafeLoader
     except ConfigurationError as error:
@@ -73,26 +73,26 @@ def parse(text: str, source: str) -> CatalogFile:
         raise ConfigurationError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigurationError(
-            f"{source} must hold the sections {', '.join(CatalogFile.model_fields)}, "
+            f"{source} must contain the sections {', '.join(CatalogFile.model_fields)}, "
             f"not {type(content).__name__}"
         )
     try:
         return CatalogFile.model_validate(content)
     except ValidationError as error:
-        told = "; ".join(_told(item, content) for item in error.errors())
-        raise ConfigurationError(f"{source}: {told}") from error
+        mistakes = "; ".join(_sentence(item, content) for item in error.errors())
+        raise ConfigurationError(f"{source}: {mistakes}") from error
 
 
-def _told(error: Any, content: Mapping[str, Any]) -> str:
+def _sentence(error: Any, content: Mapping[str, Any]) -> str:
     place, rest = _place(error["loc"], content)
     what = ".".join(str(part) for part in rest)
     prefix = f"{place}: {what}" if what else place
     if error["type"] == "extra_forbidden":
         name = str(rest[-1]) if rest else str(error["loc"][-1])
-        return f"{prefix}: there is no such field{nearest(name, _fields())}; leave it out"
+        return f"{prefix}: unknown field{nearest(name, _fields())}; remove it"
     if error["type"] == "missing":
         return f"{prefix}: missing; add it"
-    return f"{prefix}: {error['input']!r} does not fit. {error['msg']}"
+    return f"{prefix}: {error['input']!r} is not valid. {error['msg']}"
 
 
 def _place(loc: tuple[int | str, ...], content: Mapping[str, Any]) -> tuple[str, tuple[int | str, ...]]:

@@ -1,4 +1,4 @@
-"""Spellings: names that differ in case and separators only are one name."""
+"""Spellings of names: case and separators do not matter."""
 
 from __future__ import annotations
 

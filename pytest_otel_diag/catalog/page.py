@@ -12,13 +12,13 @@ _HEADER = ("flag", "also called", "releases", "category", "severity", "scenario"
 
 
 def markdown(catalog: Catalog) -> str:
-    """Return one row a flag, each told for the newest release that has it, completely known ones first."""
+    """Return one row per flag, described for the newest completely known release that has it."""
     rows = [_HEADER, ("---",) * len(_HEADER), *(tuple(_row(catalog, flag)) for flag in catalog.flags)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def _row(catalog: Catalog, flag: FlagEntry) -> Iterator[str]:
-    there = catalog.demos(flag)
+    demos = catalog.demos(flag)
     demo = documented_demo(catalog, flag)
     period = catalog.period(flag, demo)
     variant = catalog.variant(flag, None, demo)
@@ -26,7 +26,7 @@ def _row(catalog: Catalog, flag: FlagEntry) -> Iterator[str]:
     asked = users(flag, period, variant)
     yield f"`{flag.key}`"
     yield ", ".join(f"`{name}`" for name in (*flag.names[1:], *flag.aliases))
-    yield there[0] if there[0] == there[-1] else f"{there[0]}–{there[-1]}" + _gaps(catalog, there)
+    yield demos[0] if demos[0] == demos[-1] else f"{demos[0]}–{demos[-1]}" + _gaps(catalog, demos)
     yield flag.category
     yield flag.severity
     yield f"`{variant}`" + (f", {asked} users" if asked else "")
@@ -38,14 +38,14 @@ def _row(catalog: Catalog, flag: FlagEntry) -> Iterator[str]:
 
 
 def documented_demo(catalog: Catalog, flag: FlagEntry) -> str:
-    """Return the release that a flag is told for: the newest completely known one that has it."""
-    there = catalog.demos(flag)
-    complete = [demo for demo in there if catalog.generation(demo).release.known == "complete"]
-    return (complete or there)[-1]
+    """Return the release for which a flag is described: the newest completely known one that has it."""
+    demos = catalog.demos(flag)
+    complete = [demo for demo in demos if catalog.generation(demo).release.known == "complete"]
+    return (complete or demos)[-1]
 
 
-def _gaps(catalog: Catalog, there: tuple[str, ...]) -> str:
+def _gaps(catalog: Catalog, demos: tuple[str, ...]) -> str:
     order = catalog.demos()
-    within = order[order.index(there[0]) : order.index(there[-1]) + 1]
-    missing = [demo for demo in within if demo not in there]
+    within = order[order.index(demos[0]) : order.index(demos[-1]) + 1]
+    missing = [demo for demo in within if demo not in demos]
     return f" without {', '.join(missing)}" if missing else ""

@@ -1,4 +1,4 @@
-"""Releases in order, and ranges of them."""
+"""Releases in order, and ranges of releases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Releases:
     def named(self, demo: str) -> Release | None:
         """Return the release that *demo* spells: ``3.0``, ``v3.0.1``, or ``2.x`` for the newest of a line.
 
-        The newest of a line is the newest one that is known completely. None when there is no such release.
+        The newest of a line is the newest that is known completely. None for an unknown release.
         """
         name = demo.strip().removeprefix("v")
         exact = self._by_demo.get(name) or self._by_demo.get(".".join(name.split(".")[:2]))
@@ -39,7 +39,7 @@ class Releases:
         return None
 
     def within(self, demo: str, span: str) -> bool:
-        """Whether a known release lies in a range such as ``1.9..1.12``, ``2.1..`` or ``2.2``."""
+        """Return whether a known release lies in a range such as ``1.9..1.12``, ``2.1..`` or ``2.2``."""
         first, last = self.bounds(span)
         return first <= self._order[demo] <= last
 
@@ -58,6 +58,6 @@ class Releases:
         if demo not in self._order:
             raise ConfigurationError(
                 f"the range {span!r} names a release {demo!r} that is not listed"
-                f"{nearest(demo, self._order)}; there are {', '.join(self._order) or 'none'}"
+                f"{nearest(demo, self._order)}; known: {', '.join(self._order) or 'none'}"
             )
         return self._order[demo]

@@ -1,4 +1,4 @@
-"""Scenarios from the catalog: one flag at one variant, with times and traffic that suit it."""
+"""Scenarios from the catalog: one flag at one variant, with suitable times and traffic."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pytest_otel_diag.catalog.entries import FlagEntry, Period
 from pytest_otel_diag.model.scenario import Disturbance, Environment, Expectation, Fault, Scenario, Timing
 
 DEFAULT_USERS = 5
-"""Simulated users that the numbers in the catalog are for."""
+"""Simulated users for which the numbers in the catalog hold."""
 
 USERS = (5, 10, 25, 50)
 """Numbers of users that a scenario chooses from, as the load generator of 3.0 offers them."""
 
 AFFECTED_PER_MINUTE = 2.0
-"""Affected requests a minute that a scenario wants: six in an observation of 180 s."""
+"""Affected requests a minute that a scenario aims at: six in an observation of 180 s."""
 
 BASELINE_S = 300.0
 LEAST_IMPACT_TIMEOUT_S = 180.0
@@ -46,9 +46,9 @@ def scenario(catalog: Catalog, flag: str, variant: str | None = None, demo: str 
 def together(catalog: Catalog, faults: Sequence[Fault], demo: str = DEFAULT_DEMO) -> Scenario:
     """Return the scenario of one or several faults at once, each under the release's name of its flag.
 
-    Schedules and contexts that the faults bring stay; a fault without a context gets the one its service
-    asks with. Several faults are given the longest times and the most users that one of them needs, and do
-    not count in the gate where one of them does not. Raises ScenarioError.
+    The faults keep their schedules and contexts; a fault without a context gets the one in which its service
+    evaluates the flag. Several faults get the longest times and the most users that one of them needs, and do
+    not count in the gate when one of them does not. Raises ScenarioError.
     """
     parts = [scenario(catalog, fault.flag, fault.variant, demo) for fault in faults]
     named = tuple(_named(fault, part.faults[0]) for fault, part in zip(faults, parts, strict=True))
@@ -94,9 +94,9 @@ def scenarios(catalog: Catalog, demo: str = DEFAULT_DEMO) -> tuple[Scenario, ...
 
 
 def controls(catalog: Catalog, demo: str = DEFAULT_DEMO) -> tuple[Scenario, ...]:
-    """Return scenarios without a fault: quiet, more load, a deployment, a collection of garbage.
+    """Return scenarios without a fault: quiet, more load, a deployment, a garbage collection.
 
-    The last two are left out for a system without the service that they happen to.
+    The last two are left out for a system without the service that they affect.
     """
     kinds: dict[str, tuple[Disturbance, ...]] = {
         "control-quiet": (),
@@ -122,9 +122,10 @@ def controls(catalog: Catalog, demo: str = DEFAULT_DEMO) -> tuple[Scenario, ...]
 
 
 def users(entry: FlagEntry, period: Period, variant: str) -> int | None:
-    """Return how many users a scenario asks for, None for the target's own number.
+    """Return the number of users of a scenario, None for the target's own.
 
-    Traffic that is too rare for :data:`AFFECTED_PER_MINUTE` is raised in the steps of :data:`USERS`.
+    Where requests are too rare for :data:`AFFECTED_PER_MINUTE`, the number rises in the steps of
+    :data:`USERS`.
     """
     if entry.traffic.users is not None:
         return entry.traffic.users
@@ -136,7 +137,7 @@ def users(entry: FlagEntry, period: Period, variant: str) -> int | None:
 
 
 def affected_per_minute(entry: FlagEntry, period: Period, variant: str) -> float:
-    """Return requests a minute that show the fault, at 5 users."""
+    """Return how many requests a minute show the fault, at 5 users."""
     if entry.traffic.share != "variant":
         return entry.traffic.per_minute * entry.traffic.share
     value = period.variants[variant]
@@ -153,7 +154,7 @@ def ungated(entry: FlagEntry, period: Period, variant: str) -> str:
 
 
 def timing(entry: FlagEntry, period: Period, variant: str) -> Timing:
-    """Return times that suit the flag's traffic and how soon it shows; a control waits as long as a fault."""
+    """Return times that suit the flag's traffic and time to impact; a control waits as long as a fault."""
     seconds = next(
         (note.seconds for note in entry.variants if note.variant == variant and note.seconds is not None),
         entry.visibility.seconds,

@@ -1,4 +1,4 @@
-"""One system under fault: its releases, services and flags, from one file or several."""
+"""One system: its releases, services and flags, from one or more files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pytest_otel_diag.catalog.names import folded
 from pytest_otel_diag.catalog.releases import Releases
 
 SHIPPED_SYSTEM = "OpenTelemetry Demo"
-"""The system that files belong to that name none."""
+"""The system to which files without a ``system`` belong."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One release with what it has: its flags by their newest names, and what it calls its services."""
+    """One release: its flags by their newest names, and its names of services by their newest names."""
 
     release: Release
     system: str
@@ -30,7 +30,7 @@ class Generation:
 
 
 class System:
-    """The entries of one system. ``files`` are all that belong to it, by name."""
+    """The entries of one system. ``files`` are its files, by name."""
 
     def __init__(self, name: str, files: Sequence[tuple[str, CatalogFile]]) -> None:
         self.name = name
@@ -45,7 +45,7 @@ class System:
         return {folded(name): service for service in self.services for name in service.names}
 
     def generation(self, release: Release) -> Generation:
-        """Return what one of its releases has."""
+        """Return the flags and services of one of its releases."""
         found = self._generations.get(release.demo)
         if found is None:
             flags = {flag.key: period for flag in self.flags if (period := self.period(flag, release.demo))}
@@ -66,11 +66,11 @@ class System:
         return tuple(demo for demo in self.releases.demos if self.period(flag, demo))
 
     def service(self, name: str) -> ServiceEntry | None:
-        """Return the service of that name, of any release; None for a name that is not known."""
+        """Return the service of that name, of any release; None for an unknown name."""
         return self._by_name.get(folded(name))
 
     def service_name(self, name: str, demo: str) -> str:
-        """Return what a release calls the service; an unknown name stays as it is."""
+        """Return the service's name in a release; an unknown name is returned unchanged."""
         entry = self.service(name)
         return self._name_of(entry, demo) if entry is not None else name
 
@@ -82,7 +82,7 @@ class System:
 
 
 def systems(files: Sequence[tuple[str, CatalogFile]]) -> tuple[System, ...]:
-    """Return the systems that *files* tell of, in the order in which they are first named."""
+    """Return the systems of *files*, in the order in which they are first named."""
     grouped: dict[str, list[tuple[str, CatalogFile]]] = {}
     for source, file in files:
         grouped.setdefault(file.system or SHIPPED_SYSTEM, []).append((source, file))

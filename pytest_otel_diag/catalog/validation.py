@@ -1,4 +1,4 @@
-"""Checks that no entry can make on its own: names across entries, files and releases."""
+"""Checks that span entries: names across entries, files and releases."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def _twice(kind: str, files: Files, named: Named) -> Iterator[str]:
     for source, file in files:
         for position, (owner, spellings) in enumerate(named(file)):
             for spelling in dict.fromkeys(map(folded, spellings)):
-                told = f"{kind} {owner!r} of {source}"
-                earlier = seen.setdefault(spelling, (told, position))
-                if earlier != (told, position):
-                    yield f"{told} is named {spelling!r}, and so is {earlier[0]}; rename one, or leave it out"
+                named_here = f"{kind} {owner!r} of {source}"
+                earlier = seen.setdefault(spelling, (named_here, position))
+                if earlier != (named_here, position):
+                    yield f"{named_here} is named {spelling!r}, and so is {earlier[0]}; rename or remove one"
 
 
 def _releases(file: CatalogFile) -> Iterable[tuple[str, Iterable[str]]]:
@@ -71,7 +71,7 @@ def _service(service: ServiceEntry, releases: Releases) -> Iterator[str]:
 
 
 def _periods(flag: FlagEntry, releases: Releases) -> Iterator[str]:
-    taken: dict[int, str] = {}
+    claimed: dict[int, str] = {}
     for period in flag.periods:
         try:
             first, last = releases.bounds(period.releases)
@@ -79,7 +79,7 @@ def _periods(flag: FlagEntry, releases: Releases) -> Iterator[str]:
             yield str(error)
             continue
         for position in range(first, last + 1):
-            earlier = taken.setdefault(position, period.releases)
+            earlier = claimed.setdefault(position, period.releases)
             if earlier != period.releases:
                 yield f"the periods {earlier} and {period.releases} overlap; a release belongs to one period"
                 break
@@ -89,14 +89,14 @@ def _periods(flag: FlagEntry, releases: Releases) -> Iterator[str]:
         ):
             if name not in period.variants:
                 yield (
-                    f"period {period.releases}: its {what} {name!r} is none of its variants "
+                    f"period {period.releases}: its {what} {name!r} is not one of its variants "
                     f"{', '.join(period.variants)}{nearest(name, period.variants)}"
                 )
     known = {name for period in flag.periods for name in period.variants}
     for note in flag.variants:
         if note.variant not in known:
-            yield f"variants: {note.variant!r} is no variant of any release{nearest(note.variant, known)}"
-    if len(taken) < len(releases.all) and not flag.absent:
+            yield f"variants: {note.variant!r} is not a variant of any release{nearest(note.variant, known)}"
+    if len(claimed) < len(releases.all) and not flag.absent:
         yield "absent: missing; say why some releases do not have it"
 
 
@@ -109,7 +109,7 @@ def _names(flag: FlagEntry, services: Sequence[str]) -> Iterator[str]:
     for name in dict.fromkeys(used):
         if name not in services:
             yield (
-                f"it names a service {name!r} that is not listed{nearest(name, services)}; "
+                f"service {name!r} is not listed{nearest(name, services)}; "
                 "list it under services, by its newest name"
             )
     for answer in answers:
@@ -127,9 +127,9 @@ def _services_in(answer: ExpectationEntry) -> Iterator[str]:
 def _contradictions(answer: ExpectationEntry) -> Iterator[str]:
     culprits = {cause.service for cause in answer.root_causes}
     if answer.healthy and (answer.anomalies or culprits):
-        yield "expectation: it is healthy and yet expects findings; leave out one of the two"
+        yield "expectation: healthy: true contradicts expected findings; remove one of the two"
     if not answer.healthy and not culprits:
         yield "expectation: it needs a root cause, or healthy: true"
     for herring in answer.red_herrings:
         if herring.service in culprits:
-            yield f"expectation: {herring.service!r} is a root cause and a red herring; it can be one of them"
+            yield f"expectation: {herring.service!r} is root cause and red herring; keep one of the two"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pytest_otel_diag.cli.stopping import Stop
 from pytest_otel_diag.config.settings import Settings
-from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionResult, Status
 from pytest_otel_diag.ports import Target
@@ -71,9 +71,10 @@ def chosen_scenarios(target: Target, wanted: Sequence[str], controls: bool) -> l
     kept = [scenario for scenario in known if controls or not scenario.control]
     chosen = [s for s in kept if not wanted or any(text in s.id for text in wanted)]
     if not chosen:
+        hint = nearest(wanted[0], [scenario.id for scenario in known]) if len(wanted) == 1 else ""
         raise ConfigurationError(
             f"no scenario to run: target {target.name} has {len(known)}, none with "
-            f"{' or '.join(repr(text) for text in wanted) or 'a fault'} in its id"
+            f"{' or '.join(repr(text) for text in wanted) or 'a fault'} in its id{hint}"
         )
     return chosen
 

@@ -1,1 +1,1 @@
-"""Scenarios as YAML files: the format, loading with every mistake named, and what the catalog adds."""
+"""Scenarios as YAML files: format, loading, lint, and what the catalog adds."""

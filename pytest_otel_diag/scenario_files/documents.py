@@ -1,4 +1,4 @@
-"""YAML text to plain data that remembers where everything stands."""
+"""Reads YAML into plain data that knows the line of every value."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Place = tuple[str | int, ...]
 _BOOLEAN = "tag:yaml.org,2002:bool"
 _NULL = "tag:yaml.org,2002:null"
 _MOST_VALUES = 50_000
-"""Values of one file with its aliases written out; a handful of aliases of aliases would be billions."""
+"""Most values of one file, with aliases expanded; a few aliases of aliases would make billions."""
 
 _DEEPEST = 20
-"""No scenario is nested deeper; an alias to its own parent is."""
+"""Deepest nesting: no scenario is nested deeper, but an alias to its own parent is."""
 
 
 class ScenarioFileError(ScenarioError):
@@ -29,7 +29,7 @@ class ScenarioFileError(ScenarioError):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which ``on`` and ``off`` are words: variants of flags are called so."""
+    """YAML in which ``on`` and ``off`` are words, because variants of flags have these names."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -40,7 +40,7 @@ _Loader.yaml_implicit_resolvers = {
 
 @dataclass
 class Document:
-    """Plain data and the line of every place in it; ``mistakes`` are those of the YAML itself."""
+    """Plain data with the line of every place; ``mistakes`` are those of the YAML itself."""
 
     path: Path
     data: Any
@@ -48,7 +48,7 @@ class Document:
     mistakes: list[str] = field(default_factory=list)
 
     def line(self, place: Place) -> int:
-        """Return the line (from 1) of the closest place that is really there."""
+        """Return the line (from 1) of the closest place that exists."""
         for length in range(len(place), -1, -1):
             if place[:length] in self.lines:
                 return self.lines[place[:length]]
@@ -76,9 +76,9 @@ def read_document(path: Path) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else 1
-        raise ScenarioFileError(f"{path}:{line}: no YAML: {error.problem or error}") from None
+        raise ScenarioFileError(f"{path}:{line}: not YAML: {error.problem or error}") from None
     except yaml.YAMLError as error:
-        raise ScenarioFileError(f"{path}: no YAML: {error}") from None
+        raise ScenarioFileError(f"{path}: not YAML: {error}") from None
     return document
 
 
@@ -87,7 +87,7 @@ def _convert(node: yaml.Node, loader: _Loader, document: Document, place: Place)
     if len(document.lines) > _MOST_VALUES:
         raise ScenarioFileError(
             f"{document.path}:{node.start_mark.line + 1}: more than {_MOST_VALUES:,} values, with aliases "
-            "written out; split the file, or use fewer aliases of aliases"
+            "expanded; split the file, or use fewer aliases of aliases"
         )
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node, loader, place)
@@ -106,10 +106,10 @@ def _items(
         key, line = str(key_node.value), key_node.start_mark.line + 1
         if key in seen:
             document.mistakes.append(
-                f"{document.path}:{line}: key {key!r} is given twice, first in line {seen[key]}"
+                f"{document.path}:{line}: key {key!r} is repeated, first in line {seen[key]}"
             )
         seen[key] = line
-    loader.flatten_mapping(node)  # merge keys (<<): what they bring comes first, so own keys win
+    loader.flatten_mapping(node)  # merge keys (<<) come first, so that the mapping's own keys win
     for key_node, value_node in node.value:
         key = str(key_node.value)
         document.lines[*place, key] = key_node.start_mark.line + 1

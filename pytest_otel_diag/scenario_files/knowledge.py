@@ -1,4 +1,4 @@
-"""What the catalog knows of the faults in a file: expectation, timing, and labels to select by."""
+"""What the catalog adds to the faults of a file: expectation, timing, and labels to select by."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pytest_otel_diag.model.scenario import Fault, Scenario
 def labels(flags: Iterable[str], tags: Mapping[str, str]) -> tuple[str, ...]:
     """Return markers: the flags, and category and severity from the catalog unless *tags* say otherwise.
 
-    Values are markers as they stand, severity with its name before it (``severity_high``). Of several
-    flags the first one gives category and severity.
+    Values are markers as they are, severity with a prefix (``severity_high``). The first of several flags
+    gives category and severity.
     """
     known: dict[str, str] = {}
     names: list[str] = []
@@ -28,7 +28,7 @@ def labels(flags: Iterable[str], tags: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def scenario_of(faults: Sequence[Fault], demo: str) -> Scenario | None:
-    """Return what the catalog knows of these faults in a release of the demo; None when it knows not all.
+    """Return the catalog's scenario of these faults in a release; None unless it knows all of them.
 
     The faults keep their schedules and contexts; see :func:`pytest_otel_diag.catalog.together`.
     """
@@ -39,9 +39,9 @@ def scenario_of(faults: Sequence[Fault], demo: str) -> Scenario | None:
 
 
 def other_release_only(fault: Fault, demo: str) -> str:
-    """Return which releases have the flag and variant when *demo* has not.
+    """Return the releases that have the flag and variant when *demo* does not.
 
-    Empty when it has them, and for what no release has: that is a mistake.
+    Empty when it has them, and when no release has them, which is a mistake.
     """
     known = catalog.load()
     try:
@@ -49,12 +49,12 @@ def other_release_only(fault: Fault, demo: str) -> str:
         own = catalog.generation(demo).demo
     except OtelDiagError:
         return ""
-    there = [
+    releases = [
         release
         for release in known.demos(entry)
         if fault.variant is None or fault.variant in known.period(entry, release).variants
     ]
-    return "" if own in there else ", ".join(there)
+    return "" if own in releases else ", ".join(releases)
 
 
 def _entries(flags: Iterable[str]) -> Iterator[tuple[str, catalog.FlagEntry | None]]:

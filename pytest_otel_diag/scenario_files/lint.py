@@ -1,4 +1,4 @@
-"""Mistakes in scenario files that can be found without opening a target: format and catalog."""
+"""Finds mistakes in scenario files without a target: format and catalog."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pytest_otel_diag.scenario_files.schema import Check, Expect
 
 
 def lint(path: Path) -> list[str]:
-    """Return every mistake in a file, with its line; empty when there is none.
+    """Return every mistake in a file, with its line.
 
-    Scenarios for targets other than ``shop`` and ``live`` are held against the format only: their flags
-    are not in the catalog.
+    Scenarios for targets other than ``shop`` and ``live`` are checked for their format only, since their
+    flags are not in the catalog.
     """
     try:
         cases = load_cases(path)

@@ -1,4 +1,4 @@
-"""Scenario files to cases: validated, multiplied by their matrix, every mistake told at once."""
+"""Loads scenario files into cases: validated, multiplied by their matrix, all mistakes in one error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FAULT_AXES = ("flag", "variant")
 class Case:
     """One thing to run: a scenario of a file with one combination of its matrix applied.
 
-    ``parameters`` are the matrix's values, ``place`` is where the scenario stands in its document.
+    ``parameters`` are the matrix's values, ``place`` is the scenario's place in its document.
     """
 
     id: str
@@ -50,16 +50,16 @@ class Case:
 
     @property
     def line(self) -> int:
-        """Line where the scenario starts."""
+        """The line in which the scenario starts."""
         return self.document.line(self.place)
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """The assertions, ``expected`` when the file names none."""
+        """The assertions; ``expected`` when the file has none."""
         return self.entry.assertions or (Check(expected=True),)
 
     def check_line(self, number: int) -> int:
-        """Line of the assertion with this index; of the file's defaults when it comes from there."""
+        """Return the line of the assertion with this index, or of the file's defaults that have it."""
         own = (*self.place, "assert", number)
         return self.document.line(own if own in self.document.lines else ("defaults", "assert", number))
 
@@ -68,7 +68,7 @@ class Case:
         return self.document.at((*self.place, *place), message)
 
     def scenario(self, base: Scenario) -> Scenario:
-        """Return *base* (the target's or the catalog's knowledge) with all that the file says."""
+        """Return *base* (the scenario of the target or the catalog) with everything that the file says."""
         entry = self.entry
         given = entry.model_fields_set
         update: dict[str, Any] = {"id": self.id, "disturbances": entry.disturbances}
@@ -91,19 +91,19 @@ def overridden(expectation: Expectation, expect: Expect) -> Expectation:
 
 
 def is_scenario_file(path: Path) -> bool:
-    """Whether the name says so."""
+    """Return whether the file's name is that of a scenario file."""
     return path.name.endswith(SUFFIXES)
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:
     """Return the scenario files under *paths*, each once and in order; raises ScenarioFileError.
 
-    A path to a file is taken whatever its name.
+    A path to a file is included whatever its name.
     """
     found: dict[Path, None] = {}
     for path in paths:
         if not path.exists():
-            raise ScenarioFileError(f"{path}: there is no such file or folder")
+            raise ScenarioFileError(f"{path}: no such file or folder")
         if path.is_file():
             found[path] = None
         else:
@@ -195,23 +195,23 @@ def _twice(cases: Iterable[Case]) -> Iterator[str]:
     for case in cases:
         first = seen.setdefault(case.id, case)
         if first is not case:
-            yield case.at(f"id {case.id!r} is taken by the scenario in line {first.line}", "id")
+            yield case.at(f"id {case.id!r} is already used in line {first.line}", "id")
 
 
 def _sentence(document: Document, kind: type[Model], error: Any) -> str:
-    """Return one of pydantic's errors as a sentence with its line, the value and the way out."""
+    """Return one of pydantic's errors as a sentence with line, value and remedy."""
     place: Place = error["loc"]
     wrong = error["type"]
     if wrong == "extra_forbidden":
         known = _keys(_model_at(kind, place[:-1]))
         hint = nearest(str(place[-1]), known)
-        return document.at(place, f"unknown key{hint}; there are {', '.join(known)}")
+        return document.at(place, f"unknown key{hint}; known: {', '.join(known)}")
     if wrong == "missing":
         return document.at(place[:-1], f"needs the key {place[-1]!r}")
     message = str(error["msg"]).removeprefix("Value error, ")
     if wrong in ("enum", "literal_error"):
         allowed = _QUOTED.findall(str(error["ctx"]["expected"])) or [str(error["ctx"]["expected"])]
-        message = f"allowed are {', '.join(allowed)}{nearest(str(error['input']), allowed)}"
+        message = f"choose from {', '.join(allowed)}{nearest(str(error['input']), allowed)}"
     if wrong == "value_error":
         return document.at(place, message)
     return document.at(place, f"{error['input']!r}: {message[0].lower()}{message[1:]}")
@@ -235,7 +235,7 @@ def _model_at(model: type[Model], place: Place) -> type[Model] | None:
 
 
 def _inner_model(annotation: Any) -> type[Model] | None:
-    """Return the model inside of optionals, annotations and tuples; None when there is none."""
+    """Return the model inside optionals, annotations and tuples, or None."""
     if isinstance(annotation, type) and issubclass(annotation, Model):
         return annotation
     if get_origin(annotation) in (Annotated, Union, types.UnionType, tuple, dict):

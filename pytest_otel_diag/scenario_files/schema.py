@@ -1,8 +1,8 @@
-"""The format of ``*.scenario.yaml``, version 1, as models; the published JSON schema comes from them.
+"""The format of ``*.scenario.yaml``, version 1, as models from which the JSON schema is generated.
 
-A document holds one scenario, or several under ``scenarios:`` with what they share under ``defaults:``.
-What a scenario leaves out of its expectation is taken from the catalog. Short forms (``- detected``,
-``not_blamed: payment``) are brought to the long ones before validation.
+A document contains one scenario, or several under ``scenarios:`` with shared values under ``defaults:``. The
+catalog completes a scenario's expectation. Short forms (``- detected``, ``not_blamed: payment``) are expanded
+before validation.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from pytest_otel_diag.model.scenario import (
 VERSION = 1
 
 MOST_RUNS = 500
-"""Runs of one scenario by its matrix; more is a slip of the pen, or hours."""
+"""Most runs of one scenario by its matrix; more is likely a mistake."""
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-"""What ids, tags and marks look like: they become names of tests and markers."""
+"""Pattern of ids, tags and marks, which become names of tests and markers."""
 
 Name = Annotated[str, Field(pattern=NAME)]
 Service = Annotated[str, Field(min_length=1)]
 
 
 class AnomalyCheck(Model):
-    """An anomaly of the service was found; what is left out matches anything."""
+    """An anomaly of the service was found; omitted fields match anything."""
 
     service: Service
     signal: Signal | None = None
@@ -67,7 +67,7 @@ def _service_alone(value: Any) -> Any:
 
 
 class _OrShort:
-    """Says in the JSON schema that a short form will do too."""
+    """Adds a short form to the JSON schema."""
 
     def __init__(self, **short: Any) -> None:
         self._short = short
@@ -82,9 +82,9 @@ _NAMED = _OrShort(type="string", minLength=1)
 
 
 class Check(Model):
-    """One assertion of what matters; exactly one of the fields.
+    """One assertion: exactly one of the fields.
 
-    The fields are the assertions of a diagnosed session without their ``assert_``.
+    The fields are the assertions of a diagnosed session without ``assert_``.
     """
 
     detected: Literal[True] | None = None
@@ -100,12 +100,14 @@ class Check(Model):
     def _exactly_one(self) -> Self:
         if len(self.model_fields_set) != 1:
             given = ", ".join(sorted(self.model_fields_set)) or "nothing"
-            raise ValueError(f"an assertion has one name, this has {given}; write one list entry for each")
+            raise ValueError(
+                f"an assertion has exactly one name, this one has {given}; write one list entry per assertion"
+            )
         return self
 
     @property
     def name(self) -> str:
-        """Which assertion it is."""
+        """The assertion's name."""
         return next(iter(self.model_fields_set))
 
     def __str__(self) -> str:
@@ -129,7 +131,7 @@ Assertion = Annotated[Check, BeforeValidator(_bare), _OrShort(enum=list(_BARE))]
 
 
 class Expect(Model):
-    """The right answer. What is given here replaces what the catalog says, field by field."""
+    """The right answer; each field that is given replaces the catalog's."""
 
     healthy: bool | None = None
     anomalies: tuple[ExpectedAnomaly, ...] | None = None
@@ -139,7 +141,7 @@ class Expect(Model):
 
 
 class Matrix(Model):
-    """The scenario is run once for every combination of these.
+    """Runs the scenario once for every combination of these values.
 
     ``flag`` and ``variant`` change the scenario's only fault, the others its environment.
     """
@@ -156,10 +158,10 @@ class Matrix(Model):
 class ScenarioEntry(Model):
     """One scenario of a file.
 
-    Exactly one of ``faults``, ``control: true`` and ``scenario`` (an id that the target knows by itself,
-    for example a recorded incident) says what is run. ``assert`` says what matters; without it
-    everything the scenario expects of detection and root causes must hold. ``targets`` are the kinds of
-    target it is made for (any when empty), ``marks`` and the values of ``tags`` are markers for ``-m``.
+    Exactly one of ``faults``, ``control: true`` and ``scenario`` (an id that the target knows, for example a
+    recorded incident) says what runs. ``assert`` lists the assertions; without it the expected detection and
+    root causes must hold. ``targets`` are the kinds of target for which the scenario is made (empty: any);
+    ``marks`` and the values of ``tags`` are markers for ``-m``.
     """
 
     id: Name | None = None
@@ -192,22 +194,22 @@ class ScenarioEntry(Model):
         ]
         if len(kinds) != 1:
             found = " and ".join(kinds) or "none of them"
-            raise ValueError(f"needs one of faults, control: true and scenario; this has {found}")
+            raise ValueError(f"needs exactly one of faults, control: true and scenario; this one has {found}")
         runs = math.prod(
             len(values) for name in Matrix.model_fields if (values := getattr(self.matrix, name)) is not None
         )
         if runs > MOST_RUNS:
-            raise ValueError(f"matrix makes {runs:,} runs of one scenario; at most {MOST_RUNS} are allowed")
+            raise ValueError(f"the matrix makes {runs:,} runs of one scenario; the limit is {MOST_RUNS}")
         varied = [name for name in ("flag", "variant") if getattr(self.matrix, name) is not None]
         if varied and len(self.faults) != 1:
             raise ValueError(
-                f"matrix.{varied[0]} changes the scenario's only fault; this has {len(self.faults)}"
+                f"matrix.{varied[0]} changes the scenario's only fault; this one has {len(self.faults)}"
             )
         return self
 
 
 class Defaults(Model):
-    """What the scenarios of a file share; a scenario that gives a key itself replaces the value."""
+    """Values that the scenarios of a file share; a key of a scenario replaces the default."""
 
     disturbances: tuple[Disturbance, ...] = ()
     environment: Environment = Environment()
@@ -221,7 +223,7 @@ class Defaults(Model):
 
 
 class SingleDocument(ScenarioEntry):
-    """A file with one scenario. Its id is the file's name unless given."""
+    """A file with one scenario. Its id defaults to the file's name."""
 
     schema_version: Literal[1] = Field(alias="schema")
 
@@ -236,7 +238,7 @@ class ListDocument(Model):
 
 
 TEXT_KEYS = frozenset({"demo", "variant", "flag", "ungated", "description", "id", "scenario"})
-"""Keys whose values are text however they look: YAML would read 3.10 as a number and lose the zero."""
+"""Keys whose values are always text: YAML would read 3.10 as a number and lose the zero."""
 
 
 def json_schema() -> dict[str, Any]:
@@ -260,7 +262,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _accept_numbers_as_text(node: Any) -> None:
-    """Let an editor accept ``demo: 3.0`` unquoted, as the loader does."""
+    """Let editors accept ``demo: 3.0`` unquoted, as the loader does."""
     if isinstance(node, dict):
         for name, part in node.get("properties", {}).items():
             if name in TEXT_KEYS:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_otel_diag import catalog
-from pytest_otel_diag.errors import OtelDiagError, ScenarioError
+from pytest_otel_diag.errors import OtelDiagError, ScenarioError, nearest
 from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario
 from pytest_otel_diag.scenario_files.knowledge import scenario_of
 from pytest_otel_diag.scenario_files.loading import Case, find_files, load_cases
@@ -42,8 +42,11 @@ def chosen(subjects: Iterable[Subject], wanted: Iterable[str]) -> list[Subject]:
     every, texts = list(subjects), tuple(wanted)
     kept = [one for one in every if not texts or any(text in one.scenario.id for text in texts)]
     if not kept:
-        known = ", ".join(one.scenario.id for one in every)
-        raise ScenarioError(f"no scenario has {' or '.join(map(repr, texts))} in its id; choose from {known}")
+        known = [one.scenario.id for one in every]
+        hint = nearest(texts[0], known) if len(texts) == 1 else ""
+        raise ScenarioError(
+            f"no scenario has {' or '.join(map(repr, texts))} in its id{hint}; choose from {', '.join(known)}"
+        )
     return kept
 
 

@@ -9,11 +9,14 @@ from typing import Any
 
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.scoring.judge import describe_expected
+from pytest_otel_diag.scoring.text import table
 from pytest_otel_diag.selftest.proof import Phase, Proof
 
 HEADER = ("scenario", "healthy", "faulted", "undone", "paths", "wrong answers rejected", "oracle")
 BEGIN = "<!-- self-test: begin, written by otel-diag self-test --write -->"
 END = "<!-- self-test: end -->"
+_WIDTH = 160
+"""Columns of the text, wide enough for the longest id of a scenario."""
 
 
 def row(proof: Proof) -> tuple[str, ...]:
@@ -34,12 +37,7 @@ def row(proof: Proof) -> tuple[str, ...]:
 
 def as_text(proofs: Sequence[Proof]) -> list[str]:
     """Return the lines for a terminal, followed by the problems."""
-    rows = [HEADER, *map(row, proofs)]
-    widths = [max(len(line[column]) for line in rows) for column in range(len(HEADER))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in rows
-    ]
+    lines = table([row(proof) for proof in proofs], header=HEADER, indent=0, width=_WIDTH)
     for proof in proofs:
         lines += [f"{proof.scenario}: {problem}" for problem in proof.problems]
     broken = sum(not proof.holds for proof in proofs)

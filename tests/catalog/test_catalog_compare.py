@@ -102,7 +102,7 @@ def test_a_default_beside_a_rule_is_known_to_do_nothing():
     document = body()
     document["flags"]["productCatalogFailure"]["defaultVariant"] = "on"
     (difference,) = compared(document).differences
-    assert "does nothing" in difference.note
+    assert "has no effect" in difference.note
     assert compared(document).on == ()
     document["flags"]["productCatalogFailure"]["targeting"]["if"][1] = "on"
     assert compared(document).on == ("productCatalogFailure=on",)
@@ -119,7 +119,7 @@ def test_names_of_other_releases_and_spellings_are_recognised():
     document = {"flags": {"adServiceFailure": body("1.12")["flags"]["adServiceFailure"]}}
     old = compared(document, "3.0")
     assert {i.note for i in old.differences if i.kind == "unknown"} == {
-        "'adFailure' as it is called in 1.9, 1.10, 1.11, 1.12"
+        "'adFailure' by the name it has in 1.9, 1.10, 1.11, 1.12"
     }
     document = {"flags": {"ad_failure": body()["flags"]["adFailure"]}}
     assert {i.note for i in compared(document).differences if i.kind == "unknown"} == {"spelt 'adFailure'"}
@@ -132,5 +132,5 @@ def test_a_part_of_a_document_is_taken_for_the_release_that_can_have_it():
 
 
 def test_an_unknown_release_is_refused():
-    with pytest.raises(ConfigurationError, match="no demo release '7'"):
+    with pytest.raises(ConfigurationError, match="unknown demo release '7'"):
         compared(body(), "7")

@@ -49,7 +49,7 @@ def test_a_recording_is_imported_validated_and_listed(place: Path) -> None:
     assert "incident-back  2023-11-14T22:17:20.000Z  back  network_delay" in named
     again = otel_diag(place, "recordings", "import", "tiny", "imported")
     assert again.returncode == 2
-    assert "exists already" in again.stderr
+    assert "already exists" in again.stderr
 
 
 def test_validation_fails_for_a_damaged_file(place: Path) -> None:
@@ -100,6 +100,7 @@ def test_run_tells_misses_false_alarms_and_errors_apart(place: Path) -> None:
     [
         (("run", "--target", ""), "no system under fault is named"),
         (("run", "--target", "replay:tiny", "--scenario", "nothing"), "none with 'nothing' in its id"),
+        (("run", "--target", "replay:tiny", "--scenario", "incident-bak"), "did you mean 'incident-back'?"),
         (("run", "--target", "reply:tiny"), "did you mean 'replay'?"),
         (("run", "--target", "replay:tiny", "--analyzer", "bultin"), "did you mean 'builtin'?"),
         (("report", "nowhere"), "nowhere"),

@@ -188,19 +188,19 @@ def test_every_mistake_is_told_with_its_line_and_the_way_out(write) -> None:
         "tags: {severity: 3}\n"
     )
     found = mistakes(path)
-    assert found[0] == "16: key 'tags' is given twice, first in line 15"
+    assert found[0] == "16: key 'tags' is repeated, first in line 15"
     assert [line.split(":")[0] for line in found[1:]] == sorted(
         (line.split(":")[0] for line in found[1:]), key=int
     )
     for wanted in (
         "2: fault: unknown key, did you mean 'faults'?",
-        "5: faults.0.varient: unknown key, did you mean 'variant'?; there are flag, variant,",
+        "5: faults.0.varient: unknown key, did you mean 'variant'?; known: flag, variant,",
         "7: faults.1: needs the key 'flag'",
-        "8: disturbances.0.kind: 'lod': allowed are load, restart, gc, did you mean 'load'?",
+        "8: disturbances.0.kind: 'lod': choose from load, restart, gc, did you mean 'load'?",
         "9: environment.users: 0: input should be greater than or equal to 1",
         "11: assert.0.detectd: unknown key, did you mean 'detected'?",
-        "12: assert.1.root_cause.mechanism: 'latncy': allowed are error, latency,",
-        "14: assert.3: an assertion has one name, this has detected, healthy",
+        "12: assert.1.root_cause.mechanism: 'latncy': choose from error, latency,",
+        "14: assert.3: an assertion has exactly one name, this one has detected, healthy",
         "16: tags.severity: 3: input should be a valid string",
     ):
         assert any(line.startswith(wanted) for line in found), (wanted, found)
@@ -216,13 +216,13 @@ BOMB = "schema: 1\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     [
         ("", "1: the file is empty"),
         ("- a\n", "1: a scenario file is a mapping that starts with schema: 1"),
-        ("schema: 2\ncontrol: true\n", "1: schema: 2: allowed are 1"),
+        ("schema: 2\ncontrol: true\n", "1: schema: 2: choose from 1"),
         ("control: true\n", "needs the key 'schema'"),
-        ("schema: 1\n", "needs one of faults, control: true and scenario; this has none of them"),
-        ("schema: 1\ncontrol: true\nscenario: x\n", "this has control and scenario"),
+        ("schema: 1\n", "needs exactly one of faults, control: true and scenario; this one has none of them"),
+        ("schema: 1\ncontrol: true\nscenario: x\n", "this one has control and scenario"),
         ("schema: 1\ncontrol: true\nmatrix: {variant: [a]}\n", "matrix.variant changes the scenario's only"),
-        ("schema: 1\ncontrol: [\n", "no YAML: "),
-        ("schema: 1\nx: \x00\n", "no YAML: "),
+        ("schema: 1\ncontrol: [\n", "not YAML: "),
+        ("schema: 1\nx: \x00\n", "not YAML: "),
         ("schema: 1\nscenarios: []\n", "scenarios"),
         ("schema: 1\nx: &a [*a]\n", "nested too deeply"),
         (BOMB, "more than 50,000 values"),
@@ -231,7 +231,10 @@ BOMB = "schema: 1\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
             "2,000 runs",
         ),
         ("schema: 1\nfaults: [{flag: f, until_s: 3, at_s: 5}]\n", "until_s=3 must lie after at_s=5"),
-        ("schema: 1\nscenarios: [{id: a, control: true}, {id: a, control: true}]\n", "id 'a' is taken"),
+        (
+            "schema: 1\nscenarios: [{id: a, control: true}, {id: a, control: true}]\n",
+            "id 'a' is already used",
+        ),
     ],
 )
 def test_what_cannot_be_a_file_of_scenarios(write, text, sentence) -> None:

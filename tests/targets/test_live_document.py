@@ -124,7 +124,7 @@ def test_options_of_the_spec() -> None:
     [
         ("dmo=3.0", "did you mean 'demo'"),
         ("demo=", "needs a value"),
-        ("demo=9.9", "no demo release"),
+        ("demo=9.9", "unknown demo release"),
         ("fresh_s=soon", "from 1 to 3600"),
         ("rate=1000", "from 0.05 to 20"),
     ],

@@ -164,7 +164,7 @@ def test_wishes_for_a_simulated_system_are_no_mistake(target: LiveTarget) -> Non
 
 
 async def test_a_scenario_with_mistakes_is_not_opened(target: LiveTarget) -> None:
-    with pytest.raises(ScenarioError, match="no flag 'nope'"):
+    with pytest.raises(ScenarioError, match="unknown flag 'nope'"):
         async with target.open(PAYMENT.model_copy(update={"faults": (Fault(flag="nope"),)}), "x"):
             pass
 
