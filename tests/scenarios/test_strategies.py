@@ -104,26 +104,27 @@ async def test_a_scenario_runs_in_a_plain_function_even_beside_a_running_loop() 
 
 
 def test_a_scenario_may_be_named_by_its_fault_or_id() -> None:
-    result = run_scenario("cartFailure=25%", "builtin", target=_Deaf())
+    result = run_scenario("cartFailure=25%", "builtin", target=_Unopenable())
     assert result.scenario.faults[0].variant == "25%"
     assert result.status is Status.ERROR
-    assert run_scenario("adFailure=on", "builtin", target=_Deaf()).scenario.id == "adFailure=on"
+    assert run_scenario("adFailure=on", "builtin", target=_Unopenable()).scenario.id == "adFailure=on"
 
 
-class _Deaf:
+class _Unopenable:
     """A shop that cannot be opened."""
 
-    name, exclusive, seeded = "deaf", False, False
+    name, exclusive, seeded = "unopenable", False, False
+    identity = property(lambda self: self)
     scenarios = staticmethod(lambda: shop().scenarios())
     scenario_for = staticmethod(lambda faults: shop().scenario_for(faults))
     validate = staticmethod(lambda scenario: ())
 
     def open(self, scenario, session_id):
-        raise ScenarioError("deaf")
+        raise ScenarioError("unopenable")
 
 
 def test_unknown_scenarios_and_mistakes_are_refused() -> None:
-    with pytest.raises(ScenarioError, match="knows no scenario 'noFailure'"):
+    with pytest.raises(ScenarioError, match="has no scenario 'noFailure'"):
         run_scenario("noFailure", blames_payment)
     wrong = catalog.scenario("adFailure").model_copy(update={"faults": (Fault(flag="adFailur"),)})
     with pytest.raises(ScenarioError, match="did you mean 'adFailure'"):
