@@ -7,19 +7,19 @@ from typing import Annotated
 import typer
 
 from pytest_otel_diag import __version__
-from pytest_otel_diag.cli import catalog as catalog_command
-from pytest_otel_diag.cli import doctor as doctor_command
-from pytest_otel_diag.cli import flags as flags_command
-from pytest_otel_diag.cli import heal as heal_command
-from pytest_otel_diag.cli import init as init_command
-from pytest_otel_diag.cli import receive as receive_command
-from pytest_otel_diag.cli import record as record_command
-from pytest_otel_diag.cli import recordings as recordings_command
-from pytest_otel_diag.cli import report as report_command
-from pytest_otel_diag.cli import run as run_command
-from pytest_otel_diag.cli import scenarios as scenarios_command
-from pytest_otel_diag.cli import self_test as self_test_command
-from pytest_otel_diag.cli import shop as shop_command
+from pytest_otel_diag.cli.commands import catalog as catalog_command
+from pytest_otel_diag.cli.commands import doctor as doctor_command
+from pytest_otel_diag.cli.commands import flags as flags_command
+from pytest_otel_diag.cli.commands import heal as heal_command
+from pytest_otel_diag.cli.commands import init as init_command
+from pytest_otel_diag.cli.commands import receive as receive_command
+from pytest_otel_diag.cli.commands import record as record_command
+from pytest_otel_diag.cli.commands import recordings as recordings_command
+from pytest_otel_diag.cli.commands import report as report_command
+from pytest_otel_diag.cli.commands import run as run_command
+from pytest_otel_diag.cli.commands import scenarios as scenarios_command
+from pytest_otel_diag.cli.commands import self_test as self_test_command
+from pytest_otel_diag.cli.commands import shop as shop_command
 from pytest_otel_diag.cli.options import Wanted, takes_settings
 from pytest_otel_diag.config.settings import Settings
 

@@ -10,8 +10,8 @@ import threading
 
 import pytest
 
-from pytest_otel_diag.cli import run as run_command
-from pytest_otel_diag.cli.stopping import Stop
+from pytest_otel_diag.cli.commands import run as run_command
+from pytest_otel_diag.cli.interruption import Stop
 from pytest_otel_diag.config.options import resolve
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.model.diagnosis import Diagnosis

@@ -232,7 +232,7 @@ def test_keys_are_kept_through_slices(found: list, skipped: int) -> None:
 
 
 def test_a_secret_shift_is_noted_without_its_distance() -> None:
-    from pytest_otel_diag.cli.record import shift_of  # noqa: PLC0415 - how the command parses its options
+    from pytest_otel_diag.cli.commands.record import shift_of  # noqa: PLC0415 - how the command parses its options
 
     assert shift_of(None, True) == Shift(ANONYMOUS_NS, secret=True)
     assert shift_of("1970-01-02", False) == Shift(86_400 * NANOS_PER_SECOND)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_otel_diag.cli.report import report
+from pytest_otel_diag.cli.commands.report import report
 from pytest_otel_diag.model.session import SessionResult, Status
 from pytest_otel_diag.runs.directory import read_run
 from pytest_otel_diag.runs.events import read_events

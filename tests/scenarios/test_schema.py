@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 import yaml
 
-from pytest_otel_diag.cli.scenarios import schema_text
+from pytest_otel_diag.cli.commands.scenarios import schema_text
 from pytest_otel_diag.model.diagnosis import Mechanism, Signal
 from pytest_otel_diag.scenario_files.documents import read_document
 from pytest_otel_diag.scenario_files.lint import lint

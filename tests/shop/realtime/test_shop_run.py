@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pytest_otel_diag import catalog
-from pytest_otel_diag.cli.shop_run import Order, Variation, run
+from pytest_otel_diag.cli.real_time_shop import Order, Variation, run
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.shop.realtime import status

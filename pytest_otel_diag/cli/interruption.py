@@ -1,11 +1,13 @@
-"""Commands that run sessions end in order when they are asked to: by Ctrl-C, SIGTERM or SIGHUP."""
+"""How commands end in order when they are asked to: by Ctrl-C, SIGTERM or SIGHUP."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any
 
 EXIT_CTRL_C = 2
@@ -28,7 +30,7 @@ class Stop:
 
     @property
     def reason(self) -> str:
-        """What broke the run off."""
+        """What interrupted the run."""
         return "Ctrl-C" if self.signum is None else f"terminated by {signal.Signals(self.signum).name}"
 
     async def _listening(self, work: Callable[[], Coroutine[Any, Any, int]]) -> int:
@@ -45,3 +47,21 @@ class Stop:
                 with suppress(ValueError, RuntimeError, NotImplementedError):  # no main thread, or Windows
                     loop.add_signal_handler(number, stop, number)
         return await work()
+
+
+@contextmanager
+def ended_by_signals(stop: threading.Event) -> Iterator[None]:
+    """Set *stop* at the first SIGINT or SIGTERM; a second one interrupts the block."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, handle) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_otel_diag.cli.stopping import Stop
+from pytest_otel_diag.cli.interruption import Stop
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.model.scenario import Scenario

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from pytest_otel_diag.cli.commands.record import shift_of
 from pytest_otel_diag.cli.options import takes_settings
-from pytest_otel_diag.cli.record import shift_of
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.windows import iso

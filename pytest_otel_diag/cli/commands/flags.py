@@ -17,7 +17,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from pytest_otel_diag.cli import flags_output
+from pytest_otel_diag.cli.commands import flags_output
 from pytest_otel_diag.cli.options import Format, takes_settings, wants_json
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError

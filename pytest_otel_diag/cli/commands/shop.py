@@ -53,11 +53,11 @@ def run(  # noqa: PLR0913 - parameters of a command are its options
 
     Exit codes: 0 everything was sent, 1 some records were dropped, 2 the options are wrong.
     """
-    from pytest_otel_diag.cli import shop_run  # noqa: PLC0415 - imports the simulation, only when it runs
+    from pytest_otel_diag.cli import real_time_shop  # noqa: PLC0415 - imports the simulation, only when it runs
 
-    order = shop_run.Order(
-        endpoint=shop_run.endpoint(options),
-        variation=shop_run.Variation(
+    order = real_time_shop.Order(
+        endpoint=real_time_shop.endpoint(options),
+        variation=real_time_shop.Variation(
             demo, users, browser_users, secrets.randbelow(_SEEDS) if seed is None else seed, jitter
         ),
         flagd="" if flags else options.flagd_address,
@@ -66,7 +66,7 @@ def run(  # noqa: PLR0913 - parameters of a command are its options
         speed=speed,
         every_s=every,
     )
-    raise typer.Exit(shop_run.run(order, typer.echo))
+    raise typer.Exit(real_time_shop.run(order, typer.echo))
 
 
 @shop.command("flags")

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from pytest_otel_diag.cli.interruption import ended_by_signals
 from pytest_otel_diag.cli.options import takes_settings
-from pytest_otel_diag.cli.termination import ended_by_signals
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.receiver import Counts, Receiver, parse_listen

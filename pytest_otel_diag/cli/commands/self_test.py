@@ -15,7 +15,7 @@ from pytest_otel_diag.selftest.subjects import chosen, of_catalog, of_files
 from pytest_otel_diag.selftest.table import as_json, as_text, written_into
 
 
-def command(
+def command(  # noqa: PLR0913 - parameters of a command are its options
     *,
     paths: Annotated[
         list[Path] | None, typer.Argument(help="Scenario files or folders, instead of the catalog.")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pytest_otel_diag.cli.run import chosen_scenarios
+from pytest_otel_diag.cli.commands.run import chosen_scenarios
 from pytest_otel_diag.config.options import OPTIONS, resolve
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 from pytest_otel_diag import catalog
-from pytest_otel_diag.cli.termination import ended_by_signals
+from pytest_otel_diag.cli.interruption import ended_by_signals
 from pytest_otel_diag.config.shop_options import ShopOptions
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.flags.document import FlagdDocument

@@ -1,0 +1,1 @@
+"""The commands of ``otel-diag``, one module each."""
