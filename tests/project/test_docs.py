@@ -105,3 +105,14 @@ def test_the_example_of_the_api_page_is_an_analyzer() -> None:
     names: dict[str, Any] = {}
     exec(shown, names)
     assert asyncio.run(names["diagnose"](None)).root_causes[0].mechanism is Mechanism.ERROR
+
+
+def test_the_page_on_architecture_names_packages_and_modules_that_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    package = ROOT / "pytest_otel_diag"
+    named = set(re.findall(r"`([a-z_]+/[a-z_]*(?:/|\.py)?|[a-z_]+\.py)`", text))
+    parents = [package, package / "sessions", package / "targets", ROOT]
+    assert len(named) > 30
+    assert [name for name in sorted(named) if not any((parent / name).exists() for parent in parents)] == []
+    layers = {path.name for path in package.iterdir() if path.is_dir() and path.name[0] != "_"} - {"suites"}
+    assert [name for name in sorted(layers) if f"`{name}/`" not in text] == []
