@@ -91,8 +91,8 @@ def _other_release(item: pytest.Item) -> str:
         return ""
     demo = runtime_of(item.config).describe().get("demo", "")
     for fault in faults:
-        if there := other_release_only(fault, demo):
-            return f"demo {demo} has no {fault}; it is in {there}"
+        if releases := other_release_only(fault, demo):
+            return f"demo {demo} has no {fault}; it is in {releases}"
     return ""
 
 
@@ -106,10 +106,10 @@ def validate(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if reason := foreign(item):
             item.add_marker(pytest.mark.skip(reason=reason))
-        ours = [mark for mark in item.iter_markers() if mark.name.startswith("otel_")]
+        marked = any(mark.name.startswith("otel_") for mark in item.iter_markers())
         used = frozenset(getattr(item, "fixturenames", ()))
         used = used if SCENARIO_ARGUMENT in used else frozenset()
-        if (ours or used or isinstance(item, ScenarioItem)) and not _skipped(item):
+        if (marked or used or isinstance(item, ScenarioItem)) and not _skipped(item):
             try:
                 mistakes[item] = _of_item(config, item, used)
             except (

@@ -41,7 +41,7 @@ PLAIN = str.maketrans({"–": "-", "≥": ">=", "≤": "<=", "…": "...", "→"
 
 
 def legible(line: str, encoding: str) -> str:
-    """Return the line as a terminal of this encoding can show it; pytest would write escapes instead."""
+    """Return the line in characters that the encoding has; pytest would write escapes instead."""
     try:
         line.encode(encoding)
     except (UnicodeEncodeError, LookupError):
@@ -78,11 +78,11 @@ class Collector:
         if not self._config.option.collectonly:
             resolved = options_of(self._config, (REPORTS,))
             folder = self._config.rootpath / resolved["reports"].value
-            there = next(path for path in (folder, *folder.parents) if path.exists())
-            if not there.is_dir() or not os.access(there, os.W_OK):
+            existing = next(path for path in (folder, *folder.parents) if path.exists())
+            if not existing.is_dir() or not os.access(existing, os.W_OK):
                 where = f"{resolved['reports'].spelling}={resolved['reports'].value}"
                 raise pytest.UsageError(
-                    f"otel-diag: no reports can be written to {folder}: {there} is no folder to write to; "
+                    f"otel-diag: no reports can be written to {folder}: {existing} is not a writable folder; "
                     f"change {where}"
                 )
 
@@ -252,8 +252,8 @@ class Collector:
 
     def _lost(self, report: pytest.TestReport) -> None:
         """Keep the session that died with its worker as an error."""
-        ours = self._run is not None or self._asked_for() or self._gate_wanted()
-        if not self._recover_spooled(report.nodeid) and ours and report.nodeid not in self._open:
+        used = self._run is not None or self._asked_for() or self._gate_wanted()
+        if not self._recover_spooled(report.nodeid) and used and report.nodeid not in self._open:
             reason = f"the worker process died in this test: {report.longreprtext.strip()}"
             self._open.setdefault(report.nodeid, []).append(self.run({}).lose(report.nodeid, reason))
         self._write(report.nodeid)

@@ -1,4 +1,4 @@
-"""What the fixtures hand out: sessions of a test, and access to flags and telemetry of the target."""
+"""Values of the fixtures: sessions of a test, and access to flags and telemetry of the target."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Diagnose:
         if self._item.stash.get(HELD, False):
             raise ScenarioError(
                 f"the test holds the target {self._runtime.target.name} by otel_flags or otel_telemetry: "
-                "it takes one session at a time; ask for diagnoses first, or look in a test of its own"
+                "it takes one session at a time; run diagnoses first, or use a separate test"
             )
         pending = self._runtime.start(prepared, self._keep, analyzer=analyzer, target=self._retained)
         self._started.append(pending)

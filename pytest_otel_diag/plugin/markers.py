@@ -1,4 +1,4 @@
-"""The markers. Each is a frozen type: its signature validates the use and documents it."""
+"""The markers. Each is a frozen type, whose signature validates and documents its use."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class OtelEnvironment:
     jitter: bool | None = None
 
     def given(self) -> dict[str, str | int | bool]:
-        """Return the fields that were set."""
+        """Return the fields that the test set."""
         values = {name: getattr(self, name) for name in self.__slots__}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -65,7 +65,7 @@ class OtelUngated:
 
     def __post_init__(self) -> None:
         if not isinstance(self.reason, str) or not self.reason.strip():
-            raise ValueError(f"reason={self.reason!r}: say why the scenario does not count")
+            raise ValueError(f"reason={self.reason!r}: give the reason why the scenario does not count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class OtelRecorded:
     def __post_init__(self) -> None:
         if self.kind not in ("incidents", "controls"):
             hint = nearest(self.kind, ("incidents", "controls"))
-            raise ValueError(f"kind={self.kind!r}: allowed are 'incidents' and 'controls'{hint}")
+            raise ValueError(f"kind={self.kind!r}: choose 'incidents' or 'controls'{hint}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class OtelTarget:
 
 @dataclass(frozen=True, slots=True)
 class OtelExpect:
-    """Say what the right answer is, instead of what the target knows."""
+    """State the right answer, replacing what the target knows."""
 
     name: ClassVar[str] = "otel_expect"
     root_cause: str | tuple[str, ...] = ()
@@ -139,10 +139,10 @@ class OtelTiming:
     def __post_init__(self) -> None:
         for name, value in self.given().items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-                raise ValueError(f"{name}={value!r}: must be a number of seconds from 0 on")
+                raise ValueError(f"{name}={value!r}: must be a number of seconds, at least 0")
 
     def given(self) -> dict[str, float]:
-        """Return the fields that were set."""
+        """Return the fields that the test set."""
         values = {field: getattr(self, field) for field in self.__slots__}
         return {field: value for field, value in values.items() if value is not None}
 
@@ -179,7 +179,7 @@ def parse(marks: Iterable[pytest.Mark]) -> tuple[list[Marker], list[str]]:
                 known = ", ".join(MARKERS)
                 mistakes.append(
                     f"@pytest.mark.{mark.name} is not a marker of otel-diag{nearest(mark.name, MARKERS)}; "
-                    f"there are {known}"
+                    f"known: {known}"
                 )
             continue
         try:

@@ -1,8 +1,8 @@
-"""SIGTERM and SIGHUP end a run as Ctrl-C does: faults are taken back and what ended is kept.
+"""Ends a run in order on SIGTERM and SIGHUP, as on Ctrl-C: faults are undone and ended sessions are kept.
 
-Signals belong to the process, so there is one state for it. A signal that is ignored (``nohup``) stays so. A
-handler of somebody else's (coverage's, which ends the process at once) is put back after the run: until then
-a fault may be on, and taking it back comes first. Standard library only.
+Signals belong to the process, so this module holds one state for it. A signal that is ignored (``nohup``)
+stays ignored. The handler of another library (coverage's ends the process at once) is replaced while the run
+lasts, since a fault may be on and its undo comes first. Imports the standard library only.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from types import FrameType
 from typing import Any
 
 EXIT_BASE = 128
-"""A process that a signal ended exits with this and the signal's number, as shells have it."""
+"""Added to the number of the signal that ended a process, this is its exit code, as in shells."""
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end; pytest ends as orderly as for Ctrl-C."""
+    """A signal asked the process to end; pytest handles it like Ctrl-C."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"terminated by {signal.Signals(signum).name}")
@@ -25,10 +25,10 @@ class Terminated(KeyboardInterrupt):
 
 
 class Signals:
-    """The handlers of this process while a run of ours lasts.
+    """Signal handlers of this process, installed while a run lasts.
 
-    A second signal is raised as well, which breaks off the cleanup that the first one began. Not so in
-    workers of pytest-xdist (*patient*): there the controller decides how long to wait.
+    A second signal aborts the cleanup that the first one began. In workers of pytest-xdist (*patient*) it
+    does not: there the controller decides how long to wait.
     """
 
     def __init__(self) -> None:
@@ -38,34 +38,34 @@ class Signals:
         self.signum: int | None = None
 
     def install(self, *, patient: bool = False) -> None:
-        """Take over the signals that are not ignored; does nothing in other threads than the main one."""
+        """Handle the signals that are not ignored; outside of the main thread do nothing."""
         if self._before or threading.current_thread() is not threading.main_thread():
             return
         self._patient, self._ending, self.signum = patient, False, None
         for name in ("SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
-            # None: a handler that C code installed, which could not be put back.
+            # None: a handler that C code installed, which Python cannot restore.
             if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
                 self._before[number] = signal.signal(number, self._handle)
 
     def restore(self) -> None:
-        """Put back the handlers that were there."""
+        """Restore the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
 
     def ending(self) -> None:
-        """Note that the run is ending already, by whatever cause."""
+        """Note that the run is ending already, for whatever reason."""
         self._ending = True
 
     @property
     def reason(self) -> str:
-        """Why sessions are cancelled, empty where no signal says so."""
+        """Reason of a cancellation by a signal; empty without one."""
         return "" if self.signum is None else str(Terminated(self.signum))
 
     @property
     def exit_code(self) -> int | None:
-        """Exit code of the process, None where no signal ends it."""
+        """Exit code of a process that a signal ends; None without one."""
         return None if self.signum is None else EXIT_BASE + self.signum
 
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
@@ -77,4 +77,4 @@ class Signals:
 
 
 SIGNALS = Signals()
-"""The one of this process."""
+"""The handlers of this process."""

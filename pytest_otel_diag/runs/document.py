@@ -1,4 +1,4 @@
-"""The run as one document, and the port that renderings of it implement."""
+"""The document of a run, and the port of the writers that render it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pytest_otel_diag.scoring.scorecard import Scorecard
 
 @dataclass(frozen=True)
 class RunDocument:
-    """Everything known of a run.
+    """Everything known about a run.
 
-    ``warnings`` say what was tolerated while it was read. ``gated`` says whether the gate was asked
-    for; renderings show its verdicts either way, its outcome only then.
+    ``warnings`` name the faults that were tolerated in its files. Renderings always show the gate's verdicts,
+    but its outcome only if ``gated``.
     """
 
     manifest: Manifest
@@ -26,7 +26,7 @@ class RunDocument:
 
     @property
     def gated(self) -> bool:
-        """Whether the gate was asked for."""
+        """Whether the user asked for the gate."""
         return self.manifest.gated
 
 

@@ -1,4 +1,4 @@
-"""Where a run comes from: code, packages, settings, seeds, target and analyzer."""
+"""Provenance of a run: code, packages, settings, seeds, target and analyzer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -36,7 +37,7 @@ class CodeRevision(Model):
 
 
 class AnalyzerIdentity(Model):
-    """Which analyzer answered: its id, where it is defined, version and a hash of its source."""
+    """Id of an analyzer, the place of its definition, its version and a hash of its source."""
 
     id: str
     source: str = ""
@@ -47,8 +48,9 @@ class AnalyzerIdentity(Model):
 class Manifest(Model):
     """Provenance of a run; ``run.json``.
 
-    ``ended_at_ns`` None marks a run that did not end, ``gated`` False one whose gate was not asked for.
-    ``interrupted`` says what broke the run off, ``alarms`` what a person has to do something about.
+    ``ended_at_ns`` is None while the run goes on, and for a run that was killed. ``gated`` is False if the
+    user did not ask for the gate. ``interrupted`` names what interrupted the run, empty for a complete one.
+    ``alarms`` are faults that may still be on.
     """
 
     schema_version: Literal[1] = 1
@@ -139,9 +141,16 @@ def analyzer_identity(analyzer_id: str, analyzer: object) -> AnalyzerIdentity:
 
 def _version(module: str) -> str:
     package = module.partition(".")[0]
-    for name in metadata.packages_distributions().get(package, ()):
-        return f"{name} {metadata.version(name)}"
-    return ""
+    try:  # cheap, and right for most packages: the distribution is named after them
+        return f"{package.replace('_', '-')} {metadata.version(package)}"
+    except (metadata.PackageNotFoundError, ValueError):
+        return next((f"{name} {metadata.version(name)}" for name in _distributions().get(package, ())), "")
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Return the distributions that provide each top-level package; reads the files of all of them."""
+    return metadata.packages_distributions()
 
 
 def _source_hash(defined: object) -> str:
@@ -176,10 +185,10 @@ _BY_KEY = ("packages", "target", "recordings")
 
 
 def compare_manifests(first: Manifest, second: Manifest) -> tuple[Difference, ...]:
-    """Return where two runs differ in origin, what makes them incomparable first.
+    """Return the differences in provenance of two runs, those that make them incomparable first.
 
-    Analyzers may differ (that is what comparing is for), another target, recording or seed may not:
-    then the scenarios were not the same.
+    Analyzers may differ: comparing them is the purpose. With another target, recording or seed the scenarios
+    were not the same.
     """
     found: list[Difference] = []
     for name in Manifest.model_fields:

@@ -1,4 +1,4 @@
-"""Proofs in parallel processes: each has a target of its own, and the results come back in order."""
+"""Runs proofs in parallel processes, each with its own target, and yields the results in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``otel-diag record`` and what is made of its recordings, in processes of their own."""
+"""``otel-diag record``, and commands over its recordings, in separate processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def recorded(place: Path) -> Path:
-    """One fault and one quiet session."""
+    """Record one fault and one control."""
     done = otel_diag(
         place,
         *("record", "--target", TARGET, "--scenario", "paymentUnreachable", "--controls", "1"),
@@ -51,7 +51,7 @@ def test_every_session_is_a_recording_that_replays(place: Path, recorded: Path) 
 
 
 def _seconds(manifest: dict) -> int:
-    """How far it was moved: the simulated year is another one."""
+    """Return by how many seconds the recording was moved."""
     (note,) = manifest["notes"]
     assert 1_769_846_400 <= manifest["start_ns"] // 10**9 <= 1_769_846_401
     return int(note.split()[-2])
@@ -70,7 +70,7 @@ def test_recordings_are_changed_and_merged(place: Path, recorded: Path) -> None:
     assert "captured from the target shop" in listed
 
 
-def test_a_session_that_is_not_kept_is_told(place: Path) -> None:
+def test_a_session_that_is_not_kept_is_reported(place: Path) -> None:
     """No telemetry shows this fault, so there is no ground truth to keep."""
     nothing = otel_diag(
         place,
@@ -84,7 +84,7 @@ def test_a_session_that_is_not_kept_is_told(place: Path) -> None:
     assert not (place / "lost").exists()
 
 
-def test_what_cannot_be_recorded_is_refused(place: Path) -> None:
+def test_a_target_or_scenario_that_cannot_be_recorded_is_refused(place: Path) -> None:
     tiny_shop.write(place / "tiny")
     replay = otel_diag(place, "record", "--target", "replay:tiny", "--out", "x")
     assert (replay.returncode, "is a recording already" in replay.stderr) == (2, True)

@@ -1,4 +1,4 @@
-"""``otel-diag run``: how it ends."""
+"""``otel-diag run``: its exit codes, and how signals end it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support import fake_system
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder where the fake system is installed, with two scenarios of its own."""
+    """A folder where the fake system is installed, which knows two scenarios."""
     fake_system.install(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -96,7 +96,7 @@ def test_without_a_main_thread_signals_are_left_alone() -> None:
     assert codes == [7]
 
 
-def test_ctrl_c_has_an_exit_code_of_its_own() -> None:
+def test_ctrl_c_has_its_own_exit_code() -> None:
     async def work() -> int:
         raise KeyboardInterrupt
 

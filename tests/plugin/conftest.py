@@ -1,4 +1,4 @@
-"""Real pytest runs over a tiny recording, with analyzers that live in the run's own folder."""
+"""Real pytest runs over a tiny recording, with analyzers in the folder of the run."""
 
 import importlib
 import pkgutil
@@ -71,7 +71,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def warm(cache: Path) -> Iterator[None]:
-    """Everything imported and a store open: runs inside this process then share both.
+    """Import everything and open a store: runs inside this process then share both.
 
     pytester forgets modules that a run inside the process imported; some cannot be imported twice.
     """
@@ -96,8 +96,8 @@ def warm(cache: Path) -> Iterator[None]:
 def diag(pytester: pytest.Pytester, recording: Path, cache: Path, warm: None):
     """Run pytest against the recording.
 
-    Inside this process, which is several times faster; in one of its own with workers, and where *own* asks
-    for it: runs that are killed or interrupted, or that look at the process itself.
+    It runs inside this process, which is several times faster. With workers, and with *own*, it runs in a
+    separate process: for runs that are killed or interrupted, or that inspect the process itself.
     """
     pytester.makepyfile(my_analyzers=ANALYZERS)
     pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")

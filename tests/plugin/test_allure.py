@@ -1,4 +1,4 @@
-"""Results that allure-pytest writes of tests with sessions, as the Allure report reads them."""
+"""Results that allure-pytest writes for tests with sessions, as the Allure report reads them."""
 
 import json
 import re
@@ -82,7 +82,7 @@ STEP = {
     },
 }
 RESULT = {"$defs": {"step": STEP}, "allOf": [STEP, {"required": ["uuid", "labels", "fullName"]}]}
-"""What Allure 2 reads of a test's result."""
+"""The fields of a test's result that Allure 2 reads."""
 
 
 def results(folder: Path) -> dict[str, dict]:
@@ -131,9 +131,9 @@ def folder(request, pytester, diag) -> Path:
     return pytester.path / "allure"
 
 
-def test_tests_with_sessions_tell_all_of_them(folder: Path) -> None:
+def test_results_contain_every_session(folder: Path) -> None:
     tests = results(folder)
-    told = {name: (test["status"], category(test)) for name, test in tests.items()}
+    found = {name: (test["status"], category(test)) for name, test in tests.items()}
     expected = {
         "test_crash_in_fixture": ("broken", ["Analyzer error"]),
         "test_crash_in_call": ("broken", ["Analyzer error"]),
@@ -145,7 +145,7 @@ def test_tests_with_sessions_tell_all_of_them(folder: Path) -> None:
     }
     if "test_dies" in tests:
         expected["test_dies"] = ("broken", ["Infrastructure error"])
-    assert told == expected
+    assert found == expected
     assert "steps" not in tests["test_without_a_session"]
     labels_are_right(tests)
     steps_are_right(tests, folder)
@@ -207,7 +207,7 @@ def surroundings_are_right(folder: Path) -> None:
     assert not list(folder.glob("*.tmp"))
 
 
-def test_a_miss_left_to_the_gate_is_a_failure_in_allure_all_the_same(pytester, diag) -> None:
+def test_under_the_gate_a_wrong_diagnosis_is_a_failure_in_allure(pytester, diag) -> None:
     pytester.makepyfile(
         """
         import pytest
@@ -232,7 +232,7 @@ def test_a_miss_left_to_the_gate_is_a_failure_in_allure_all_the_same(pytester, d
     assert [line for line in written if "target" in line] == ["otel_diag.target=replay"]
 
 
-def test_what_cannot_be_written_is_said_and_changes_no_outcome(pytester, diag) -> None:
+def test_results_that_cannot_be_written_are_reported_and_change_no_outcome(pytester, diag) -> None:
     pytester.makeconftest(
         """
         from pytest_otel_diag.plugin.integrations import allure
@@ -270,7 +270,7 @@ def test_runs_without_sessions_leave_allure_alone(pytester) -> None:
 
 
 @pytest.mark.parametrize("there", ["no json", '{"name": "a map"}', '["text"]', '[{"unnamed": 1}]'])
-def test_categories_that_are_not_understood_are_left_alone(tmp_path: Path, there: str) -> None:
+def test_categories_in_an_unknown_form_are_left_alone(tmp_path: Path, there: str) -> None:
     (tmp_path / "categories.json").write_text(there)
     noted = Surroundings()
     noted.add(result(verdict=RIGHT))
@@ -316,11 +316,11 @@ def test_the_page_on_reports_lists_categories_severities_and_properties() -> Non
     assert [
         f"{ours} → {theirs}" for ours, theirs in SEVERITIES.items() if f"{ours} → {theirs}" not in page
     ] == []
-    told = [name for name, _ in properties(result(verdict=RIGHT, reason="x"))]
-    assert [name for name in told if f"`{name.removeprefix('otel_diag.')}`" not in page] == []
+    names = [name for name, _ in properties(result(verdict=RIGHT, reason="x"))]
+    assert [name for name in names if f"`{name.removeprefix('otel_diag.')}`" not in page] == []
 
 
-def test_every_category_is_found_by_one_name_and_ours_are_prefixed() -> None:
+def test_category_names_are_unique_and_environment_keys_are_prefixed() -> None:
     names = [category["name"] for category in CATEGORIES]
     assert len(set(names)) == len(names)
     noted = Surroundings()

@@ -1,4 +1,4 @@
-"""Work in the background is awaitable from any loop, and gives its cleanup time when given up."""
+"""Coroutines on the loop's thread can be awaited from any loop, and finish their cleanup when cancelled."""
 
 import asyncio
 import ctypes
@@ -83,13 +83,13 @@ def test_cancel_is_harmless_after_the_end(background: LoopThread) -> None:
 
 
 def _raise_in(background: LoopThread, kind: type[BaseException]) -> None:
-    """Raise in the thread of the loop, and wake the loop so that the thread takes notice."""
+    """Raise in the thread of the loop, and wake the loop so that the exception is raised."""
     ident = ctypes.c_ulong(background._thread.ident or 0)
     assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(kind)) == 1
     background._loop.call_soon_threadsafe(lambda: None)
 
 
-def test_an_exit_raised_in_its_thread_does_not_end_what_runs(background: LoopThread) -> None:
+def test_an_exit_raised_in_the_thread_does_not_end_its_coroutines(background: LoopThread) -> None:
     async def work() -> str:
         await asyncio.sleep(0.5)
         return "done"
@@ -101,7 +101,7 @@ def test_an_exit_raised_in_its_thread_does_not_end_what_runs(background: LoopThr
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("sync", [True, False])
-def test_nobody_waits_for_a_loop_that_is_gone(background: LoopThread, sync: bool) -> None:
+def test_waiting_for_a_loop_that_is_gone_fails(background: LoopThread, sync: bool) -> None:
     pending = background.submit(asyncio.sleep(60))
     while background._thread.is_alive():  # one that is raised inside a callback does not end the loop
         with suppress(AssertionError, RuntimeError):  # the thread ended in between

@@ -1,4 +1,4 @@
-"""Markers are signatures: every use is checked, every mistake names the way out."""
+"""Markers are signatures: every use is checked, and every mistake names the remedy."""
 
 from types import SimpleNamespace
 
@@ -41,14 +41,14 @@ def test_foreign_markers_are_left_alone() -> None:
         (pytest.mark.otel_control("x"), "otel_control()"),
     ],
 )
-def test_a_mistake_names_what_was_wrong(mark: pytest.MarkDecorator, sentence: str) -> None:
+def test_a_mistake_names_the_value_and_the_signature(mark: pytest.MarkDecorator, sentence: str) -> None:
     found, mistakes = parse(marks(mark))
     assert found == []
     assert len(mistakes) == 1
     assert sentence in mistakes[0]
 
 
-def test_an_unknown_marker_of_ours_gets_the_nearest_spelling() -> None:
+def test_an_unknown_otel_marker_gets_the_nearest_spelling() -> None:
     misspelt = SimpleNamespace(name="otel_flg", args=("a",), kwargs={})  # pytest.mark refuses to make it
     _, mistakes = parse([misspelt])
     assert "did you mean 'otel_flag'?" in mistakes[0]

@@ -156,7 +156,7 @@ def test_a_very_long_reason_is_cut() -> None:
     assert len(ended_text(state_of(result(reason="so long a reason " * 500)))) < 200
 
 
-def test_a_session_that_only_the_test_names_is_called_by_its_faults() -> None:
+def test_a_scenario_named_after_its_test_is_labelled_by_its_faults() -> None:
     assert label("tests/test_a.py::test_one", FAULT.faults) == "paymentFailure=50%"
     assert label("tests/test_a.py::test_one[x]", ()) == "test_one[x]"
 
@@ -179,7 +179,7 @@ def test_the_tally_counts_rates_and_what_has_no_score() -> None:
 
 
 @given(st.floats(min_value=0, max_value=1e6))
-def test_a_length_of_time_is_read_back_to_its_precision(seconds: float) -> None:
+def test_a_duration_reads_back_within_its_precision(seconds: float) -> None:
     text = span(seconds)
     if text.endswith(" s"):
         assert abs(float(text[:-2]) - seconds) <= 0.0500001
@@ -217,7 +217,7 @@ def tty() -> Iterator[object]:
         (["--otel-diag-progress=off"], {}, "off"),
     ],
 )
-def test_the_terminal_is_drawn_on_only_where_nothing_else_writes(
+def test_the_terminal_is_redrawn_only_if_nothing_else_writes(
     pytester, monkeypatch, tty, arguments, environment, mode
 ) -> None:
     monkeypatch.delenv("CI", raising=False)
@@ -232,7 +232,7 @@ def test_the_terminal_is_drawn_on_only_where_nothing_else_writes(
 
 
 def drawn(leader: int) -> str:
-    """Return what came to the terminal since the last look."""
+    """Return what was written to the terminal since the last call."""
     ready, _, _ = select.select([leader], [], [], 0)
     return os.read(leader, 1 << 16).decode() if ready else ""
 
@@ -269,7 +269,7 @@ def test_many_sessions_fit_and_a_debugger_gets_the_terminal(pytester, tmp_path) 
     os.close(leader)
 
 
-def test_a_file_is_no_terminal_whatever_is_asked(pytester, tmp_path) -> None:
+def test_a_file_gets_plain_lines_even_if_live_progress_is_asked_for(pytester, tmp_path) -> None:
     config = pytester.parseconfigure("-p", "no:asyncio", "--otel-diag-progress=live")
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     with (tmp_path / "log").open("w") as file:
@@ -294,7 +294,7 @@ SUITE = """
 
     def test_after(): pass
 """
-IMPATIENT = """
+NO_DELAYS = """
     from pytest_otel_diag.plugin.terminal import screen
 
     screen.DRAWN_FROM_S = 0.0
@@ -331,7 +331,7 @@ async def diagnose(investigation):
 def suite(pytester, diag) -> None:
     """A suite of quick tests around one with two sessions that take a while."""
     pytester.makepyfile(SUITE, slow_analyzer=SLOW)
-    pytester.makeconftest(IMPATIENT)
+    pytester.makeconftest(NO_DELAYS)
 
 
 def on_a_terminal(pytester, recording, cache, *arguments: str, **more) -> tuple[str, list[str]]:
@@ -391,7 +391,7 @@ def test_a_log_gets_bounded_lines_and_no_codes(suite, pytester, diag) -> None:
     assert ".py .\n" in out, "a letter stands on a line of its file"
 
 
-def test_quiet_runs_and_runs_that_want_none(suite, pytester, diag) -> None:
+def test_quiet_runs_and_runs_without_progress(suite, pytester, diag) -> None:
     quiet = diag("-q").stdout.str()
     assert quiet.count("detected, root cause ranked 1") == 2
     lines = [line.split() for line in quiet.splitlines()]

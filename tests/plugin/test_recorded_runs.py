@@ -1,4 +1,4 @@
-"""Runs that keep their sessions: parallel workers write into one folder."""
+"""Runs that record their sessions: parallel workers write into one folder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def silent(investigation):
 
 
 @pytest.mark.xdist_group("recorded runs")
-def test_workers_keep_their_sessions_in_one_folder(pytester: pytest.Pytester) -> None:
+def test_workers_record_their_sessions_in_one_folder(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TESTS)
     pytester.makepyfile(silence=SILENT)
     done = pytester.runpytest_subprocess(

@@ -1,4 +1,4 @@
-"""How failures and the scorecard read in odd runs."""
+"""Failures and the scorecard as a reader sees them."""
 
 import pytest
 
@@ -17,7 +17,7 @@ SUITE = """
 """
 
 
-def test_reasons_stand_in_the_short_summary_and_before_them_the_line_of_the_test(pytester, diag) -> None:
+def test_the_short_summary_has_the_reason_and_the_failure_the_line_of_the_test(pytester, diag) -> None:
     pytester.makepyfile(test_r=SUITE)
     run = diag("-rfE", analyzer="my_analyzers:crash")
     run.stdout.fnmatch_lines(
@@ -32,7 +32,7 @@ def test_reasons_stand_in_the_short_summary_and_before_them_the_line_of_the_test
     assert "assertions.py" not in run.stdout.str()
 
 
-def test_one_line_each_where_lines_are_asked_for_and_no_escapes_in_ascii(pytester, diag, monkeypatch) -> None:
+def test_tb_line_prints_one_line_each_and_ascii_needs_no_escapes(pytester, diag, monkeypatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     pytester.makepyfile(test_r=SUITE)
     out = diag("--tb=line", analyzer="my_analyzers:crash", own=True).stdout.str()
@@ -43,15 +43,15 @@ def test_one_line_each_where_lines_are_asked_for_and_no_escapes_in_ascii(pyteste
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "no-such-encoding"])
-def test_every_sign_of_ours_has_a_plain_form(encoding: str) -> None:
-    ours = "".join(chr(code) for code in PLAIN)
-    assert legible(ours, encoding).isascii()
-    assert "?" not in legible(ours, encoding)
+def test_every_special_character_has_an_ascii_form(encoding: str) -> None:
+    special = "".join(chr(code) for code in PLAIN)
+    assert legible(special, encoding).isascii()
+    assert "?" not in legible(special, encoding)
     assert legible("日", encoding) == "?"
-    assert legible(ours, "utf-8") == ours
+    assert legible(special, "utf-8") == special
 
 
-def test_a_run_whose_tests_are_all_for_another_target_says_that_nothing_was_diagnosed(pytester) -> None:
+def test_a_run_whose_tests_all_need_another_target_reports_that_nothing_was_diagnosed(pytester) -> None:
     pytester.makepyfile(
         """
         import pytest

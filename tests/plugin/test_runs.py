@@ -19,7 +19,7 @@ RECORDED = """
 
 
 def only_run(pytester: pytest.Pytester) -> Path:
-    """Return the folder of the one run there is."""
+    """Return the folder of the only run."""
     (run,) = (pytester.path / "reports").iterdir()
     return run
 
@@ -52,7 +52,7 @@ def test_a_recorded_suite_is_scored_and_kept(pytester, diag, workers) -> None:
     assert 'name="otel_diag.status" value="scored"' in junit
 
 
-def test_an_inconclusive_gate_passes_where_settings_say_so(pytester, diag) -> None:
+def test_an_inconclusive_gate_passes_if_the_settings_allow_it(pytester, diag) -> None:
     pytester.makepyfile(RECORDED)
     result = diag("--otel-diag-gate", "--otel-diag-inconclusive=pass")
     assert result.ret == 0
@@ -66,7 +66,7 @@ def test_without_the_gate_none_is_shown(pytester, diag) -> None:
     assert "gate:" not in result.stdout.str()
 
 
-def test_a_miss_is_a_statistic_under_the_gate_and_a_failure_without(pytester, diag) -> None:
+def test_a_wrong_diagnosis_is_missed_under_the_gate_and_failed_without(pytester, diag) -> None:
     pytester.makepyfile(RECORDED)
     gated = diag("--otel-diag-gate", "-k", "incident", analyzer="my_analyzers:front")
     gated.stdout.fnmatch_lines(["*2 missed*"])
@@ -93,7 +93,9 @@ def test_a_failing_gate_has_its_own_exit_code(pytester, diag) -> None:
         ("my_analyzers:other", "*detected*"),
     ],
 )
-def test_a_broken_analyzer_is_an_error_with_its_blame_never_a_score(pytester, diag, analyzer, reason) -> None:
+def test_a_broken_analyzer_is_an_error_of_the_analyzer_and_not_scored(
+    pytester, diag, analyzer, reason
+) -> None:
     pytester.makepyfile(RECORDED)
     result = diag("-k", "incident-back", "--otel-diag-analyze-timeout-s=1", analyzer=analyzer)
     result.assert_outcomes(errors=1, deselected=result.parseoutcomes()["deselected"])
@@ -221,7 +223,7 @@ def test_expectation_and_timing_of_a_marker_replace_the_recorded_ones(pytester, 
     assert "back" in session["failures"][0]
 
 
-def test_telemetry_and_flags_are_at_hand_and_undone(pytester, diag) -> None:
+def test_a_test_reads_telemetry_and_sets_flags_which_are_restored(pytester, diag) -> None:
     pytester.makepyfile(
         """
         import pytest
@@ -252,7 +254,7 @@ def test_telemetry_and_flags_are_at_hand_and_undone(pytester, diag) -> None:
     diag().assert_outcomes(passed=2)
 
 
-def test_without_a_recording_the_suite_says_what_to_do(pytester, diag) -> None:
+def test_without_a_recording_the_skip_reason_names_the_option(pytester, diag) -> None:
     pytester.makepyfile(RECORDED)
     result = diag("-rs", target="shop")
     result.assert_outcomes(skipped=2)
@@ -365,7 +367,7 @@ def test_a_dying_xdist_worker_loses_only_its_test(pytester, diag) -> None:
     assert kept == [("incident-back", "scored"), ("incident-middle", "scored")], "ended before the worker did"
 
 
-def test_a_session_that_dies_with_its_worker_is_an_error_never_forgotten(pytester, diag) -> None:
+def test_a_session_that_dies_with_its_worker_is_kept_as_an_error(pytester, diag) -> None:
     pytester.makepyfile(RECORDED)
     result = diag("-n", "2", "-k", "incident-back", "--otel-diag-gate", analyzer="my_analyzers:die")
     assert result.ret == 1
@@ -375,7 +377,7 @@ def test_a_session_that_dies_with_its_worker_is_an_error_never_forgotten(pyteste
     assert session["test_id"].endswith("test_incident[incident-back]")
 
 
-def test_a_session_that_takes_too_long_is_given_up_and_undone(pytester, diag, monkeypatch) -> None:
+def test_a_session_that_takes_too_long_is_cancelled_and_undone(pytester, diag, monkeypatch) -> None:
     monkeypatch.setenv("SESSION_TIMEOUT_MINUTES", "0.05")
     pytester.makepyfile(RECORDED)
     result = diag("-k", "incident-back", analyzer="my_analyzers:hang")
@@ -433,7 +435,7 @@ def test_fixtures_of_the_same_name_in_a_project_are_left_alone(pytester) -> None
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
 
 
-def test_an_answer_that_was_not_waited_for_says_so(pytester, diag) -> None:
+def test_using_an_answer_before_it_is_awaited_names_the_remedy(pytester, diag) -> None:
     pytester.makepyfile(
         """
         def test_forgotten(diagnose):
@@ -446,7 +448,7 @@ def test_an_answer_that_was_not_waited_for_says_so(pytester, diag) -> None:
     )
 
 
-def test_telemetry_without_a_scenario_says_what_to_add(pytester, diag) -> None:
+def test_telemetry_without_a_scenario_names_the_marker_to_add(pytester, diag) -> None:
     pytester.makepyfile(
         """
         def test_bare(otel_telemetry):
@@ -469,7 +471,7 @@ def test_reports_that_cannot_be_written_are_refused_before_anything_runs(pyteste
     assert "INTERNALERROR" not in text
 
 
-def test_the_factory_takes_scenarios_and_names_what_it_cannot_run(pytester, diag) -> None:
+def test_the_factory_takes_scenarios_and_rejects_unknown_ones(pytester, diag) -> None:
     pytester.makepyfile(
         """
         import pytest

@@ -23,7 +23,7 @@ def test_quiet(otel_telemetry, otel_flags):
 """
 
 
-def test_a_test_looks_into_the_shop_that_saw_the_fault(pytester) -> None:
+def test_a_test_queries_the_shop_that_had_the_fault(pytester) -> None:
     pytester.makepyfile(LOOK)
     done = pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider")
     done.assert_outcomes(passed=2)

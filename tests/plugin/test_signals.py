@@ -1,4 +1,4 @@
-"""Runs that are asked to end: by signals, in processes of their own; and runs that leave faults on."""
+"""Runs that signals end, in separate processes; and runs that leave faults on."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def run(pytester: pytest.Pytester):
-    """Start pytest over the fake system and wait until so many analyzers hang."""
+    """Start pytest over the fake system and wait until *hanging* analyzers hang."""
     pytester.makepyfile(test_it=TESTS, hanging=HANGING)
     fake_system.install(pytester.path)
     started: list[subprocess.Popen[bytes]] = []
@@ -74,7 +74,7 @@ def run(pytester: pytest.Pytester):
         started.append(process)
         deadline_s = time.monotonic() + 90
         while len(list(pytester.path.glob("hanging-*"))) < hanging:
-            assert process.poll() is None and time.monotonic() < deadline_s, told(pytester)
+            assert process.poll() is None and time.monotonic() < deadline_s, printed(pytester)
             time.sleep(0.05)
         return process
 
@@ -85,7 +85,7 @@ def run(pytester: pytest.Pytester):
         process.wait(30)
 
 
-def told(pytester: pytest.Pytester) -> str:
+def printed(pytester: pytest.Pytester) -> str:
     return (pytester.path / "out.txt").read_text(encoding="utf-8")
 
 
@@ -112,12 +112,12 @@ def flags_are_back(pytester: pytest.Pytester) -> bool:
 def test_a_signal_ends_the_run_in_order(pytester, run, number, code, reason) -> None:
     process = run("--otel-diag-gate", "-k", "quick or test_hangs")
     process.send_signal(number)
-    assert process.wait(60) == code, told(pytester)
+    assert process.wait(60) == code, printed(pytester)
     sessions = kept(pytester)
     assert sessions["test_quick"]["status"] == "scored"
     assert sessions["test_hangs"]["reason"] == reason
     assert sessions["test_hangs"]["cleanup"]["verified"] and flags_are_back(pytester)
-    assert "gate: INTERRUPTED" in told(pytester) and "gate: FAIL" not in told(pytester)
+    assert "gate: INTERRUPTED" in printed(pytester) and "gate: FAIL" not in printed(pytester)
     (run_file,) = pytester.path.glob("reports/*/run.json")
     assert json.loads(run_file.read_text())["interrupted"].startswith("interrupted (")
 
@@ -125,7 +125,7 @@ def test_a_signal_ends_the_run_in_order(pytester, run, number, code, reason) -> 
 def test_an_async_test_ends_in_order_too(pytester, run) -> None:
     process = run("-k", "async")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143, told(pytester)
+    assert process.wait(60) == 143, printed(pytester)
     assert kept(pytester)["test_hangs_async"]["reason"] == "terminated by SIGTERM during investigate"
     assert flags_are_back(pytester)
 
@@ -141,17 +141,17 @@ def test_workers_end_in_order(pytester, run, whom) -> None:
     else:
         pid = int(next(pytester.path.glob("hanging-*")).name.partition("-")[2])
         os.kill(pid, signal.SIGTERM)
-    assert process.wait(90) == (143 if whom == "controller" else 2), told(pytester)
+    assert process.wait(90) == (143 if whom == "controller" else 2), printed(pytester)
     sessions = kept(pytester)
-    assert len(sessions) == workers, told(pytester)
+    assert len(sessions) == workers, printed(pytester)
     assert all(session["cleanup"]["verified"] for session in sessions.values())
     assert flags_are_back(pytester)
     reasons = {session["reason"] for session in sessions.values()}
     assert "terminated by SIGTERM during investigate" in reasons or whom == "group"
-    assert "gate: INTERRUPTED" in told(pytester)
+    assert "gate: INTERRUPTED" in printed(pytester)
 
 
-def test_a_restore_that_fails_fails_the_run_loudly(pytester, run_inside) -> None:
+def test_a_failed_restore_fails_the_run_and_raises_an_alarm(pytester, run_inside) -> None:
     result = run_inside("-k", "quick", "--tb=no", target="fake:stuck")
     assert result.ret != 0
     result.stdout.fnmatch_lines(
@@ -163,7 +163,7 @@ def test_a_restore_that_fails_fails_the_run_loudly(pytester, run_inside) -> None
     assert "the disk is full" in json.loads(run_file.read_text())["alarms"][0]
 
 
-def test_a_restore_that_fails_fails_a_run_whose_tests_pass(pytester, run_inside) -> None:
+def test_a_failed_restore_fails_a_run_whose_tests_pass(pytester, run_inside) -> None:
     pytester.makepyfile(
         test_it="""
         import pytest
@@ -178,7 +178,7 @@ def test_a_restore_that_fails_fails_a_run_whose_tests_pass(pytester, run_inside)
     assert result.ret == 12
 
 
-def test_a_fault_that_is_to_stay_on_stops_the_run(pytester, run_inside) -> None:
+def test_a_fault_left_on_as_asked_stops_the_run(pytester, run_inside) -> None:
     pytester.makepyfile(
         test_it="""
         import pytest
@@ -210,7 +210,7 @@ def test_setup_only_skips_the_test_with_what_was_found(pytester, run_inside) -> 
     assert kept(pytester)["test_quick"]["status"] == "skipped"
 
 
-def test_a_test_that_holds_the_only_place_cannot_wait_for_itself(pytester, run_inside) -> None:
+def test_a_test_that_holds_an_exclusive_target_cannot_start_a_session(pytester, run_inside) -> None:
     pytester.makepyfile(
         test_it="""
         def test_both(otel_flags, diagnose):
@@ -258,8 +258,8 @@ def test_sessions_of_a_worker_outlive_it(tmp_path) -> None:
     assert not spool.folder.exists()
 
 
-@pytest.mark.parametrize("others", [signal.SIG_DFL, lambda *_: None], ids=["none", "somebody-else's"])
-def test_handlers_are_taken_over_and_put_back(others) -> None:
+@pytest.mark.parametrize("others", [signal.SIG_DFL, lambda *_: None], ids=["none", "another-library"])
+def test_handlers_are_replaced_and_restored(others) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGTERM, others)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -281,7 +281,7 @@ def test_handlers_are_taken_over_and_put_back(others) -> None:
             signal.signal(number, handler)
 
 
-def test_a_worker_that_ends_already_is_not_hit_twice() -> None:
+def test_a_worker_that_ends_already_ignores_a_second_signal() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signals = Signals()
     try:

@@ -88,7 +88,7 @@ def test_every_assertion_that_does_not_hold_is_shown_with_its_line(pytester, dia
     assert "some.scenario.yaml:10" in session["failures"][0]
 
 
-def test_a_miss_is_left_to_the_gate(pytester, diag, write) -> None:
+def test_under_the_gate_a_wrong_diagnosis_is_missed(pytester, diag, write) -> None:
     write(SOME)
     result = diag("-k", "back", "--otel-diag-gate", analyzer="my_analyzers:front")
     result.stdout.fnmatch_lines(["*1 missed*"])
@@ -101,7 +101,7 @@ def test_a_session_that_is_not_scored_is_an_error(pytester, diag, write) -> None
     result.stdout.fnmatch_lines(["*session not scored: error (by analyzer)*"])
 
 
-def test_all_mistakes_of_all_files_are_told_before_anything_runs(pytester, diag, write) -> None:
+def test_all_mistakes_of_all_files_are_reported_before_anything_runs(pytester, diag, write) -> None:
     write("schema: 1\nfaults: [{flg: a}]\n", "one")
     write("schema: 1\ncontrol: true\nassert: [helthy]\n", "two")
     result = diag()
@@ -128,7 +128,7 @@ def test_mistakes_that_only_the_target_knows_stop_the_run(pytester, diag, write,
     result.stderr.fnmatch_lines([sentence])
 
 
-def test_what_is_made_for_another_target_is_skipped_with_the_reason(pytester, diag, write) -> None:
+def test_scenarios_for_another_target_are_skipped_with_the_reason(pytester, diag, write) -> None:
     write("schema: 1\ntargets: [shop, live]\ncontrol: true\n")
     pytester.makepyfile(
         """
@@ -157,7 +157,7 @@ def test_what_is_made_for_another_target_is_skipped_with_the_reason(pytester, di
     )
 
 
-def test_nobody_may_expect_what_nobody_knows(pytester, write) -> None:
+def test_an_expectation_that_neither_file_nor_catalog_has_is_a_mistake(pytester, write) -> None:
     write("schema: 1\nfaults: [{flag: adFailure}]\nexpect: {root_causes: []}\n")
     result = pytester.runpytest_subprocess("--otel-diag-target=shop")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -191,7 +191,7 @@ def test_flags_of_another_release_are_skipped_unless_the_test_names_its_own(pyte
     )
 
 
-def test_a_conftest_may_import_what_the_fixtures_are_made_of(pytester, diag) -> None:
+def test_a_conftest_may_import_the_types_of_the_fixtures(pytester, diag) -> None:
     pytester.makeconftest("from pytest_otel_diag.plugin.fixtures import Diagnose\n")
     pytester.makepyfile(
         """

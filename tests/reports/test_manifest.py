@@ -1,4 +1,4 @@
-"""Where a run comes from."""
+"""Provenance of a run."""
 
 import importlib
 import shutil
@@ -128,7 +128,7 @@ def made(**fields):
     return Manifest(**({"run_id": "r", "started_at_ns": 1} | fields))
 
 
-def test_equal_origins_do_not_differ_even_in_another_run():
+def test_manifests_of_two_runs_alike_have_no_differences():
     one = made(packages={"a": "1"}, settings=(Setting(name="x", value="1", source="ini"),))
     other = made(
         run_id="other",
@@ -171,7 +171,7 @@ def test_what_makes_runs_incomparable_comes_first():
     assert found[0].second == "live"
 
 
-def test_git_that_hangs_or_breaks_is_no_git(tmp_path, monkeypatch):
+def test_a_git_that_hangs_or_fails_gives_no_revision(tmp_path, monkeypatch):
     program = tmp_path / "git"
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     program.chmod(0o755)

@@ -76,7 +76,7 @@ def test_a_run_that_died_before_its_first_session(tmp_path):
     assert "no session of this run can be read" in found.warnings[0]
 
 
-def test_blank_lines_are_nothing(tmp_path):
+def test_blank_lines_are_ignored(tmp_path):
     directory = run(tmp_path, solved("a"))
     with (directory / "sessions.jsonl").open("ab") as stream:
         stream.write(b"\n  \n")
@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         ("sessions.jsonl", "\xff\n", "line 1 is no JSON"),
     ],
 )
-def test_files_that_cannot_be_read_say_where(tmp_path, file, content, message):
+def test_files_that_cannot_be_read_name_the_place(tmp_path, file, content, message):
     directory = run(tmp_path, solved("a"))
     (directory / file).unlink()
     if content is not None:
@@ -159,7 +159,7 @@ def test_a_manifest_is_replaced_whole_or_not_at_all(tmp_path):
     ]
 
 
-def test_what_is_learnt_during_the_run_is_kept_even_if_it_dies(tmp_path):
+def test_an_updated_manifest_survives_a_run_that_dies(tmp_path):
     writer = RunWriter.start(tmp_path, manifest())
     writer.update(writer.manifest.model_copy(update={"target": {"name": "shop"}}))
     assert read_run(writer.directory).manifest.target == {"name": "shop"}
@@ -183,7 +183,7 @@ def test_run_json_is_readable_by_anyone(tmp_path):
 
 
 @pytest.mark.parametrize("left", [0, 1])
-def test_a_scorecard_of_other_sessions_than_there_are_is_not_shown(tmp_path, left):
+def test_a_scorecard_that_counts_other_sessions_than_the_file_is_rebuilt(tmp_path, left):
     directory = run(tmp_path, solved("a"), ranked("b", 2), control("q"))
     file = directory / "sessions.jsonl"
     if left:
@@ -196,7 +196,7 @@ def test_a_scorecard_of_other_sessions_than_there_are_is_not_shown(tmp_path, lef
         f"scorecard.json counts 3 sessions, sessions.jsonl holds {left}; this report covers the latter alone"
     )
     assert len(found.warnings) == (1 if left else 2)
-    # What is shown then is of one piece: asking with other criteria gives the same counts.
+    # The rebuilt scorecard is consistent: reading with other criteria gives the same counts.
     assert read_run(directory, GateSettings()).scorecard == found.scorecard
 
 

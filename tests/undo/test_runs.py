@@ -1,4 +1,4 @@
-"""Whole runs that meet: taking turns, faults left on purpose, a run that hangs, emergency stop."""
+"""Whole runs on one system: taking turns, faults left on as asked, a hanging run, emergency stop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def place(tmp_path: Path) -> Iterator[Cell]:
         yield found
 
 
-def test_two_runs_take_turns_and_the_second_knows_the_first(place: Cell):
+def test_two_runs_take_turns_and_the_second_names_the_first(place: Cell):
     first = place.start(point="impact wait", run="first")
     place.reached(first)
     told = place.folder / "told"
@@ -49,7 +49,7 @@ def test_a_run_that_may_not_wait_is_refused_with_the_owner(place: Cell):
     assert place.as_before()
 
 
-def test_a_stopped_run_is_overtaken_by_heal_only_by_force_and_hears_of_it(place: Cell):
+def test_heal_takes_over_a_stopped_run_only_by_force_and_the_run_reports_it(place: Cell):
     run = place.start(point="impact wait")
     place.reached(run)
     os.kill(run.pid, signal.SIGSTOP)
@@ -68,7 +68,7 @@ def test_a_stopped_run_is_overtaken_by_heal_only_by_force_and_hears_of_it(place:
     assert place.as_before()
 
 
-def test_the_fault_of_a_stopped_run_goes_at_its_deadline_and_the_run_hears_of_it(place: Cell):
+def test_the_fault_of_a_stopped_run_ends_at_its_deadline_and_the_run_reports_it(place: Cell):
     place.deadline_s = 2.0
     run = place.start(point="impact wait")
     place.reached(run)
@@ -85,7 +85,7 @@ def test_the_fault_of_a_stopped_run_goes_at_its_deadline_and_the_run_hears_of_it
     assert place.as_before()
 
 
-def test_emergency_stop_ends_runs_and_takes_their_faults_back(place: Cell):
+def test_emergency_stop_ends_runs_and_undoes_their_faults(place: Cell):
     run = place.start(point="impact wait")
     place.reached(run)
     place.go_on_after(0.5)
@@ -99,7 +99,7 @@ def test_emergency_stop_ends_runs_and_takes_their_faults_back(place: Cell):
     assert variants[FLAG] == "off" and not place.entries
 
 
-def test_a_fault_left_on_purpose_stays_until_it_is_healed(place: Cell):
+def test_a_fault_left_on_as_asked_stays_until_it_is_healed(place: Cell):
     run = place.start("--otel-diag-skip-cleanup")
     run.wait(60)
     assert place.served()[FLAG] == VARIANT, place.output
@@ -112,7 +112,7 @@ def test_a_fault_left_on_purpose_stays_until_it_is_healed(place: Cell):
 
 
 def test_an_entry_without_a_guardian_and_half_written_files_are_healed_by_the_next_run(place: Cell):
-    """As after a power loss: nobody is left, and a file beside the entry was being written."""
+    """As after a power loss: no process is left, and a file beside the entry was being written."""
     run = place.start(point="impact wait")
     there = place.reached(run)
     os.kill(there["guardian"], signal.SIGKILL)

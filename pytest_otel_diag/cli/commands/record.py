@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pytest_otel_diag.cli.commands.run import chosen_scenarios
-from pytest_otel_diag.config.options import OPTIONS, resolve
+from pytest_otel_diag.cli.options import Wanted, takes_settings
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.diagnosis import Diagnosis
@@ -39,49 +40,42 @@ class NoAnalyzer:
 def shift_of(shift_to: str | None, anonymise: bool) -> Shift | None:
     """Return the shift that the options ask for; raises RecordingError or ConfigurationError."""
     if shift_to is not None and anonymise:
-        raise ConfigurationError("give an instant to shift to or --anonymise-time, not both")
+        raise ConfigurationError("give --shift-to or --anonymise-time, not both")
     if anonymise:
         return Shift(ANONYMOUS_NS, secret=True)
     return None if shift_to is None else Shift(instant_of(shift_to))
 
 
+@takes_settings("target", "repeat", "seed", "store")
 def command(  # noqa: PLR0913 - parameters of a command are its options
     *,
+    settings: Settings,
     out: Annotated[Path, typer.Option(help="Folder that gets one recording a session.")],
-    target: Annotated[str | None, typer.Option(help="System under fault: live or shop.")] = None,
-    scenario: Annotated[
-        list[str] | None, typer.Option(help="Only scenarios whose id contains this text (repeatable).")
-    ] = None,
-    controls: Annotated[int, typer.Option(min=0, help="Quiet sessions to record beside the faults.")] = 0,
-    repeat: Annotated[int | None, typer.Option(help="Record every scenario this many times.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Another seed is another incident of a simulation.")
-    ] = None,
+    scenario: Wanted = None,
+    controls: Annotated[int, typer.Option(min=0, help="Controls to record beside the faults.")] = 0,
     shift_to: Annotated[
-        str | None, typer.Option(help="Let each recording begin then, for example 2026-01-31T08:00:00Z.")
+        str | None, typer.Option(help="Start of each recording, for example 2026-01-31T08:00:00Z.")
     ] = None,
     anonymise_time: Annotated[
-        bool, typer.Option("--anonymise-time", help="Let each recording begin with the year 2000.")
+        bool, typer.Option("--anonymise-time", help="Let each recording start with the year 2000.")
     ] = False,
-    redact: Annotated[bool, typer.Option("--redact", help="Leave out what tells which flag was on.")] = False,
-    store: Annotated[str | None, typer.Option(help="ClickHouse DSN; embedded chDB without one.")] = None,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Leave out telemetry that reveals the flag.")
+    ] = False,
 ) -> None:
     """Turn faults on, wait for their impact, undo them, and keep the telemetry with the ground truth.
 
-    Exit code 12 when a session could not be kept.
+    Exit codes: 0 every session was recorded, 12 at least one was not.
     """
-    given = {"target": target, "repeat": repeat, "seed": seed, "store": store, "record": str(out)}
-    spellings = {option.name: option.ini for option in OPTIONS}
-    chosen = {spellings[name]: value for name, value in given.items() if value is not None}
-    settings = Settings.of(resolve(chosen, {}))
+    settings = replace(settings, record=str(out))
     capture = Capture(out.expanduser().absolute(), shift=shift_of(shift_to, anonymise_time), redact=redact)
     raise typer.Exit(record(settings, capture, tuple(scenario or ()), controls, typer.echo))
 
 
 def record(settings: Settings, capture: Capture, wanted: Sequence[str], controls: int, echo: Echo) -> int:
-    """Record the scenarios whose id holds one of *wanted* and *controls* quiet sessions.
+    """Record the scenarios whose id contains one of *wanted*, and so many *controls*; return the exit code.
 
-    Returns 0 when every session was kept. Raises ConfigurationError when nothing is left to run.
+    Raises ConfigurationError when no scenario is left, ScenarioRejected when the target refuses one.
     """
     open_capture(settings)  # refuses a target that cannot be recorded before anything is touched
     with Runner(settings, analyzers={_NO_ANALYZER: NoAnalyzer()}, capture=capture) as runner:

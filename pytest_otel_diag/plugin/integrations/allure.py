@@ -1,12 +1,12 @@
-"""Sessions in the results of allure-pytest; registered only where it is installed and ``--alluredir`` given.
+"""Adds sessions to the results of allure-pytest; registered only if ``--alluredir`` is given.
 
-allure-pytest keeps the result of a test in the process that runs it and writes it when the test is over.
+allure-pytest keeps the result of a test in the process that runs it, and writes it when the test is over.
 Each session becomes a step of that result, with its phases as steps and its pictures, tables and query as
-attachments. The status of a test is allure-pytest's, with two corrections: a session without a score breaks
-its test, whatever was raised over it, and a miss that is left to the gate is a failed test all the same.
+attachments. allure-pytest sets the status of a test, with two corrections: a session without a score makes
+its test broken, whatever error was raised over it, and a wrong diagnosis makes it failed even under the gate.
 
-Times of steps are wall time, as Allure expects; those of the target's clock are parameters. Only here is
-allure-python-commons imported.
+Times of steps are wall time, as Allure expects; times on the target's clock are parameters. No other module
+imports allure-python-commons.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ from pytest_otel_diag.runs.tracker import state_of
 
 PLUGIN = "otel-diag-allure"
 LISTENER = "allure_listener"
-"""Name under which allure-pytest registers what holds the results of running tests."""
+"""Name of allure-pytest's plugin that holds the results of running tests."""
 
 EPIC = "Fault diagnosis"
 SEVERITIES = {"critical": "blocker", "high": "critical", "medium": "normal", "low": "minor"}
 """From the tag ``severity`` of a scenario to Allure's levels."""
 
 FEATURES = ("category", "fault_type")
-"""Tags that name the feature, the first that a scenario has."""
+"""Tags that name the feature; the first one that a scenario has counts."""
 
 EXTENSIONS = {
     "image/svg+xml": "svg",
@@ -61,7 +61,7 @@ EXTENSIONS = {
     "application/json": "json",
 }
 ARGUMENTS = {"_otel_diag_scenario": "scenario", "_otel_diag_repeat": "repeat"}
-"""Parameters of our own making, and what a reader sees of them."""
+"""Parameters of this plugin, and the names that a reader sees."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def register(config: pytest.Config) -> None:
 
 
 class AllureResults:
-    """Adds to the running test's result, and writes what all results share once at the end."""
+    """Adds sessions to the running test's result, and writes the shared files at the end."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -115,7 +115,7 @@ class AllureResults:
         _correct(test, call, report)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Learn which tests lack their sessions, from this process or a worker."""
+        """Note tests whose sessions could not be added, in this process or a worker."""
         if hasattr(report, "otel_diag_allure"):
             self._trouble.append(f"without its sessions: {report.nodeid} ({report.otel_diag_allure})")
 
@@ -127,7 +127,7 @@ class AllureResults:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
-        """Write categories and environment, in the process that all results come together in."""
+        """Write categories and environment, in the process that reports."""
         if hasattr(self._config, "workerinput") or not self._surroundings.sessions:
             return
         try:
@@ -137,7 +137,7 @@ class AllureResults:
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say where the results are, and what is missing in them."""
+        """Show where the results are, and what is missing in them."""
         if self._surroundings.sessions:
             terminalreporter.write_line(f"Allure results in {self._config.option.allure_report_dir}")
             for trouble in self._trouble:
@@ -201,7 +201,7 @@ def _status(session: SessionResult) -> str:
 
 
 def _phase_steps(session: SessionResult, start_ms: int) -> Iterable[TestStepResult]:
-    """Yield the phases one after the other: a record has the wall time it took, not when it began."""
+    """Yield the phases one after the other: a record knows how long it took, but not when it began."""
     statuses = {"ok": Status.PASSED, "failed": Status.BROKEN, "skipped": Status.SKIPPED}
     origin_ns = session.phases[0].start_ns if session.phases else 0
     passed_s = 0.0
@@ -232,7 +232,7 @@ def _length(record: PhaseRecord) -> str:
 
 
 def _findings(session: SessionResult, record: PhaseRecord) -> Mapping[str, str]:
-    """Return what the phase found out."""
+    """Return the findings of the phase by name."""
     phase = record.phase.value
     if phase == "witness":
         return {
@@ -249,7 +249,7 @@ def _findings(session: SessionResult, record: PhaseRecord) -> Mapping[str, str]:
 
 
 def parameters(session: SessionResult) -> list[Parameter]:
-    """Return what the session was run with; the seed does not make it another test in Allure's history."""
+    """Return the parameters of the session; Allure's history ignores the seed."""
     asked = session.scenario.environment
     faults = {fault.flag: str(fault.variant or "default variant") for fault in session.scenario.faults}
     shown = _named(
@@ -270,7 +270,7 @@ def _named(values: Mapping[str, str]) -> list[Parameter]:
 
 
 def labels(scenario: Scenario, given: frozenset[str] = frozenset()) -> list[Label]:
-    """Return labels of a test of the scenario; kinds that its author has *given* stay the author's."""
+    """Return labels of a test of the scenario, without the kinds that its author has *given*."""
     tags = dict(scenario.tags)
     feature = next((tags[name] for name in FEATURES if name in tags), "control" if scenario.control else "")
     stories = [fault.flag for fault in scenario.faults] or ["control"]
@@ -288,7 +288,7 @@ def _given(item: pytest.Item) -> frozenset[str]:
 
 
 def _correct(test: TestResult, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-    """Set the status that allure-pytest cannot know."""
+    """Set the status where allure-pytest's is wrong."""
     error = call.excinfo.value if call.excinfo else None
     without_score = unscored(error)
     if without_score is not None and report.failed:

@@ -1,6 +1,6 @@
-"""``categories.json`` and ``environment.properties`` beside the results of a run, as Allure 2 reads them.
+"""Writes ``categories.json`` and ``environment.properties`` beside the results of a run, for Allure 2.
 
-Both may be there already, from the project or from an earlier run: what is not ours is kept.
+Both may exist already, from the project or from an earlier run; entries of others are kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.runs.manifest import environment, package_versions
 
 PREFIX = "otel_diag."
-"""Begins every key of ours in the environment."""
+"""Begins each key that this module writes into the environment."""
 
 MANY = 6
 """Values of one key that are listed; an environment is no place for a hundred seeds."""
@@ -56,7 +56,7 @@ CATEGORIES: tuple[dict[str, Any], ...] = (
         r"|diagnostic query).*",
     },
     {
-        "name": "Invalid session: the fault was not there to be seen",
+        "name": "Invalid session: the fault was not visible",
         "matchedStatuses": ["broken"],
         "messageRegex": r"(?s).*session not scored: invalid.*",
     },
@@ -76,12 +76,12 @@ CATEGORIES: tuple[dict[str, Any], ...] = (
         "messageRegex": r"(?s).*(session not scored: error \(by user\)|mistake in markers).*",
     },
 )
-"""What went wrong, by the message of the test; Allure matches the whole message."""
+"""Categories of failures by the message of the test; Allure matches the whole message."""
 
 
 @dataclass
 class Surroundings:
-    """What the sessions of a run have in common, and where they differ: key to values, in order."""
+    """Values by key over all sessions of a run, in order of their first appearance."""
 
     sessions: int = 0
     values: dict[str, dict[str, None]] = field(default_factory=dict)
@@ -89,11 +89,11 @@ class Surroundings:
     def add(self, session: SessionResult) -> None:
         """Note one session."""
         self.sessions += 1
-        asked, told = session.scenario.environment, session.provenance
+        asked, found = session.scenario.environment, session.provenance
         self._note("target", session.target)
         self._note("analyzer", session.analyzer)
-        self._note("demo", asked.demo or told.get("demo", ""))
-        self._note("users", str(asked.users or told.get("users", "")))
+        self._note("demo", asked.demo or found.get("demo", ""))
+        self._note("users", str(asked.users or found.get("users", "")))
         self._note("seed", str(session.seed))
 
     def _note(self, key: str, value: str) -> None:
@@ -113,31 +113,33 @@ def _listed(values: list[str]) -> str:
 
 
 def write_files(folder: Path, surroundings: Surroundings) -> None:
-    """Write both files into the folder of results; raises OSError where it cannot be written."""
+    """Write both files into the folder of results; raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_categories(folder / "categories.json")
     _write_environment(folder / "environment.properties", surroundings)
 
 
 def _write_categories(file: Path) -> None:
-    ours = {category["name"] for category in CATEGORIES}
+    names = {category["name"] for category in CATEGORIES}
     try:
-        there = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-        kept = [category for category in there if category["name"] not in ours]
+        before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+        kept = [category for category in before if category["name"] not in names]
     except (ValueError, TypeError, KeyError):
-        return  # a file of the project that we do not understand is not ours to replace
+        return  # the project's own file, in a form that we do not know: leave it alone
     _replace(file, json.dumps([*CATEGORIES, *kept], indent=2))
 
 
 def _write_environment(file: Path, surroundings: Surroundings) -> None:
     before = file.read_text(encoding="latin-1").splitlines() if file.exists() else []
     kept = [line for line in before if not line.startswith(PREFIX)]
-    ours = [f"{_escaped(PREFIX + key)}={_escaped(value)}" for key, value in surroundings.properties().items()]
-    _replace(file, "\n".join([*kept, *ours, ""]))
+    lines = [
+        f"{_escaped(PREFIX + key)}={_escaped(value)}" for key, value in surroundings.properties().items()
+    ]
+    _replace(file, "\n".join([*kept, *lines, ""]))
 
 
 def _escaped(text: str) -> str:
-    """Return text for a Java properties file: ASCII on one line, nothing left to be read as a separator."""
+    """Return text for a Java properties file: ASCII on one line, with separators escaped."""
     units = text.encode("utf-16-be", "replace")
     codes = [int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2)]
     return "".join(_ESCAPES.get(code) or _ascii(code) for code in codes)

@@ -1,7 +1,7 @@
-"""What pytest-html shows of sessions: columns beside each test, and the whole session below it.
+"""Adds sessions to pytest-html's report: columns for each test, and the whole session below it.
 
-Registered only beside pytest-html, in the process that writes its report. Imports nothing of ours before
-the first session arrives.
+Registered only together with pytest-html, in the process that writes its report. Imports pytest and the
+standard library only until the first session arrives.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def pytest_html_results_table_row(report: Any, cells: list[str]) -> None:
 
 
 class Sessions:
-    """Puts each ended session below its test: pictures, tables, query, phases; the style comes once."""
+    """Puts each ended session below its test: pictures, tables, query and phases."""
 
     def __init__(self) -> None:
         self._any = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Draw the sessions that travel on the report, before pytest-html looks at it."""
+        """Draw the sessions that travel on the report, before pytest-html reads it."""
         texts = getattr(report, "otel_diag_sessions", ())
         if not texts:
             return
@@ -41,7 +41,7 @@ class Sessions:
         from pytest_otel_diag.reports.session_page import fragment
 
         self._any = True
-        # All quotes left are those around attributes; pytest-html escapes double ones twice: 6 bytes each.
+        # The only quotes are around attributes; pytest-html escapes double quotes twice, 6 bytes each.
         drawn = [fragment(SessionResult.model_validate(json.loads(text))).replace('"', "'") for text in texts]
         extras = [
             {"name": None, "format_type": "html", "content": one, "mime_type": None, "extension": None}
@@ -50,7 +50,7 @@ class Sessions:
         vars(report)["extras"] = [*getattr(report, "extras", ()), *extras]
 
     def pytest_html_results_summary(self, prefix: list[str]) -> None:
-        """Bring the style that the drawn sessions share."""
+        """Add the style that all drawn sessions share, once."""
         if self._any:
             from pytest_otel_diag.reports.html import page_style
 

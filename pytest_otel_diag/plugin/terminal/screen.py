@@ -167,8 +167,8 @@ class Line:
         shown = getattr(reporter, "_show_progress_info", False) and not getattr(
             reporter, "_is_last_item", True
         )
-        ours = self._interrupted or (reporter.showfspath and reporter.currentfspath is None)
-        if fill is not None and shown and not ours and not reporter.showlongtestinfo:
+        interrupted = self._interrupted or (reporter.showfspath and reporter.currentfspath is None)
+        if fill is not None and shown and not interrupted and not reporter.showlongtestinfo:
             fill()
 
     def close(self) -> None:
@@ -298,7 +298,7 @@ class Screen:
 
     @pytest.hookimpl(specname="pytest_runtest_logreport", tryfirst=True)
     def pytest_otel_diag_resume_line(self, report: pytest.TestReport) -> None:
-        """Let pytest write its letter on a line of its own after ours."""
+        """Let pytest write its letter on a new line after ours."""
         if report.when == "call" or not report.passed:
             self._line.resume(report.nodeid)
 
@@ -364,7 +364,7 @@ class ControllerScreen(Screen):
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_internalerror(self) -> Generator[None, Any, Any]:
-        """Wipe the region while pytest reports an error of its own."""
+        """Wipe the region while pytest reports an internal error."""
         return (yield from self._writing())
 
     @pytest.hookimpl(wrapper=True, tryfirst=True, optionalhook=True)
