@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -186,6 +186,21 @@ class JudgeFacts:
     windows: SessionWindows = field(default_factory=SessionWindows)
 
 
+class TableExporter(Protocol):
+    """Reads whole tables of telemetry, without the limits of a query; methods block."""
+
+    def tables(self) -> Mapping[str, Mapping[str, str]]:
+        """Return the tables: exporter table → {column: ClickHouse type}; raises TelemetryError."""
+        ...
+
+    def batches(self, table: str, columns: Sequence[str], windows: Sequence[Window]) -> Iterator[Any]:
+        """Yield the Arrow record batches of *table* within *windows* in order of time.
+
+        Missing columns are left out; a missing table has no rows. Raises TelemetryError.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class TargetSession:
     """A system under fault, opened for one session and isolated from other sessions.
@@ -197,6 +212,8 @@ class TargetSession:
     are proven gone: it restarts what outlives a flag, where it can, and returns sentences about the effects
     that stay. ``recovery_command`` is the shell command that turns off a fault which a failed undo left on.
     ``undo_timeout_s`` raises the engine's time limit of an undo.
+    ``exporter`` returns an exporter of the visible telemetry for recordings; sessions of targets without it
+    cannot be recorded.
     """
 
     clock: Clock
@@ -210,6 +227,7 @@ class TargetSession:
     residue: Callable[[Sequence[Fault]], Awaitable[tuple[str, ...]]] | None = None
     recovery_command: str = ""
     undo_timeout_s: float = 0.0
+    exporter: Callable[[], Awaitable[TableExporter]] | None = None
 
 
 waiting: ContextVar[Callable[[str], None]] = ContextVar("otel_diag_waiting", default=lambda _: None)

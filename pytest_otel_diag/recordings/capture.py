@@ -15,14 +15,14 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.scenario import Fault
 from pytest_otel_diag.model.session import Blame, SessionResult, Status
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
-from pytest_otel_diag.ports import TargetSession
+from pytest_otel_diag.ports import TableExporter, TargetSession
 from pytest_otel_diag.recordings.format.layout import BY_TABLE, FileLayout
 from pytest_otel_diag.recordings.format.manifest import (
     CapturedSession,
@@ -36,22 +36,12 @@ from pytest_otel_diag.recordings.format.manifest import (
 from pytest_otel_diag.recordings.format.writer import write_recording
 from pytest_otel_diag.recordings.leaks import Leaks
 from pytest_otel_diag.recordings.time_shift import Shift, note_of, shifted_batch, shifted_manifest, step_to
-from pytest_otel_diag.telemetry.export import Exporter
 from pytest_otel_diag.telemetry.views import merged
 
 IMPORTER = "capture/1"
 _UNSAFE = re.compile(r"[^\w.-]+")
 _SIGNALS: Mapping[str, SignalName] = {"otel_traces": "traces", "otel_logs": "logs"}
 _log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class Recordable(Protocol):
-    """Telemetry that can be exported; a target without it cannot be recorded."""
-
-    async def exporter(self) -> Exporter:
-        """Return an exporter of whole tables with all records that are visible now."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +74,9 @@ class Capture:
             _log.warning("session %s is not recorded: %s", result.session_id, reason)
             self.kept.append(Kept(result.session_id, reason=reason))
             return
+        assert session.exporter is not None
         described = describe(result, until_ns=session.clock.now())
-        telemetry = session.telemetry
-        assert isinstance(telemetry, Recordable)
-        exporter = await telemetry.exporter()
+        exporter = await session.exporter()
         folder = self.directory / _UNSAFE.sub("-", described.id).replace("--", "-")
         cancelled = threading.Event()
         try:
@@ -97,7 +86,7 @@ class Capture:
         self.kept.append(Kept(result.session_id, folder, manifest))
 
     def _write(
-        self, folder: Path, described: Manifest, exporter: Exporter, cancelled: threading.Event
+        self, folder: Path, described: Manifest, exporter: TableExporter, cancelled: threading.Event
     ) -> Manifest:
         captured = described.captured[0]
         step_ns = step_to(described.start_ns, self.shift.wanted_ns) if self.shift else 0
@@ -123,7 +112,7 @@ class Capture:
 class _RecordingStream:
     """Reads, counts, redacts and shifts the batches of one recording."""
 
-    exporter: Exporter
+    exporter: TableExporter
     windows: tuple[Window, ...]
     leaks: Leaks
     redact: bool
@@ -151,7 +140,7 @@ def unfit(session: TargetSession, result: SessionResult) -> str:
         return f"{result.status.value}: {result.reason}"
     if result.windows.incident is None or result.windows.baseline is None:
         return "it has no baseline, or ended before its incident was observed"
-    if not isinstance(session.telemetry, Recordable):
+    if session.exporter is None:
         return f"the target {result.target} cannot be recorded (a replay is a recording already)"
     return ""
 

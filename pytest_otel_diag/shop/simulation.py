@@ -14,33 +14,33 @@ from pytest_otel_diag.shop.kernel import Counters, World
 from pytest_otel_diag.shop.records import Batch
 from pytest_otel_diag.shop.variation import Variation
 
-__all__ = ["Entrance", "Shop", "Variation"]
+__all__ = ["Shop", "Traffic", "Variation"]
 
 
-class Entrance(Protocol):
-    """Where traffic comes in."""
+class Traffic(Protocol):
+    """The users of a shop."""
 
     def start(self) -> None:
-        """Let the users in."""
+        """Let the users start."""
         ...
 
     def load(self, factor: float) -> None:
-        """Have *factor* times as many users as the variation says."""
+        """Set the number of users to *factor* times that of the variation."""
         ...
 
     def drive(self, services: Sequence[str], calls: int) -> int:
-        """Send requests soon that reach each of the services about *calls* times; return how many."""
+        """Schedule requests that reach each of the services about *calls* times; return their number."""
         ...
 
 
-Build = Callable[[World, Variation], Entrance]
+Build = Callable[[World, Variation], Traffic]
 
 
 class Shop:
     """A shop that runs only while :meth:`advance` is called.
 
-    The same variation, answers of flags and disturbances give the same telemetry, byte for byte, however
-    the time is cut into steps. Raises ConfigurationError for a release that the shop cannot be like.
+    The same variation, flag values and disturbances give the same telemetry, byte for byte, for any step
+    size. Raises ConfigurationError for a release that the shop does not simulate.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class Shop:
         self.variation = variation
         scale = _network_scale(variation)
         self.world = World(variation.seed, flags=flags, start_ns=start_ns, latency_scale=scale)
-        self._entrance = (build or _demo())(self.world, variation)
-        self._entrance.start()
-        # the Kafka receiver came with release 3.0
+        self._traffic = (build or _demo())(self.world, variation)
+        self._traffic.start()
+        # the demo has the Kafka receiver since release 3.0
         self.world.start_collector(kafka=not variation.demo.startswith(("1", "2")))
 
     @property
@@ -61,35 +61,35 @@ class Shop:
 
     @property
     def counters(self) -> Counters:
-        """What the run has done so far; live."""
+        """Totals of the run so far."""
         return self.world.counters
 
     @property
     def services(self) -> tuple[str, ...]:
-        """The services by name."""
+        """The names of the services."""
         return tuple(self.world.services)
 
     def advance(self, until_ns: Nanos) -> None:
-        """Run the model up to the instant; does nothing when that has passed."""
+        """Run the shop up to the instant; does nothing when it has passed."""
         self.world.advance(until_ns)
 
     def take(self, until_ns: Nanos) -> Batch:
-        """Give and forget what a reader of the store can see at *until_ns*, at most now."""
+        """Remove and return the records that a reader of the store sees at *until_ns*, at most now."""
         return self.world.recorder.take(self.world.now_ns, until_ns)
 
     def drive(self, services: Sequence[str], calls: int) -> int:
-        """Add requests soon that reach these services about *calls* times; return how many were added.
+        """Schedule requests that reach each of the services about *calls* times; return their number.
 
         Raises ConfigurationError for unknown services.
         """
         for name in services:
             self.world.service(name)
-        return self._entrance.drive(services, calls) if services and calls > 0 else 0
+        return self._traffic.drive(services, calls) if services and calls > 0 else 0
 
     def disturb(self, disturbance: Disturbance) -> None:
-        """Make a harmless change happen now; raises ConfigurationError for an unknown service."""
+        """Make a harmless change now; raises ConfigurationError for an unknown service."""
         if disturbance.kind == "load":
-            self._entrance.load(disturbance.factor)
+            self._traffic.load(disturbance.factor)
             return
         if disturbance.service is None:
             raise ConfigurationError(f"a disturbance of kind {disturbance.kind!r} needs a service")
@@ -101,7 +101,7 @@ class Shop:
 
 
 def _network_scale(variation: Variation) -> float:
-    """Return how slow the network is: as usual, or about ±25 % of it under jitter."""
+    """Return the factor of network latency: 1, or under jitter within about ±25 %."""
     if not variation.jitter:
         return 1.0
     rng = random.Random(f"{variation.seed}/network scale")  # noqa: S311 - a simulation, repeatable

@@ -223,6 +223,7 @@ class LiveTarget:
             clock=clock,
             flags=flags,
             telemetry=telemetry,
+            exporter=telemetry.exporter,
             traffic=traffic,
             provenance=provenance,
             disturb=self._disturb if self._restart is not None else None,

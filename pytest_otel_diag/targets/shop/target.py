@@ -174,6 +174,7 @@ class ShopTarget:
                 clock=clock,
                 flags=DocumentFlags(document, now=clock.now),
                 telemetry=telemetry,
+                exporter=telemetry.exporter,
                 traffic=traffic,
                 reference=() if quiet.empty else (quiet,),
                 provenance=_provenance(variation),

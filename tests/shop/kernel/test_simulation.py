@@ -35,19 +35,19 @@ class SingleServiceTraffic:
 
 
 def _shop(variation: Variation | None = None) -> tuple[Shop, SingleServiceTraffic]:
-    doors: list[SingleServiceTraffic] = []
+    made: list[SingleServiceTraffic] = []
 
     def build(world: World, _: Variation) -> SingleServiceTraffic:
-        doors.append(SingleServiceTraffic(world))
-        return doors[0]
+        made.append(SingleServiceTraffic(world))
+        return made[0]
 
     shop = Shop(variation or Variation(), NoFlags(), START_NS, build=build)
-    return shop, doors[0]
+    return shop, made[0]
 
 
 def test_a_shop_starts_its_users_and_runs_up_to_the_instant() -> None:
-    shop, door = _shop()
-    assert door.open
+    shop, traffic = _shop()
+    assert traffic.open
     assert shop.now_ns == START_NS
     shop.advance(START_NS + 5_000_000_000)
     shop.advance(START_NS)  # has passed
@@ -57,20 +57,20 @@ def test_a_shop_starts_its_users_and_runs_up_to_the_instant() -> None:
 
 
 def test_driving_requests_the_known_services_from_the_traffic() -> None:
-    shop, door = _shop()
+    shop, traffic = _shop()
     assert shop.drive(["back"], 3) == 3
     assert shop.drive([], 3) == shop.drive(["back"], 0) == 0
-    assert door.asked == [("back",)]
+    assert traffic.asked == [("back",)]
     with pytest.raises(ConfigurationError, match="did you mean 'back'"):
         shop.drive(["bakc"], 1)
 
 
 def test_disturbances_reach_load_instances_and_heaps() -> None:
-    shop, door = _shop()
+    shop, traffic = _shop()
     first = shop.world.service("back").instances[0]
     shop.disturb(Disturbance(kind="load", factor=4.0))
     shop.disturb(Disturbance(kind="gc", service="back"))
-    assert door.factor == 4.0
+    assert traffic.factor == 4.0
     assert first.heap.collections["full"] == 1
     shop.disturb(Disturbance(kind="restart", service="back"))
     shop.advance(START_NS + 60_000_000_000)
