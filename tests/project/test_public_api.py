@@ -18,7 +18,7 @@ USAGE = Path(__file__).with_name("typed_usage.py")
 def seen_by_type_checkers() -> dict[str, str]:
     """Return the module of each name that ``__init__.py`` imports for type checkers."""
     tree = ast.parse(Path(pytest_otel_diag.__file__).read_text())
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
     return {alias.name: str(node.module) for node in imports for alias in node.names}
 
@@ -55,6 +55,14 @@ def test_mypy_accepts_code_as_users_write_it() -> None:
     command = [sys.executable, "-m", "mypy", "--strict", str(USAGE)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_type_checkers_refuse_names_that_do_not_exist(tmp_path: Path) -> None:
+    misspelt = tmp_path / "misspelt.py"
+    misspelt.write_text("from pytest_otel_diag import Diagnosys\n")
+    command = [sys.executable, "-m", "mypy", "--strict", str(misspelt)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert 'has no attribute "Diagnosys"; maybe "Diagnosis"' in done.stdout
 
 
 def test_pyright_accepts_code_as_users_write_it(tmp_path: Path) -> None:
