@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_otel_diag.cli.commands.report import report
+from pytest_otel_diag.cli.commands.report import command
 from pytest_otel_diag.model.session import SessionResult, Status
 from pytest_otel_diag.runs.directory import read_run
 from pytest_otel_diag.runs.events import read_events
@@ -34,11 +34,13 @@ def test_a_run_of_schema_version_1_is_read() -> None:
 
 
 @pytest.mark.parametrize("output", ["text", "markdown", "html", "json"])
-def test_a_run_of_schema_version_1_is_rendered(tmp_path: Path, output: str) -> None:
+def test_a_run_of_schema_version_1_is_rendered(
+    tmp_path: Path, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = Path(shutil.copytree(OLD, tmp_path / "run"))
-    lines: list[str] = []
-    report(copy, output, lambda line: lines.append(str(line)))
-    shown = "\n".join(lines) if output == "text" else Path(lines[-1]).read_text(encoding="utf-8")
+    command(copy, output)
+    printed = capsys.readouterr().out
+    shown = printed if output == "text" else Path(printed.splitlines()[-1]).read_text(encoding="utf-8")
     assert "agent:healthy" in shown
 
 
