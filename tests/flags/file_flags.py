@@ -1,4 +1,4 @@
-"""Flags in a file that nobody but the tests watches."""
+"""Flags in a file that only the tests watch."""
 
 from itertools import count
 
@@ -9,7 +9,7 @@ from pytest_otel_diag.model.flags import ServedFlag
 
 
 class FileReader:
-    """Evaluates the file itself, as a flagd would that reads it for every question."""
+    """Evaluates the file itself, like a flagd that reads it for every request."""
 
     name = "the file"
 

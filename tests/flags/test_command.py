@@ -19,8 +19,9 @@ from pytest_otel_diag.flags.comparison import same_json
 from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.flags.surfaces.command import CommandSurface, ObjectSurface, open_class, open_surface
 from pytest_otel_diag.testing.flag_contract import FlagControllerContract, SurfaceContract
+from tests.support.deadlines import LoopClock, deadline_s, eventually_async
 from tests.support.flagd import Flagd
-from tests.support.remote_flags import FLAG, QUICK, document, switched
+from tests.support.remote_flags import FLAG, ONE_LOOK, PATIENT, document, switched
 
 FLAGS_SH = """#!/bin/sh
 # Reads and writes the document in the file that is its first argument.
@@ -33,7 +34,7 @@ esac
 
 
 class MyFlags:
-    """A system whose flags have another order and other spaces when they come back."""
+    """A system that returns flags in another order and formatting."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -135,7 +136,7 @@ async def test_a_command_that_fails_shows_its_exit_code_and_its_last_words(tmp_p
         await surface.overwrite(document())
 
 
-async def test_a_command_that_prints_nothing_or_is_not_there_is_told(tmp_path: Path) -> None:
+async def test_a_command_that_prints_nothing_or_does_not_exist_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FlagError, match="read printed nothing"):
         await open_surface("true").read()
     with pytest.raises(FlagError, match=r"cannot be started: No such file.*on the PATH"):
@@ -146,15 +147,13 @@ async def test_a_command_that_hangs_is_killed_with_what_it_started(tmp_path: Pat
     script = tmp_path / "hangs.sh"
     script.write_text(f"#!/bin/sh\nsleep 600 &\necho $! > {tmp_path / 'pid'}\nwait\n")
     script.chmod(0o755)
-    surface = CommandSurface(str(script), timeout_s=0.5)
-    with pytest.raises(FlagError, match=r"did not exit within 0\.5 s and was killed"):
-        await surface.read()
-    child = int((tmp_path / "pid").read_text())
-    for _ in range(200):
-        if not _runs(child):
-            break
-        await asyncio.sleep(0.01)
-    assert not _runs(child)
+    clock = LoopClock()
+    reading = asyncio.create_task(CommandSurface(str(script), timeout_s=600).read())
+    assert await eventually_async(lambda: _pid(tmp_path))
+    clock.advance(601)
+    with pytest.raises(FlagError, match=r"did not exit within 600 s and was killed"):
+        await reading
+    assert await eventually_async(lambda: not _runs(_pid(tmp_path)))
 
 
 def _runs(pid: int) -> bool:
@@ -170,10 +169,7 @@ async def test_a_command_that_is_cancelled_is_killed(tmp_path: Path) -> None:
     script.write_text(f"#!/bin/sh\necho $$ > {tmp_path / 'pid'}\nexec sleep 600\n")
     script.chmod(0o755)
     task = asyncio.create_task(open_surface(str(script)).read())
-    for _ in range(500):
-        if _pid(tmp_path):
-            break
-        await asyncio.sleep(0.01)
+    assert await eventually_async(lambda: _pid(tmp_path))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -182,7 +178,7 @@ async def test_a_command_that_is_cancelled_is_killed(tmp_path: Path) -> None:
 
 
 def _pid(folder: Path) -> int:
-    """Return the process id that a script wrote there, 0 as long as there is none."""
+    """Return the process id that a script wrote to the folder, 0 until then."""
     path = folder / "pid"
     return int(path.read_text().strip() or 0) if path.exists() else 0
 
@@ -190,7 +186,7 @@ def _pid(folder: Path) -> int:
 async def test_a_command_that_keeps_nothing_is_found_out(command: str, path: Path) -> None:
     words = shlex.split(command)
     keeps_nothing = f"sh -c 'test $1 = write && exec cat > /dev/null || exec cat {words[1]}' sh"
-    surface = CommandSurface(keeps_nothing, retry=QUICK)
+    surface = CommandSurface(keeps_nothing, retry=ONE_LOOK)
     raw = await surface.read()
     with pytest.raises(FlagError, match="does not keep what is written"):
         await surface.write(switched(raw), expected=raw)
@@ -210,13 +206,13 @@ def test_paths_that_mean_another_file_elsewhere_are_refused(
             open_surface(relative)
     assert open_surface("kubectl flags https://there/x").name == "command kubectl flags https://there/x"
     assert open_surface("a  b").identity == open_surface("a b").identity
-    for bad, told in (("'", "cannot be split"), (" ", "needs a command")):
-        with pytest.raises(ConfigurationError, match=told):
+    for bad, message in (("'", "cannot be split"), (" ", "needs a command")):
+        with pytest.raises(ConfigurationError, match=message):
             open_surface(bad)
 
 
 async def test_a_plain_class_works_too(path: Path) -> None:
-    surface = ObjectSurface(MyFlags(path), "mine:MyFlags", retry=QUICK)
+    surface = ObjectSurface(MyFlags(path), "mine:MyFlags", retry=PATIENT)
     assert surface.name == "my flags"
     raw = await surface.read()
     await surface.write(switched(raw), expected=raw)
@@ -228,7 +224,7 @@ async def test_a_plain_class_works_too(path: Path) -> None:
     await surface.aclose()
 
 
-async def test_what_a_class_does_wrong_is_told(path: Path) -> None:
+async def test_mistakes_of_a_class_are_reported(path: Path) -> None:
     class Wrong:
         answer: Any = 7
         wait_s = 0.0
@@ -243,7 +239,7 @@ async def test_what_a_class_does_wrong_is_told(path: Path) -> None:
             return asyncio.sleep(0)
 
     wrong = Wrong()
-    surface = ObjectSurface(wrong, "mine:Wrong", retry=QUICK, timeout_s=0.3)
+    surface = ObjectSurface(wrong, "mine:Wrong", retry=ONE_LOOK, timeout_s=deadline_s(30))
     with pytest.raises(FlagError, match=r"mine:Wrong\.read\(\) returned int"):
         await surface.read()
     wrong.answer = KeyError("flags")
@@ -253,8 +249,9 @@ async def test_what_a_class_does_wrong_is_told(path: Path) -> None:
     with pytest.raises(FlagError, match=r"^the vault is sealed$"):
         await surface.read()
     wrong.answer, wrong.wait_s = document(), 0.6
+    impatient = ObjectSurface(wrong, "mine:Wrong", retry=ONE_LOOK, timeout_s=0.3)
     with pytest.raises(FlagError, match=r"did not return within 0\.3 s"):
-        await surface.read()
+        await impatient.read()
     wrong.wait_s = 0
     await surface.put(document())  # a plain method that returns something to wait for
 
@@ -283,7 +280,7 @@ def test_classes_are_found_and_made(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "shop_flags_of_yours:Flags": "cannot be imported",
         "shop_flags_of_mine": "write class:MODULE:ATTRIBUTE",
     }
-    for text, told in wrong.items():
-        with pytest.raises(ConfigurationError, match=told):
+    for text, message in wrong.items():
+        with pytest.raises(ConfigurationError, match=message):
             open_class(text)
     sys.modules.pop("shop_flags_of_mine", None)

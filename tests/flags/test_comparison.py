@@ -1,4 +1,4 @@
-"""Documents that mean the same, and in what others differ."""
+"""Comparison of documents by meaning."""
 
 import json
 from typing import Any
@@ -43,7 +43,7 @@ def test_numbers_are_compared_by_value_and_never_with_booleans() -> None:
     assert not same_json(b"no json", b"{}")
 
 
-def test_differences_are_told_by_name() -> None:
+def test_differences_are_listed_by_flag() -> None:
     one = b'{"flags": {"a": 1, "b": 2, "c": true}}'
     assert differing(one, b'{"flags": {"a": 1.0, "b": 3, "d": 4, "c": 1}}') == "different: b, c, d"
     many = json.dumps({"flags": {f"f{n}": n for n in range(9)}}).encode()

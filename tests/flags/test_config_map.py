@@ -18,12 +18,14 @@ from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate
 from pytest_otel_diag.flags.access import open_reader
 from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.flags.surfaces.cluster import Cluster
-from pytest_otel_diag.flags.surfaces.config_map import Address, ClusterLease, ConfigMapSurface, open_surface
+from pytest_otel_diag.flags.surfaces.cluster_lease import ClusterLease
+from pytest_otel_diag.flags.surfaces.config_map import Address, ConfigMapSurface, open_surface
 from pytest_otel_diag.testing.flag_contract import (
     FlagControllerContract,
     FlagDocumentContract,
     SurfaceContract,
 )
+from tests.support.deadlines import deadline_s
 from tests.support.flagd import Flagd
 from tests.support.kubernetes_stand_in import KubernetesStandIn
 from tests.support.remote_flags import FLAG, document, switched
@@ -57,7 +59,7 @@ async def surface(cluster: KubernetesStandIn, tmp_path: Path) -> AsyncIterator[C
 
 @dataclass
 class Pod:
-    """What the cluster keeps, and the flagd whose pod copied it when it was last rolled out."""
+    """A cluster, and a flagd whose pod copied the ConfigMap at the last rollout."""
 
     cluster: KubernetesStandIn
     flagd: Flagd
@@ -113,7 +115,7 @@ class TestContract(FlagControllerContract, FlagDocumentContract, SurfaceContract
 async def test_a_write_restarts_flagd_and_waits_until_it_is_rolled_out(
     cluster: KubernetesStandIn, surface: ConfigMapSurface
 ) -> None:
-    cluster.rollout_s = 0.3
+    cluster.rollout_s = deadline_s(0.3)
     rolled: list[str] = []
     cluster.rolled_out = rolled.append
     raw = await surface.read()
@@ -138,7 +140,7 @@ async def test_a_rollout_that_takes_too_long_says_that_the_document_is_written(
 
 
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("status", "message"),
     [
         ({"observedGeneration": 9, "updatedReplicas": 1, "replicas": 2}, "1 of 2 pods are new"),
         ({"observedGeneration": 9, "updatedReplicas": 2, "replicas": 3}, "1 old pods still run"),
@@ -146,15 +148,15 @@ async def test_a_rollout_that_takes_too_long_says_that_the_document_is_written(
         ({}, "has not noticed it"),
     ],
 )
-async def test_what_a_rollout_waits_for_is_told(
-    cluster: KubernetesStandIn, tmp_path: Path, status: dict[str, Any], told: str
+async def test_the_state_of_a_rollout_is_reported(
+    cluster: KubernetesStandIn, tmp_path: Path, status: dict[str, Any], message: str
 ) -> None:
     cluster.rollout_s = 60
     cluster.deployment(replicas=2)
     cluster.objects["deployments", "flagd"]["status"] = status
     surface = made(cluster, tmp_path, "&rollout_s=0.05")
     raw = await surface.read()
-    with pytest.raises(FlagError, match=told):
+    with pytest.raises(FlagError, match=message):
         await surface.write(switched(raw), expected=raw)
     await surface.aclose()
 
@@ -253,11 +255,11 @@ async def test_a_missing_permission_is_named_with_a_role_that_would_do(
     cluster.forbidden.add(verb)
     with pytest.raises(FlagError) as refused:
         await surface.write(switched(raw), expected=raw)
-    told = str(refused.value)
-    assert f"not allowed to {verb.replace('deployments', 'deployments.apps')} " in told
-    assert "'otel-demo'" in told
-    assert "kind: Role" in told
-    assert 'apiGroups: ["apps"], resources: [deployments], resourceNames: [flagd]' in told
+    message = str(refused.value)
+    assert f"not allowed to {verb.replace('deployments', 'deployments.apps')} " in message
+    assert "'otel-demo'" in message
+    assert "kind: Role" in message
+    assert 'apiGroups: ["apps"], resources: [deployments], resourceNames: [flagd]' in message
     cluster.forbidden.clear()
     await surface.write(switched(raw), expected=await surface.read())  # what was asked for is enough
 
@@ -281,7 +283,7 @@ async def test_unknown_callers_and_missing_objects_are_explained(
     await surface.aclose()
 
 
-async def test_a_missing_key_and_binary_data_are_told(cluster: KubernetesStandIn, tmp_path: Path) -> None:
+async def test_a_missing_key_and_binary_data_are_reported(cluster: KubernetesStandIn, tmp_path: Path) -> None:
     surface = made(cluster, tmp_path)
     cluster.config_map("{}", key="demo.flagd.jsn")
     with pytest.raises(FlagError, match=r"no key 'demo.flagd.json', did you mean 'demo.flagd.jsn'"):
@@ -294,7 +296,7 @@ async def test_a_missing_key_and_binary_data_are_told(cluster: KubernetesStandIn
     await surface.aclose()
 
 
-async def test_a_server_that_is_gone_is_told(tmp_path: Path) -> None:
+async def test_a_server_that_is_gone_is_reported(tmp_path: Path) -> None:
     with KubernetesStandIn() as cluster:
         surface = made(cluster, tmp_path)
     with pytest.raises(FlagError, match=r"API server .* does not answer .*kubectl version"):
@@ -306,16 +308,18 @@ async def test_a_cancelled_write_does_not_arrive_later(
     cluster: KubernetesStandIn, surface: ConfigMapSurface
 ) -> None:
     raw = await surface.read()
-    begun = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
 
     def slowly() -> None:
         begun.set()
-        time.sleep(0.3)
+        go_on.wait(deadline_s(10))
 
     cluster.before["patch configmaps"] = slowly
     task = asyncio.create_task(surface.write(switched(raw), expected=raw))
-    assert await asyncio.to_thread(begun.wait, 10)
+    assert await asyncio.to_thread(begun.wait, deadline_s(10))
     task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert cluster.text().encode() == switched(raw)
@@ -393,7 +397,7 @@ class TestLease:
         await lease.release("alice")
         assert cluster.objects["leases", "otel-diag-flagd-config"]["spec"]["holderIdentity"] == "bob"
 
-    async def test_whoever_always_comes_first_is_told(
+    async def test_a_run_that_is_always_faster_is_reported(
         self, cluster: KubernetesStandIn, lease: ClusterLease
     ) -> None:
         def again() -> None:
@@ -433,7 +437,7 @@ def test_addresses() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("a/b/c/d", "configmap:NAMESPACE/NAME"),
         ("?context=a", "configmap:NAMESPACE/NAME"),
@@ -445,12 +449,14 @@ def test_addresses() -> None:
         ("a?kubeconfig=/nowhere/config", "cluster cannot be reached"),
     ],
 )
-def test_addresses_that_name_nothing(text: str, told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told):
+def test_addresses_that_name_nothing(text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         open_surface(text)
 
 
-def test_an_unknown_context_is_told_with_the_nearest(cluster: KubernetesStandIn, tmp_path: Path) -> None:
+def test_an_unknown_context_is_refused_with_the_nearest_spelling(
+    cluster: KubernetesStandIn, tmp_path: Path
+) -> None:
     kubeconfig = cluster.kubeconfig(tmp_path / "kubeconfig")
     with pytest.raises(ConfigurationError, match=r"did you mean 'kind'.*known contexts: kind"):
         open_surface(f"otel-demo?kubeconfig={kubeconfig}&context=kindd")
@@ -460,7 +466,7 @@ def test_an_unknown_context_is_told_with_the_nearest(cluster: KubernetesStandIn,
 
 
 def measured() -> dict[str, str]:
-    """Return what makes a process of ours count for the coverage of this run."""
+    """Return the environment that adds a child process to the coverage of this run."""
     return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
 
 

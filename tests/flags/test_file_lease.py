@@ -1,4 +1,4 @@
-"""The lease beside a document: one holder, also when many want it, followed when its time has run out."""
+"""The lease beside a document: one holder at a time, followed by another when it expires."""
 
 import asyncio
 import json
@@ -104,7 +104,7 @@ def test_processes_take_turns(tmp_path):
 
 
 async def test_a_lease_that_was_renewed_meanwhile_goes_back(lease, tmp_path):
-    """Its time had run out when it was read, and its holder renewed it before it was taken away."""
+    """It had expired when it was read, and its holder renewed it before it was removed."""
     await lease.acquire("slow", seconds=60)
     aged(lease.path, 61)
     expired = lease._held()
@@ -116,7 +116,7 @@ async def test_a_lease_that_was_renewed_meanwhile_goes_back(lease, tmp_path):
     assert lease._held() is None
 
 
-async def test_somebody_who_holds_the_lock_and_does_nothing_is_not_waited_for_for_ever(lease, monkeypatch):
+async def test_the_wait_for_a_lock_that_is_never_released_is_bounded(lease, monkeypatch):
     monkeypatch.setattr(file_lease.folder_locked.__wrapped__, "__defaults__", (0.05,))
     with file_lease.folder_locked(lease.path.parent):
         assert await lease.acquire("one", seconds=60) is None

@@ -1,4 +1,4 @@
-"""What the real flagd refuses is refused here, and what it takes is taken."""
+"""This package refuses and accepts the same documents as the real flagd."""
 
 import json
 import time
@@ -14,7 +14,7 @@ TAKEN_S, REFUSED_S = 10.0, 0.5
 
 
 def text(probe="on", top=None, **other):
-    """Return a document with a probe, and another flag and members of the document that are odd."""
+    """Return a document with a probe flag, and another flag and members that are unusual."""
     flags = {
         "probe": {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": probe},
         "other": {"state": "ENABLED", "variants": {"on": 1, "off": 0}, "defaultVariant": "off", **other},
@@ -70,7 +70,7 @@ def put(document, raw):
 
 
 def serves(flagd, variant, seconds):
-    """Whether the probe answers the variant in time."""
+    """Return whether the probe flag answers the variant in time."""
     address = f"{flagd.ofrep}/ofrep/v1/evaluate/flags/probe"
     until = time.monotonic() + seconds
     while True:

@@ -1,4 +1,4 @@
-"""A flagd document is evaluated, switched and put back as a real flagd would see it."""
+"""A flagd document is evaluated, changed and restored as a real flagd would see it."""
 
 import json
 import sys
@@ -175,7 +175,7 @@ def test_shares_that_several_flags_have_are_replaced_for_one_only():
 @pytest.mark.parametrize(
     "rule", [{"in": ["on", ["on"]]}, {"if": [True]}, {"if": "on"}, {"if": [True, "on"], "and": []}], ids=str
 )
-def test_other_rules_are_refused_with_the_way_out(rule):
+def test_other_rules_are_refused_with_the_remedy(rule):
     flags = document({"a": {**SWITCH, "targeting": rule}})
     before = flags.raw
     with pytest.raises(FlagError, match=r"'a'.*cannot be set to one variant.*remove it"):
@@ -240,7 +240,7 @@ def test_a_changed_document_keeps_order_indent_and_description():
     assert text.endswith("}\n")
 
 
-def test_without_the_evaluator_the_way_out_is_named(monkeypatch):
+def test_without_the_evaluator_the_remedy_is_named(monkeypatch):
     evaluator._library.cache_clear()
     monkeypatch.setitem(sys.modules, "openfeature.contrib.tools.flagd.core", None)
     with pytest.raises(ConfigurationError, match=r"pip install \"pytest-otel-diag\[shop\]\""):

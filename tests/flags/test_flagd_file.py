@@ -1,4 +1,4 @@
-"""The document in a file: replaced as a whole, newer, with its permissions, and nobody's write lost."""
+"""The document in a file: replaced atomically, with newer time and same permissions, losing no write."""
 
 import asyncio
 import contextlib
@@ -118,8 +118,8 @@ async def test_the_owner_stays(path):
 
 
 @contextlib.contextmanager
-def as_nobody():
-    """Be an ordinary user for a while, in a folder of one's own; only root can."""
+def as_ordinary_user():
+    """Act as an ordinary user in a new folder; requires root."""
     if os.geteuid() != 0:
         pytest.skip("only root can act as another user")
     with tempfile.TemporaryDirectory() as name:
@@ -136,16 +136,16 @@ def as_nobody():
             os.setegid(0)
 
 
-async def test_a_file_of_somebody_else_becomes_ours_when_everybody_may_read_it():
-    with as_nobody() as file:
+async def test_a_file_of_another_user_is_replaced_when_everyone_may_read_it():
+    with as_ordinary_user() as file:
         assert file.stat().st_uid == 0
         await put(file, edited(adFailure={"defaultVariant": "on"}))
         assert file.stat().st_uid == 65534
         assert stat.S_IMODE(file.stat().st_mode) == 0o644
 
 
-async def test_a_file_of_somebody_else_that_flagd_would_lose_is_left_alone():
-    with as_nobody() as file:
+async def test_a_file_of_another_user_that_flagd_could_not_read_is_left_alone():
+    with as_ordinary_user() as file:
         os.seteuid(0)
         file.chmod(0o640)
         os.chown(file, 0, 65534)
@@ -163,8 +163,8 @@ async def test_a_file_of_somebody_else_that_flagd_would_lose_is_left_alone():
             await FileSurface(file).read()
 
 
-async def test_a_folder_that_cannot_be_written_is_told_with_the_way_out():
-    with as_nobody() as file:
+async def test_a_folder_that_cannot_be_written_is_reported_with_the_remedy():
+    with as_ordinary_user() as file:
         os.seteuid(0)
         file.parent.chmod(0o755)
         os.seteuid(65534)
@@ -222,7 +222,7 @@ except FlagError as error:
 
 
 def in_a_mount(python, script, *arguments):
-    """Run a shell script in mounts of its own, then our surface; skip where the system does not allow it."""
+    """Run a shell script and then the surface in a new mount namespace; skip where that is not allowed."""
     command = ["unshare", "--mount", "sh", "-ec", f'{script}; exec "$PY" -c "$CODE" "$1"', "sh", *arguments]
     environment = {**os.environ, "PY": python, "CODE": MOUNTS}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
@@ -292,7 +292,7 @@ async def test_what_flagd_would_refuse_is_never_written(path):
     assert folder_of(path) == ["demo.flagd.json"]
 
 
-async def test_a_bad_default_of_somebody_else_stops_our_change_by_its_name(path, controller):
+async def test_an_invalid_default_of_another_flag_refuses_the_change_by_its_name(path, controller):
     theirs = edited(adFailure={"defaultVariant": "maybe"})
     path.write_bytes(theirs)
     with pytest.raises(FlagError, match=r"'adFailure' has the default variant 'maybe'.*refuses the whole"):

@@ -1,4 +1,4 @@
-"""The document in a file while others write it, read it, or break us off."""
+"""The document in a file under concurrent writes, reads and cancellations."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ class Delayed(FileSurface):
 
 
 @pytest.mark.parametrize("how", ["in place", "by rename"])
-async def test_a_write_of_somebody_else_up_to_our_rename_is_found(path, how):
+async def test_an_external_change_before_our_rename_is_found(path, how):
     theirs = edited(imageSlowLoad={"defaultVariant": "5sec"})
     surface = Delayed(path)
 
@@ -58,8 +58,8 @@ async def test_a_write_of_somebody_else_up_to_our_rename_is_found(path, how):
     assert folder_of(path) == ["demo.flagd.json"]
 
 
-async def test_a_write_of_somebody_else_into_the_old_file_is_told(path):
-    """An editor that had the file open writes after our rename: into a file without a name."""
+async def test_an_external_change_of_the_old_file_is_reported(path):
+    """An editor that had the file open writes after the rename, to a file without a name."""
     ours = edited(adFailure={"defaultVariant": "on"})
     surface = Delayed(path)
     surface.moment = "during"
@@ -71,7 +71,7 @@ async def test_a_write_of_somebody_else_into_the_old_file_is_told(path):
 
 
 async def test_changes_at_the_same_time_are_kept_or_refused_never_lost(path):
-    """Forty changes of four flags by four controllers: each is kept, or says that it was not."""
+    """Forty changes of four flags by four controllers: each is stored, or reports that it was not."""
     path.write_bytes(
         edited(
             **{
@@ -102,7 +102,7 @@ async def test_changes_at_the_same_time_are_kept_or_refused_never_lost(path):
 
 
 async def test_a_reader_never_sees_half_a_file(path):
-    """A thread that reads all the time, as flagd may, sees whole documents only."""
+    """A thread that reads continuously, as flagd may, sees only whole documents."""
     documents = [edited(adFailure={"defaultVariant": variant}) for variant in ("on", "off")]
     path.write_bytes(documents[0])
     stop, seen = threading.Event(), set()
@@ -131,7 +131,7 @@ async def test_a_restore_that_meets_a_busy_writer_goes_through(path, controller)
     assert path.read_bytes() == RAW
 
 
-async def test_a_restore_against_somebody_who_never_stops_fails_loudly(path, controller):
+async def test_a_restore_against_a_client_that_never_stops_writing_fails(path, controller):
     before = await controller.document()
 
     class Hopeless(FileSurface):
@@ -166,7 +166,7 @@ async def test_a_damaged_document_that_cannot_be_overwritten_fails_the_restore(p
 
 
 async def test_a_cancelled_write_ends_before_the_cancel_goes_on(path):
-    """Otherwise it could land after the restore that follows."""
+    """Otherwise it could take effect after the restore that follows."""
     entered, leave = threading.Event(), threading.Event()
 
     class Slow(FileSurface):

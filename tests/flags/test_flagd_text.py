@@ -1,4 +1,4 @@
-"""What flagd refuses, or would lose, is refused with the name of the flag."""
+"""Documents that flagd would refuse are refused with the name of the flag."""
 
 import json
 
@@ -56,7 +56,7 @@ def test_an_empty_document_is_refused_with_what_flagd_makes_of_it(raw):
         ({"flags": {"a": {**GOOD, "targeting": {"if": [{"$ref": "x"}]}}}}, "'\\$evaluators' has none"),
     ],
 )
-def test_the_error_names_place_value_and_way_out(raw, match):
+def test_the_error_names_place_value_and_remedy(raw, match):
     refused(raw, match)
 
 

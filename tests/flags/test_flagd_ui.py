@@ -1,11 +1,12 @@
-"""flagd-ui by generation, over real HTTP, and what happens when it misbehaves."""
+"""flagd-ui of each generation over real HTTP, with and without faults."""
 
 import asyncio
 import json
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,18 @@ import pytest
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate
 from pytest_otel_diag.flags.surfaces.flagd_ui import FlagdUiSurface, open_surface
+from pytest_otel_diag.flags.surfaces.read_back import RetryPolicy
+from tests.support.deadlines import deadline_s
 from tests.support.flagd_ui import GENERATIONS, Fault, FlagdUi, Generation
-from tests.support.remote_flags import FLAG, QUICK, document, switched, variant
+from tests.support.remote_flags import FLAG, ONE_LOOK, PATIENT, document, switched, variant
 
 WRITERS: tuple[Generation, ...] = ("1.12", "3.0")
 """2.2 differs from 3.0 in how the file is written; the contract runs over it too."""
 
 DEAF = (Fault.LOST, Fault.ERROR, Fault.UNAVAILABLE, Fault.PAGE, Fault.RESET)
-"""Faults in which a write is not kept."""
+"""Faults that lose a write."""
 MUTE = (Fault.SLOW, Fault.ERROR_KEPT, Fault.TRUNCATED, Fault.HALF)
-"""Faults in which a write is kept, and that is not told."""
+"""Faults that store a write without acknowledging it."""
 
 
 @pytest.fixture(params=WRITERS)
@@ -43,13 +46,26 @@ def started(folder: Path, generation: Generation) -> Iterator[FlagdUi]:
 
 @pytest.fixture
 async def surface(ui: FlagdUi) -> AsyncIterator[FlagdUiSurface]:
-    surface = quick(ui.url)
-    yield surface
-    await surface.aclose()
+    async with closing(reached(ui.url)) as surface:
+        yield surface
 
 
-def quick(url: str) -> FlagdUiSurface:
-    return FlagdUiSurface(url, retry=QUICK, timeout_s=0.3)
+def reached(url: str, retry: RetryPolicy = PATIENT) -> FlagdUiSurface:
+    """Return a surface whose requests time out only when no answer comes at all."""
+    return FlagdUiSurface(url, retry=retry, timeout_s=deadline_s(10))
+
+
+def impatient(url: str, tries: int = 100) -> FlagdUiSurface:
+    """Return a surface for a flagd-ui that does not answer; *tries* outlast a slow machine."""
+    return FlagdUiSurface(url, retry=replace(PATIENT, tries=tries), timeout_s=0.3)
+
+
+@asynccontextmanager
+async def closing(surface: FlagdUiSurface) -> AsyncIterator[FlagdUiSurface]:
+    try:
+        yield surface
+    finally:
+        await surface.aclose()
 
 
 def posts(ui: FlagdUi) -> int:
@@ -62,14 +78,14 @@ async def post(ui: FlagdUi, body: Any) -> httpx.Response:
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-async def test_the_generation_is_found_by_its_routes_and_asked_for_once(
+async def test_the_generation_is_found_by_its_routes_which_are_probed_once(
     tmp_path: Path, generation: Generation
 ) -> None:
-    told = {"1.12": "1.12 to 2.0.2", "2.1": "2.1", "2.2": "2.2 or later", "3.0": "2.2 or later"}
+    message = {"1.12": "1.12 to 2.0.2", "2.1": "2.1", "2.2": "2.2 or later", "3.0": "2.2 or later"}
     with started(tmp_path, generation) as ui:
         for url in (ui.url, ui.url.removesuffix("/feature"), f"{ui.url}/"):
-            surface = quick(url)
-            assert await surface.generation() == told[generation]
+            surface = reached(url)
+            assert await surface.generation() == message[generation]
             asked = len(ui.requests)
             assert surface.same(await surface.read(), document())
             assert len(ui.requests) == asked + 1
@@ -79,14 +95,14 @@ async def test_the_generation_is_found_by_its_routes_and_asked_for_once(
 
 async def test_a_flagd_ui_without_a_base_path_is_found(tmp_path: Path) -> None:
     with serving({"/api/read": document(), "/api/read-file": document()}) as url:
-        surface = quick(url)
+        surface = reached(url)
         assert await surface.generation() == "2.2 or later"
         await surface.aclose()
 
 
-async def test_a_generation_that_only_reads_refuses_to_write_and_says_what_works(tmp_path: Path) -> None:
+async def test_a_read_only_generation_refuses_to_write_and_names_alternatives(tmp_path: Path) -> None:
     with started(tmp_path, "2.1") as ui:
-        surface = quick(ui.url)
+        surface = reached(ui.url)
         raw = await surface.read()
         for write in (surface.write(switched(raw), expected=raw), surface.overwrite(raw)):
             with pytest.raises(FlagError, match=r"2\.1.*read-only") as refused:
@@ -111,16 +127,15 @@ async def test_a_write_is_in_the_file_in_the_shape_that_the_demo_ships(
 @pytest.mark.parametrize(
     "fault", [fault for fault in Fault if fault not in (Fault.LOST, Fault.LATE, Fault.OTHER, Fault.REFUSED)]
 )
-async def test_a_read_that_fails_once_or_twice_is_repeated(
-    ui: FlagdUi, surface: FlagdUiSurface, fault: Fault
-) -> None:
+async def test_a_read_that_fails_once_or_twice_is_repeated(ui: FlagdUi, fault: Fault) -> None:
     ui.fail(fault, times=2, method="GET")
-    assert surface.same(await surface.read(), document())
-    assert await surface.generation() == ("1.12 to 2.0.2" if ui.generation == "1.12" else "2.2 or later")
+    async with closing(impatient(ui.url) if fault is Fault.SLOW else reached(ui.url)) as surface:
+        assert surface.same(await surface.read(), document())
+        assert await surface.generation() == ("1.12 to 2.0.2" if ui.generation == "1.12" else "2.2 or later")
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
         (Fault.ERROR, "answered 500"),
         (Fault.UNAVAILABLE, "the proxy runs, but flagd-ui behind it does not"),
@@ -131,33 +146,32 @@ async def test_a_read_that_fails_once_or_twice_is_repeated(
     ],
 )
 async def test_a_read_that_always_fails_says_what_came(
-    ui: FlagdUi, surface: FlagdUiSurface, fault: Fault, told: str
+    ui: FlagdUi, surface: FlagdUiSurface, fault: Fault, message: str
 ) -> None:
     ui.fail(fault, times=100)
-    with pytest.raises(FlagError, match=told):
-        await surface.read()
+    async with closing(impatient(ui.url, 3) if fault is Fault.SLOW else reached(ui.url)) as failing:
+        with pytest.raises(FlagError, match=message):
+            await failing.read()
     ui.well()
     assert surface.same(await surface.read(), document())
 
 
 @pytest.mark.parametrize("fault", DEAF)
-async def test_a_write_that_is_not_kept_is_sent_again(
-    ui: FlagdUi, surface: FlagdUiSurface, fault: Fault
-) -> None:
-    raw = await surface.read()
-    ui.fail(fault, method="POST")
-    await surface.write(switched(raw), expected=raw)
+async def test_a_write_that_is_not_stored_is_sent_again(ui: FlagdUi, fault: Fault) -> None:
+    async with closing(reached(ui.url, ONE_LOOK)) as surface:
+        raw = await surface.read()
+        ui.fail(fault, method="POST")
+        await surface.write(switched(raw), expected=raw)
     assert variant(ui.path.read_bytes()) == "50%"
     assert posts(ui) == 2
 
 
 @pytest.mark.parametrize("fault", MUTE)
-async def test_a_write_that_is_kept_without_a_word_counts(
-    ui: FlagdUi, surface: FlagdUiSurface, fault: Fault
-) -> None:
-    raw = await surface.read()
-    ui.fail(fault, method="POST", delay_s=2)
-    await surface.write(switched(raw), expected=raw)
+async def test_a_write_that_is_stored_but_not_acknowledged_counts(ui: FlagdUi, fault: Fault) -> None:
+    async with closing(impatient(ui.url) if fault is Fault.SLOW else reached(ui.url)) as surface:
+        raw = await surface.read()
+        ui.fail(fault, method="POST")
+        await surface.write(switched(raw), expected=raw)
     assert variant(ui.path.read_bytes()) == "50%"
     assert posts(ui) == 1
 
@@ -170,28 +184,28 @@ async def test_a_late_write_is_waited_for(ui: FlagdUi, surface: FlagdUiSurface) 
     assert posts(ui) == 1
 
 
-async def test_a_write_that_is_never_kept_is_given_up_after_some_times(
-    ui: FlagdUi, surface: FlagdUiSurface
-) -> None:
-    raw = await surface.read()
-    ui.fail(Fault.LOST, method="POST", times=100)
-    with pytest.raises(FlagError, match="does not keep what is written: after 3 writes") as failed:
-        await surface.write(switched(raw), expected=raw)
+async def test_a_write_that_is_never_stored_is_given_up_after_some_attempts(ui: FlagdUi) -> None:
+    async with closing(reached(ui.url, ONE_LOOK)) as surface:
+        raw = await surface.read()
+        ui.fail(Fault.LOST, method="POST", times=100)
+        with pytest.raises(FlagError, match="does not keep what is written: after 3 writes") as failed:
+            await surface.write(switched(raw), expected=raw)
     assert not isinstance(failed.value, LostUpdate)
-    assert posts(ui) == QUICK.tries
+    assert posts(ui) == ONE_LOOK.tries
     assert json.loads(ui.path.read_bytes()) == json.loads(document())
 
 
-async def test_when_nothing_answers_after_a_write_that_is_said(ui: FlagdUi, surface: FlagdUiSurface) -> None:
-    raw = await surface.read()
-    ui.fail(Fault.ERROR_KEPT, method="POST", times=100)
-    ui.fail(Fault.LOST, method="GET")  # the comparison before the write
-    ui.fail(Fault.UNAVAILABLE, method="GET", times=10_000)
-    with pytest.raises(FlagError, match=r"the last answer was: .*answered 500"):
-        await surface.write(switched(raw), expected=raw)
+async def test_the_last_failure_is_reported_when_nothing_answers_after_a_write(ui: FlagdUi) -> None:
+    async with closing(reached(ui.url, ONE_LOOK)) as surface:
+        raw = await surface.read()
+        ui.fail(Fault.ERROR_KEPT, method="POST", times=100)
+        ui.fail(Fault.LOST, method="GET")  # the comparison before the write
+        ui.fail(Fault.UNAVAILABLE, method="GET", times=10_000)
+        with pytest.raises(FlagError, match=r"the last answer was: .*answered 500"):
+            await surface.write(switched(raw), expected=raw)
 
 
-async def test_somebody_who_writes_after_us_is_named_by_what_differs(
+async def test_an_external_change_after_our_write_is_named_by_its_flags(
     ui: FlagdUi, surface: FlagdUiSurface
 ) -> None:
     raw = await surface.read()
@@ -201,7 +215,9 @@ async def test_somebody_who_writes_after_us_is_named_by_what_differs(
     assert variant(ui.path.read_bytes(), "adFailure") == "on"
 
 
-async def test_somebody_who_wrote_before_us_is_left_alone(ui: FlagdUi, surface: FlagdUiSurface) -> None:
+async def test_an_external_change_before_our_write_is_left_alone(
+    ui: FlagdUi, surface: FlagdUiSurface
+) -> None:
     raw = await surface.read()
     theirs = switched(document(), "adFailure", "on")
     assert (await post(ui, {"data": json.loads(theirs)})).status_code == 200
@@ -221,9 +237,9 @@ async def test_overwriting_replaces_any_document(ui: FlagdUi, surface: FlagdUiSu
 async def test_edits_of_the_file_are_invisible_to_a_caching_flagd_ui(
     tmp_path: Path, generation: Generation
 ) -> None:
-    """The trap itself, as the demo has it: what was edited beside it is gone after a write through it."""
+    """As in the demo: a write through flagd-ui reverts direct edits of the file."""
     with started(tmp_path, generation) as ui:
-        surface = quick(ui.url)
+        surface = reached(ui.url)
         raw = await surface.read()
         ui.path.write_bytes(switched(document(), "adFailure", "on"))
         assert surface.same(await surface.read(), raw)
@@ -241,7 +257,7 @@ async def test_two_routes_that_disagree_are_a_stale_memory(tmp_path: Path) -> No
         "/feature/api/read-file": switched(document(), "adFailure", "on"),
     }
     with serving(routes) as url:
-        surface = quick(url)
+        surface = reached(url)
         with pytest.raises(FlagError, match=r"two documents.*edited directly.*one place only"):
             await surface.read()
         routes["/feature/api/read-file"] = document()
@@ -256,12 +272,12 @@ async def test_rules_that_flagd_ui_hides_forbid_writing_them_back(tmp_path: Path
     path = tmp_path / "demo.flagd.json"
     path.write_text(json.dumps(body))
     with FlagdUi(path, "3.0") as ui:
-        surface = quick(ui.url)
+        surface = reached(ui.url)
         with pytest.raises(FlagError, match=r"\$evaluators.*would break them.*file:PATH"):
             await surface.read()
         await surface.aclose()
-    with FlagdUi(path, "1.12") as ui:  # which tells the whole file
-        surface = quick(ui.url)
+    with FlagdUi(path, "1.12") as ui:  # which returns the whole file
+        surface = reached(ui.url)
         raw = await surface.read()
         await surface.write(switched(raw), expected=raw)
         assert json.loads(path.read_bytes())["$evaluators"] == body["$evaluators"]
@@ -270,13 +286,13 @@ async def test_rules_that_flagd_ui_hides_forbid_writing_them_back(tmp_path: Path
 
 async def test_an_address_without_flagd_ui_says_what_else_works() -> None:
     with serving({}) as url:
-        surface = quick(url)
+        surface = reached(url)
         with pytest.raises(FlagError, match=r"there is no flagd-ui at .*before 1\.12.*file:PATH"):
             await surface.read()
         await surface.aclose()
     page = b"<!DOCTYPE html><html>a shop</html>"
     with serving(dict.fromkeys(("/feature/api/read", "/feature/api/read-file"), page)) as url:
-        surface = quick(url)
+        surface = reached(url)
         with pytest.raises(FlagError, match="there is no flagd-ui"):
             await surface.read()
         await surface.aclose()
@@ -285,7 +301,7 @@ async def test_an_address_without_flagd_ui_says_what_else_works() -> None:
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_login_in_front_of_it_is_explained(status: int) -> None:
     with serving({}, status=status) as url:
-        surface = quick(url)
+        surface = reached(url)
         with pytest.raises(FlagError, match=f"requires a login .{status}"):
             await surface.read()
         await surface.aclose()
@@ -300,9 +316,9 @@ async def test_a_document_that_is_refused_is_not_sent_again(ui: FlagdUi, surface
     assert json.loads(ui.path.read_bytes()) == json.loads(document())
 
 
-async def test_a_demo_that_was_exchanged_meanwhile_is_found_again(tmp_path: Path) -> None:
+async def test_another_generation_at_the_same_address_is_found(tmp_path: Path) -> None:
     with started(tmp_path, "1.12") as ui:
-        surface = quick(ui.url)
+        surface = reached(ui.url)
         assert await surface.generation() == "1.12 to 2.0.2"
         ui.generation = "3.0"
         ui.restart()
@@ -314,7 +330,7 @@ async def test_a_demo_that_was_exchanged_meanwhile_is_found_again(tmp_path: Path
 
 async def test_readers_at_the_same_time_see_whole_documents(tmp_path: Path) -> None:
     with started(tmp_path, "3.0") as ui:
-        writer, reader = quick(ui.url), quick(ui.url)
+        writer, reader = reached(ui.url), reached(ui.url)
         ended = asyncio.Event()
         seen: set[str] = set()
 

@@ -1,4 +1,4 @@
-"""What the page on flags shows works."""
+"""The examples of the page on flags work."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def test_the_role_is_the_one_that_a_missing_permission_asks_for() -> None:
     assert shown.strip() == Address("otel-demo").role()
 
 
-def test_every_place_and_reader_is_told() -> None:
+def test_every_surface_and_reader_is_described() -> None:
     assert [kind for kind in SURFACES if f"`{kind}:" not in PAGE] == []
     assert [kind for kind in READERS if f"`{kind}:" not in PAGE and kind != "probe"] == []
 

@@ -1,4 +1,4 @@
-"""MemoryFlags keeps the contract; targeting is kept but not evaluated."""
+"""MemoryFlags fulfils the contract; targeting is stored but not evaluated."""
 
 from itertools import count
 

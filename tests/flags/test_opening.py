@@ -1,4 +1,4 @@
-"""Texts become places and readers; mistakes are told with the nearest spelling."""
+"""Texts open surfaces and readers; errors suggest the nearest spelling."""
 
 import time
 

@@ -20,6 +20,7 @@ from pytest_otel_diag.testing.flag_contract import (
     answered,
 )
 from tests.flags.documents import FLAGS, RAW, TARGETED, edited
+from tests.support.deadlines import deadline_s
 from tests.support.flagd import Flagd
 
 READERS = ("ofrep", "flagd", "grpc", "probed URL", "probed address")
@@ -40,7 +41,7 @@ def access(flagd, path, reader):
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    """A flagd for many tests, each of which puts its document in place first."""
+    """A flagd for many tests, each of which first writes its document."""
     folder = tmp_path_factory.mktemp("flagd")
     path = folder / "demo.flagd.json"
     path.write_bytes(RAW)
@@ -75,7 +76,7 @@ class TestRealFlagd(FlagControllerContract, FlagRulesContract, FlagDocumentContr
         return "dealtOut"
 
     async def test_values_have_the_type_of_the_document(self, controller):
-        """1 and 1.0, integers and text, objects: as written, over every protocol."""
+        """1 and 1.0, integers, text and objects keep their types over every protocol."""
         document = await controller.document()
         everything = await controller.served_all({})
         answering = set(FLAGS) - {"asleep", "broken"}
@@ -95,7 +96,7 @@ class TestRealFlagd(FlagControllerContract, FlagRulesContract, FlagDocumentContr
             await controller.served("broken", {})
 
     async def test_a_flag_of_another_type_is_asked_with_the_right_call(self, controller):
-        """Somebody replaces the document; a reader that knew the type finds the new one."""
+        """After the document is replaced, a reader that knew the type learns the new one."""
         await answered(controller, "adFailure", "off")
         document = await controller.document()
         other = edited(adFailure={"variants": {"text": "x", "more": "y"}, "defaultVariant": "more"})
@@ -107,7 +108,7 @@ class TestRealFlagd(FlagControllerContract, FlagRulesContract, FlagDocumentContr
 
 
 def test_one_controller_serves_several_loops_one_after_the_other(running):
-    """As a guardian or a command does, which runs a loop for each thing it does."""
+    """As in a guardian or a command, which runs a loop per operation."""
     flagd, path = running
     for reader in READERS:
         flags = open_flags(access(flagd, path, reader), now=time.time_ns)
@@ -137,7 +138,7 @@ def replaced(path, raw, *, mtime_ns=None):
 
 async def settled(flagd, marker):
     """Wait until flagd's log holds *marker*."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + deadline_s(10)
     while marker not in flagd.said():
         assert time.monotonic() < deadline, f"{marker!r} not in: {flagd.said()[-2000:]}"
         await asyncio.sleep(0.02)
@@ -184,7 +185,7 @@ async def test_a_flagd_that_started_on_a_bad_file_serves_nothing_and_the_error_s
 
 
 async def test_an_emptied_file_leaves_the_fault_on_and_a_restore_ends_it(document, tmp_path):
-    """flagd keeps what it had: whoever truncates the file and stops there leaves it so."""
+    """flagd keeps its flags when a program truncates the file and stops."""
     with Flagd(document, tmp_path / "log") as flagd:
         flags = open_flags(access(flagd, document, "ofrep"), now=time.time_ns)
         before = await flags.document()
@@ -218,7 +219,7 @@ async def test_a_document_without_flags_takes_them_all_away_and_a_restore_brings
         flags = open_flags(access(flagd, document, "grpc"), now=time.time_ns)
         before = await flags.document()
         replaced(document, b'{"flags": {}}')
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + deadline_s(10)
         with pytest.raises(
             UnknownFlag, match=r"serves no flag 'paymentFailure'\. .*demo\.flagd\.json has it"
         ):
@@ -231,7 +232,7 @@ async def test_a_document_without_flags_takes_them_all_away_and_a_restore_brings
 
 
 async def _comes_back(flags, key):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + deadline_s(10)
     while True:
         try:
             await answered(flags, key, "off")
@@ -242,7 +243,7 @@ async def _comes_back(flags, key):
 
 
 async def test_the_poller_ignores_an_older_file_and_takes_ours(document, tmp_path):
-    """flagd's default outside Kubernetes: once a second, and newer files only."""
+    """flagd's default outside Kubernetes polls once a second and loads only newer files."""
     with Flagd(document, tmp_path / "log", provider="file") as flagd:
         flags = open_flags(access(flagd, document, "ofrep"), now=time.time_ns)
         before = await flags.document()
@@ -268,9 +269,7 @@ async def test_the_poller_ignores_an_older_file_and_takes_ours(document, tmp_pat
 
 
 @pytest.mark.parametrize("reader", ["ofrep", "flagd", "grpc", "probed URL"])
-async def test_a_flagd_that_is_restarted_in_the_middle_is_told_and_then_answers_right(
-    document, tmp_path, reader
-):
+async def test_a_restarted_flagd_is_reported_while_down_and_correct_afterwards(document, tmp_path, reader):
     with Flagd(document, tmp_path / "log") as flagd:
         flags = open_flags(access(flagd, document, reader), now=time.time_ns)
         before = await flags.document()
@@ -291,7 +290,7 @@ async def test_a_flagd_that_is_restarted_in_the_middle_is_told_and_then_answers_
 
 
 async def _answers_again(flags):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + deadline_s(10)
     while True:
         try:
             return await flags.served("paymentFailure", {})
@@ -304,7 +303,7 @@ async def _answers_again(flags):
 
 
 class Watcher:
-    """Asks all the time. A question asked after a variant was confirmed has to be answered with it."""
+    """Evaluates continuously; an evaluation after a variant was confirmed must answer it."""
 
     def __init__(self, reader):
         self.reader = reader
@@ -329,7 +328,7 @@ class Watcher:
 
 
 async def cycles(flagd, path, count):
-    """Set and restore *count* times under four readers; return how many answers they had."""
+    """Set and restore *count* times under four readers; return how many answers each got."""
     specs = (f"ofrep:{flagd.ofrep}", f"ofrep:{flagd.ofrep}", f"flagd:{flagd.http}", f"grpc:{flagd.grpc}")
     flags = open_flags(access(flagd, path, "grpc"), now=time.time_ns)
     async with AsyncExitStack() as stack:
@@ -353,7 +352,7 @@ async def cycles(flagd, path, count):
 
 
 async def confirmed(flags, variant):
-    deadline, row = time.monotonic() + 10, 0
+    deadline, row = time.monotonic() + deadline_s(10), 0
     while row < READS_IN_A_ROW:
         row = row + 1 if (await flags.served("paymentFailure", {})).variant == variant else 0
         assert time.monotonic() < deadline, f"{variant} is not served"
@@ -367,7 +366,7 @@ async def phase(watchers, flags, variant, change):
     await confirmed(flags, variant)
     for watcher in watchers:
         watcher.turn, watcher.wanted = watcher.turn + 1, variant
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + deadline_s(20)
     while any(watcher.checked < watcher.turn for watcher in watchers):
         assert time.monotonic() < deadline, "a reader does not get through"
         await asyncio.sleep(0.001)

@@ -1,15 +1,14 @@
-"""Whole runs in wall time, all real but the services.
+"""A whole run in wall time, in which only the services are simulated.
 
-flagd is the real one, over a file. The shop runs in real time in a process of its own, asks that flagd and
-sends OTLP. ``pytest --otel-diag-target=live`` runs in another process, with its own receiver and the embedded
-store. What it finds is compared with the same scenarios on the target ``shop``, in virtual time.
+The real flagd serves the flags of a file. A separate process runs the shop in real time, which evaluates its
+flags there and sends OTLP. Another process runs ``pytest --otel-diag-target=live`` with its own receiver and
+the embedded store. Its verdicts are compared with those of the target ``shop``, in virtual time.
 """
 
 import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -21,13 +20,14 @@ from pytest_otel_diag.model.session import ImpactReason, SessionResult, Status
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.targets.shop.target import ShopTarget
 from pytest_otel_diag.testing.running import run_scenario
+from tests.support.deadlines import deadline_s
 from tests.support.flagd import Flagd
 
 pytestmark = pytest.mark.xdist_group("live_end_to_end")
 
 USERS = 50
 REFERENCE_S = 150
-"""Metrics come once a minute, and a counter has a rate from its second point on."""
+"""Metrics come once a minute, and a rate needs two points of a counter."""
 
 FLAGS = {
     "productCatalogFailure": "on",  # switched in its rule
@@ -42,7 +42,7 @@ TIMING = {
     "recover_timeout_s": 40,
     "analyze_timeout_s": 60,
 }
-RUN_TIMEOUT_S = 480.0
+RUN_TIMEOUT_S = deadline_s(480)
 
 
 def _tests() -> str:
@@ -59,14 +59,13 @@ def _tests() -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run left behind."""
+    """The results of the run."""
 
     exit_code: int
     output: str
     sessions: Mapping[str, SessionResult]
     document_before: bytes
     document_after: bytes
-    took_s: float
 
 
 def _free_port() -> int:
@@ -93,7 +92,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             stderr=subprocess.STDOUT,
         )
         try:
-            started = time.monotonic()
             done = subprocess.run(
                 [
                     *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_live.py"),
@@ -112,7 +110,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
                 text=True,
                 timeout=RUN_TIMEOUT_S,
             )
-            took_s = time.monotonic() - started
         finally:
             shop.terminate()
             try:
@@ -126,7 +123,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             for line in file.read_text().splitlines()
             if (result := SessionResult.model_validate_json(line))
         }
-        yield Run(done.returncode, output, sessions, before, document.read_bytes(), took_s)
+        yield Run(done.returncode, output, sessions, before, document.read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -145,11 +142,9 @@ def virtual() -> Iterator[Mapping[str, SessionResult]]:
     target.close()
 
 
-def test_the_run_passes_within_its_time(run: Run) -> None:
+def test_the_run_passes(run: Run) -> None:
     assert run.exit_code == 0, run.output[-6000:]
     assert set(run.sessions) == set(FLAGS)
-    slowest = max(result.wall_s for result in run.sessions.values())
-    assert slowest < 180.0
 
 
 def test_the_document_is_back_byte_for_byte(run: Run) -> None:
@@ -174,9 +169,9 @@ def test_the_verdict_is_the_one_of_virtual_time(
 
 
 def _right(verdict: Verdict) -> dict[str, object]:
-    """Return what must not depend on how time passes.
+    """Return the parts of the verdict that must be the same in wall time and in virtual time.
 
-    The mechanism is left out: half a minute of a fault leaves the built-in analyzer a choice there.
+    Not the mechanism: half a minute of a fault does not always determine it.
     """
     return {
         "detected": verdict.detected,

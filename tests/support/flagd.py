@@ -24,8 +24,9 @@ from typing import Literal, Self
 import pytest
 
 from tests.flagd_binary import build
+from tests.support.deadlines import deadline_s
 
-READY_S = 15.0
+READY_S = deadline_s(15)
 Provider = Literal["file", "fsnotify", "fileinfo"]
 
 

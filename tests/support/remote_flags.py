@@ -1,4 +1,4 @@
-"""Shared by tests of flag surfaces: a document, ways to change it, and short retries."""
+"""Shared by tests of flag surfaces: a document, ways to change it, and retry policies."""
 
 import json
 
@@ -6,8 +6,12 @@ from pytest_otel_diag import catalog
 from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.flags.surfaces.read_back import RetryPolicy
 from pytest_otel_diag.testing.flag_contract import Targeted
+from tests.support.deadlines import deadline_s
 
-QUICK = RetryPolicy(tries=3, kept_s=0.4, poll_s=0.01)
+PATIENT = RetryPolicy(tries=3, kept_s=deadline_s(10), poll_s=0.01)
+"""For writes that are stored sooner or later: one attempt, read back as long as a slow machine needs."""
+ONE_LOOK = RetryPolicy(tries=3, kept_s=0.0, poll_s=0.0)
+"""For writes that are lost: each attempt is read back exactly once."""
 FLAG = "paymentFailure"
 TARGETED = Targeted("productCatalogFailure", {"product_id": "OLJCESPC7Z"}, {"product_id": "OTHER"})
 SHARED = "dealtOut"

@@ -1,4 +1,4 @@
-"""The document of a live system: read once, in a thread of its own, compared with the catalog."""
+"""The document of a live system: read once, in a separate thread, and compared with the catalog."""
 
 import asyncio
 import json
@@ -63,7 +63,7 @@ def test_it_is_read_once_and_sessions_bring_it_up_to_date(tmp_path: Path) -> Non
     assert "adFailure" not in live.found().flags
 
 
-def test_a_failed_read_is_told_and_not_repeated_at_once(tmp_path: Path) -> None:
+def test_a_failed_read_is_reported_and_not_repeated_at_once(tmp_path: Path) -> None:
     reads, now_s = [], [0.0]
 
     def read() -> FlagDocument:
@@ -104,7 +104,7 @@ def test_a_place_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch: p
         reader(access(tmp_path), timeout_s=0.1)()
 
 
-def test_errors_nobody_expected_are_told_with_the_place(
+def test_unexpected_errors_are_reported_with_the_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opening, "open_flags", lambda *_, **__: _Flags(ZeroDivisionError("odd")))

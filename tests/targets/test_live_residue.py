@@ -30,11 +30,11 @@ async def test_the_release_names_the_service(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "svc-cartservice;rm\n"
 
 
-async def test_without_a_command_sentences_tell_what_stays() -> None:
-    told = await Residue("3.0", None)([CART, Fault(flag="paymentFailure"), Fault(flag="mine")])
-    assert len(told) == 1
-    assert "cartFailure=100%" in told[0]
-    assert "--otel-diag-restart" in told[0]
+async def test_without_a_command_residual_effects_are_reported() -> None:
+    message = await Residue("3.0", None)([CART, Fault(flag="paymentFailure"), Fault(flag="mine")])
+    assert len(message) == 1
+    assert "cartFailure=100%" in message[0]
+    assert "--otel-diag-restart" in message[0]
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ async def test_without_a_command_sentences_tell_what_stays() -> None:
         (f"{sys.executable} -c 'import sys; sys.exit(4)' {{service}}", "ended with 4"),
     ],
 )
-async def test_a_failed_restart_is_told_with_its_reason(template: str, reason: str) -> None:
-    (told,) = await Residue("3.0", RestartCommand(template))([CART])
-    assert "was not restarted" in told
-    assert reason in told
+async def test_a_failed_restart_is_reported_with_its_reason(template: str, reason: str) -> None:
+    (message,) = await Residue("3.0", RestartCommand(template))([CART])
+    assert "was not restarted" in message
+    assert reason in message
 
 
 async def test_a_restart_that_hangs_is_given_up() -> None:

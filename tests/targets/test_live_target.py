@@ -96,7 +96,7 @@ async def blames_payment(investigation: Investigation) -> Diagnosis:
     )
 
 
-async def test_a_fault_is_made_seen_judged_and_taken_back(target: LiveTarget, demo: LiveDemo) -> None:
+async def test_a_fault_is_injected_observed_judged_and_undone(target: LiveTarget, demo: LiveDemo) -> None:
     before = demo.document.read_bytes()
     plan = SessionPlan(scenario=PAYMENT, session_id="one", run_id="run")
     settings = EngineSettings(witness_poll_s=0.2)
@@ -115,14 +115,14 @@ async def test_a_fault_is_made_seen_judged_and_taken_back(target: LiveTarget, de
     assert not list((demo.state).glob("**/*.json")), "an entry of the journal stays"
 
 
-def test_what_it_says_of_itself(target: LiveTarget) -> None:
-    told = target.describe()
-    assert told["demo"] == "3.0"
-    assert told["flags"].startswith("file:")
-    assert told["store"].startswith("clickhouse://")
+def test_the_description_of_the_target(target: LiveTarget) -> None:
+    message = target.describe()
+    assert message["demo"] == "3.0"
+    assert message["flags"].startswith("file:")
+    assert message["store"].startswith("clickhouse://")
 
 
-def test_scenarios_are_the_catalogs_for_the_flags_that_are_there(target: LiveTarget) -> None:
+def test_scenarios_are_the_catalogs_for_the_existing_flags(target: LiveTarget) -> None:
     known = {one.id: one for one in target.scenarios()}
     assert "productCatalogFailure=on" in known
     assert all(one.environment == Environment() for one in known.values())
@@ -158,7 +158,7 @@ def test_mistakes_are_found_by_the_real_document(
     assert reason in mistake
 
 
-def test_wishes_for_a_simulated_system_are_no_mistake(target: LiveTarget) -> None:
+def test_environments_for_a_simulated_system_are_ignored(target: LiveTarget) -> None:
     wish = PAYMENT.model_copy(update={"environment": Environment(demo="3.0", users=50)})
     assert target.validate(wish) == ()
 
@@ -169,7 +169,7 @@ async def test_a_scenario_with_mistakes_is_not_opened(target: LiveTarget) -> Non
             pass
 
 
-def test_flags_that_cannot_be_read_are_told_everywhere(demo: LiveDemo, tmp_path: Path) -> None:
+def test_flags_that_cannot_be_read_are_reported_everywhere(demo: LiveDemo, tmp_path: Path) -> None:
     away = live(demo, flags=f"file:{tmp_path / 'gone.json'}")
     assert "gone.json" in away.describe()["demo"]
     assert "gone.json" in away.validate(PAYMENT)[0]
@@ -334,7 +334,7 @@ def test_the_embedded_receiver_is_for_one_process(demo: LiveDemo) -> None:
     live(demo, worker="gw0")
 
 
-def test_the_frontend_gives_both_ways_to_the_flags(demo: LiveDemo) -> None:
+def test_the_frontend_is_the_default_for_writing_and_reading_flags(demo: LiveDemo) -> None:
     access = access_of(demo.settings(flags="", flagd="", frontend="http://demo:8080/"))
     assert access.control == "flagd-ui:http://demo:8080/feature"
     assert access.served == "flagd:http://demo:8080/flagservice"

@@ -1,6 +1,5 @@
 """Driven visits against a stand-in of the frontend, over real HTTP."""
 
-import asyncio
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
@@ -14,6 +13,7 @@ from pytest_otel_diag.targets.live import recipes
 from pytest_otel_diag.targets.live import traffic as live_traffic
 from pytest_otel_diag.targets.live.recipes import BY_FLAG, BY_SERVICE, VISITS
 from pytest_otel_diag.targets.live.traffic import LiveTraffic, NoDriving
+from tests.support.deadlines import eventually_async
 from tests.support.frontend_stand_in import Frontend, frontend
 
 FAST = 200.0
@@ -131,7 +131,7 @@ async def test_a_full_queue_refuses_what_does_not_fit(shop_front: Frontend) -> N
         assert await live.drive((), 10_000) == live_traffic.WAITING
 
 
-async def test_nothing_is_accepted_once_nobody_answers() -> None:
+async def test_nothing_is_accepted_once_the_frontend_is_unreachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     async with traffic(f"http://127.0.0.1:{port}", "paymentFailure") as live:
@@ -146,7 +146,7 @@ async def test_closing_ends_visits_under_way(shop_front: Frontend) -> None:
     shop_front.delay_s = 5.0
     async with traffic(shop_front.url, "adFailure") as live:
         await live.drive((), 8)
-        await asyncio.sleep(0.1)
+        assert await eventually_async(lambda: shop_front.seen)
     assert len(shop_front.seen) <= live_traffic.AT_ONCE
     assert await live.drive((), 0) == 0
 

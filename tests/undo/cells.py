@@ -1,4 +1,4 @@
-"""One environment and one pytest process in it, for tests that kill."""
+"""One environment with a pytest process, for tests that kill processes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pytest_otel_diag import catalog
+from tests.support.deadlines import deadline_s, eventually
 from tests.support.flagd import Flagd
 
 HERE = Path(__file__).parent
@@ -39,14 +39,14 @@ class Cell:
         self.document = document
         self.original = document.read_bytes()
         self.state = folder / "state"
-        # A flagd that has just started answers that there are no flags, until it has read its file.
+        # A flagd that has just started reports no flags until it has read its file.
         assert until(self.served, 10), "flagd serves no flag"
         self.variants = self.served()
         self.deadline_s = 3600.0
         self._started: list[subprocess.Popen[bytes]] = []
 
     def plan(self, point: str = "", act: str = "wait", run: str = "") -> dict[str, str]:
-        """Return the environment of a process that is to act at the point."""
+        """Return the environment variables of a process that acts at the point."""
         given = {
             "document": str(self.document),
             "ofrep": self.flagd.ofrep,
@@ -69,7 +69,7 @@ class Cell:
     def start(
         self, *options: str, point: str = "", run: str = "", output: str = "output"
     ) -> subprocess.Popen[bytes]:
-        """Start pytest over the test; what it prints goes to the file *output*."""
+        """Start pytest on the test, with its output in the file *output*."""
         command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         command += ["--otel-diag-target=killed", "--otel-diag-analyzer=killed_target:analyzer", *options]
         with (self.folder / output).open("w") as file:
@@ -86,14 +86,14 @@ class Cell:
         return process
 
     def command(self, *arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-        """Run ``otel-diag`` over the state of the cell."""
+        """Run ``otel-diag`` with the state of the cell."""
         return subprocess.run(
             [sys.executable, "-m", "pytest_otel_diag.cli", *arguments],
             cwd=self.folder,
             env=self.plan(),
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=deadline_s(timeout_s),
             check=False,
         )
 
@@ -108,29 +108,29 @@ class Cell:
 
     @property
     def output(self) -> str:
-        """What the last process printed."""
+        """The output of the last process."""
         return self.printed("output")
 
     def printed(self, name: str) -> str:
-        """What the process with this output printed."""
+        """The contents of the output file."""
         return (self.folder / name).read_text()
 
     def go_on_after(self, seconds: float) -> None:
-        """Let the process at its point go on in a while."""
+        """Let the process continue from its point after *seconds*."""
         threading.Timer(seconds, self.go_on).start()
 
     def end(self) -> None:
-        """End what still runs; guardians then end by themselves."""
+        """Kill the processes; guardians then end by themselves."""
         for process in self._started:
             process.kill()
             process.wait()
 
     def go_on(self) -> None:
-        """Let the process at its point go on."""
+        """Let the process continue from its point."""
         (self.folder / "go on").touch()
 
     def again(self) -> None:
-        """Make ready for another process."""
+        """Prepare for another process."""
         for name in ("reached", "go on"):
             (self.folder / name).unlink(missing_ok=True)
 
@@ -140,19 +140,19 @@ class Cell:
         return sorted((self.state / "journal").glob("*.json"))
 
     def served(self) -> dict[str, object]:
-        """Return the variant of every flag as flagd serves it now, in the context of nobody."""
+        """Return the variant of every flag that flagd serves now, without a context."""
         address = f"{self.flagd.ofrep}/ofrep/v1/evaluate/flags"
         request = urllib.request.Request(address, b"{}", {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=deadline_s(5)) as answer:
             return {flag["key"]: flag.get("variant") for flag in json.load(answer)["flags"]}
 
     def as_before(self) -> bool:
-        """Whether everything is as if nothing had happened."""
+        """Return whether document, served flags and journal are as before."""
         return not self.differs
 
     @property
     def differs(self) -> str:
-        """What is not as it was."""
+        """What differs from before."""
         parts = {
             "document": self.document.read_bytes() != self.original,
             "served": self.served() != self.variants,
@@ -162,13 +162,8 @@ class Cell:
 
 
 def until(condition: Callable[[], object], timeout_s: float) -> bool:
-    """Wait for the condition; return whether it came."""
-    end = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
+    """Wait for the condition, ``deadline_s(timeout_s)`` seconds at most; return whether it became true."""
+    return bool(eventually(condition, timeout_s))
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """The target ``killed`` of the kill matrix: the simulated shop, its flags in a real file behind a real flagd.
 
-Loaded by pytest processes of the matrix through an entry point of its own. What it is to do comes from
-``KILLED``: JSON with ``document``, ``ofrep``, ``point`` (where to act), ``act`` (``wait``, or what to raise
-there), ``deadline_s`` and ``folder`` (files by which test and session tell each other).
+The pytest processes of the matrix load it through an entry point. The environment variable ``KILLED`` is its
+plan: JSON with ``document``, ``ofrep``, ``point`` (where to act), ``act`` (``wait``, or what to raise there),
+``deadline_s`` and ``folder`` (where test and session communicate by files).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _passed: list[str] = []
 
 
 async def at(point: str) -> None:
-    """Act when this is the point of the plan, once: tell the test, then wait for it or raise."""
+    """Act once when this is the point of the plan: notify the test, then wait for it or raise."""
     if PLAN.get("point") != point or point in _passed:
         return
     _passed.append(point)
@@ -52,13 +52,13 @@ async def at(point: str) -> None:
         raise RuntimeError(f"on purpose at: {point}")
     if PLAN["act"] == "assertion":
         raise AssertionError(f"on purpose at: {point}")
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while not (FOLDER / "go on").exists() and time.monotonic() < until:  # noqa: ASYNC110 - another process
         await asyncio.sleep(0.02)
 
 
 class Surface(FileSurface):
-    """The file, with points around its writes: the first makes the fault, the second takes it back."""
+    """The file, with points around its writes: the first injects the fault, the second undoes it."""
 
     writes = 0
 
@@ -71,7 +71,7 @@ class Surface(FileSurface):
 
 
 class Telemetry(ports.Telemetry):
-    """The shop's, with a point at the first question about services once the fault is on."""
+    """The shop's telemetry, with a point at the first question on services after the injection."""
 
     def __init__(self, inner: Any, flags: GuardedFlags) -> None:
         self._inner = inner
@@ -90,7 +90,7 @@ class Telemetry(ports.Telemetry):
 
 
 class Flags:
-    """The flags that the session works with; the shop follows."""
+    """The flags of the session; changes are copied to the shop."""
 
     def __init__(self, real: GuardedFlags, shop: DocumentFlags) -> None:
         self._real = real
@@ -139,7 +139,7 @@ class Target(ShopTarget):
                 owner=Owner.here(now_ns=time.time_ns(), run_id=PLAN.get("run", "")),
                 state_dir=self.settings.state_dir(),
                 settings=undo,
-                notify=told,
+                notify=messages,
             ) as flags,
         ):
             _guarded.append(flags)
@@ -152,8 +152,8 @@ class Target(ShopTarget):
         await real.aclose()
 
 
-def told(text: str) -> None:
-    with (FOLDER / "told").open("a") as file:
+def messages(text: str) -> None:
+    with (FOLDER / "messages").open("a") as file:
         file.write(f"{text}\n")
 
 

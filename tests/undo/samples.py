@@ -17,7 +17,7 @@ OFF_ON = {"off": False, "on": True}
 
 
 def document(**default: str) -> bytes:
-    """Return a document of flags that are off or on, in a layout that a rewrite by JSON would not keep."""
+    """Return a document of flags that are off or on, formatted as no JSON library would."""
     flags: dict[str, Any] = {
         key: {"state": "ENABLED", "variants": OFF_ON, "defaultVariant": variant}
         for key, variant in default.items()
@@ -85,7 +85,7 @@ class MemoryReader:
 
 
 def owner(pid: int = 4_194_000, **process: str) -> Owner:
-    """Return an owner: a process of this machine that does not run, unless told otherwise."""
+    """Return an owner, by default a process of this machine that does not run."""
     me = Process.this()
     facts = {"host": me.host, "boot": me.boot, "namespace": me.namespace, "started": "1"} | process
     return Owner(

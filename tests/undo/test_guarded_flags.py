@@ -1,4 +1,4 @@
-"""Protected flags over a real file and a real flagd: guardian, deadline, healing, edits of others."""
+"""Guarded flags over a real file and a real flagd: guardian, deadline, healing, external changes."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from pytest_otel_diag.undo.processes import Process
 from pytest_otel_diag.undo.session import GuardedFlags, guarded
 from pytest_otel_diag.undo.settings import UndoSettings
 from pytest_otel_diag.undo.verify import RestoreLimits
+from tests.support.deadlines import deadline_s
 from tests.support.flagd import Flagd
 from tests.undo import samples
 from tests.undo.cells import until
@@ -60,19 +61,19 @@ async def inner(flagd: Flagd) -> AsyncIterator[SurfaceFlags]:
 
 
 async def served(flags: SurfaceFlags | GuardedFlags, key: str, variant: str) -> None:
-    """Wait until flagd serves it."""
-    async with asyncio.timeout(20):
+    """Wait until flagd serves the variant."""
+    async with asyncio.timeout(deadline_s(20)):
         while (await flags.served(key, {})).variant != variant:  # noqa: ASYNC110 - flagd has no event for it
             await asyncio.sleep(0.02)
 
 
 class Place:
-    """What sessions over the flags have in common."""
+    """The flags, state folder and messages of a test's sessions."""
 
     def __init__(self, inner: SurfaceFlags, state: Path) -> None:
         self.inner = inner
         self.state = state
-        self.told: list[str] = []
+        self.messages: list[str] = []
         self.journal = Journal(state)
         self.original = samples.document(a="off", b="off")
 
@@ -84,7 +85,7 @@ class Place:
             owner=owner or Owner.here(now_ns=time.time_ns()),
             state_dir=self.state,
             settings=replace(UndoSettings(lease_wait_s=0.2), **settings),
-            notify=self.told.append,
+            notify=self.messages.append,
         )
 
     @property
@@ -109,7 +110,7 @@ def place(inner: SurfaceFlags, tmp_path: Path) -> Place:
 
 
 class TestContract(FlagControllerContract):
-    """Protected flags are flags."""
+    """Guarded flags fulfil the contract of flag controllers."""
 
     @pytest.fixture
     async def controller(self, place: Place) -> AsyncIterator[SettledFlags]:
@@ -122,7 +123,7 @@ class TestContract(FlagControllerContract):
 
 
 class SettledFlags:
-    """flagd takes a moment to see a new file; the contract asks at once."""
+    """Waits until flagd has loaded a change, since the contract evaluates at once."""
 
     def __init__(self, flags: GuardedFlags) -> None:
         self._flags = flags
@@ -157,10 +158,10 @@ async def test_journal_and_guardian_are_there_before_the_first_write(place: Plac
         guardian = Process.of(flags.guardian.pid or 0)
     assert place.raw == place.original and not list(place.journal.entries())
     assert guardian.alive is False
-    assert not place.told
+    assert not place.messages
 
 
-async def test_what_an_exception_leaves_on_is_taken_back_on_leaving(place: Place):
+async def test_a_fault_that_an_exception_leaves_on_is_undone_on_exit(place: Place):
     with pytest.raises(LookupError):
         async with place.session() as flags:
             await flags.apply(ON)
@@ -185,7 +186,7 @@ async def test_signals_to_the_group_and_to_itself_do_not_end_a_guardian(place: P
     async with place.session() as flags:
         await flags.apply(ON)
         pid = flags.guardian.pid or 0
-        assert os.getsid(pid) == pid, "a session of its own"
+        assert os.getsid(pid) == pid, "a separate process session"
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
             os.kill(pid, number)
         await asyncio.sleep(0.2)
@@ -194,7 +195,7 @@ async def test_signals_to_the_group_and_to_itself_do_not_end_a_guardian(place: P
 
 
 async def test_a_deadline_that_passes_ends_the_fault_and_the_session_hears_of_it(place: Place):
-    async with place.session(deadline_s=0.5) as flags:
+    async with place.session(deadline_s=deadline_s(1.0)) as flags:
         await flags.apply(ON)
         await served(place.inner, "a", "off")
         assert place.raw == place.original
@@ -212,7 +213,7 @@ async def test_a_deadline_that_passes_ends_the_fault_and_the_session_hears_of_it
     assert "exceeded its deadline" in (place.state / "guardian.log").read_text()
 
 
-async def test_a_write_that_comes_after_the_fault_was_taken_back_is_taken_back_too(place: Place):
+async def test_a_write_after_an_external_restore_is_undone_too(place: Place):
     async with place.session() as flags:
         await flags.apply(ON)
         entry = flags.entry
@@ -229,7 +230,7 @@ async def test_a_write_that_comes_after_the_fault_was_taken_back_is_taken_back_t
     assert place.raw == place.original
 
 
-async def test_edits_of_others_survive_the_undo(place: Place):
+async def test_external_changes_survive_the_undo(place: Place):
     async with place.session() as flags:
         before = await flags.document()
         await place.inner.apply(FlagChange(key="b", variant="on"))  # between preflight and first write
@@ -244,15 +245,15 @@ async def test_edits_of_others_survive_the_undo(place: Place):
         await place.inner.apply(FlagChange(key="b", variant="on"))
         await flags.restore(before)
         assert json.loads(place.raw)["flags"]["b"]["defaultVariant"] == "on", "nothing of ours was on"
-    assert [text for text in place.told if "between the preflight and the first write" in text]
-    assert [text for text in place.told if "EXTERNAL CHANGES" in text and "flag b" in text]
-    assert [text for text in place.told if "left as it is" in text]
+    assert [text for text in place.messages if "between the preflight and the first write" in text]
+    assert [text for text in place.messages if "EXTERNAL CHANGES" in text and "flag b" in text]
+    assert [text for text in place.messages if "left as it is" in text]
 
 
 async def test_a_fault_that_is_kept_keeps_the_next_session_out_until_it_is_healed(place: Place):
     async with place.session(keep=True) as flags:
         await flags.apply(ON)
-    assert place.raw != place.original and "otel-diag heal --state" in place.told[-1]
+    assert place.raw != place.original and "otel-diag heal --state" in place.messages[-1]
     with pytest.raises(Occupied, match=r"left on on purpose by .*otel-diag heal"):
         async with place.session():
             raise AssertionError
@@ -268,11 +269,11 @@ async def test_what_a_dead_run_left_is_healed_before_anything_else(place: Place)
     async with place.session():
         assert place.raw == place.original
         assert not list(place.journal.entries())
-    (told,) = place.told
-    assert "restored a=on" in told and "alice on" in told
+    (messages,) = place.messages
+    assert "restored a=on" in messages and "alice on" in messages
 
 
-async def test_a_fault_of_a_dead_run_that_cannot_be_taken_back_keeps_sessions_out(place: Place):
+async def test_a_fault_of_a_dead_run_that_cannot_be_undone_keeps_sessions_out(place: Place):
     place.left(previous=b"not a document")
     with pytest.raises(RestoreFailed, match=r"A FAULT MAY STILL BE ON.*otel-diag heal --state"):
         async with place.session():
@@ -294,7 +295,7 @@ async def test_owners_that_may_live_are_left_alone(place: Place, process: dict[s
             raise AssertionError
 
 
-async def test_damaged_entries_are_told_and_stop_sessions_of_their_environment(place: Place):
+async def test_damaged_entries_are_reported_and_stop_sessions_of_their_environment(place: Place):
     entry = place.left()
     path = place.journal.path(entry.id)
     path.write_bytes(path.read_bytes()[:-20])
@@ -304,10 +305,10 @@ async def test_damaged_entries_are_told_and_stop_sessions_of_their_environment(p
     path.write_bytes(b"")
     async with place.session():
         pass
-    assert "it is empty" in place.told[0] and path.exists()
+    assert "it is empty" in place.messages[0] and path.exists()
 
 
-async def test_entries_of_other_environments_are_none_of_ours(place: Place):
+async def test_entries_of_other_environments_are_ignored(place: Place):
     place.left(identity="/another")
     async with place.session() as flags:
         await flags.apply(ON)
@@ -353,7 +354,7 @@ async def test_a_lease_lost_to_another_host_stops_changes(place: Place):
 
 
 async def test_a_write_that_hangs_is_given_up(place: Place):
-    async with place.session(limits=RestoreLimits(write_timeout_s=0.2)) as flags:
+    async with place.session(limits=RestoreLimits(write_timeout_s=2.0)) as flags:
 
         async def hang(change: FlagChange) -> None:
             await asyncio.sleep(60)
@@ -385,7 +386,7 @@ async def test_a_cancellation_waits_for_the_write_that_was_begun(place: Place):
     assert place.raw == place.original
 
 
-async def test_healing_tells_what_it_leaves(place: Place):
+async def test_healing_reports_what_it_leaves(place: Place):
     place.left()
     assert [one.outcome for one in await heal(place.state, dry_run=True)] == [Outcome.WOULD_RESTORE]
     held = Lease.take(place.state, place.inner.identity, Owner.here(now_ns=1))
@@ -403,16 +404,16 @@ async def test_healing_tells_what_it_leaves(place: Place):
     assert await heal(place.state) == []
 
 
-async def test_a_state_folder_that_is_removed_meanwhile_is_said_and_made_again(place: Place):
+async def test_a_deleted_state_folder_is_reported_and_created_again(place: Place):
     async with place.session() as flags:
         await flags.apply(ON)
         shutil.rmtree(place.state)
         await flags.served("a", {})
-        assert [text for text in place.told if "nobody closed it; it is written again" in text]
+        assert [text for text in place.messages if "nobody closed it; it is written again" in text]
         assert list(place.journal.entries())
         shutil.rmtree(place.state)
     assert place.raw == place.original and not list(place.journal.entries())
-    assert [text for text in place.told if "was missing at the end" in text]
+    assert [text for text in place.messages if "was missing at the end" in text]
 
 
 async def test_a_fork_of_the_run_changes_nothing_and_cleans_nothing_up(place: Place):
@@ -447,7 +448,7 @@ async def test_a_wall_clock_that_is_set_does_not_move_the_guardians_deadline(pla
     ) as flags:
         await flags.apply(ON)
         wall[0] += 10**15
-        await flags.apply(FlagChange(key="b", variant="on"))  # tells the guardian again how long it has
+        await flags.apply(FlagChange(key="b", variant="on"))  # sends the guardian the time left again
         await asyncio.sleep(0.5)
         (entry,) = place.journal.entries()
         assert isinstance(entry, Entry) and entry.state is State.OPEN

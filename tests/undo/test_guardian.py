@@ -1,4 +1,4 @@
-"""The guardian process by itself: what ends its watch, and what it does when it cannot take a fault back."""
+"""The guardian process alone: what ends its watch, and what it does when a restore fails."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from pytest_otel_diag.undo.journal import Journal
 from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.processes import Process
+from tests.support.deadlines import deadline_s
 from tests.undo import samples
 from tests.undo.cells import ROOT, until
 
 
 @pytest.fixture
 def parent() -> Iterator[subprocess.Popen[bytes]]:
-    """A process whose death the guardian is to notice."""
+    """A process whose death the guardian must notice."""
     process = subprocess.Popen(["sleep", "60"])
     yield process
     process.kill()
@@ -36,7 +37,7 @@ def parent() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def left(state: Path) -> None:
-    """Leave a fault on in a place that nobody can open."""
+    """Leave a fault on in a place that cannot be opened."""
     nowhere = FlagAccess(control="nothing:x", served="ofrep:http://127.0.0.1:9")
     Journal(state).write(samples.entry(access=nowhere))
 
@@ -66,27 +67,27 @@ def guardian(first: dict[str, object] | None) -> subprocess.Popen[bytes]:
 
 def test_without_anything_to_watch_it_ends():
     process = guardian(None)
-    process.communicate(timeout=20)
+    process.communicate(timeout=deadline_s(20))
     assert process.returncode == 0
 
 
-def test_a_death_is_noticed_while_somebody_else_holds_the_pipe(
+def test_a_death_is_noticed_while_another_process_holds_the_pipe(
     tmp_path: Path, parent: subprocess.Popen[bytes]
 ):
-    """A child of the run may have inherited it, so that its end never comes."""
+    """A child of the run may have inherited the pipe, so that its end never comes."""
     left(tmp_path)
     process = guardian(config(tmp_path, parent.pid))
     parent.kill()
     parent.wait()
-    assert process.wait(20) == 1
+    assert process.wait(deadline_s(20)) == 1
     log = (tmp_path / "guardian.log").read_text()
     assert "ConfigurationError" in log and "giving up on one" in log and "otel-diag heal" in log
     assert Journal(tmp_path).holds("one")
 
 
-def test_an_entry_that_somebody_else_closed_is_no_work(tmp_path: Path, parent: subprocess.Popen[bytes]):
+def test_an_entry_that_was_closed_elsewhere_needs_no_restore(tmp_path: Path, parent: subprocess.Popen[bytes]):
     process = guardian(config(tmp_path, parent.pid))
-    process.communicate(timeout=20)  # closes its input
+    process.communicate(timeout=deadline_s(20))  # closes its input
     assert process.returncode == 0
 
 
@@ -95,7 +96,7 @@ def test_a_deadline_that_passes_does_not_end_the_watch(tmp_path: Path, parent: s
     process = guardian(config(tmp_path, parent.pid, deadline_s=0.1))
     assert until(lambda: "giving up" in _log(tmp_path), 20)
     assert process.poll() is None
-    process.communicate(b'{"watch": "other", "deadline_s": 60}\n{"done": true}\n', timeout=20)
+    process.communicate(b'{"watch": "other", "deadline_s": 60}\n{"done": true}\n', timeout=deadline_s(20))
     assert process.returncode == 0
 
 
@@ -104,7 +105,7 @@ def _log(state: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def test_where_the_system_cannot_tell_of_a_death_it_is_looked_for(
+def test_a_death_is_polled_for_where_the_system_has_no_pidfd(
     tmp_path: Path, parent: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delattr(os, "pidfd_open", raising=False)
@@ -141,7 +142,7 @@ def test_a_guardian_that_does_not_answer_is_replaced(tmp_path: Path, monkeypatch
     lease = Lease.take(tmp_path, "env", Owner.here(now_ns=time.time_ns()))
     assert lease is not None
     mine = Guardian(tmp_path, lease)
-    mine.hand_over()  # to nobody yet
+    mine.hand_over()  # without a guardian
     mine.ensure("one", deadline_s=60)
     first = mine.pid or 0
     mine.ensure("two", deadline_s=60)
@@ -159,7 +160,7 @@ def test_a_guardian_that_does_not_answer_is_replaced(tmp_path: Path, monkeypatch
     lease.release()
 
 
-def test_where_there_is_no_proc_ps_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_proc_ps_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ps = tmp_path / "ps"
     ps.write_text(
         '#!/bin/sh\n[ "$4" = 1 ] && echo "Z    Mon Nov 23"; [ "$4" = 2 ] && echo "Ss   Mon  Nov 23"; exit 0\n'
@@ -174,12 +175,12 @@ def test_where_there_is_no_proc_ps_is_asked(tmp_path: Path, monkeypatch: pytest.
     assert Process.of(2).started == ""
 
 
-def test_a_user_without_a_name_is_told_by_number(monkeypatch: pytest.MonkeyPatch):
+def test_a_user_without_a_name_is_shown_by_number(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000_001)
     assert Owner.here(now_ns=1).user == "user 4000000001"
 
 
-def test_a_process_that_ends_before_it_is_told_or_belongs_to_another(monkeypatch: pytest.MonkeyPatch):
+def test_a_signal_to_an_ended_or_foreign_process(monkeypatch: pytest.MonkeyPatch):
     def refuse(error: type[OSError]) -> None:
         def kill(pid: int, number: int) -> None:
             raise error

@@ -1,4 +1,4 @@
-"""A run is killed, and what its guardian needs is in its way, is gone, or it was stopped itself."""
+"""A run is killed while its guardian is obstructed: files are missing or shadowed, or it is stopped."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.xdist_group("undo alone")
 
 
 def shadow(place: Cell) -> None:
-    """Put modules into the tests folder that are named as some of the standard library."""
+    """Add modules to the tests folder that shadow the standard library."""
     for name in ("queue", "calendar"):
         (place.folder / "tests" / f"{name}.py").write_text("class Basket: pass\n")
 
 
 def nothing(place: Cell) -> None:
-    """Leave all as it is."""
+    """Change nothing."""
 
 
 def delete(place: Cell) -> None:
@@ -32,13 +32,13 @@ def delete(place: Cell) -> None:
 
 
 def cut(place: Cell) -> None:
-    """Cut the open entry."""
+    """Truncate the open entry."""
     (entry,) = place.entries
     entry.write_bytes(entry.read_bytes()[:200])
 
 
 def remove(place: Cell) -> None:
-    """Remove the state folder, with the journal and the lease."""
+    """Delete the state folder, with the journal and the lease."""
     shutil.rmtree(place.state)
 
 
@@ -52,7 +52,7 @@ def remove(place: Cell) -> None:
     ],
     ids=["shadow", "delete", "cut", "remove"],
 )
-def test_the_guardian_takes_the_fault_back(
+def test_the_guardian_restores_the_flags(
     tmp_path: Path, before: Callable[[Cell], None], during: Callable[[Cell], None], said: str
 ):
     with cell(tmp_path / "cell") as place:

@@ -1,4 +1,4 @@
-"""What the guardian does, in this process: copies, marks, and what it says when it cannot."""
+"""What the guardian does when it acts, run in this process: copies, markers and failures."""
 
 from __future__ import annotations
 
@@ -56,13 +56,15 @@ def test_with_its_owner_late_the_entry_stays_marked(journal):
 def test_a_lost_entry_is_known_from_the_copy(journal, raw):
     path = journal.path("one")
     path.unlink() if raw is None else path.write_bytes(raw)
-    assert (act(journal) == "") is (raw is None), "without a copy, damage is told and a missing one is closed"
+    assert (act(journal) == "") is (raw is None), (
+        "without a copy, damage is reported and a missing entry counts as closed"
+    )
     assert variant() == "on"
     assert act(journal, copy=encoded(samples.entry())) == "" and variant() == "off"
     assert "own copy" in log(journal) and not journal.holds("one")
 
 
-def test_an_entry_that_was_closed_is_no_work_whatever_the_copy_says(journal):
+def test_a_closed_entry_is_not_restored_even_with_a_copy(journal):
     journal.close(samples.entry())
     assert journal.closed("one")
     assert act(journal, copy=encoded(samples.entry())) == "" and variant() == "on"
@@ -75,7 +77,7 @@ def test_a_kept_entry_is_left_to_people_once_its_run_has_ended(journal):
     assert act(journal) == "" and variant() == "on"
 
 
-def test_a_damaged_copy_helps_nobody(journal):
+def test_a_damaged_copy_is_ignored(journal):
     journal.path("one").unlink()
     assert act(journal, copy=b"{") == "" and variant() == "on"
 
@@ -94,7 +96,7 @@ def test_a_journal_that_is_gone_is_closed(journal):
     assert not journal.closed("one")
 
 
-def test_marks_that_nobody_asks_for_any_more_are_removed(journal):
+def test_old_markers_are_removed(journal):
     journal.close(samples.entry())
     os.utime(journal.folder / "one.closed", (0, 0))
     journal.write(samples.entry("two"))

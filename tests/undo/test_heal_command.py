@@ -1,4 +1,4 @@
-"""``otel-diag heal`` and ``otel-diag emergency-stop``: what they print, and the exit code."""
+"""Output and exit codes of ``otel-diag heal`` and ``otel-diag emergency-stop``."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def test_flags_that_nobody_serves_are_unproven_by_force_and_failed_without
     assert await heal(state) == []
 
 
-async def test_an_entry_whose_place_nobody_can_open_does_not_keep_others_from_being_healed(
+async def test_an_entry_that_cannot_be_opened_does_not_stop_the_others_from_being_healed(
     state: Path, flagd: Flagd
 ):
     good = left(state, flagd, started_ns=5)
@@ -127,7 +127,7 @@ def test_a_state_folder_that_is_none_fails_every_entry(state: Path, flagd: Flagd
     assert flagd.document.read_bytes() != samples.document(a="off")
 
 
-def test_a_rescue_tells_what_went_wrong_and_keeps_the_entry(state: Path, flagd: Flagd):
+def test_a_failed_restore_of_the_guardian_is_reported_and_keeps_the_entry(state: Path, flagd: Flagd):
     opener = "pytest_otel_diag.flags.access:open_flags"
     entry = left(state, flagd)
     assert restore.restore_watched(state, "gone", opener=opener, gone=True) == ""
@@ -176,7 +176,7 @@ def test_all_off(state: Path, flagd: Flagd):
     assert now["other"]["defaultVariant"] == "on", "it cannot be off"
 
 
-def test_flags_that_do_not_go_off_are_told(state: Path, flagd: Flagd, monkeypatch: pytest.MonkeyPatch):
+def test_flags_that_do_not_go_off_are_reported(state: Path, flagd: Flagd, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(emergency, "_SERVED_S", 0.5)
     body = json.loads(samples.document(a="off", odd="off"))
     body["flags"]["a"]["targeting"] = {"if": [{"==": [{"var": "who"}, "x"]}, "off", "on"]}

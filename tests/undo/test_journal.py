@@ -1,4 +1,4 @@
-"""The journal: whole or not there, whatever the power does; what is damaged is told, never thrown away."""
+"""The journal survives power loss; entries are whole or absent, and damaged ones are reported and kept."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pytest_otel_diag.errors import FlagError
+from pytest_otel_diag.flags.controller import SurfaceFlags
+from pytest_otel_diag.flags.document import FlagdDocument
+from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.undo.disk import Disk
 from pytest_otel_diag.undo.journal import Answer, Change, Damaged, Entry, Journal, State, decoded, encoded
+from pytest_otel_diag.undo.restore import restore_entry
 from tests.undo import samples
 
 VALUES = st.one_of(
@@ -59,7 +63,7 @@ def test_a_file_that_was_cut_short_or_changed_is_damaged_and_never_another_entry
     assert isinstance(changed, Damaged) or changed == entry
 
 
-def test_what_a_damaged_file_still_tells_is_told_with_the_document(tmp_path: Path):
+def test_legible_facts_of_a_damaged_file_are_reported_with_the_document(tmp_path: Path):
     journal, entry = Journal(tmp_path), samples.entry()
     journal.write(entry)
     path = journal.path(entry.id)
@@ -92,7 +96,7 @@ def test_a_newer_version_is_left_to_that_version():
     assert isinstance(found, Damaged) and "schema version 2" in found.problem
 
 
-def test_documents_may_hold_secrets_so_nobody_else_reads_them(tmp_path: Path):
+def test_only_the_user_can_read_entries_since_documents_may_hold_secrets(tmp_path: Path):
     journal = Journal(tmp_path / "new" / "state")
     journal.write(samples.entry())
     path = journal.path("one")
@@ -121,11 +125,11 @@ def test_the_oldest_entry_comes_first_and_closed_ones_are_gone(tmp_path: Path):
 
 
 class PowerLoss(Exception):
-    """The machine went off."""
+    """The machine lost power."""
 
 
 class FailingDisk(Disk):
-    """A disk whose power fails before the step number ``left``; what was not synced may then be lost."""
+    """A disk that loses power before step number ``left``, and unsynced data with it."""
 
     def __init__(self) -> None:
         self.left = 10**9
@@ -164,7 +168,7 @@ class FailingDisk(Disk):
         super().remove(path)
 
     def lose(self, data: st.DataObject) -> None:
-        """Lose what had not reached the disk, as much of it as is drawn."""
+        """Lose a drawn part of the data that had not reached the disk."""
         for path in sorted(self._unsynced):
             if path.exists():
                 raw = path.read_bytes()
@@ -208,7 +212,7 @@ class Sessions(RuleBasedStateMachine):
 
     @rule(data=st.data(), steps=st.integers(0, 12), key=st.sampled_from("ab"))
     def set_a_flag(self, data: st.DataObject, steps: int, key: str) -> None:
-        """Journal, then write the flags: never the other way round."""
+        """Write the journal, then the flags."""
         if self.entry is None:
             if list(self.journal.entries()):
                 return  # a session heals before it begins; see heal
@@ -240,7 +244,7 @@ class Sessions(RuleBasedStateMachine):
             self.journal.close(each)
 
     @invariant()
-    def a_changed_document_can_be_taken_back_exactly(self) -> None:
+    def a_changed_document_can_be_restored_exactly(self) -> None:
         if not hasattr(self, "journal"):
             return
         found = list(Journal(Path(self.place.name)).entries())
@@ -251,3 +255,16 @@ class Sessions(RuleBasedStateMachine):
 
 TestSessions = Sessions.TestCase
 TestSessions.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
+
+
+async def test_an_entry_of_an_earlier_version_still_restores_the_flags(tmp_path: Path):
+    """The file was written by the first version of the journal, and must stay readable."""
+    path = Path(__file__).with_name("entry-v1.json")
+    entry = decoded(path.read_bytes(), path)
+    assert isinstance(entry, Entry), entry
+    assert (entry.owner.user, entry.access.served) == ("alice", "ofrep:http://127.0.0.1:8016")
+    surface = samples.MemorySurface(FlagdDocument(entry.previous).raw)
+    flags = SurfaceFlags(surface, samples.MemoryReader(surface), now=lambda: 1)
+    await flags.apply(FlagChange(key="a", variant="on"))
+    assert not (await restore_entry(entry, flags)).notable
+    assert surface.raw == entry.previous

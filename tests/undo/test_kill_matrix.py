@@ -1,6 +1,6 @@
-"""Whatever ends a session, wherever it is: the flags are back, byte for byte, and are served so.
+"""However and wherever a session ends, the flags are restored byte for byte and served.
 
-Real pytest processes, real flagds, real files. Each cell is a way to end times a point of the session.
+Real pytest processes, real flagds, real files. Each cell combines a way to end with a point of the session.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import flagd
+from tests.support.deadlines import deadline_s
 from tests.undo.cells import FLAG, VARIANT, Cell, cell, until
 
 POINTS = ("before the write", "before the witness", "impact wait", "analysis", "restore")
@@ -27,7 +28,7 @@ WAYS = (*RAISED, *SIGNALS, BOTH)
 NAMES = {"SIGINT": "Ctrl-C"}
 
 BACK_S = 30.0
-"""How long an ended session's fault may take to be gone on a busy machine; mostly it is well below one."""
+"""How long a restore may take after the end of a session; on an idle machine it takes less than one."""
 
 RAISING = f"""
 import killed_target
@@ -73,7 +74,7 @@ def pytest_runtest_logfinish(nodeid):
 
 @dataclass(frozen=True)
 class Ended:
-    """One cell: was the fault on (or the point reached), is it gone, after how long, and who did it."""
+    """One cell: whether the fault was on (or the point reached), is off, after how long, and by whom."""
 
     was_on: bool
     back: bool
@@ -87,7 +88,7 @@ class Ended:
 
 
 def ended(folder: Path, way: str, point: str) -> Ended:
-    """Run one session to the point, end it that way, and look."""
+    """Run one session to the point, end it that way, and report the result."""
     with cell(folder) as place:
         process = place.start(point=point)
         try:
@@ -102,7 +103,7 @@ def ended(folder: Path, way: str, point: str) -> Ended:
                 place.go_on()
             back = until(place.as_before, BACK_S)
             took_s = time.monotonic() - begun
-            process.wait(BACK_S)
+            process.wait(deadline_s(BACK_S))
             differs = place.differs
             return Ended(was_on, back and not differs, took_s, f"{_who(place)} {differs}".strip())
         finally:
@@ -124,7 +125,7 @@ def _both(
         by = "heal"
     else:
         following = place.start("-k", "fault")
-        following.wait(timeout=60)
+        following.wait(timeout=deadline_s(60))
         done, by = following.returncode, "the next run"
     return Ended(was_on, done == 0 and left and place.as_before(), time.monotonic() - begun, by)
 
@@ -140,8 +141,8 @@ def raised(folder: Path) -> dict[tuple[str, str], Ended]:
         (folder / "tests" / "test_one.py").write_text(RAISING)
         (folder / "tests" / "conftest.py").write_text(WATCH)
         # This limit makes the timeouts; a session that waits for nothing is well within it.
-        process = place.start("--otel-diag-session-timeout-s=15")
-        process.wait(timeout=280)
+        process = place.start("--otel-diag-session-timeout-s=30")
+        process.wait(timeout=deadline_s(280))
         lines = [json.loads(line) for line in (folder / "cells.jsonl").read_text().splitlines()]
         served = place.served() == place.variants
         found = {

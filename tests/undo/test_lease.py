@@ -1,4 +1,4 @@
-"""One runner at a time, and whoever waits is told for whom."""
+"""One run at a time, and a waiting run learns who holds the lease."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.owner import Owner, dead_here
 from pytest_otel_diag.undo.processes import Process
 from pytest_otel_diag.undo.remote_lease import hold_remote_lease
+from tests.support.deadlines import eventually_async
 from tests.undo import samples
 from tests.undo.cells import until
 
@@ -47,7 +48,7 @@ def another(state: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_lease_is_held_by_one_and_free_once_it_is_given_back(tmp_path: Path):
+def test_a_lease_has_one_holder_until_it_is_released(tmp_path: Path):
     first = lease.Lease.take(tmp_path, "env", here())
     assert first is not None
     assert lease.Lease.take(tmp_path, "env", here()) is None
@@ -62,23 +63,23 @@ def test_a_lease_is_held_by_one_and_free_once_it_is_given_back(tmp_path: Path):
     again.release()
 
 
-async def test_who_waits_is_told_and_refused_in_the_end(tmp_path: Path):
+async def test_a_waiting_run_learns_the_holder_and_is_refused_in_the_end(tmp_path: Path):
     process = another(tmp_path)
-    told: list[str] = []
+    messages: list[str] = []
     shown: list[str] = []
     try:
         context = copy_context()
         context.run(ports.waiting.set, shown.append)
         waiting = asyncio.get_running_loop().create_task(
-            lease.wait_for(tmp_path, "env", here(), wait_s=0.3, notify=told.append), context=context
+            lease.wait_for(tmp_path, "env", here(), wait_s=0.3, notify=messages.append), context=context
         )
         with pytest.raises(Occupied, match=rf"process {process.pid}, run run-1.*--otel-diag-lease-wait-s"):
             await waiting
-        assert len(told) == 1 and f"process {process.pid}" in told[0]
+        assert len(messages) == 1 and f"process {process.pid}" in messages[0]
         assert shown[-1] == "" and "is held by" in shown[0]
         process.kill()
         process.wait()
-        got = await lease.wait_for(tmp_path, "env", here(), wait_s=10, notify=told.append)
+        got = await lease.wait_for(tmp_path, "env", here(), wait_s=10, notify=messages.append)
         got.release()
     finally:
         process.kill()
@@ -100,7 +101,7 @@ def test_a_child_that_inherits_the_lease_holds_it_until_it_ends(tmp_path: Path):
     taken.release()
 
 
-def test_a_holder_that_has_not_signed_is_told_as_such(tmp_path: Path):
+def test_a_holder_that_has_not_signed_is_reported_as_such(tmp_path: Path):
     mine = lease.Lease.take(tmp_path, "env", here())
     assert mine is not None
     path = lease.lease_path(tmp_path, "env")
@@ -117,7 +118,7 @@ def test_a_folder_that_is_no_use_is_named(tmp_path: Path):
 
 
 class Remote:
-    """A lease elsewhere, as a server keeps it; ``now`` is its clock."""
+    """A remote lease, as a server stores it."""
 
     def __init__(self) -> None:
         self.owner = ""
@@ -142,46 +143,46 @@ class Remote:
             self.owner = ""
 
 
-async def test_a_lease_elsewhere_is_renewed_and_given_back():
+async def test_a_remote_lease_is_renewed_and_released():
     remote, me = Remote(), here()
     async with hold_remote_lease(remote, me, wait_s=1, notify=print, seconds=0.15) as renewal:
-        await asyncio.sleep(0.5)
-        assert remote.owner == me.label and remote.renewals >= 2 and not renewal.lost
+        assert await eventually_async(lambda: remote.renewals >= 2)
+        assert remote.owner == me.label and not renewal.lost
     assert remote.owner == ""
     async with hold_remote_lease(None, me, wait_s=1, notify=print) as renewal:
         assert not renewal.lost
 
 
-async def test_a_lease_elsewhere_that_is_left_on_runs_out_by_itself():
+async def test_a_remote_lease_that_is_kept_expires_by_itself():
     remote, me = Remote(), here()
     async with hold_remote_lease(remote, me, wait_s=1, notify=print) as renewal:
         renewal.keep = True
     assert remote.owner == me.label
 
 
-async def test_a_lease_elsewhere_is_waited_for_then_refused():
-    remote, told = Remote(), []
+async def test_a_remote_lease_is_waited_for_then_refused():
+    remote, messages = Remote(), []
     await remote.acquire("bob@elsewhere/12/99", seconds=60)
     with pytest.raises(Occupied, match="bob@elsewhere/12/99"):
-        async with hold_remote_lease(remote, here(), wait_s=0.05, notify=told.append):
+        async with hold_remote_lease(remote, here(), wait_s=0.05, notify=messages.append):
             raise AssertionError
-    assert len(told) == 1
+    assert len(messages) == 1
     remote.until_s = 0.0
-    async with hold_remote_lease(remote, here(), wait_s=0.05, notify=told.append):
+    async with hold_remote_lease(remote, here(), wait_s=0.05, notify=messages.append):
         assert remote.owner == here().label
 
 
 async def test_the_lease_of_a_dead_run_of_this_machine_is_taken_over():
-    remote, told = Remote(), []
+    remote, messages = Remote(), []
     await remote.acquire(samples.owner().label, seconds=60)
-    async with hold_remote_lease(remote, here(), wait_s=0, notify=told.append):
+    async with hold_remote_lease(remote, here(), wait_s=0, notify=messages.append):
         assert remote.owner == here().label
-    assert told == [f"taking over the lease of {samples.owner().label}, which has ended"]
+    assert messages == [f"taking over the lease of {samples.owner().label}, which has ended"]
 
 
-async def test_a_lease_elsewhere_that_is_lost_is_noticed():
-    remote, told = Remote(), []
-    async with hold_remote_lease(remote, here(), wait_s=0, notify=told.append, seconds=0.1) as renewal:
+async def test_a_lost_remote_lease_is_noticed():
+    remote, messages = Remote(), []
+    async with hold_remote_lease(remote, here(), wait_s=0, notify=messages.append, seconds=0.1) as renewal:
         remote.owner, remote.until_s = "bob", time.monotonic() + 60
         assert await asyncio.to_thread(until, lambda: renewal.lost, 10)
         assert renewal.lost == "bob"
@@ -190,18 +191,18 @@ async def test_a_lease_elsewhere_that_is_lost_is_noticed():
         remote.broken = True
         assert await asyncio.to_thread(until, lambda: renewal.lost, 10)
         assert "could not be renewed" in renewal.lost
-    assert "could not be released (no connection)" in told[-1]
+    assert "could not be released (no connection)" in messages[-1]
 
 
 @pytest.mark.parametrize(
     "text", ["", "bob", "bob@elsewhere/12/99", "bob@{host}/x/1", "bob@{host}/12/", "{me}"]
 )
-def test_labels_that_do_not_say_that_somebody_died(text: str):
+def test_labels_that_do_not_prove_a_death(text: str):
     me = here()
     assert not dead_here(text.format(host=me.process.host, me=me.label))
 
 
-def test_processes_are_told_apart_from_those_that_got_their_number():
+def test_processes_are_distinguished_from_later_ones_with_the_same_id():
     with subprocess.Popen(["sleep", "60"]) as child:
         process = Process.of(child.pid)
         assert process.alive is True and process.here

@@ -21,6 +21,7 @@ from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.session import guarded
 from pytest_otel_diag.undo.settings import UndoSettings
 from pytest_otel_diag.undo.verify import RestoreLimits
+from tests.support.deadlines import deadline_s
 from tests.support.flagd import Flagd
 from tests.undo import samples
 
@@ -43,7 +44,7 @@ class Place:
         self.link = folder / "link.json"
         self.link.symlink_to(self.document)
         self.flagd = Flagd(self.document, folder / "flagd.log")
-        self.told: list[str] = []
+        self.messages: list[str] = []
 
     @property
     def access(self) -> FlagAccess:
@@ -60,7 +61,7 @@ class Place:
             owner=Owner.here(now_ns=time.time_ns()),
             state_dir=self.state,
             settings=UndoSettings(lease_wait_s=0.2, limits=QUICK),
-            notify=self.told.append,
+            notify=self.messages.append,
         )
 
 
@@ -72,7 +73,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 async def served(inner: SurfaceFlags, variant: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(deadline_s(20)):
         while (await inner.served("a", {})).variant != variant:  # noqa: ASYNC110 - flagd has no event for it
             await asyncio.sleep(0.02)
 
@@ -87,11 +88,11 @@ async def test_an_edit_that_flagd_refuses_gives_way_although_it_reads_well_here(
         place.put(json.dumps(body).encode())
     await served(inner, "off")
     assert place.document.read_bytes() == place.original and not list(Journal(place.state).entries())
-    assert [text for text in place.told if "overwritten: METADATA" in text], place.told
+    assert [text for text in place.messages if "overwritten: METADATA" in text], place.messages
     await inner.aclose()
 
 
-async def test_an_original_that_flagd_refuses_as_it_is_comes_back_as_new_text(place: Place):
+async def test_an_original_that_flagd_refuses_is_restored_as_new_text(place: Place):
     inner = open_flags(place.access, now=time.time_ns)
     await inner.apply(ON)
     marked = b"\xef\xbb\xbf" + place.original
@@ -123,7 +124,7 @@ async def test_force_does_not_close_a_fault_that_is_still_served(place: Place):
     await inner.aclose()
 
 
-async def test_a_link_that_leads_elsewhere_meanwhile(place: Place):
+async def test_a_symlink_that_was_retargeted_during_a_session(place: Place):
     inner = open_flags(place.access, now=time.time_ns)
     async with place.session(inner) as flags:
         await flags.apply(ON)
@@ -135,7 +136,7 @@ async def test_a_link_that_leads_elsewhere_meanwhile(place: Place):
                 await call
     await served(inner, "off")
     assert place.document.read_bytes() == place.other.read_bytes() == place.original
-    assert [text for text in place.told if "FILE MOVED" in text and str(place.document) in text]
+    assert [text for text in place.messages if "FILE MOVED" in text and str(place.document) in text]
     await inner.aclose()
 
 

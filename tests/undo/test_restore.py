@@ -25,7 +25,7 @@ QUICK = RestoreLimits(settle_s=0.0, poll_s=0.0, served_timeout_s=0.05)
 
 
 @given(KEYS, st.data())
-def test_without_edits_of_others_the_old_bytes_come_back(keys, data):
+def test_without_external_changes_the_previous_bytes_are_restored(keys, data):
     previous = samples.document(**dict.fromkeys(keys, "off"))
     changed = data.draw(st.lists(st.sampled_from(keys), unique=True))
     current = FlagdDocument(previous)
@@ -37,7 +37,7 @@ def test_without_edits_of_others_the_old_bytes_come_back(keys, data):
 
 
 @given(KEYS, st.data())
-def test_edits_of_others_are_kept_and_named(keys, data):
+def test_external_changes_are_kept_and_named(keys, data):
     previous = samples.document(**dict.fromkeys(keys, "off"))
     mine = data.draw(st.lists(st.sampled_from(keys), unique=True))
     theirs = data.draw(st.lists(st.sampled_from(keys), unique=True).map(lambda them: set(them) - set(mine)))
@@ -58,7 +58,7 @@ def test_flags_that_came_and_went_meanwhile():
     body = json.loads(previous)
     del body["flags"]["a"], body["flags"]["b"]
     body["flags"]["new"] = {"state": "ENABLED", "variants": {"x": 1}, "defaultVariant": "x"}
-    body["metadata"] = {"by": "somebody"}
+    body["metadata"] = {"by": "another client"}
     done = merge(previous, json.dumps(body).encode(), ["a"])
     assert done.external == ("flag b", "flag new", "metadata")
     assert set(json.loads(done.raw)["flags"]) == {"a", "new"}

@@ -23,10 +23,10 @@ def place(tmp_path: Path) -> Iterator[Cell]:
 def test_two_runs_take_turns_and_the_second_names_the_first(place: Cell):
     first = place.start(point="impact wait", run="first")
     place.reached(first)
-    told = place.folder / "told"
+    messages = place.folder / "messages"
     second = place.start("--otel-diag-lease-wait-s=60", run="second", output="second")
-    assert until(lambda: told.exists() and "run first" in told.read_text(), 60)
-    assert f"process {first.pid}" in told.read_text()
+    assert until(lambda: messages.exists() and "run first" in messages.read_text(), 60)
+    assert f"process {first.pid}" in messages.read_text()
     assert second.poll() is None
     place.go_on()
     assert first.wait(60) == 0, place.output
@@ -124,4 +124,4 @@ def test_an_entry_without_a_guardian_and_half_written_files_are_healed_by_the_ne
     following = place.start()
     assert following.wait(60) == 0, place.output
     assert place.as_before()
-    assert "restored" in (place.folder / "told").read_text()
+    assert "restored" in (place.folder / "messages").read_text()

@@ -1,4 +1,4 @@
-"""The clock of a live session: this machine's, moved to the time that telemetry is stamped with."""
+"""The clock of a live session: this machine's, shifted to the clock that stamps telemetry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_otel_diag.model.windows import NANOS_PER_SECOND
 from pytest_otel_diag.targets.clock import WallClock
 
 TOLERATED_S = 1.0
-"""Clocks that differ by less are taken as equal: hosts of one system do too."""
+"""Clocks that differ by less count as equal, as those of the hosts of one system do."""
 
 _ROUNDS = 5
 
@@ -30,7 +30,7 @@ class LiveClock(WallClock):
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """By how much another clock is ahead of ours (negative: behind), and how far off that may be."""
+    """How far another clock is ahead of ours (negative: behind), and the error of the measurement."""
 
     offset_ns: Nanos
     error_ns: Nanos
@@ -42,7 +42,7 @@ class Offset:
 
     @property
     def matters(self) -> bool:
-        """Whether windows on our clock would miss what they mean."""
+        """Whether windows on our clock would miss the telemetry they are meant for."""
         return abs(self.offset_ns) > TOLERATED_S * NANOS_PER_SECOND + self.error_ns
 
     def __str__(self) -> str:
@@ -50,17 +50,17 @@ class Offset:
 
 
 def measured(other: Callable[[], Nanos], *, wall: Callable[[], Nanos] = time.time_ns) -> Offset:
-    """Return the offset of the clock that *other* asks (blocking), from the quickest of a few answers.
+    """Return the offset of the clock that *other* reads (blocking), by the fastest of a few reads.
 
-    The answer was given between question and arrival: half of that time is the error.
+    The clock was read some time during the request, so the error is half of the request's duration.
     """
     best: Offset | None = None
     for _ in range(_ROUNDS):
         before_ns = wall()
-        told_ns = other()
+        read_ns = other()
         after_ns = wall()
         half_ns = max(0, after_ns - before_ns) // 2
         if best is None or half_ns < best.error_ns:
-            best = Offset(told_ns - before_ns - half_ns, half_ns)
+            best = Offset(read_ns - before_ns - half_ns, half_ns)
     assert best is not None
     return best

@@ -1,7 +1,7 @@
-"""The flags that a live system really has, and which release of the demo it is by them.
+"""The flags of a live system, and the release of the demo that they identify.
 
-Names and variants are checked while tests are collected, in synchronous code that may run inside an event
-loop. So the document is read in a thread of its own, once, within a bound; sessions bring it up to date.
+pytest checks names and variants at collection, in synchronous code that may run inside an event loop. So a
+separate thread reads the document once, with a time limit; each session refreshes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pytest_otel_diag.targets.live.options import AUTO
 
 READ_TIMEOUT_S = 20.0
 TRY_AGAIN_S = 15.0
-"""After a read that failed, its error is the answer for so long: collecting many tests must not hang."""
+"""How long the error of a failed read is reused, so that collecting many tests does not hang."""
 
 OFF = "off"
 
@@ -30,7 +30,7 @@ Read = Callable[[], FlagDocument]
 
 @dataclass(frozen=True)
 class Found:
-    """The flags of the system, and how they compare with the release they fit best (or that was named)."""
+    """The flags of the system, compared with the release that was named or fits best."""
 
     flags: Mapping[str, Flag]
     comparison: Comparison
@@ -42,7 +42,7 @@ class Found:
 
     @property
     def normal(self) -> dict[str, str]:
-        """Return the variants of flags that are shipped with another default than ``off``, as found."""
+        """Return the current variants of flags whose shipped default is not ``off``."""
         shipped = {period.name: period for period in catalog.generation(self.demo).flags.values()}
         return {
             name: flag.default_variant
@@ -52,7 +52,7 @@ class Found:
 
 
 class LiveDocument:
-    """Reads the document when it is first asked for; *read* blocks for a bounded time."""
+    """The document of the flags, read on first use; *read* blocks for a bounded time."""
 
     def __init__(
         self, read: Read, *, demo: str = AUTO, monotonic: Callable[[], float] = time.monotonic
@@ -65,7 +65,7 @@ class LiveDocument:
         self._failed: tuple[float, str] | None = None
 
     def found(self) -> Found:
-        """Return what was read last; raises FlagError with the reason when nothing can be read."""
+        """Return the latest document; raises FlagError when it cannot be read."""
         with self._lock:
             if self._found is not None:
                 return self._found
@@ -78,7 +78,7 @@ class LiveDocument:
                 raise FlagError(str(error)) from error
 
     def take(self, document: FlagDocument) -> Found:
-        """Remember a document that somebody else has read."""
+        """Store a document that the caller has read."""
         with self._lock:
             return self._take(document)
 
@@ -88,7 +88,7 @@ class LiveDocument:
 
     @property
     def demo(self) -> str:
-        """Return the release: the one that was named or found; the newest complete one without either."""
+        """Return the release that was named or found; by default the newest complete one."""
         if self._demo is not None:
             return self._demo
         try:
@@ -98,7 +98,7 @@ class LiveDocument:
 
 
 def reader(access: FlagAccess, *, timeout_s: float = READ_TIMEOUT_S) -> Read:
-    """Return what reads the document of *access* from any thread, inside an event loop or not."""
+    """Return a function that reads the document of *access* from any thread, in an event loop or not."""
     return lambda: _read_in_thread(access, timeout_s)
 
 
@@ -114,7 +114,7 @@ def _read_in_thread(access: FlagAccess, timeout_s: float) -> FlagDocument:
 
     thread = threading.Thread(target=run, name="otel-diag flags", daemon=True)
     thread.start()
-    thread.join(timeout_s + 1.0)  # the read bounds itself; a surface that blocks its loop is left behind
+    thread.join(timeout_s + 1.0)  # the read limits itself; a surface that blocks its loop is abandoned
     if answer:
         return answer[0]
     error = errors[0] if errors else TimeoutError()
@@ -122,14 +122,14 @@ def _read_in_thread(access: FlagAccess, timeout_s: float) -> FlagDocument:
         raise error
     if isinstance(error, TimeoutError):
         raise FlagError(
-            f"the flags at {access.control} did not answer within {timeout_s:g} s; check that it is up, or "
-            "name another place with --otel-diag-flags"
+            f"the flags at {access.control} did not answer within {timeout_s:g} s; check that the service "
+            "runs, or name another place with --otel-diag-flags"
         )
     raise FlagError(f"the flags at {access.control} cannot be read: {type(error).__name__}: {error}")
 
 
 async def _read(access: FlagAccess, timeout_s: float) -> FlagDocument:
-    from pytest_otel_diag.flags.access import open_flags  # noqa: PLC0415 - drivers are loaded on use
+    from pytest_otel_diag.flags.access import open_flags  # noqa: PLC0415 - imported on use
 
     flags = open_flags(access, now=time.time_ns)
     try:

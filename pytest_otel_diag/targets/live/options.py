@@ -1,4 +1,4 @@
-"""Options of the target ``live``: what its spec says."""
+"""Options of the target ``live``, parsed from its spec."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True)
 class LiveOptions:
-    """What is asked of a live system before a session.
+    """Requirements on a live system before a session. Times are in seconds.
 
-    ``demo`` is its release, ``auto`` finds it by its flags. The newest telemetry may be ``fresh_s`` old.
-    A session waits ``wait_s`` for fresh telemetry and for traffic before it gives up. ``rate`` is how many
-    visits a second the target makes at most when it drives traffic. ``reference_s`` is how much quiet
-    telemetry from before a session is offered beside its baseline. Times are in seconds.
+    ``demo`` is the release; ``auto`` identifies it by the flags. The newest telemetry may be ``fresh_s`` old.
+    A session waits up to ``wait_s`` for fresh telemetry and traffic. ``rate`` limits driven traffic, in
+    visits per second. ``reference_s`` is the amount of quiet telemetry from before a session that analyzers
+    get beside its baseline.
     """
 
     demo: str = AUTO
@@ -31,7 +31,7 @@ class LiveOptions:
 
     @classmethod
     def parse(cls, spec: str) -> LiveOptions:
-        """Return the options of ``key=value,...``; raises ConfigurationError naming what is wrong."""
+        """Return the options of ``key=value,...``; raises ConfigurationError."""
         return cls(**parse_spec(spec, _READERS, target="live", example="demo=3.0,fresh_s=30"))
 
 

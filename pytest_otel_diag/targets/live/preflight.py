@@ -1,4 +1,4 @@
-"""Whether a live system is fit for a session: telemetry that is fresh, and requests to see a fault by."""
+"""Checks that a live system is ready for a session: fresh telemetry, and requests that can show a fault."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pytest_otel_diag.telemetry.schema import ALIASES
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 
 LOOK_BACK_S = 3600.0
-"""Older telemetry is told as none: it says nothing of the system now."""
+"""Older telemetry counts as none, since it says nothing about the system now."""
 
 LOAD_S = 60.0
 POLL_S = 1.0
@@ -26,10 +26,10 @@ POLL_S = 1.0
 
 @dataclass(frozen=True)
 class Condition:
-    """What telemetry shows of the system now.
+    """The state of the system according to telemetry.
 
-    ``newest_ns`` by signal (signals without recent telemetry are missing); ``requests`` by service in the
-    last ``over_s`` seconds of traces.
+    ``newest_ns`` is by signal, without signals that have no recent telemetry; ``requests`` is by service, in
+    the last ``over_s`` seconds of traces.
     """
 
     at_ns: Nanos
@@ -38,12 +38,12 @@ class Condition:
     over_s: float = LOAD_S
 
     def age_s(self, signal: str) -> float | None:
-        """Return how old the newest telemetry of the signal is, negative when it lies in the future."""
+        """Return the age of the newest telemetry of the signal, negative when it is in the future."""
         newest = self.newest_ns.get(signal)
         return None if newest is None else (self.at_ns - newest) / NANOS_PER_SECOND
 
     def per_minute(self, service: str) -> float:
-        """Return requests a minute of the service; of all services where it is not among them."""
+        """Return the requests per minute of the service, of all services if it has none."""
         count = self.requests.get(service, sum(self.requests.values()))
         return count * 60.0 / self.over_s if self.over_s else 0.0
 
@@ -55,7 +55,7 @@ class Condition:
 
 
 async def condition(telemetry: StoreTelemetry, clock: Clock) -> Condition:
-    """Look once; raises TelemetryError."""
+    """Query the state once; raises TelemetryError."""
     schema, now = await telemetry.schema(), clock.now()
     newest: dict[str, Nanos] = {}
     for signal in SIGNAL_TABLES:
@@ -68,7 +68,7 @@ async def condition(telemetry: StoreTelemetry, clock: Clock) -> Condition:
             newest[signal] = max(found)
     if "traces" not in newest:
         return Condition(now, newest)
-    # Counted up to where traces have come: what is younger is not exported yet, and no lack of requests.
+    # Requests count up to the newest trace: later ones are not exported yet, which is no lack of traffic.
     end_ns = min(now, newest["traces"] + 1)  # windows are half open
     window = Window(start_ns=end_ns - seconds_to_ns(LOAD_S), end_ns=end_ns)
     requests: dict[str, int] = {}
@@ -99,56 +99,56 @@ async def ready(
     *,
     frontend: str,
     source: str,
-    tell: Callable[[str], object] = lambda _: None,
+    notify: Callable[[str], object] = lambda _: None,
 ) -> Condition:
-    """Wait until telemetry is fresh and shows requests; raises NotReady with what is missing.
+    """Wait up to ``options.wait_s`` for fresh telemetry with requests; raises NotReady with what is missing.
 
-    Gives up after ``options.wait_s``. *source* is what errors call the store.
+    *source* is the name of the store in errors.
     """
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + options.wait_s
-    told = False
+    notified = False
     while True:
         found = await condition(telemetry, clock)
         problem = lacking(found, options, frontend=frontend, source=source)
         if not problem:
             return found
+        if options.wait_s and not notified:
+            notify(f"waiting up to {options.wait_s:g} s: {problem}")
+            notified = True
         if loop.time() >= deadline_s:
             raise NotReady(f"{problem} (waited {options.wait_s:g} s)")
-        if not told:
-            tell(f"waiting up to {options.wait_s:g} s: {problem}")
-            told = True
         await asyncio.sleep(POLL_S)
 
 
 def lacking(found: Condition, options: LiveOptions, *, frontend: str, source: str) -> str:
-    """Return what keeps the system from a session, with the way out; empty when nothing does."""
+    """Return what prevents a session and how to fix it; empty when the system is ready."""
     youngest_s = found.youngest_s
     if youngest_s is None:
         return (
-            f"no telemetry of the last hour in {source}; check that the collector's exporter sends there "
-            "and that the system runs"
+            f"no telemetry of the last hour in {source}; check that the collector's exporter sends to it and "
+            "that the system runs"
         )
     if "traces" not in found.newest_ns:
         return (
             f"{source} gets {', '.join(found.newest_ns)} but no traces; add the exporter to the collector's "
-            "pipeline of traces"
+            "traces pipeline"
         )
     age_s = found.age_s("traces")
     assert age_s is not None
     if age_s > options.fresh_s:
         return (
-            f"the newest span in {source} is {age_s:.0f} s old, {options.fresh_s:g} s are allowed; look at "
-            "the collector's log and its queue, or allow more with live:fresh_s=…"
+            f"the newest span in {source} is {age_s:.0f} s old, {options.fresh_s:g} s are allowed; check the "
+            "collector's log and queue, or allow more with live:fresh_s=…"
         )
     if -age_s > TOLERATED_S:
         return (
-            f"the newest span in {source} lies {-age_s:.1f} s in the future: the clocks of the system's "
-            "hosts and of this one differ; synchronise them"
+            f"the newest span in {source} is {-age_s:.1f} s in the future: the clocks of this host and of "
+            "the system's hosts differ; synchronise them"
         )
     if not found.per_minute(frontend):
         return (
-            "NO_TRAFFIC: spans arrive but no request was served in the last minute; start the load "
-            "generator (loadGeneratorTraffic=on, or its own page)"
+            "NO_TRAFFIC: spans arrive, but no request was served in the last minute; start the load "
+            "generator (loadGeneratorTraffic=on, or its web page)"
         )
     return ""

@@ -1,6 +1,6 @@
-"""What a customer does that makes a fault act: visits, and which visit belongs to which flag.
+"""Customer visits that trigger faults, and which visit triggers which flag.
 
-Paths, payloads and products are the demo's own, as its load generator and its pages use them.
+Paths, payloads and products are those of the demo's load generator and pages.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from types import MappingProxyType
 from typing import Any
 
 DELAY_HEADER = "x-envoy-fault-delay-request"
-"""The pages send it with product images, with the value that ``imageSlowLoad`` answers, in milliseconds."""
+"""Header that the pages send with product images: the value of ``imageSlowLoad``, in milliseconds."""
 
 IMAGE_FLAG = "imageSlowLoad"
 FRAGILE_PRODUCT = "OLJCESPC7Z"
-"""The product that ``productCatalogFailure`` is about."""
+"""The product that ``productCatalogFailure`` affects."""
 
 PRODUCTS = (
     "0PUK6V6EV0",
@@ -36,7 +36,7 @@ PICTURES = ("EclipsmartTravelRefractorTelescope.jpg", "NationalParkFoundationExp
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request. ``flag`` names a flag whose served value goes into the header ``flag_header``."""
+    """One HTTP request; the served value of ``flag``, if named, goes into the header ``flag_header``."""
 
     method: str
     path: str
@@ -47,7 +47,7 @@ class Request:
 
 
 Visit = Callable[[Random, str], tuple[Request, ...]]
-"""Takes the randomness and the customer's id; returns the requests of one visit, in order."""
+"""Takes a random generator and the customer's id; returns the requests of one visit, in order."""
 
 
 def _product(_rng: Random, _customer: str) -> tuple[Request, ...]:
@@ -99,7 +99,7 @@ def _added(product: str, customer: str) -> Request:
 
 
 def _ordered(rng: Random, customer: str, person: Mapping[str, Any]) -> tuple[Request, ...]:
-    product = rng.choice(PRODUCTS[:-1])  # an order with the fragile product would fail by another fault
+    product = rng.choice(PRODUCTS[:-1])  # ordering the fragile product would trigger another fault
     order = {**person, "userId": customer}
     return (
         Request("GET", f"/api/products/{product}", {"currencyCode": "USD"}),
@@ -120,7 +120,7 @@ def _person(country: str, state: str, city: str, zip_code: str, currency: str) -
                 "country": country,
             },
             "userCurrency": currency,
-            "creditCard": {  # a test number that passes the check of digits, and no card
+            "creditCard": {  # a well-known test number that passes the checksum
                 "creditCardNumber": "4111-1111-1111-1111",
                 "creditCardExpirationMonth": 1,
                 "creditCardExpirationYear": 2039,
@@ -166,7 +166,7 @@ BY_FLAG: Mapping[str, str] = MappingProxyType(
         "recommendationCacheFailure": "recommendations",
     }
 )
-"""The visit of each flag, by its newest name. Flags of the load generator are about traffic and have none."""
+"""The visit of each flag, by its newest name; flags of the load generator have none."""
 
 BY_SERVICE: Mapping[str, str] = MappingProxyType(
     {
@@ -192,7 +192,7 @@ BY_SERVICE: Mapping[str, str] = MappingProxyType(
 
 
 def chosen(flags: Iterable[str], services: Iterable[str]) -> tuple[str, ...]:
-    """Return the visits for flags, those that reach *services* where no flag has one; newest names."""
+    """Return the visits of the flags, or if none has one, those that reach *services*; by newest names."""
     names = [BY_FLAG[flag] for flag in flags if flag in BY_FLAG]
     names = names or [BY_SERVICE[service] for service in services if service in BY_SERVICE]
     return tuple(dict.fromkeys(names))

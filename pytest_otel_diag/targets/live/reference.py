@@ -1,14 +1,13 @@
-"""Quiet telemetry from before a session, to compare with beside its baseline.
+"""Quiet telemetry from before a session, which analyzers get beside its baseline.
 
-With ``live:reference_s=N`` the first session gets the N seconds before it: the user says that nothing was
-wrong in them. Later sessions also get the quiet parts of those before them, from the opening to the first
-write to a flag, the newest first, N seconds in all. A short baseline has no rate of a counter that is
-exported once a minute; the reference has.
+With ``live:reference_s=N`` the first session gets the N seconds before it, which the user declares to be
+quiet. Later sessions also get the quiet parts of earlier ones, from their opening to their first write to a
+flag, N seconds in total, the newest first. A counter that is exported once a minute has no rate in a short
+baseline, but it has one in the reference.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 
 from pytest_otel_diag import statements
@@ -19,44 +18,44 @@ from pytest_otel_diag.ports import Clock, FlagController
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 
 LEAST_S = 5.0
-"""Shorter windows are of no use."""
+"""Shorter windows are ignored."""
 
 _GAP_S = 2.0
-"""What may be missing at the beginning of the first window: systems do not work every second."""
+"""Tolerated gap at the beginning of the first window, since systems are not busy every second."""
 
-Tell = Callable[[str], object]
+Notify = Callable[[str], object]
 
 
 class Reference:
-    """The quiet windows that one target has seen, at most *seconds* of them."""
+    """The quiet windows of one target, at most *seconds* of them."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._seen: list[Window] = []
 
-    async def windows(self, telemetry: StoreTelemetry, clock: Clock, tell: Tell) -> tuple[Window, ...]:
+    async def windows(self, telemetry: StoreTelemetry, clock: Clock, notify: Notify) -> tuple[Window, ...]:
         """Return them in order of time; the first call waits until telemetry reaches back far enough."""
         if not self._seconds:
             return ()
         if not self._seen:
-            self._seen.append(await self._before(telemetry, clock, tell))
+            self._seen.append(await self._before(telemetry, clock, notify))
         return self._newest()
 
     def add(self, start_ns: Nanos, end_ns: Nanos) -> None:
-        """Remember a window in which nothing was wrong."""
+        """Add a quiet window."""
         if (end_ns - start_ns) / NANOS_PER_SECOND >= LEAST_S:
             self._seen.append(Window(start_ns=start_ns, end_ns=end_ns))
 
-    async def _before(self, telemetry: StoreTelemetry, clock: Clock, tell: Tell) -> Window:
-        """Return the window before now, waiting until there is telemetry at its beginning."""
+    async def _before(self, telemetry: StoreTelemetry, clock: Clock, notify: Notify) -> Window:
+        """Return the window before now, waiting until telemetry covers its beginning."""
         wanted_ns = clock.now() - seconds_to_ns(self._seconds)
         answer = await telemetry.run(statements.load(__package__, "oldest_traces"), {"since_ns": wanted_ns})
         oldest_ns, rows = next(answer.rows(), (0, 0))
         begins_ns = int(oldest_ns) if rows else clock.now()
         lacking_s = (begins_ns - wanted_ns) / NANOS_PER_SECOND - _GAP_S
         if lacking_s > 0:
-            tell(f"waiting {lacking_s:.0f} s until there are {self._seconds:g} s of quiet telemetry")
-            await asyncio.sleep(lacking_s)
+            notify(f"waiting {lacking_s:.0f} s for {self._seconds:g} s of quiet telemetry")
+            await clock.sleep(lacking_s)
         now = clock.now()
         return Window(start_ns=now - seconds_to_ns(self._seconds), end_ns=now)
 
@@ -72,8 +71,8 @@ class Reference:
         return tuple(reversed(chosen))
 
 
-class NotingFlags:
-    """A FlagController that notes when the first flag was set; else the one inside."""
+class FirstChange:
+    """A FlagController that records when the first flag was set and delegates to *inner*."""
 
     def __init__(self, inner: FlagController, clock: Clock) -> None:
         self._inner = inner
@@ -81,7 +80,7 @@ class NotingFlags:
         self.first_ns: Nanos | None = None
 
     async def document(self) -> FlagDocument:
-        """Return everything, exactly."""
+        """Return the whole document, exactly."""
         return await self._inner.document()
 
     async def apply(self, change: FlagChange) -> None:
@@ -91,9 +90,9 @@ class NotingFlags:
         await self._inner.apply(change)
 
     async def restore(self, document: FlagDocument) -> None:
-        """Put the document back."""
+        """Restore the document."""
         await self._inner.restore(document)
 
     async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
-        """Return what the flag answers now."""
+        """Evaluate the flag."""
         return await self._inner.served(key, context)

@@ -1,4 +1,4 @@
-"""What a fault leaves behind when its flag is off again: restarts it where it can, tells it where not."""
+"""Effects that outlive a fault's flag: restarts the service where possible, reports them otherwise."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _TAIL = 300
 
 
 class RestartCommand:
-    """The user's command that restarts a service, run without a shell; *template* holds ``{service}``.
+    """The user's command that restarts a service, run without a shell; *template* contains ``{service}``.
 
-    Raises ConfigurationError for a template that cannot be one.
+    Raises ConfigurationError for an invalid template.
     """
 
     def __init__(self, template: str, *, timeout_s: float = RESTART_TIMEOUT_S) -> None:
@@ -28,18 +28,18 @@ class RestartCommand:
             self._words = shlex.split(template)
         except ValueError as error:
             raise ConfigurationError(
-                f"--otel-diag-restart={template!r} cannot be split into words ({error}); quote its parts as "
-                "in a shell"
+                f"--otel-diag-restart={template!r} cannot be split into words ({error}); quote it as in a "
+                "shell"
             ) from None
         if not any(PLACE in word for word in self._words):
             raise ConfigurationError(
-                f"--otel-diag-restart={template!r} does not say which service: put {PLACE} where its name "
-                "belongs, for example docker compose restart {service}"
+                f"--otel-diag-restart={template!r} does not name the service: write {PLACE} in place of its "
+                "name, for example docker compose restart {service}"
             )
         self._timeout_s = timeout_s
 
     async def run(self, service: str) -> str:
-        """Restart the service; return why that failed, empty when it went through."""
+        """Restart the service; return why that failed, empty on success."""
         words = [word.replace(PLACE, service) for word in self._words]
         try:
             process = await asyncio.create_subprocess_exec(
@@ -62,43 +62,47 @@ class RestartCommand:
                 await process.wait()
         if process.returncode:
             tail = output.decode(errors="replace").strip()[-_TAIL:]
-            return f"{shlex.join(words)} ended with {process.returncode}{': ' if tail else ''}{tail}"
+            return (
+                f"{shlex.join(words)} failed with exit code {process.returncode}{': ' if tail else ''}{tail}"
+            )
         return ""
 
 
 class Residue:
-    """Called after a verified undo with the faults of the session; returns sentences of what stays."""
+    """Called with the faults of a session after a verified undo; returns sentences on residual effects."""
 
     def __init__(self, demo: str, command: RestartCommand | None) -> None:
         self._demo = demo
         self._command = command
 
     async def __call__(self, faults: Sequence[Fault]) -> tuple[str, ...]:
-        """Restart what needs it, each service once; never raises."""
-        stays: list[str] = []
+        """Restart each service that needs it once; never raises."""
+        remaining: list[str] = []
         restarted: dict[str, str] = {}
         for fault, cleanup in self._left(faults):
             if cleanup.restart is None:
-                stays.append(f"{fault}: {cleanup.residue} {cleanup.reset}")
+                remaining.append(f"{fault}: {cleanup.residue} {cleanup.reset}")
                 continue
             service = catalog.service(cleanup.restart, self._demo)
             if self._command is None:
-                stays.append(
-                    f"{fault}: {cleanup.residue} {cleanup.reset} Give --otel-diag-restart to have {service} "
-                    "restarted after such faults"
+                remaining.append(
+                    f"{fault}: {cleanup.residue} {cleanup.reset} Set --otel-diag-restart to restart "
+                    f"{service} after such faults"
                 )
                 continue
             if service not in restarted:
                 restarted[service] = await self._command.run(service)
             if restarted[service]:
-                stays.append(f"{fault}: {cleanup.residue} {service} was not restarted: {restarted[service]}")
-        return tuple(stays)
+                remaining.append(
+                    f"{fault}: {cleanup.residue} {service} was not restarted: {restarted[service]}"
+                )
+        return tuple(remaining)
 
     def _left(self, faults: Sequence[Fault]) -> Iterator[tuple[Fault, Cleanup]]:
         for fault in faults:
             try:
                 cleanup = catalog.flag(fault.flag).cleanup
-            except ScenarioError:  # a flag of the user's own
+            except ScenarioError:  # a custom flag of the user
                 continue
             if cleanup is not None:
                 yield fault, cleanup

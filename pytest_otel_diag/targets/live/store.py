@@ -1,9 +1,9 @@
-"""Where the telemetry of a live system is: on a ClickHouse server, or in this process, filled by a receiver.
+"""The telemetry of a live system: on a ClickHouse server, or in this process behind an OTLP receiver.
 
-A server is chosen by ``--otel-diag-store=clickhouse://…``; its database is the DSN's, else ``otel`` or
-``default``, whichever has the exporter's tables, else the only one that has. Without one, an OTLP receiver
-writes into a database of the embedded store. It runs from the first session until the target is closed, so
-between sessions too; a second process cannot have its ports.
+``--otel-diag-store=clickhouse://…`` names a server. Its database is the one in the DSN, else ``otel`` or
+``default`` if it has the exporter's tables, else the only one that has them. Without a server, an OTLP
+receiver writes to a database of the embedded store. It runs from the first session until the target is
+closed, so it occupies its ports between sessions too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pytest_otel_diag.telemetry.session import StoreTelemetry
 from pytest_otel_diag.telemetry.store import Store
 
 KEEP_HOURS = 24
-"""What the embedded store forgets: telemetry older than this."""
+"""The embedded store drops older telemetry."""
 
 _PREFIX = "live_"
 _TRACES = "otel_traces"
@@ -38,9 +38,9 @@ def _random_id() -> str:
 
 
 def telemetry_source(store_dsn: str, receiver_spec: str, *, worker: str) -> ServerSource | ReceiverSource:
-    """Return the source that the options name; raises ConfigurationError for ones that exclude each other.
+    """Return the source that the options name, not opened yet.
 
-    Nothing is opened yet.
+    Raises ConfigurationError for options that contradict each other.
     """
     address = parse_dsn(store_dsn or MEMORY_DSN)
     if isinstance(address, ServerAddress):
@@ -49,22 +49,22 @@ def telemetry_source(store_dsn: str, receiver_spec: str, *, worker: str) -> Serv
     if listen is None:
         raise ConfigurationError(
             "--otel-diag-otlp-receiver=off leaves the target live without telemetry; name a server with "
-            "--otel-diag-store=clickhouse://…, or let the receiver on"
+            "--otel-diag-store=clickhouse://…, or leave the receiver on"
         )
     if worker.startswith("gw"):
         raise ConfigurationError(
-            "the target live with its own OTLP receiver cannot run under pytest-xdist: one process alone can "
-            "own the receiver's ports and its store. Run without -n, or send telemetry to a ClickHouse "
-            "server and name it with --otel-diag-store=clickhouse://…"
+            "the target live with its own OTLP receiver cannot run under pytest-xdist, since only one "
+            "process can own the receiver's ports and store. Run without -n, or send telemetry to a "
+            "ClickHouse server and name it with --otel-diag-store=clickhouse://…"
         )
     return ReceiverSource(address, listen)
 
 
 class Opened:
-    """An open store with the database that the telemetry is in.
+    """An open store and the database with the telemetry.
 
-    ``isolated`` says whether sessions get views of their own, cut at now; a user who may only read cannot
-    have them.
+    ``isolated`` says whether sessions get their own views, which end at the present; a read-only user cannot
+    create them.
     """
 
     def __init__(self, store: Store, database: str, tables: Sequence[ExporterTable]) -> None:
@@ -74,35 +74,35 @@ class Opened:
         self.isolated = True
 
     def everything(self) -> StoreTelemetry:
-        """Return the whole database, as it is."""
+        """Return the whole database, without views."""
         return self.store.telemetry(self.database)
 
     def session(
         self, now: Callable[[], Nanos], since_ns: Nanos, quiet: Sequence[Window] = ()
     ) -> StoreTelemetry:
-        """Return what happened between *since_ns* and ``now()``, and in the *quiet* windows (blocking).
+        """Return the telemetry between *since_ns* and ``now()`` and in the *quiet* windows (blocking).
 
-        What else was before may hold other sessions' faults. Raises TelemetryError.
+        Other earlier telemetry may contain the faults of other sessions. Raises TelemetryError.
         """
         if self.isolated:
             try:
                 window = Window(start_ns=since_ns, end_ns=2**63 - 1)
                 return self.store.telemetry(self.database, now=now, visible=(*quiet, window))
-            except QueryRejected:  # making views is not allowed to this user
+            except QueryRejected:  # this user may not create views
                 self.isolated = False
         return self.everything()
 
     def describe(self) -> dict[str, str]:
-        """Return address, database, engine's version and where traces are."""
+        """Return address, database, version of the engine and placement of traces."""
         traces = next((table for table in self.tables if table.name == _TRACES), None)
-        told = {"store": self.store.dsn, "database": self.database, "engine": self.store.version()}
+        shown = {"store": self.store.dsn, "database": self.database, "engine": self.store.version()}
         if traces is not None and traces.distributed:
-            told["traces"] = f"cluster {traces.cluster}, {traces.traces} ({traces.sharding_key or 'no key'})"
-        return told
+            shown["traces"] = f"cluster {traces.cluster}, {traces.traces} ({traces.sharding_key or 'no key'})"
+        return shown
 
 
 class _Source:
-    """Opens once, by whoever needs it first; thread-safe."""
+    """Opened once, on first use; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -110,7 +110,7 @@ class _Source:
         self._opened: Opened | None = None
 
     def open(self) -> Opened:
-        """Return the open store, opening it first where needed (blocking); raises OtelDiagError."""
+        """Return the open store, opening it if necessary (blocking); raises OtelDiagError."""
         with self._lock:
             if self._opened is None:
                 with ExitStack() as stack:
@@ -119,7 +119,7 @@ class _Source:
             return self._opened
 
     def close(self) -> None:
-        """Close everything; a later session opens it again."""
+        """Close everything; :meth:`open` opens it again."""
         with self._lock:
             self._opened = None
             self._resources.close()
@@ -144,14 +144,14 @@ class ServerSource(_Source):
         return str(self._address)
 
     def receiving(self) -> Mapping[str, str]:
-        """Return nothing: the exporter writes."""
+        """Return no address: the exporter writes to the server."""
         return {}
 
     def counts(self) -> None:
-        """Return nothing: the exporter counts."""
+        """Return no counts: only the exporter has them."""
 
     def flush(self) -> None:
-        """Do nothing: the exporter writes when it does."""
+        """Do nothing: the exporter decides when it writes."""
 
     def _open(self, stack: ExitStack) -> Opened:
         store = stack.enter_context(Store.open(self._dsn))
@@ -161,37 +161,37 @@ class ServerSource(_Source):
 
 
 def chosen_database(tables: Sequence[ExporterTable], named: str | None, address: str) -> str:
-    """Return the database with the exporter's tables: the named one, the usual ones, the only one.
+    """Return the database with the exporter's tables: the named one, a usual one, or the only one.
 
-    Raises ConfigurationError when none or several could be meant.
+    Raises ConfigurationError when no database or more than one qualifies.
     """
-    there = dict.fromkeys(table.database for table in tables if table.name == _TRACES)
+    found = dict.fromkeys(table.database for table in tables if table.name == _TRACES)
     if named is not None:
-        if named in there or named in {table.database for table in tables}:
+        if named in found or named in {table.database for table in tables}:
             return named
-        known = ", ".join(there) or "no database"
+        known = ", ".join(found) or "no database"
         raise ConfigurationError(
             f"{address}: database {named!r} has none of the exporter's tables; {known} has otel_traces"
         )
-    usual = next((name for name in _USUAL if name in there), None)
+    usual = next((name for name in _USUAL if name in found), None)
     if usual is not None:
         return usual
-    if len(there) == 1:
-        return next(iter(there))
-    if not there:
+    if len(found) == 1:
+        return next(iter(found))
+    if not found:
         raise ConfigurationError(
             f"{address}: no database has a table otel_traces that this user may see; let the collector's "
-            "clickhouse exporter write there (create_schema: true makes the tables), or name the database in "
-            "the DSN"
+            "clickhouse exporter write to it (create_schema: true creates the tables), or name the database "
+            "in the DSN"
         )
     raise ConfigurationError(
-        f"{address}: otel_traces is in {', '.join(there)}; say which one by the DSN's path, "
-        f"{address.rstrip('/')}/{next(iter(there))}"
+        f"{address}: otel_traces is in {', '.join(found)}; name one in the path of the DSN, "
+        f"{address.rstrip('/')}/{next(iter(found))}"
     )
 
 
 class ReceiverSource(_Source):
-    """A database of the embedded store that our own OTLP receiver fills."""
+    """A database of the embedded store that this process's own OTLP receiver fills."""
 
     own = True
 
@@ -210,7 +210,7 @@ class ReceiverSource(_Source):
         return self._dsn
 
     def receiving(self) -> Mapping[str, str]:
-        """Return the addresses that take OTLP, by protocol; empty while closed."""
+        """Return the addresses that receive OTLP, by protocol; empty while closed."""
         if self._receiver is None:
             return {}
         listening = self._receiver.addresses
@@ -218,11 +218,11 @@ class ReceiverSource(_Source):
         return {kind: address for kind, address in spoken.items() if address is not None}
 
     def counts(self) -> Counts | None:
-        """Return what the receiver has counted, None while closed."""
+        """Return the counts of the receiver, None while closed."""
         return self._receiver.counts() if self._receiver is not None else None
 
     def flush(self) -> None:
-        """Make everything accepted so far readable (blocking)."""
+        """Make everything received so far queryable (blocking)."""
         if self._receiver is not None:
             self._receiver.flush()
 
@@ -230,7 +230,9 @@ class ReceiverSource(_Source):
         store = stack.enter_context(Store.open(self._dsn))
         for name in store.databases():
             if name.startswith(_PREFIX) and self._dsn != MEMORY_DSN:
-                store.drop_database(name)  # a killed process left it: nobody else can have the engine open
+                store.drop_database(
+                    name
+                )  # left by a killed process, since only one process can open the engine
         database = f"{_PREFIX}{self._new_id()}"
         store.create_database(database, layout=Layout(ttl_hours=KEEP_HOURS))
         stack.callback(_dropped, store, database)
@@ -248,4 +250,4 @@ def _dropped(store: Store, database: str) -> None:
     try:
         store.drop_database(database)
     except TelemetryError:
-        return  # a store that is gone has dropped it already
+        return  # a closed store has dropped it already

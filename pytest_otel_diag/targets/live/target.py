@@ -1,10 +1,10 @@
 """The target ``live``: a running OpenTelemetry Demo, in wall time.
 
-Flags are written where ``--otel-diag-flags`` says and read back where services get them
-(``--otel-diag-flagd``); by default both behind the demo's frontend. Telemetry comes from a ClickHouse server
-that the collector fills, or into this process (see ``live_store``). One session holds the system at a time:
-across processes and hosts a lease sees to that. A journal with a guardian takes every fault back, whatever
-becomes of this process (see ``undo``).
+Flags are written where ``--otel-diag-flags`` says and evaluated where services get them
+(``--otel-diag-flagd``), by default both behind the demo's frontend. Telemetry comes from a ClickHouse server
+that the collector fills, or from a receiver in this process (see ``store``). A lease allows one session at a
+time, across processes and hosts. A journal and a guardian process undo every fault, whatever happens to this
+process (see ``undo``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pytest_otel_diag.targets.live.clock import LiveClock, measured
 from pytest_otel_diag.targets.live.flags import Found, LiveDocument, reader
 from pytest_otel_diag.targets.live.options import LiveOptions
 from pytest_otel_diag.targets.live.preflight import Condition, ready
-from pytest_otel_diag.targets.live.reference import NotingFlags, Reference
+from pytest_otel_diag.targets.live.reference import FirstChange, Reference
 from pytest_otel_diag.targets.live.residue import Residue, RestartCommand
 from pytest_otel_diag.targets.live.store import Opened, telemetry_source
 from pytest_otel_diag.targets.live.traffic import LiveTraffic, NoDriving
@@ -44,19 +44,19 @@ from pytest_otel_diag.undo.session import guarded
 from pytest_otel_diag.undo.settings import UndoSettings
 
 ANSWER_TIMEOUT_S = 15.0
-"""For one question to the flags in the preflight."""
+"""Limit of one request to the flags in the preflight."""
 
 _FRONTEND = "frontend"
 _ALONE = "main"
 _READ_BACK_S = 60.0
 _DEADLINE_SLACK_S = 900.0
-"""Beyond what a session may take by its timing: what answers slowly must not cost a session its fault."""
+"""Added to the longest duration of a session, so that slow answers do not end a fault too early."""
 
 log = logging.getLogger("pytest_otel_diag.live")
 
 
 def access_of(settings: Settings) -> FlagAccess:
-    """Return how the flags of the system are reached under the settings."""
+    """Return the access to the flags that the settings name."""
     frontend = settings.frontend.rstrip("/")
     return FlagAccess(
         control=settings.flags or f"flagd-ui:{frontend}/feature",
@@ -65,9 +65,9 @@ def access_of(settings: Settings) -> FlagAccess:
 
 
 class LiveTarget:
-    """A running demo as a target. Nothing is connected to before it is needed.
+    """A running demo as a target; connects on first use.
 
-    Raises ConfigurationError for options that are wrong or exclude each other.
+    Raises ConfigurationError for options that are invalid or contradict each other.
     """
 
     name = "live"
@@ -99,8 +99,8 @@ class LiveTarget:
         return self
 
     def describe(self) -> Mapping[str, str]:
-        """Return name, release of the demo by its flags, where flags and telemetry are."""
-        told = {
+        """Return the name, the release of the demo by its flags, and where flags and telemetry are."""
+        facts = {
             "name": self.name,
             "version": metadata.version("pytest-otel-diag"),
             "source": f"OpenTelemetry Demo at {self._settings.frontend}",
@@ -111,25 +111,26 @@ class LiveTarget:
         try:
             found = self.document.found()
         except FlagError as error:
-            return {**told, "demo": f"unknown: {error}"}
+            return {**facts, "demo": f"unknown: {error}"}
         comparison = found.comparison
-        told["demo"] = found.demo
+        facts["demo"] = found.demo
         if comparison.guessed:
-            told["demo_found_by"] = f"{len(found.flags)} flags, {len(comparison.differences)} differences"
+            facts["demo_found_by"] = f"{len(found.flags)} flags, {len(comparison.differences)} differences"
         if comparison.alike:
-            told["demo_alike"] = ", ".join(comparison.alike)
-        return told
+            facts["demo_alike"] = ", ".join(comparison.alike)
+        return facts
 
     def scenarios(self) -> tuple[Scenario, ...]:
-        """Return the catalog's scenarios for the flags that are there; raises FlagError when unreachable."""
+        """Return the catalog's scenarios for the system's flags; raises FlagError when unreachable."""
         found = self.document.found()
         known = catalog.scenarios(found.demo)
         return tuple(_as_found(one) for one in known if all(f.flag in found.flags for f in one.faults))
 
     def scenario_for(self, faults: Sequence[Fault]) -> Scenario | None:
-        """Return what the catalog knows of the faults together; None where it knows one of them not.
+        """Return the catalog's scenario of the faults together; None when it does not know one of them.
 
-        Without faults that is a control as long as faults take: times must not tell the two apart.
+        Without faults, return a control that lasts as long as faults do, so that its duration reveals
+        nothing.
         """
         demo = self.document.demo
         with suppress(ConfigurationError):
@@ -137,7 +138,7 @@ class LiveTarget:
         return None
 
     def validate(self, scenario: Scenario) -> tuple[str, ...]:
-        """Return what this system cannot do of a scenario, by the flags that it really has."""
+        """Return the reasons why this system cannot run a scenario, judged by its real flags."""
         try:
             found = self.document.found()
         except FlagError as error:
@@ -149,15 +150,15 @@ class LiveTarget:
         if wanted is not None and wanted not in {found.demo, *found.comparison.alike}:
             yield (
                 f"scenario {scenario.id!r} is for the demo {wanted}, this one is {found.demo} by its flags; "
-                "leave the release out, or say live:demo=… when the flags mislead"
+                "omit the release, or set live:demo=… if the flags are misleading"
             )
         possible = {"restart"} if self._restart is not None else set()
         kinds = sorted({each.kind for each in scenario.disturbances} - possible)
         if kinds:
             yield (
-                f"scenario {scenario.id!r} has disturbances that a live system cannot make on demand: "
+                f"scenario {scenario.id!r} has disturbances that a live system cannot produce on demand: "
                 f"{', '.join(kinds)}; run it on the target shop"
-                + ("" if self._restart else " (restart can be, with --otel-diag-restart)")
+                + ("" if self._restart else " (restart needs --otel-diag-restart)")
             )
         for fault in scenario.faults:
             flag = found.flags.get(fault.flag)
@@ -170,10 +171,10 @@ class LiveTarget:
             yield from _variant_mistakes(fault, flag)
 
     def open(self, scenario: Scenario, session_id: str) -> AbstractAsyncContextManager[TargetSession]:
-        """Open the system for one session, after heal, lease and preflight.
+        """Open the system for one session, after lease, healing and preflight.
 
-        Raises ScenarioError for what :meth:`validate` objects to, Occupied while another run holds it,
-        FlagError, TelemetryError, and NotReady when telemetry or traffic are missing.
+        Raises ScenarioError for the objections of :meth:`validate`, Occupied while another run holds the
+        system, NotReady when telemetry or traffic is missing, FlagError and TelemetryError.
         """
         return self._session(scenario, session_id)
 
@@ -192,16 +193,16 @@ class LiveTarget:
                 opened, condition, quiet = await self._telemetry_flows(clock, found)
             finally:
                 tell_waiting("")
-            begun_ns, noting = clock.now(), NotingFlags(flags, clock)
+            begun_ns, first_change = clock.now(), FirstChange(flags, clock)
             views = held(lambda: opened.session(clock.now, begun_ns, quiet), _closed)
             telemetry = await stack.enter_async_context(views)
             traffic = await self._traffic(stack, scenario, session_id, flags)
             provenance = self._provenance(found, opened, clock, condition)
             try:
-                made = self._made(clock, noting, telemetry, traffic, found, provenance)
+                made = self._made(clock, first_change, telemetry, traffic, found, provenance)
                 yield replace(made, reference=quiet, undo_timeout_s=_undo_timeout_s(inner))
-                if noting.first_ns is not None:  # else nobody has said that the baseline was sound
-                    self._reference.add(begun_ns, noting.first_ns)
+                if first_change.first_ns is not None:  # otherwise nothing says that the baseline was quiet
+                    self._reference.add(begun_ns, first_change.first_ns)
             finally:
                 provenance["driven"] = ", ".join(
                     f"{count} x {outcome}" for outcome, count in sorted(traffic.counts.items())
@@ -247,11 +248,11 @@ class LiveTarget:
                 keep=settings.skip_cleanup,
                 target=self.name,
             ),
-            notify=_tell,
+            notify=_notify,
         )
 
     async def _flags_answer(self, flags: FlagController) -> Found:
-        """Read the document as it is now, and have one flag evaluated."""
+        """Read the document and evaluate one flag."""
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 found = self.document.take(await flags.document())
@@ -261,14 +262,14 @@ class LiveTarget:
         except TimeoutError:
             raise FlagError(
                 f"flags written at {self.access.control} and served at {self.access.served} did not answer "
-                f"within {ANSWER_TIMEOUT_S:g} s; otel-diag doctor --target live tells which of the two"
+                f"within {ANSWER_TIMEOUT_S:g} s; otel-diag doctor --target live shows which of the two"
             ) from None
         return found
 
     async def _telemetry_flows(
         self, clock: LiveClock, found: Found
     ) -> tuple[Opened, Condition, tuple[Window, ...]]:
-        """Open the store, put the clock right, wait for fresh telemetry with requests in it."""
+        """Open the store, correct the clock, and wait for fresh telemetry with requests."""
         opened = await asyncio.to_thread(self.source.open)
         if not self.source.own:
             offset = await asyncio.to_thread(measured, opened.store.clock_ns)
@@ -285,9 +286,9 @@ class LiveTarget:
                 self._options,
                 frontend=catalog.service(_FRONTEND, found.demo),
                 source=self._source_name(opened),
-                tell=_tell,
+                notify=_notify,
             )
-            quiet = await self._reference.windows(everything, clock, _tell)
+            quiet = await self._reference.windows(everything, clock, _notify)
         finally:
             everything.close()
         return opened, condition, quiet
@@ -327,21 +328,21 @@ class LiveTarget:
             "flags": self.access.control,
             "served_by": self.access.served,
             **opened.describe(),
-            "views": "up to now, since the session began"
+            "views": "from the beginning of the session to the present"
             if opened.isolated
-            else "none: the user may only read",
+            else "none: the user is read-only",
             "clock_offset_s": f"{clock.offset_ns / 1e9:.3f}",
             "requests_per_minute": f"{condition.per_minute(frontend):.1f}",
         }
 
 
 def _undo_timeout_s(flags: SurfaceFlags) -> float:
-    """Return how long an undo may take: two writes, and the reads after them."""
+    """Return how long an undo may take, in seconds: two writes and the reads after them."""
     return 2 * flags.surface.write_timeout_s + _READ_BACK_S
 
 
 def deadline_s(timing: Timing, session_timeout_s: float | None) -> float:
-    """Return after how many seconds a fault is taken back by others: longer than any session takes."""
+    """Return after how many seconds the guardian undoes a fault: longer than any session takes."""
     longest = (
         timing.baseline_s
         + timing.guard_s
@@ -353,8 +354,8 @@ def deadline_s(timing: Timing, session_timeout_s: float | None) -> float:
     return (longest if session_timeout_s is None else min(longest, session_timeout_s)) + _DEADLINE_SLACK_S
 
 
-def _tell(text: str) -> None:
-    """Log it; what the session waits for is shown as well."""
+def _notify(text: str) -> None:
+    """Log the text; what the session waits for is also reported to it."""
     log.warning("%s", text)
     if text.startswith("waiting"):
         tell_waiting(text)
@@ -366,7 +367,7 @@ def _closed(telemetry: StoreTelemetry | None) -> None:
 
 
 def _as_found(scenario: Scenario) -> Scenario:
-    """Return the scenario without what it asks of a simulated system: a live one is as it is."""
+    """Return the scenario without its environment, which only a simulated system can adopt."""
     return scenario.model_copy(update={"environment": Environment()})
 
 

@@ -1,10 +1,10 @@
-"""Drives rare requests through the frontend, like a customer; the one door to httpx in the targets.
+"""Drives rare requests through the frontend, like a customer; the only module of the targets using httpx.
 
-Visits are made in the background, a few a second at most and a few at a time, so that what is driven does
-not become the fault. Errors of a system under fault are what is wanted: they are counted, never raised.
+Visits run in the background, a few per second and at a time, so that they do not become the fault. A system
+under a fault is expected to fail: errors are counted, never raised.
 
-A session under a fault makes the visits that its flags need. A control makes visits of the same kinds, drawn
-by the session's id: which requests there are must not tell the two apart.
+A session with a fault makes the visits that trigger its flags. A control makes visits of the same kinds,
+drawn by the session's id, so that the requests do not reveal whether there is a fault.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from pytest_otel_diag.targets.live.recipes import BY_FLAG, VISITS, Request
 
 AT_ONCE = 4
 WAITING = 200
-"""Visits that may wait for their turn; more are refused."""
+"""Visits that may be queued; more are refused."""
 
 TIMEOUT_S = 20.0
-"""For one request: longer than the slowest fault of the demo delays one."""
+"""Limit of one request, longer than the delay of the demo's slowest fault."""
 
 UNREACHABLE = 3
-"""After so many requests in a row without a connection nothing more is accepted."""
+"""After so many consecutive requests without a connection, no visit is accepted."""
 
 Served = Callable[[str, Mapping[str, FlagValue]], Awaitable[ServedFlag]]
 
 
 class LiveTraffic:
-    """Visits to *frontend* for one session; an async context manager that ends what is under way.
+    """Visits to *frontend* for one session; an async context manager whose exit cancels running visits.
 
-    *flags* are those of the session's faults, by any name. *served* answers what a flag is served as. *rate*
-    is visits a second. Raises ConfigurationError when httpx is missing or the address is none.
+    *flags* are those of the session's faults, by any name. *served* evaluates a flag. *rate* is in visits per
+    second. Raises ConfigurationError when httpx is missing or the address is invalid.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LiveTraffic:
         self._refused = 0
         self._client: Any = None
         self.counts: Counter[str] = Counter()
-        """Requests by outcome: a status as text, ``timeout``, ``unreachable``, ``broken``."""
+        """Requests by outcome: an HTTP status as text, ``timeout``, ``unreachable``, ``broken``."""
 
     async def __aenter__(self) -> LiveTraffic:
         httpx = require(
@@ -73,7 +73,7 @@ class LiveTraffic:
             )
         except (httpx.InvalidURL, ValueError) as error:
             raise ConfigurationError(
-                f"--otel-diag-frontend={self._frontend!r} is no address ({error}); write http://HOST:PORT"
+                f"--otel-diag-frontend={self._frontend!r} is not an address ({error}); write http://HOST:PORT"
             ) from error
         return self
 
@@ -84,13 +84,13 @@ class LiveTraffic:
             await asyncio.wait(self._workers)
         self._workers.clear()
         if self._client is not None:
-            with suppress(Exception):  # what is left of the connections is of no interest
+            with suppress(Exception):  # errors of closing connections do not matter
                 await self._client.aclose()
 
     async def drive(self, services: Sequence[str], calls: int) -> int:
-        """Have *calls* visits made soon that reach the services; return how many will be.
+        """Queue *calls* visits that reach the services; return how many were accepted.
 
-        None is accepted when no visit is known, or when the frontend cannot be reached.
+        Accepts none when no visit is known, or when the frontend cannot be reached.
         """
         kinds = self._kinds(services)
         if not kinds or self._client is None or self._refused >= UNREACHABLE:
@@ -104,12 +104,12 @@ class LiveTraffic:
         return accepted
 
     async def settle(self) -> None:
-        """Wait until every visit that was accepted is over."""
+        """Wait until every accepted visit has ended."""
         await self._waiting.join()
 
     def _kinds(self, services: Sequence[str]) -> tuple[str, ...]:
         kinds = recipes.chosen(self._flags, map(_newest_service, services))
-        if not kinds and not self._flags:  # a control that names nothing we know
+        if not kinds and not self._flags:  # a control without known flags or services
             return (self._rng.choice(sorted(set(BY_FLAG.values()))),)
         return kinds
 
@@ -119,13 +119,13 @@ class LiveTraffic:
             try:
                 await self._turn()
                 await self._visit(kind)
-            except Exception as error:  # a visit must not end the ones after it
+            except Exception as error:  # a failed visit must not stop later ones
                 self.counts[f"broken: {type(error).__name__}"] += 1
             finally:
                 self._waiting.task_done()
 
     async def _turn(self) -> None:
-        """Wait until the next visit may begin."""
+        """Wait until the rate allows the next visit."""
         now_s = asyncio.get_running_loop().time()
         self._due_s = max(now_s, self._due_s + self._pause_s)
         await asyncio.sleep(self._due_s - now_s)
@@ -163,7 +163,7 @@ class LiveTraffic:
         return str(answer.status_code)
 
     async def _headers(self, request: Request) -> dict[str, str]:
-        """Return the headers of a request; one that depends on a flag is what a browser would send."""
+        """Return the headers of a request, with the flag-dependent header that a browser would send."""
         if not request.flag:
             return {}
         try:
@@ -187,11 +187,11 @@ def _newest_service(name: str) -> str:
 
 
 class NoDriving:
-    """Traffic of a system that must not be touched (``--otel-diag-drive=off``)."""
+    """Traffic of a system in which none may be driven (``--otel-diag-drive=off``)."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
 
     async def drive(self, services: Sequence[str], calls: int) -> int:  # noqa: ARG002 - the port
-        """Make no call."""
+        """Drive nothing; return 0."""
         return 0
