@@ -42,10 +42,10 @@ async def test_without_a_command_residual_effects_are_reported() -> None:
     [
         (
             f"{sys.executable} -c \"import sys; print('no such {{service}}'); sys.exit(3)\"",
-            "ended with 3: no such cart",
+            "failed with exit code 3: no such cart",
         ),
         ("/does/not/exist {service}", "cannot be started"),
-        (f"{sys.executable} -c 'import sys; sys.exit(4)' {{service}}", "ended with 4"),
+        (f"{sys.executable} -c 'import sys; sys.exit(4)' {{service}}", "failed with exit code 4"),
     ],
 )
 async def test_a_failed_restart_is_reported_with_its_reason(template: str, reason: str) -> None:

@@ -147,7 +147,7 @@ def test_scenarios_are_the_catalogs_for_the_existing_flags(target: LiveTarget) -
             "no variant 'x'",
         ),
         ({"environment": Environment(demo="1.12")}, "for the demo 1.12"),
-        ({"disturbances": (Disturbance(kind="gc", service="ad"),)}, "cannot make on demand: gc"),
+        ({"disturbances": (Disturbance(kind="gc", service="ad"),)}, "cannot produce on demand: gc"),
         ({"disturbances": (Disturbance(kind="restart", service="ad"),)}, "--otel-diag-restart"),
     ],
 )
