@@ -14,6 +14,10 @@ ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "images" / "report.png"
 MAX_BYTES = 300_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+OPTIONS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1040,1380"),
+    *("--run-all-compositor-stages-before-draw", "--virtual-time-budget=5000"),  # wait until all is painted
+)
 TEST = """
 import pytest
 
@@ -37,9 +41,7 @@ def main() -> None:
         (report,) = folder.glob("reports/*/report.html")
         page = folder / "page.html"
         page.write_text(opened(report.read_text(encoding="utf-8")), encoding="utf-8")
-        window = "--window-size=1040,1380"
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", window]
-        command = [browser, *options, f"--screenshot={PICTURE}", page.as_uri()]
+        command = [browser, *OPTIONS, f"--screenshot={PICTURE}", page.as_uri()]
         subprocess.run(command, check=True, capture_output=True)
     size = PICTURE.stat().st_size
     if size > MAX_BYTES:
