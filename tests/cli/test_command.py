@@ -10,6 +10,7 @@ import pytest
 
 from tests.plugin.conftest import ANALYZERS
 from tests.support import tiny_shop
+from tests.support.deadlines import deadline_s
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,13 @@ def otel_diag(place: Path, *arguments: str, **environment: str) -> subprocess.Co
     env = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     env |= {"OTEL_DIAG_CACHE": str(place / "cache"), "PYTHONPATH": str(place), "PATH": "/usr/bin:/bin"}
     return subprocess.run(
-        command, cwd=place, env=env | environment, capture_output=True, text=True, check=False, timeout=120
+        command,
+        cwd=place,
+        env=env | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=deadline_s(60),
     )
 
 

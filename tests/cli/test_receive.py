@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadlines import deadline_s
 from tests.support.otlp import post, spans
 
 SPOKEN = re.compile(r"http=([\d.:]+)")
@@ -44,7 +45,7 @@ def test_what_is_received_until_the_signal_is_in_the_store(tmp_path: Path) -> No
         assert post(address, spans(7, **young).SerializeToString())[0] == 200
         assert "7 received" in process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-        rest, _ = process.communicate(timeout=60)
+        rest, _ = process.communicate(timeout=deadline_s(30))
     assert process.returncode == 0, rest
     assert rest.rstrip().endswith("traces: 7 received, 7 stored")
     script = (
@@ -67,6 +68,6 @@ def test_what_is_received_until_the_signal_is_in_the_store(tmp_path: Path) -> No
 )
 def test_options_that_are_wrong_are_told(tmp_path: Path, arguments: list[str], complaint: str) -> None:
     with receiving(tmp_path, *arguments) as process:
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=deadline_s(30))
     assert process.returncode == 2
     assert complaint in said

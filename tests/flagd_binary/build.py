@@ -27,7 +27,7 @@ CACHE = HERE.parents[1] / ".cache" / "flagd"
 PROGRAM = "github.com/open-feature/flagd/flagd"
 RENAMED = "github.com/open-feature/open-feature-operator/apis"
 RENAMED_VERSION = "v0.2.45"
-BUILD_TIMEOUT_S = 720.0
+BUILD_TIMEOUT_S = 1_800.0
 
 
 class BuildFailed(Exception):

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from pytest_otel_diag.plugin.termination import Signals, Terminated
 from pytest_otel_diag.plugin.xdist import Spool, WorkerSpool
 from tests.support import fake_system
+from tests.support.deadlines import deadline_s, eventually
 
 TESTS = """
     import asyncio
@@ -72,17 +72,19 @@ def run(pytester: pytest.Pytester):
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread
         )
         started.append(process)
-        deadline_s = time.monotonic() + 90
-        while len(list(pytester.path.glob("hanging-*"))) < hanging:
-            assert process.poll() is None and time.monotonic() < deadline_s, printed(pytester)
-            time.sleep(0.05)
+
+        def hangs() -> bool:
+            return len(list(pytester.path.glob("hanging-*"))) >= hanging
+
+        assert eventually(lambda: process.poll() is not None or hangs(), 60), printed(pytester)
+        assert process.poll() is None, printed(pytester)
         return process
 
     yield start
     for process in started:
         if process.poll() is None:
             process.kill()
-        process.wait(30)
+        process.wait(deadline_s(30))
 
 
 def printed(pytester: pytest.Pytester) -> str:
@@ -112,7 +114,7 @@ def flags_are_back(pytester: pytest.Pytester) -> bool:
 def test_a_signal_ends_the_run_in_order(pytester, run, number, code, reason) -> None:
     process = run("--otel-diag-gate", "-k", "quick or test_hangs")
     process.send_signal(number)
-    assert process.wait(60) == code, printed(pytester)
+    assert process.wait(deadline_s(60)) == code, printed(pytester)
     sessions = kept(pytester)
     assert sessions["test_quick"]["status"] == "scored"
     assert sessions["test_hangs"]["reason"] == reason
@@ -125,7 +127,7 @@ def test_a_signal_ends_the_run_in_order(pytester, run, number, code, reason) -> 
 def test_an_async_test_ends_in_order_too(pytester, run) -> None:
     process = run("-k", "async")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143, printed(pytester)
+    assert process.wait(deadline_s(60)) == 143, printed(pytester)
     assert kept(pytester)["test_hangs_async"]["reason"] == "terminated by SIGTERM during investigate"
     assert flags_are_back(pytester)
 
@@ -141,7 +143,7 @@ def test_workers_end_in_order(pytester, run, whom) -> None:
     else:
         pid = int(next(pytester.path.glob("hanging-*")).name.partition("-")[2])
         os.kill(pid, signal.SIGTERM)
-    assert process.wait(90) == (143 if whom == "controller" else 2), printed(pytester)
+    assert process.wait(deadline_s(60)) == (143 if whom == "controller" else 2), printed(pytester)
     sessions = kept(pytester)
     assert len(sessions) == workers, printed(pytester)
     assert all(session["cleanup"]["verified"] for session in sessions.values())
@@ -253,7 +255,7 @@ def test_sessions_of_a_worker_outlive_it(tmp_path) -> None:
     (spool.folder / "gw1.pid").write_text("no number")
     worker.pytest_sessionfinish()
     assert spool.workers() == {}
-    spool.end(timeout_s=5)
+    spool.end(timeout_s=deadline_s(5))
     spool.remove()
     assert not spool.folder.exists()
 

@@ -19,12 +19,13 @@ import pytest
 import yaml
 
 from tests.project.test_docker import CASES, DOCKER, merged
+from tests.support.deadlines import deadline_s
 
 pytestmark = pytest.mark.xdist_group("config_check")
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "tests/config_check"
-BUILD_TIMEOUT_S = 300.0
+BUILD_TIMEOUT_S = deadline_s(120)
 
 # The parts of the demo's compose files that the overlays change.
 DEMO = {
@@ -92,7 +93,7 @@ def _read(program: Path, kind: str, *files: Path, **environment: str) -> Any:
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=deadline_s(30),
         check=False,
     )
     if done.returncode:

@@ -32,6 +32,7 @@ from pytest_otel_diag.targets.replay.target import NoTraffic
 from pytest_otel_diag.targets.shop.target import ShopTarget
 from tests.recordings.captured import FAULTS, Kept, capture_all, replay_all, run, verdict_of
 from tests.recordings.recording_samples import T0, manifest, small_recording, traces
+from tests.support.deadlines import deadline_s, eventually_async
 
 pytestmark = pytest.mark.xdist_group("captured")
 
@@ -325,9 +326,8 @@ async def test_a_cancelled_capture_leaves_no_folder(tmp_path: Path, cache: Path)
         result = await run(target, session, cut_short)  # type: ignore[arg-type]  # any hook will do
         assert result.status is Status.SCORED
         assert result.notes == ()
-        async with asyncio.timeout(20):  # the thread ends at its next batch and removes its folder
-            while list((tmp_path / "cut").iterdir()):  # noqa: ASYNC110 - a thread removes it, not a task
-                await asyncio.sleep(0.02)
+        # The thread ends at its next batch and removes its folder.
+        assert await eventually_async(lambda: not list((tmp_path / "cut").iterdir()))
     finally:
         target.close()
     assert capture.kept == []
@@ -347,9 +347,9 @@ def test_a_killed_capture_is_not_found_as_a_recording(tmp_path: Path) -> None:
     begun = context.Event()
     process = context.Process(target=_write_until_killed, args=(tmp_path / "half", begun))
     process.start()
-    assert begun.wait(30)
+    assert begun.wait(deadline_s(20))
     process.kill()
-    process.join(30)
+    process.join(deadline_s(20))
     left = list(tmp_path.iterdir())
     assert [path.name.startswith(".half-") for path in left] == [True]
     (left[0] / "recording.json").write_text("{}")  # even one that got this far

@@ -31,6 +31,7 @@ from tests.recordings.recording_samples import (
     small_recording,
     traces,
 )
+from tests.support.deadlines import deadline_s
 
 INJECTION = {
     "id": "x-1",
@@ -319,7 +320,7 @@ def test_concurrent_imports_agree(tmp_path):
         )
         for _ in range(3)
     ]
-    answers = {process.communicate(timeout=60)[0].strip() for process in running}
+    answers = {process.communicate(timeout=deadline_s(30))[0].strip() for process in running}
     assert {process.returncode for process in running} == {0}
     assert len(answers) == 1
     assert len(list((tmp_path / "cache" / "recordings").glob("*/recording.json"))) == 1

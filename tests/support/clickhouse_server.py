@@ -34,7 +34,7 @@ USERS: Mapping[str, tuple[str, int]] = {"default": ("", 0), "writer": ("secret",
 CLUSTER = "one_shard"
 """The only cluster of a server that was started with one; its one shard is the server itself."""
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 240.0
 _TRANSPORT = frozenset(
     {
         "query",
@@ -117,7 +117,7 @@ def _announced_port(process: subprocess.Popen[bytes]) -> int | None:
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(timeout=10)
+        process.wait(timeout=30)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -19,6 +19,7 @@ from pytest_otel_diag.config.options import resolve
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.telemetry import Store
 from pytest_otel_diag.testing.sample_telemetry import START_NS, span, traces_table
+from tests.support.deadlines import deadline_s, eventually
 from tests.support.flagd import Flagd
 
 EVERY_S = 0.5
@@ -60,7 +61,7 @@ class LiveDemo:
             headers={"content-type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=2) as answer:
+            with urllib.request.urlopen(request, timeout=deadline_s(2)) as answer:
                 return bool(json.load(answer)["value"])
         except OSError:
             return False
@@ -104,9 +105,7 @@ def live_demo(folder: Path, store: Store, dsn: str, database: str = "otel") -> I
         demo = LiveDemo(flagd, document, folder / "state", store, dsn, database)
         thread = threading.Thread(target=demo.feed, args=(stop,), daemon=True)
         thread.start()
-        deadline_s = time.monotonic() + 30
-        while not store.count_rows(database, "otel_traces") and time.monotonic() < deadline_s:
-            time.sleep(0.05)
+        assert eventually(lambda: store.count_rows(database, "otel_traces"))
         try:
             yield demo
         finally:

@@ -12,6 +12,7 @@ from pytest_otel_diag.targets.replay.loading import database_name
 from pytest_otel_diag.targets.replay.target import ReplayTarget
 from pytest_otel_diag.testing.sample_recording import write_sample_cases
 from tests.support.clickhouse_server import clickhouse_server
+from tests.support.deadlines import deadline_s
 
 RUN = """
 import asyncio, json, os, signal, sys
@@ -56,7 +57,7 @@ def start(source, cache, worker="", *, hook="pass", die_at=0):
 
 def run(source, cache, worker=""):
     process = start(source, cache, worker)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=deadline_s(60))
     assert process.returncode == 0
     return json.loads(out)
 
@@ -82,12 +83,12 @@ def test_the_second_start_finds_everything_loaded_and_a_lost_entry_is_redone(sou
 
 def test_a_load_that_was_killed_is_done_again_and_sessions_left_behind_are_swept(source, tmp_path):
     killed = start(source, tmp_path, die_at=3, hook="pass")
-    killed.communicate(timeout=120)
+    killed.communicate(timeout=deadline_s(60))
     assert killed.returncode == -9
     after_kill = start(
         source, tmp_path, hook="target._store.store.create_database('session_left'); os._exit(0)"
     )
-    again = json.loads(after_kill.communicate(timeout=120)[0])
+    again = json.loads(after_kill.communicate(timeout=deadline_s(60))[0])
     assert again["loads"] == 3
     third = run(source, tmp_path)
     assert (third["loads"], third["rows"]) == (0, again["rows"])
@@ -109,7 +110,7 @@ def test_a_store_that_lost_rows_is_loaded_again(source, tmp_path, table):
 
 def test_parallel_workers_have_a_store_each(source, tmp_path):
     running = [start(source, tmp_path, worker) for worker in ("gw0", "gw1")]
-    answers = [json.loads(process.communicate(timeout=120)[0]) for process in running]
+    answers = [json.loads(process.communicate(timeout=deadline_s(60))[0]) for process in running]
     assert {answer["dsn"] for answer in answers} == {f"chdb://{tmp_path}/stores/{w}" for w in ("gw0", "gw1")}
     assert {answer["loads"] for answer in answers} == {3}
     assert len({answer["rows"] for answer in answers}) == 1
@@ -121,7 +122,7 @@ def test_while_another_process_holds_the_store_memory_is_used(source, tmp_path):
     second = run(source, tmp_path)
     assert second["dsn"] == "chdb://memory"
     assert second["rows"] == first["rows"]
-    holder.communicate(timeout=60)
+    holder.communicate(timeout=deadline_s(30))
     assert holder.returncode == 0
     assert list((tmp_path / "stores" / "main").iterdir())
 

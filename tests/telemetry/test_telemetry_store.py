@@ -34,12 +34,13 @@ from pytest_otel_diag.testing.telemetry_contract import (
     span,
     traces_table,
 )
+from tests.support.deadlines import deadline_s
 
 
 def run_python(script, *arguments):
     """Return what the script prints in a process of its own."""
     command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=deadline_s(30), check=True).stdout
 
 
 def rows(store, database, sql, parameters=None):
@@ -630,10 +631,10 @@ def test_a_path_is_kept_and_locked_for_one_process(tmp_path):
     first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert first.stdout.readline() == "('kept',)\n"
     second = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=deadline_s(30), check=True
     )
     assert "in use by another process" in second.stdout
-    first.communicate("\n", timeout=60)
+    first.communicate("\n", timeout=deadline_s(30))
 
 
 MISSING_SCRIPT = """
@@ -659,6 +660,6 @@ def test_importing_the_package_loads_no_driver():
         "if m in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=deadline_s(30), check=True
     )
     assert done.stdout == "[]\n"

@@ -11,9 +11,10 @@ from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.shop.realtime.flag_file import FlagFile
 from pytest_otel_diag.shop.realtime.flagd import FlagdReader, parse_address
+from tests.support.deadlines import deadline_s
 from tests.support.flagd_stand_in import FlagdStandIn
 
-WAIT_S = 20.0
+WAIT_S = deadline_s(10)
 
 
 def document(payment: str = "off", product: str = "off", **more: object) -> bytes:

@@ -24,11 +24,12 @@ from pytest_otel_diag.shop.realtime import status
 from pytest_otel_diag.shop.realtime.endpoint import OtlpEndpoint
 from pytest_otel_diag.shop.realtime.export import ExportCounts
 from pytest_otel_diag.shop.records import Batch
+from tests.support.deadlines import deadline_s
 from tests.support.flagd import Flagd
 from tests.support.flagd_stand_in import FlagdStandIn
 from tests.support.otlp_collector import OtlpCollector, otlp_collector
 
-WAIT_S = 30.0
+WAIT_S = deadline_s(15)
 BUSY = Variation("3.0", 40, 0, 3)
 
 
