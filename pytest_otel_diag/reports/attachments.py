@@ -36,8 +36,8 @@ def attachments(result: SessionResult) -> tuple[Attachment, ...]:
     found += [Attachment(table.title, CSV, _csv(table)) for table in tables[1:] if table.rows]
     if result.diagnosis is not None and result.diagnosis.query is not None:
         answer = query_answer(result)
-        told = "".join(f"\n-- {note}" for note in answer.notes)
-        found.append(Attachment("diagnostic query", TEXT, f"{result.diagnosis.query.sql}{told}\n"))
+        notes = "".join(f"\n-- {note}" for note in answer.notes)
+        found.append(Attachment("diagnostic query", TEXT, f"{result.diagnosis.query.sql}{notes}\n"))
         if answer.rows:
             found.append(Attachment("result of the diagnostic query", CSV, _csv(answer)))
     if result.trace:

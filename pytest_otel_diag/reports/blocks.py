@@ -100,7 +100,7 @@ def _own_facts(card: Scorecard) -> list[str]:
     """Return the lines about one analyzer."""
     lines = []
     if card.chance_top1 is not None:
-        lines.append(f"a guess would reach root cause top-1 {card.chance_top1:.2f}")
+        lines.append(f"a random guess reaches root cause top-1 {card.chance_top1:.2f}")
     times = (
         ("seconds a session", card.seconds),
         ("seconds to impact", card.seconds_to_impact),

@@ -60,8 +60,8 @@ def _times(manifest: Manifest) -> str:
 
 def _scorecard(card: Scorecard, *, gated: bool) -> Markup:
     gate: list[Markup] = []
-    if card.gate is not None and (told := gate_lines(card, gated=gated)):
-        outcome, *reasons = told
+    if card.gate is not None and (lines := gate_lines(card, gated=gated)):
+        outcome, *reasons = lines
         style = STYLES[card.gate.outcome]
         gate = [el("p", el("strong", outcome), class_=f"gate {style}"), bullets(reasons)]
     return join(gate, bullets(facts(card)), [block(shown) for shown in blocks(card, gated=gated)])

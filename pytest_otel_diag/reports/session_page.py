@@ -151,10 +151,10 @@ def _query(session: SessionResult, diagnosis: Diagnosis) -> Markup:
         and session.verdict.query is not None
         and not session.verdict.query.executed
     )
-    told = [el("p", note, class_="bad") if bad else el("p", note) for note in answer.notes]
+    notes = [el("p", note, class_="bad") if bad else el("p", note) for note in answer.notes]
     drawn = table(answer.header, rows(answer.rows)) if answer.rows else Markup("")
     said = el("p", diagnosis.query.description) if diagnosis.query.description else ""
-    return join(el("h3", "diagnostic query"), said, el("pre", diagnosis.query.sql), told, drawn)
+    return join(el("h3", "diagnostic query"), said, el("pre", diagnosis.query.sql), notes, drawn)
 
 
 def _queries(queries: Sequence[QueryRecord]) -> Markup:

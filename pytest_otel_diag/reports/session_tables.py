@@ -95,9 +95,9 @@ def _causes(session: SessionResult, verdict: Verdict) -> list[_Row]:
     wanted = " or ".join(dict.fromkeys(cause.service for cause in expected)) or "nothing wrong"
     named = session.diagnosis.root_causes if session.diagnosis else ()
     first = f" ({named[0].service} first)" if named and verdict.service_rank != 1 else ""
-    told = "detected" if verdict.detected else "nothing wrong"
+    found = "detected" if verdict.detected else "nothing wrong"
     present = "a fault" if verdict.fault_present else "nothing wrong"
-    rows: list[_Row] = [("detection", present, told, _good(verdict.fault_present == verdict.detected))]
+    rows: list[_Row] = [("detection", present, found, _good(verdict.fault_present == verdict.detected))]
     if not verdict.fault_present:
         return rows
     rows.append(("root cause", wanted, _rank(verdict.service_rank) + first, _good(verdict.top1)))
@@ -153,10 +153,10 @@ def query_answer(session: SessionResult) -> Block:
             "diagnostic query", (), (), notes=(f"did not run: {answer.error or 'no reason was given'}",)
         )
     shows = "shows the culprit" if answer.shows_culprit else "does not show the culprit"
-    told = f"{count(answer.rows, 'row')} in {answer.elapsed_s:.3f} s, {shows}"
+    found = f"{count(answer.rows, 'row')} in {answer.elapsed_s:.3f} s, {shows}"
     if 0 < len(answer.sample) < answer.rows:
-        told += f"; the first {len(answer.sample)} are shown"
-    return Block("diagnostic query", answer.columns, answer.sample, notes=(told,))
+        found += f"; the first {len(answer.sample)} are shown"
+    return Block("diagnostic query", answer.columns, answer.sample, notes=(found,))
 
 
 def phases(session: SessionResult) -> Block:

@@ -35,9 +35,9 @@ def render_scorecard(card: Scorecard, *, width: int = WIDTH, paint: Paint = plai
     for block in blocks(card, gated=gated):
         if not block.redundant:
             lines += ["", *_block_lines(block, width, paint)]
-    if card.gate is not None and (told := gate_lines(card, gated=gated)):
+    if card.gate is not None and (gate := gate_lines(card, gated=gated)):
         style = STYLES[card.gate.outcome]
-        outcome, *reasons = told
+        outcome, *reasons = gate
         lines += ["", paint(outcome, style)]
         # Readers act on reasons, so these are never shortened.
         lines += [paint(f"  {one_line(reason)}", style) for reason in reasons]

@@ -341,7 +341,7 @@ def _member(taxonomy: type[_Term], name: str) -> _Term:
     if str(name) not in known:
         raise ConfigurationError(
             f"no {taxonomy.__name__.lower()} {str(name)!r}{nearest(str(name), known)}; "
-            f"there are {', '.join(known)}"
+            f"choose from {', '.join(known)}"
         )
     return taxonomy(name)
 

@@ -295,7 +295,7 @@ async def test_a_capture_may_redact_and_shift(tmp_path: Path, cache: Path) -> No
     assert made is not None, (result.reason, result.notes)
     assert made.start_ns // NANOS_PER_SECOND == ANONYMOUS_NS // NANOS_PER_SECOND
     assert made.captured[0].redacted
-    assert made.captured[0].recovered is None, "nobody waited"
+    assert made.captured[0].recovered is None, "the capture did not wait for the recovery"
     assert made.captured[0].leaks["flag_service"] > 0, "counted before they were cut"
     assert made.notes == (
         "all times were shifted by one constant so that they start at 2000-01-01T00:00:00.000Z",

@@ -62,8 +62,8 @@ def injections(tmp_path, **change):
 
 def issues(tmp_path, *changes):
     times = [*range(1_700_000_000, 1_700_086_401, 300), *range(1_700_100_000, 1_700_101_201, 300)]
-    told = pa.array([[("statistic", "p99"), ("split", "test"), ("issue", "1")]] * len(times), ATTRIBUTES)
-    points = gauges([time * SECOND for time in times], Attributes=told)
+    revealing = pa.array([[("statistic", "p99"), ("split", "test"), ("issue", "1")]] * len(times), ATTRIBUTES)
+    points = gauges([time * SECOND for time in times], Attributes=revealing)
     cases = [{**ISSUE, "id": f"issue-{index}", **change} for index, change in enumerate(changes or ({},))]
     return imported(tmp_path, cases, points=points)
 

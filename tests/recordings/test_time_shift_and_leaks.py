@@ -172,12 +172,12 @@ def test_an_invalid_instant_is_rejected_with_the_format() -> None:
 def _leaking(row: dict) -> dict[str, bool]:
     """Return the leaks of one row by a simple reference implementation."""
     texts_ = [row["StatusMessage"], row["SpanName"], *(value for _, value in row["SpanAttributes"])]
-    told = ("adfailure", "feature flag", "feature-flag")
+    words = ("adfailure", "feature flag", "feature-flag")
     return {
         "flag_service": row["ServiceName"] == "flagd" or row["SpanName"].startswith("flagd."),
         "flag_events": "feature_flag.evaluation" in row["Events.Name"],
         "flag_attributes": any("feature_flag" in key.lower() for key, _ in row["SpanAttributes"]),
-        "flag_texts": any(word in text.lower() for word in told for text in texts_),
+        "flag_texts": any(word in text.lower() for word in words for text in texts_),
     }
 
 
@@ -192,7 +192,7 @@ def test_leaks_are_counted_and_redacted(found: list, cut: bool) -> None:
     assert leaks.counts == {kind: count for kind, count in kinds.items() if count}
     clean = leaks.redacted(batch)
     assert clean.schema.equals(batch.schema)
-    kept = [row for row, told in zip(_rows(batch), expected, strict=True) if not told["flag_service"]]
+    kept = [row for row, kinds in zip(_rows(batch), expected, strict=True) if not kinds["flag_service"]]
     assert len(kept) == clean.num_rows
     for before, after in zip(kept, _rows(clean), strict=True):
         assert after["Timestamp"] == before["Timestamp"]

@@ -448,11 +448,11 @@ def test_the_scale_does_not_hide_a_small_service():
 def test_the_graph_shows_roles_and_changes_of_calls():
     one = sample()
     drawn = graph(one)
-    said, told = words_of(drawn), tips(drawn)
+    said, shown = words_of(drawn), tips(drawn)
     assert "★ expected, named #1" in said
     assert {"50% fail", "×4", "no calls", "new"} <= set(said)
-    assert "checkout → payment; before: 100 calls, 2/s, 0.0% failed, p50 5 ms; incident: 100 calls" in told
-    assert "before: no calls" in told
+    assert "checkout → payment; before: 100 calls, 2/s, 0.0% failed, p50 5 ms; incident: 100 calls" in shown
+    assert "before: no calls" in shown
     kinds = [node.get("class", "") for node in document(drawn).iter()]
     for kind in ("od-n-hit", "od-e-bad", "od-e-slow", "od-e-gone", "od-e-new", "od-n-named"):
         assert any(kind in found for found in kinds), kind
@@ -482,14 +482,14 @@ def test_a_large_system_shows_the_relevant_services():
 
 def test_the_trace_shows_time_path_and_errors():
     drawn = gantt(sample())
-    said, told = words_of(drawn), tips(drawn)
+    said, shown = words_of(drawn), tips(drawn)
     assert "checkout · PlaceOrder" in said
     assert "★ payment · POST /charge" in said
     assert "100 ms (self 60 ms)" in said
     assert "◆✕" in said
     assert any("2 of 9 spans" in word for word in said)
-    assert "checkout · oteldemo.CheckoutService/PlaceOrder, named #3, on the critical path" in told
-    assert "payment · POST /charge, Server, ★ expected, named #1, failed, on the critical path" in told
+    assert "checkout · oteldemo.CheckoutService/PlaceOrder, named #3, on the critical path" in shown
+    assert "payment · POST /charge, Server, ★ expected, named #1, failed, on the critical path" in shown
     bars = [node for node in document(drawn).iter(f"{SVG}rect") if node.get("height") == "12"]
     assert len(bars) == 3  # the intervals in which own time decides
 

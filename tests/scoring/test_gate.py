@@ -142,8 +142,8 @@ def test_repeats_of_a_scenario_add_evidence_only_if_declared_independent():
     sessions = [solved(f"f{i}", repeat=r) for i in range(8) for r in range(10)]
     sessions += [control(f"q{i}", repeat=r) for i in range(8) for r in range(10)]
     assert run_gate(sessions).outcome is GateOutcome.INCONCLUSIVE
-    told = run_gate(sessions, GateSettings(repeats_independent=True))
-    assert told.outcome is GateOutcome.PASS
+    independent = run_gate(sessions, GateSettings(repeats_independent=True))
+    assert independent.outcome is GateOutcome.PASS
     few = run_gate(sessions[:10], GateSettings(repeats_independent=True))
     assert few.reasons[0].endswith("25 more runs needed at this rate")
 

@@ -81,8 +81,8 @@ def conform(batch: Any, layout: FileLayout) -> Any:
     pa, pc = arrow.arrow(), arrow.compute()
     mistakes = schema_mistakes(batch.schema, layout)
     if mistakes:
-        told = "; ".join(f"column {column} {message}" for column, message in mistakes)
-        raise RecordingError(f"{layout.name}: {told}")
+        details = "; ".join(f"column {column} {message}" for column, message in mistakes)
+        raise RecordingError(f"{layout.name}: {details}")
     arrays, names = [], []
     for name in [*layout.required, *layout.optional]:
         index = batch.schema.get_field_index(name)

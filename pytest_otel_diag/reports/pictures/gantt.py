@@ -67,7 +67,7 @@ def _headline(trace: ExemplarTrace) -> str:
 def _told(trace: ExemplarTrace) -> str:
     path = list(dict.fromkeys(span.service for span in trace.spans if span.on_path))
     failed = sum(span.error for span in trace.spans)
-    return f"{trace.spans_total} spans, {failed} failed, critical path through {', '.join(path) or 'nobody'}"
+    return f"{trace.spans_total} spans, {failed} failed, critical path through {', '.join(path) or 'none'}"
 
 
 def rows(spans: Sequence[ExhibitSpan]) -> list[tuple[int, int]]:
@@ -149,9 +149,9 @@ def _row(span: ExhibitSpan, depth: int, top: float, drawn: tuple[_Scale, dict[st
         parts.append(_failed(left, right, middle))
     took = f"{_duration(span.duration_ms)} (self {_duration(span.self_ms)})"
     parts.append(label(right + 6, middle + 4, fitting(took, WIDTH - right - 8, 6.0), "od-small od-soft"))
-    told = [name, *([span.kind] if span.kind else []), *roles.words(span.service)]
-    told += ["failed"] * span.error + ["on the critical path"] * span.on_path
-    return titled(", ".join(told), *parts)
+    tip = [name, *([span.kind] if span.kind else []), *roles.words(span.service)]
+    tip += ["failed"] * span.error + ["on the critical path"] * span.on_path
+    return titled(", ".join(tip), *parts)
 
 
 def _bar(left: float, right: float, middle: float, height: float, kind: str) -> Markup:

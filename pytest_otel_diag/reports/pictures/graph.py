@@ -44,31 +44,31 @@ def graph(session: SessionResult) -> Picture | None:
         return None
     roles = roles_of(session)
     calls, left_out = _shown(exhibits.calls, roles)
-    told = {(call.caller, call.callee): call for call in calls}
-    names = {name for pair in told for name in pair} | set(roles.expected) | set(roles.named)
-    plan = layout(names, told)
+    by_pair = {(call.caller, call.callee): call for call in calls}
+    names = {name for pair in by_pair for name in pair} | set(roles.expected) | set(roles.named)
+    plan = layout(names, by_pair)
     places, width, height = _places(plan, roles)
     seconds = (exhibits.baseline_s, exhibits.incident_s)
     taken = [_box(place) for slot, place in places.items() if isinstance(slot, str)]
     edges, labels = [], []
-    for pair, route in sorted(plan.routes.items(), key=lambda item: _change(told[item[0]]).weight):
-        edge, words = _edge(told[pair], [places[slot] for slot in route], seconds, taken)
+    for pair, route in sorted(plan.routes.items(), key=lambda item: _change(by_pair[item[0]]).weight):
+        edge, words = _edge(by_pair[pair], [places[slot] for slot in route], seconds, taken)
         edges.append(edge)
         labels.append(words)
     nodes = [_node(slot, place, roles) for slot, place in places.items() if isinstance(slot, str)]
     legend, legend_px = _legend(width, left_out)
     return Picture(
         name="service graph",
-        description=_told(roles, len(names), len(calls)),
+        description=_by_pair(roles, len(names), len(calls)),
         width=width,
         height=height + legend_px,
         body=join(edges, nodes, labels, shape("g", legend, transform=f"translate(0 {num(height)})")),
     )
 
 
-def _told(roles: Roles, services: int, calls: int) -> str:
-    expected = " or ".join(roles.expected) or "nobody"
-    named = ", ".join(roles.named) or "nobody"
+def _by_pair(roles: Roles, services: int, calls: int) -> str:
+    expected = " or ".join(roles.expected) or "none"
+    named = ", ".join(roles.named) or "none"
     size = f"{count(services, 'service')}, {count(calls, 'call')} between them"
     return f"{size}; expected {expected}, named {named}"
 
@@ -207,17 +207,17 @@ def _edge(
 
 
 def _tip(call: ServiceCall, seconds: tuple[float, float]) -> str:
-    told = []
+    details = []
     for name, load, length_s in zip(
         ("before", "incident"), (call.baseline, call.incident), seconds, strict=True
     ):
         if load is None:
-            told.append(f"{name}: no calls")
+            details.append(f"{name}: no calls")
             continue
         rate = f", {load.calls / length_s:.3g}/s" if length_s > 0 else ""
         health = f"{_ratio(load):.1%} failed, p50 {_milliseconds(load.p50_ms)}"
-        told.append(f"{name}: {count(load.calls, 'call')}{rate}, {health}")
-    return f"{call.caller} → {call.callee}; {'; '.join(told)}"
+        details.append(f"{name}: {count(load.calls, 'call')}{rate}, {health}")
+    return f"{call.caller} → {call.callee}; {'; '.join(details)}"
 
 
 def _points(stops: Sequence[_Place]) -> list[tuple[float, float]]:

@@ -132,9 +132,9 @@ def _windows(session: SessionResult, scale: _Scale, top: float, bottom: float) -
         if window is None:
             continue
         left, right = scale.x(window.start_ns), scale.x(window.end_ns)
-        told = f"{words} {window}"
+        tip = f"{words} {window}"
         box = shape("rect", x=left, y=top, width=max(1.0, right - left), height=bottom - top, class_=kind)
-        parts.append(titled(told, box))
+        parts.append(titled(tip, box))
         if right - left > wide(words) + 8:
             parts.append(label(right - 4, top + PANEL + 25, words, "od-small od-soft", "end"))
     return join(parts)

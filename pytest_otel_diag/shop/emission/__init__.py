@@ -1,1 +1,1 @@
-"""Telemetry on its way from a simulated service to the store: buffers, instruments, readers, rows."""
+"""Telemetry between simulated services and the store: buffers, instruments, span metrics, rows."""

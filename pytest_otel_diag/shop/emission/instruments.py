@@ -1,4 +1,4 @@
-"""Metric instruments of a process, as an SDK keeps them between two readings."""
+"""Metric instruments of a process, as in an SDK."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from pytest_otel_diag.shop.records import (
 )
 
 SDK_BOUNDS = (0.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1e3, 2.5e3, 5e3, 7.5e3, 1e4)
-"""Default bounds of an SDK's histograms (OpenTelemetry metrics SDK specification)."""
+"""Default histogram bounds of SDKs (OpenTelemetry metrics SDK specification)."""
 
 SECONDS_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-"""Advised bounds of durations in seconds (semantic conventions of HTTP and RPC metrics)."""
+"""Recommended bounds of durations in seconds (semantic conventions of HTTP and RPC metrics)."""
 
 Series: TypeAlias = tuple[tuple[str, AttributeValue], ...]
-"""Attributes of a time series as sorted or fixed pairs: hashable, built once by the caller."""
+"""Attributes of a time series as hashable pairs in a fixed order, built once by the caller."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MetricShape:
-    """A metric as a library makes it; build once and keep."""
+    """A metric of an instrumentation library, built once."""
 
     instrument: Instrument
     scope: Scope
@@ -42,7 +42,7 @@ Callback: TypeAlias = Callable[[], Iterable[Observation]]
 
 
 class Histogram:
-    """Values of one series, counted in buckets."""
+    """The values of one series, counted by bucket."""
 
     __slots__ = ("bounds", "counts", "maximum", "minimum", "total")
 
@@ -55,14 +55,14 @@ class Histogram:
 
     def record(self, value: float) -> None:
         """Count a value."""
-        # bounds are inclusive above, as in the data model: (lower, upper]
+        # upper bounds are inclusive, as in the data model: (lower, upper]
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
         self.minimum = min(self.minimum, value)
         self.maximum = max(self.maximum, value)
 
     def value(self) -> HistogramValue:
-        """Return what a reading exports."""
+        """Return the exported value."""
         return HistogramValue(
             count=sum(self.counts),
             sum=self.total,
@@ -74,7 +74,7 @@ class Histogram:
 
 
 class Meter:
-    """The instruments of one process (or receiver); everything is cumulative since ``start_ns``."""
+    """The instruments of one process or receiver, cumulative since ``start_ns``."""
 
     def __init__(self, resource: Resource, start_ns: Nanos) -> None:
         self.resource = resource
@@ -99,7 +99,7 @@ class Meter:
         self.histogram(shape, series).record(value)
 
     def histogram(self, shape: MetricShape, series: Series = ()) -> Histogram:
-        """Return the histogram of a series, for callers that record into it often."""
+        """Return the histogram of a series, for callers that record often."""
         cells = self._histograms.setdefault(shape, {})
         cell = cells.get(series)
         if cell is None:
@@ -107,11 +107,11 @@ class Meter:
         return cell
 
     def callback(self, shape: MetricShape, read: Callback) -> None:
-        """Ask *read* at every reading: an observable gauge or (cumulative) counter."""
+        """Register an observable gauge or cumulative counter: *read* runs at every collection."""
         self._callbacks.append((shape, read))
 
     def collect(self, now_ns: Nanos, exported_ns: Nanos) -> list[MetricPoint]:
-        """Return one point a series."""
+        """Return one point per series."""
         points: list[MetricPoint] = []
         for shape, read in self._callbacks:
             for series, value in read():

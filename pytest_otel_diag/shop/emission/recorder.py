@@ -1,7 +1,7 @@
-"""The way of telemetry from a service to the store, and what is on it now.
+"""Export of telemetry from services to the store, with the records in flight.
 
-SDKs export in batches on a timer, the collector writes to the store in batches on another. A record
-is visible once both have happened; what a killed process has not exported yet is lost with it.
+SDKs export in batches on a timer, and the collector writes batches to the store on another one. A record is
+visible after both. Records that a killed process has not exported are lost.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _Sealed: TypeAlias = tuple[Nanos, int, list[R]]
 
 @dataclass(frozen=True, slots=True)
 class ExportPeriods:
-    """How often an SDK exports, in seconds: its batch processors and its metric reader."""
+    """Export periods of an SDK in seconds: its batch processors and its metric reader."""
 
     spans_s: float = 5.0
     logs_s: float = 1.0
@@ -33,14 +33,14 @@ class ExportPeriods:
 
 @dataclass(frozen=True, slots=True)
 class CollectorPeriods:
-    """The collector: it writes to the store every ``flush_s``; one write takes ``insert_s``."""
+    """Periods of the collector: it writes to the store every ``flush_s``; a write takes ``insert_s``."""
 
     flush_s: float = 5.0
     insert_s: float = 0.05
 
 
 class Collector:
-    """When something that leaves a service at some instant can be read in the store."""
+    """Computes when telemetry that leaves a service becomes visible in the store."""
 
     def __init__(self, start_ns: Nanos, rng: random.Random, periods: CollectorPeriods) -> None:
         self._flush_ns = seconds_to_ns(periods.flush_s)
@@ -48,9 +48,9 @@ class Collector:
         self._origin_ns = start_ns - rng.randrange(self._flush_ns)
 
     def visible_ns(self, sent_ns: Nanos) -> Nanos:
-        """Return when the store shows what was sent at *sent_ns*: after the network and the next write.
+        """Return when telemetry sent at *sent_ns* becomes visible: after the network and the next write.
 
-        The jitter of the network is a function of the instant: nothing depends on who asks when.
+        The jitter of the network is a function of the instant, so the result is the same for every caller.
         """
         arrived = sent_ns + 2_000_000 + sent_ns * _MIX % 10_000_000
         flushes = (arrived - self._origin_ns) // self._flush_ns + 1
@@ -60,8 +60,8 @@ class Collector:
 class Buffer(Generic[R]):
     """The batch processor of one signal in one process.
 
-    ``exported_ns`` is what a record added now will carry; call :meth:`roll` first when the time has
-    reached ``deadline_ns``.
+    ``exported_ns`` is the time for a record added now; call :meth:`roll` first when the time has reached
+    ``deadline_ns``.
     """
 
     __slots__ = ("_collector", "_period_ns", "_sealed", "deadline_ns", "exported_ns", "records")
@@ -77,7 +77,7 @@ class Buffer(Generic[R]):
         self.exported_ns = collector.visible_ns(first_ns)
 
     def roll(self, now_ns: Nanos) -> None:
-        """Send what was due before *now_ns* and take the period that holds *now_ns* as the current one."""
+        """Send the batches due before *now_ns* and make the period of *now_ns* the current one."""
         if now_ns < self.deadline_ns:
             return
         if self.records:
@@ -88,7 +88,7 @@ class Buffer(Generic[R]):
         self.exported_ns = self._collector.visible_ns(self.deadline_ns)
 
     def flush(self, now_ns: Nanos) -> None:
-        """Send everything now, as an orderly shutdown does."""
+        """Send all records now, as at a graceful shutdown."""
         self.roll(now_ns)
         if self.records:
             visible = self._collector.visible_ns(now_ns)
@@ -96,7 +96,7 @@ class Buffer(Generic[R]):
             self.records = []
 
     def lose(self, now_ns: Nanos) -> int:
-        """Forget what has not been sent by now, as a kill does; return how many records that were."""
+        """Drop the records that are not sent yet, as a kill does; return their number."""
         self.roll(now_ns)
         lost = len(self.records)
         self.records = []
@@ -104,7 +104,7 @@ class Buffer(Generic[R]):
 
 
 class Recorder:
-    """Everything emitted and not yet taken."""
+    """All emitted records that have not been taken."""
 
     def __init__(self, start_ns: Nanos, rng: random.Random, periods: CollectorPeriods) -> None:
         self.collector = Collector(start_ns, rng, periods)
@@ -138,22 +138,22 @@ class Recorder:
         return now_ns + 1 + int(self._rng.random() * seconds_to_ns(period_s))
 
     def retire(self, *buffers: Buffer[SpanRecord] | Buffer[LogRecord]) -> None:
-        """Forget the buffers of a process that has ended; flush or lose them first."""
+        """Remove the buffers of an ended process; flush or drop their records first."""
         for buffer in buffers:
             self._buffers.pop(buffer, None)
 
     def points(self, exported_ns: Nanos, points: list[MetricPoint]) -> None:
-        """Accept what a metric reader collected."""
+        """Accept the points of a metric reader."""
         if points:
             self._points.append((exported_ns, 0, points))
 
     def roll(self, now_ns: Nanos) -> None:
-        """Send everything that is due by now."""
+        """Send all batches that are due by now."""
         for buffer in self._buffers:
             buffer.roll(now_ns)
 
     def read_span_metrics(self, now_ns: Nanos) -> int:
-        """Let the collector report its span metrics; returns how many points these are."""
+        """Export the collector's span metrics; return the number of points."""
         self.roll(now_ns)
         exported_ns = self.collector.visible_ns(now_ns)
         points = self.span_metrics.collect(now_ns, exported_ns)
@@ -161,7 +161,7 @@ class Recorder:
         return len(points)
 
     def take(self, now_ns: Nanos, until_ns: Nanos) -> Batch:
-        """Give and forget what can be read in the store at *until_ns* (not after *now_ns*)."""
+        """Remove and return the records that are visible in the store at *until_ns*, at most *now_ns*."""
         self.roll(now_ns)
         horizon = min(now_ns, until_ns)
         return Batch(
@@ -172,7 +172,7 @@ class Recorder:
 
 
 def _taken(sealed: list[_Sealed[R]], horizon_ns: Nanos) -> list[R]:
-    """Remove and return the records visible by then, in order of becoming visible and of processes."""
+    """Remove and return the visible records, ordered by visibility and process."""
     due = [entry for entry in sealed if entry[0] <= horizon_ns]
     sealed[:] = [entry for entry in sealed if entry[0] > horizon_ns]
     due.sort(key=lambda entry: entry[:2])

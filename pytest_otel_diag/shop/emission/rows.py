@@ -1,7 +1,7 @@
 """Records as Arrow tables in the columns of the collector's ClickHouse exporter.
 
-Columns are built as wholes: what repeats (resources, scopes, instruments) is turned into a column of its
-distinct values first, and rows take from it by index.
+Columns are built at once: repeated objects (resources, scopes, instruments) are converted to a column of
+distinct values first, from which rows take values by index.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CUMULATIVE = 2
-"""AggregationTemporality of the protocol."""
+"""AggregationTemporality.CUMULATIVE of OTLP."""
 
 _SAMPLED = 1
 _TRUTH = {True: "true", False: "false"}
 
 
 def tables(batch: Batch) -> Mapping[str, pyarrow.Table]:
-    """Return the batch as tables by name; a signal without records is not there."""
+    """Return the batch as tables by name, without tables of signals without records."""
     by_kind: dict[str, list[MetricPoint]] = {"gauge": [], "sum": [], "histogram": []}
     for point in batch.metrics:
         by_kind[point.instrument.kind].append(point)
@@ -49,7 +49,7 @@ def tables(batch: Batch) -> Mapping[str, pyarrow.Table]:
 
 
 def traces(spans: Sequence[SpanRecord]) -> pyarrow.Table:
-    """Return ``otel_traces`` rows, one a span."""
+    """Return ``otel_traces`` rows, one per span."""
     import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
 
     columns = list(zip(*spans, strict=True))
@@ -81,7 +81,7 @@ def traces(spans: Sequence[SpanRecord]) -> pyarrow.Table:
 
 
 def logs(records: Sequence[LogRecord]) -> pyarrow.Table:
-    """Return ``otel_logs`` rows, one a record."""
+    """Return ``otel_logs`` rows, one per record."""
     import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
 
     columns = list(zip(*records, strict=True))
@@ -109,7 +109,7 @@ def logs(records: Sequence[LogRecord]) -> pyarrow.Table:
 
 
 def metrics(kind: str, points: Sequence[MetricPoint]) -> pyarrow.Table:
-    """Return rows of the table of one kind of metric, one a data point."""
+    """Return rows of the table of one kind of metric, one per data point."""
     import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
 
     _, times, starts, resources, scopes, instruments, attributes, values = zip(*points, strict=True)
@@ -141,7 +141,7 @@ def metrics(kind: str, points: Sequence[MetricPoint]) -> pyarrow.Table:
 
 
 def text(value: AttributeValue) -> str:
-    """Return an attribute's value as the exporter writes it into a map of strings."""
+    """Return an attribute's value as the exporter writes it to a map of strings."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -152,13 +152,13 @@ def text(value: AttributeValue) -> str:
 
 
 class _Distinct:
-    """A column of few distinct objects: what is derived from them is derived once each."""
+    """A column of few distinct objects; derived values are computed once per object."""
 
     def __init__(self, objects: Sequence[Any]) -> None:
         import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
 
         numbers: dict[int, int] = {}
-        # by identity: the objects stay alive as long as the column is built
+        # by identity: the objects stay alive while the column is built
         indices = [numbers.setdefault(key, len(numbers)) for key in map(id, objects)]
         by_id = dict(zip(map(id, objects), objects, strict=True))
         self._objects = [by_id[key] for key in numbers]
@@ -174,7 +174,7 @@ class _Distinct:
 
 
 def _shared_maps(mappings: Sequence[Mapping[str, AttributeValue]]) -> pyarrow.Array:
-    """Return a map column; spans and points of one shape share one mapping, which is built once."""
+    """Return a map column; a mapping that spans or points share is converted once."""
     return _Distinct(mappings).maps(_itself)
 
 

@@ -1,4 +1,4 @@
-"""The collector's span metrics: calls and durations counted from the spans that reach it."""
+"""The collector's span metrics: calls and durations of the received spans."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _DURATION = MetricShape(
     _SCOPE,
     (2, 4, 6, 8, 10, 50, 100, 200, 400, 800, 1000, 1400, 2000, 5000, 10_000, 15_000),
 )
-"""Buckets are the connector's defaults."""
+"""Default buckets of the spanmetrics connector."""
 
 
 class SpanMetrics:
-    """Counts spans by resource, name, kind and status; cumulative since the start of the collector."""
+    """Counts spans by resource, name, kind and status, cumulative since the start of the collector."""
 
     def __init__(self, start_ns: Nanos) -> None:
         self._start_ns = start_ns
@@ -29,7 +29,7 @@ class SpanMetrics:
         self._durations: dict[tuple[Resource, str, str, str], Histogram] = {}
 
     def add(self, spans: Sequence[SpanRecord]) -> None:
-        """Count a batch that arrived."""
+        """Count a received batch."""
         known = self._durations
         for span in spans:
             key = (span.resource, span.name, span.kind, span.status)
@@ -44,12 +44,12 @@ class SpanMetrics:
             meter = self._meters[resource] = Meter(resource, self._start_ns)
         series = _labels(resource.service, name, kind, status)
         durations = meter.histogram(_DURATION, series)
-        # every call has a duration: the counter is read from the histogram
+        # every call has a duration, so the counter equals the histogram's count
         meter.callback(_CALLS, lambda: ((series, float(sum(durations.counts))),))
         return durations
 
     def collect(self, now_ns: Nanos, exported_ns: Nanos) -> list[MetricPoint]:
-        """Return one point a series, in an order that does not depend on when batches were sent."""
+        """Return one point per series, in an order that does not depend on the time of batches."""
         points = [point for meter in self._meters.values() for point in meter.collect(now_ns, exported_ns)]
         points.sort(key=_order)
         return points

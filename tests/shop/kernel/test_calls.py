@@ -159,8 +159,8 @@ def test_a_failure_reaches_the_caller_and_marks_both_spans() -> None:
 
 def test_calls_to_missing_services_fail() -> None:
     made = two_services()
-    nobody = _result(made, _of(made, "front").request("badAddress", "Answer"))
-    assert (nobody.kind, nobody.code) == ("unresolved", "UNAVAILABLE")
+    missing = _result(made, _of(made, "front").request("badAddress", "Answer"))
+    assert (missing.kind, missing.code) == ("unresolved", "UNAVAILABLE")
     made.service("back").instances[0].kill("test")
     refused = _result(made, _of(made, "front").request("back", "Answer"), 0.5)
     assert refused.kind == "refused"

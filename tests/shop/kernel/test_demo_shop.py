@@ -41,14 +41,14 @@ def _run(demo: str, seed: int, steps: int, *, faulty: bool) -> tuple[Shop, Batch
 
 
 def _fingerprint(batch: Batch) -> str:
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     for span in batch.spans:
-        told.update(repr((span[:8], span.resource.attributes, span[10:])).encode())
+        digest.update(repr((span[:8], span.resource.attributes, span[10:])).encode())
     for log in batch.logs:
-        told.update(repr((log[:2], log[4:])).encode())
+        digest.update(repr((log[:2], log[4:])).encode())
     for point in batch.metrics:
-        told.update(repr((point[:3], point.instrument.name, point[6:])).encode())
-    return told.hexdigest()
+        digest.update(repr((point[:3], point.instrument.name, point[6:])).encode())
+    return digest.hexdigest()
 
 
 @pytest.mark.parametrize("demo", ["2.2", "3.0"])
