@@ -191,9 +191,7 @@ def schema_mistakes(schema: Any, layout: FileLayout) -> list[tuple[str, str]]:
         index = schema.get_field_index(column)
         if index < 0:
             if column in layout.required:
-                mistakes.append(
-                    (column, f"missing; it must be a {wanted}, found {', '.join(schema.names)}")
-                )
+                mistakes.append((column, f"missing; it must be a {wanted}, found {', '.join(schema.names)}"))
         elif not fits(schema.field(index).type, wanted):
             mistakes.append((column, f"has type {schema.field(index).type}, must be a {wanted}"))
     return mistakes
