@@ -15,8 +15,8 @@ from pytest_otel_diag.model.diagnosis import Signal
 from pytest_otel_diag.model.scenario import ExpectedAnomaly
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Telemetry
-from pytest_otel_diag.selftest.evidence import p_rate, p_share
 from pytest_otel_diag.statements import load
+from pytest_otel_diag.stats.two_sample import count_p, fisher_p
 
 ALPHA = 1e-3
 """Significance level of differences."""
@@ -96,8 +96,8 @@ async def _errors(question: _Question) -> Measured:
     row = await _spans(question)
     before, then = row["failed_before"], row["failed_then"]
     n_before, n_then = row["n_before"], row["n_then"]
-    more = question.points(up=True) and p_share(before, n_before, then, n_then) < ALPHA
-    less = question.points(up=False) and p_share(then, n_then, before, n_before) < ALPHA
+    more = question.points(up=True) and fisher_p(before, n_before, then, n_then) < ALPHA
+    less = question.points(up=False) and fisher_p(then, n_then, before, n_before) < ALPHA
     return Measured(question.claim, more or less, f"failed {before} of {n_before} → {then} of {n_then}")
 
 
@@ -149,7 +149,7 @@ def _counted(
 ) -> Measured:
     before_s, then_s = question.quiet.duration_s, question.then.duration_s
     rate_before, rate_then = before / before_s, then / then_s
-    unlikely = p_rate(before, before_s, then, then_s) < level
+    unlikely = count_p(before, before_s, then, then_s) < level
     up = question.points(up=True) and rate_then > rate_before * ratio
     down = question.points(up=False) and rate_then * ratio < rate_before
     detail = f"{what} {60 * rate_before:.3g} → {60 * rate_then:.3g} a minute"

@@ -1,4 +1,4 @@
-"""The growing record of one session, turned into its result at the end."""
+"""Records one session as it runs, emits its events, and builds its result at the end."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _SAME_CLOCK_S = 5.0
 
 
 class SessionStopped(OtelDiagError):
-    """The session ends here, with this status; the workflow's own way out."""
+    """Ends the session with this status, reason and blame."""
 
     def __init__(self, status: Status, reason: str, blame: Blame | None = None) -> None:
         super().__init__(reason)
@@ -80,12 +80,12 @@ class AnalyzerCrashed(AnalyzerError):
 
 
 def writable(text: str) -> str:
-    """Return the text without what UTF-8 cannot hold: a foreign message must not cost the record."""
+    """Return the text without characters that UTF-8 cannot encode, so that the record can be written."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def describe(error: BaseException) -> str:
-    """Return the error for a reader: our own by message, foreign ones with their type."""
+    """Return the message of the error; with its type for errors of other packages."""
     try:
         text = writable(str(error).strip())
     except Exception:
@@ -96,7 +96,7 @@ def describe(error: BaseException) -> str:
 
 
 def blame_for(error: BaseException) -> Blame:
-    """Return whose fault an unexpected error is, by its type."""
+    """Return who is to blame for an error, by its type."""
     if isinstance(error, ConfigurationError):
         return Blame.USER
     if isinstance(error, AnalyzerError | BudgetExceeded):
@@ -106,18 +106,18 @@ def blame_for(error: BaseException) -> Blame:
 
 @dataclass
 class PhaseNote:
-    """What a running phase wants said about itself."""
+    """Outcome and detail that a running phase sets for its record."""
 
     outcome: Literal["ok", "failed", "skipped"] = "ok"
     detail: str = ""
 
     def skip(self, why: str) -> None:
-        """Say that the phase had nothing to do."""
+        """Mark the phase as skipped."""
         self.outcome, self.detail = "skipped", why
 
 
 class SessionLog:
-    """Collects what happened; :meth:`result` is what the world gets to see."""
+    """Collects what happens in one session; :meth:`result` is the outcome so far."""
 
     def __init__(
         self, plan: SessionPlan, target_name: str, emit: Callable[[SessionEvent], None], wall: WallTime
@@ -202,16 +202,16 @@ class SessionLog:
         self.emit(TargetOpened(**stamp, virtual=apart_s > _SAME_CLOCK_S))
 
     def now(self) -> Nanos:
-        """Return the target's time, wall time before the target is open."""
+        """Return the target's time; wall time before the target is open."""
         if self._session is not None:
-            with suppress(Exception):  # a clock that fails is no reason to lose the record
+            with suppress(Exception):  # a clock that fails must not cost the record
                 return self._session.clock.now()
         return self._wall.now_ns()
 
     def waits(self, text: str) -> None:
-        """The session cannot go on for the reason told, from now until the text is empty.
+        """Record that the session waits for *text*, or, with an empty text, that the wait is over.
 
-        That time belongs to no phase and is not part of what the session took.
+        The wait counts neither for a phase nor for the duration of the session.
         """
         now_s = self._wall.monotonic()
         if self._waiting is not None and not text:
@@ -226,19 +226,19 @@ class SessionLog:
         self.emit(SessionWaiting(**self._stamp(), reason=writable(text)))
 
     def note(self, text: str) -> None:
-        """Note something that changes no outcome, once."""
+        """Add a note that changes no outcome; repeated notes are kept once."""
         if writable(text) not in self._notes:
             self._notes.append(writable(text))
 
     def span(self) -> Window:
-        """Return the time from the opening of the target until now, on its clock."""
+        """Return the window from the end of the first phase until now, on the target's clock."""
         end_ns = self.now()
         start_ns = self._phases[0].end_ns if self._phases else end_ns
         return Window(start_ns=min(start_ns, end_ns), end_ns=end_ns)
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[PhaseNote]:
-        """Record a phase with its times and outcome; errors pass through."""
+        """Record a phase with its times and outcome; errors are raised on."""
         opened = self._session is not None
         start_ns, wall_start = self.now(), self._wall.monotonic() - self._waited_s
         self.current = phase
@@ -252,7 +252,7 @@ class SessionLog:
             raise
         finally:
             end_ns = self.now()
-            # Opening the target brings its clock, which may live in another year than the wall clock.
+            # Opening the target changes the clock, which may be years away from the wall clock.
             start_ns = start_ns if opened or self._session is None else end_ns
             record = PhaseRecord(
                 phase=phase,
@@ -303,7 +303,7 @@ class SessionLog:
         self.emit(FaultsUndone(**self._stamp(), cleanup=cleanup))
 
     def served(self, *proofs: Witness) -> None:
-        """Note from when on flags were served as these variants; unconfirmed proofs are left out."""
+        """Add confirmed proofs to the timeline of flags."""
         proven = sorted((proof for proof in proofs if proof.confirmed), key=lambda proof: proof.at_ns)
         self.flags_answered(
             FlagMoment(at_ns=proof.at_ns, flag=proof.flag, variant=proof.variant) for proof in proven
@@ -316,27 +316,27 @@ class SessionLog:
             self.emit(FlagServed(**self._stamp(), moment=moment))
 
     def disturbed(self, moment: DisturbanceMoment) -> None:
-        """Note a harmless change of the scenario that the target made."""
+        """Record a harmless change of the scenario that the target made."""
         self.disturbances = (*self.disturbances, moment)
         self.emit(DisturbanceMade(**self._stamp(), moment=moment))
 
     def scored(self) -> None:
-        """The session went through: its verdict counts."""
+        """Mark the session as scored."""
         self._status, self._reason, self._blame = Status.SCORED, "", None
 
     def end(self, error: BaseException) -> None:
-        """The session ended through *error*; sets status, reason and blame. The first interrupt stays."""
+        """Set status, reason and blame by the error that ended the session; the first interrupt wins."""
         if self._interrupted:
             return
         self._interrupted = not isinstance(error, Exception)
         if isinstance(error, SessionStopped):
             self._status, self._reason, self._blame = error.status, error.reason, error.blame
         elif isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
-            told = _told(error)
-            # Who cancels without a word is the user; a signal of the system says its name.
-            self._status, self._blame = Status.ERROR, Blame.INFRASTRUCTURE if told else Blame.USER
-            cause = "" if isinstance(error, asyncio.CancelledError) else f" ({type(error).__name__})"
-            self._reason = f"{told or f'cancelled{cause}'} during {self.current}"
+            cause = _cancellation_cause(error)
+            # A cancellation without a cause comes from the user; a signal of the system names itself.
+            self._status, self._blame = Status.ERROR, Blame.INFRASTRUCTURE if cause else Blame.USER
+            kind = "" if isinstance(error, asyncio.CancelledError) else f" ({type(error).__name__})"
+            self._reason = f"{cause or f'cancelled{kind}'} during {self.current}"
         else:
             self._status, self._blame = Status.ERROR, blame_for(error)
             self._reason = f"{self.current}: {describe(error)}"
@@ -362,13 +362,13 @@ class SessionLog:
         self.mark_fault_active(f"A FAULT MAY STILL BE ON: {detail}; take it back with: {recovery_command}")
 
     def remark(self, detail: str) -> None:
-        """Note something about the cleanup that changes no outcome."""
+        """Add a detail to the cleanup that changes no outcome."""
         cleanup = self.cleanup or Cleanup(restored=True, verified=True)
         both = "; ".join(part for part in (cleanup.detail, detail) if part)
         self.cleanup = cleanup.model_copy(update={"detail": both})
 
     def result(self) -> SessionResult:
-        """Return everything known now."""
+        """Return the result as far as it is known."""
         plan = self.plan
         status, reason, blame = self._status, self._reason, self._blame
         if self._fault_active:
@@ -405,12 +405,12 @@ class SessionLog:
         )
 
     def _provenance(self) -> dict[str, str]:
-        given = self._session.provenance if self._session else {}
-        return {writable(str(key)): writable(str(value)) for key, value in given.items()}
+        provenance = self._session.provenance if self._session else {}
+        return {writable(str(key)): writable(str(value)) for key, value in provenance.items()}
 
 
-def _told(error: BaseException) -> str:
-    """Return what a cancellation says of its cause, '' where it says nothing."""
+def _cancellation_cause(error: BaseException) -> str:
+    """Return the message of a cancellation, '' where it has none."""
     if isinstance(error, asyncio.CancelledError) and error.args and isinstance(error.args[0], str):
         return writable(error.args[0])
     return ""

@@ -1,4 +1,4 @@
-"""Work that must be finished although the task that asks for it is being cancelled."""
+"""Runs work to its end although the task that awaits it is cancelled."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 async def protected(
     work: Coroutine[Any, Any, T], *, timeout_s: float, give_up: Callable[[], None]
 ) -> tuple[T | None, asyncio.CancelledError | None]:
-    """Run *work* to its end, cancelled or not, for at most *timeout_s* wall seconds.
+    """Run *work* for at most *timeout_s* wall seconds, whether the current task is cancelled or not.
 
-    Returns what it returned (None when it ran out of time; it is then told to *give_up* and
-    cancelled) and the cancellation that arrived meanwhile, which the caller must raise once it has tidied up.
+    Returns its result and the cancellation that arrived meanwhile, which the caller must raise after its own
+    cleanup. The result is None when the time was over: *give_up* is then called and the work cancelled.
     """
     loop = asyncio.get_running_loop()
     task = loop.create_task(work)

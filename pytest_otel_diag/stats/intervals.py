@@ -50,7 +50,7 @@ def wilson(successes: float, n: int, confidence: float = CONFIDENCE) -> Interval
     if n == 0:
         return None
     if not 0 <= successes <= n:
-        raise ValueError(f"{successes} successes out of {n}; there must be between 0 and {n}")
+        raise ValueError(f"{successes} successes out of {n}; pass between 0 and {n}")
     z = z_value(confidence)
     p = successes / n
     scale = 1.0 + z * z / n
@@ -63,7 +63,7 @@ def wilson(successes: float, n: int, confidence: float = CONFIDENCE) -> Interval
 
 
 def wilson_size(rate: float, threshold: float, confidence: float = CONFIDENCE) -> int | None:
-    """Return the smallest n at which the Wilson interval of *rate* no longer holds *threshold* inside.
+    """Return the smallest n at which the Wilson interval of *rate* excludes *threshold*.
 
     The Wilson interval is the inverted score test, so the threshold t is on its edge exactly when
     (rate − t)² = z²·t(1−t)/n, and n = z²·t(1−t)/(rate − t)². None when the rate equals the threshold:
@@ -73,8 +73,13 @@ def wilson_size(rate: float, threshold: float, confidence: float = CONFIDENCE) -
     if gap < 1e-12:
         return None
     exact = z_value(confidence) ** 2 * threshold * (1.0 - threshold) / (gap * gap)
-    # A hair below a whole number is that number, not the next.
+    # Rounding errors must not turn a whole number into the next one.
     return max(1, math.ceil(exact - 1e-9))
+
+
+def log_choose(n: int, k: int) -> float:
+    """Return the logarithm of the binomial coefficient."""
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 def binomial_pmf(k: int, n: int, p: float) -> float:
@@ -83,8 +88,7 @@ def binomial_pmf(k: int, n: int, p: float) -> float:
         return 0.0
     if p <= 0.0 or p >= 1.0:
         return float(k == (0 if p <= 0.0 else n))
-    log_choose = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-    return math.exp(log_choose + k * math.log(p) + (n - k) * math.log1p(-p))
+    return math.exp(log_choose(n, k) + k * math.log(p) + (n - k) * math.log1p(-p))
 
 
 def binomial_cdf(k: int, n: int, p: float) -> float:
@@ -124,7 +128,7 @@ def quantile(values: Sequence[float], q: float) -> float:
     Raises ValueError when there are no values.
     """
     if not values:
-        raise ValueError("no quantile of no values; check that there is at least one before asking")
+        raise ValueError("no values have no quantile; pass at least one value")
     ordered = sorted(values)
     position = q * (len(ordered) - 1)
     below = math.floor(position)

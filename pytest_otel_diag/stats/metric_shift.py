@@ -1,18 +1,18 @@
-"""Did a metric leave what it was before? Few points, unknown noise: small statistics, no I/O.
+"""Tests whether a metric left its baseline, from few points with unknown noise. No I/O.
 
-Metrics come once a minute, so a wait holds a handful of points and a baseline little more. Ranks cannot
-decide on that (ten points before and one after: p >= 1/11), so a new point is held against the prediction
-of a model of the points before, and must be unlikely under *each* of three, since nobody knows which one
-holds: a constant with normal noise, a constant with noise that grows with the value (log-normal), and a
-straight line (a slow leak, a warm-up). Prediction of a further observation: Student's t with the standard
-error of one observation, Draper & Smith, Applied Regression Analysis, 3rd ed., ch. 1 and 3. The points
-after are taken as one observation, their median, so that their dependence cannot add certainty.
+Metrics come about once a minute, so a wait holds a handful of points and a baseline hardly more. Rank tests
+cannot decide on that (ten points before and one after: p >= 1/11). A new point is therefore compared with the
+prediction of a model of the baseline points, and must be unlikely under *each* of three models: a constant
+with normal noise, a constant whose noise grows with the value (log-normal), and a straight line (a slow leak,
+a warm-up). The prediction of a further observation is Student's t with the standard error of one observation
+(Draper & Smith, Applied Regression Analysis, 3rd ed., ch. 1 and 3). The points after are taken as one
+observation, their median, so that their dependence cannot add certainty.
 
-Where all points before are equal there is no noise to learn; then ranks decide alone: all of ``m``
+Where all baseline points are equal, there is no noise to learn and ranks decide alone: all of ``m``
 exchangeable later points are the largest with probability 1 / C(n + m, m).
 
-Against what no model says (saw-teeth, bursts) the change must be large as well: beyond the largest (or
-smallest) value before, by a factor that depends on the signal.
+Since no model covers saw-teeth and bursts, the change must be large as well: beyond the largest (or smallest)
+baseline value by a factor that depends on the signal.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from statistics import fmean, median, stdev
 from typing import NamedTuple
 
 LEAST_POINTS = 4
-"""Points before without which nothing is said."""
+"""Baseline points below which nothing is tested."""
 
 _LEAST_NOISE_RATIO = 0.02
 
 
 class Point(NamedTuple):
-    """A value of a metric at a time in seconds, on any clock that both sides share."""
+    """A value of a metric at a time in seconds; all points of a comparison share one clock."""
 
     at_s: float
     value: float
@@ -38,10 +38,10 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """How much a change must be to matter: beyond the extreme before by ``factor``.
+    """How large a change must be to matter: beyond the baseline's extreme by ``factor``.
 
-    ``counted`` metrics are numbers of things that wait, whose noise is at least that of a Poisson
-    count. ``grows`` says that the value follows the load.
+    ``counted`` metrics count things that wait; their noise is at least that of a Poisson count. ``grows``
+    says that the value follows the load.
     """
 
     factor: float
@@ -74,7 +74,7 @@ def rise_p(before: Sequence[Point], after: Sequence[Point], floor: Floor) -> flo
 def fall_p(before: Sequence[Point], after: Sequence[Point], floor: Floor) -> float:
     """Return the one-sided p-value of "the level did not fall", of a metric that is never negative."""
     if any(point.value <= 0 for point in before):
-        return 1.0  # a metric that is zero at times cannot be seen to fall
+        return 1.0  # a metric that is zero at times cannot be tested for a fall
     least = min((point.value for point in before), default=0.0) / 1e3
     return rise_p(_inverted(before, least), _inverted(after, least), floor)
 
@@ -140,10 +140,10 @@ def _far_tail(x: float, df: int) -> float:
 
 
 def restarts_p(before: int, before_s: float, after: int, after_s: float) -> float:
-    """Return the p-value of "instances begin as rarely as before".
+    """Return the p-value of "instances start as rarely as before".
 
-    Quiet instances are taken to begin once a day at most, or as often as seen: a Gamma-Poisson with
-    one beginning in a day before anything was seen (Gelman et al., Bayesian Data Analysis, ch. 2).
+    Healthy instances are assumed to start once a day at most, or as often as seen: a Gamma-Poisson model with
+    one start a day as its prior (Gelman et al., Bayesian Data Analysis, ch. 2).
     """
     if after <= 0:
         return 1.0

@@ -1,13 +1,17 @@
-"""Was the fault exposed to enough calls to be seen, and is it seen? Small exact statistics, no I/O.
+"""Exact two-sample tests of counts, rates and latencies, before and after. Standard library only, no I/O.
 
-* Errors: conditional binomial test of two Poisson rates (Przyborowski & Wilenski, Biometrika 31, 1940):
-  given ``e0 + e1`` errors, ``e1`` is Binomial(e0 + e1, n1 / (n0 + n1)) when nothing changed.
+* Errors: conditional binomial test of two Poisson rates (Przyborowski & Wilenski, Biometrika 31, 1940): given
+  ``e0 + e1`` errors, ``e1`` is Binomial(e0 + e1, n1 / (n0 + n1)) when nothing changed.
 * Request rate: quasi-Poisson z (McCullagh & Nelder, Generalized Linear Models, 1989, ch. 6): variance
   ``phi * mu * (1 + T1/T0)`` with the dispersion ``phi`` of the baseline's buckets, at least 1.
-* Latency: Mann-Whitney U over the buckets' p95 (Mann & Whitney, Ann. Math. Stat. 18, 1947), exact for
-  small samples, else the normal approximation with continuity correction.
-* Calls needed: smallest n for which a fault that fails ``effect`` of the calls reaches significance
-  with the wanted power.
+* Latency: Mann-Whitney U over the p95 of buckets (Mann & Whitney, Ann. Math. Stat. 18, 1947), exact for small
+  samples, else the normal approximation with continuity correction.
+* Shares: Fisher's exact test (R. A. Fisher, 1922).
+* Calls needed: the smallest n for which a fault that fails ``effect`` of the calls reaches significance with
+the
+  wanted power.
+
+Each ``*_p`` function returns the p-value of "nothing changed", 1 where there is too little to compare.
 """
 
 from __future__ import annotations
@@ -18,16 +22,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean, median, pvariance
 
+from pytest_otel_diag.stats.intervals import log_choose
+
 LEAST_EXPECTED_CALLS = 10
 """Expected calls below which a change of the request rate is not tested."""
 
 _EXACT_PAIRS = 400
+_EXACT_EVENTS = 1000
 _MOST_CALLS = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Calls and errors over *seconds*; per bucket: calls, and where any p95 and the slowest call, in ms."""
+    """Calls and errors over ``seconds``.
+
+    Per bucket: ``bucket_calls``, and for buckets with calls the p95 and the slowest call in milliseconds.
+    """
 
     calls: int
     errors: int
@@ -48,7 +58,7 @@ class Load:
 
 
 def binomial_at_least(k: int, n: int, p: float) -> float:
-    """Return P(X >= k) for X ~ Binomial(n, p), summed from the tail that is small."""
+    """Return P(X >= k) for X ~ Binomial(n, p), summed over the smaller tail."""
     if k <= 0 or (p >= 1.0 and k <= n):
         return 1.0
     if k > n or p <= 0.0:
@@ -60,13 +70,7 @@ def binomial_at_least(k: int, n: int, p: float) -> float:
 
 
 def _tail(start: int, n: int, p: float, *, step: Callable[[int], float], move: int) -> float:
-    log_pmf = (
-        math.lgamma(n + 1)
-        - math.lgamma(start + 1)
-        - math.lgamma(n - start + 1)
-        + start * math.log(p)
-        + (n - start) * math.log1p(-p)
-    )
+    log_pmf = log_choose(n, start) + start * math.log(p) + (n - start) * math.log1p(-p)
     term, total, i = math.exp(log_pmf), 0.0, start
     while 0 <= i <= n and term > total * 1e-17:
         total += term
@@ -81,6 +85,40 @@ def error_p(before: Load, after: Load) -> float:
         return 1.0
     share = after.calls / (before.calls + after.calls)
     return binomial_at_least(after.errors, before.errors + after.errors, share)
+
+
+def fisher_p(hits_before: int, n_before: int, hits_after: int, n_after: int) -> float:
+    """Return the one-sided p-value of "the share of hits did not rise" (Fisher's exact test)."""
+    hits_before, hits_after = min(hits_before, n_before), min(hits_after, n_after)
+    hits, total = hits_before + hits_after, n_before + n_after
+    if not n_after or not hits:
+        return 1.0
+    ways = log_choose(total, n_after)
+    terms = (
+        log_choose(hits, k) + log_choose(total - hits, n_after - k) - ways
+        for k in range(hits_after, min(hits, n_after) + 1)
+        if n_after - k <= total - hits
+    )
+    return min(1.0, math.fsum(math.exp(term) for term in terms))
+
+
+def count_p(n_before: int, before_s: float, n_after: int, after_s: float) -> float:
+    """Return the two-sided p-value of "both counts came at one Poisson rate".
+
+    Given their sum one of two Poisson counts is binomial; above a thousand events the normal approximation
+    with continuity correction is used.
+    """
+    total = n_before + n_after
+    if not total or before_s <= 0 or after_s <= 0:
+        return 1.0
+    share = after_s / (before_s + after_s)
+    if total > _EXACT_EVENTS:
+        spread = math.sqrt(total * share * (1 - share))
+        z = max(0.0, abs(n_after - total * share) - 0.5) / spread
+        return math.erfc(z / math.sqrt(2))
+    upper = binomial_at_least(n_after, total, share)
+    lower = binomial_at_least(n_before, total, 1 - share)
+    return min(1.0, 2 * min(upper, lower))
 
 
 def rate_p(before: Load, after: Load) -> float:

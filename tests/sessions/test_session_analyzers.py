@@ -73,7 +73,7 @@ async def test_an_analyzer_that_exits_ends_its_session_and_nothing_else(exit_):
         ("payment", "returned 'payment' (str)"),
         ([FINE], "(list), not a Diagnosis"),
         ("x" * 500, "xxx... (str)"),
-        ({}, "no valid Diagnosis: detected: Field required"),
+        ({}, "not a valid Diagnosis: detected: Field required"),
         ({"detected": True, "root_cause": "x"}, "root_cause: Extra inputs are not permitted"),
         ({"detected": True, "root_causes": [{"servce": "x"}]}, "root_causes.0.service: Field required"),
         ({"detected": True, "confidence": float("nan")}, "confidence: "),
@@ -97,7 +97,7 @@ def test_an_answer_that_cannot_even_be_shown_is_refused():
         def __repr__(self):
             raise RuntimeError
 
-    with pytest.raises(AnalyzerError, match="something whose repr fails"):
+    with pytest.raises(AnalyzerError, match="an object whose repr fails"):
         as_diagnosis(Rude())
 
 

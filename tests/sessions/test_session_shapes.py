@@ -101,9 +101,9 @@ class Plain:
 @pytest.mark.parametrize(
     ("shape", "says"),
     [
-        (42, r"42 \(int\) is no analyzer; wanted a class or object with diagnose"),
-        (Plain, "class Plain is no analyzer"),
-        (Plain(), "is no analyzer"),
+        (42, r"42 \(int\) is not an analyzer; pass a class or object with diagnose"),
+        (Plain, "class Plain is not an analyzer"),
+        (Plain(), "is not an analyzer"),
         (NeedsKey, r"cannot make the analyzer NeedsKey\(\) without arguments: .*'key'"),
         (NoArgument(), "NoArgument.diagnose cannot be called with one argument, the investigation"),
         (lambda: FINE, "cannot be called with one argument"),
@@ -156,7 +156,7 @@ def test_an_analyzer_is_found_by_module_and_attribute(monkeypatch):
         ("no_such_module_here:x", "cannot import module 'no_such_module_here': ModuleNotFoundError"),
         ("their_agents:AsyncOn", "has no 'AsyncOn', did you mean 'AsyncOne'?"),
         ("their_agents:NESTED.agent.best", "did you mean 'agents'?"),
-        ("their_agents:NOT_ONE", "42 (int) is no analyzer"),
+        ("their_agents:NOT_ONE", "42 (int) is not an analyzer"),
     ],
 )
 def test_an_analyzer_that_cannot_be_loaded_says_why(spec, says, monkeypatch):

@@ -15,10 +15,10 @@ from pytest_otel_diag.model.scenario import Expectation, ExpectedAnomaly, Expect
 from pytest_otel_diag.model.session import ImpactReason, Status
 from pytest_otel_diag.sessions.impact.comparison import Comparison
 from pytest_otel_diag.sessions.impact.driving import shortages
-from pytest_otel_diag.sessions.impact.evidence import EvidenceBaseline, count_of, deviations, fisher_p, slow_p
+from pytest_otel_diag.sessions.impact.evidence import EvidenceBaseline, count_of, deviations, slow_p
 from pytest_otel_diag.sessions.impact.watchlist import MetricWatch, Observed, Watchlist, watchlist
 from pytest_otel_diag.stats.metric_shift import Point
-from pytest_otel_diag.stats.two_sample import Load
+from pytest_otel_diag.stats.two_sample import Load, fisher_p
 from tests.sessions.session_fakes import Behaviour, FakeTarget, Gauge, Line, engine, plan, scenario, shop
 
 TABLES = ("otel_traces", "otel_logs", "otel_metrics_gauge")

@@ -1,7 +1,7 @@
 """Collects what the pictures of a session are drawn from, while its target is still open.
 
-Nothing here changes how a session ends: what cannot be had becomes a note. The answers of telemetry are
-cut to the bounds of :mod:`pytest_otel_diag.model.exhibits`.
+Failures become notes and never change how the session ends. What telemetry answers is cut to the limits of
+:mod:`pytest_otel_diag.model.exhibits`.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ _FAILING = (Mechanism.ERROR, Mechanism.UNREACHABLE)
 
 @dataclass(frozen=True)
 class Subject:
-    """What the pictures are about: the whole session, its windows, and who matters in it.
+    """What the pictures show: the session, its windows, and the services that matter.
 
-    ``culprits`` are the expected services (named ones before others), then the other named ones;
-    ``others`` those that are expected to show the fault or to mislead. ``failing`` says that errors, not
-    time, show the fault.
+    ``culprits`` are the expected root causes (those that the diagnosis named first), then the other named
+    services; ``others`` are expected to show the fault or to mislead. ``failing`` says that errors, not
+    latency, show the fault.
     """
 
     session: Window
@@ -65,7 +65,7 @@ async def exhibits_of(telemetry: Telemetry, log: SessionLog, *, timeout_s: float
     session = log.span()
     windows = log.windows
     if windows.incident is None and log.witnesses and all(proof.confirmed for proof in log.witnesses):
-        # Stopped before the incident was over: what there was of it tells why.
+        # The session stopped before the incident was over; its part so far may show why.
         start_ns = max(proof.at_ns for proof in log.witnesses)
         seen = Window(start_ns=start_ns, end_ns=max(start_ns, session.end_ns))
         windows = windows.model_copy(update={"incident": seen})
@@ -79,11 +79,11 @@ def subject_of(
     """Return what to keep of a session; *session* reaches from the baseline's begin to the end."""
     expectation = scenario.expectation
     causes = diagnosis.root_causes[:_NAMED] if diagnosis is not None else ()
-    # In a control nobody is to blame unless the analyzer says so.
+    # In a control no service is to blame, unless the analyzer blames one.
     named = [cause.service for cause in causes] if diagnosis is not None and diagnosis.detected else []
     if not scenario.control:
         named = [cause.service for cause in causes]
-    # Expected causes are alternatives as a rule: those that were named come first.
+    # Expected causes are usually alternatives: those that were named come first.
     expected = [cause.service for cause in expectation.root_causes]
     expected.sort(key=lambda service: named.index(service) if service in named else len(named))
     shown = [anomaly.service for anomaly in expectation.anomalies]
@@ -98,7 +98,7 @@ def subject_of(
 
 
 def _failing(expectation: Expectation, diagnosis: Diagnosis | None) -> bool:
-    """Whether errors show the fault, as far as expectation, else diagnosis, say so."""
+    """Whether errors show the fault, by the expectation or else by the diagnosis."""
     mechanisms = [m for cause in expectation.root_causes for m in cause.mechanisms]
     signals = [anomaly.signal for anomaly in expectation.anomalies if anomaly.signal is not None]
     if not mechanisms and not signals and diagnosis is not None:
@@ -107,7 +107,7 @@ def _failing(expectation: Expectation, diagnosis: Diagnosis | None) -> bool:
 
 
 async def collect(telemetry: Telemetry, subject: Subject, *, timeout_s: float) -> Exhibits:
-    """Return the exhibits; what fails, or takes longer than *timeout_s* of wall time, is noted instead."""
+    """Return the exhibits; what fails or takes longer than *timeout_s* wall seconds becomes a note."""
     notes: list[str] = []
     try:
         async with asyncio.timeout(timeout_s):
@@ -153,7 +153,7 @@ async def _or(wanted: Awaitable[T], otherwise: T, what: str, notes: list[str]) -
     try:
         return await wanted
     except TimeoutError:
-        raise  # the time is up for all of it
+        raise  # the time limit is for all of them
     except Exception as error:
         notes.append(f"{what}: {describe(error)}")
         return otherwise
@@ -188,7 +188,7 @@ def _volume(call: ServiceCall) -> int:
 
 
 def _busiest(calls: Sequence[ServiceCall], culprits: Sequence[str]) -> tuple[ServiceCall, ...]:
-    """Return at most MAX_EDGES calls in their order, those of the culprits before others."""
+    """Return at most MAX_EDGES calls in their order; calls of the culprits are kept before others."""
     near = set(culprits)
     ranked = sorted(calls, key=lambda c: (not near & {c.caller, c.callee}, -_volume(c), c.caller, c.callee))
     kept = {id(call) for call in ranked[:MAX_EDGES]}
@@ -196,7 +196,7 @@ def _busiest(calls: Sequence[ServiceCall], culprits: Sequence[str]) -> tuple[Ser
 
 
 def _callers(calls: Sequence[ServiceCall], culprits: Sequence[str]) -> list[str]:
-    """Return who calls the culprits, the busiest first."""
+    """Return the callers of the culprits, the busiest first."""
     volume: dict[str, int] = defaultdict(int)
     for call in calls:
         if call.callee in culprits and call.caller not in culprits:
@@ -215,9 +215,9 @@ async def _timeline(telemetry: Telemetry, session: Window, involved: Sequence[st
     busy = sorted(rows, key=lambda name: (-sum(row.requests for row in rows[name]), name))
     spelt = ServiceNames(rows)
     wanted = [spelt.canonical(name) for name in dict.fromkeys(involved)]
-    # A control has nobody involved: the busiest services stand in, and beside few involved ones a few.
-    there = [name for name in dict.fromkeys(wanted) if name in rows][:MAX_SERIES]
-    names = [*there, *(name for name in busy if name not in there)][: max(len(there), MIN_SERIES)]
+    # In a control no service is involved: the busiest ones are shown, and a few beside few involved ones.
+    known = [name for name in dict.fromkeys(wanted) if name in rows][:MAX_SERIES]
+    names = [*known, *(name for name in busy if name not in known)][: max(len(known), MIN_SERIES)]
     buckets = math.ceil(session.duration_s / bucket_s - 1e-9)
     return Timeline(
         start_ns=session.start_ns,
@@ -228,7 +228,7 @@ async def _timeline(telemetry: Telemetry, session: Window, involved: Sequence[st
 
 
 def bucket_seconds(duration_s: float) -> float:
-    """Return the width of a bucket: round, and so that a session has at most MAX_BUCKETS of them."""
+    """Return a round width of a bucket, such that a session has at most MAX_BUCKETS of them."""
     least = duration_s / MAX_BUCKETS
     return next((step for step in _STEPS_S if step >= least), float(math.ceil(least)))
 

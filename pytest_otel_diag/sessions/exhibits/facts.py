@@ -1,4 +1,4 @@
-"""What the judge is told beside the diagnosis: services and calls that are really there."""
+"""Facts for the judge: the services and calls that telemetry shows."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ _TABLES = (
 )
 
 _REFERENCES = 100
-"""Quiet windows that are asked for services, at most."""
+"""Reference windows that are searched for services, at most."""
 
 
 def known_windows(windows: SessionWindows) -> tuple[Window, ...]:
-    """Return where to look for calls: baseline (or the last quiet window) and incident."""
+    """Return the windows to search for calls: baseline (or the last reference window) and incident."""
     before = windows.baseline or (windows.reference[-1] if windows.reference else None)
     return tuple(window for window in (before, windows.incident) if window is not None)
 
 
 def service_windows(windows: SessionWindows) -> tuple[Window, ...]:
-    """Return where services may have been seen: baseline to incident, and the latest quiet windows.
+    """Return the windows to search for services: baseline to incident, and the latest reference windows.
 
-    The quiet windows know a service that vanished before the session began.
+    Only the reference windows show a service that vanished before the session began.
     """
     quiet = windows.reference[-_REFERENCES:]
     if windows.baseline and windows.incident:
         hull = Window(start_ns=windows.baseline.start_ns, end_ns=windows.incident.end_ns)
-        return (*quiet, hull)  # nothing foreign lies between the two
+        return (*quiet, hull)  # no other incident lies between the two
     return (*quiet, windows.incident) if windows.incident else quiet
 
 
 async def services_in(telemetry: Telemetry, windows: Sequence[Window]) -> tuple[str, ...]:
     """Return the services that any table names in the windows, sorted.
 
-    Empty where telemetry cannot be asked: names are then not checked.
+    Empty where telemetry cannot answer; names are then not checked.
     """
     try:
         return await _services(telemetry, windows)
@@ -70,9 +70,9 @@ async def _services(telemetry: Telemetry, windows: Sequence[Window]) -> tuple[st
 async def edges_in(
     telemetry: Telemetry, windows: Sequence[Window], known: Sequence[CallEdge] = ()
 ) -> tuple[CallEdge, ...]:
-    """Return calls and messages of the windows beside *known* ones, one edge a pair (of the busier window).
+    """Return calls and messages in the windows and the *known* ones, one edge a pair (of the busier window).
 
-    Windows that cannot be asked, for want of traces above all, add nothing.
+    Windows for which telemetry cannot answer, such as those without traces, add nothing.
     """
     edges = {(edge.caller, edge.callee): edge for edge in known}
     for window in windows:
@@ -80,7 +80,7 @@ async def edges_in(
             try:
                 found = await ask(telemetry, window)
             except TelemetryError:
-                continue  # documented: paths are then judged without knowing the calls
+                continue  # paths are then judged without knowing the calls
             for edge in found:
                 seen = edges.get((edge.caller, edge.callee))
                 if seen is None or seen.calls < edge.calls:
@@ -93,7 +93,7 @@ async def _calls(telemetry: Telemetry, window: Window) -> Sequence[CallEdge]:
 
 
 async def _messages(telemetry: Telemetry, window: Window) -> Sequence[CallEdge]:
-    """Return the messages between services whose traces are joined by links only; they have no latency."""
+    """Return messages between services whose traces are joined by span links only; they have no latency."""
     if not (await telemetry.schema()).has("otel_traces", "Links.SpanId"):
         return ()
     statement = load(__package__, "linked")

@@ -1,8 +1,8 @@
-"""What faults and disturbances of a scenario mean in time: pure, counted from the injection.
+"""The schedule of a scenario as a timeline: pure functions of the seconds since the injection.
 
-A fault is on from ``at_s`` to ``until_s`` (for good without), and again each ``every_s``. Its ``steps``
-count from the moment it comes on, each time it does: a fault that flaps starts its ramp anew. At an
-instant where several things happen the last one holds, so a step at or after ``until_s`` never happens.
+A fault is on from ``at_s`` to ``until_s`` (for good without), and again each ``every_s``. Its ``steps`` count
+from the moment it comes on, each time it does: a fault that flaps starts its ramp anew. Where several things
+happen at one instant the last one wins, so a step at or after ``until_s`` never happens.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pytest_otel_diag.model.windows import seconds_to_ns
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """The variants of one flag over time, in nanoseconds from the injection.
+    """The variants of one flag over time, in nanoseconds since the injection.
 
-    ``rest`` is what the flag answers while its fault is off, ``stages`` the variants from ``at_ns`` on
-    as (nanoseconds since the fault came on, variant), the first one at 0.
+    ``rest`` is the variant while the fault is off. ``stages`` are the variants while it is on, as
+    (nanoseconds since it came on, variant), the first one at 0.
     """
 
     key: str
@@ -41,7 +41,7 @@ class Course:
         return next(variant for when, variant in reversed(self.stages) if when <= since_ns)
 
     def next(self, offset_ns: Nanos) -> Nanos | None:
-        """Return the first instant after *offset_ns* at which another variant holds, None for never."""
+        """Return the first instant after *offset_ns* at which the variant changes, None for never."""
         before = self.at(offset_ns)
         for instant in self._instants(offset_ns):
             if self.at(instant) != before:
@@ -55,7 +55,7 @@ class Course:
         return self.at_ns + (offset_ns - self.at_ns) // self.every_ns * self.every_ns
 
     def _instants(self, offset_ns: Nanos) -> Iterator[Nanos]:
-        """Yield in order where something may change after the instant, over two turns at most."""
+        """Yield in order the instants after *offset_ns* where the variant may change, over two periods."""
         first = self._begin(max(offset_ns, self.at_ns))
         begins = [first] if self.every_ns is None else [first, first + self.every_ns]
         lasts_ns = None if self.until_ns is None else self.until_ns - self.at_ns
@@ -66,7 +66,7 @@ class Course:
 
 
 def course(fault: Fault, change: FlagChange, rest: str) -> Course:
-    """Return the course of a fault whose first variant is *change*, of a flag found at *rest*."""
+    """Return the course of a fault with the first variant *change*, of a flag that was found at *rest*."""
     lasts_s = None if fault.until_s is None else fault.until_s - fault.at_s
     steps = [step for step in fault.steps if lasts_s is None or step.at_s < lasts_s]
     return Course(
@@ -81,13 +81,13 @@ def course(fault: Fault, change: FlagChange, rest: str) -> Course:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Everything that happens in a session by its schedule, in nanoseconds from the injection."""
+    """Everything that the schedule of a session makes happen, in nanoseconds since the injection."""
 
     courses: tuple[Course, ...] = ()
     disturbances: tuple[Disturbance, ...] = ()
 
     def at(self, offset_ns: Nanos) -> dict[str, str]:
-        """Return the variant that each flag is to answer at the instant."""
+        """Return the variant that each flag must answer at the instant."""
         return {course.key: course.at(offset_ns) for course in self.courses}
 
     def next(self, offset_ns: Nanos) -> Nanos | None:
@@ -97,7 +97,7 @@ class Timeline:
         return min((instant for instant in instants if instant is not None), default=None)
 
     def disturbances_in(self, after_ns: Nanos, until_ns: Nanos) -> list[Disturbance]:
-        """Return the disturbances after the one instant and up to the other, in order of time."""
+        """Return the disturbances with ``after_ns < at <= until_ns``, in order of time."""
         due = [one for one in self.disturbances if after_ns < _due(one) <= until_ns]
         return sorted(due, key=_due)
 
@@ -108,7 +108,7 @@ class Timeline:
 
 
 def timeline(scenario: Scenario, changes: Sequence[FlagChange], rest: Mapping[str, str]) -> Timeline:
-    """Return the timeline of a scenario whose faults are *changes*; *rest* is how flags were found."""
+    """Return the timeline of a scenario with the resolved *changes*; *rest* is how flags were found."""
     pairs = zip(scenario.faults, changes, strict=True)
     return Timeline(
         courses=tuple(course(fault, change, rest[change.key]) for fault, change in pairs),
@@ -117,10 +117,10 @@ def timeline(scenario: Scenario, changes: Sequence[FlagChange], rest: Mapping[st
 
 
 def schedule_mistakes(scenario: Scenario) -> list[str]:
-    """Return the faults that come on only after the session has seen enough.
+    """Return the faults that come on only after the incident was observed.
 
-    The incident is observed for ``observe_s`` from the first fault on, or longer until its impact is
-    visible; a fault that comes later than that might never be served.
+    The incident is observed for ``observe_s`` from the first fault on, or longer until its impact is visible:
+    a later fault might never be served.
     """
     first_s = min((fault.at_s for fault in scenario.faults), default=0.0)
     limit_s = scenario.timing.observe_s

@@ -26,6 +26,7 @@ from pytest_otel_diag.stats.two_sample import (
     Load,
     binomial_at_least,
     error_p,
+    fisher_p,
     latency_p,
     latency_ratio,
     rate_p,
@@ -266,13 +267,3 @@ def _more_p(seen: int, now: int, before: Observed, after: Observed) -> float:
     if not before.log_buckets or now * before.log_buckets < _VOLUME_CHANGE * seen * after.log_buckets:
         return 1.0
     return fisher_p(seen, before.log_buckets, now, after.log_buckets)
-
-
-def fisher_p(seen: int, before: int, now: int, after: int) -> float:
-    """Return P(X >= now) of Fisher's exact test: *seen* of *before*, *now* of *after* (hypergeometric)."""
-    hits, seen_most = seen + now, min(after, seen + now)
-    now, hits = min(now, after), min(hits, before + after)
-    ways = sum(
-        math.comb(after, k) * math.comb(before, hits - k) for k in range(now, seen_most + 1) if hits - k >= 0
-    )
-    return ways / math.comb(before + after, hits)

@@ -1,6 +1,6 @@
-"""What a scenario expects beyond the traces of its services: operations, metrics, logs; and reading them.
+"""Operations, metrics and logs that a scenario expects to change, and how to read them.
 
-Only what the expectation names is looked at: a metric or log that nobody expects is nobody's evidence.
+Only what the expectation names is read: other metrics and logs are no evidence for the fault.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Series = tuple[str, str, str]
 """Service, metric and kind of number."""
 
 LOG_BUCKET_S = 10.0
-"""Width of a bucket of logs at least: lines come in bursts, one burst should count once."""
+"""Least width of a bucket of logs in seconds: lines come in bursts, and a burst should count once."""
 
 _NAMES: Mapping[Signal, tuple[str, tuple[str, ...], Floor]] = {
     Signal.CPU: (r"cpu", ("level", "rate"), Floor(1.5, grows=True)),
@@ -36,12 +36,12 @@ _NAMES: Mapping[Signal, tuple[str, tuple[str, ...], Floor]] = {
     Signal.RESTART: (r"restart", ("level",), Floor(1.0)),
     Signal.METRIC: (r"", ("level", "rate", "count_rate", "sum_rate"), Floor(1.5, grows=True)),
 }
-"""Signal → names of metrics that show it (as OpenTelemetry and its receivers call them), kinds, floor."""
+"""Signal → names of metrics that show it (as OpenTelemetry and its receivers spell them), kinds, floor."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetricWatch:
-    """A signal of a service that metrics show."""
+    """A signal of a service that is read from metrics."""
 
     service: str
     signal: Signal
@@ -49,11 +49,11 @@ class MetricWatch:
 
     @property
     def floor(self) -> Floor:
-        """How much a change must be to matter."""
+        """Return how large a change must be to matter."""
         return _NAMES[self.signal][2]
 
     def covers(self, series: Series) -> bool:
-        """Whether the series is one that shows the signal."""
+        """Whether the series shows the signal."""
         service, metric, kind = series
         pattern, kinds, _ = _NAMES[self.signal]
         return service == self.service and kind in kinds and re.search(pattern, metric) is not None
@@ -61,7 +61,7 @@ class MetricWatch:
 
 @dataclass(frozen=True)
 class Watchlist:
-    """What to look at. ``operations`` are (service, operation as the expectation spells it, "" for any)."""
+    """What to read. ``operations`` are (service, operation as the expectation spells it, "" for any)."""
 
     operations: tuple[tuple[str, str], ...] = ()
     metrics: tuple[MetricWatch, ...] = ()
@@ -78,9 +78,10 @@ class Watchlist:
 def watchlist(expectation: Expectation, *, traced: Iterable[str]) -> Watchlist:
     """Return what the expectation names.
 
-    A service of which there are no calls in traces (*traced* has them) and no signal is expected is
-    watched by all its metrics: what else could show it? Where latency is expected without an operation, it
-    may be that of a few calls which the service as a whole does not show; each operation is watched.
+    *traced* are the services with calls in traces. Any other service that is expected without a signal is
+    watched by all its metrics, since nothing else could show it. Where latency is expected without an
+    operation, each operation of the service is watched: a few slow calls do not show in the service as a
+    whole.
     """
     causes = [(cause.service, cause.operation) for cause in expectation.root_causes]
     wanted = [(one.service, one.operation) for one in expectation.anomalies]
@@ -103,7 +104,7 @@ def watchlist(expectation: Expectation, *, traced: Iterable[str]) -> Watchlist:
 
 @dataclass(frozen=True)
 class Observed:
-    """What the watchlist shows over some windows. ``log_buckets`` counts those without lines too."""
+    """What the watchlist shows over some windows; ``log_buckets`` includes buckets without lines."""
 
     operations: Mapping[tuple[str, str], Load] = field(default_factory=dict)
     metrics: Mapping[Series, tuple[Point, ...]] = field(default_factory=dict)
@@ -116,14 +117,14 @@ class Observed:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was seen at all."""
+        """Whether nothing was read at all."""
         return not (self.operations or self.metrics or self.lines)
 
 
 async def observe(
     telemetry: Telemetry, windows: Sequence[Window], bucket_s: float, watched: Watchlist
 ) -> Observed:
-    """Read the watchlist over the windows together; signals that the store has no table for are empty.
+    """Read the watchlist over all windows; signals without a table in the store are empty.
 
     Raises TelemetryError when the store cannot answer.
     """

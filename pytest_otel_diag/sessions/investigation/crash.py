@@ -1,4 +1,4 @@
-"""What an analyzer that raised leaves behind: one line for the reason, a traceback of its own code."""
+"""Reports an analyzer that raised: one line as the reason, and the traceback of its own code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_otel_diag.sessions.investigation.threads import ForeignExit
 from pytest_otel_diag.sessions.log import AnalyzerCrashed, describe, writable
 
 TRACE_CHARS = 4000
-"""Longest traceback that is kept; the middle of a longer one is left out."""
+"""Longest traceback that is kept in full; of a longer one the middle is left out."""
 
 _MESSAGE_CHARS = 1000
 _OURS = ("asyncio", "concurrent", "contextvars", "threading", "pytest_otel_diag.sessions")
@@ -21,20 +21,20 @@ _SERVICES = (*_OURS, "pytest_otel_diag.telemetry", "pytest_otel_diag.targets")
 def crashed(error: Exception) -> AnalyzerCrashed:
     """Return the error that ends the session: ``type: message (file.py:LINE in function)`` and the trace."""
     own = _own(error.__traceback__)
-    text = " ".join(_told(error).split())
+    text = " ".join(_message(error).split())
     text = text if len(text) <= _MESSAGE_CHARS else f"{text[:_MESSAGE_CHARS]}…"
     return AnalyzerCrashed(f"the analyzer raised {text}{_place(own)}", _formatted(error, own))
 
 
-def _told(error: Exception) -> str:
-    """Return ``type: message``, also of our own errors: the reader did not raise them."""
+def _message(error: Exception) -> str:
+    """Return ``type: message``, for errors of this package too: the analyzer's author did not raise them."""
     text = describe(error)
     named = isinstance(error, OtelDiagError) and not isinstance(error, ForeignExit) and text
     return f"{type(error).__name__}: {text}" if named else text
 
 
 def _own(trace: TracebackType | None) -> TracebackType | None:
-    """Return the traceback without the leading frames of what runs the analyzer."""
+    """Return the traceback without the leading frames of the code that runs the analyzer."""
     while trace is not None and _within(trace, _OURS):
         trace = trace.tb_next
     return trace
@@ -43,7 +43,7 @@ def _own(trace: TracebackType | None) -> TracebackType | None:
 def _place(own: TracebackType | None) -> str:
     """Return the deepest frame of the analyzer's own package, '' when it has none.
 
-    Libraries that it calls, and our telemetry, raise deeper; where they were called is what helps.
+    Libraries and telemetry raise deeper; what helps is where the analyzer called them.
     """
     if own is None:
         return ""
@@ -57,8 +57,8 @@ def _place(own: TracebackType | None) -> str:
 
 
 def _formatted(error: Exception, own: TracebackType | None) -> str:
-    told = traceback.TracebackException(type(error), error, own)
-    text = writable("".join(told.format())).rstrip()
+    formatted = traceback.TracebackException(type(error), error, own).format()
+    text = writable("".join(formatted)).rstrip()
     if len(text) <= TRACE_CHARS:
         return text
     gap = "\n  [...]\n"

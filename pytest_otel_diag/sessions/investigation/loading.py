@@ -1,4 +1,4 @@
-"""Whatever a user calls an analyzer, brought to the port; found by name or ``module:attribute``."""
+"""Loads analyzers by entry-point name or ``module:attribute``; adapts functions and classes to the port."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INSTALLED_BY = {"builtin": install("builtin")}
 
 
 class EntryPointLike(Protocol):
-    """What :class:`importlib.metadata.EntryPoint` offers."""
+    """The part of :class:`importlib.metadata.EntryPoint` that is used."""
 
     @property
     def name(self) -> str:
@@ -35,10 +35,10 @@ class EntryPointLike(Protocol):
 
 
 class CallableAnalyzer:
-    """A function as analyzer.
+    """Adapts a function to the analyzer port.
 
-    Sync ones run in a daemon thread of their own without a running event loop, so they may block
-    and may use ``asyncio.run(investigation.telemetry.query(...))``.
+    A sync function runs in a daemon thread without a running event loop, so it may block and may use
+    ``asyncio.run(investigation.telemetry.query(...))``.
     """
 
     def __init__(self, call: Callable[[Investigation], Any]) -> None:
@@ -46,9 +46,9 @@ class CallableAnalyzer:
         self.__wrapped__ = getattr(call, "__self__", call)  # for inspect.unwrap: what the user wrote
 
     async def diagnose(self, investigation: Investigation) -> Diagnosis:
-        """Call the function; what it returns is checked by the session."""
+        """Call the function; the session validates what it returns."""
         if inspect.iscoroutinefunction(self._call):
-            return await self._call(investigation)  # type: ignore[no-any-return]  # checked by the session
+            return await self._call(investigation)  # type: ignore[no-any-return]  # validated by the session
         return await in_daemon(partial(_finish, self._call, investigation), "otel-diag sync analyzer")
 
 
@@ -77,12 +77,12 @@ def as_analyzer(obj: object) -> Analyzer:
     if callable(obj):
         _check_arity(obj, getattr(obj, "__name__", repr(obj)))
         return CallableAnalyzer(obj)
-    raise ConfigurationError(f"{obj!r} ({type(obj).__name__}) is no analyzer; wanted {_SHAPES}")
+    raise ConfigurationError(f"{obj!r} ({type(obj).__name__}) is not an analyzer; pass {_SHAPES}")
 
 
 def _instance(cls: type) -> object:
     if not callable(getattr(cls, "diagnose", None)) and "__call__" not in vars(cls):
-        raise ConfigurationError(f"class {cls.__name__} is no analyzer; wanted {_SHAPES}")
+        raise ConfigurationError(f"class {cls.__name__} is not an analyzer; pass {_SHAPES}")
     try:
         return cls()
     except Exception as error:
@@ -100,7 +100,7 @@ def _check_arity(call: Callable[..., Any], name: str) -> None:
             f"analyzer {name} cannot be called with one argument, the investigation: {error}"
         ) from error
     except ValueError:
-        return  # builtins without a signature: calling will tell
+        return  # a builtin without a signature: only calling it shows
 
 
 def load_analyzer(spec: str, entry_points: Iterable[EntryPointLike]) -> Analyzer:
@@ -125,12 +125,12 @@ def _from_entry_point(spec: str, entry_points: Iterable[EntryPointLike]) -> Any:
         install = _INSTALLED_BY.get(spec, "")
         raise ConfigurationError(
             f"analyzer {spec!r} is installed but cannot be imported: "
-            f"{type(error).__name__}: {error}{_way_out(error, install=install)}"
+            f"{type(error).__name__}: {error}{_remedy(error, install=install)}"
         ) from error
 
 
-def _way_out(error: Exception, *, asked: str = "", install: str = "") -> str:
-    """Return what to do about a failed import, '' where the error says it all.
+def _remedy(error: Exception, *, asked: str = "", install: str = "") -> str:
+    """Return what to do about a failed import, '' where the error says enough.
 
     *asked* is the module that the user named, *install* the command that brings what it needs.
     """
@@ -152,7 +152,7 @@ def _from_module(spec: str) -> Any:
     except Exception as error:
         raise ConfigurationError(
             f"analyzer {spec!r}: cannot import module {module_name!r}: "
-            f"{type(error).__name__}: {error}{_way_out(error, asked=module_name)}"
+            f"{type(error).__name__}: {error}{_remedy(error, asked=module_name)}"
         ) from error
     for part in path.split("."):
         try:

@@ -24,7 +24,7 @@ from pytest_otel_diag.sessions.log import describe
 _SHOWN_ERRORS = 5
 
 MOST_BYTES = 4_000_000
-"""Longest diagnosis as JSON: it travels with the test's report and is kept in one line of the run."""
+"""Size limit of a diagnosis as JSON: it travels with the test report and is one line of the run."""
 
 
 async def investigate(context: SessionContext, analyzer: Analyzer) -> tuple[Diagnosis, float]:
@@ -68,7 +68,7 @@ async def investigate(context: SessionContext, analyzer: Analyzer) -> tuple[Diag
 
 
 def opaque_id(session_id: str) -> str:
-    """Return a digest of the session id, which may name the fault, for the analyzer's eyes."""
+    """Return a digest of the session id for the analyzer: the id itself may name the fault."""
     return hashlib.sha256(session_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -81,13 +81,13 @@ class _Run:
     cancelled: bool = False
 
     def begin(self) -> None:
-        """Note loop and task; raises CancelledError when it was cancelled before it began."""
+        """Note loop and task; raises CancelledError when the run was cancelled before."""
         self.loop, self.task = asyncio.get_running_loop(), asyncio.current_task()
         if self.cancelled:
             raise asyncio.CancelledError
 
     def cancel(self) -> None:
-        """Ask the analyzer to stop; a blocked one will not hear it."""
+        """Cancel the analyzer's task; an analyzer that blocks does not notice."""
         self.cancelled = True
         if self.loop is not None and self.task is not None:
             with suppress(RuntimeError):  # its loop is closed: it has already ended
@@ -99,10 +99,10 @@ async def run_analyzer(
 ) -> Diagnosis:
     """Return the analyzer's diagnosis; raises AnalyzerError or BudgetExceeded.
 
-    The analyzer runs in a daemon thread with an event loop of its own, so that one which blocks
-    cannot stop the session. After *timeout_s* wall seconds it is asked to stop, and after *grace_s*
-    more it is abandoned: Python cannot kill a thread, so a busy loop goes on using CPU until the
-    process ends, but it holds up nothing and its telemetry handle is revoked by the caller.
+    The analyzer runs in a daemon thread with its own event loop, so that an analyzer which blocks cannot stop
+    the session. It is cancelled after *timeout_s* wall seconds and abandoned after *grace_s* more. Python
+    cannot kill a thread: a busy loop uses CPU until the process ends, but the session goes on and the caller
+    revokes the telemetry handle.
     """
     run = _Run()
 
@@ -119,16 +119,16 @@ async def run_analyzer(
             raise AnalyzerError(f"no diagnosis within {timeout_s:g} s; the analyzer was stopped")
         answer = _result(future)
     finally:
-        _let_go(future, run)
+        _release(future, run)
     return as_diagnosis(answer)
 
 
-def _let_go(future: asyncio.Future[Any], run: _Run) -> None:
+def _release(future: asyncio.Future[Any], run: _Run) -> None:
     if not future.done():
         run.cancel()
         future.cancel()
     elif not future.cancelled():
-        future.exception()  # asked for, or asyncio reports it as never retrieved
+        future.exception()  # retrieved, or asyncio logs that it never was
 
 
 def _result(future: asyncio.Future[Any]) -> Any:
@@ -143,8 +143,8 @@ def _result(future: asyncio.Future[Any]) -> Any:
 def as_diagnosis(answer: object) -> Diagnosis:
     """Return *answer* as a valid diagnosis; raises AnalyzerError saying what is wrong with it.
 
-    Dictionaries are validated. Diagnoses are validated again: ``model_construct`` and
-    ``model_copy`` skip the checks, and a record that cannot be written is worth nothing.
+    Dictionaries are validated. Diagnoses are validated again, since ``model_construct`` and ``model_copy``
+    skip the checks, and an invalid one could not be written to the record.
     """
     if not isinstance(answer, Diagnosis | Mapping):
         hint = "; is a return missing?" if answer is None else ""
@@ -156,7 +156,7 @@ def as_diagnosis(answer: object) -> Diagnosis:
         diagnosis = Diagnosis.model_validate(raw)
         size = len(diagnosis.model_dump_json())
     except ValidationError as error:
-        raise AnalyzerError(f"the analyzer's answer is no valid Diagnosis: {_readable(error)}") from error
+        raise AnalyzerError(f"the analyzer's answer is not a valid Diagnosis: {_readable(error)}") from error
     except (PydanticSerializationError, UnicodeError, AttributeError, TypeError, ValueError) as error:
         raise AnalyzerError(f"the analyzer's answer cannot be written down: {describe(error)}") from error
     if size > MOST_BYTES:
@@ -180,5 +180,5 @@ def _short(value: object) -> str:
     try:
         text = repr(value)
     except Exception:
-        return "something whose repr fails"
+        return "an object whose repr fails"
     return text if len(text) <= 80 else text[:77] + "..."

@@ -1,4 +1,4 @@
-"""Foreign code in threads that nobody has to wait for; waits that run side by side."""
+"""Runs third-party code in daemon threads, and several awaitables side by side."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ U = TypeVar("U")
 
 
 class ForeignExit(OtelDiagError):
-    """Foreign code raised SystemExit or the like; in its thread that is an ordinary failure."""
+    """Third-party code raised SystemExit or the like; in its thread that is an ordinary failure."""
 
 
 def start_daemon(call: Callable[[], T], name: str) -> Future[T]:
-    """Run *call* in a daemon thread of its own and return its future.
+    """Run *call* in a new daemon thread and return its future.
 
-    Not a pool: the interpreter joins pool threads when it exits, so one busy loop in there would
-    keep the whole test run from ending.
+    Not in a pool: the interpreter joins the threads of pools when it exits, so a busy loop would keep the
+    whole test run from ending.
     """
     future: Future[T] = Future()
     context = contextvars.copy_context()
@@ -34,7 +34,7 @@ def start_daemon(call: Callable[[], T], name: str) -> Future[T]:
             result = context.run(call)
         except Exception as error:
             _settle(future.set_exception, error)
-        except BaseException as error:  # SystemExit of foreign code must not look like ours
+        except BaseException as error:  # SystemExit of third-party code must not end this process
             exit_ = ForeignExit(f"{type(error).__name__}: {error}").with_traceback(error.__traceback__)
             _settle(future.set_exception, exit_)
         else:
@@ -45,7 +45,7 @@ def start_daemon(call: Callable[[], T], name: str) -> Future[T]:
 
 
 def _settle(setter: Callable[[T], None], value: T) -> None:
-    with suppress(InvalidStateError):  # cancelled meanwhile: nobody waits for the value
+    with suppress(InvalidStateError):  # cancelled meanwhile: the value is not needed
         setter(value)
 
 
@@ -58,13 +58,13 @@ class _Interrupted(Exception):
 
 
 async def together(*calls: Callable[[], Coroutine[Any, Any, T]]) -> list[T]:
-    """Return the results in order; the first error stops the other calls and is raised as it is."""
+    """Return the results in order; the first error cancels the other calls and is raised."""
     tasks = [asyncio.ensure_future(_carrying(call)) for call in calls]
     try:
         return await asyncio.gather(*tasks)
     except _Interrupted as carrier:
         raise carrier.interrupt from None
-    finally:  # nothing goes on behind the session's back
+    finally:  # no call outlives this function
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -73,7 +73,7 @@ async def together(*calls: Callable[[], Coroutine[Any, Any, T]]) -> list[T]:
 async def both(
     one: Callable[[], Coroutine[Any, Any, T]], other: Callable[[], Coroutine[Any, Any, U]]
 ) -> tuple[T, U]:
-    """Return what the two return; :func:`together` for results of two types."""
+    """Return both results; :func:`together` for results of two types."""
     calls: tuple[Callable[[], Coroutine[Any, Any, Any]], ...] = (one, other)
     first, second = await together(*calls)
     return first, second

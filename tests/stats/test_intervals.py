@@ -118,5 +118,5 @@ def test_summary_of_numbers_and_of_no_numbers():
     assert (found.n, found.mean, found.median, found.low, found.high) == (4, 2.5, 2.5, 1.0, 4.0)
     assert found.p90 == pytest.approx(3.7)
     assert intervals.summarise([]) is None
-    with pytest.raises(ValueError, match="no quantile of no values"):
+    with pytest.raises(ValueError, match="no values have no quantile"):
         intervals.quantile([], 0.5)
