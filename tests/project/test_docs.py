@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 import pytest_otel_diag
+from pytest_otel_diag.cli.app import app
 from pytest_otel_diag.config.options import OPTIONS
 from pytest_otel_diag.model.diagnosis import Diagnosis, Mechanism, Signal
 from pytest_otel_diag.plugin.markers import MARKERS
@@ -59,6 +61,15 @@ def test_the_answer_shown_is_a_diagnosis_and_every_signal_is_listed() -> None:
     (shown,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     assert Diagnosis.model_validate_json(shown).root_causes[0].mechanism is Mechanism.ERROR
     assert [signal.value for signal in Signal if f"`{signal.value}`" not in text] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_pages_name_commands_that_exist(page: Path) -> None:
+    groups = {name: getattr(command, "commands", {}) for name, command in get_command(app).commands.items()}
+    shown = re.findall(r"(?:`|\$ |^)otel-diag ([a-z][a-z-]+)(?: ([a-z-]+))?", page.read_text(), re.MULTILINE)
+    for command, below in shown:
+        assert command in groups, command
+        assert not groups[command] or not below or below in groups[command], below
 
 
 @pytest.mark.parametrize("page", ["options.md", "commands.md"])
