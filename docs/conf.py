@@ -9,6 +9,7 @@ version = release = pytest_otel_diag.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_heading_anchors = 3
+highlight_language = "text"
 
 html_theme = "furo"
 html_title = f"pytest-otel-diag {release}"
