@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pytest_otel_diag.config.settings import Settings
@@ -12,9 +14,11 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.events import SessionEnded
 from pytest_otel_diag.model.scenario import Expectation, Scenario
 from pytest_otel_diag.model.session import Blame, SessionResult, Status
+from pytest_otel_diag.model.windows import NANOS_PER_SECOND
 from pytest_otel_diag.runs.directory import RunWriter, begin_run
 from pytest_otel_diag.runs.document import ReportWriter, RunDocument
 from pytest_otel_diag.runs.events import EventWriter, events_of
+from pytest_otel_diag.runs.files import RunUnreadable
 from pytest_otel_diag.runs.manifest import (
     AnalyzerIdentity,
     Manifest,
@@ -24,8 +28,10 @@ from pytest_otel_diag.runs.manifest import (
     package_versions,
 )
 from pytest_otel_diag.runs.place import RunPlace
-from pytest_otel_diag.runs.tracker import Follower
+from pytest_otel_diag.runs.tracker import Follower, SessionState
 from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, GateOutcome, GateSettings
+
+_LOG = logging.getLogger(__name__)
 
 _LOST = "lost-"
 
@@ -92,33 +98,38 @@ class Run:
 
         That is a session of a worker on another machine, or of a worker that was killed.
         """
-        if not self._follower.refresh().has_ended(session.session_id.removeprefix(_LOST)):
-            for event in events_of(session):
-                self._events.emit(event)
+        with _events_are_optional():
+            if not self._follower.refresh().has_ended(session.session_id.removeprefix(_LOST)):
+                for event in events_of(session):
+                    self._events.emit(event)
 
     def lose(self, test_id: str, reason: str) -> SessionResult:
         """Return the error that stands for the session of a test whose process died.
 
         Sessions of the test that were in flight end with the reason; nothing else is known of them.
         """
-        every = self._follower.refresh().flights()
-        flights = [flight for flight in every if flight.started.test_id == test_id]
-        known = flights[0].started.session_id if flights else secrets.token_hex(4)
+        flights: list[SessionState] = []
+        with _events_are_optional():
+            flights += self._follower.refresh().flights()
+        started = [flight.started for flight in flights if flight.started.test_id == test_id]
+        known = started[0].session_id if started else secrets.token_hex(4)
         result = _lost_session(self._settings, known, test_id, reason)
-        for flight in flights:
-            self._events.emit(
-                SessionEnded(
-                    session_id=flight.started.session_id,
-                    at_ns=flight.last_ns or flight.started.at_ns,
-                    wall_ns=self._clock(),
-                    scenario_id=flight.started.scenario_id,
-                    status=result.status,
-                    reason=reason,
-                    blame=result.blame,
-                    outcome=result.outcome,
-                    wall_s=(self._clock() - flight.started.wall_ns) / 1e9,
+        now_ns = self._clock()
+        with _events_are_optional():
+            for session in started:
+                self._events.emit(
+                    SessionEnded(
+                        session_id=session.session_id,
+                        at_ns=session.at_ns,
+                        wall_ns=now_ns,
+                        scenario_id=session.scenario_id,
+                        status=result.status,
+                        reason=reason,
+                        blame=result.blame,
+                        outcome=result.outcome,
+                        wall_s=(now_ns - session.wall_ns) / NANOS_PER_SECOND,
+                    )
                 )
-            )
         return result
 
     def finish(self, analyzers: Iterable[AnalyzerIdentity] = (), interrupted: str = "") -> int:
@@ -141,6 +152,15 @@ class Run:
         if card.gate.outcome is GateOutcome.INCONCLUSIVE and self._settings.inconclusive == "pass":
             return 0
         return card.gate.outcome.exit_code
+
+
+@contextmanager
+def _events_are_optional() -> Iterator[None]:
+    """Log what keeps events from being read or appended: the run itself does not depend on them."""
+    try:
+        yield
+    except (OSError, RunUnreadable) as problem:
+        _LOG.warning("events of the run are incomplete: %s", problem)
 
 
 def _manifest(place: RunPlace, settings: Settings, root: Path, target: Mapping[str, str]) -> Manifest:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.model.events import (
     BaselineMeasured,
     ImpactMeasured,
@@ -25,7 +26,10 @@ from pytest_otel_diag.model.events import (
 from pytest_otel_diag.model.session import Impact, ImpactReason, Phase, Status
 from pytest_otel_diag.runs.events import EventReader, EventWriter, events_of, follow, read_events
 from pytest_otel_diag.runs.files import RunUnreadable
+from pytest_otel_diag.runs.place import RunPlace
+from pytest_otel_diag.runs.run import Run, begin
 from pytest_otel_diag.runs.tracker import Follower, Tracker, state_of
+from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE
 from tests.support.ended import FAULT, RIGHT, result
 
 SECOND_NS = 1_000_000_000
@@ -227,3 +231,15 @@ def test_a_result_has_the_state_that_its_events_lead_to(tmp_path: Path, writer: 
     assert state.verdict is not None and state.verdict.solved
     assert state.ended is not None and state.ended.outcome == session.outcome
     assert FAULT.id == state.started.scenario_id
+
+
+def test_a_run_goes_on_when_its_events_cannot_be_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = RunPlace.new(tmp_path, 1)
+    run = Run(Settings(), place, begin(place, Settings(), tmp_path, {"name": "t"}))
+    (place.directory / "events.jsonl").mkdir()
+    run.add(run.lose("test_a", "the worker process died"))
+    run.complete_events(result(verdict=RIGHT))
+    assert run.finish() == EXIT_INFRASTRUCTURE
+    assert "events of the run are incomplete" in caplog.text

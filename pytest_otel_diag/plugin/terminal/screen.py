@@ -11,6 +11,7 @@ cursor returns to where pytest left it.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -22,12 +23,15 @@ import pytest
 
 from pytest_otel_diag.config.options import OPTIONS
 from pytest_otel_diag.config.terminal import can_redraw
+from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.session import Phase
 from pytest_otel_diag.plugin.settings import is_worker, options_of, place_of
 from pytest_otel_diag.plugin.terminal.progress import age_s, colour, ended_text, flight_text, tally_text
-from pytest_otel_diag.runs.tracker import Follower, SessionState, Tally
+from pytest_otel_diag.runs.tracker import Follower, SessionState, Tally, Tracker
 from pytest_otel_diag.scoring.text import clip, count
+
+_LOG = logging.getLogger(__name__)
 
 PLUGIN = "otel-diag-progress"
 PROGRESS = next(option for option in OPTIONS if option.name == "progress")
@@ -190,6 +194,7 @@ class Screen:
         self._now_ns = now_ns
         self._tally = Tally()
         self._reported = 0
+        self._unreadable = False
         self._lock = threading.Lock()
         self._open = False
         self._drawn = 0
@@ -202,7 +207,7 @@ class Screen:
 
     def report_ended(self) -> None:
         """Write a line for each session that ended since the last call; main thread, between phases."""
-        for state in self._follower.refresh().ended(self._reported):
+        for state in self._tracker().ended(self._reported):
             self._reported += 1
             self._tally.add(state)
             text = f"{INDENT}{ended_text(state)} [{tally_text(self._tally)}]"
@@ -214,11 +219,21 @@ class Screen:
             if not self._open:
                 return
             now_ns = self._now_ns()
-            flights = self._follower.refresh().flights()
+            flights = self._tracker().flights()
             if self._mode == "live":
                 self._draw([flight for flight in flights if age_s(flight, now_ns) >= DRAWN_FROM_S], now_ns)
             else:
                 self._log(flights, now_ns)
+
+    def _tracker(self) -> Tracker:
+        """Return the state of the run; one that cannot be read is logged once and shows nothing new."""
+        try:
+            return self._follower.refresh()
+        except OtelDiagError as error:
+            if not self._unreadable:
+                _LOG.warning("progress stops: %s", error)
+            self._unreadable = True
+            return Tracker()
 
     def _draw(self, flights: list[SessionState], now_ns: Nanos) -> None:
         columns, rows = self._line.size()
