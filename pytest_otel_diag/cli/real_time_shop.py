@@ -19,9 +19,9 @@ from pytest_otel_diag.model.windows import seconds_to_ns
 from pytest_otel_diag.shop.flag_provider import FlagProvider, FlagScalar
 from pytest_otel_diag.shop.realtime import status
 from pytest_otel_diag.shop.realtime.endpoint import OtlpEndpoint
-from pytest_otel_diag.shop.realtime.export import Exporter
-from pytest_otel_diag.shop.realtime.flag_file import FlagFile
-from pytest_otel_diag.shop.realtime.flagd import FlagdReader
+from pytest_otel_diag.shop.realtime.export import OtlpExporter
+from pytest_otel_diag.shop.realtime.flag_file import FlagFileProvider
+from pytest_otel_diag.shop.realtime.flagd import FlagdProvider
 from pytest_otel_diag.shop.realtime.pacing import Pacer
 from pytest_otel_diag.shop.realtime.simulated import PacedShop
 from pytest_otel_diag.shop.realtime.transport import open_transport
@@ -76,7 +76,7 @@ def run(order: Order, echo: Echo) -> int:
         open_until_end.enter_context(ended_by_signals(stop))
         flags, source = _flags(order, open_until_end, echo)
         shop = Shop(order.variation, flags, start_ns)
-        exporter = Exporter(
+        exporter = OtlpExporter(
             open_transport(order.endpoint, now_s=time.time),
             monotonic=time.monotonic,
             rng=Random(),  # noqa: S311 - spreads retries, no secret
@@ -103,7 +103,7 @@ def run(order: Order, echo: Echo) -> int:
     return int(counts.dropped > 0)
 
 
-def _sink(exporter: Exporter, order: Order) -> Callable[[Batch], object]:
+def _sink(exporter: OtlpExporter, order: Order) -> Callable[[Batch], object]:
     """Return where batches go: a full queue drops them in real time, as SDKs do; a faster shop waits."""
     wait_s = _QUEUE_WAIT_S if order.speed > 1 else 0.0
     return lambda batch: exporter.submit(batch, wait_s)
@@ -124,9 +124,9 @@ def _start_ns(order: Order) -> int:
 
 def _flags(order: Order, open_until_end: ExitStack, echo: Echo) -> tuple[FlagProvider, str]:
     if order.flag_file is not None:
-        return FlagFile(order.flag_file, FlagdDocument, notify=echo), str(order.flag_file)
+        return FlagFileProvider(order.flag_file, FlagdDocument, notify=echo), str(order.flag_file)
     if order.flagd:
-        reader = FlagdReader(order.flagd, monotonic=time.monotonic, notify=echo)
+        reader = FlagdProvider(order.flagd, monotonic=time.monotonic, notify=echo)
         open_until_end.enter_context(reader)
         reader.wait(_FIRST_ANSWER_S)
         return reader, f"flagd {order.flagd}"
@@ -138,7 +138,7 @@ class _Reporter:
     """Prints a status line at intervals."""
 
     def __init__(
-        self, pacer: Pacer, exporter: Exporter, flags: FlagProvider, order: Order, echo: Echo
+        self, pacer: Pacer, exporter: OtlpExporter, flags: FlagProvider, order: Order, echo: Echo
     ) -> None:
         self._pacer = pacer
         self._exporter = exporter

@@ -28,8 +28,8 @@ from pytest_otel_diag.recordings.format.manifest import (
     CapturedSession,
     ControlWindow,
     Incident,
-    Manifest,
     QuietPolicy,
+    RecordingManifest,
     SignalName,
     Source,
 )
@@ -50,7 +50,7 @@ class Kept:
 
     session_id: str
     folder: Path | None = None
-    manifest: Manifest | None = None
+    manifest: RecordingManifest | None = None
     reason: str = ""
 
 
@@ -86,15 +86,15 @@ class Capture:
         self.kept.append(Kept(result.session_id, folder, manifest))
 
     def _write(
-        self, folder: Path, described: Manifest, exporter: TableExporter, cancelled: threading.Event
-    ) -> Manifest:
+        self, folder: Path, described: RecordingManifest, exporter: TableExporter, cancelled: threading.Event
+    ) -> RecordingManifest:
         captured = described.captured[0]
         step_ns = step_to(described.start_ns, self.shift.wanted_ns) if self.shift else 0
         leaks = Leaks([fault.flag for fault in captured.scenario.faults])
         work = _RecordingStream(exporter, captured.telemetry, leaks, self.redact, step_ns, cancelled)
         there = [table for table in BY_TABLE if table in exporter.tables()]
 
-        def finish(manifest: Manifest) -> Manifest:
+        def finish(manifest: RecordingManifest) -> RecordingManifest:
             known = captured.model_copy(update={"leaks": leaks.counts, "redacted": self.redact})
             update: dict[str, Any] = {"captured": (known,)}
             if manifest.incidents:
@@ -145,7 +145,7 @@ def unfit(session: TargetSession, result: SessionResult) -> str:
     return ""
 
 
-def describe(result: SessionResult, *, until_ns: Nanos) -> Manifest:
+def describe(result: SessionResult, *, until_ns: Nanos) -> RecordingManifest:
     """Return the manifest, without files, of a session that ended at *until_ns*."""
     windows, scenario = result.windows, result.scenario
     baseline, incident = windows.baseline, windows.incident
@@ -173,7 +173,7 @@ def describe(result: SessionResult, *, until_ns: Nanos) -> Manifest:
     control = ControlWindow(
         id=name, system=system, window=incident, baseline=baseline, reference=windows.reference
     )
-    return Manifest(
+    return RecordingManifest(
         id=name,
         title=f"{scenario.id} in {system}",
         source=Source(title=_source(result.target, demo), importer=IMPORTER),

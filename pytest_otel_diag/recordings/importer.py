@@ -15,7 +15,7 @@ from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, iso
 from pytest_otel_diag.recordings.format import arrow
 from pytest_otel_diag.recordings.format.columns import batches, in_time_order, nanoseconds, open_parquet
 from pytest_otel_diag.recordings.format.layout import BY_TABLE
-from pytest_otel_diag.recordings.format.manifest import ControlWindow, Manifest
+from pytest_otel_diag.recordings.format.manifest import ControlWindow, RecordingManifest
 from pytest_otel_diag.recordings.format.writer import sha256_of, write_recording
 from pytest_otel_diag.recordings.labelled_cases import CASES, Cases, read_cases
 from pytest_otel_diag.recordings.quiet_windows import coverage, cut_controls, quiet_windows
@@ -39,7 +39,7 @@ def content_key(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def import_cases(folder: Path, destination: Path) -> Manifest:
+def import_cases(folder: Path, destination: Path) -> RecordingManifest:
     """Write *folder* (``cases.json`` and Parquet) as a recording at *destination*; return its manifest.
 
     Raises RecordingError that names the invalid file, column and row, or incident and field.
@@ -64,10 +64,10 @@ def import_cases(folder: Path, destination: Path) -> Manifest:
 
 def _describe(
     folder: Path, cases: Cases, *, quiet: tuple[Window, ...], controls: tuple[ControlWindow, ...]
-) -> Manifest:
+) -> RecordingManifest:
     """Return the manifest without files; raises RecordingError if the labels contradict each other."""
     try:
-        return Manifest(
+        return RecordingManifest(
             id=_name(cases, content_key(folder)),
             title=_title(cases),
             source=cases.source,

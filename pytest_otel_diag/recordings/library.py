@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_otel_diag.errors import RecordingError, nearest
-from pytest_otel_diag.recordings.format.manifest import MANIFEST, Manifest
+from pytest_otel_diag.recordings.format.manifest import MANIFEST, RecordingManifest
 from pytest_otel_diag.recordings.format.reader import Recording, read_recording
 from pytest_otel_diag.recordings.importer import content_key, import_cases
 from pytest_otel_diag.recordings.labelled_cases import CASES, is_cases_folder
@@ -56,7 +56,7 @@ def _remove(folder: Path) -> None:
         ) from error
 
 
-def import_recording(source: Path, destination: Path) -> Manifest:
+def import_recording(source: Path, destination: Path) -> RecordingManifest:
     """Import a folder as a recording at *destination*, which must not exist; return its manifest.
 
     Raises RecordingError that says what is wrong with the source.

@@ -6,7 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, iso, seconds_to_ns
-from pytest_otel_diag.recordings.format.manifest import ControlWindow, Incident, Manifest, QuietPolicy
+from pytest_otel_diag.recordings.format.manifest import (
+    ControlWindow,
+    Incident,
+    QuietPolicy,
+    RecordingManifest,
+)
 
 MIN_REFERENCE_S = 120.0
 """Minimal length of nearby reference windows; below it, windows at any distance are used."""
@@ -76,7 +81,9 @@ def _stamp(instant_ns: Nanos) -> str:
     return iso(instant_ns)[:19].replace("-", "").replace(":", "")
 
 
-def reference_windows(manifest: Manifest, session: Window, *, past_only: bool = False) -> tuple[Window, ...]:
+def reference_windows(
+    manifest: RecordingManifest, session: Window, *, past_only: bool = False
+) -> tuple[Window, ...]:
     """Return the reference windows of a session in order of time.
 
     Quiet time that overlaps the session or lies closer than the policy's settling time is cut out. Windows

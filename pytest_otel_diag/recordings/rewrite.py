@@ -12,7 +12,7 @@ from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, seconds_to_ns
 from pytest_otel_diag.recordings.format.columns import batches
 from pytest_otel_diag.recordings.format.layout import BY_TABLE
-from pytest_otel_diag.recordings.format.manifest import Manifest, QuietPolicy
+from pytest_otel_diag.recordings.format.manifest import QuietPolicy, RecordingManifest
 from pytest_otel_diag.recordings.format.reader import Recording, read_recording
 from pytest_otel_diag.recordings.format.writer import write_recording
 from pytest_otel_diag.recordings.leaks import Leaks
@@ -22,7 +22,9 @@ APART_S = 3_600.0
 """Minimal distance between sessions of a merged recording, so that none sees telemetry of another."""
 
 
-def rewrite(folder: Path, destination: Path, *, shift: Shift | None = None, redact: bool = False) -> Manifest:
+def rewrite(
+    folder: Path, destination: Path, *, shift: Shift | None = None, redact: bool = False
+) -> RecordingManifest:
     """Write a copy of *folder*, shifted in time and, with *redact*, without leaks; return its manifest.
 
     Raises RecordingError when the recording is damaged or the destination exists.
@@ -41,7 +43,7 @@ def rewrite(folder: Path, destination: Path, *, shift: Shift | None = None, reda
     return write_recording(destination, moved.model_copy(update=update), tables)
 
 
-def _flags(manifest: Manifest) -> tuple[str, ...]:
+def _flags(manifest: RecordingManifest) -> tuple[str, ...]:
     captured = [fault.flag for one in manifest.captured for fault in one.scenario.faults]
     return tuple(dict.fromkeys(captured or [incident.flag for incident in manifest.incidents]))
 
@@ -53,7 +55,7 @@ def _stream(recording: Recording, name: str, step_ns: int, leaks: Leaks | None) 
             yield shifted_batch(cut, step_ns)
 
 
-def merge(folders: Sequence[Path], destination: Path, *, name: str = "") -> Manifest:
+def merge(folders: Sequence[Path], destination: Path, *, name: str = "") -> RecordingManifest:
     """Write captured sessions as one recording with many incidents; return its manifest.
 
     Sessions keep their baseline and reference, so each replays as before. They are sorted by time; a session
@@ -71,7 +73,7 @@ def merge(folders: Sequence[Path], destination: Path, *, name: str = "") -> Mani
     moved = sum(1 for _, step_ns in placed if step_ns)
     first = manifests[0]
     try:
-        manifest = Manifest(
+        manifest = RecordingManifest(
             id=name or destination.name,
             title=f"{len(manifests)} captured sessions",
             source=first.source,
@@ -120,7 +122,7 @@ def _placed(recordings: Sequence[Recording]) -> list[tuple[Recording, int]]:
     return placed
 
 
-def _span(manifest: Manifest) -> tuple[int, int]:
+def _span(manifest: RecordingManifest) -> tuple[int, int]:
     """Return the first and the last instant of all sessions of the recording."""
     kept = [window for one in manifest.captured for window in one.telemetry]
     starts = [manifest.start_ns, *(window.start_ns for window in kept)]

@@ -17,7 +17,7 @@ from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, iso
 from pytest_otel_diag.recordings.format import arrow
-from pytest_otel_diag.recordings.format.manifest import Manifest
+from pytest_otel_diag.recordings.format.manifest import RecordingManifest
 from pytest_otel_diag.recordings.format.nested import edit_list
 
 ANONYMOUS_NS: Nanos = 946_684_800 * NANOS_PER_SECOND
@@ -97,14 +97,14 @@ def _out_of_range(step_ns: int) -> RecordingError:
     )
 
 
-def shifted_manifest(manifest: Manifest, step_ns: int) -> Manifest:
+def shifted_manifest(manifest: RecordingManifest, step_ns: int) -> RecordingManifest:
     """Return the manifest with all instants shifted; raises RecordingError outside 1970 to 2262."""
     dumped = manifest.model_dump()
     for name in ("start_ns", "end_ns"):
         moved = dumped[name] + step_ns
         if dumped[name] and not _FIRST_NS <= moved <= _LAST_NS:
             raise _out_of_range(step_ns)
-    return Manifest.model_validate(_instants(dumped, step_ns))
+    return RecordingManifest.model_validate(_instants(dumped, step_ns))
 
 
 def _instants(value: Any, step_ns: int) -> Any:

@@ -19,14 +19,14 @@ from pytest_otel_diag.model.windows import Window, iso
 from pytest_otel_diag.recordings.format import arrow
 from pytest_otel_diag.recordings.format.columns import batches, first_disorder, nanoseconds, open_parquet
 from pytest_otel_diag.recordings.format.layout import BY_NAME, FileLayout, schema_mistakes
-from pytest_otel_diag.recordings.format.manifest import MANIFEST, Manifest, RecordedFile
+from pytest_otel_diag.recordings.format.manifest import MANIFEST, RecordedFile, RecordingManifest
 from pytest_otel_diag.recordings.format.reader import Recording, read_recording
 from pytest_otel_diag.recordings.format.writer import sha256_of
 from pytest_otel_diag.recordings.labelled_cases import CASES, is_cases_folder
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ValidationFinding:
     """One finding; ``row`` (from 0) is the first of ``count`` rows with it."""
 
     severity: Literal["error", "warning"]
@@ -52,15 +52,15 @@ class Validation:
     """All findings about one recording."""
 
     folder: Path
-    findings: tuple[Finding, ...]
+    findings: tuple[ValidationFinding, ...]
 
     @property
-    def errors(self) -> tuple[Finding, ...]:
+    def errors(self) -> tuple[ValidationFinding, ...]:
         """Findings that make the recording unusable."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     @property
-    def warnings(self) -> tuple[Finding, ...]:
+    def warnings(self) -> tuple[ValidationFinding, ...]:
         """Findings that do not prevent the use of the recording."""
         return tuple(finding for finding in self.findings if finding.severity == "warning")
 
@@ -76,28 +76,28 @@ def validate_recording(folder: Path) -> Validation:
             f"this folder can be imported but is not a recording yet: it has no {MANIFEST}; run: "
             f"otel-diag recordings import {folder} DESTINATION, then validate DESTINATION"
         )
-        return Validation(folder, (Finding("error", CASES, message),))
+        return Validation(folder, (ValidationFinding("error", CASES, message),))
     try:
         recording = read_recording(folder)
     except RecordingError as error:
-        return Validation(folder, (Finding("error", MANIFEST, str(error)),))
+        return Validation(folder, (ValidationFinding("error", MANIFEST, str(error)),))
     findings = [*_timeline(recording.manifest), *_unlisted(recording)]
     for file in recording.manifest.files:
         findings.extend(_file(recording, file))
     return Validation(folder, tuple(findings))
 
 
-def _unlisted(recording: Recording) -> Iterator[Finding]:
+def _unlisted(recording: Recording) -> Iterator[ValidationFinding]:
     listed = {file.name for file in recording.manifest.files}
     for path in sorted(recording.folder.glob("*.parquet")):
         if path.name not in listed:
-            yield Finding("warning", path.name, f"not listed in {MANIFEST}; it is ignored")
+            yield ValidationFinding("warning", path.name, f"not listed in {MANIFEST}; it is ignored")
 
 
-def _timeline(manifest: Manifest) -> Iterator[Finding]:
+def _timeline(manifest: RecordingManifest) -> Iterator[ValidationFinding]:
     for incident in manifest.incidents:
         if not manifest.start_ns <= incident.start_ns < manifest.end_ns:
-            yield Finding(
+            yield ValidationFinding(
                 "error",
                 MANIFEST,
                 f"incident {incident.id!r} starts at {iso(incident.start_ns)}, but telemetry is from "
@@ -109,41 +109,47 @@ def _timeline(manifest: Manifest) -> Iterator[Finding]:
     yield from _disturbed(manifest, quiet, strict=False)
 
 
-def _disturbed(manifest: Manifest, calm: Iterable[tuple[str, Window]], *, strict: bool) -> Iterator[Finding]:
+def _disturbed(
+    manifest: RecordingManifest, calm: Iterable[tuple[str, Window]], *, strict: bool
+) -> Iterator[ValidationFinding]:
     holes = [
         (incident.id, incident.disturbed(manifest.policy, strict=strict)) for incident in manifest.incidents
     ]
     for name, window in calm:
         hit = next((key for key, hole in holes if hole.overlaps(window)), None)
         if hit is not None:
-            yield Finding("error", MANIFEST, f"{name} overlaps the time disturbed by incident {hit!r}")
+            yield ValidationFinding(
+                "error", MANIFEST, f"{name} overlaps the time disturbed by incident {hit!r}"
+            )
 
 
-def _file(recording: Recording, file: RecordedFile) -> Iterator[Finding]:
+def _file(recording: Recording, file: RecordedFile) -> Iterator[ValidationFinding]:
     path, layout = recording.path(file), BY_NAME[file.name]
     if not path.is_file():
-        yield Finding("error", file.name, "missing; the recording is incomplete, copy it again")
+        yield ValidationFinding("error", file.name, "missing; the recording is incomplete, copy it again")
         return
     found = sha256_of(path)
     if found != file.sha256:
-        yield Finding("error", file.name, f"SHA-256 is {found}, {MANIFEST} says {file.sha256}")
+        yield ValidationFinding("error", file.name, f"SHA-256 is {found}, {MANIFEST} says {file.sha256}")
     try:
         with open_parquet(path) as parquet:
             schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
     except RecordingError as error:
-        yield Finding("error", file.name, str(error))
+        yield ValidationFinding("error", file.name, str(error))
         return
     mistakes = schema_mistakes(schema, layout)
-    yield from (Finding("error", file.name, message, column) for column, message in mistakes)
+    yield from (ValidationFinding("error", file.name, message, column) for column, message in mistakes)
     if layout.table != file.table:
-        yield Finding("error", file.name, f"{MANIFEST} says table {file.table!r}, must be {layout.table!r}")
+        yield ValidationFinding(
+            "error", file.name, f"{MANIFEST} says table {file.table!r}, must be {layout.table!r}"
+        )
     if rows != file.rows:
-        yield Finding("error", file.name, f"has {rows} rows, {MANIFEST} says {file.rows}")
+        yield ValidationFinding("error", file.name, f"has {rows} rows, {MANIFEST} says {file.rows}")
     if not mistakes:
         yield from _values(path, file, layout)
 
 
-def _values(path: Path, file: RecordedFile, layout: FileLayout) -> list[Finding]:
+def _values(path: Path, file: RecordedFile, layout: FileLayout) -> list[ValidationFinding]:
     check = _Values(file, layout)
     try:
         for batch in batches(path):
@@ -188,10 +194,10 @@ class _Values:
             first, count = self._found.get(key, (row, 0))
             self._found[key] = (first, count + 1)
 
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[ValidationFinding]:
         """Return each distinct finding once, those of the whole file last."""
         found = [
-            Finding(
+            ValidationFinding(
                 "error" if severity == "error" else "warning", self.file.name, message, column, row, count
             )
             for (severity, column, message), (row, count) in self._found.items()
@@ -200,7 +206,7 @@ class _Values:
         if self.rows and span != (self.file.start_ns, self.file.end_ns):
             said = f"{iso(self.file.start_ns)} to {iso(self.file.end_ns)}"
             found.append(
-                Finding(
+                ValidationFinding(
                     "error",
                     self.file.name,
                     f"times are not from {said} as {MANIFEST} says",

@@ -10,7 +10,7 @@ from typing import Literal
 from pytest_otel_diag.scoring.calibration import Calibration
 from pytest_otel_diag.scoring.gate import CriterionResult, GateOutcome
 from pytest_otel_diag.scoring.measures import Metric
-from pytest_otel_diag.scoring.scorecard import GROUP_METRICS, Group, Miss, Scorecard, Ungated, Unscored
+from pytest_otel_diag.scoring.scorecard import GROUP_METRICS, Miss, Scorecard, TagGroup, Ungated, Unscored
 from pytest_otel_diag.scoring.text import count
 from pytest_otel_diag.stats.intervals import Summary
 
@@ -211,7 +211,7 @@ def _style(result: CriterionResult | None, *, gated: bool) -> Style:
     return STYLES[result.outcome] if decides and result is not None else "plain"
 
 
-def _groups(groups: Sequence[Group]) -> Iterator[Block]:
+def _groups(groups: Sequence[TagGroup]) -> Iterator[Block]:
     # Tags of the catalog come first, other tags by name; values keep their order.
     ranked = sorted(groups, key=lambda group: (_FIRST.get(group.tag, len(_FIRST)), group.tag))
     for tag, found in groupby(ranked, key=lambda group: group.tag):
@@ -227,7 +227,7 @@ def _groups(groups: Sequence[Group]) -> Iterator[Block]:
         )
 
 
-def _group(group: Group) -> tuple[str, ...]:
+def _group(group: TagGroup) -> tuple[str, ...]:
     detected, alarms, top1, *others = (group.metric(name) for name in GROUP_METRICS)
     return (
         group.value,

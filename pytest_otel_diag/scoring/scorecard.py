@@ -67,7 +67,7 @@ class Miss(Model):
     tags: tuple[tuple[str, str], ...] = ()
 
 
-class Group(Model):
+class TagGroup(Model):
     """Metrics over the sessions with the same tag value."""
 
     tag: str
@@ -116,7 +116,7 @@ class Scorecard(Model):
     unscored: tuple[Unscored, ...] = ()
     ungated: tuple[Ungated, ...] = ()
     metrics: tuple[Metric, ...] = ()
-    groups: tuple[Group, ...] = ()
+    groups: tuple[TagGroup, ...] = ()
     misses: tuple[Miss, ...] = ()
     seconds: Summary | None = None
     seconds_to_impact: Summary | None = None
@@ -227,7 +227,7 @@ def _metrics(
 
 def _groups(
     sessions: Sequence[SessionResult], limits: Mapping[str, float], settings: GateSettings
-) -> tuple[Group, ...]:
+) -> tuple[TagGroup, ...]:
     members: dict[tuple[str, str], list[SessionResult]] = {}
     several_targets = len({session.target for session in sessions}) > 1
     for session in sessions:
@@ -240,8 +240,8 @@ def _groups(
 
 def _group(
     tag: tuple[str, str], group: Sequence[SessionResult], limits: Mapping[str, float], settings: GateSettings
-) -> Group:
-    return Group(
+) -> TagGroup:
+    return TagGroup(
         tag=tag[0],
         value=tag[1],
         sessions=len(group),

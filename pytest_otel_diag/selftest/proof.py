@@ -34,7 +34,7 @@ SETTLE_S = 90.0
 
 
 @dataclass(frozen=True)
-class Phase:
+class ProofPhase:
     """Measurements of the claims in one phase; ``visible`` are the claims that hold."""
 
     window: Window
@@ -62,9 +62,9 @@ class Proof:
     """
 
     scenario: str
-    healthy: Phase | None = None
-    faulted: Phase | None = None
-    undone: Phase | None = None
+    healthy: ProofPhase | None = None
+    faulted: ProofPhase | None = None
+    undone: ProofPhase | None = None
     paths: Mapping[tuple[str, ...], tuple[str, ...] | None] = field(default_factory=dict)
     mutations: tuple[Mutation, ...] = ()
     residue: str = ""
@@ -136,7 +136,7 @@ class _Trial:
             problems=tuple(self._problems),
         )
 
-    async def _control(self, healthy: Phase) -> Proof:
+    async def _control(self, healthy: ProofPhase) -> Proof:
         """Prove a control: the right answer is that nothing is wrong, and an alarm is rejected."""
         document = await self._session.flags.document()
         window = await self._scheduled(self._plan(document))
@@ -159,7 +159,7 @@ class _Trial:
         rest = {key: flag.default_variant for key, flag in document.flags.items()}
         return timeline(self._scenario, changes, rest)
 
-    async def _faulted(self, document: FlagDocument) -> Phase:
+    async def _faulted(self, document: FlagDocument) -> ProofPhase:
         """Run the faults until every claim is visible, or until a limit."""
         phase = await self._phase(await self._scheduled(self._plan(document)))
         for _ in range(MORE_LOOKS):
@@ -235,11 +235,11 @@ class _Trial:
         await clock.sleep(seconds)
         return Window(start_ns=start_ns, end_ns=clock.now())
 
-    async def _phase(self, window: Window) -> Phase:
+    async def _phase(self, window: Window) -> ProofPhase:
         telemetry = self._session.telemetry
         claims = self._expectation.anomalies
         measured = [await measure(telemetry, claim, self._quiet, window) for claim in claims]
-        return Phase(window, tuple(measured))
+        return ProofPhase(window, tuple(measured))
 
     async def _real(self, path: tuple[str, ...], window: Window) -> tuple[str, ...] | None:
         """Search the incident, and the time before it for a path that the fault interrupts."""
@@ -250,5 +250,5 @@ class _Trial:
         self._problems += [f"{what}: {describe_expected(one.claim)}: {one.detail}" for one in claims]
 
 
-def _missing(phase: Phase) -> tuple[Measured, ...]:
+def _missing(phase: ProofPhase) -> tuple[Measured, ...]:
     return tuple(one for one in phase.measured if not one.visible)

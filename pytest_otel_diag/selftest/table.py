@@ -10,7 +10,7 @@ from typing import Any
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.scoring.judge import describe_expected
 from pytest_otel_diag.scoring.text import table
-from pytest_otel_diag.selftest.proof import Phase, Proof
+from pytest_otel_diag.selftest.proof import Proof, ProofPhase
 
 HEADER = ("scenario", "healthy", "faulted", "undone", "paths", "wrong answers rejected", "oracle")
 BEGIN = "<!-- self-test: begin, written by otel-diag self-test --write -->"
@@ -81,14 +81,14 @@ def _plain(proof: Proof) -> dict[str, Any]:
     }
 
 
-def _measured(phase: Phase) -> list[dict[str, Any]]:
+def _measured(phase: ProofPhase) -> list[dict[str, Any]]:
     return [
         {"claim": describe_expected(one.claim), "visible": one.visible, "measured": one.detail}
         for one in phase.measured
     ]
 
 
-def _claims(phase: Phase | None) -> str:
+def _claims(phase: ProofPhase | None) -> str:
     if phase is None or not phase.measured:
         return "–"
     return f"{len(phase.visible)} of {len(phase.measured)}"

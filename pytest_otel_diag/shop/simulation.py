@@ -14,10 +14,10 @@ from pytest_otel_diag.shop.kernel import Counters, World
 from pytest_otel_diag.shop.records import Batch
 from pytest_otel_diag.shop.variation import Variation
 
-__all__ = ["Shop", "Traffic", "Variation"]
+__all__ = ["Shop", "ShopTraffic", "Variation"]
 
 
-class Traffic(Protocol):
+class ShopTraffic(Protocol):
     """The users of a shop."""
 
     def start(self) -> None:
@@ -33,7 +33,7 @@ class Traffic(Protocol):
         ...
 
 
-Build = Callable[[World, Variation], Traffic]
+Build = Callable[[World, Variation], ShopTraffic]
 
 
 class Shop:

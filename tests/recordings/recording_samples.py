@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pytest_otel_diag.model.scenario import Expectation, ExpectedRootCause
-from pytest_otel_diag.recordings.format.manifest import Incident, Manifest, Source
+from pytest_otel_diag.recordings.format.manifest import Incident, RecordingManifest, Source
 from pytest_otel_diag.recordings.format.writer import write_recording
 
 SECOND = 1_000_000_000
@@ -63,7 +63,7 @@ def incident(key="a", start_s=100, **given):
 
 def manifest(**given):
     defaults = {"id": "shop", "source": Source(title="test"), "start_ns": 0, "end_ns": 0}
-    return Manifest(**{**defaults, **given})
+    return RecordingManifest(**{**defaults, **given})
 
 
 def small_recording(folder: Path, **given) -> Path:

@@ -19,7 +19,7 @@ from pytest_otel_diag.model.session import Blame, SessionResult, Status
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND
 from pytest_otel_diag.ports import TargetSession
 from pytest_otel_diag.recordings.capture import Capture, describe, unfit
-from pytest_otel_diag.recordings.format.manifest import Manifest
+from pytest_otel_diag.recordings.format.manifest import RecordingManifest
 from pytest_otel_diag.recordings.format.reader import read_recording
 from pytest_otel_diag.recordings.format.writer import write_recording
 from pytest_otel_diag.recordings.leaks import Leaks
@@ -59,7 +59,7 @@ def replayed(kept: dict[str, Kept], directory: Path, cache: Path) -> dict[str, S
     return replay_all([directory], cache)
 
 
-def _manifest(one: Kept) -> Manifest:
+def _manifest(one: Kept) -> RecordingManifest:
     return read_recording(one.folder).manifest
 
 

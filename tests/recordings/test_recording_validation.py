@@ -6,7 +6,7 @@ import pytest
 
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.recordings.format.manifest import ControlWindow
-from pytest_otel_diag.recordings.validation import Finding, validate_recording
+from pytest_otel_diag.recordings.validation import ValidationFinding, validate_recording
 from pytest_otel_diag.testing.sample_recording import write_sample_cases
 from tests.recordings.recording_samples import (
     SECOND,
@@ -92,7 +92,9 @@ def test_metric_values_that_are_not_finite_are_warnings(tmp_path):
     nan, inf = float("nan"), float("inf")
     rewrite(folder, "metrics_gauge.parquet", gauges(TIMES[::60], [1.0, nan, 2.0, inf, nan]))
     (finding,) = validate_recording(folder).warnings
-    assert finding == Finding("warning", "metrics_gauge.parquet", "not a finite number", "Value", 1, 3)
+    assert finding == ValidationFinding(
+        "warning", "metrics_gauge.parquet", "not a finite number", "Value", 1, 3
+    )
     assert validate_recording(folder).errors == ()
 
 

@@ -15,7 +15,7 @@ from pytest_otel_diag.model.scenario import ExpectedAnomaly
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.selftest import table
 from pytest_otel_diag.selftest.measure import Measured
-from pytest_otel_diag.selftest.proof import Mutation, Phase, Proof
+from pytest_otel_diag.selftest.proof import Mutation, Proof, ProofPhase
 from pytest_otel_diag.selftest.subjects import chosen, of_catalog, of_files
 
 ROOT = Path(__file__).parents[2]
@@ -23,8 +23,8 @@ CLAIM = ExpectedAnomaly(service="back", signal=Signal.LATENCY)
 WINDOW = Window(start_ns=0, end_ns=10)
 
 
-def phase(*visible: bool) -> Phase:
-    return Phase(WINDOW, tuple(Measured(CLAIM, one, "1 → 2") for one in visible))
+def phase(*visible: bool) -> ProofPhase:
+    return ProofPhase(WINDOW, tuple(Measured(CLAIM, one, "1 → 2") for one in visible))
 
 
 RIGHT = Proof(

@@ -170,7 +170,7 @@ class CapturedSession(Model):
     redacted: bool = False
 
 
-class Manifest(Model):
+class RecordingManifest(Model):
     """The content of ``recording.json``. Times are UTC nanoseconds; ``end_ns`` is exclusive."""
 
     schema_version: Literal[1] = SCHEMA_VERSION

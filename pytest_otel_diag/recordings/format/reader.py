@@ -13,7 +13,12 @@ from pydantic import ValidationError
 
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.recordings.format.layout import BY_NAME
-from pytest_otel_diag.recordings.format.manifest import MANIFEST, SCHEMA_VERSION, Manifest, RecordedFile
+from pytest_otel_diag.recordings.format.manifest import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    RecordedFile,
+    RecordingManifest,
+)
 from pytest_otel_diag.recordings.format.writer import sha256_of
 
 Migration: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
@@ -27,7 +32,7 @@ class Recording:
     """A recording on disk; ``sha256`` identifies the manifest and, through it, all files."""
 
     folder: Path
-    manifest: Manifest
+    manifest: RecordingManifest
     sha256: str
 
     def path(self, file: RecordedFile) -> Path:
@@ -64,9 +69,9 @@ def read_recording(folder: Path) -> Recording:
     if not isinstance(document, dict):
         raise RecordingError(f"{path} holds a {type(document).__name__}, must be an object")
     try:
-        manifest = Manifest.model_validate_json(json.dumps(migrate(document, str(path))))
+        manifest = RecordingManifest.model_validate_json(json.dumps(migrate(document, str(path))))
     except ValidationError as error:
-        raise RecordingError(f"{path}: {_told(error)}") from error
+        raise RecordingError(f"{path}: {_mistakes(error)}") from error
     foreign = [file.name for file in manifest.files if file.name not in BY_NAME]
     if foreign:
         raise RecordingError(f"{path} lists {', '.join(foreign)}; choose from {', '.join(BY_NAME)}")
@@ -96,7 +101,7 @@ def migrate(
     return document
 
 
-def _told(error: ValidationError) -> str:
+def _mistakes(error: ValidationError) -> str:
     return "; ".join(
         f"{'.'.join(str(part) for part in item['loc']) or 'document'}: {item['msg']}"
         for item in error.errors()

@@ -15,7 +15,7 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.recordings.format import arrow
 from pytest_otel_diag.recordings.format.columns import conform, first_disorder, nanoseconds
 from pytest_otel_diag.recordings.format.layout import BY_TABLE, ROW_GROUP_ROWS, FileLayout
-from pytest_otel_diag.recordings.format.manifest import MANIFEST, Manifest, RecordedFile
+from pytest_otel_diag.recordings.format.manifest import MANIFEST, RecordedFile, RecordingManifest
 
 _HASH_BYTES = 1 << 20
 
@@ -31,11 +31,11 @@ def sha256_of(path: Path) -> str:
 
 def write_recording(
     folder: Path,
-    manifest: Manifest,
+    manifest: RecordingManifest,
     tables: Mapping[str, Iterable[Any]],
     *,
-    finish: Callable[[Manifest], Manifest] = lambda manifest: manifest,
-) -> Manifest:
+    finish: Callable[[RecordingManifest], RecordingManifest] = lambda manifest: manifest,
+) -> RecordingManifest:
     """Write a new recording and return its manifest with its files.
 
     *tables* maps exporter tables to record batches in order of time. *finish* may complete the manifest after
@@ -71,7 +71,7 @@ def _publish(scratch: Path, folder: Path) -> None:
         ) from error
 
 
-def _with_files(manifest: Manifest, files: tuple[RecordedFile, ...]) -> Manifest:
+def _with_files(manifest: RecordingManifest, files: tuple[RecordedFile, ...]) -> RecordingManifest:
     if not files:
         raise RecordingError(f"recording {manifest.id!r} has no rows in any table")
     update = {
@@ -79,7 +79,7 @@ def _with_files(manifest: Manifest, files: tuple[RecordedFile, ...]) -> Manifest
         "start_ns": min(file.start_ns for file in files),
         "end_ns": max(file.end_ns for file in files) + 1,
     }
-    return Manifest.model_validate({**manifest.model_dump(), **update})
+    return RecordingManifest.model_validate({**manifest.model_dump(), **update})
 
 
 def _write_table(folder: Path, table: str, stream: Iterable[Any]) -> RecordedFile | None:

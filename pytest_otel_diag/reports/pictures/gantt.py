@@ -52,7 +52,7 @@ def gantt(session: SessionResult) -> Picture | None:
     legend, legend_px = _legend(trace, colours, bottom, len(order))
     return Picture(
         name="critical path",
-        description=_told(trace),
+        description=_description(trace),
         width=WIDTH,
         height=bottom + legend_px,
         body=join(body, legend),
@@ -64,7 +64,7 @@ def _headline(trace: ExemplarTrace) -> str:
     return fitting(f"{name}: {trace.choice}" if trace.choice else name, WIDTH - 20, 7.4)
 
 
-def _told(trace: ExemplarTrace) -> str:
+def _description(trace: ExemplarTrace) -> str:
     path = list(dict.fromkeys(span.service for span in trace.spans if span.on_path))
     failed = sum(span.error for span in trace.spans)
     return f"{trace.spans_total} spans, {failed} failed, critical path through {', '.join(path) or 'none'}"

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pytest_otel_diag.model.exhibits import CallLoad, ServiceCall
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.reports.markup import Markup, join
-from pytest_otel_diag.reports.pictures.layers import Layout, Slot, layout
+from pytest_otel_diag.reports.pictures.layers import GraphLayout, Slot, layout
 from pytest_otel_diag.reports.pictures.roles import Roles, roles_of
 from pytest_otel_diag.reports.pictures.svg import Picture, fitting, label, num, shape, titled, wide
 from pytest_otel_diag.scoring.text import count
@@ -87,7 +87,7 @@ def _shown(calls: Sequence[ServiceCall], roles: Roles) -> tuple[tuple[ServiceCal
     return tuple(c for c in calls if {c.caller, c.callee} <= kept), len(volume) - len(kept)
 
 
-def _places(plan: Layout, roles: Roles) -> tuple[dict[Slot, _Place], float, float]:
+def _places(plan: GraphLayout, roles: Roles) -> tuple[dict[Slot, _Place], float, float]:
     heights = [sum(_height(slot) for slot in layer) for layer in plan.layers]
     tallest = max(heights, default=ROW)
     places: dict[Slot, _Place] = {}

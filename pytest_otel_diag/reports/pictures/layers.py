@@ -19,7 +19,7 @@ Slot = str | tuple[str, str, int]
 
 
 @dataclass(frozen=True)
-class Layout:
+class GraphLayout:
     """``layers`` hold slots from top to bottom, ``routes`` the slots of each edge including both ends.
 
     The route of an edge that closes a cycle runs from right to left.
@@ -29,7 +29,7 @@ class Layout:
     routes: Mapping[Edge, tuple[Slot, ...]]
 
 
-def layout(nodes: Iterable[str], edges: Iterable[Edge]) -> Layout:
+def layout(nodes: Iterable[str], edges: Iterable[Edge]) -> GraphLayout:
     """Return the layout; self-edges are left out, duplicates count once."""
     names = sorted(set(nodes))
     wanted = sorted({(a, b) for a, b in edges if a != b and a in set(names) and b in set(names)})
@@ -37,7 +37,7 @@ def layout(nodes: Iterable[str], edges: Iterable[Edge]) -> Layout:
     depth = _depths(names, sorted(forward.values()))
     routes = {edge: _route(edge, turned, depth) for edge, turned in forward.items()}
     order = _initial(names, depth, routes.values())
-    return Layout(_ordered(order, routes.values()), routes)
+    return GraphLayout(_ordered(order, routes.values()), routes)
 
 
 def _forward(names: Sequence[str], edges: Sequence[Edge]) -> dict[Edge, Edge]:

@@ -39,9 +39,9 @@ def roles_of(session: SessionResult) -> Roles:
     alarmed = session.diagnosis is not None and (session.diagnosis.detected or not session.scenario.control)
     ranked = list(dict.fromkeys(names.canonical(c.service) for c in causes))[:RANKS_SHOWN] if alarmed else []
     return Roles(
-        expected=_spelt(names, (cause.service for cause in expectation.root_causes)),
+        expected=_as_in_telemetry(names, (cause.service for cause in expectation.root_causes)),
         named={service: rank for rank, service in enumerate(ranked, start=1)},
-        herrings=_spelt(names, expectation.red_herrings),
+        herrings=_as_in_telemetry(names, expectation.red_herrings),
     )
 
 
@@ -58,5 +58,5 @@ def services_of(session: SessionResult) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _spelt(names: ServiceNames, wanted: Iterable[str]) -> tuple[str, ...]:
+def _as_in_telemetry(names: ServiceNames, wanted: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names.canonical(name) for name in wanted))

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from pytest_otel_diag.shop.demo.instrumentation import Rpc, flag_event
-from pytest_otel_diag.shop.demo.releases import Release, release_of
-from pytest_otel_diag.shop.demo.topology import Plan, plans
+from pytest_otel_diag.shop.demo.releases import DemoRelease, release_of
+from pytest_otel_diag.shop.demo.topology import ServicePlan, plans
 from pytest_otel_diag.shop.kernel.process_spec import FlagClient
 from pytest_otel_diag.shop.kernel.resources.heap import (
     DOTNET,
@@ -77,7 +77,7 @@ SLOWNESS_SIGMA = 0.22
 class Blueprint:
     """A release with a drawn topology: ``replicas``, ``slowness`` (1.0 is usual) and ``nodes`` by service."""
 
-    release: Release
+    release: DemoRelease
     replicas: Mapping[str, int] = field(default_factory=dict)
     slowness: Mapping[str, float] = field(default_factory=dict)
     nodes: Mapping[str, str] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class Blueprint:
         return cls(release, replicas, slowness, nodes)
 
     @cached_property
-    def plans(self) -> Mapping[str, Plan]:
+    def plans(self) -> Mapping[str, ServicePlan]:
         """Return the plans of the release."""
         return plans(self.release)
 
@@ -125,7 +125,7 @@ class Blueprint:
             return FlagClient(event=event, remote=remote)
         return FlagClient(event=event, remote=remote, operation=operation)
 
-    def resource(self, plan: Plan) -> dict[str, str]:
+    def resource(self, plan: ServicePlan) -> dict[str, str]:
         """Return the resource attributes of a service, without its name and instance."""
         attributes = {
             "service.namespace": "opentelemetry-demo",
@@ -165,7 +165,7 @@ class Blueprint:
         return ServiceSpec(**{**self.base(name), **fields})  # type: ignore[arg-type] # checked where written
 
 
-def heap(plan: Plan) -> HeapSpec:
+def heap(plan: ServicePlan) -> HeapSpec:
     """Return the memory of a plan; a third of its base memory is live on the heap."""
     policy = _POLICIES.get(plan.runtime, MANUAL)
     live = plan.memory_base // 3

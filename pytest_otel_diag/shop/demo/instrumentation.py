@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pytest_otel_diag.shop.emission.instruments import SECONDS_BOUNDS, MetricShape, Series
 from pytest_otel_diag.shop.kernel.resources.failures import RpcFailure
-from pytest_otel_diag.shop.kernel.span_shape import EventShape, Outcome, SpanShape, exception_event
+from pytest_otel_diag.shop.kernel.span_shape import EventShape, SpanOutcome, SpanShape, exception_event
 from pytest_otel_diag.shop.records import Attributes, AttributeValue, Instrument, Scope, SpanKind
 
 GRPC_CODES = {
@@ -33,7 +33,7 @@ GRPC_CODES = {
 # codes that set the server span's status to Error (semantic conventions, gRPC spans)
 _SERVER_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE"})
 
-Failed = Callable[[RpcFailure], Outcome]
+Failed = Callable[[RpcFailure], SpanOutcome]
 
 
 def grpc_number(code: str) -> int:
@@ -108,7 +108,7 @@ class Rpc:
             "Server",
             self.scope,
             attributes,
-            Outcome(attributes=_rpc_status("OK", new=self.new)),
+            SpanOutcome(attributes=_rpc_status("OK", new=self.new)),
             self._server_failed,
             duration=self._duration("server"),
             duration_series=self._series(rpc, "OK"),
@@ -126,7 +126,7 @@ class Rpc:
             "Client",
             self.scope,
             attributes,
-            Outcome(attributes=_rpc_status("OK", new=self.new)),
+            SpanOutcome(attributes=_rpc_status("OK", new=self.new)),
             self._client_failed,
             duration=self._duration("client"),
             duration_series=self._series(rpc, "OK"),
@@ -143,31 +143,31 @@ class Rpc:
         attributes = _rpc_attributes(rpc, new=self.new) | _rpc_status(code, new=self.new)
         return tuple(attributes.items())
 
-    def _server_failed(self, failure: RpcFailure) -> Outcome:
+    def _server_failed(self, failure: RpcFailure) -> SpanOutcome:
         attributes = _rpc_status(failure.code, new=self.new)
         if self.language == "java":
-            return Outcome("Error", "", attributes)
+            return SpanOutcome("Error", "", attributes)
         if self.language == "nodejs":
             attributes |= {"grpc.error_name": "Error", "grpc.error_message": failure.message}
             if self.modern:
                 attributes["error.type"] = "Error"
-            return Outcome("Error", failure.message, attributes)
+            return SpanOutcome("Error", failure.message, attributes)
         if self.language == "python":
-            return Outcome("Error", f"{failure.code}:{failure.message}", attributes)
+            return SpanOutcome("Error", f"{failure.code}:{failure.message}", attributes)
         if failure.code not in _SERVER_FAULTS:
-            return Outcome("Unset", "", attributes)
-        return Outcome("Error", failure.message, attributes)
+            return SpanOutcome("Unset", "", attributes)
+        return SpanOutcome("Error", failure.message, attributes)
 
-    def _client_failed(self, failure: RpcFailure) -> Outcome:
+    def _client_failed(self, failure: RpcFailure) -> SpanOutcome:
         attributes = _rpc_status(failure.code, new=self.new)
         if self.language == "nodejs":
             text = node_message(failure)
             attributes |= {"grpc.error_name": "Error", "grpc.error_message": text}
-            return Outcome("Error", text, attributes)
+            return SpanOutcome("Error", text, attributes)
         if self.language == "python":
             event = exception_event("grpc._channel._InactiveRpcError", failure.message)
-            return Outcome("Error", f"StatusCode.{failure.code}: {failure.message}", attributes, (event,))
-        return Outcome("Error", failure.message, attributes)
+            return SpanOutcome("Error", f"StatusCode.{failure.code}: {failure.message}", attributes, (event,))
+        return SpanOutcome("Error", failure.message, attributes)
 
 
 _RPC_SCOPES = {
@@ -221,7 +221,7 @@ class Http:
             "Server",
             self.scope,
             attributes,
-            Outcome(attributes={"http.response.status_code": 200}),
+            SpanOutcome(attributes={"http.response.status_code": 200}),
             _http_server_failed,
             duration=_seconds("http.server.request.duration", self.scope) if self.metric else None,
             duration_series=(*series, ("http.response.status_code", 200)),
@@ -246,7 +246,7 @@ class Http:
             kind,
             self.scope,
             attributes,
-            Outcome(attributes={"http.response.status_code": 200}),
+            SpanOutcome(attributes={"http.response.status_code": 200}),
             _http_client_failed,
             duration=_seconds("http.client.request.duration", self.scope) if self.metric else None,
             duration_series=(*series, ("http.response.status_code", 200)),
@@ -254,18 +254,18 @@ class Http:
         )
 
 
-def _http_server_failed(failure: RpcFailure) -> Outcome:
+def _http_server_failed(failure: RpcFailure) -> SpanOutcome:
     status = http_error(failure) or 500
     if status < 500:
-        return Outcome("Unset", "", {"http.response.status_code": status})
-    return Outcome("Error", "", {"http.response.status_code": status, "error.type": str(status)})
+        return SpanOutcome("Unset", "", {"http.response.status_code": status})
+    return SpanOutcome("Error", "", {"http.response.status_code": status, "error.type": str(status)})
 
 
-def _http_client_failed(failure: RpcFailure) -> Outcome:
+def _http_client_failed(failure: RpcFailure) -> SpanOutcome:
     status = http_error(failure)
     if status:
-        return Outcome("Error", "", {"http.response.status_code": status, "error.type": str(status)})
-    return Outcome("Error", failure.message, {"error.type": failure.code}, ())
+        return SpanOutcome("Error", "", {"http.response.status_code": status, "error.type": str(status)})
+    return SpanOutcome("Error", failure.message, {"error.type": failure.code}, ())
 
 
 def flag_event(*, modern: bool) -> Callable[..., EventShape]:

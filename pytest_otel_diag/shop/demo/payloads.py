@@ -29,7 +29,7 @@ class CartItem(NamedTuple):
     quantity: int
 
 
-class Order(NamedTuple):
+class CheckoutOrder(NamedTuple):
     """A checkout request: the cart's user, the customer and the currency."""
 
     user: str

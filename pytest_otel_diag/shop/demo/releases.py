@@ -89,7 +89,7 @@ _COMMON_FLAGS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class DemoRelease:
     """A release of the demo.
 
     ``locust``: the load generator is Locust, otherwise k6; ``catalog_db``: the product catalog queries
@@ -144,7 +144,7 @@ def _flags(release: str) -> frozenset[str]:
 
 
 @cache
-def release_of(demo: str) -> Release:
+def release_of(demo: str) -> DemoRelease:
     """Return the release with a version such as ``3.0``, ``2.2.0`` or ``2.x``.
 
     Raises ConfigurationError for a release that the shop does not simulate.
@@ -157,7 +157,7 @@ def release_of(demo: str) -> Release:
             f"choose from {', '.join(RELEASES)}"
         )
     modern = version >= "3"
-    return Release(
+    return DemoRelease(
         version=version,
         series="3.x" if modern else "2.x",
         locust=version != "3.0",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_otel_diag.shop.demo.releases import Release
+from pytest_otel_diag.shop.demo.releases import DemoRelease
 
 Runtime = Literal[
     "jvm", "go", "dotnet", "nodejs", "cpython", "ruby", "php", "rust", "cpp", "nginx", "envoy", "browser"
@@ -19,7 +19,7 @@ MB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ServicePlan:
     """One service: runtime, number of concurrent workers, memory.
 
     ``cores`` bounds the CPU of single-threaded runtimes (0: unbounded; the demo sets no CPU limits).
@@ -41,10 +41,12 @@ class Plan:
 
 
 _PLANS = (
-    Plan("load-generator", "python", "cpython", 1000, memory_limit=1500 * MB, memory_base=180 * MB),
-    Plan("frontend-web", "webjs", "browser", 1000, memory_base=300 * MB),
-    Plan("frontend-proxy", "cpp", "envoy", 1000, memory_limit=65 * MB, memory_base=28 * MB, start_s=1.5),
-    Plan(
+    ServicePlan("load-generator", "python", "cpython", 1000, memory_limit=1500 * MB, memory_base=180 * MB),
+    ServicePlan("frontend-web", "webjs", "browser", 1000, memory_base=300 * MB),
+    ServicePlan(
+        "frontend-proxy", "cpp", "envoy", 1000, memory_limit=65 * MB, memory_base=28 * MB, start_s=1.5
+    ),
+    ServicePlan(
         "frontend",
         "nodejs",
         "nodejs",
@@ -56,8 +58,10 @@ _PLANS = (
         start_s=4.0,
         most_replicas=3,
     ),
-    Plan("ad", "java", "jvm", 64, memory_limit=300 * MB, memory_base=155 * MB, heap=200 * MB, start_s=8.0),
-    Plan(
+    ServicePlan(
+        "ad", "java", "jvm", 64, memory_limit=300 * MB, memory_base=155 * MB, heap=200 * MB, start_s=8.0
+    ),
+    ServicePlan(
         "recommendation",
         "python",
         "cpython",
@@ -67,7 +71,7 @@ _PLANS = (
         memory_base=62 * MB,
         start_s=3.0,
     ),
-    Plan(
+    ServicePlan(
         "product-catalog",
         "go",
         "go",
@@ -77,7 +81,7 @@ _PLANS = (
         start_s=0.6,
         most_replicas=3,
     ),
-    Plan(
+    ServicePlan(
         "cart",
         "dotnet",
         "dotnet",
@@ -87,13 +91,13 @@ _PLANS = (
         start_s=2.5,
         most_replicas=3,
     ),
-    Plan(
+    ServicePlan(
         "checkout", "go", "go", 500, memory_limit=20 * MB, memory_base=13 * MB, start_s=0.6, most_replicas=2
     ),
-    Plan(
+    ServicePlan(
         "currency", "cpp", "cpp", 16, memory_limit=20 * MB, memory_base=9 * MB, start_s=0.4, most_replicas=3
     ),
-    Plan(
+    ServicePlan(
         "payment",
         "nodejs",
         "nodejs",
@@ -105,7 +109,7 @@ _PLANS = (
         start_s=2.5,
         most_replicas=2,
     ),
-    Plan(
+    ServicePlan(
         "shipping",
         "rust",
         "rust",
@@ -115,12 +119,18 @@ _PLANS = (
         start_s=0.3,
         most_replicas=2,
     ),
-    Plan("quote", "php", "php", 32, memory_limit=40 * MB, memory_base=26 * MB, start_s=1.0, most_replicas=2),
-    Plan("email", "ruby", "ruby", 5, cores=1.0, memory_limit=100 * MB, memory_base=44 * MB, start_s=4.0),
-    Plan("image-provider", "nginx", "nginx", 1000, memory_limit=50 * MB, memory_base=12 * MB, start_s=0.5),
-    Plan("flagd", "go", "go", 500, memory_limit=75 * MB, memory_base=32 * MB, start_s=0.5),
-    Plan("accounting", "dotnet", "dotnet", 1, memory_limit=120 * MB, memory_base=92 * MB, start_s=3.0),
-    Plan(
+    ServicePlan(
+        "quote", "php", "php", 32, memory_limit=40 * MB, memory_base=26 * MB, start_s=1.0, most_replicas=2
+    ),
+    ServicePlan(
+        "email", "ruby", "ruby", 5, cores=1.0, memory_limit=100 * MB, memory_base=44 * MB, start_s=4.0
+    ),
+    ServicePlan(
+        "image-provider", "nginx", "nginx", 1000, memory_limit=50 * MB, memory_base=12 * MB, start_s=0.5
+    ),
+    ServicePlan("flagd", "go", "go", 500, memory_limit=75 * MB, memory_base=32 * MB, start_s=0.5),
+    ServicePlan("accounting", "dotnet", "dotnet", 1, memory_limit=120 * MB, memory_base=92 * MB, start_s=3.0),
+    ServicePlan(
         "fraud-detection",
         "java",
         "jvm",
@@ -133,7 +143,7 @@ _PLANS = (
 )
 
 _REVIEWS = (
-    Plan(
+    ServicePlan(
         "product-reviews",
         "python",
         "cpython",
@@ -143,7 +153,9 @@ _REVIEWS = (
         memory_base=66 * MB,
         start_s=3.0,
     ),
-    Plan("llm", "python", "cpython", 10, cores=1.0, memory_limit=50 * MB, memory_base=34 * MB, start_s=2.0),
+    ServicePlan(
+        "llm", "python", "cpython", 10, cores=1.0, memory_limit=50 * MB, memory_base=34 * MB, start_s=2.0
+    ),
 )
 
 SERVICE_EDGES = frozenset(
@@ -188,12 +200,12 @@ CONSUMERS = ("accounting", "fraud-detection")
 TOPIC = "orders"
 
 
-def plans(release: Release) -> dict[str, Plan]:
+def plans(release: DemoRelease) -> dict[str, ServicePlan]:
     """Return the plans of a release's services by name."""
     chosen = _PLANS + (_REVIEWS if release.reviews else ())
     return {plan.name: plan for plan in chosen}
 
 
-def edges(release: Release) -> frozenset[tuple[str, str]]:
+def edges(release: DemoRelease) -> frozenset[tuple[str, str]]:
     """Return the edges (caller, callee) between services in the traces of a release."""
     return SERVICE_EDGES | ENTRY_EDGES | (REVIEW_EDGES if release.reviews else frozenset())

@@ -7,7 +7,7 @@ are virtual seconds since the start; one SimPy process runs a request through al
 from pytest_otel_diag.shop.kernel.call import Call
 from pytest_otel_diag.shop.kernel.instance import Instance
 from pytest_otel_diag.shop.kernel.process_spec import FlagClient
-from pytest_otel_diag.shop.kernel.resources.broker import Broker, Group, Message, Topic
+from pytest_otel_diag.shop.kernel.resources.broker import Broker, ConsumerGroup, Message, Topic
 from pytest_otel_diag.shop.kernel.resources.counters import Counters
 from pytest_otel_diag.shop.kernel.resources.failures import RpcFailure
 from pytest_otel_diag.shop.kernel.resources.heap import (
@@ -38,7 +38,13 @@ from pytest_otel_diag.shop.kernel.service_spec import (
     Steps,
 )
 from pytest_otel_diag.shop.kernel.span import Span
-from pytest_otel_diag.shop.kernel.span_shape import Outcome, SpanShape, described, errored, exception_event
+from pytest_otel_diag.shop.kernel.span_shape import (
+    SpanOutcome,
+    SpanShape,
+    described,
+    errored,
+    exception_event,
+)
 from pytest_otel_diag.shop.kernel.world import World
 
 __all__ = [
@@ -54,11 +60,11 @@ __all__ = [
     "Behaviour",
     "Broker",
     "Call",
+    "ConsumerGroup",
     "ConsumerSpec",
     "Counters",
     "FlagClient",
     "GcPolicy",
-    "Group",
     "Heap",
     "HeapSpec",
     "Host",
@@ -68,13 +74,13 @@ __all__ = [
     "Network",
     "Noise",
     "Operation",
-    "Outcome",
     "Pool",
     "RpcFailure",
     "Service",
     "ServiceSpec",
     "Span",
     "SpanContext",
+    "SpanOutcome",
     "SpanShape",
     "Steps",
     "Tail",

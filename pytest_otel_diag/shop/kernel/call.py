@@ -13,7 +13,7 @@ from pytest_otel_diag.shop.kernel.instance import Instance
 from pytest_otel_diag.shop.kernel.resources.failures import RpcFailure, cancelled
 from pytest_otel_diag.shop.kernel.resources.propagation import RequestContext, SpanContext
 from pytest_otel_diag.shop.kernel.span import Span, TraceScope
-from pytest_otel_diag.shop.kernel.span_shape import NO_ATTRIBUTES, Outcome, SpanShape
+from pytest_otel_diag.shop.kernel.span_shape import NO_ATTRIBUTES, SpanOutcome, SpanShape
 from pytest_otel_diag.shop.records import AttributeValue, LogRecord, Scope
 
 QUANTUM_S = 0.05
@@ -246,7 +246,7 @@ class Call(TraceScope):
         if self.current is not None:
             self.current.event(name, attributes)
 
-    def fail(self, message: str = "", outcome: Outcome | None = None) -> None:
+    def fail(self, message: str = "", outcome: SpanOutcome | None = None) -> None:
         """Set the current span's status to Error without raising; *outcome* adds events and attributes."""
         span = self.current
         if span is None:

@@ -9,7 +9,7 @@ from simpy import Event, Timeout
 
 from pytest_otel_diag.shop.kernel.call import Call
 from pytest_otel_diag.shop.kernel.instance import Instance
-from pytest_otel_diag.shop.kernel.resources.broker import Group, Message
+from pytest_otel_diag.shop.kernel.resources.broker import ConsumerGroup, Message
 from pytest_otel_diag.shop.kernel.resources.failures import RpcFailure
 from pytest_otel_diag.shop.kernel.service_spec import ConsumerSpec
 from pytest_otel_diag.shop.kernel.span import Span
@@ -37,7 +37,7 @@ def consume(instance: Instance, spec: ConsumerSpec) -> Generator[Event, Any, Non
 
 
 def _process(
-    instance: Instance, spec: ConsumerSpec, group: Group, batch: list[Message]
+    instance: Instance, spec: ConsumerSpec, group: ConsumerGroup, batch: list[Message]
 ) -> Generator[Event, Any, None]:
     world = instance.world
     begun_s = world.now_s

@@ -14,7 +14,7 @@ EventShape: TypeAlias = tuple[str, Attributes]
 NO_ATTRIBUTES: Attributes = {}
 
 
-class Outcome(NamedTuple):
+class SpanOutcome(NamedTuple):
     """Status, attributes and events (name, attributes) that are set when a span ends."""
 
     status: StatusCode = "Unset"
@@ -23,7 +23,7 @@ class Outcome(NamedTuple):
     events: tuple[EventShape, ...] = ()
 
 
-UNSET = Outcome()
+UNSET = SpanOutcome()
 
 
 def exception_event(kind: str, message: str, stacktrace: str = "", *, escaped: bool = False) -> EventShape:
@@ -36,9 +36,9 @@ def exception_event(kind: str, message: str, stacktrace: str = "", *, escaped: b
     return ("exception", attributes)
 
 
-def errored(failure: RpcFailure) -> Outcome:
+def errored(failure: RpcFailure) -> SpanOutcome:
     """Return status Error with the message of *failure*."""
-    return Outcome("Error", failure.message)
+    return SpanOutcome("Error", failure.message)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +53,8 @@ class SpanShape:
     kind: SpanKind
     scope: Scope
     attributes: Attributes = field(default_factory=dict)
-    ok: Outcome = UNSET
-    failed: Callable[[RpcFailure], Outcome] = errored
+    ok: SpanOutcome = UNSET
+    failed: Callable[[RpcFailure], SpanOutcome] = errored
     duration: MetricShape | None = None
     duration_series: Series = ()
     failed_series: Callable[[RpcFailure], Series] | None = None

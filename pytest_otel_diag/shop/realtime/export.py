@@ -21,7 +21,7 @@ from pytest_otel_diag.shop.records import Batch
 _POPPED_RECORDS = 5 * MAX_RECORDS  # bounds the records that a long outage holds outside the queue
 
 
-class Limits(NamedTuple):
+class QueueLimits(NamedTuple):
     """Limits of the queue and of retries.
 
     At most ``capacity`` records wait. Records are collected into one request for ``interval_s``, or until
@@ -68,7 +68,7 @@ class ExportCounts:
         return ", ".join(f"{number} {reason}" for reason, number in reasons.items() if number)
 
 
-class Exporter:
+class OtlpExporter:
     """Sends batches in order, from a background thread.
 
     ``monotonic`` and ``rng`` time the waits between attempts. ``notify`` gets a line whenever the collector
@@ -82,13 +82,13 @@ class Exporter:
         monotonic: Callable[[], float],
         rng: Random,
         notify: Callable[[str], object],
-        limits: Limits | None = None,
+        limits: QueueLimits | None = None,
     ) -> None:
         self._transport = transport
         self._monotonic = monotonic
         self._rng = rng
         self._notify = notify
-        self._limits = limits or Limits()
+        self._limits = limits or QueueLimits()
         self._changed = threading.Condition()
         self._queue: deque[Batch] = deque()
         self._counts = ExportCounts()

@@ -10,7 +10,7 @@ from pytest_otel_diag.errors import ConfigurationError, FlagError
 from pytest_otel_diag.shop.flag_provider import Evaluation, FlagProvider, FlagScalar
 
 
-class FlagFile:
+class FlagFileProvider:
     """Evaluates the flags of the file at *path*, which *parse* converts to a provider.
 
     Each evaluation checks the file's modification time, size and identity, so it detects a rename over the

@@ -33,7 +33,7 @@ def parse_address(text: str) -> str:
     return f"{host}:{port}"
 
 
-class FlagdReader:
+class FlagdProvider:
     """Evaluates flags with the flagd at *address* (``host:port``); a context manager.
 
     While flagd is unavailable, evaluations return the default with reason ERROR without waiting; *notify*
@@ -72,17 +72,17 @@ class FlagdReader:
         )
         self._service = services.ServiceStub(self._channel)
         self._static: dict[_Key, Evaluation] = {}
-        self._there = threading.Event()
+        self._available = threading.Event()
         self._closing = threading.Event()
-        self._away_until_s = float("-inf")
-        self._told_away = False
+        self._unavailable_until_s = float("-inf")
+        self._reported_unavailable = False
         self._stream: Any = None
         self._thread = threading.Thread(target=self._watch, name="flagd-watch", daemon=True)
         self._thread.start()
 
     def wait(self, timeout_s: float) -> bool:
         """Return whether flagd responds within *timeout_s* seconds."""
-        return self._there.wait(timeout_s)
+        return self._available.wait(timeout_s)
 
     def evaluate(self, key: str, default: FlagScalar, context: Mapping[str, FlagScalar]) -> Evaluation:
         """Evaluate a flag in this context with the type of *default*; see the class for failures."""
@@ -90,7 +90,7 @@ class FlagdReader:
         known = static.get((key, default.__class__))
         if known is not None:
             return known
-        if not self._there.is_set() or self._monotonic() < self._away_until_s:
+        if not self._available.is_set() or self._monotonic() < self._unavailable_until_s:
             return Evaluation(default, "", "ERROR")
         answer = self._ask(key, default, context)
         if answer.reason == "STATIC":
@@ -107,7 +107,7 @@ class FlagdReader:
         self._thread.join()
         self._channel.close()
 
-    def __enter__(self) -> FlagdReader:
+    def __enter__(self) -> FlagdProvider:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -121,7 +121,7 @@ class FlagdReader:
             answer = call(request(flag_key=key, context=struct), timeout=self._deadline_s)
         except self._grpc.RpcError as error:
             if error.code().name in _AWAY:
-                self._away_until_s = self._monotonic() + self._retry_s
+                self._unavailable_until_s = self._monotonic() + self._retry_s
             return Evaluation(default, "", "ERROR")
         if not answer.variant:  # flagd returns no variant: the flag has no default variant
             return Evaluation(default, "", answer.reason)
@@ -151,8 +151,8 @@ class FlagdReader:
             if self._closing.is_set():
                 return
             self._lost()
-            if not self._told_away:
-                self._told_away = True
+            if not self._reported_unavailable:
+                self._reported_unavailable = True
                 self._notify(
                     f"flagd {self._address} is unavailable ({reason}); services use defaults until it is back"
                 )
@@ -162,13 +162,13 @@ class FlagdReader:
     def _event(self, kind: str) -> None:
         if kind == "provider_ready":
             self._static = {}
-            self._there.set()
-            if self._told_away:
-                self._told_away = False
+            self._available.set()
+            if self._reported_unavailable:
+                self._reported_unavailable = False
                 self._notify(f"flagd {self._address} is available")
         elif kind == "configuration_change":
             self._static = {}
 
     def _lost(self) -> None:
-        self._there.clear()
+        self._available.clear()
         self._static = {}

@@ -20,7 +20,7 @@ from pytest_otel_diag.shop.records import Batch
 _LONGEST_STEP_S = 10.0  # of model time: bounds the size of a batch at any speed
 
 
-class Model(Protocol):
+class PacedModel(Protocol):
     """A model that can be paced, such as :class:`pytest_otel_diag.shop.realtime.simulated.PacedShop`."""
 
     @property
@@ -50,7 +50,7 @@ class Pacer:
 
     def __init__(
         self,
-        model: Model,
+        model: PacedModel,
         sink: Callable[[Batch], object],
         *,
         monotonic: Callable[[], float],

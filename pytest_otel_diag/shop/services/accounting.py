@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from pytest_otel_diag.shop.demo.blueprint import Blueprint
 from pytest_otel_diag.shop.demo.payloads import PlacedOrder, fields
-from pytest_otel_diag.shop.demo.releases import Release
+from pytest_otel_diag.shop.demo.releases import DemoRelease
 from pytest_otel_diag.shop.demo.topology import TOPIC
 from pytest_otel_diag.shop.kernel import (
     Call,
     ConsumerSpec,
     Instance,
     Message,
-    Outcome,
     RpcFailure,
     ServiceSpec,
+    SpanOutcome,
     SpanShape,
     Steps,
     exception_event,
@@ -44,9 +44,9 @@ class Context:
         self.tracked: set[str] = set()
 
 
-def _query_failed(failure: RpcFailure) -> Outcome:
+def _query_failed(failure: RpcFailure) -> SpanOutcome:
     event = exception_event("Npgsql.PostgresException", failure.message)
-    return Outcome("Error", failure.message, {"db.response.status_code": failure.code}, (event,))
+    return SpanOutcome("Error", failure.message, {"db.response.status_code": failure.code}, (event,))
 
 
 def _details(message: Message) -> dict[str, str | int]:
@@ -140,7 +140,7 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     ]
 
 
-def _shared_context(release: Release) -> bool:
+def _shared_context(release: DemoRelease) -> bool:
     return release.version in ("2.1", "2.2")
 
 

@@ -12,16 +12,16 @@ from collections.abc import Mapping
 from pytest_otel_diag.shop.demo.blueprint import Blueprint
 from pytest_otel_diag.shop.demo.instrumentation import Http
 from pytest_otel_diag.shop.demo.payloads import CartItem, fields
-from pytest_otel_diag.shop.demo.releases import Release
+from pytest_otel_diag.shop.demo.releases import DemoRelease
 from pytest_otel_diag.shop.emission.instruments import SECONDS_BOUNDS, MetricShape
 from pytest_otel_diag.shop.kernel import (
     Call,
     Instance,
     Operation,
-    Outcome,
     Pool,
     RpcFailure,
     ServiceSpec,
+    SpanOutcome,
     SpanShape,
     Steps,
     exception_event,
@@ -85,14 +85,14 @@ def _server(rpc: str, *, modern: bool) -> SpanShape:
         else {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
     )
 
-    def failed(failure: RpcFailure) -> Outcome:
+    def failed(failure: RpcFailure) -> SpanOutcome:
         event = exception_event(
             "Grpc.Core.RpcException", f'Status(StatusCode="FailedPrecondition", Detail="{failure.message}")'
         )
         status: dict[str, AttributeValue] = {"grpc.status_code": "9"}
         if modern:
             status["rpc.response.status_code"] = failure.code
-        return Outcome("Error", failure.message, status, (event,))
+        return SpanOutcome("Error", failure.message, status, (event,))
 
     done: dict[str, AttributeValue] = {"grpc.status_code": "0"}
     if modern:
@@ -102,7 +102,7 @@ def _server(rpc: str, *, modern: bool) -> SpanShape:
         Instrument("http.server.request.duration", "histogram", "s"), _ASPNET, SECONDS_BOUNDS
     )
     return SpanShape(
-        f"POST /{rpc}", "Server", _ASPNET, attributes, Outcome(attributes=done), failed,
+        f"POST /{rpc}", "Server", _ASPNET, attributes, SpanOutcome(attributes=done), failed,
         duration=duration, duration_series=series,
     )  # fmt: skip
 
@@ -232,7 +232,7 @@ def _unreachable(call: Call) -> Steps:
     raise RpcFailure("FAILED_PRECONDITION", UNREACHABLE)
 
 
-def _latency(release: Release, alias: str) -> MetricShape:
+def _latency(release: DemoRelease, alias: str) -> MetricShape:
     return MetricShape(Instrument(release.metric(alias), "histogram", "s"), _METER, SECONDS_BOUNDS)
 
 

@@ -12,14 +12,14 @@ from contextlib import suppress
 
 from pytest_otel_diag.shop.demo.blueprint import Blueprint
 from pytest_otel_diag.shop.demo.instrumentation import Http, go_message
-from pytest_otel_diag.shop.demo.payloads import CartItem, Order, PlacedOrder, fields
+from pytest_otel_diag.shop.demo.payloads import CartItem, CheckoutOrder, PlacedOrder, fields
 from pytest_otel_diag.shop.demo.topology import TOPIC
 from pytest_otel_diag.shop.kernel import (
     Call,
     Operation,
-    Outcome,
     RpcFailure,
     ServiceSpec,
+    SpanOutcome,
     SpanShape,
     Steps,
     uuid4,
@@ -54,7 +54,7 @@ class _Service:
         self.cart_items = name("cart.items.count")
         # the service's code only ends this span: a propagating error does not set its status
         self.prepare_shape = SpanShape(
-            "prepareOrderItemsAndShippingQuoteFromCart", "Internal", _TRACER, failed=lambda _: Outcome()
+            "prepareOrderItemsAndShippingQuoteFromCart", "Internal", _TRACER, failed=lambda _: SpanOutcome()
         )
         self.publish_shape = SpanShape(
             f"{TOPIC} publish",
@@ -71,7 +71,7 @@ class _Service:
         )
         self.cost = blueprint.cpu("checkout", 0.5)
 
-    def place_order(self, call: Call, order: Order) -> Steps:
+    def place_order(self, call: Call, order: CheckoutOrder) -> Steps:
         call.set(**{self.user: order.user, self.currency: order.currency})
         call.log("INFO", "[PlaceOrder]", scope=_LOGGER, user_id=order.user, user_currency=order.currency)
         try:
@@ -80,7 +80,7 @@ class _Service:
             call.event("error", **{"exception.message": failure.message})
             raise
 
-    def _place(self, call: Call, order: Order) -> Steps:
+    def _place(self, call: Call, order: CheckoutOrder) -> Steps:
         rng = call.instance.rng
         order_id = uuid4(rng)
         yield from call.work(self.cost)
@@ -115,7 +115,7 @@ class _Service:
         yield from self._publish(call, placed)
         return placed
 
-    def _prepare(self, call: Call, order: Order) -> Steps:
+    def _prepare(self, call: Call, order: CheckoutOrder) -> Steps:
         """Return the items with their prices and the shipping cost in the order's currency."""
         with call.span(self.prepare_shape) as span:
             try:
@@ -167,7 +167,7 @@ class _Service:
         except RpcFailure as failure:
             raise RpcFailure("INTERNAL", f"failed to convert currency: {go_message(failure)}") from None
 
-    def _charge(self, call: Call, order: Order, total: float) -> Steps:
+    def _charge(self, call: Call, order: CheckoutOrder, total: float) -> Steps:
         target = "payment"
         if (yield from call.flag("paymentUnreachable", False)):
             target = BAD_ADDRESS
@@ -180,7 +180,7 @@ class _Service:
             text = f"failed to charge card: could not charge the card: {go_message(failure)}"
             raise RpcFailure("INTERNAL", text) from None
 
-    def _confirm(self, call: Call, order: Order, placed: PlacedOrder) -> Steps:
+    def _confirm(self, call: Call, order: CheckoutOrder, placed: PlacedOrder) -> Steps:
         try:
             yield from call.request("email", email.CONFIRM, (order.email, placed))
         except RpcFailure as failure:

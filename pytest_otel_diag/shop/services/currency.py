@@ -7,7 +7,7 @@ from typing import Any
 from pytest_otel_diag.shop.demo.blueprint import Blueprint
 from pytest_otel_diag.shop.demo.data import RATES, converted
 from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
-from pytest_otel_diag.shop.kernel import Call, Operation, Outcome, ServiceSpec, SpanShape, Steps
+from pytest_otel_diag.shop.kernel import Call, Operation, ServiceSpec, SpanOutcome, SpanShape, Steps
 from pytest_otel_diag.shop.records import Instrument, Scope
 
 SERVICE = "oteldemo.CurrencyService"
@@ -24,7 +24,7 @@ def _shape(method: str, *, modern: bool) -> SpanShape:
     else:
         attributes = {"rpc.system": "grpc", "rpc.service": SERVICE, "rpc.method": method}
         done = {"rpc.grpc.status_code": 0}
-    return SpanShape(f"Currency/{method}", "Server", _SCOPE, attributes, Outcome("Ok", "", done))
+    return SpanShape(f"Currency/{method}", "Server", _SCOPE, attributes, SpanOutcome("Ok", "", done))
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:

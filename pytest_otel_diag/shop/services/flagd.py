@@ -16,9 +16,9 @@ from pytest_otel_diag.shop.kernel import (
     Call,
     Instance,
     Operation,
-    Outcome,
     RpcFailure,
     ServiceSpec,
+    SpanOutcome,
     SpanShape,
     Steps,
 )
@@ -62,8 +62,8 @@ def _count(call: Call, key: str, answer: Evaluation) -> None:
     call.count(_IMPRESSIONS, 1.0, series)
 
 
-def _stream_failed(failure: RpcFailure) -> Outcome:
-    return Outcome("Error", failure.message, {"rpc.connect_rpc.error_code": "deadline_exceeded"})
+def _stream_failed(failure: RpcFailure) -> SpanOutcome:
+    return SpanOutcome("Error", failure.message, {"rpc.connect_rpc.error_code": "deadline_exceeded"})
 
 
 def _resolver(method: str, *, detached: bool) -> Operation:
@@ -73,7 +73,7 @@ def _resolver(method: str, *, detached: bool) -> Operation:
         "Server",
         _CONNECT,
         {"rpc.system": "grpc", "rpc.service": SERVICE, "rpc.method": method, "server.port": 8013},
-        Outcome(attributes={"rpc.grpc.status_code": 0}),
+        SpanOutcome(attributes={"rpc.grpc.status_code": 0}),
     )
     evaluation = SpanShape(local, "Server", _EVALUATION)
     evaluator = SpanShape(local, "Internal", _EVALUATOR)
@@ -117,7 +117,7 @@ def _ofrep() -> Operation:
         "Server",
         _OFREP,
         {"http.request.method": "POST", "http.route": "/ofrep/v1/evaluate/flags/{key}", "server.port": 8016},
-        Outcome(attributes={"http.response.status_code": 200}),
+        SpanOutcome(attributes={"http.response.status_code": 200}),
     )
 
     def resolve(call: Call, asked: tuple[str, FlagScalar, Any]) -> Steps:

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 
 from pytest_otel_diag.shop.demo.blueprint import Blueprint
 from pytest_otel_diag.shop.demo.instrumentation import Http, node_message
-from pytest_otel_diag.shop.demo.payloads import CartItem, HttpRequest, Order
+from pytest_otel_diag.shop.demo.payloads import CartItem, CheckoutOrder, HttpRequest
 from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
 from pytest_otel_diag.shop.kernel import (
     Call,
     Operation,
-    Outcome,
     RpcFailure,
     ServiceSpec,
+    SpanOutcome,
     SpanShape,
     Steps,
     exception_event,
@@ -112,7 +112,7 @@ def _add_to_cart(call: Call, web: HttpRequest) -> Steps:
 
 
 def _checkout(call: Call, web: HttpRequest) -> Steps:
-    order: Order = web.body
+    order: CheckoutOrder = web.body
     placed = yield from call.request("checkout", checkout.PLACE_ORDER, order)
     if placed.items:
         yield from _products(call, [item.product for item in placed.items], order.currency)
@@ -182,16 +182,16 @@ class _Routes:
         unit = "s" if self.blueprint.modern else "ms"
         key = "http.request.method" if self.blueprint.modern else "http.method"
 
-        def failed(failure: RpcFailure) -> Outcome:
+        def failed(failure: RpcFailure) -> SpanOutcome:
             code = int(failure.code) if failure.code.isdigit() else 500
-            return Outcome("Error", "", {status: code})
+            return SpanOutcome("Error", "", {status: code})
 
         return SpanShape(
             method,
             "Server",
             _HTTP,
             attributes,
-            Outcome(attributes={status: 200}),
+            SpanOutcome(attributes={status: 200}),
             failed,
             duration=MetricShape(Instrument(name, "histogram", unit), _HTTP),
             duration_series=((key, method), (status, 200)),
@@ -210,9 +210,14 @@ class _Routes:
             "next.route": path,
             "http.route": path,
         }
-        done = Outcome(attributes={"http.status_code": 200})
+        done = SpanOutcome(attributes={"http.status_code": 200})
         return SpanShape(
-            name, "Server", _NEXT, attributes, done, lambda _: Outcome("Error", "", {"http.status_code": 500})
+            name,
+            "Server",
+            _NEXT,
+            attributes,
+            done,
+            lambda _: SpanOutcome("Error", "", {"http.status_code": 500}),
         )
 
     def _handler(self, text: str, path: str, kind: str) -> SpanShape:
@@ -285,12 +290,12 @@ class _Routes:
         return (("method", method), ("target", path), ("status", status))
 
 
-def _thrown(failure: RpcFailure) -> Outcome:
+def _thrown(failure: RpcFailure) -> SpanOutcome:
     text = node_message(failure)
     stack = (
         f"Error: {text}\n    at callErrorFromStatus (/app/node_modules/@grpc/grpc-js/build/src/call.js:32:19)"
     )
-    return Outcome("Error", text, {}, (exception_event("Error", text, stack),))
+    return SpanOutcome("Error", text, {}, (exception_event("Error", text, stack),))
 
 
 def _rephrase(failure: RpcFailure) -> RpcFailure:

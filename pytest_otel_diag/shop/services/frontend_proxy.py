@@ -18,9 +18,9 @@ from pytest_otel_diag.shop.kernel import (
     HeapSpec,
     Instance,
     Operation,
-    Outcome,
     RpcFailure,
     ServiceSpec,
+    SpanOutcome,
     SpanShape,
     Steps,
 )
@@ -46,9 +46,11 @@ _UPSTREAMS = {
 _FLAGS = {"timeout": "UT", "refused": "UF", "lost": "UC", "unresolved": "UH", "overload": "UO"}
 
 
-def _failed(failure: RpcFailure) -> Outcome:
+def _failed(failure: RpcFailure) -> SpanOutcome:
     flags = _FLAGS.get(failure.kind, "-")
-    return Outcome("Error", "", {"http.status_code": failure.code, "response_flags": flags, "error": "true"})
+    return SpanOutcome(
+        "Error", "", {"http.status_code": failure.code, "response_flags": flags, "error": "true"}
+    )
 
 
 def _rephrase(failure: RpcFailure) -> RpcFailure:
@@ -67,7 +69,7 @@ def _router(cluster: str) -> SpanShape:
         "upstream_address": _UPSTREAMS[cluster],
         "peer.address": _UPSTREAMS[cluster],
     }
-    done = Outcome(attributes={"http.status_code": "200", "response_flags": "-"})
+    done = SpanOutcome(attributes={"http.status_code": "200", "response_flags": "-"})
     return SpanShape(f"router {name} egress", "Client", _ENVOY, attributes, done, _failed)
 
 
@@ -126,7 +128,7 @@ _INGRESS = SpanShape(
         "downstream_cluster": "-",
         "peer.address": "172.18.0.26",
     },
-    Outcome(attributes={"http.status_code": "200", "response_flags": "-"}),
+    SpanOutcome(attributes={"http.status_code": "200", "response_flags": "-"}),
     _failed,
 )
 _ROUTERS = {cluster: _router(cluster) for cluster in _UPSTREAMS}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_otel_diag.shop.demo.blueprint import Blueprint
-from pytest_otel_diag.shop.kernel import Call, Operation, Outcome, ServiceSpec, SpanShape, Steps
+from pytest_otel_diag.shop.kernel import Call, Operation, ServiceSpec, SpanOutcome, SpanShape, Steps
 from pytest_otel_diag.shop.records import Scope
 
 PICTURE = "GET picture"
@@ -31,6 +31,6 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
             "net.host.name": "image-provider",
             "net.host.port": 8081,
         },
-        Outcome(attributes={"http.status_code": 200}),
+        SpanOutcome(attributes={"http.status_code": 200}),
     )
     return [blueprint.spec("image-provider", operations={PICTURE: Operation(picture, server, allocates=0)})]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pytest_otel_diag.shop.demo.blueprint import Blueprint
-from pytest_otel_diag.shop.demo.releases import Release
-from pytest_otel_diag.shop.kernel import HeapSpec, Outcome, RpcFailure, ServiceSpec, SpanShape
+from pytest_otel_diag.shop.demo.releases import DemoRelease
+from pytest_otel_diag.shop.kernel import HeapSpec, RpcFailure, ServiceSpec, SpanOutcome, SpanShape
 from pytest_otel_diag.shop.kernel.service_spec import Loop
 from pytest_otel_diag.shop.records import Scope, SpanKind
 from pytest_otel_diag.shop.services import flagd
@@ -21,7 +21,7 @@ _TASKS = Scope("locustfile", "")
 _REQUESTS = Scope("opentelemetry.instrumentation.requests", "0.60b0")
 
 
-def task_shapes(release: Release) -> Callable[[str], SpanShape]:
+def task_shapes(release: DemoRelease) -> Callable[[str], SpanShape]:
     """Return a function from the name of a task to the shape of its span."""
     kind: SpanKind = "Internal" if release.locust else "Client"
     scope = _TASKS if release.locust else _K6
@@ -35,10 +35,10 @@ def task_shapes(release: Release) -> Callable[[str], SpanShape]:
     return shape
 
 
-def _request_failed(failure: RpcFailure) -> Outcome:
+def _request_failed(failure: RpcFailure) -> SpanOutcome:
     if failure.code.isdigit():
-        return Outcome("Error", "", {"http.status_code": int(failure.code)})
-    return Outcome("Error", failure.message, {})
+        return SpanOutcome("Error", "", {"http.status_code": int(failure.code)})
+    return SpanOutcome("Error", failure.message, {})
 
 
 def _request(method: str, url: str) -> SpanShape:
@@ -48,7 +48,7 @@ def _request(method: str, url: str) -> SpanShape:
         "Client",
         _REQUESTS,
         attributes,
-        Outcome(attributes={"http.status_code": 200}),
+        SpanOutcome(attributes={"http.status_code": 200}),
         _request_failed,
     )
 

@@ -10,9 +10,9 @@ from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
 from pytest_otel_diag.shop.kernel import (
     Call,
     Operation,
-    Outcome,
     RpcFailure,
     ServiceSpec,
+    SpanOutcome,
     SpanShape,
     Steps,
     exception_event,
@@ -37,12 +37,12 @@ class Charge(NamedTuple):
 
 
 def _charge_failed(*, modern: bool) -> SpanShape:
-    def failed(failure: RpcFailure) -> Outcome:
+    def failed(failure: RpcFailure) -> SpanOutcome:
         event = exception_event("Error", failure.message, _STACK.format(failure.message))
-        return Outcome("Error", failure.message, {"error.type": "Error"}, (event,))
+        return SpanOutcome("Error", failure.message, {"error.type": "Error"}, (event,))
 
-    def ended(failure: RpcFailure) -> Outcome:  # noqa: ARG001 - 2.x ends the span without a status
-        return Outcome()
+    def ended(failure: RpcFailure) -> SpanOutcome:  # noqa: ARG001 - 2.x ends the span without a status
+        return SpanOutcome()
 
     return SpanShape("charge", "Internal", _SCOPE, failed=failed if modern else ended)
 

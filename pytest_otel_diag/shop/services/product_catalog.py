@@ -12,7 +12,7 @@ from typing import Any
 from pytest_otel_diag.shop.demo.blueprint import Blueprint
 from pytest_otel_diag.shop.demo.data import BY_ID, PRODUCT_IDS
 from pytest_otel_diag.shop.demo.payloads import fields
-from pytest_otel_diag.shop.demo.releases import Release
+from pytest_otel_diag.shop.demo.releases import DemoRelease
 from pytest_otel_diag.shop.kernel import (
     Call,
     Instance,
@@ -67,7 +67,7 @@ def _contention(instance: Instance) -> Steps:
         yield world.sleep(CHECK_EVERY_S)
 
 
-def _fails(release: Release) -> Any:
+def _fails(release: DemoRelease) -> Any:
     """Return the generator function that evaluates whether a product fails."""
 
     def targeted(call: Call, product: str) -> Steps:

@@ -15,9 +15,9 @@ from pytest_otel_diag.shop.kernel import (
     Behaviour,
     Call,
     Operation,
-    Outcome,
     RpcFailure,
     ServiceSpec,
+    SpanOutcome,
     SpanShape,
     Steps,
     exception_event,
@@ -64,9 +64,9 @@ ROUTES = {
 }
 
 
-def _refused(failure: RpcFailure) -> Outcome:
+def _refused(failure: RpcFailure) -> SpanOutcome:
     event = exception_event("openai.RateLimitError", failure.message)
-    return Outcome("Error", failure.message, {"error.type": "RateLimitError"}, (event,))
+    return SpanOutcome("Error", failure.message, {"error.type": "RateLimitError"}, (event,))
 
 
 def _assistant(assist: SpanShape, around: float) -> Behaviour:

@@ -1,7 +1,7 @@
 """recommendation (Python): up to five other products. recommendationCacheFailure grows a cache unbounded.
 
 On a miss (every other request) the catalog and a quarter of the cached list are appended to the list; it
-stays after the flag is off, until the process is replaced. Release 2.2 instead requests a product with an
+stays after the flag is off, until the process is replaced. DemoRelease 2.2 instead requests a product with an
 empty id, which fails: an error without a leak.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pytest_otel_diag.shop.demo.blueprint import Blueprint
 from pytest_otel_diag.shop.demo.data import PRODUCT_IDS
 from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
-from pytest_otel_diag.shop.kernel import Call, Instance, Operation, Outcome, ServiceSpec, SpanShape, Steps
+from pytest_otel_diag.shop.kernel import Call, Instance, Operation, ServiceSpec, SpanOutcome, SpanShape, Steps
 from pytest_otel_diag.shop.kernel.resources.failures import RpcFailure
 from pytest_otel_diag.shop.kernel.span_shape import exception_event
 from pytest_otel_diag.shop.records import Instrument, Scope
@@ -98,13 +98,13 @@ class _Service:
         return cache.ids
 
 
-def _escaped(failure: RpcFailure) -> Outcome:
+def _escaped(failure: RpcFailure) -> SpanOutcome:
     text = (
         f"<_InactiveRpcError of RPC that terminated with: status = StatusCode.{failure.code}, "
         f'details = "{failure.message}">'
     )
     event = exception_event("grpc._channel._InactiveRpcError", text, escaped=True)
-    return Outcome("Error", f"_InactiveRpcError: {text}", {}, (event,))
+    return SpanOutcome("Error", f"_InactiveRpcError: {text}", {}, (event,))
 
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:

@@ -7,8 +7,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from pytest_otel_diag.shop.demo.data import PEOPLE, PRODUCT_IDS
-from pytest_otel_diag.shop.demo.releases import Release
-from pytest_otel_diag.shop.kernel import Call, Instance, Outcome, RpcFailure, Steps, World, exception_event
+from pytest_otel_diag.shop.demo.releases import DemoRelease
+from pytest_otel_diag.shop.kernel import (
+    Call,
+    Instance,
+    RpcFailure,
+    SpanOutcome,
+    Steps,
+    World,
+    exception_event,
+)
 from pytest_otel_diag.shop.services import frontend_web, load_generator
 from pytest_otel_diag.shop.services.product_catalog import FAILING
 from pytest_otel_diag.shop.traffic import tasks
@@ -23,7 +31,7 @@ DRIVE_GAP_S = 0.25
 
 TIMEOUT_RATIO = 0.02
 """Share of browser tasks that time out in Playwright under Locust, as in the demo."""
-_TIMED_OUT = Outcome(
+_TIMED_OUT = SpanOutcome(
     "Error",
     "TimeoutError: Page.goto: Timeout 30000ms exceeded.",
     events=(exception_event("TimeoutError", "Page.goto: Timeout 30000ms exceeded.", escaped=False),),
@@ -49,7 +57,7 @@ _REACHED_BY = {
 class DemoTraffic:
     """The traffic of a shop; *users* and *browser_users* are the numbers of the variation."""
 
-    def __init__(self, world: World, release: Release, *, users: int, browser_users: int) -> None:
+    def __init__(self, world: World, release: DemoRelease, *, users: int, browser_users: int) -> None:
         self._world = world
         self._release = release
         self._users = users

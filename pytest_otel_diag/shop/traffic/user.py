@@ -6,8 +6,8 @@ import random
 from contextlib import suppress
 
 from pytest_otel_diag.shop.demo.data import CATEGORIES, PEOPLE, PRODUCT_IDS, Person
-from pytest_otel_diag.shop.demo.payloads import CartItem, HttpRequest, Order
-from pytest_otel_diag.shop.demo.releases import Release
+from pytest_otel_diag.shop.demo.payloads import CartItem, CheckoutOrder, HttpRequest
+from pytest_otel_diag.shop.demo.releases import DemoRelease
 from pytest_otel_diag.shop.flag_provider import FlagScalar
 from pytest_otel_diag.shop.kernel import Call, Instance, RpcFailure, Steps, uuid4
 from pytest_otel_diag.shop.records import AttributeValue, Scope
@@ -23,7 +23,7 @@ _K6_AGENT, _LOCUST_AGENT = "k6/1.4.2 (https://k6.io/)", "python-requests/2.32.5"
 class User:
     """A user with a session; *rng* draws its tasks and think times."""
 
-    def __init__(self, instance: Instance, release: Release, rng: random.Random) -> None:
+    def __init__(self, instance: Instance, release: DemoRelease, rng: random.Random) -> None:
         self.instance = instance
         self._release = release
         self._rng = rng
@@ -163,7 +163,7 @@ class User:
             for _ in range(items):
                 yield from self.add_to_cart(user, call)
             who = person or self._rng.choice(PEOPLE)
-            order = Order(user, who.email, who.country, who.currency, who.card)
+            order = CheckoutOrder(user, who.email, who.country, who.currency, who.card)
             yield from self._ask(call, HttpRequest("POST", "/api/checkout", "POST /api/checkout", order))
             done = "Multi-item checkout" if items > 1 else "Checkout"
             call.log("INFO", f"{done} completed for user {user}", scope=_LOGGER)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario, Timing
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, seconds_to_ns
-from pytest_otel_diag.recordings.format.manifest import ControlWindow, Incident, Manifest
+from pytest_otel_diag.recordings.format.manifest import ControlWindow, Incident, RecordingManifest
 from pytest_otel_diag.recordings.format.reader import Recording
 from pytest_otel_diag.recordings.quiet_windows import reference_windows
 
@@ -166,7 +166,7 @@ def _timing(replay: Replay) -> Timing:
     )
 
 
-def _baseline_s(manifest: Manifest, onset_ns: Nanos) -> float:
+def _baseline_s(manifest: RecordingManifest, onset_ns: Nanos) -> float:
     """Return the length of the quiet telemetry right before the onset, at most the policy's.
 
     Where there is none, the policy's length: sparser signals, metrics above all, may still be there.

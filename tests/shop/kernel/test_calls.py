@@ -15,9 +15,9 @@ from pytest_otel_diag.shop.kernel import (
     Call,
     FlagClient,
     Operation,
-    Outcome,
     RpcFailure,
     ServiceSpec,
+    SpanOutcome,
     SpanShape,
     Steps,
     World,
@@ -139,7 +139,7 @@ FAILED = SpanShape(
     "Server",
     SCOPE,
     {"rpc.system": "grpc"},
-    failed=lambda failure: Outcome(
+    failed=lambda failure: SpanOutcome(
         "Error", failure.message, {"rpc.grpc.status_code": 13}, (exception_event("Boom", failure.message),)
     ),
 )
@@ -350,7 +350,7 @@ def test_no_flags_returns_defaults() -> None:
 def test_spans_take_attributes_events_and_a_status_without_failing() -> None:
     made = world()
     made.add(ServiceSpec("solo"))
-    shape = SpanShape("step", "Internal", SCOPE, {"fixed": 1}, ok=Outcome(attributes={"done": True}))
+    shape = SpanShape("step", "Internal", SCOPE, {"fixed": 1}, ok=SpanOutcome(attributes={"done": True}))
 
     def behaviour(call: Call) -> Steps:
         call.set(lost=1)  # no span is open: nothing to set
@@ -360,7 +360,7 @@ def test_spans_take_attributes_events_and_a_status_without_failing() -> None:
             call.set(**{"set.later": 2})
             call.event("seen", number=1)
             yield from call.work(0.001)
-            call.fail("went wrong", Outcome(attributes={"code": 5}, events=(("exception", {}),)))
+            call.fail("went wrong", SpanOutcome(attributes={"code": 5}, events=(("exception", {}),)))
         with call.span(shape):
             pass
 

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_otel_diag.shop.realtime.encode import requests
 from pytest_otel_diag.shop.realtime.endpoint import OtlpEndpoint
-from pytest_otel_diag.shop.realtime.export import Exporter, Limits
+from pytest_otel_diag.shop.realtime.export import OtlpExporter, QueueLimits
 from pytest_otel_diag.shop.realtime.transport import (
     Accepted,
     Rejected,
@@ -23,7 +23,7 @@ from tests.support.deadlines import deadline_s
 from tests.support.otlp_collector import OtlpCollector, otlp_collector
 from tests.support.shop_batches import INSTRUMENTS, RESOURCES, SCOPES, bag, span
 
-QUICK = Limits(interval_s=0.0, first_retry_s=0.01, longest_retry_s=0.02, give_up_s=deadline_s(15))
+QUICK = QueueLimits(interval_s=0.0, first_retry_s=0.01, longest_retry_s=0.02, give_up_s=deadline_s(15))
 WAIT_S = deadline_s(10)
 PROTOCOLS = ("http/protobuf", "grpc")
 
@@ -44,10 +44,10 @@ def collector(running: OtlpCollector) -> OtlpCollector:
 class Sending:
     """An exporter against the collector, and its notices."""
 
-    def __init__(self, url: str, protocol: str, limits: Limits = QUICK, **options: str) -> None:
+    def __init__(self, url: str, protocol: str, limits: QueueLimits = QUICK, **options: str) -> None:
         self.notices: list[str] = []
         endpoint = OtlpEndpoint.parse(url, protocol=protocol, timeout_s=deadline_s(5), **options)
-        self.exporter = Exporter(
+        self.exporter = OtlpExporter(
             open_transport(endpoint, now_s=time.time),
             monotonic=time.monotonic,
             rng=Random(7),
@@ -256,7 +256,7 @@ class Raising:
 
 
 def test_an_error_of_the_sending_thread_is_raised_in_the_caller() -> None:
-    exporter = Exporter(
+    exporter = OtlpExporter(
         Raising(), monotonic=time.monotonic, rng=Random(1), notify=lambda _: None, limits=QUICK
     )
     exporter.submit(Batch(spans=[span(0)]))

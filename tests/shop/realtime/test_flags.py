@@ -9,8 +9,8 @@ import pytest
 
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.flags.document import FlagdDocument
-from pytest_otel_diag.shop.realtime.flag_file import FlagFile
-from pytest_otel_diag.shop.realtime.flagd import FlagdReader, parse_address
+from pytest_otel_diag.shop.realtime.flag_file import FlagFileProvider
+from pytest_otel_diag.shop.realtime.flagd import FlagdProvider, parse_address
 from tests.support.deadlines import deadline_s
 from tests.support.flagd_stand_in import FlagdStandIn
 
@@ -60,15 +60,15 @@ def notices() -> list[str]:
 
 
 @pytest.fixture
-def reader(flagd: FlagdStandIn, notices: list[str]) -> Iterator[FlagdReader]:
-    with FlagdReader(
+def reader(flagd: FlagdStandIn, notices: list[str]) -> Iterator[FlagdProvider]:
+    with FlagdProvider(
         flagd.address, monotonic=time.monotonic, notify=notices.append, deadline_s=5.0, retry_s=0.1
     ) as reader:
         assert reader.wait(WAIT_S)
         yield reader
 
 
-def test_evaluations_have_the_requested_type(reader: FlagdReader) -> None:
+def test_evaluations_have_the_requested_type(reader: FlagdProvider) -> None:
     assert reader.evaluate("paymentFailure", 0.0, {}) == (0.0, "off", "STATIC")
     assert reader.evaluate("queue", 0, {}) == (100, "on", "STATIC")
     assert reader.evaluate("queue", 0.0, {}) == (100.0, "on", "STATIC")
@@ -76,7 +76,7 @@ def test_evaluations_have_the_requested_type(reader: FlagdReader) -> None:
 
 
 def test_flags_with_rules_are_evaluated_each_time_in_the_context_of_the_request(
-    flagd: FlagdStandIn, reader: FlagdReader
+    flagd: FlagdStandIn, reader: FlagdProvider
 ) -> None:
     flagd.write(document(product="on"))
     assert eventually(lambda: reader.evaluate("productFailure", False, {"product_id": "OLJ"}).value is True)
@@ -86,7 +86,7 @@ def test_flags_with_rules_are_evaluated_each_time_in_the_context_of_the_request(
 
 
 def test_evaluations_that_flagd_cannot_make_return_the_default(
-    reader: FlagdReader, notices: list[str]
+    reader: FlagdProvider, notices: list[str]
 ) -> None:
     assert reader.evaluate("noSuchFlag", 7, {}) == (7, "", "ERROR")
     assert reader.evaluate("title", 7, {}) == (7, "", "ERROR")
@@ -95,7 +95,7 @@ def test_evaluations_that_flagd_cannot_make_return_the_default(
     assert notices == []
 
 
-def test_a_static_evaluation_is_cached_until_a_change(flagd: FlagdStandIn, reader: FlagdReader) -> None:
+def test_a_static_evaluation_is_cached_until_a_change(flagd: FlagdStandIn, reader: FlagdProvider) -> None:
     for _ in range(50):
         assert reader.evaluate("paymentFailure", 0.0, {}).variant == "off"
     assert flagd.questions == 1
@@ -104,7 +104,7 @@ def test_a_static_evaluation_is_cached_until_a_change(flagd: FlagdStandIn, reade
 
 
 def test_defaults_are_returned_without_waiting_until_flagd_is_available_again(
-    flagd: FlagdStandIn, reader: FlagdReader, notices: list[str]
+    flagd: FlagdStandIn, reader: FlagdProvider, notices: list[str]
 ) -> None:
     flagd.write(document(payment="100%"))
     assert eventually(lambda: reader.evaluate("paymentFailure", 0.0, {}).value == 1.0)
@@ -120,7 +120,9 @@ def test_defaults_are_returned_without_waiting_until_flagd_is_available_again(
 def test_a_flagd_that_starts_late_is_used(notices: list[str]) -> None:
     server = FlagdStandIn(document(payment="50%"))
     server.stop()
-    with FlagdReader(server.address, monotonic=time.monotonic, notify=notices.append, retry_s=0.1) as reader:
+    with FlagdProvider(
+        server.address, monotonic=time.monotonic, notify=notices.append, retry_s=0.1
+    ) as reader:
         assert not reader.wait(0.3)
         assert reader.evaluate("paymentFailure", 0.0, {}) == (0.0, "", "ERROR")
         server.start()
@@ -132,7 +134,7 @@ def test_a_flagd_that_starts_late_is_used(notices: list[str]) -> None:
 
 def test_a_hanging_flagd_is_not_called_for_a_while(flagd: FlagdStandIn) -> None:
     now_s = [0.0]
-    with FlagdReader(
+    with FlagdProvider(
         flagd.address, monotonic=lambda: now_s[0], notify=lambda _: None, deadline_s=0.05, retry_s=1.0
     ) as reader:
         assert reader.wait(WAIT_S)
@@ -173,7 +175,7 @@ def replaced(path: Path, raw: bytes) -> None:
 def test_a_file_is_reloaded_when_it_changes(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "flags.json"
     path.write_bytes(document())
-    flags = FlagFile(path, FlagdDocument, notify=notices.append)
+    flags = FlagFileProvider(path, FlagdDocument, notify=notices.append)
     assert flags.evaluate("paymentFailure", 0.0, {}).variant == "off"
     replaced(path, document(payment="100%"))
     assert flags.evaluate("paymentFailure", 0.0, {}).variant == "100%"
@@ -186,7 +188,7 @@ def test_a_file_is_reloaded_when_it_changes(tmp_path: Path, notices: list[str]) 
 def test_an_invalid_file_leaves_the_flags_unchanged(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "flags.json"
     path.write_bytes(document(payment="50%"))
-    flags = FlagFile(path, FlagdDocument, notify=notices.append)
+    flags = FlagFileProvider(path, FlagdDocument, notify=notices.append)
     for raw in (b"", b"{", document(payment="on")):
         replaced(path, raw)
         for _ in range(2):
@@ -202,7 +204,7 @@ def test_an_invalid_file_leaves_the_flags_unchanged(tmp_path: Path, notices: lis
 def test_an_invalid_file_at_the_start_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "flags.json"
     with pytest.raises(ConfigurationError, match="cannot be used"):
-        FlagFile(path, FlagdDocument, notify=print)
+        FlagFileProvider(path, FlagdDocument, notify=print)
     path.write_bytes(b"[]")
     with pytest.raises(ConfigurationError, match="cannot be used"):
-        FlagFile(path, FlagdDocument, notify=print)
+        FlagFileProvider(path, FlagdDocument, notify=print)

@@ -34,7 +34,7 @@ class Topic:
     logs: list[list[Message]]
     begins: list[int]
     arrived: Event
-    groups: dict[str, Group] = field(default_factory=dict)
+    groups: dict[str, ConsumerGroup] = field(default_factory=dict)
 
     def end(self, partition: int) -> int:
         """Return the offset that the next message will get."""
@@ -52,7 +52,7 @@ class Topic:
 
 
 @dataclass(eq=False)
-class Group:
+class ConsumerGroup:
     """A consumer group: committed offsets by partition and the members that share them."""
 
     name: str
@@ -130,13 +130,13 @@ class Broker:
             found = self.topics[name] = Topic(name, logs, [0] * partitions, Event(self._env))
         return found
 
-    def group(self, topic: str, name: str) -> Group:
+    def group(self, topic: str, name: str) -> ConsumerGroup:
         """Return the consumer group of the topic; a new one starts with the next message."""
         held = self.topic(topic)
         group = held.groups.get(name)
         if group is None:
             ends = [held.end(partition) for partition in range(len(held.logs))]
-            group = held.groups[name] = Group(name, held, list(ends), list(ends))
+            group = held.groups[name] = ConsumerGroup(name, held, list(ends), list(ends))
         return group
 
     def publish(
@@ -167,6 +167,6 @@ class Broker:
         yield Timeout(env, network.delay_s())
         return message
 
-    def await_messages(self, group: Group, wait_s: float) -> Event:
+    def await_messages(self, group: ConsumerGroup, wait_s: float) -> Event:
         """Return an event for the next message of the group's topic or the end of *wait_s*."""
         return AnyOf(self._env, (group.topic.arrived, Timeout(self._env, wait_s)))
