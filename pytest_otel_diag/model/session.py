@@ -145,7 +145,7 @@ class Cleanup(Model):
 
     @property
     def failed(self) -> bool:
-        """Whether a fault may be on that nobody wanted to stay on."""
+        """Whether a fault may still be on that was not asked to stay on."""
         return not self.left_on and not (self.restored and self.verified)
 
 

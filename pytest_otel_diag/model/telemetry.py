@@ -147,7 +147,7 @@ class LogCount(Model):
 
 
 class LogKind(Model):
-    """Lines of one template of one service in a window, and in how many of its buckets there are any."""
+    """Lines of one template of one service in a window, and the number of its buckets that hold one."""
 
     service: str
     template: str

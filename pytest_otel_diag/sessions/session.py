@@ -289,7 +289,7 @@ class Session:
         note.detail = "; ".join(found)
 
     async def _recover(self, note: PhaseNote, *, interrupted: bool) -> None:
-        """Wait until the target looks like its baseline again; tell the next session when it does not."""
+        """Wait until the target looks like its baseline again; note for the next session when it does not."""
         cleanup, goal = self._log.cleanup, self._goal
         why = self._nothing_to_recover(cleanup, goal, interrupted=interrupted)
         if why or cleanup is None or goal is None:
@@ -301,7 +301,7 @@ class Session:
             async with asyncio.timeout(self._timing.recover_timeout_s + self._settings.close_timeout_s):
                 recovered, detail = await recover(self._system, goal, since_ns=since_ns)
         except Exception as error:
-            recovered, detail = None, f"cannot tell: {describe(error)}"
+            recovered, detail = None, f"unknown: {describe(error)}"
         note.outcome, note.detail = ("ok" if recovered is not False else "failed"), detail
         self._log.cleanup = cleanup.model_copy(update={"recovered": recovered, "detail": detail})
         if recovered is False and self._outlived:

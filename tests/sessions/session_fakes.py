@@ -56,6 +56,7 @@ from pytest_otel_diag.ports import Clock, Investigation, TargetSession, Telemetr
 from pytest_otel_diag.scoring.judge import judge
 from pytest_otel_diag.sessions import EngineSettings, SessionEngine, SessionPlan, as_analyzer
 from pytest_otel_diag.targets.clock import VirtualClock, WallClock
+from tests.support.deadlines import deadline_s
 
 T = TypeVar("T")
 
@@ -538,7 +539,12 @@ def plan(case: Scenario | None = None, **changes: Any) -> SessionPlan:
     return SessionPlan(**(values | changes))
 
 
-QUICK = EngineSettings(cancel_grace_s=0.05, undo_timeout_s=5.0, judge_timeout_s=5.0, close_timeout_s=5.0)
+QUICK = EngineSettings(
+    cancel_grace_s=0.05,
+    undo_timeout_s=deadline_s(5),
+    judge_timeout_s=deadline_s(5),
+    close_timeout_s=deadline_s(5),
+)
 
 
 def engine(target: FakeTarget, analyzer: Any = None, **changes: Any) -> SessionEngine:

@@ -85,7 +85,7 @@ async def test_an_analyzer_that_exits_ends_its_session_and_nothing_else(exit_):
         (Diagnosis, "(ModelMetaclass), not a Diagnosis"),
     ],
 )
-async def test_nonsense_is_told_as_such(answer, says):
+async def test_an_answer_that_is_no_diagnosis_is_an_error_of_the_analyzer(answer, says):
     result = await run(lambda investigation: answer)
 
     assert (result.status, result.blame) == (Status.ERROR, Blame.ANALYZER)
@@ -127,19 +127,19 @@ def limited(seconds: float, **changes):
 
 
 async def test_an_analyzer_that_sleeps_forever_is_cancelled():
-    told = threading.Event()
+    cancelled = threading.Event()
 
     async def sleeps(investigation):
         try:
             await asyncio.Event().wait()
         finally:
-            told.set()
+            cancelled.set()
 
     result = await run(sleeps, case=limited(0.2), knobs=PATIENT)
 
     assert (result.status, result.blame) == (Status.ERROR, Blame.ANALYZER)
     assert result.reason == "investigate: no diagnosis within 0.2 s; the analyzer was stopped"
-    assert told.is_set()
+    assert cancelled.is_set()
 
 
 @pytest.mark.parametrize("sync", [True, False])
@@ -205,7 +205,7 @@ async def test_an_analyzer_that_refuses_to_be_cancelled_is_abandoned():
 
 
 async def test_a_cancelled_session_stops_its_analyzer():
-    told, watcher, target = threading.Event(), Watcher(), FakeTarget()
+    cancelled, watcher, target = threading.Event(), Watcher(), FakeTarget()
     started = threading.Event()
 
     async def sleeps(investigation):
@@ -213,7 +213,7 @@ async def test_a_cancelled_session_stops_its_analyzer():
         try:
             await asyncio.Event().wait()
         finally:
-            told.set()
+            cancelled.set()
 
     task = asyncio.ensure_future(engine(target, sleeps, watcher=watcher).run(plan()))
     assert await asyncio.to_thread(started.wait, 5)
@@ -221,7 +221,7 @@ async def test_a_cancelled_session_stops_its_analyzer():
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert await asyncio.to_thread(told.wait, 5)
+    assert await asyncio.to_thread(cancelled.wait, 5)
     assert target.restored and watcher.results[0].reason == "cancelled during investigate"
 
 
@@ -422,7 +422,7 @@ def test_data_sources_are_the_tables_a_statement_names(sql, sources):
     assert data_sources(sql) == sources
 
 
-def test_the_session_id_an_analyzer_sees_tells_nothing_but_stays_the_same():
+def test_the_session_id_an_analyzer_sees_is_opaque_and_stable():
     assert opaque_id("paymentFailure") == opaque_id("paymentFailure") != opaque_id("adFailure")
     assert "payment" not in opaque_id("paymentFailure\ud800")
 

@@ -14,7 +14,7 @@ from pytest_otel_diag.ports import tell_waiting
 from pytest_otel_diag.sessions.concurrency import state_of
 from pytest_otel_diag.sessions.settings import WallTime
 from tests.sessions.session_fakes import QUICK, Behaviour, FakeTarget, Watcher, engine, plan, scenario, shop
-from tests.support.deadlines import LoopClock, deadline_s
+from tests.support.deadlines import LoopClock, deadline_s, eventually_async
 
 SETUP = replace(QUICK, setup_only=True)
 LEAVE = replace(QUICK, skip_cleanup=True)
@@ -62,7 +62,7 @@ async def test_setup_only_says_what_it_found_where_nothing_is_visible():
     assert quiet.reason == "setup only: no fault is served; no impact to wait for; no analysis was made"
 
 
-async def test_a_fault_that_is_to_stay_on_is_left_on_and_told():
+async def test_a_fault_that_is_to_stay_on_is_left_on_and_reported():
     target = Opening(exclusive=True, fields={"recovery_command": "heal it"})
     result = await engine(target, settings=LEAVE).run(plan())
     assert result.status is Status.SCORED
@@ -101,7 +101,7 @@ async def test_a_failed_undo_names_the_command_that_mends_it():
     assert "disk full. Take it back with: otel-diag heal, or by hand" in result.reason
 
 
-async def test_waiting_for_others_counts_against_no_limit_and_is_told():
+async def test_waiting_counts_against_no_limit_and_is_reported():
     async def held():
         tell_waiting("held by alice@host, pid 12")
         await clock.skip(90)
@@ -155,7 +155,7 @@ async def test_engines_over_one_exclusive_target_take_turns_and_say_so():
 
 
 async def test_as_many_sessions_side_by_side_as_allowed():
-    target, running, most, both = FakeTarget(), [0], [0], threading.Event()
+    target, watcher, running, most, both = FakeTarget(), Watcher(), [0], [0], threading.Event()
 
     async def analyzer(investigation):
         running[0] += 1
@@ -163,12 +163,12 @@ async def test_as_many_sessions_side_by_side_as_allowed():
         if running[0] == 2:
             both.set()
         assert await asyncio.to_thread(both.wait, deadline_s(10))
-        await asyncio.sleep(0.03)  # time for a third, which must not come
+        assert await eventually_async(lambda: len([text for text in watcher.waits if text]) == 3)
         running[0] -= 1
         return {"detected": False}
 
     limited = replace(QUICK, max_sessions=2)
-    one = engine(target, analyzer, settings=limited)
+    one = engine(target, analyzer, watcher=watcher, settings=limited)
     await asyncio.gather(*(one.run(plan(scenario(), session_id=str(n))) for n in range(5)))
     assert most[0] == 2
 
@@ -235,9 +235,9 @@ async def test_a_recording_is_made_while_the_target_is_open_and_the_flags_are_ba
 
 
 @pytest.mark.parametrize(
-    ("trouble", "told"), [(OSError("disk full"), "recording: OSError: disk full"), (None, "not done within")]
+    ("trouble", "note"), [(OSError("disk full"), "recording: OSError: disk full"), (None, "not done within")]
 )
-async def test_a_recording_that_fails_is_noted(trouble, told):
+async def test_a_recording_that_fails_is_noted(trouble, note):
     async def capture(session, result):
         if trouble is not None:
             raise trouble
@@ -245,7 +245,7 @@ async def test_a_recording_that_fails_is_noted(trouble, told):
 
     settings = replace(QUICK, capture=capture, capture_timeout_s=0.02 if trouble is None else 60)
     result = await engine(FakeTarget(), settings=settings).run(plan())
-    assert result.status is Status.SCORED and told in result.notes[0]
+    assert result.status is Status.SCORED and note in result.notes[0]
 
 
 async def test_a_target_that_stays_sick_refuses_the_next_session_until_it_is_well():

@@ -227,7 +227,7 @@ async def test_a_culprit_without_spans_is_noted(telemetry):
 
 
 class Large:
-    """Telemetry that answers more than can be kept, or fails where it is told to."""
+    """Telemetry that answers more than can be kept, or fails where it is asked to."""
 
     def __init__(self, **failing):
         self.failing = failing

@@ -24,7 +24,7 @@ def detector(session, known: FlagDocument, contexts=None) -> ExternalChangeDetec
     return ExternalChangeDetector(FlagWitness(session, EngineSettings(), contexts), known)
 
 
-def intrude(target: FakeTarget, key: str = "adFailure", variant: str = "on") -> None:
+def change_externally(target: FakeTarget, key: str = "adFailure", variant: str = "on") -> None:
     target.flags.state[key] = variant
     target.flags.changed()
 
@@ -32,9 +32,9 @@ def intrude(target: FakeTarget, key: str = "adFailure", variant: str = "on") -> 
 @pytest.mark.parametrize(
     "phase", [Phase.BASELINE, Phase.INJECT, Phase.WITNESS, Phase.IMPACT, Phase.INVESTIGATE, Phase.JUDGE]
 )
-async def test_a_fault_that_somebody_switches_on_in_any_phase_is_named(phase):
+async def test_a_fault_that_another_client_turns_on_in_any_phase_is_named(phase):
     target, watcher = FakeTarget(), Watcher()
-    watcher.when[phase] = lambda: intrude(target)
+    watcher.when[phase] = lambda: change_externally(target)
 
     result = await engine(target, watcher=watcher).run(plan())
 
@@ -46,9 +46,9 @@ async def test_a_fault_that_somebody_switches_on_in_any_phase_is_named(phase):
     assert target.restored, "the exact document before the session is back"
 
 
-async def test_a_control_is_disturbed_by_an_intruder_too():
+async def test_an_external_change_invalidates_a_control_too():
     target, watcher = FakeTarget(), Watcher()
-    watcher.when[Phase.INVESTIGATE] = lambda: intrude(target, "loadVUs", "10")
+    watcher.when[Phase.INVESTIGATE] = lambda: change_externally(target, "loadVUs", "10")
 
     result = await engine(target, watcher=watcher).run(plan(scenario()))
 
@@ -60,7 +60,7 @@ async def test_while_the_analyzer_works_counts_too():
     target = FakeTarget()
 
     async def analyzer(investigation):
-        intrude(target)
+        change_externally(target)
         return Diagnosis(detected=True)
 
     result = await engine(target, analyzer).run(plan())
@@ -72,7 +72,7 @@ async def test_while_the_analyzer_works_counts_too():
 async def test_it_is_seen_at_the_next_look_not_only_at_the_end():
     target, watcher = FakeTarget(), Watcher()
     target.telemetry.services["payment"].flag = ""  # nothing to see, so the wait is long
-    watcher.when[Phase.IMPACT] = lambda: intrude(target)
+    watcher.when[Phase.IMPACT] = lambda: change_externally(target)
 
     result = await engine(target, watcher=watcher).run(plan())
 
@@ -80,9 +80,9 @@ async def test_it_is_seen_at_the_next_look_not_only_at_the_end():
     assert not watcher.progress, "the first look already finds it"
 
 
-async def test_the_session_s_own_flag_switched_by_somebody_else_is_not_served():
+async def test_a_flag_of_the_session_that_another_client_changed_is_not_served():
     target, watcher = FakeTarget(), Watcher()
-    watcher.when[Phase.IMPACT] = lambda: intrude(target, "paymentFailure", "10%")
+    watcher.when[Phase.IMPACT] = lambda: change_externally(target, "paymentFailure", "10%")
 
     result = await engine(target, watcher=watcher).run(plan())
 
@@ -159,7 +159,7 @@ async def test_what_counts_is_what_services_get(before, now, faults):
 
     assert changed.faults == faults
     assert bool(changed.notes) == (not faults)
-    assert not (again.faults or again.notes), "told once"
+    assert not (again.faults or again.notes), "reported once"
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ async def test_a_flag_of_the_session_is_compared_with_what_the_session_set(now, 
         assert changed.lost == lost and not changed.faults
 
 
-async def test_what_somebody_writes_together_with_the_session_is_no_change_of_the_session():
+async def test_what_another_client_writes_with_the_session_is_an_external_change():
     target = FakeTarget()
     changing = Changing(document(a=flag("a"), b=flag("b")), target)
     async with target.open(scenario(), "s") as session:
@@ -235,7 +235,7 @@ async def test_other_flags_that_the_undo_left_are_noted():
 
     async def keeps_the_other(found):
         await whole(found)
-        intrude(target)  # an undo that takes back its own change alone
+        change_externally(target)  # an undo that takes back its own change alone
 
     watcher.when[Phase.UNDO] = lambda: setattr(target.flags, "restore", keeps_the_other)
     result = await engine(target, watcher=watcher).run(plan())
@@ -255,7 +255,7 @@ async def test_an_undo_whose_last_look_fails_is_proven_all_the_same():
 
 
 @pytest.mark.parametrize(
-    ("rule", "served", "told"),
+    ("rule", "served", "expected"),
     [
         (
             RULE,
@@ -265,7 +265,7 @@ async def test_an_undo_whose_last_look_fails_is_proven_all_the_same():
         ({"if": ["x" * 900, "on"]}, "off", "…, asked with the context {}; change the rule"),
     ],
 )
-async def test_a_rule_that_answers_something_else_is_shown(rule, served, told):
+async def test_a_rule_that_answers_something_else_is_shown(rule, served, expected):
     target = FakeTarget()
     target.flags.targeting["paymentFailure"] = rule
     target.flags.served_instead["paymentFailure"] = served
@@ -274,7 +274,7 @@ async def test_a_rule_that_answers_something_else_is_shown(rule, served, told):
 
     assert result.status is Status.INVALID
     assert result.impact is not None and result.impact.reason is ImpactReason.NOT_SERVED
-    assert told in result.reason and len(result.reason) < 1000
+    assert expected in result.reason and len(result.reason) < 1000
     assert "last answer: 'off'" in result.reason
 
 
@@ -298,14 +298,14 @@ async def test_a_disabled_flag_is_not_served_before_anything_is_touched():
 def test_a_reason_for_each_way_in_which_a_flag_is_not_served():
     proof = Witness(flag="a", variant="on", reads=1, confirmed=False, at_ns=0, detail="last answer: 'off'")
 
-    def told(found, *, unreadable=False):
+    def expected(found, *, unreadable=False):
         return not_served.reason(proof, found, {}, unreadable=unreadable)
 
-    assert "removed the flag from the document" in told(None)
-    assert "DISABLED" in told(flag("a", enabled=False))
-    assert "cannot be read back" in told(flag("a", "on"), unreadable=True)
-    assert "has 'off': another client" in told(flag("a"))
-    assert "another document" in told(flag("a", "on"))
+    assert "removed the flag from the document" in expected(None)
+    assert "DISABLED" in expected(flag("a", enabled=False))
+    assert "cannot be read back" in expected(flag("a", "on"), unreadable=True)
+    assert "has 'off': another client" in expected(flag("a"))
+    assert "another document" in expected(flag("a", "on"))
     assert len(not_served.compact("x" * 5000)) == not_served.RULE_CHARS + 1
 
 
@@ -321,12 +321,12 @@ def test_a_reason_for_each_way_in_which_a_flag_is_not_served():
         ({"if": [{"var": "a"}, "off", None]}, {"off"}),
     ],
 )
-def test_what_a_rule_may_answer_for_somebody(rule, names):
+def test_the_variants_that_a_rule_may_answer(rule, names):
     assert possible(rule, ["on", "off"]) == names
 
 
 @pytest.mark.parametrize(("before", "after"), [(False, True), (1, True)])
-async def test_another_value_or_type_under_the_name_off_is_an_intruder(before, after):
+async def test_another_value_or_type_of_the_variant_off_is_an_external_change(before, after):
     def flags(value):
         flag = Flag(key="adFailure", variants={"on": True, "off": value}, default_variant="off")
         return FlagDocument(raw=repr(value).encode(), flags={"adFailure": flag})

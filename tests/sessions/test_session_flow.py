@@ -130,7 +130,7 @@ async def test_mistakes_in_the_scenario_are_the_users(case, says):
     assert target.opened == target.closed
 
 
-async def test_all_mistakes_are_told_together():
+async def test_all_mistakes_are_reported_together():
     case = scenario("nope", "paymentFailure=11%")
     result = await engine(FakeTarget()).run(plan(case))
 
@@ -182,7 +182,7 @@ async def test_flags_with_targeting_are_asked_for_what_they_serve():
     assert "adFailure=on" in result.reason
 
 
-async def test_missing_signals_are_told_before_the_fault():
+async def test_missing_signals_are_reported_before_the_fault():
     expectation = Expectation(anomalies=(ExpectedAnomaly(service="payment", signal=Signal.CPU),))
     case = scenario("adFailure", expectation=expectation)
 
@@ -192,7 +192,7 @@ async def test_missing_signals_are_told_before_the_fault():
     assert result.blame is Blame.INFRASTRUCTURE
 
 
-async def test_a_store_without_tables_is_told_before_the_fault():
+async def test_a_store_without_tables_is_reported_before_the_fault():
     result = await engine(FakeTarget(tables=())).run(plan())
 
     assert "no telemetry tables in database 'otel'" in result.reason
@@ -308,7 +308,7 @@ async def test_wall_durations_come_from_the_clock_that_is_given():
     assert all(record.wall_s >= 1 and record.wall_s == int(record.wall_s) for record in result.phases)
 
 
-async def test_identity_of_the_plan_is_in_the_result_but_not_told_to_the_analyzer():
+async def test_the_identity_of_the_plan_is_in_the_result_but_hidden_from_the_analyzer():
     seen = []
 
     async def curious(investigation):

@@ -65,7 +65,7 @@ async def test_each_signal_makes_a_fault_visible(behaviour, signal, says):
     assert 0 < result.impact.time_to_impact_s <= 60
 
 
-async def test_a_fault_without_effect_is_told_so_once_enough_calls_were_seen():
+async def test_a_fault_without_effect_is_reported_once_enough_calls_were_seen():
     result = await impact_of(FakeTarget(services=with_payment()))
 
     assert result.status is Status.INVALID and result.blame is None
@@ -185,7 +185,7 @@ async def test_late_exports_are_waited_for():
     assert result.windows.incident.end_ns >= FAULT_NS + seconds_to_ns(20)
 
 
-async def test_an_impact_that_is_not_required_is_told_and_diagnosed():
+async def test_an_impact_that_is_not_required_is_reported_and_diagnosed():
     result = await impact_of(FakeTarget(services=with_payment()), require_impact=False)
 
     assert result.status is Status.SCORED
@@ -276,7 +276,7 @@ def test_a_wait_ends_after_its_looks(poll_s, timeout_s):
     assert count * poll_s >= timeout_s - 1e-6 * count
 
 
-async def test_progress_is_told_look_by_look():
+async def test_progress_is_emitted_at_each_look():
     target, watcher = FakeTarget(lag_s=15), Watcher()
 
     await engine(target, watcher=watcher).run(plan())

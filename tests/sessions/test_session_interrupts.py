@@ -56,7 +56,7 @@ async def test_whoever_cancels_may_say_why_and_then_it_is_not_the_user():
     assert result.reason == "terminated by SIGTERM during impact" and target.restored
 
 
-async def test_a_fault_that_shows_up_when_the_target_closes_screams():
+async def test_a_fault_found_when_the_target_closes_is_reported_as_active():
     target = FakeTarget()
     target.trouble.raising("target.close", RestoreFailed("the file system is read only"))
 
@@ -67,7 +67,7 @@ async def test_a_fault_that_shows_up_when_the_target_closes_screams():
     assert result.cleanup.recovery_command == "otel-diag heal"
 
 
-async def test_a_leftover_that_cannot_be_healed_when_the_target_opens_screams():
+async def test_a_leftover_that_cannot_be_healed_when_the_target_opens_is_reported_as_active():
     target = FakeTarget()
     target.trouble.raising("target.open", RestoreFailed("the leftover of pid 12 cannot be taken back"))
 
@@ -158,7 +158,7 @@ def test_an_interrupt_while_reading_back_does_not_hide_the_proof():
     assert watcher.results[0].cleanup.verified
 
 
-async def test_reading_back_that_keeps_failing_screams():
+async def test_reading_back_that_keeps_failing_reports_an_active_fault():
     target, watcher = FakeTarget(), Watcher()
     watcher.when[Phase.UNDO] = lambda: (
         target.trouble.raising("flags.served", ValueError("html, not json")) and None

@@ -110,24 +110,24 @@ async def test_an_analyzer_may_only_read(target):
 
 
 async def test_a_service_that_vanished_is_known_from_the_quiet_windows(target):
-    told = {}
+    services = {}
 
     async def listening(diagnosis, scenario, facts):
         windows = service_windows(facts.windows)
         own = windows[-1]
         assert windows[:-1] == facts.windows.reference
         for name, asked in (("all", windows), ("own", (own,)), ("none", ()), ("empty", (EMPTY,))):
-            told[name] = await services_in(facts.telemetry, asked)
-        told["facts"] = facts.known_services
+            services[name] = await services_in(facts.telemetry, asked)
+        services["facts"] = facts.known_services
         return Verdict(fault_present=True, detected=diagnosis.detected)
 
     plan = SessionPlan(scenario=incident(target, "network_delay"), session_id="s", run_id="run")
     result = await SessionEngine(target, as_analyzer(names_cart), listening).run(plan)
 
     assert result.status is Status.SCORED
-    assert told["facts"] == told["all"] and set(told["own"]) <= set(told["all"])
-    assert {"cart", "db", "frontend"} <= set(told["facts"])
-    assert (told["none"], told["empty"]) == ((), ())
+    assert services["facts"] == services["all"] and set(services["own"]) <= set(services["all"])
+    assert {"cart", "db", "frontend"} <= set(services["facts"])
+    assert (services["none"], services["empty"]) == ((), ())
 
 
 def test_windows_for_services_are_what_the_session_knows():

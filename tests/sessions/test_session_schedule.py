@@ -131,13 +131,13 @@ class Stormy(FakeTarget):
         return (self.clock.now() - INJECTED_NS) / 1e9
 
 
-def told(result):
+def timeline_of(result):
     return [
         ((moment.at_ns - INJECTED_NS) / 1e9, moment.flag, moment.variant) for moment in result.flag_timeline
     ]
 
 
-async def test_a_flapping_fault_is_switched_witnessed_and_told():
+async def test_a_flapping_fault_is_switched_witnessed_and_recorded():
     fault = Fault(flag="paymentFailure", variant="50%", until_s=20, every_s=30)
     target = FakeTarget()
 
@@ -145,14 +145,14 @@ async def test_a_flapping_fault_is_switched_witnessed_and_told():
 
     assert (result.status, result.reason) == (Status.SCORED, "")
     assert result.windows.incident == Window(start_ns=INJECTED_NS, end_ns=INJECTED_NS + seconds_to_ns(32))
-    assert told(result)[:4] == [
+    assert timeline_of(result)[:4] == [
         (-60.0, "paymentFailure", "off"),
         (0.0, "paymentFailure", "50%"),
         (20.0, "paymentFailure", "off"),
         (30.0, "paymentFailure", "50%"),
     ]
-    assert told(result)[4][1:] == ("paymentFailure", "off")
-    assert len(told(result)) == 5
+    assert timeline_of(result)[4][1:] == ("paymentFailure", "off")
+    assert len(timeline_of(result)) == 5
     assert [proof.variant for proof in result.witnesses] == ["50%", "off", "50%"]
     assert all(proof.confirmed and proof.reads == 3 for proof in result.witnesses)
     assert target.restored
@@ -176,7 +176,7 @@ async def test_a_ramp_serves_one_variant_after_the_other():
 
     result = await engine(FakeTarget()).run(plan(scenario(faults=(fault,), expectation=PAYMENT)))
 
-    assert [(at_s, variant) for at_s, _, variant in told(result)][1:4] == [
+    assert [(at_s, variant) for at_s, _, variant in timeline_of(result)][1:4] == [
         (0.0, "10%"),
         (10.0, "50%"),
         (20.0, "100%"),
@@ -224,7 +224,7 @@ async def test_faults_at_different_times_and_a_decoy():
     assert result.windows.incident.start_ns == INJECTED_NS + seconds_to_ns(5)
     # What came before the fault is disturbed, so it is not what is normal.
     assert result.windows.baseline.end_ns == INJECTED_NS
-    assert [(at_s, flag, variant) for at_s, flag, variant in told(result) if at_s > 0][:3] == [
+    assert [(at_s, flag, variant) for at_s, flag, variant in timeline_of(result) if at_s > 0][:3] == [
         (5.0, "adFailure", "on"),
         (15.0, "paymentFailure", "50%"),
         (25.0, "paymentFailure", "off"),
@@ -239,7 +239,7 @@ async def test_changes_that_fall_due_while_one_is_witnessed_are_made_right_after
 
     result = await engine(FakeTarget()).run(plan(scenario(faults=both, expectation=PAYMENT)))
 
-    assert [(at_s, flag) for at_s, flag, _ in told(result)][2:4] == [
+    assert [(at_s, flag) for at_s, flag, _ in timeline_of(result)][2:4] == [
         (5.0, "adFailure"),
         (7.0, "paymentFailure"),
     ]
@@ -288,7 +288,7 @@ async def test_a_change_of_the_schedule_that_is_not_served_ends_the_session():
     assert target.restored and result.cleanup.verified
 
 
-async def test_somebody_else_is_noticed_before_the_schedule_covers_it_up():
+async def test_an_external_change_is_detected_before_the_schedule_overwrites_it():
     target = FakeTarget()
     fault = Fault(flag="paymentFailure", variant="50%", until_s=20, every_s=25)
     sleep = target.clock.sleep

@@ -194,7 +194,7 @@ def test_what_a_foreign_analyzer_needs_is_named():
         load_analyzer("theirs", points)
 
 
-def test_a_module_that_is_not_there_is_told_from_one_that_it_needs(tmp_path, monkeypatch):
+def test_a_missing_module_is_distinguished_from_a_missing_dependency(tmp_path, monkeypatch):
     (tmp_path / "needy_agents.py").write_text("import no_such_dependency_of_theirs\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigurationError, match="needs the module 'no_such_dependency_of_theirs', which"):

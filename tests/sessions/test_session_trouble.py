@@ -77,7 +77,7 @@ async def test_a_witness_that_cannot_be_read_says_why():
     assert target.restored
 
 
-async def test_a_fault_switched_off_by_somebody_else_makes_the_session_invalid():
+async def test_a_fault_that_another_client_turns_off_makes_the_session_invalid():
     target = FakeTarget()
     sleep = target.clock.sleep
 
@@ -93,7 +93,7 @@ async def test_a_fault_switched_off_by_somebody_else_makes_the_session_invalid()
     assert "changed by another client during the session: paymentFailure=50% (now 'off')" in result.reason
 
 
-async def test_restore_that_fails_screams_with_the_way_out():
+async def test_a_restore_that_fails_reports_an_active_fault_and_the_remedy():
     target = FakeTarget()
     target.trouble.raising("flags.restore", RestoreFailed("read-only file system"))
 
@@ -117,7 +117,7 @@ async def test_restore_is_tried_again():
     assert result.status is Status.SCORED and target.restored
 
 
-async def test_a_restore_that_is_not_served_screams():
+async def test_a_restore_that_is_not_served_reports_an_active_fault():
     target = FakeTarget()
     watcher = Watcher()
     watcher.when[Phase.UNDO] = lambda: target.flags.served_instead.update(paymentFailure="50%")
@@ -140,7 +140,7 @@ async def test_an_undo_that_hangs_is_given_up_loudly():
     assert "the undo took longer than 0.05 s" in result.reason
 
 
-async def test_the_first_reason_is_kept_behind_the_scream():
+async def test_the_first_reason_is_kept_behind_the_active_fault():
     target = FakeTarget()
     target.trouble.raising("flags.restore", RestoreFailed("gone"))
     target.trouble.raising("telemetry.call_edges", TelemetryUnavailable("edges"))
@@ -163,7 +163,7 @@ async def test_the_first_reason_is_kept_behind_the_scream():
         ("flags.applied", Phase.INJECT),
     ],
 )
-async def test_infrastructure_that_fails_is_blamed_and_told(point, phase):
+async def test_infrastructure_that_fails_is_blamed_and_named(point, phase):
     target = FakeTarget()
     target.trouble.raising(point, TelemetryUnavailable("connection refused"))
 
@@ -193,7 +193,7 @@ async def test_a_store_that_becomes_unreadable_during_the_wait_ends_the_session(
     assert result.reason == "impact: locked"
     assert target.restored
     assert result.cleanup is not None and result.cleanup.recovered is None
-    assert result.cleanup.detail == "cannot tell: locked"
+    assert result.cleanup.detail == "unknown: locked"
 
 
 async def test_a_judge_that_crashes_is_infrastructure_and_keeps_the_diagnosis():
@@ -218,16 +218,16 @@ async def test_a_judge_that_hangs_is_stopped():
     assert result.reason == "judge: TimeoutError"
 
 
-async def test_the_judge_is_told_what_the_session_knows():
-    told = []
+async def test_the_judge_gets_what_the_session_knows():
+    given = []
 
     async def listening(diagnosis, scenario, facts):
-        told.append(facts)
+        given.append(facts)
         return engine_verdict(diagnosis)
 
     await engine(FakeTarget(), judge=listening).run(plan())
 
-    (facts,) = told
+    (facts,) = given
     assert facts.known_services == ("ad", "checkout", "frontend", "payment")
     assert [(edge.caller, edge.callee) for edge in facts.edges] == [
         ("checkout", "payment"),
@@ -245,10 +245,10 @@ def engine_verdict(diagnosis):
 
 
 async def test_facts_survive_a_store_that_cannot_answer_them():
-    target, watcher, told = FakeTarget(), Watcher(), []
+    target, watcher, given = FakeTarget(), Watcher(), []
 
     async def listening(diagnosis, scenario, facts):
-        told.append(facts)
+        given.append(facts)
         return engine_verdict(diagnosis)
 
     target.trouble.raising("telemetry.call_edges", TelemetryUnavailable("gone"))
@@ -258,10 +258,10 @@ async def test_facts_survive_a_store_that_cannot_answer_them():
     result = await engine(target, judge=listening, watcher=watcher).run(plan())
 
     assert result.status is Status.SCORED
-    assert (told[0].known_services, told[0].edges) == ((), ())
+    assert (given[0].known_services, given[0].edges) == ((), ())
 
 
-async def test_a_service_that_does_not_exist_is_told_in_the_verdict():
+async def test_a_service_that_does_not_exist_is_named_in_the_verdict():
     async def invents(investigation):
         return Diagnosis(detected=True, root_causes=(RootCause(service="flux-capacitor"),))
 

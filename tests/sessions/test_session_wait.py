@@ -139,7 +139,7 @@ async def test_a_wait_that_may_succeed_is_waited_for_to_its_end():
     assert len(watcher.progress) == 20 and "not even" not in result.reason
 
 
-async def test_driven_calls_are_told():
+async def test_driven_calls_are_reported():
     result = await end_of(target(rate=0.7), QUICK, baseline_s=600)
     assert result.impact.calls_driven > 20
 

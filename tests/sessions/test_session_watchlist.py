@@ -73,7 +73,7 @@ async def test_a_fall_is_seen_where_it_is_expected():
     assert wrong.impact.reason is ImpactReason.NO_EFFECT
 
 
-async def test_a_metric_that_nobody_expects_is_nobody_s_evidence():
+async def test_a_metric_that_is_not_expected_is_no_evidence():
     for expectation in (expecting(Signal.MEMORY), expecting(Signal.CPU, service="frontend")):
         result = await run(expectation, gauges=[CPU])
         assert result.impact.reason is not ImpactReason.VISIBLE
@@ -175,7 +175,7 @@ async def test_the_latency_of_one_operation_is_compared_too():
     assert "POST /ship of payment: p95 is 2." in result.impact.detail
 
 
-async def test_what_stays_behind_is_told_and_fails_nothing():
+async def test_residual_effects_are_reported_and_fail_nothing():
     leak = Gauge("payment", "process.memory.usage", 5e7, "paymentFailure", 9e7, stays=True)
 
     result = await run(expecting(Signal.MEMORY), gauges=[leak])
@@ -278,7 +278,7 @@ def test_the_watchlist_is_what_the_expectation_names():
         (Signal.QUEUE, [("kafka.consumer_group.lag", "level")], ["kafka.brokers"]),
     ],
 )
-def test_metrics_are_told_by_their_names(signal, shown, not_shown):
+def test_metrics_are_recognised_by_their_names(signal, shown, not_shown):
     watch = MetricWatch("ad", signal)
     assert all(watch.covers(("ad", metric, kind)) for metric, kind in shown)
     assert not any(watch.covers(("cart", metric, kind)) for metric, kind in shown)

@@ -3,7 +3,7 @@
 The definition is that of CRISP (Zhang et al., USENIX ATC 2022): a span counts only inside the intervals
 of its ancestors; the walk goes backwards from the end of a span, the child that ends last at or before
 the cursor is on the path and the cursor moves to its start; what no chosen child covers is the span's
-own. Consumers are roots of their own: nobody waits for them. Ties go to the longer child, then to the
+own. Consumers are roots, since no span waits for them. Ties go to the longer child, then to the
 earlier one in the canonical order of spans, so that the order of rows changes nothing.
 """
 

@@ -13,7 +13,7 @@ from pytest_otel_diag.statements import KEY_MAX, load, over_spans, window_parame
 
 SPANS_READ = 5_000
 SLACK_S = 300.0
-"""A trace is read so much beyond the incident: its root may have begun before, consumers end after."""
+"""Seconds beyond the incident for which a trace is read: its root may begin before, consumers end after."""
 
 _MS = 1e6
 
@@ -23,7 +23,7 @@ Path = Mapping[int, Sequence[Interval]]
 async def exemplar(
     telemetry: Telemetry, incident: Window, services: Sequence[str], *, failed_first: bool
 ) -> ExemplarTrace | None:
-    """Return the request that shows the fault best, None when no span of the services is there.
+    """Return the request that shows the fault best, None without any span of the services.
 
     The first of *services* that has spans in the incident decides; of its spans the slowest is taken,
     or with *failed_first* the slowest failed one. Raises TelemetryError.

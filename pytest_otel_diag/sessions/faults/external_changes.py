@@ -92,14 +92,14 @@ class ExternalChangeDetector:
     def __init__(self, witness: FlagWitness, known: FlagDocument) -> None:
         self._witness = witness
         self._known = known
-        self._ours: dict[str, str] = {}
+        self._written: dict[str, str] = {}
 
     async def adopt(self, changes: Mapping[str, str]) -> ExternalChanges:
         """Take over what the session just wrote (flag → variant); return what else had changed.
 
         Raises FlagError when the document cannot be read.
         """
-        self._ours.update(changes)
+        self._written.update(changes)
         document = await self._read()
         changed = await self.compare(document, skip=changes.keys())
         self._known = document
@@ -140,10 +140,10 @@ class ExternalChangeDetector:
         for key in sorted((before.keys() | now.keys()) - set(skip)):
             if _exact(before.get(key)) == _exact(now.get(key)):
                 continue
-            if key in self._ours:
+            if key in self._written:
                 answer = await self._own_answer(key, now.get(key))
-                if answer != self._ours[key]:
-                    lost.append(f"{key}={self._ours[key]} (now {answer!r})")
+                if answer != self._written[key]:
+                    lost.append(f"{key}={self._written[key]} (now {answer!r})")
                     continue
             elif effect := await self._effect(key, before.get(key), now.get(key)):
                 faults.extend(effect)

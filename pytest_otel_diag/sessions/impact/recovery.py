@@ -77,7 +77,7 @@ async def recover(session: TargetSession, goal: RecoveryGoal, *, since_ns: Nanos
             return True, ""
         changed = service_deviations(comparison, Measurement(loads, driven=True))
         worst = [one.detail for one in (*changed, *residue)]
-        state = (False, "; ".join(worst[:_SHOWN]) or missing or "too little traffic since the undo to tell")
+        state = (False, "; ".join(worst[:_SHOWN]) or missing or "too little traffic since the undo to judge")
     return state
 
 
