@@ -262,6 +262,22 @@ class SurfaceContract(_Waiting):
         await surface.write(_switched(first), expected=first)
         assert (surface.name, surface.identity) == found
 
+    async def test_the_place_describes_itself(self, surface: Surface) -> None:
+        """It says how to open it again, how long a write may take, and that it has not moved."""
+        assert surface.control
+        assert surface.write_timeout_s > 0
+        assert surface.name in await surface.describe()
+        assert surface.moved_from(surface.identity) is None
+
+    async def test_any_document_can_be_overwritten(
+        self, surface: Surface, rewrite: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        """An overwrite expects no particular document."""
+        first = await surface.read()
+        await rewrite(_described(first))
+        await surface.overwrite(first)
+        assert surface.same(await surface.read(), first)
+
     async def test_a_lease_keeps_others_out(self, surface: Surface) -> None:
         """Where the place has one: the second owner is told the first, until that gives it back."""
         lease = surface.lease()

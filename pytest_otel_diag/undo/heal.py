@@ -131,23 +131,16 @@ async def heal(
     ]
 
 
+@dataclass(frozen=True)
 class _Healing:
-    def __init__(
-        self,
-        state_dir: Path,
-        journal: Journal,
-        opener: Opener,
-        limits: RestoreLimits | None,
-        *,
-        force: bool,
-        dry_run: bool,
-    ) -> None:
-        self._state_dir = state_dir
-        self._journal = journal
-        self._opener = opener
-        self._limits = limits
-        self._force = force
-        self._dry_run = dry_run
+    """The options of :func:`heal`, applied to one entry after the other."""
+
+    state_dir: Path
+    journal: Journal
+    opener: Opener
+    limits: RestoreLimits | None
+    force: bool
+    dry_run: bool
 
     async def one(self, entry: Entry) -> Healed:
         try:
@@ -155,9 +148,9 @@ class _Healing:
         except OtelDiagError as error:
             return _healed(entry, Outcome.FAILED, str(error))
         try:
-            if lease is None and wake_guardian(lease_path(self._state_dir, entry.identity)):
+            if lease is None and wake_guardian(lease_path(self.state_dir, entry.identity)):
                 lease = await self._after_guardian(entry)
-                if lease is not None and not self._journal.holds(entry.id):
+                if lease is not None and not self.journal.holds(entry.id):
                     detail = "its guardian, which had been stopped, restored it; see guardian.log"
                     return _healed(entry, Outcome.RESTORED, detail)
             return await self._under(lease, entry)
@@ -166,7 +159,7 @@ class _Healing:
                 lease.release()
 
     def _take(self, entry: Entry) -> Lease | None:
-        return Lease.take(self._state_dir, entry.identity, Owner.here(now_ns=time.time_ns()))
+        return Lease.take(self.state_dir, entry.identity, Owner.here(now_ns=time.time_ns()))
 
     async def _after_guardian(self, entry: Entry) -> Lease | None:
         """Return the lease once the woken guardian has released it; None when it does not in time."""
@@ -179,25 +172,25 @@ class _Healing:
         return None
 
     async def _under(self, lease: Lease | None, entry: Entry) -> Healed:
-        if not self._force:
+        if not self.force:
             if lease is None:
-                holder = describe_holder(lease_path(self._state_dir, entry.identity))
+                holder = describe_holder(lease_path(self.state_dir, entry.identity))
                 detail = f"held by {holder}; it restores its fault itself, or use --force"
                 return _healed(entry, Outcome.ALIVE, detail)
             state = Liveness.DEAD if entry.state is State.KEPT else liveness(entry.owner)
             if state is not Liveness.DEAD:
                 return _left_alone(entry, state)
-        if self._dry_run:
+        if self.dry_run:
             return _healed(entry, Outcome.WOULD_RESTORE, entry.owner.sentence)
         return await self._restore(entry, watched=lease is None)
 
     async def _restore(self, entry: Entry, *, watched: bool) -> Healed:
         async def work(entry: Entry, flags: SurfaceFlags) -> Restored:
-            return await restore_entry(entry, flags, limits=self._limits, allow_unproven=self._force)
+            return await restore_entry(entry, flags, limits=self.limits, allow_unproven=self.force)
 
         try:
-            done = await with_flags(entry, self._opener, work)
-            self._journal.close(entry, watched=watched)
+            done = await with_flags(entry, self.opener, work)
+            self.journal.close(entry, watched=watched)
         except Exception as error:  # the other entries must be healed all the same
             return _healed(entry, Outcome.FAILED, f"A FAULT MAY STILL BE ON: {error}")
         outcome = Outcome.UNPROVEN if done.unproven else Outcome.RESTORED

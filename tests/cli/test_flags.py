@@ -340,7 +340,7 @@ def test_what_is_written_and_not_served_is_said_and_can_be_taken_back(system: Sy
     assert code == 0, said
     assert unwatched.read_bytes() == document()
     unwatched.write_bytes(switched(document(), "adFailure", "on"))
-    code, said = system.run("reset", "--all-off", "--wait", "0.3")
+    code, said = system.run("reset", "--all-off", "--wait", str(deadline_s(10)))
     assert code == 0, said
 
 
@@ -353,7 +353,7 @@ def test_flags_that_flagd_serves_and_nobody_wrote_are_shown(system: System, tmp_
     row = system.row("adFailure")
     assert (row["agrees"], row["written"]) == (False, "")
     assert "not in the document" in row["why"]
-    code, said = system.run("reset", "--all-off", "--wait", "0.3")
+    code, said = system.run("reset", "--all-off", "--wait", str(deadline_s(10)))
     assert code == 0, said
 
 

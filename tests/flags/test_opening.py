@@ -90,6 +90,26 @@ def test_what_evaluates_nothing_is_refused(text, match):
         open_reader(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["file:/x/demo.flagd.json", "flagd-ui:http://user:secret@localhost:8080/feature", "command:cat a&b"],
+)
+def test_a_surface_names_the_text_that_opens_it_again(text):
+    surface = open_surface(text)
+    again = open_surface(surface.control)
+    assert (again.identity, again.control) == (surface.identity, surface.control)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ofrep:localhost:8016", "flagd:http://localhost:8080/flagservice", "grpc:localhost", "localhost:8013"],
+)
+def test_a_reader_names_the_text_that_opens_it_again(text):
+    reader = open_reader(text)
+    again = open_reader(reader.address)
+    assert (type(again), again.name, again.address) == (type(reader), reader.name, reader.address)
+
+
 async def test_flags_remember_how_they_are_opened_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     access = FlagAccess(control="demo.flagd.json", served="ofrep:http://localhost:8016")
