@@ -231,10 +231,10 @@ class TargetSession:
 
 
 waiting: ContextVar[Callable[[str], None]] = ContextVar("otel_diag_waiting", default=lambda _: None)
-"""Gets the reason why a target is not open yet; see :func:`tell_waiting`."""
+"""Gets the reason why a target is not open yet; see :func:`report_waiting`."""
 
 
-def tell_waiting(text: str) -> None:
+def report_waiting(text: str) -> None:
     """Report from within :meth:`Target.open` what it waits for; an empty text ends the wait.
 
     The wait counts against no time limit of the session, so the target has to limit it.

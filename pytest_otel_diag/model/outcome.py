@@ -8,10 +8,10 @@ from pytest_otel_diag.model.session import SessionResult, Status
 
 
 class Outcome(StrEnum):
-    """What became of a session: a comparison with the ground truth, or the reason why there is none.
+    """How a session compares with the ground truth, or why it was not compared.
 
-    ``QUIET`` is a control without an alarm; ``WRONG_CAUSE`` is a detected fault whose root cause was not
-    named first.
+    ``QUIET`` is a control without an alarm; ``WRONG_CAUSE`` is a detected fault whose root cause is
+    known and was not named first.
     """
 
     SOLVED = "solved"
@@ -47,4 +47,4 @@ def outcome_of(session: SessionResult) -> Outcome:
         return Outcome.FALSE_ALARM if verdict.detected else Outcome.QUIET
     if not verdict.detected:
         return Outcome.NOT_DETECTED
-    return Outcome.SOLVED if verdict.top1 else Outcome.WRONG_CAUSE
+    return Outcome.SOLVED if verdict.solved else Outcome.WRONG_CAUSE

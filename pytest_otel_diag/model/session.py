@@ -197,7 +197,7 @@ class SessionResult(Model):
     provenance: Mapping[str, str] = Field(default_factory=dict)
 
     @property
-    def outcome(self) -> str:
+    def summary(self) -> str:
         """How the session ended, in a few words: the verdict, or the status with its reason."""
         verdict = self.verdict
         if verdict is None:

@@ -167,7 +167,7 @@ def properties(result: SessionResult) -> list[tuple[str, str]]:
         "scenario": result.scenario.id,
         "analyzer": result.analyzer,
         "status": result.status.value,
-        "verdict": result.outcome,
+        "verdict": result.summary,
         "reason": result.reason,
         "detected": verdict and verdict.detected,
         "root_cause": named and named.service,

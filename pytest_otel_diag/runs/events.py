@@ -208,6 +208,6 @@ def events_of(result: SessionResult) -> Iterable[SessionEvent]:
         status=result.status,
         reason=result.reason,
         blame=result.blame,
-        outcome=result.outcome,
+        outcome=result.summary,
         wall_s=result.wall_s,
     )

@@ -126,7 +126,7 @@ class Run:
                         status=result.status,
                         reason=reason,
                         blame=result.blame,
-                        outcome=result.outcome,
+                        outcome=result.summary,
                         wall_s=(now_ns - session.wall_ns) / NANOS_PER_SECOND,
                     )
                 )

@@ -10,7 +10,8 @@ from pytest_otel_diag.model.events import SessionEvent
 from pytest_otel_diag.model.session import Blame, Phase, SessionResult, Status
 from pytest_otel_diag.ports import Analyzer, Target
 from pytest_otel_diag.sessions.concurrency import state_of
-from pytest_otel_diag.sessions.log import SessionLog, SessionStopped, describe
+from pytest_otel_diag.sessions.ending import SessionStopped, describe
+from pytest_otel_diag.sessions.log import SessionLog
 from pytest_otel_diag.sessions.session import SessionParts, run_session
 from pytest_otel_diag.sessions.settings import EngineSettings, Judge, SessionPlan
 

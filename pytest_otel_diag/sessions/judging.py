@@ -11,9 +11,9 @@ from pytest_otel_diag.model.telemetry import CallEdge
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.ports import JudgeFacts
 from pytest_otel_diag.sessions.context import SessionContext
+from pytest_otel_diag.sessions.ending import SessionStopped, describe
 from pytest_otel_diag.sessions.exhibits.facts import edges_in, known_windows, service_windows, services_in
 from pytest_otel_diag.sessions.investigation.threads import both
-from pytest_otel_diag.sessions.log import SessionStopped, describe
 from pytest_otel_diag.sessions.settings import Judge
 
 

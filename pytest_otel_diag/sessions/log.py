@@ -9,13 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pytest_otel_diag.errors import (
-    AnalyzerError,
-    BudgetExceeded,
-    ConfigurationError,
-    OtelDiagError,
-    RestoreFailed,
-)
+from pytest_otel_diag.errors import RestoreFailed
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.events import (
@@ -53,55 +47,13 @@ from pytest_otel_diag.model.session import (
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import TargetSession
+from pytest_otel_diag.sessions.ending import AnalyzerCrashed, SessionStopped, blame_for, describe, writable
 from pytest_otel_diag.sessions.settings import SessionPlan, WallTime
 
 _LOG = logging.getLogger(__name__)
 
 _SAME_CLOCK_S = 5.0
 """A target whose clock is no further from this machine's than this runs in wall time."""
-
-
-class SessionStopped(OtelDiagError):
-    """Ends the session with this status, reason and blame."""
-
-    def __init__(self, status: Status, reason: str, blame: Blame | None = None) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-        self.blame = blame
-
-
-class AnalyzerCrashed(AnalyzerError):
-    """The analyzer raised; ``trace`` is the traceback from its own code on."""
-
-    def __init__(self, message: str, trace: str) -> None:
-        super().__init__(message)
-        self.trace = trace
-
-
-def writable(text: str) -> str:
-    """Return the text without characters that UTF-8 cannot encode, so that the record can be written."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def describe(error: BaseException) -> str:
-    """Return the message of the error; with its type for errors of other packages."""
-    try:
-        text = writable(str(error).strip())
-    except Exception:
-        text = "its message cannot be shown"
-    if isinstance(error, OtelDiagError) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def blame_for(error: BaseException) -> Blame:
-    """Return who is to blame for an error, by its type."""
-    if isinstance(error, ConfigurationError):
-        return Blame.USER
-    if isinstance(error, AnalyzerError | BudgetExceeded):
-        return Blame.ANALYZER
-    return Blame.INFRASTRUCTURE
 
 
 @dataclass
@@ -189,7 +141,7 @@ class SessionLog:
                 status=result.status,
                 reason=result.reason,
                 blame=result.blame,
-                outcome=result.outcome,
+                outcome=result.summary,
                 wall_s=result.wall_s,
             )
         )

@@ -9,7 +9,8 @@ from types import TracebackType
 
 from pytest_otel_diag.errors import RestoreFailed
 from pytest_otel_diag.ports import Target, TargetSession, waiting
-from pytest_otel_diag.sessions.log import SessionLog, describe
+from pytest_otel_diag.sessions.ending import describe
+from pytest_otel_diag.sessions.log import SessionLog
 from pytest_otel_diag.sessions.settings import RECOVERY_COMMAND
 
 

@@ -7,13 +7,13 @@ from pytest_otel_diag.model.diagnosis import Signal
 from pytest_otel_diag.model.session import Blame, Status
 from pytest_otel_diag.model.telemetry import TelemetrySchema
 from pytest_otel_diag.sessions.context import SessionContext
+from pytest_otel_diag.sessions.ending import SessionStopped
 from pytest_otel_diag.sessions.faults.external_changes import foreign_faults, refuse_foreign
 from pytest_otel_diag.sessions.faults.injection import resolve_faults
 from pytest_otel_diag.sessions.faults.not_served import disabled
 from pytest_otel_diag.sessions.faults.schedule import timeline
 from pytest_otel_diag.sessions.faults.scheduler import FaultScheduler, refuse_not_served
 from pytest_otel_diag.sessions.faults.witness import FlagWitness, contexts_of
-from pytest_otel_diag.sessions.log import SessionStopped
 
 _NEEDS: dict[Signal, tuple[str, ...]] = {
     Signal.LOGS: ("logs",),

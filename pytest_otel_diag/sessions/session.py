@@ -20,7 +20,9 @@ from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Analyzer, Target
 from pytest_otel_diag.sessions.concurrency import TargetState, Unrecovered
 from pytest_otel_diag.sessions.context import SessionContext
+from pytest_otel_diag.sessions.ending import SessionStopped, describe
 from pytest_otel_diag.sessions.exhibits.collect import exhibits_of
+from pytest_otel_diag.sessions.faults.protection import protected
 from pytest_otel_diag.sessions.faults.scheduler import FaultScheduler
 from pytest_otel_diag.sessions.faults.undo import Undo
 from pytest_otel_diag.sessions.impact.baseline import Baseline, learn, sickness
@@ -28,10 +30,9 @@ from pytest_otel_diag.sessions.impact.recovery import RecoveryGoal, recover
 from pytest_otel_diag.sessions.impact.wait import ImpactWait, control_duration_s
 from pytest_otel_diag.sessions.investigation.run import investigate
 from pytest_otel_diag.sessions.judging import judge_diagnosis
-from pytest_otel_diag.sessions.log import PhaseNote, SessionLog, SessionStopped, describe
+from pytest_otel_diag.sessions.log import PhaseNote, SessionLog
 from pytest_otel_diag.sessions.opening import command_of, open_target
 from pytest_otel_diag.sessions.preflight import prepare_faults
-from pytest_otel_diag.sessions.protection import protected
 from pytest_otel_diag.sessions.settings import EngineSettings, Judge
 
 

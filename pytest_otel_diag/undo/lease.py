@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pytest_otel_diag.errors import FlagError, Occupied
-from pytest_otel_diag.ports import tell_waiting
+from pytest_otel_diag.ports import report_waiting
 from pytest_otel_diag.undo.disk import FOLDER_MODE
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.processes import Process
@@ -194,13 +194,13 @@ class Waiting:
         if text != self._reported:
             self._reported = text
             self._notify(f"waiting: {text}")
-            tell_waiting(text)
+            report_waiting(text)
         await asyncio.sleep(min(seconds, max(0.01, self._wait_s - self.waited_s)))
 
     def end(self) -> None:
         """Report that the wait is over."""
         if self._reported:
-            tell_waiting("")
+            report_waiting("")
 
 
 async def wait_for(state_dir: Path, identity: str, owner: Owner, *, wait_s: float, notify: Notify) -> Lease:

@@ -229,7 +229,7 @@ def test_a_result_has_the_state_that_its_events_lead_to(tmp_path: Path, writer: 
     assert state == state_of(session)
     assert state.started.faults == ("paymentFailure=50%",)
     assert state.verdict is not None and state.verdict.solved
-    assert state.ended is not None and state.ended.outcome == session.outcome
+    assert state.ended is not None and state.ended.outcome == session.summary
     assert FAULT.id == state.started.scenario_id
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_otel_diag.errors import ConfigurationError, Occupied, RestoreFailed
 from pytest_otel_diag.model.session import Blame, ImpactReason, Phase, Status
-from pytest_otel_diag.ports import tell_waiting
+from pytest_otel_diag.ports import report_waiting
 from pytest_otel_diag.sessions.concurrency import state_of
 from pytest_otel_diag.sessions.settings import WallTime
 from tests.sessions.session_fakes import QUICK, Behaviour, FakeTarget, Watcher, engine, plan, scenario, shop
@@ -103,9 +103,9 @@ async def test_a_failed_undo_names_the_command_that_mends_it():
 
 async def test_waiting_counts_against_no_limit_and_is_reported():
     async def held():
-        tell_waiting("held by alice@host, pid 12")
+        report_waiting("held by alice@host, pid 12")
         await clock.skip(90)
-        tell_waiting("")
+        report_waiting("")
 
     clock, target, watcher = LoopClock(), Opening([held]), Watcher()
     settings = replace(QUICK, session_timeout_s=60, wall=WallTime(monotonic=lambda: clock.ahead_s))
@@ -120,9 +120,9 @@ async def test_waiting_counts_against_no_limit_and_is_reported():
 
 async def test_the_limit_holds_again_after_the_wait():
     async def held():
-        tell_waiting("bob")
-        tell_waiting("carol")
-        tell_waiting("")
+        report_waiting("bob")
+        report_waiting("carol")
+        report_waiting("")
         await clock.hang(61)
 
     clock, target, watcher = LoopClock(), Opening([held]), Watcher()
@@ -134,7 +134,7 @@ async def test_the_limit_holds_again_after_the_wait():
 
 async def test_who_holds_the_target_too_long_is_named():
     async def held():
-        tell_waiting("bob")
+        report_waiting("bob")
         raise Occupied("held by bob@there since 10:02")
 
     watcher = Watcher()

@@ -128,7 +128,7 @@ async def test_a_session_emits_what_happens_in_order() -> None:
     assert tuple(served) == result.flag_timeline
     last = watcher.events[-1]
     assert isinstance(last, SessionEnded)
-    assert (last.status, last.outcome, last.wall_s) == (result.status, result.outcome, result.wall_s)
+    assert (last.status, last.outcome, last.wall_s) == (result.status, result.summary, result.wall_s)
 
 
 async def test_events_carry_the_time_of_the_target_once_it_is_open() -> None:

@@ -87,7 +87,7 @@ async def _run_each(
     def keep(result: SessionResult) -> None:
         ended.append(result)
         kept.add(result)
-        echo(f"{result.scenario.id}  {result.outcome}  ({result.wall_s:.1f} s)")
+        echo(f"{result.scenario.id}  {result.summary}  ({result.wall_s:.1f} s)")
 
     events = EventWriter(kept.directory)
     try:

@@ -32,8 +32,9 @@ from pytest_otel_diag.model.telemetry import CallEdge, ServiceHealth
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.scoring.names import ServiceNames
+from pytest_otel_diag.sessions.ending import describe
 from pytest_otel_diag.sessions.exhibits.exemplar import exemplar
-from pytest_otel_diag.sessions.log import SessionLog, describe
+from pytest_otel_diag.sessions.log import SessionLog
 
 T = TypeVar("T")
 

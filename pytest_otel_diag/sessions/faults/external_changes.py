@@ -16,10 +16,10 @@ from typing import Any
 from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.model.flags import Flag, FlagDocument, FlagValue
 from pytest_otel_diag.model.session import Status
+from pytest_otel_diag.sessions.ending import SessionStopped, describe
 from pytest_otel_diag.sessions.faults.injection import OFF
 from pytest_otel_diag.sessions.faults.targeting import possible, probes_of
 from pytest_otel_diag.sessions.faults.witness import FlagWitness
-from pytest_otel_diag.sessions.log import SessionStopped, describe
 
 _GONE = "(gone)"
 _READS = 3

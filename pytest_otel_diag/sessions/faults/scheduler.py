@@ -18,6 +18,7 @@ from pytest_otel_diag.model.session import (
 )
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, seconds_to_ns
 from pytest_otel_diag.sessions.context import SessionContext
+from pytest_otel_diag.sessions.ending import SessionStopped
 from pytest_otel_diag.sessions.faults import not_served
 from pytest_otel_diag.sessions.faults.external_changes import (
     ExternalChangeDetector,
@@ -27,7 +28,7 @@ from pytest_otel_diag.sessions.faults.external_changes import (
 from pytest_otel_diag.sessions.faults.schedule import Timeline
 from pytest_otel_diag.sessions.faults.undo import Undo
 from pytest_otel_diag.sessions.faults.witness import NO_ANSWER, FlagWitness
-from pytest_otel_diag.sessions.log import SessionLog, SessionStopped
+from pytest_otel_diag.sessions.log import SessionLog
 
 
 def refuse_not_served(log: SessionLog, detail: str) -> SessionStopped:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from pytest_otel_diag.model.flags import FlagDocument
 from pytest_otel_diag.model.session import Cleanup, Witness
+from pytest_otel_diag.sessions.ending import describe
 from pytest_otel_diag.sessions.faults.external_changes import ExternalChangeDetector
 from pytest_otel_diag.sessions.faults.witness import FlagWitness
-from pytest_otel_diag.sessions.log import describe
 
 
 class Undo:

@@ -12,7 +12,7 @@ from pytest_otel_diag.model.flags import FlagValue
 from pytest_otel_diag.model.scenario import Fault
 from pytest_otel_diag.model.session import Witness
 from pytest_otel_diag.ports import TargetSession
-from pytest_otel_diag.sessions.log import describe
+from pytest_otel_diag.sessions.ending import describe
 from pytest_otel_diag.sessions.settings import EngineSettings
 
 NO_ANSWER = "no answer: "

@@ -7,8 +7,8 @@ from pathlib import PurePath
 from types import TracebackType
 
 from pytest_otel_diag.errors import OtelDiagError
+from pytest_otel_diag.sessions.ending import AnalyzerCrashed, describe, writable
 from pytest_otel_diag.sessions.investigation.threads import ForeignExit
-from pytest_otel_diag.sessions.log import AnalyzerCrashed, describe, writable
 
 TRACE_CHARS = 4000
 """Longest traceback that is kept in full; of a longer one the middle is left out."""

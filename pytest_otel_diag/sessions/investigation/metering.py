@@ -13,7 +13,7 @@ from pytest_otel_diag.model.questions import Latest, Question
 from pytest_otel_diag.model.session import Budget, QueryRecord
 from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, SPANS_TABLE, QueryLimits, Table, TelemetrySchema
 from pytest_otel_diag.ports import Clock, Telemetry
-from pytest_otel_diag.sessions.log import writable
+from pytest_otel_diag.sessions.ending import writable
 
 T = TypeVar("T")
 

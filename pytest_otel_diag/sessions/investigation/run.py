@@ -16,10 +16,10 @@ from pytest_otel_diag.errors import AnalyzerError, BudgetExceeded
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.ports import Analyzer, Investigation
 from pytest_otel_diag.sessions.context import SessionContext
+from pytest_otel_diag.sessions.ending import describe
 from pytest_otel_diag.sessions.investigation.crash import crashed
 from pytest_otel_diag.sessions.investigation.metering import HomeLoop, InvestigationClock, MeteredTelemetry
 from pytest_otel_diag.sessions.investigation.threads import start_daemon
-from pytest_otel_diag.sessions.log import describe
 
 _SHOWN_ERRORS = 5
 

@@ -27,7 +27,7 @@ from pytest_otel_diag.flags.surface import FlagAccess
 from pytest_otel_diag.model.flags import Flag
 from pytest_otel_diag.model.scenario import Disturbance, Environment, Fault, Scenario, Timing
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.ports import FlagController, TargetSession, Traffic, tell_waiting
+from pytest_otel_diag.ports import FlagController, TargetSession, Traffic, report_waiting
 from pytest_otel_diag.targets.live.clock import LiveClock, measured
 from pytest_otel_diag.targets.live.flags import Found, LiveDocument, reader
 from pytest_otel_diag.targets.live.options import LiveOptions
@@ -192,7 +192,7 @@ class LiveTarget:
                 found = await self._flags_answer(flags)
                 opened, condition, quiet = await self._telemetry_flows(clock, found)
             finally:
-                tell_waiting("")
+                report_waiting("")
             begun_ns, first_change = clock.now(), FirstChange(flags, clock)
             views = held(lambda: opened.session(clock.now, begun_ns, quiet), _closed)
             telemetry = await stack.enter_async_context(views)
@@ -358,7 +358,7 @@ def _notify(text: str) -> None:
     """Log the text; what the session waits for is also reported to it."""
     log.warning("%s", text)
     if text.startswith("waiting"):
-        tell_waiting(text)
+        report_waiting(text)
 
 
 def _closed(telemetry: StoreTelemetry | None) -> None:
