@@ -98,13 +98,17 @@ def _source(path: Path) -> str:
 def columns_of(connection: Connection, database: str, table: str) -> Mapping[str, str]:
     """Return the columns that an INSERT may name with their types; raises SchemaError without the table."""
     with translated(what=f"looking up {table}"):
-        columns = insertable(connection, database, table)
-    if not columns:
+        return of_table(insertable(connection, database), database, table)
+
+
+def of_table(columns: Mapping[str, Mapping[str, str]], database: str, table: str) -> Mapping[str, str]:
+    """Return the columns of one table of *columns*; raises SchemaError without the table."""
+    if table not in columns:
         raise SchemaError(
             f"database {database!r} has no table {table!r}; "
             "make the exporter's tables with Store.create_database"
         )
-    return columns
+    return columns[table]
 
 
 def _check(found: Mapping[str, str], wanted: Mapping[str, str], *, where: str, table: str) -> None:

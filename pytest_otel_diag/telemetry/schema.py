@@ -33,14 +33,13 @@ def discover(connection: Connection, database: str) -> TelemetrySchema:
     return TelemetrySchema(database=database, tables=tables)
 
 
-def insertable(connection: Connection, database: str, table: str) -> dict[str, str]:
-    """Return the columns of *table* that an INSERT may name, with their types."""
-    found = connection.rows(_COLUMNS, {"database": database})
-    return {
-        name: kind
-        for owner, name, kind, default in found
-        if owner == table and default not in {"ALIAS", "MATERIALIZED"}
-    }
+def insertable(connection: Connection, database: str) -> dict[str, dict[str, str]]:
+    """Return the columns of all tables of *database* that an INSERT may name, with their types."""
+    found: dict[str, dict[str, str]] = {}
+    for table, name, kind, default in connection.rows(_COLUMNS, {"database": database}):
+        if default not in {"ALIAS", "MATERIALIZED"}:
+            found.setdefault(table, {})[name] = kind
+    return found
 
 
 def signal_of(table: str) -> str | None:

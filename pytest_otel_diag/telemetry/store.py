@@ -18,7 +18,7 @@ from pytest_otel_diag.telemetry.engine.workers import Workers
 from pytest_otel_diag.telemetry.guard.cache import Parses
 from pytest_otel_diag.telemetry.layout import Layout
 from pytest_otel_diag.telemetry.placement import ExporterTable, exporter_tables
-from pytest_otel_diag.telemetry.schema import discover
+from pytest_otel_diag.telemetry.schema import discover, insertable
 from pytest_otel_diag.telemetry.session import Shared, StoreTelemetry, writing
 from pytest_otel_diag.telemetry.views import Visibility, merged
 
@@ -42,7 +42,7 @@ class Store:
     def __init__(self, engine: Engine, *, new_name: Callable[[], str] = _random_name) -> None:
         self._engine = engine
         self._new_name = new_name
-        self._columns: dict[tuple[str, str], Mapping[str, str]] = {}
+        self._columns: dict[str, Mapping[str, Mapping[str, str]]] = {}
         self._readonly = self._probe_readonly()
         self._shared = Shared(engine, Workers(), self._readonly, Parses())
 
@@ -134,8 +134,7 @@ class Store:
             translated(what=f"dropping database {name!r}"),
         ):
             connection.command(f"DROP DATABASE IF EXISTS {quote(name)} SYNC")
-        for place in [place for place in list(self._columns) if place[0] == name]:
-            self._columns.pop(place, None)
+        self._columns.pop(name, None)
 
     def ingest_parquet(self, database: str, table: str, path: Path) -> int:
         """Append a Parquet file to a table and return the number of rows.
@@ -152,17 +151,18 @@ class Store:
     def ingest_arrow(self, database: str, table: str, data: pyarrow.Table) -> int:
         """Append an Arrow table, matched by column name like :meth:`ingest_parquet`; return its rows."""
         with self._engine.connection(settings=self._writing()) as connection:
-            wanted = self._wanted(connection, (database, table), data.column_names)
+            wanted = self._wanted(connection, database, table, data.column_names)
             return ingest.ingest_arrow(connection, (database, table), data, wanted=wanted)
 
     def _wanted(
-        self, connection: Connection, place: tuple[str, str], names: Sequence[str]
+        self, connection: Connection, database: str, table: str, names: Sequence[str]
     ) -> Mapping[str, str]:
         """Return the columns of a table, looked up again only where a name is not among the known ones."""
-        known = self._columns.get(place, {})
-        if not known or not known.keys() >= set(names):
-            known = self._columns[place] = ingest.columns_of(connection, *place)
-        return known
+        known = self._columns.get(database, {})
+        if not known.get(table, {}).keys() >= set(names):
+            with translated(what=f"looking up {table}"):
+                known = self._columns[database] = insertable(connection, database)
+        return ingest.of_table(known, database, table)
 
     def telemetry(
         self,

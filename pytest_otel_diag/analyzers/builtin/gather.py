@@ -81,6 +81,7 @@ class Gatherer:
             "templates": [0],
         }
         self._filled: frozenset[str] = frozenset()
+        self._loose_lines = False
         self.spans = 0
         self.notes: list[str] = []
 
@@ -152,9 +153,10 @@ class Gatherer:
         if not self._schema.has("otel_logs", "Body") or "otel_logs" not in self._filled:
             return []
         table = await self._optional(load(__package__, "log_bodies"), {"keys": BODIES_MAX})
+        self._loose_lines = len(table) > 0 and any(table.column("loose"))
         return [
             Body(int(body), str(service), str(severity), str(masked))
-            for masked, body, service, severity, _ in table.rows()
+            for masked, body, service, severity, _, _ in table.rows()
         ]
 
     async def _requests(self) -> dict[str, tuple[Floats, Floats]]:
@@ -185,7 +187,7 @@ class Gatherer:
         return builder
 
     async def _log_rates(self, templates: Templates) -> dict[tuple[str, int], Floats]:
-        if not templates.bodies:
+        if not templates.bodies or not self._loose_lines:
             return {}
         table = await self._optional(load(__package__, "log_rates"))
         return {

@@ -72,8 +72,9 @@ class ShopTraffic:
 class ShopTelemetry(Telemetry):
     """The Telemetry port over a session's own database.
 
-    What has become visible is written to the store when somebody asks for its signal, all at once: many
-    small writes would cost more than the simulation. Nothing that is not visible yet is ever in the store.
+    What has become visible is written to the store when a question needs its signal, all at once: many
+    small writes would cost more than the simulation. Telemetry that is not visible yet is never in the
+    store. An answer is kept until more is written.
     """
 
     def __init__(self, shop: Shop, clock: ShopClock, store: Store, inner: StoreTelemetry) -> None:
@@ -83,20 +84,36 @@ class ShopTelemetry(Telemetry):
         self._inner = inner
         self._lock = asyncio.Lock()
         self._waiting = Batch()
+        self._newest_ns: Nanos | None = None
+        self._answers: dict[Question[Any], Any] = {}
+        self._writes = 0
         self._writing: asyncio.Future[None] | None = None
 
     async def settle(self, *signals: str) -> None:
         """Write what has become visible since the last time, of these signals or of all."""
         async with self._lock:
-            visible, waiting = self._shop.take(self._clock.now()), self._waiting
-            waiting.spans += visible.spans
-            waiting.logs += visible.logs
-            waiting.metrics += visible.metrics
-            tables = rows.tables(_taken(waiting, signals or tuple(SIGNAL_TABLES)))
+            self._receive()
+            tables = rows.tables(_taken(self._waiting, signals or tuple(SIGNAL_TABLES)))
             if tables:
+                self._writes += 1
+                self._answers.clear()
                 # a write that was begun ends, whoever is cancelled meanwhile: its rows exist only here
                 self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, tables))
                 await asyncio.shield(self._writing)
+
+    def _receive(self) -> None:
+        """Take over what has become visible since the last time."""
+        visible, waiting = self._shop.take(self._clock.now()), self._waiting
+        waiting.spans += visible.spans
+        waiting.logs += visible.logs
+        waiting.metrics += visible.metrics
+        ends_ns = [
+            max((span.start_ns + span.duration_ns for span in visible.spans), default=None),
+            max((record.time_ns for record in visible.logs), default=None),
+            max((point.time_ns for point in visible.metrics), default=None),
+            self._newest_ns,
+        ]
+        self._newest_ns = max((end_ns for end_ns in ends_ns if end_ns is not None), default=None)
 
     def _write(self, tables: Mapping[str, Any]) -> None:
         for name, table in tables.items():
@@ -114,12 +131,23 @@ class ShopTelemetry(Telemetry):
         return await self._inner.schema()
 
     async def ask(self, question: Question[T]) -> T:
-        """Answer a typed question; host clocks run a little ahead, so the newest telemetry is cut to now."""
+        """Answer a typed question; see the port."""
+        if isinstance(question, Latest):
+            return cast("T", self._latest(question))
         await self.settle(*question.signals)
+        if question in self._answers:
+            return cast("T", self._answers[question])
+        writes = self._writes
         answer = await self._inner.ask(question)
-        if isinstance(question, Latest) and isinstance(answer, int):
-            return cast("T", min(answer, self._clock.now()))
+        if writes == self._writes:
+            self._answers[question] = answer
         return answer
+
+    def _latest(self, question: Latest) -> Nanos | None:
+        """Return the end of the newest telemetry, at most now: clocks of hosts run a little ahead."""
+        self._receive()
+        now_ns = self._clock.now() if question.until_ns is None else question.until_ns
+        return None if self._newest_ns is None else min(self._newest_ns, now_ns)
 
     async def exporter(self) -> Exporter:
         """Return what reads whole tables, once everything visible is in them."""

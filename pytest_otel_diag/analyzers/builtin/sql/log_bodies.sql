@@ -1,6 +1,7 @@
 -- Bodies whose variable parts are masked; Drain joins what is left into templates.
 SELECT substring(replaceRegexpAll(Body, {mask:String}, '<*>'), 1, 400) AS masked, cityHash64(masked) AS body,
-    ServiceName AS service, argMax(SeverityText, Timestamp) AS severity, count() AS n
+    ServiceName AS service, argMax(SeverityText, Timestamp) AS severity, count() AS n,
+    countIf(SpanId = '') AS loose
 FROM otel_logs
 WHERE Timestamp >= fromUnixTimestamp64Nano(arrayMin({window_starts:Array(Int64)}))
   AND Timestamp < fromUnixTimestamp64Nano(arrayMax({window_ends:Array(Int64)}))
