@@ -53,6 +53,7 @@ report-picture: $(VENV)/.dev
 	$(BIN)/python docs/report_picture.py
 
 bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.sessions
 	$(BIN)/python -m benchmarks.shop
 	$(BIN)/python -m benchmarks.telemetry --spans 1000000
 	$(BIN)/python -m benchmarks.telemetry --spans 10000000
