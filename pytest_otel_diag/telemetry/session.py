@@ -48,7 +48,7 @@ _OWN_TABLES_ONLY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class StoreResources:
     """What all sessions of a store use; ``readonly`` is its user's setting."""
 
     engine: Engine
@@ -66,17 +66,17 @@ class StoreTelemetry(Telemetry):
 
     def __init__(
         self,
-        shared: Shared,
+        resources: StoreResources,
         *,
         database: str,
         visibility: Visibility | None,
         now: Callable[[], Nanos] | None,
         threads: int = 0,
     ) -> None:
-        self._engine = shared.engine
-        self._workers = shared.workers
-        self._readonly = shared.readonly
-        self._parses = shared.parses
+        self._engine = resources.engine
+        self._workers = resources.workers
+        self._readonly = resources.readonly
+        self._parses = resources.parses
         self._database = database
         self._visibility = visibility
         self._clock = now

@@ -19,7 +19,7 @@ from pytest_otel_diag.telemetry.guard.cache import Parses
 from pytest_otel_diag.telemetry.layout import Layout
 from pytest_otel_diag.telemetry.placement import ExporterTable, exporter_tables
 from pytest_otel_diag.telemetry.schema import discover, insertable
-from pytest_otel_diag.telemetry.session import Shared, StoreTelemetry, writing
+from pytest_otel_diag.telemetry.session import StoreResources, StoreTelemetry, writing
 from pytest_otel_diag.telemetry.views import Visibility, merged
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Store:
         self._new_name = new_name
         self._columns: dict[str, Mapping[str, Mapping[str, str]]] = {}
         self._readonly = self._probe_readonly()
-        self._shared = Shared(engine, Workers(), self._readonly, Parses())
+        self._resources = StoreResources(engine, Workers(), self._readonly, Parses())
 
     @classmethod
     def open(cls, dsn: str = "chdb://memory", *, new_name: Callable[[], str] = _random_name) -> Self:
@@ -195,7 +195,7 @@ class Store:
                 visibility = Visibility(self._new_name(), base, windows, now is not None, merged(settled))
                 visibility.create(connection)
         return StoreTelemetry(
-            self._shared, database=database, visibility=visibility, now=now, threads=threads
+            self._resources, database=database, visibility=visibility, now=now, threads=threads
         )
 
     def _require(self, connection: Connection, database: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import pytest_otel_diag
-from pytest_otel_diag.targets.replay.loading import MEMORY_DSN, shared_store
+from pytest_otel_diag.targets.replay.recording_store import MEMORY_DSN, shared_store
 from tests.support import tiny_shop
 
 ANALYZERS = '''

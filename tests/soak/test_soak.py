@@ -20,7 +20,7 @@ from pytest_otel_diag.model.session import Status
 from pytest_otel_diag.ports import Investigation
 from pytest_otel_diag.scoring.judge import judge
 from pytest_otel_diag.sessions import SessionEngine, SessionPlan, as_analyzer
-from pytest_otel_diag.targets.replay.loading import MEMORY_DSN, shared_store
+from pytest_otel_diag.targets.replay.recording_store import MEMORY_DSN, shared_store
 from pytest_otel_diag.targets.shop.options import ShopOptions
 from pytest_otel_diag.targets.shop.target import ShopTarget
 from tests.sessions.session_fakes import QUICK, FakeTarget, Watcher, engine, plan, scenario

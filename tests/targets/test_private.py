@@ -12,7 +12,7 @@ import pytest
 
 from pytest_otel_diag.errors import TelemetryError, TelemetryUnavailable
 from pytest_otel_diag.targets.private import PrivateDatabases, held
-from pytest_otel_diag.targets.replay.loading import MEMORY_DSN, RecordingStore
+from pytest_otel_diag.targets.replay.recording_store import MEMORY_DSN, RecordingStore
 from tests.support.deadlines import deadline_s
 
 BOUND_S = deadline_s(10)

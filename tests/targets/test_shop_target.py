@@ -245,7 +245,7 @@ def test_mistakes_are_named_with_the_nearest_spelling(target: ShopTarget) -> Non
 
 
 async def test_a_wrong_scenario_is_not_opened(target: ShopTarget) -> None:
-    with pytest.raises(ScenarioError, match="unknown flag 'nothing'"):
+    with pytest.raises(ScenarioError, match="has no flag 'nothing'"):
         async with target.open(_scenario(Fault(flag="nothing")), "id"):
             pass
 

@@ -18,7 +18,7 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.receiver import Counts, Receiver
 from pytest_otel_diag.receiver.addresses import Listen, parse_listen
-from pytest_otel_diag.targets.replay.loading import MEMORY_DSN
+from pytest_otel_diag.targets.replay.recording_store import MEMORY_DSN
 from pytest_otel_diag.telemetry.dsn import EmbeddedAddress, ServerAddress, parse_dsn
 from pytest_otel_diag.telemetry.layout import Layout
 from pytest_otel_diag.telemetry.placement import ExporterTable

@@ -22,7 +22,7 @@ from pytest_otel_diag.recordings.format.reader import Recording
 from pytest_otel_diag.recordings.library import open_recordings
 from pytest_otel_diag.targets.clock import VirtualClock
 from pytest_otel_diag.targets.private import held
-from pytest_otel_diag.targets.replay.loading import MEMORY_DSN, RecordingStore, shared_store
+from pytest_otel_diag.targets.replay.recording_store import MEMORY_DSN, RecordingStore, shared_store
 from pytest_otel_diag.targets.replay.telemetry import ReplayedTelemetry
 from pytest_otel_diag.targets.replay.timeline import (
     Replay,

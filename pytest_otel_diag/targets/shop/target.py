@@ -30,7 +30,7 @@ from pytest_otel_diag.shop.simulation import Shop
 from pytest_otel_diag.shop.variation import Variation
 from pytest_otel_diag.targets.garbage import paused_collector
 from pytest_otel_diag.targets.private import held
-from pytest_otel_diag.targets.replay.loading import MEMORY_DSN, RecordingStore, shared_store
+from pytest_otel_diag.targets.replay.recording_store import MEMORY_DSN, RecordingStore, shared_store
 from pytest_otel_diag.targets.shop.options import ShopOptions
 from pytest_otel_diag.targets.shop.session import ShopClock, ShopTelemetry, ShopTraffic
 from pytest_otel_diag.telemetry.layout import Layout
@@ -132,7 +132,7 @@ class ShopTarget:
         services = _services(variation.demo) if named else ()
         mistakes.extend(
             f"scenario {scenario.id!r} disturbs {name!r}, the demo {variation.demo} has no such service"
-            f"{nearest(name, services)}; there are {', '.join(services)}"
+            f"{nearest(name, services)}; known services: {', '.join(services)}"
             for name in named
             if name not in services
         )
@@ -222,7 +222,7 @@ def _flag_mistakes(scenario: Scenario, document: FlagdDocument, variation: Varia
         if flag is None:
             yield (
                 f"the demo {variation.demo} has no flag {fault.flag!r}{nearest(fault.flag, flags)}; "
-                f"there are {', '.join(flags)}"
+                f"known flags: {', '.join(flags)}"
             )
             continue
         wanted = (fault.variant, *(step.variant for step in fault.steps))
@@ -231,7 +231,7 @@ def _flag_mistakes(scenario: Scenario, document: FlagdDocument, variation: Varia
                 guess = nearest(variant, flag.variants)
                 yield (
                     f"flag {fault.flag!r} of the demo {variation.demo} has no variant {variant!r}{guess}; "
-                    f"there are {', '.join(flag.variants)}"
+                    f"choose from {', '.join(flag.variants)}"
                 )
 
 
