@@ -41,7 +41,7 @@ def test_the_list_names_every_flag_and_fits_a_narrow_terminal(run, demo):
     assert "\x1b" not in text
 
 
-def test_the_list_says_what_counts(run):
+def test_the_list_says_which_flags_count_in_the_gate(run):
     rows = {row["flag"]: row for row in json.loads(run("list", "--json"))["flags"]}
     assert rows["adFailure"]["counts"] == "gated"
     assert rows["failedReadinessProbe"]["counts"] == "control"
@@ -51,7 +51,7 @@ def test_the_list_says_what_counts(run):
 
 
 @pytest.mark.parametrize("flag", [flag.key for flag in catalog.load().flags])
-def test_everything_known_of_a_flag_is_shown(run, flag):
+def test_show_prints_everything_about_a_flag(run, flag):
     text = run("show", flag)
     assert max(map(len, text.splitlines())) <= 80
     words = " ".join(text.split())
@@ -63,7 +63,7 @@ def test_everything_known_of_a_flag_is_shown(run, flag):
     assert entry.diagnosable.why.split()[0] in words
 
 
-def test_a_rule_and_an_older_release_are_shown_as_they_are(run):
+def test_show_explains_rules_and_older_releases(run):
     assert "position 1 of its rule" in run("show", "productCatalogFailure")
     old = run("show", "cart_failure", "--demo", "1.12")
     assert "cartservice EmptyCart: error_rate up" in " ".join(old.split())
@@ -77,13 +77,13 @@ def test_a_rule_and_an_older_release_are_shown_as_they_are(run):
 
 
 def test_one_flag_as_json(run):
-    told = json.loads(run("show", "paymentServiceFailure", "--json"))
-    assert (told["demo"], told["entry"]["key"]) == ("3.0", "paymentFailure")
-    assert told["scenario"]["id"] == "paymentFailure=50%"
-    assert told["demos"][0] == "1.9"
+    shown = json.loads(run("show", "paymentServiceFailure", "--json"))
+    assert (shown["demo"], shown["entry"]["key"]) == ("3.0", "paymentFailure")
+    assert shown["scenario"]["id"] == "paymentFailure=50%"
+    assert shown["demos"][0] == "1.9"
 
 
-def test_an_unknown_flag_is_an_error_with_a_guess(run):
+def test_an_unknown_flag_gets_the_nearest_spelling(run):
     with pytest.raises(ScenarioError, match="did you mean 'adFailure'"):
         run("show", "adFailur")
 
@@ -95,7 +95,7 @@ def test_a_document_as_shipped_passes(run, document):
     assert json.loads(run("check", document, "--json"))["same"] is True
 
 
-def test_a_document_that_differs_fails_and_names_what(run, document):
+def test_a_document_that_differs_fails_and_lists_the_differences(run, document):
     flags = FlagdDocument(document.read_bytes())
     flags.change("paymentFailure", "50%")
     content = json.loads(flags.raw)
@@ -110,12 +110,12 @@ def test_a_document_that_differs_fails_and_names_what(run, document):
     assert "mine unknown the catalog has it in no release" in words
     assert "off in the catalog, 50% in the document (switched)" in words
     assert words.endswith("3 differences")
-    told = json.loads(run("check", document, "--json", code=1))
-    assert told["on"] == ["paymentFailure=50%"]
-    assert {item["kind"] for item in told["differences"]} == {"default", "missing", "unknown"}
+    shown = json.loads(run("check", document, "--json", code=1))
+    assert shown["on"] == ["paymentFailure=50%"]
+    assert {item["kind"] for item in shown["differences"]} == {"default", "missing", "unknown"}
 
 
-def test_what_is_no_document_is_an_error(run, tmp_path):
+def test_an_unreadable_document_is_an_error(run, tmp_path):
     with pytest.raises(FlagError, match="cannot be read"):
         run("check", tmp_path / "missing.json")
     (tmp_path / "broken.json").write_text("{}")
@@ -123,7 +123,7 @@ def test_what_is_no_document_is_an_error(run, tmp_path):
         run("check", tmp_path / "broken.json")
 
 
-def test_a_catalog_of_ones_own_is_added(run, tmp_path):
+def test_a_user_catalog_is_added(run, tmp_path):
     mine = tmp_path / "mine.yaml"
     mine.write_text(json.dumps({"flags": [FLAG]}))
     assert "paymentCacheLeak" in run("list", "--catalog", mine)

@@ -1,4 +1,4 @@
-"""A real document against the catalog: its release is guessed, and what differs is named."""
+"""A real document is compared with the release that fits it best."""
 
 import json
 
@@ -19,7 +19,7 @@ def compared(document, demo=None):
     return compare(catalog.load(), FlagdDocument(raw).flags, demo)
 
 
-def told(found):
+def kinds(found):
     return {(item.kind, item.flag) for item in found.differences}
 
 
@@ -28,7 +28,7 @@ def body(demo="3.0"):
 
 
 @pytest.mark.parametrize("demo", DEMOS)
-def test_a_document_as_shipped_is_its_own_release(demo):
+def test_a_shipped_document_fits_its_release(demo):
     found = compared(catalog.demo_document(demo))
     assert found.same
     assert found.guessed
@@ -37,14 +37,14 @@ def test_a_document_as_shipped_is_its_own_release(demo):
     assert compared(catalog.demo_document(demo), demo).same
 
 
-def test_releases_with_equal_flags_are_told_together():
+def test_releases_with_equal_flags_are_reported_together():
     found = compared(catalog.demo_document("1.10"))
     assert (found.demo, found.alike) == ("1.12", ("1.10", "1.11"))
 
 
 @settings(deadline=None)
 @given(st.sampled_from(DEMOS), st.data())
-def test_switched_flags_are_on_and_do_not_change_the_guess(demo, data):
+def test_switched_flags_are_on_and_do_not_change_the_fit(demo, data):
     document = FlagdDocument(catalog.demo_document(demo))
     flags = catalog.generation(demo).flags
     keys = data.draw(st.lists(st.sampled_from(list(flags)), unique=True, min_size=1))
@@ -57,7 +57,7 @@ def test_switched_flags_are_on_and_do_not_change_the_guess(demo, data):
     found = compared(document.raw)
     assert demo in (found.demo, *found.alike)
     assert set(found.on) == switched
-    assert told(found) == {("default", name.partition("=")[0]) for name in switched}
+    assert kinds(found) == {("default", name.partition("=")[0]) for name in switched}
 
 
 def test_every_kind_of_difference_is_named():
@@ -74,7 +74,7 @@ def test_every_kind_of_difference_is_named():
     flags["kafkaQueueProblems"] = {**flags["kafkaQueueProblems"], "defaultVariant": "on"}
     found = compared(document)
     assert found.demo == "3.0"
-    assert told(found) == {
+    assert kinds(found) == {
         ("missing", "adFailure"),
         ("unknown", "loadGeneratorFloodHomepage"),
         ("unknown", "paymentCacheLeak"),
@@ -92,13 +92,13 @@ def test_every_kind_of_difference_is_named():
     assert values == {("cartFailure", "90% is 0.9", "90% is 0.95"), ("adManualGc", "on is true", "on is 1")}
 
 
-def test_numbers_that_flagd_takes_for_equal_are_equal():
+def test_numbers_that_are_equal_for_flagd_are_equal():
     document = body()
     document["flags"]["paymentFailure"]["variants"]["100%"] = 1.0
     assert compared(document).same
 
 
-def test_a_default_beside_a_rule_is_known_to_do_nothing():
+def test_a_default_beside_a_rule_has_no_effect():
     document = body()
     document["flags"]["productCatalogFailure"]["defaultVariant"] = "on"
     (difference,) = compared(document).differences
@@ -108,7 +108,7 @@ def test_a_default_beside_a_rule_is_known_to_do_nothing():
     assert compared(document).on == ("productCatalogFailure=on",)
 
 
-def test_a_rule_taken_out_is_a_difference():
+def test_a_removed_rule_is_a_difference():
     document = body()
     del document["flags"]["productCatalogFailure"]["targeting"]
     (difference,) = compared(document).differences
@@ -125,7 +125,7 @@ def test_names_of_other_releases_and_spellings_are_recognised():
     assert {i.note for i in compared(document).differences if i.kind == "unknown"} == {"spelt 'adFailure'"}
 
 
-def test_a_part_of_a_document_is_taken_for_the_release_that_can_have_it():
+def test_a_partial_document_fits_the_release_that_has_its_flags():
     flags = body("3.0")["flags"]
     part = {key: flags[key] for key in ("cartFailure", "loadGeneratorVUs", "adFailure")}
     assert compared({"flags": part}).demo == "3.0"

@@ -1,4 +1,4 @@
-"""The shipped data: names, variants and documents of the releases, and what they say of the answers."""
+"""The shipped data: names, variants, documents and right answers of the releases."""
 
 import json
 
@@ -54,7 +54,7 @@ def test_newer_flags_resolve(name):
     st.sampled_from([name for flag in catalog.load().flags for name in (*flag.names, *flag.aliases)]),
     st.data(),
 )
-def test_any_case_and_separators_spell_a_flag(name, data):
+def test_case_and_separators_of_a_flag_do_not_matter(name, data):
     pieces = [
         data.draw(st.sampled_from(["", "_", "-", " "]))
         + data.draw(st.sampled_from([c, c.upper(), c.lower()]))
@@ -72,13 +72,13 @@ def test_unknown_names_get_the_nearest_spelling():
         catalog.generation("3.7")
 
 
-def test_a_flag_is_refused_where_it_does_not_exist_with_the_reason():
+def test_a_flag_that_a_release_lacks_is_refused_with_the_reason():
     with pytest.raises(
         ScenarioError, match=r"'loadGeneratorFloodHomepage' does not exist in demo 3.0: .*1.10, "
     ):
         catalog.flag("loadGeneratorFloodHomepage", "3.0")
     with pytest.raises(
-        ScenarioError, match=r"exist in demo 1.12: The flag came with 2.1. It exists in 2.1, 2.2"
+        ScenarioError, match=r"exist in demo 1.12: The flag was added in 2.1. It exists in 2.1, 2.2"
     ):
         catalog.fault("emailMemoryLeak", demo="1.12.0")
 
@@ -95,11 +95,11 @@ def test_a_flag_is_refused_where_it_does_not_exist_with_the_reason():
         (" 2.0", "2.0"),
     ],
 )
-def test_releases_are_spelt_in_many_ways(spelt, demo):
+def test_releases_have_several_spellings(spelt, demo):
     assert catalog.generation(spelt).demo == demo
 
 
-def test_a_whole_release_is_there_only_where_it_is_known():
+def test_a_release_line_means_its_newest_completely_known_release():
     partly = [demo for demo in DEMOS if catalog.generation(demo).release.known == "partial"]
     assert partly == ["3.1"]
     assert catalog.load().demos() == DEMOS
@@ -121,7 +121,7 @@ def test_documents_of_all_releases_are_those_of_flagd(demo, count):
         ), key
 
 
-def test_flags_are_off_as_shipped_but_those_of_the_load_generator():
+def test_all_flags_but_the_load_generators_are_off_as_shipped():
     defaults = {
         flag.key: flag.default_variant for flag in FlagdDocument(catalog.demo_document("3.0")).flags.values()
     }
@@ -132,7 +132,7 @@ def test_flags_are_off_as_shipped_but_those_of_the_load_generator():
 
 
 @pytest.mark.parametrize(("demo", "key"), CASES)
-def test_every_variant_of_every_flag_can_be_switched_on_really(demo, key):
+def test_flagd_serves_every_variant_of_every_flag(demo, key):
     document = FlagdDocument(catalog.demo_document(demo))
     period = catalog.load().period(key, demo)
     for variant, value in period.variants.items():
@@ -141,7 +141,7 @@ def test_every_variant_of_every_flag_can_be_switched_on_really(demo, key):
         assert document.answer(fault.flag, dict(fault.context)) == (variant, value)
 
 
-def test_the_catalogs_failure_of_one_product_is_switched_in_its_rule():
+def test_product_catalog_failure_is_switched_in_its_rule():
     fault = catalog.fault("product_catalog_failure", demo="3.0")
     assert (fault.flag, fault.variant, dict(fault.context)) == (
         "productCatalogFailure",
@@ -161,14 +161,14 @@ def test_variants_differ_by_release():
 
 @pytest.mark.parametrize(("demo", "key"), CASES)
 def test_answers_name_services_of_their_release(demo, key):
-    told = catalog.expectation(key, demo=demo)
+    found = catalog.expectation(key, demo=demo)
     names = set(catalog.generation(demo).services.values())
-    used = {entry.service for entry in (*told.anomalies, *told.root_causes)} | set(told.red_herrings)
-    used |= {service for path in told.paths for service in path}
+    used = {entry.service for entry in (*found.anomalies, *found.root_causes)} | set(found.red_herrings)
+    used |= {service for path in found.paths for service in path}
     assert used <= names
-    assert told.flags == (catalog.fault(key, demo=demo).flag,)
-    assert told.healthy or told.root_causes
-    assert not {cause.service for cause in told.root_causes} & set(told.red_herrings)
+    assert found.flags == (catalog.fault(key, demo=demo).flag,)
+    assert found.healthy or found.root_causes
+    assert not {cause.service for cause in found.root_causes} & set(found.red_herrings)
 
 
 def test_services_of_old_and_new_releases_resolve_to_each_other():
@@ -184,7 +184,7 @@ def test_services_of_old_and_new_releases_resolve_to_each_other():
     assert catalog.load().service_entry("no-such-service") is None
 
 
-def test_what_a_release_lacks_is_no_red_herring_there():
+def test_services_that_a_release_lacks_are_not_its_red_herrings():
     assert "astronomy-db" in catalog.expectation("productCatalogFailure", demo="3.0").red_herrings
     assert "astronomy-db" not in catalog.expectation("productCatalogFailure", demo="2.1").red_herrings
 
@@ -209,34 +209,34 @@ def test_answers_follow_the_code():
 @pytest.mark.parametrize(
     ("key", "variant"), [("paymentFailure", "off"), ("loadGeneratorVUs", "5"), ("failedReadinessProbe", "on")]
 )
-def test_what_changes_nothing_for_the_worse_is_healthy(key, variant):
-    told = catalog.expectation(key, variant)
-    assert told.healthy
-    assert not told.root_causes
-    assert told.flags == (key,)
+def test_harmless_variants_are_healthy(key, variant):
+    found = catalog.expectation(key, variant)
+    assert found.healthy
+    assert not found.root_causes
+    assert found.flags == (key,)
 
 
-def test_answers_to_two_faults_want_two_culprits_and_drop_contradictions():
+def test_two_faults_expect_two_culprits_without_contradictions():
     faults = (
         catalog.fault("paymentUnreachable"),
         catalog.fault("adFailure"),
         catalog.fault("paymentFailure", "10%"),
     )
-    told = catalog.load().combined(faults)
-    assert {cause.fault for cause in told.root_causes} == {
+    found = catalog.load().combined(faults)
+    assert {cause.fault for cause in found.root_causes} == {
         "paymentUnreachable=on",
         "adFailure=on",
         "paymentFailure=10%",
     }
-    assert not {"payment", "checkout", "ad"} & set(told.red_herrings)
-    assert "flagd" in told.red_herrings
-    assert told.flags == ("paymentUnreachable", "adFailure", "paymentFailure")
-    assert len(set(told.paths)) == len(told.paths)
+    assert not {"payment", "checkout", "ad"} & set(found.red_herrings)
+    assert "flagd" in found.red_herrings
+    assert found.flags == ("paymentUnreachable", "adFailure", "paymentFailure")
+    assert len(set(found.paths)) == len(found.paths)
     assert catalog.load().combined((catalog.fault("failedReadinessProbe"),)).healthy
 
 
 @pytest.mark.parametrize("flag", catalog.load().flags, ids=lambda flag: flag.key)
-def test_what_tells_of_a_flag_is_complete(flag):
+def test_every_entry_of_a_flag_is_complete(flag):
     if flag.kind == "fault" and flag.diagnosable.answer:
         assert flag.expectation.anomalies
         assert flag.expectation.paths

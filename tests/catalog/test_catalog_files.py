@@ -1,4 +1,4 @@
-"""Files of users: what they add, and how mistakes in them are told."""
+"""Catalog files of users: what they add, and how their mistakes are reported."""
 
 import pytest
 import yaml
@@ -53,7 +53,7 @@ OTHER = {
 }
 
 
-def test_another_system_has_releases_services_and_flags_of_its_own(extended):
+def test_another_system_has_its_own_releases_services_and_flags(extended):
     known = extended(OTHER)
     assert known.demos() == (*catalog.load().demos(), "bank-1", "bank-2")
     assert known.service("payment", "bank-1") == "pay"
@@ -155,10 +155,10 @@ def test_another_system_has_releases_services_and_flags_of_its_own(extended):
         ("flags: []\nflags: []", "line 2 repeats the key 'flags'"),
     ],
 )
-def test_mistakes_are_told_by_file_entry_value_and_way_out(extended, content, match):
-    with pytest.raises(ConfigurationError, match=match) as told:
+def test_mistakes_name_file_entry_value_and_remedy(extended, content, match):
+    with pytest.raises(ConfigurationError, match=match) as caught:
         extended(content)
-    assert "mine.yaml" in str(told.value)
+    assert "mine.yaml" in str(caught.value)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):

@@ -1,4 +1,4 @@
-"""The page on the catalog is true: its table, its examples, its fields."""
+"""The documentation page of the catalog: its table, examples and fields."""
 
 import re
 from pathlib import Path
@@ -24,8 +24,10 @@ def test_the_table_is_the_catalog():
 
 def test_every_field_of_a_flag_is_explained():
     text = PAGE.read_text()
-    told = {"does", "category", "severity", "absent", "observe_s"}
-    assert [name for name in FlagEntry.model_fields if f"`{name}`" not in text and name not in told] == []
+    documented = {"does", "category", "severity", "absent", "observe_s"}
+    assert [
+        name for name in FlagEntry.model_fields if f"`{name}`" not in text and name not in documented
+    ] == []
 
 
 def test_the_file_shown_extends_the_catalog(tmp_path):
@@ -36,7 +38,7 @@ def test_the_file_shown_extends_the_catalog(tmp_path):
     assert known.expectation("slowLedger", demo="bank-1").root_causes[0].service == "ledger"
 
 
-def test_the_calls_shown_answer_what_is_said():
+def test_the_examples_of_calls_return_what_the_page_says():
     (shown,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     calls = [line.partition("#") for line in shown.splitlines() if line.startswith("catalog.")]
     answers = [(eval(call, {"catalog": catalog}), said.strip()) for call, _, said in calls]
@@ -45,7 +47,7 @@ def test_the_calls_shown_answer_what_is_said():
         assert said.startswith(repr(value))
 
 
-def test_a_flag_is_documented_demo_a_release_that_is_known_completely():
+def test_a_flag_is_described_for_a_completely_known_release():
     known = catalog.load()
     assert documented_demo(known, known.flag("adFailure")) == "3.0"
     assert documented_demo(known, known.flag("loadGeneratorFloodHomepage")) == "2.2"

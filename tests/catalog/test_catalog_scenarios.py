@@ -1,4 +1,4 @@
-"""Scenarios of the catalog: times and traffic that suit the flag, and reasons not to count."""
+"""Scenarios of the catalog: suitable times and traffic, and reasons not to count in the gate."""
 
 import pytest
 
@@ -26,11 +26,11 @@ def test_a_scenario_is_the_flag_at_one_variant(demo, scenario):
     assert scenario.timing.impact_timeout_s >= 180
 
 
-def test_there_is_one_scenario_a_flag():
+def test_every_flag_has_one_scenario():
     assert len({scenario.id for scenario in catalog.scenarios("3.0")}) == 15
 
 
-def test_rare_traffic_is_raised_until_six_requests_show_the_fault():
+def test_users_are_added_until_six_requests_show_a_rare_fault():
     asked = {s.id: s.environment.users for s in catalog.scenarios("3.0")}
     assert asked["paymentUnreachable=on"] is None
     assert asked["adFailure=on"] == 25
@@ -44,7 +44,7 @@ def test_rare_traffic_is_raised_until_six_requests_show_the_fault():
         assert affected_per_minute(entry, period, variant) * users / DEFAULT_USERS >= AFFECTED_PER_MINUTE
 
 
-def test_a_flag_of_old_releases_that_is_all_or_nothing_hits_every_request():
+def test_all_or_nothing_flags_of_old_releases_affect_every_request():
     entry, period = catalog.flag("cartFailure"), catalog.load().period("cartFailure", "2.1")
     assert affected_per_minute(entry, period, "on") == pytest.approx(3.8)
     assert affected_per_minute(entry, period, "off") == 0
@@ -68,15 +68,15 @@ def test_images_need_a_browser():
         ("emailMemoryLeak", "1x", "3.0", "nothing visible grows"),
         ("emailMemoryLeak", "10x", "2.1", "nothing visible grows"),
         ("recommendationCacheFailure", None, "2.2", "nothing leaks"),
-        ("llmInaccurateResponse", None, "2.2", "Only a reader of the text"),
-        ("loadGeneratorTraffic", None, "3.0", "there is no telemetry"),
+        ("llmInaccurateResponse", None, "2.2", "Only the text itself shows it"),
+        ("loadGeneratorTraffic", None, "3.0", "removes telemetry"),
     ],
 )
-def test_what_cannot_be_judged_is_excluded_by_reason(name, variant, demo, reason):
+def test_scenarios_that_cannot_be_judged_are_ungated_with_the_reason(name, variant, demo, reason):
     assert reason in catalog.scenario(name, variant, demo).ungated
 
 
-def test_most_of_a_release_counts():
+def test_most_flags_of_a_release_count():
     counted = [scenario.id for scenario in catalog.scenarios("3.0") if not scenario.ungated]
     assert len(counted) == 14
     assert not catalog.scenario("emailMemoryLeak").ungated
@@ -84,16 +84,16 @@ def test_most_of_a_release_counts():
 
 @pytest.mark.parametrize("name", ["failedReadinessProbe", "loadGeneratorVUs"])
 def test_harmless_flags_are_controls_that_need_no_impact(name):
-    told = catalog.scenario(name)
-    assert told.control
-    assert not told.require_impact
+    found = catalog.scenario(name)
+    assert found.control
+    assert not found.require_impact
 
 
 @pytest.mark.parametrize("demo", ["1.12", "3.0"])
-def test_controls_have_no_fault_and_wait_as_long_as_a_fault_takes(demo):
-    told = catalog.controls(demo)
-    assert len({control.id for control in told}) == 4
-    for control in told:
+def test_controls_have_no_fault_and_the_times_of_a_fault(demo):
+    found = catalog.controls(demo)
+    assert len({control.id for control in found}) == 4
+    for control in found:
         assert control.control
         assert not control.faults
         assert control.timing.guard_s == 0, "switching a flag takes no time that windows would show"
@@ -102,7 +102,7 @@ def test_controls_have_no_fault_and_wait_as_long_as_a_fault_takes(demo):
             assert disturbance.service in (None, *catalog.generation(demo).services.values())
 
 
-def test_faults_together_want_the_longest_times_and_the_most_users():
+def test_combined_faults_get_the_longest_times_and_the_most_users():
     given = (
         Fault(flag="adServiceFailure", at_s=20.0),
         Fault(flag="imageSlowLoad", variant="10sec", context={"who": "me"}),
@@ -128,7 +128,7 @@ def test_faults_together_want_the_longest_times_and_the_most_users():
     assert {cause.fault for cause in whole.expectation.root_causes} == {str(fault) for fault in whole.faults}
 
 
-def test_together_with_what_does_not_count_nothing_counts():
+def test_a_combination_with_an_ungated_fault_is_ungated():
     uncounted = next(s for demo in DEMOS for s in catalog.scenarios(demo) if s.ungated)
     demo = uncounted.environment.demo
     counted = next(s for s in catalog.scenarios(demo) if not s.ungated and s.require_impact)
@@ -138,6 +138,6 @@ def test_together_with_what_does_not_count_nothing_counts():
     assert catalog.together(uncounted.faults, demo) == uncounted
 
 
-def test_together_refuses_what_the_release_has_not():
+def test_a_combination_with_an_unknown_flag_is_refused():
     with pytest.raises(ScenarioError, match="nothing"):
         catalog.together([Fault(flag="adFailure"), Fault(flag="nothing")])

@@ -1,4 +1,4 @@
-"""The otel-diag command, as a process of its own."""
+"""The ``otel-diag`` command as a separate process."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def test_run_judges_every_scenario_and_report_shows_it_again(place: Path) -> Non
     assert "did you mean 'html'?" in wrong.stderr
 
 
-def test_run_tells_misses_false_alarms_and_errors_apart(place: Path) -> None:
+def test_run_distinguishes_misses_false_alarms_and_errors(place: Path) -> None:
     chosen = ("--target", "replay:tiny", "--reports", "other")
     blamed = otel_diag(place, "run", *chosen, "--analyzer", "my_analyzers:front", "--scenario", "back").stdout
     assert "incident-back  root cause not named" in blamed
@@ -139,7 +139,7 @@ def test_doctor_checks_store_analyzer_and_target(place: Path) -> None:
     assert broken.stdout.count("FAIL") == 3
 
 
-def test_a_terminal_without_arrows_gets_question_marks(place: Path) -> None:
+def test_characters_that_a_terminal_lacks_are_replaced(place: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
     command = [sys.executable, "-m", "pytest_otel_diag.cli", "catalog", "show", "cartFailure"]
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What doctor tells of a live system: a real flagd, a tiny system that runs, a stand-in server."""
+"""``otel-diag doctor`` on a live system: the real flagd, a small running system, a mock server."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ def states(found: dict[str, Check]) -> dict[str, str]:
     return {name: check.state for name, check in found.items()}
 
 
-def test_a_system_in_order_has_no_failure(demo: LiveDemo) -> None:
+def test_a_healthy_system_fails_no_check(demo: LiveDemo) -> None:
     before = demo.document.read_bytes()
     with frontend() as stand_in:
         found = checks(demo.settings(frontend=stand_in.url, drive="true"))
@@ -63,7 +63,7 @@ def test_a_system_in_order_has_no_failure(demo: LiveDemo) -> None:
     assert demo.document.read_bytes() == before
 
 
-def test_the_command_ends_with_a_code(demo: LiveDemo) -> None:
+def test_the_exit_code_says_whether_a_check_failed(demo: LiveDemo) -> None:
     common = ["doctor", "--target", "live", "--store", demo.dsn, "--state", str(demo.state)]
     flags = ["--flags", f"file:{demo.document}", "--flagd", f"ofrep:{demo.flagd.ofrep}"]
     fine = CliRunner().invoke(app, [*common, *flags, "--frontend", "http://127.0.0.1:9", "--no-drive"])
@@ -74,20 +74,20 @@ def test_the_command_ends_with_a_code(demo: LiveDemo) -> None:
     assert "FAIL  frontend" in driven.output
 
 
-def test_flags_that_cannot_be_read(demo: LiveDemo, tmp_path: Path) -> None:
+def test_unreadable_flags_fail(demo: LiveDemo, tmp_path: Path) -> None:
     found = checks(demo.settings(flags=f"file:{tmp_path / 'gone.json'}"))
     assert found["flags"].state == "failed"
     assert "gone.json" in found["flags"].detail
     assert found["traces"].state == "ok"
 
 
-def test_flags_that_nobody_serves(demo: LiveDemo) -> None:
+def test_flags_that_are_not_served_fail(demo: LiveDemo) -> None:
     found = checks(demo.settings(flagd="ofrep:http://127.0.0.1:9"))
     assert found["served"].state == "failed"
     assert "127.0.0.1:9" in found["served"].detail
 
 
-def test_another_document_than_the_one_served(demo: LiveDemo, tmp_path: Path) -> None:
+def test_a_document_that_differs_from_the_served_one_fails(demo: LiveDemo, tmp_path: Path) -> None:
     body = json.loads(catalog.demo_document("3.0"))
     body["flags"]["paymentFailure"]["defaultVariant"] = "50%"
     body["flags"]["mine"] = {"state": "ENABLED", "variants": {"a": True, "b": False}, "defaultVariant": "a"}
@@ -107,13 +107,13 @@ def test_another_document_than_the_one_served(demo: LiveDemo, tmp_path: Path) ->
     assert "and 1 more" in checks(demo.settings(flags=f"file:{other}"))["demo"].detail
 
 
-def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_folder_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_checks.os, "access", lambda *_: False)
     assert live_checks._writable("file:/etc/flagd/demo.json").state == "failed"
     assert "not tried" in live_checks._writable("flagd-ui:http://x/feature").detail
 
 
-def test_a_store_that_is_away_or_empty(demo: LiveDemo) -> None:
+def test_an_unreachable_or_empty_store_fails(demo: LiveDemo) -> None:
     assert checks(demo.settings(store="clickhouse://127.0.0.1:9/x"))["store"].state == "failed"
     demo.store.create_database("empty")
     try:
@@ -125,7 +125,7 @@ def test_a_store_that_is_away_or_empty(demo: LiveDemo) -> None:
     assert "no telemetry of the last hour" in found["load"].detail
 
 
-def test_tables_that_are_not_the_exporters(demo: LiveDemo) -> None:
+def test_tables_without_the_exporters_columns_fail(demo: LiveDemo) -> None:
     with demo.store._engine.connection() as connection:
         connection.command("CREATE DATABASE odd ENGINE = Atomic")
         connection.command("CREATE TABLE odd.otel_traces (Timestamp DateTime64(9)) ENGINE = Memory")
@@ -141,7 +141,7 @@ def test_tables_that_are_not_the_exporters(demo: LiveDemo) -> None:
     assert "no otel_traces" in lost["tables"].detail
 
 
-def test_clocks_that_differ(demo: LiveDemo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clocks_that_differ_are_a_warning(demo: LiveDemo, monkeypatch: pytest.MonkeyPatch) -> None:
     clock_ns = Store.clock_ns
     monkeypatch.setattr(Store, "clock_ns", lambda store: clock_ns(store) - 20 * 10**9)
     found = checks(demo.settings())
@@ -150,7 +150,7 @@ def test_clocks_that_differ(demo: LiveDemo, monkeypatch: pytest.MonkeyPatch) -> 
     assert "in the future" in found["traces"].detail
 
 
-def test_who_holds_the_system_and_what_is_left(demo: LiveDemo, tmp_path: Path) -> None:
+def test_a_damaged_journal_fails(demo: LiveDemo, tmp_path: Path) -> None:
     damaged = tmp_path / "journal" / "x.json"
     damaged.parent.mkdir()
     damaged.write_text("{")
@@ -159,7 +159,7 @@ def test_who_holds_the_system_and_what_is_left(demo: LiveDemo, tmp_path: Path) -
     assert "cannot be used" in found["journal"].detail
 
 
-async def test_a_run_that_holds_it_is_named(demo: LiveDemo) -> None:
+async def test_the_run_that_holds_the_system_is_named(demo: LiveDemo) -> None:
     target = LiveTarget.from_settings("", settings=demo.settings(), worker="main")
     scenario = target.scenario_for([Fault(flag="paymentFailure", variant="10%")])
     assert scenario is not None
@@ -172,7 +172,7 @@ async def test_a_run_that_holds_it_is_named(demo: LiveDemo) -> None:
     assert "otel-diag heal" in found["journal"].detail
 
 
-def test_the_receiver_listens_and_tells_what_came(demo: LiveDemo) -> None:
+def test_the_receivers_addresses_and_telemetry_are_reported(demo: LiveDemo) -> None:
     found = checks(demo.settings(store="", otlp_receiver="http=127.0.0.1:0"))
     assert found["receiver"].detail.startswith("listens on http 127.0.0.1:")
     assert found["traces"].state == "failed"
@@ -183,12 +183,12 @@ def test_the_receiver_listens_and_tells_what_came(demo: LiveDemo) -> None:
     assert str(port) in busy["store"].detail
 
 
-def test_a_spec_that_is_wrong(demo: LiveDemo) -> None:
+def test_a_wrong_spec_fails(demo: LiveDemo) -> None:
     assert checks(demo.settings(), "dmo=3.0")["target"].state == "failed"
 
 
-def test_where_traces_of_a_cluster_are() -> None:
-    def told(key: str) -> Check:
+def test_traces_that_are_split_over_shards_are_a_warning() -> None:
+    def placed(key: str) -> Check:
         table = ExporterTable("otel", "otel_traces", "Distributed", "c", "l.otel_traces", key)
 
         class Opened:
@@ -197,7 +197,7 @@ def test_where_traces_of_a_cluster_are() -> None:
         (row,) = live_checks._placement(Opened())
         return row
 
-    assert told("cityHash64(TraceId)").state == "ok"
-    spread = told("rand()")
+    assert placed("cityHash64(TraceId)").state == "ok"
+    spread = placed("rand()")
     assert spread.state == "warning"
     assert "would be wrong" in spread.detail

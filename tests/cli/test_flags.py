@@ -1,4 +1,4 @@
-"""``otel-diag flags`` over the real flagd, with the file and with a stand-in of flagd-ui over it."""
+"""``otel-diag flags`` with the real flagd, through its file and through a mock of flagd-ui."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ class System:
     control: str
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """Run the command in this process; return its exit code and all that it says."""
+        """Run the command in this process; return its exit code and its output."""
         command, *rest = arguments
         options = ["--flags", self.control, "--flagd", f"ofrep:{self.flagd.ofrep}"]
         options += ["--state", str(self.state)] if command in ("set", "reset") else []
@@ -61,7 +61,7 @@ class System:
 
 def run(*arguments: str) -> tuple[int, str]:
     done = CliRunner().invoke(app, arguments)
-    if isinstance(done.exception, OtelDiagError):  # as main() tells it
+    if isinstance(done.exception, OtelDiagError):  # as main() reports it
         return 2, done.output + str(done.exception)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
@@ -112,8 +112,8 @@ def test_the_table_shows_what_is_written_and_what_is_served(system: System) -> N
     assert system.row("loadGeneratorVUs")["served"][0]["value"] == 5
 
 
-def test_a_rule_that_wins_over_the_default_is_the_reason(system: System) -> None:
-    """The trap of the demo: switching the default of a flag with a rule does nothing."""
+def test_a_rule_that_overrides_the_default_is_explained(system: System) -> None:
+    """The demo's trap: switching the default of a flag with a rule has no effect."""
     body = json.loads(document())
     body["flags"]["productCatalogFailure"]["defaultVariant"] = "on"
     put(system.path, json.dumps(body).encode())
@@ -124,7 +124,7 @@ def test_a_rule_that_wins_over_the_default_is_the_reason(system: System) -> None
     assert {answer["variant"] for answer in row["served"]} == {"off"}
 
 
-def test_a_disabled_flag_is_told(system: System) -> None:
+def test_a_disabled_flag_is_explained(system: System) -> None:
     body = json.loads(document())
     body["flags"]["adFailure"]["state"] = "DISABLED"
     put(system.path, json.dumps(body).encode())
@@ -148,7 +148,7 @@ def test_a_flag_is_shown_by_any_name(system: System) -> None:
     assert (code, "nor any of its other names" in said) == (2, True)
 
 
-def test_set_stays_and_reset_puts_it_back_byte_for_byte(system: System) -> None:
+def test_set_lasts_and_reset_restores_byte_for_byte(system: System) -> None:
     before = system.path.read_bytes()
     code, said = system.run("set", "adServiceFailure", "on")
     assert (code, "adFailure=on is served" in said) == (0, True)
@@ -183,7 +183,7 @@ def test_set_stays_and_reset_puts_it_back_byte_for_byte(system: System) -> None:
     assert (code, "nothing was set by hand here" in said) == (0, True)
 
 
-def test_healing_from_another_folder_takes_it_back_too(
+def test_healing_works_from_another_folder(
     system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system.control = f"file:{system.path.name}"
@@ -196,7 +196,7 @@ def test_healing_from_another_folder_takes_it_back_too(
     assert system.path.read_bytes() == document()
 
 
-def test_setting_back_by_hand_leaves_nothing_to_take_back(system: System) -> None:
+def test_setting_a_flag_back_closes_the_journal_entry(system: System) -> None:
     assert system.run("set", "cartFailure", "50%")[0] == 0
     assert system.run("set", "cartFailure", "100%")[0] == 0
     (entry,) = system.journal()
@@ -206,7 +206,7 @@ def test_setting_back_by_hand_leaves_nothing_to_take_back(system: System) -> Non
     assert system.path.read_bytes() == document()
 
 
-def test_somebody_elses_edit_is_kept_and_told(system: System) -> None:
+def test_an_external_edit_is_kept_and_reported(system: System) -> None:
     assert system.run("set", "cartFailure", "50%")[0] == 0
     put(system.path, switched(system.path.read_bytes(), "adFailure", "on"))
     code, said = system.run("reset")
@@ -222,14 +222,14 @@ def test_mistakes_change_nothing(system: System) -> None:
         ("list", "--format", "jsn"): "did you mean 'json'?",
         ("reset", "adFailure", "--all-off"): "name no flags",
     }
-    for arguments, told in wrong.items():
+    for arguments, sentence in wrong.items():
         code, said = system.run(*arguments)
-        assert (code, told in said) == (2, True), said
+        assert (code, sentence in said) == (2, True), said
     assert system.path.read_bytes() == document()
     assert system.journal() == []
 
 
-def test_all_off_is_what_the_demo_ships_and_saves_what_was_there(system: System) -> None:
+def test_all_off_sets_shipped_defaults_and_saves_the_document(system: System) -> None:
     body = json.loads(switched(switched(document(), "adFailure", "on"), "loadGeneratorTraffic", "off"))
     body["flags"]["mine"] = {"state": "ENABLED", "variants": {"a": 1, "b": 2}, "defaultVariant": "a"}
     body["flags"]["ruled"] = {
@@ -255,7 +255,7 @@ def test_all_off_is_what_the_demo_ships_and_saves_what_was_there(system: System)
     assert (code, "every flag was off already" in said) == (0, True)
 
 
-def test_while_a_run_holds_the_system_nothing_is_set(system: System) -> None:
+def test_set_is_refused_while_a_run_holds_the_system(system: System) -> None:
     owner = Owner.here(now_ns=time.time_ns(), run_id="nightly")
     lease = Lease.take(system.state, str(system.path.resolve()), owner)
     assert lease is not None
@@ -285,7 +285,7 @@ def entry(system: System, **changed: Any) -> Entry:
     )
 
 
-def test_what_a_run_left_on_is_healed_first(system: System) -> None:
+def test_faults_of_a_run_must_be_healed_first(system: System) -> None:
     left = entry(system)
     Journal(system.state).write(left)
     for arguments in (("set", "adFailure", "on"), ("reset",), ("reset", "--all-off")):
@@ -301,7 +301,7 @@ def test_what_a_run_left_on_is_healed_first(system: System) -> None:
     assert system.run("reset")[0] == 0
 
 
-def test_without_flagd_written_is_shown_and_nothing_is_set(system: System) -> None:
+def test_without_flagd_flags_are_listed_but_not_set(system: System) -> None:
     options = ("--flags", system.control, "--flagd", "ofrep:http://127.0.0.1:9")
     code, said = run("flags", "list", *options)
     assert (code, "the served flags cannot be read" in said, "not read" in said) == (1, True, True)
@@ -313,7 +313,7 @@ def test_without_flagd_written_is_shown_and_nothing_is_set(system: System) -> No
     assert system.journal() == []
 
 
-def test_all_off_works_without_flagd_and_saves_first(system: System) -> None:
+def test_all_off_works_without_flagd_and_saves_the_document_first(system: System) -> None:
     put(system.path, switched(document(), "adFailure", "on"))
     options = ("--flags", system.control, "--flagd", "ofrep:http://127.0.0.1:9", "--state", str(system.state))
     system.state.mkdir()
@@ -327,7 +327,7 @@ def test_all_off_works_without_flagd_and_saves_first(system: System) -> None:
     assert variant(system.path.read_bytes(), "adFailure") == "off"
 
 
-def test_what_is_written_and_not_served_is_said_and_can_be_taken_back(system: System, tmp_path: Path) -> None:
+def test_a_flag_that_is_not_served_in_time_can_be_reset(system: System, tmp_path: Path) -> None:
     unwatched = tmp_path / "demo.flagd.json"
     unwatched.write_bytes(document())
     system.control = f"file:{unwatched}"
@@ -344,7 +344,7 @@ def test_what_is_written_and_not_served_is_said_and_can_be_taken_back(system: Sy
     assert code == 0, said
 
 
-def test_flags_that_flagd_serves_and_nobody_wrote_are_shown(system: System, tmp_path: Path) -> None:
+def test_flags_that_are_served_but_not_written_are_listed(system: System, tmp_path: Path) -> None:
     body = json.loads(document())
     del body["flags"]["adFailure"]
     fewer = tmp_path / "fewer.json"
@@ -357,7 +357,7 @@ def test_flags_that_flagd_serves_and_nobody_wrote_are_shown(system: System, tmp_
     assert code == 0, said
 
 
-def test_through_flagd_ui_set_and_reset_work_alike(system: System, ui: FlagdUi) -> None:
+def test_set_and_reset_work_through_flagd_ui(system: System, ui: FlagdUi) -> None:
     assert system.run("set", "paymentServiceFailure", "50%")[0] == 0
     assert system.row("paymentFailure")["served"][0]["value"] == 0.5
     assert variant(system.path.read_bytes()) == "50%"
@@ -366,7 +366,7 @@ def test_through_flagd_ui_set_and_reset_work_alike(system: System, ui: FlagdUi) 
     assert json.loads(system.path.read_bytes()) == json.loads(document())
 
 
-def test_an_edit_beside_flagd_ui_is_found_and_not_overwritten(system: System, ui: FlagdUi) -> None:
+def test_an_edit_without_flagd_ui_is_detected_and_not_overwritten(system: System, ui: FlagdUi) -> None:
     put(system.path, switched(document(), "adFailure", "on"))
     assert eventually(lambda: not system.listed()["agrees"])
     code, said = system.run("list")
@@ -379,7 +379,7 @@ def test_an_edit_beside_flagd_ui_is_found_and_not_overwritten(system: System, ui
     assert variant(system.path.read_bytes(), "adFailure") == "off"
 
 
-def test_a_write_that_is_refused_leaves_no_entry(system: System, ui: FlagdUi) -> None:
+def test_a_rejected_write_leaves_no_journal_entry(system: System, ui: FlagdUi) -> None:
     ui.fail(Fault.REFUSED, method="POST")
     code, said = system.run("set", "adFailure", "on")
     assert (code, "refused the document with 413" in said) == (2, True)
@@ -395,7 +395,7 @@ def test_a_write_that_is_refused_leaves_no_entry(system: System, ui: FlagdUi) ->
     assert system.run("reset")[0] == 0
 
 
-def test_a_demo_whose_flagd_ui_cannot_write_still_lists(system: System) -> None:
+def test_flags_are_listed_where_flagd_ui_cannot_write(system: System) -> None:
     with FlagdUi(system.path, "2.1") as ui:
         system.control = f"flagd-ui:{ui.url}"
         assert system.listed()["agrees"]
@@ -406,7 +406,7 @@ def test_a_demo_whose_flagd_ui_cannot_write_still_lists(system: System) -> None:
 
 @contextmanager
 def watching(system: System, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """Start ``flags watch``; it is killed at the end, or when it takes too long."""
+    """Start ``flags watch``; it is killed at the end, or at its deadline."""
     command = [sys.executable, "-m", "pytest_otel_diag.cli", "flags", "watch", "--flags", system.control]
     command += ["--flagd", f"ofrep:{system.flagd.ofrep}", "--every", "0.1", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -420,12 +420,12 @@ def watching(system: System, *options: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def test_watching_tells_every_change_with_its_time(system: System) -> None:
+def test_watch_prints_every_change_with_its_time(system: System) -> None:
     lines: list[dict[str, str]] = []
     with watching(system, "--format", "json") as process:
 
         def shows(*expected: tuple[str, str]) -> None:
-            """Read on until every expected change was printed."""
+            """Read until every expected change was printed."""
             missing = set(expected)
             while missing:
                 line = process.stdout.readline()
@@ -455,18 +455,18 @@ def test_watching_tells_every_change_with_its_time(system: System) -> None:
     assert [line["at"] for line in lines] == sorted(line["at"] for line in lines)
 
 
-def test_watching_ends_after_the_time_that_is_given(system: System) -> None:
+def test_watch_ends_after_the_given_time(system: System) -> None:
     assert system.run("watch", "--for", "0.3", "--every", "0.1")[0] == 0
 
 
-def test_watching_ends_with_ctrl_c(system: System) -> None:
+def test_watch_ends_at_ctrl_c(system: System) -> None:
     with watching(system) as process:
         assert "16 flags, not as shipped: none" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert process.wait(deadline_s(10)) == 0
 
 
-def test_the_command_tells_mistakes_in_one_line(system: System, tmp_path: Path) -> None:
+def test_a_mistake_is_one_line_without_a_traceback(system: System, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest_otel_diag.cli", "flags", "list", "--flags", "fil:x"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=deadline_s(30))
     assert done.returncode == 2

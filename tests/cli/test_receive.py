@@ -1,4 +1,4 @@
-"""otel-diag receive, as a process of its own."""
+"""``otel-diag receive`` as a separate process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def receiving(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.xdist_group("chdb_path")
-def test_what_is_received_until_the_signal_is_in_the_store(tmp_path: Path) -> None:
+def test_everything_received_before_the_signal_is_stored(tmp_path: Path) -> None:
     options = ["--http", "127.0.0.1:0", "--grpc", "off", "--every", "0.1", "--keep-hours", "24"]
     with receiving(tmp_path, "--store", f"chdb://{tmp_path}/store", *options) as process:
         first = process.stdout.readline()
@@ -66,7 +66,7 @@ def test_what_is_received_until_the_signal_is_in_the_store(tmp_path: Path) -> No
         (["--store", "chdb:///tmp/never", "--http", "4318"], "use HOST:PORT"),
     ],
 )
-def test_options_that_are_wrong_are_told(tmp_path: Path, arguments: list[str], complaint: str) -> None:
+def test_wrong_options_are_reported(tmp_path: Path, arguments: list[str], complaint: str) -> None:
     with receiving(tmp_path, *arguments) as process:
         said, _ = process.communicate(timeout=deadline_s(30))
     assert process.returncode == 2

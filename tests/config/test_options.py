@@ -1,4 +1,4 @@
-"""Options resolve in the order of precedence, keep their source, and refuse bad values all at once."""
+"""Options resolve in the order of precedence, keep their source, and report all bad values at once."""
 
 import math
 
@@ -28,7 +28,7 @@ def test_precedence_is_command_line_environment_ini_default(given_in: set[str]) 
     assert resolved.value == int(values.get(expected, "1"))
 
 
-def test_all_bad_values_are_reported_together_with_the_way_out() -> None:
+def test_all_bad_values_are_reported_together_with_what_is_allowed() -> None:
     with pytest.raises(ConfigurationError) as caught:
         resolve(
             {"otel_diag_repeat": "0", "otel_diag_inconclusive": "pas"},
@@ -53,14 +53,14 @@ def test_numbers_of_seconds_must_be_finite_and_above_zero(value: float) -> None:
         assert resolved == value
 
 
-def test_old_environment_names_are_converted_into_the_unit_of_the_option() -> None:
+def test_values_of_legacy_environment_names_are_converted() -> None:
     resolved = resolve({}, {}, {"ANALYSIS_WINDOW_MINUTES": "2", "FEATURE_FLAG_WAIT_TIME": "7"})
     assert resolved["observe_s"].value == 120.0
     assert resolved["observe_s"].spelling == "ANALYSIS_WINDOW_MINUTES"
     assert resolved["impact_timeout_s"].value == 7.0
 
 
-def test_own_environment_name_beats_the_old_one() -> None:
+def test_the_own_environment_name_beats_the_legacy_one() -> None:
     resolved = resolve({}, {}, {"ANALYSIS_WINDOW_MINUTES": "2", "OTEL_DIAG_OBSERVE_S": "5"})
     assert resolved["observe_s"].value == 5.0
 
@@ -101,7 +101,7 @@ def test_gate_flag_reads_booleans() -> None:
         assert resolve({}, {}, {"OTEL_DIAG_GATE": text})["gate"].value is value
 
 
-def test_older_names_of_options_that_concern_sessions() -> None:
+def test_legacy_environment_names_of_session_options() -> None:
     given = {
         "AUTO_CLEANUP_ENABLED": "false",
         "MAX_CONCURRENT_SESSIONS": "3",

@@ -23,11 +23,11 @@ def values(environment: dict[str, str], **given: object) -> list[object]:
     return [item.value for item in resolve(command_line, {}, environment, only=SHOP_OPTIONS).values()]
 
 
-def test_the_environment_of_otlp_exporters_is_obeyed() -> None:
+def test_environment_variables_of_otlp_exporters_apply() -> None:
     assert values(OTEL) == ["http://collector:4318", "grpc", "a=b", "gzip", 2.5, ""]
 
 
-def test_our_own_names_and_the_command_line_come_first() -> None:
+def test_own_names_and_the_command_line_take_precedence() -> None:
     ours = {"OTEL_DIAG_OTLP": "http://mine", "OTEL_DIAG_OTLP_TIMEOUT_S": "3"}
     assert values(OTEL | ours, otlp_protocol="http/protobuf")[:5] == [
         "http://mine",
@@ -38,12 +38,12 @@ def test_our_own_names_and_the_command_line_come_first() -> None:
     ]
 
 
-def test_without_anything_there_are_defaults() -> None:
+def test_defaults_apply_without_any_value() -> None:
     assert values({}) == ["", "http/protobuf", "", "none", 10.0, ""]
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "inf", "soon"])
-def test_a_timeout_that_is_none_is_told(text: str) -> None:
+def test_an_invalid_timeout_is_reported(text: str) -> None:
     with pytest.raises(ConfigurationError, match="OTEL_EXPORTER_OTLP_TIMEOUT"):
         values({"OTEL_EXPORTER_OTLP_TIMEOUT": text})
 
@@ -65,6 +65,6 @@ def test_durations_have_several_spellings(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "s", "5 m", "1d", "-5s", "5m1h"])
-def test_what_is_no_duration_is_told(text: str) -> None:
+def test_an_invalid_duration_is_reported(text: str) -> None:
     with pytest.raises(ValueError, match="must be a time such as"):
         duration(text)

@@ -1,4 +1,4 @@
-"""Scenario files: what they may say, and every mistake in them at once with its line."""
+"""Scenario files: their format, and all mistakes reported at once with their lines."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def mistakes(path: Path) -> list[str]:
     return [line.removeprefix(f"{path}:") for line in str(caught.value).splitlines()]
 
 
-def test_everything_that_markers_can_say(write) -> None:
+def test_a_file_can_express_everything_that_markers_can(write) -> None:
     (case,) = load_cases(
         write(
             """
@@ -115,7 +115,7 @@ def test_everything_that_markers_can_say(write) -> None:
     ]
 
 
-def test_what_is_left_out_is_what_is_known(write) -> None:
+def test_omitted_keys_keep_the_base_scenario(write) -> None:
     (case,) = load_cases(write("schema: 1\nfaults: [{flag: f}]\nenvironment: {seed: 3}\n"))
     scenario = case.scenario(KNOWN)
     assert scenario == KNOWN.model_copy(
@@ -168,7 +168,7 @@ def test_scenarios_of_a_list_share_defaults(write) -> None:
     assert (second.line, second.check_line(0)) == (9, 12)
 
 
-def test_every_mistake_is_told_with_its_line_and_the_way_out(write) -> None:
+def test_every_mistake_is_reported_with_its_line_and_remedy(write) -> None:
     path = write(
         "schema: 1\n"
         "fault: [{flag: f}]\n"
@@ -237,7 +237,7 @@ BOMB = "schema: 1\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ),
     ],
 )
-def test_what_cannot_be_a_file_of_scenarios(write, text, sentence) -> None:
+def test_invalid_files_are_refused(write, text, sentence) -> None:
     assert any(sentence in line for line in mistakes(write(text)))
 
 
@@ -246,7 +246,7 @@ def test_anchors_and_merged_keys_are_yaml(write) -> None:
     assert case.entry.timing == Timing(observe_s=9, baseline_s=8)
 
 
-def test_a_file_that_cannot_be_read_says_so(tmp_path, write) -> None:
+def test_unreadable_files_are_reported(tmp_path, write) -> None:
     (tmp_path / "latin.scenario.yaml").write_bytes("schema: 1 # é".encode("latin-1"))
     with pytest.raises(ScenarioFileError, match="cannot be read"):
         read_document(tmp_path / "latin.scenario.yaml")

@@ -1,4 +1,4 @@
-"""What the catalog adds to files: answers, times, labels, and the mistakes only it can find."""
+"""What the catalog adds to files: answers, times, labels, and checks."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def write(tmp_path):
     return write
 
 
-def test_one_fault_is_the_catalogs_with_the_files_schedule() -> None:
+def test_a_fault_gets_the_catalogs_answer_and_the_files_schedule() -> None:
     fault = Fault(flag="cartServiceFailure", variant="50%", at_s=9, steps=(FaultStep(at_s=3, variant="10%"),))
     scenario = scenario_of([fault], "3.0")
     known = catalog.scenario("cartFailure", "50%", "3.0")
@@ -40,12 +40,12 @@ def test_the_context_of_a_rule_comes_from_the_catalog() -> None:
     assert dict(scenario.faults[0].context) == {"product_id": "OLJCESPC7Z"}
 
 
-def test_a_context_of_the_files_own_is_kept() -> None:
+def test_a_context_in_the_file_is_kept() -> None:
     own = Fault(flag="productCatalogFailure", context={"product_id": "66VCHSJNUP"})
     assert scenario_of([own], "3.0").faults == (own.model_copy(update={"variant": "on"}),)
 
 
-def test_faults_together_are_what_the_target_makes_of_them() -> None:
+def test_files_and_targets_combine_faults_alike() -> None:
     faults = [Fault(flag="paymentServiceFailure", variant="50%"), Fault(flag="failedReadinessProbe", at_s=9)]
     whole = scenario_of(faults, "3.0")
     assert whole == catalog.together(faults, "3.0")
@@ -55,7 +55,7 @@ def test_faults_together_are_what_the_target_makes_of_them() -> None:
     assert scenario_of([], "3.0") is None
 
 
-def test_several_faults_want_a_cause_each_and_the_longest_times() -> None:
+def test_several_faults_expect_one_cause_each_and_the_longest_times() -> None:
     names = ("imageSlowLoad", "recommendationCacheFailure")
     scenario = scenario_of([Fault(flag=name) for name in names], "3.0")
     parts = [catalog.scenario(name, None, "3.0") for name in names]
@@ -65,7 +65,7 @@ def test_several_faults_want_a_cause_each_and_the_longest_times() -> None:
     assert len({cause.fault for cause in scenario.expectation.root_causes}) == 2
 
 
-def test_what_is_not_in_the_catalog_is_not_known() -> None:
+def test_flags_outside_the_catalog_are_unknown() -> None:
     assert scenario_of([Fault(flag="incident-7")], "3.0") is None
     assert scenario_of([Fault(flag="adFailure", variant="75%")], "3.0") is None
     assert scenario_of([Fault(flag="intlShippingSlowdown")], "2.2") is None
@@ -94,11 +94,11 @@ def test_labels_are_flag_category_and_severity_unless_the_file_says_otherwise() 
         (Fault(flag="adFailure"), "9.9", ""),
     ],
 )
-def test_a_flag_of_another_release_is_told_from_a_mistake(fault, demo, there) -> None:
+def test_a_flag_of_another_release_is_not_a_mistake(fault, demo, there) -> None:
     assert other_release_only(fault, demo) == there
 
 
-def test_lint_holds_files_against_the_catalog(write) -> None:
+def test_lint_checks_files_against_the_catalog(write) -> None:
     path = write(
         """
         schema: 1
@@ -139,7 +139,7 @@ def test_lint_holds_files_against_the_catalog(write) -> None:
     assert len(found) == 11
 
 
-def test_lint_tells_what_cannot_be_loaded(write) -> None:
+def test_lint_reports_files_that_cannot_be_loaded(write) -> None:
     path = write("schema: 1\nfaultz: []\n")
     assert any(
         line.startswith(f"{path}:2: faultz: unknown key, did you mean 'faults'?") for line in lint(path)
@@ -154,7 +154,7 @@ def test_each_variant_is_a_flag_and_a_parameter() -> None:
     assert parameter.marks[0].name == "otel_flag"
 
 
-def test_names_of_older_releases_are_services_too(write) -> None:
+def test_service_names_of_older_releases_are_known(write) -> None:
     assert lint(write("schema: 1\ncontrol: true\nassert: [{not_blamed: paymentservice}]\n")) == []
 
 

@@ -1,4 +1,4 @@
-"""The published JSON schema is the format, and accepts what the loader accepts."""
+"""The published JSON schema accepts what the loader accepts."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def validate(data) -> list[str]:
     return [error.json_path for error in jsonschema.Draft202012Validator(SCHEMA).iter_errors(data)]
 
 
-def test_what_is_published_is_what_is_loaded() -> None:
+def test_the_published_schema_is_up_to_date() -> None:
     assert (ROOT / "docs" / "scenario.schema.json").read_text() == schema_text()
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
@@ -71,10 +71,10 @@ def test_short_forms_numbers_and_contexts_are_accepted() -> None:
         ("{schema: 1, control: true, environment: {users: 0}}", "$.environment.users"),
     ],
 )
-def test_mistakes_are_found_where_they_are(text, place) -> None:
+def test_the_schema_locates_mistakes(text, place) -> None:
     assert validate(yaml.safe_load(text)) == [place]
 
 
-def test_taxonomies_are_those_of_the_answers() -> None:
+def test_enumerations_are_those_of_the_model() -> None:
     assert SCHEMA["$defs"]["Signal"]["enum"] == [signal.value for signal in Signal]
     assert SCHEMA["$defs"]["Mechanism"]["enum"] == [mechanism.value for mechanism in Mechanism]

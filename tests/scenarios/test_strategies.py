@@ -1,4 +1,4 @@
-"""What strategies draw is valid for the release it is drawn for, and can be run."""
+"""Strategies draw scenarios that are valid for their release and can be run."""
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -23,7 +23,7 @@ def valid(scenario: Scenario) -> None:
 
 @QUICK
 @given(data=st.data(), demo=RELEASES)
-def test_scenarios_are_what_was_asked_for(data, demo) -> None:
+def test_drawn_scenarios_fit_the_request(data, demo) -> None:
     scenario = data.draw(
         strategies.scenarios(demo, severity="high", users=(10, 25), scheduled=True, disturbed=True)
     )
@@ -36,7 +36,7 @@ def test_scenarios_are_what_was_asked_for(data, demo) -> None:
 
 @QUICK
 @given(scenario=strategies.scenarios(category="performance"))
-def test_without_users_the_catalog_says_how_many(scenario) -> None:
+def test_the_catalog_chooses_the_number_of_users(scenario) -> None:
     valid(scenario)
     fault = scenario.faults[0]
     known = catalog.scenario(fault.flag, fault.variant, "3.0")
@@ -57,7 +57,7 @@ def test_faults_can_be_diagnosed(data, demo) -> None:
 
 @QUICK
 @given(fault=strategies.schedules())
-def test_schedules_hold(fault) -> None:
+def test_drawn_schedules_are_valid(fault) -> None:
     assert Fault.model_validate(fault.model_dump()) == fault
     assume(fault.steps)
     assert fault.steps[0].variant != fault.variant
@@ -65,7 +65,7 @@ def test_schedules_hold(fault) -> None:
 
 @QUICK
 @given(variant=strategies.variants("emailMemoryLeak"))
-def test_variants_that_nobody_can_see_are_not_drawn(variant) -> None:
+def test_invisible_variants_are_not_drawn(variant) -> None:
     assert variant in ("1000x", "10000x")
 
 
@@ -76,14 +76,14 @@ def test_controls_expect_nothing(scenario) -> None:
     assert scenario.control
 
 
-def test_what_a_release_has_not_is_refused() -> None:
+def test_flags_that_a_release_lacks_are_refused() -> None:
     with pytest.raises(ScenarioError, match="no fault of category"):
         strategies.faults("3.0", category="service_failure", severity="low")
     with pytest.raises(ScenarioError, match="did you mean 'paymentFailure'"):
         strategies.variants("paymentFailur")
 
 
-def test_the_package_offers_what_it_says() -> None:
+def test_the_package_offers_its_strategies() -> None:
     assert testing.run_scenario is run_scenario
     with pytest.raises(AttributeError, match="no attribute 'run_everything'"):
         testing.run_everything  # noqa: B018 - asking is the test
@@ -93,7 +93,7 @@ async def blames_payment(investigation) -> Diagnosis:
     return Diagnosis(detected=True, root_causes=(RootCause(service="payment"),))
 
 
-async def test_a_scenario_runs_in_a_plain_function_even_beside_a_running_loop() -> None:
+async def test_a_scenario_runs_in_a_plain_function_beside_a_running_loop() -> None:
     base = catalog.scenario("paymentFailure", "100%")
     short = base.timing.model_copy(update={"baseline_s": 60.0, "observe_s": 30.0, "recover_timeout_s": 0.0})
     result = run_scenario(base.model_copy(update={"timing": short}), blames_payment, seed=3)

@@ -1,4 +1,4 @@
-"""The suites hold what they promise, and can be chosen from."""
+"""The suites cover what the documentation promises, and can be selected by markers."""
 
 import json
 import re
@@ -57,7 +57,7 @@ def test_every_flag_of_the_default_release_is_set_somewhere(marks) -> None:
     assert [key for key in catalog.generation().flags if key not in labels] == []
 
 
-def test_labels_tell_category_severity_flag_and_target(marks) -> None:
+def test_labels_name_category_severity_flag_and_target(marks) -> None:
     for name, labels in marks.items():
         if folder(name) not in ELSEWHERE:
             assert {*labels} & {*CATEGORIES} == {folder(name)}, name
