@@ -28,9 +28,10 @@ from pytest_otel_diag.model.session import (
 ServiceState = Literal["ok", "degraded", "failing", "silent"]
 """Health of a service since the fault began, compared with its baseline.
 
-``failing``: significantly more errors. ``degraded``: significantly slower, or with another request rate.
-``silent``: no calls although the baseline had some. ``ok``: none of these, or a service that the session does
-not compare (see :attr:`pytest_otel_diag.sessions.impact.comparison.Comparison.watched`).
+``failing``: significantly more errors. ``degraded``: latency, request rate or another expected signal
+(metric, log) deviates significantly. ``silent``: no calls although the baseline had some. ``ok``: none of
+these, or a service that the session does not compare (see
+:attr:`pytest_otel_diag.sessions.impact.comparison.Comparison.watched`).
 """
 
 

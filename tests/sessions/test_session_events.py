@@ -237,9 +237,22 @@ def test_a_bucket_that_the_window_cuts_short_has_the_rate_of_its_part() -> None:
 def test_only_samples_with_new_numbers_are_sent_again() -> None:
     changes = Changes()
 
-    assert len(changes.since_last(samples([row(0, 10), row(5, 3)], WINDOW, 5.0))) == 2
-    (filled,) = changes.since_last(samples([row(0, 10), row(5, 8)], WINDOW, 5.0, states={"a": "degraded"}))
+    assert len(changes.since_last([row(0, 10), row(5, 3)], WINDOW, 5.0, states={})) == 2
+    (filled,) = changes.since_last([row(0, 10), row(5, 8)], WINDOW, 5.0, states={"a": "degraded"})
     assert (filled.bucket_start_ns, filled.state) == (seconds_to_ns(5), "degraded")
+
+
+def test_a_silent_bucket_is_sent_once_and_replaced_when_calls_arrive_late() -> None:
+    changes, silent = Changes(), {"a": "silent"}
+
+    first = changes.since_last([row(0, 10)], WINDOW, 5.0, states=silent)
+    assert [(one.bucket_start_ns, one.rate_per_s) for one in first][1:] == [
+        (seconds_to_ns(5), 0.0),
+        (seconds_to_ns(10), 0.0),
+    ]
+    assert changes.since_last([row(0, 10)], WINDOW, 5.0, states=silent) == ()
+    (late,) = changes.since_last([row(0, 10), row(5, 2)], WINDOW, 5.0, states={})
+    assert late.rate_per_s == 0.4
 
 
 def test_buckets_with_calls_are_not_idle() -> None:

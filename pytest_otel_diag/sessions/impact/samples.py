@@ -1,8 +1,8 @@
-"""Series of service health for readers of a running session, made from the rows that it asked for anyway."""
+"""Series of service health for the events of a session, made from the rows that the assessment reads."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pytest_otel_diag.model.base import Nanos
@@ -68,17 +68,37 @@ def _width_s(start_ns: Nanos, window: Window, bucket_s: float) -> float:
 
 @dataclass
 class Changes:
-    """Remembers the samples that were sent, so that each look sends only those that are new or differ."""
+    """Remembers the buckets that were sent, so that each look sends only those that are new or differ."""
 
-    _sent: dict[tuple[str, Nanos], tuple[float, float, float, float | None]] = field(default_factory=dict)
+    _sent: dict[tuple[str, Nanos], tuple[float, ...]] = field(default_factory=dict)
 
-    def since_last(self, found: Iterable[ServiceSample]) -> tuple[ServiceSample, ...]:
-        """Return the samples whose numbers were not sent before; a change of state alone sends none again."""
-        new = []
-        for sample in found:
+    def since_last(
+        self,
+        health: Sequence[ServiceHealth],
+        window: Window,
+        bucket_s: float,
+        *,
+        states: Mapping[str, ServiceState],
+    ) -> tuple[ServiceSample, ...]:
+        """Return samples of the buckets whose numbers changed; a change of state alone sends none again.
+
+        Services that are ``silent`` get a sample for each bucket without calls.
+        """
+        changed = [
+            row for row in health if self._is_new(row, _width_s(row.bucket_start_ns, window, bucket_s))
+        ]
+        found = samples(changed, window, bucket_s, states=states)
+        silent = [service for service, state in states.items() if state == "silent"]
+        for sample in idle(health, window, bucket_s, services=silent) if silent else ():
             key = (sample.service, sample.bucket_start_ns)
-            numbers = (sample.bucket_s, sample.rate_per_s, sample.error_ratio, sample.p95_ms)
-            if self._sent.get(key) != numbers:
-                self._sent[key] = numbers
-                new.append(sample)
-        return tuple(new)
+            if self._sent.get(key) != (sample.bucket_s,):
+                self._sent[key] = (sample.bucket_s,)
+                found.append(sample)
+        return tuple(found)
+
+    def _is_new(self, row: ServiceHealth, width_s: float) -> bool:
+        key, numbers = (row.service, row.bucket_start_ns), (width_s, row.requests, row.errors, row.p95_ms)
+        if self._sent.get(key) == numbers:
+            return False
+        self._sent[key] = numbers
+        return True

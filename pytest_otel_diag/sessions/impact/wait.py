@@ -17,7 +17,6 @@ from pytest_otel_diag.model.session import Impact, ImpactReason
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.sessions.context import SessionContext
 from pytest_otel_diag.sessions.faults.scheduler import FaultScheduler
-from pytest_otel_diag.sessions.impact import samples
 from pytest_otel_diag.sessions.impact.assess import assess, hopeless, looks
 from pytest_otel_diag.sessions.impact.comparison import (
     Comparison,
@@ -28,6 +27,7 @@ from pytest_otel_diag.sessions.impact.comparison import (
 )
 from pytest_otel_diag.sessions.impact.deviations import Measurement, all_deviations, states_of
 from pytest_otel_diag.sessions.impact.driving import TrafficDriver
+from pytest_otel_diag.sessions.impact.samples import Changes
 from pytest_otel_diag.sessions.impact.watchlist import observe
 from pytest_otel_diag.sessions.settings import EngineSettings
 from pytest_otel_diag.stats.two_sample import Load
@@ -67,7 +67,7 @@ class ImpactWait:
         self._timeout_s = context.impact_timeout_s
         most = context.settings.max_driven_calls
         self._driver = TrafficDriver(context.system.traffic, comparison, most)
-        self._changes = samples.Changes()
+        self._changes = Changes()
         self._loads: Mapping[str, Load] = {}
 
     async def run(self) -> Impact:
@@ -128,7 +128,4 @@ class ImpactWait:
         if impact.reason is ImpactReason.VISIBLE:
             impact = impact.model_copy(update={"time_to_impact_s": exported.duration_s})
         states = states_of(found, settled)
-        series = samples.samples(health, exported, comparison.bucket_s, states=states)
-        silent = [service for service, state in states.items() if state == "silent"]
-        series += samples.idle(health, exported, comparison.bucket_s, services=silent)
-        return impact, self._changes.since_last(series)
+        return impact, self._changes.since_last(health, exported, comparison.bucket_s, states=states)
