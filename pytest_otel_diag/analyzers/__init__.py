@@ -1,1 +1,1 @@
-"""Analyzers: the diagnoses that a test puts under test."""
+"""Analyzers: implementations of the diagnosis under test."""

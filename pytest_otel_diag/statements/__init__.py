@@ -1,7 +1,7 @@
-"""Named SQL statements, and the one relation of spans that they are written over.
+"""Named SQL statements, and the relation of spans that they use.
 
-A statement is a ``.sql`` file beside the code that uses it; values travel as server-side
-parameters (``{name:Type}``) and never as text. Statements about traces read the relation ``spans``,
+A statement is a ``.sql`` file beside the code that uses it; values are server-side
+parameters (``{name:Type}``), never text. Statements about traces read the relation ``spans``,
 which :func:`over_spans` puts in front as a common table expression, from the slim companion table
 where the store has one and from ``otel_traces`` otherwise.
 
@@ -45,7 +45,7 @@ _COMMENT = re.compile(r"--[^\n]*")
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL with a name; ``parameters`` are the names it wants bound."""
+    """SQL with a name; ``parameters`` are the names of its parameters."""
 
     name: str
     sql: str

@@ -1,4 +1,4 @@
-"""The built-in analyzer: no training, no knowledge of any system."""
+"""The built-in analyzer, without training and without knowledge of a specific system."""
 
 from pytest_otel_diag.analyzers.builtin.analyzer import BuiltinAnalyzer
 

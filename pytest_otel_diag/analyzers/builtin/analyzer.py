@@ -1,4 +1,4 @@
-"""The built-in analyzer: statistics over traces, logs and metrics, with no knowledge of any system."""
+"""The built-in analyzer: statistics over traces, logs and metrics, without knowledge of a system."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from pytest_otel_diag.ports import Investigation
 class BuiltinAnalyzer:
     """Implements the Analyzer port.
 
-    1. Cut baseline and reference into slots (:mod:`.slots`), ask telemetry for features of every key in
-       every slot (:mod:`.gather`).
+    1. Split baseline and reference into slots (:mod:`.slots`) and query the features of every key in every
+       slot (:mod:`.gather`).
     2. Score how far each key is from quiet (:mod:`.scores`), hold the deviations against services
        (:mod:`.kinds_traces`, :mod:`.kinds_other`), add up independent evidence and explain symptoms
        away (:mod:`.ranking`).
@@ -35,7 +35,7 @@ class BuiltinAnalyzer:
     """
 
     async def diagnose(self, investigation: Investigation) -> Diagnosis:
-        """Say what is wrong. Raises TelemetryError when the store cannot answer."""
+        """Return the diagnosis; raises TelemetryError when the store fails."""
         incident = investigation.incident
         slots = plan(incident, investigation.baseline, investigation.reference)
         gatherer = Gatherer(investigation.telemetry, await investigation.telemetry.schema(), slots)
@@ -58,7 +58,7 @@ class BuiltinAnalyzer:
 
 
 def examine(seen: Observations, seed: int = 0) -> Case:
-    """Rank the services of the incident and decide whether anything is wrong."""
+    """Rank the services of the incident and decide whether a fault is present."""
     quiet, parts = quiet_columns(seen), part_columns(seen)
     below, services, clients = reachable(seen.callees()), seen.services, seen.clients()
     kinds = evidence_kinds(seen, quiet)
@@ -87,7 +87,7 @@ def examine(seen: Observations, seed: int = 0) -> Case:
 
 
 def evidence_kinds(seen: Observations, reference: list[int]) -> list[Kind]:
-    """Return every kind of evidence, scored against the *reference* columns."""
+    """Return all kinds of evidence, scored against the *reference* columns."""
     return [
         *trace_kinds(seen, reference),
         lines(seen, reference),
@@ -97,12 +97,12 @@ def evidence_kinds(seen: Observations, reference: list[int]) -> list[Kind]:
 
 
 def quiet_columns(seen: Observations) -> list[int]:
-    """Return the quiet slots in which the richest signal was recorded at all."""
+    """Return the quiet slots with data of the richest signal."""
     return _recorded(seen, range(1, seen.slots.first_part))
 
 
 def part_columns(seen: Observations) -> list[int]:
-    """Return the parts of the incident in which the richest signal was recorded at all."""
+    """Return the parts of the incident with data of the richest signal."""
     return _recorded(seen, range(seen.slots.first_part, seen.columns))
 
 

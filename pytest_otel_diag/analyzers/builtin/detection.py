@@ -1,4 +1,4 @@
-"""Is anything wrong at all? The alarm, held against the same scores of quiet slots."""
+"""Detection: decides whether the scores of the incident stand out from those of quiet slots."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pytest_otel_diag.analyzers.builtin.robust_statistics import FIVE_SIGMA, Z_F
 
 ALPHA = 0.05
 PERMUTATIONS = 499
-"""Relabellings tried: the smallest p-value is 1/500."""
+"""Number of permutations; the smallest p-value is 1/500."""
 
 SPREADS = Z_FLOOR
 SPREAD_FLOOR = 0.25
-"""The second test: as far above the median of the quiet scores as any signal must be from its own."""
+"""Robust spreads above the median of the quiet scores, in the second test."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """The decision with what it rests on. ``p_value`` is None without quiet slots."""
+    """The decision with its figures; ``p_value`` is None without quiet slots."""
 
     detected: bool
     score: float
@@ -33,9 +33,9 @@ class Alarm:
 class Scored:
     """Scores of services (rows) in slots (columns).
 
-    ``whole`` is the incident's top score against the quiet slots. ``parts`` and ``quiet`` are scored
-    against the quiet slots, slot by slot. ``whole_alike`` and ``quiet_alike`` are top scores when the
-    incident is one slot among the others, also in what they are compared with.
+    ``whole`` is the top score of the incident against the quiet slots. ``parts`` and ``quiet`` are scored
+    against the quiet slots, slot by slot. ``whole_alike`` and ``quiet_alike`` are top scores with the
+    incident treated as one of the slots, also in the reference.
     """
 
     whole: float
@@ -50,14 +50,14 @@ def decide(scored: Scored, seed: int) -> Alarm:
 
     Two conditions must hold:
 
-    1. score > log(1 + 5 - 3): at least one deviation of five spreads, or several smaller ones. This
-       alone keeps a quiet system quiet.
+    1. score > log(1 + 5 - 3): at least one deviation of five spreads, or several smaller ones. This alone
+       prevents alarms in a quiet system.
     2. The same service deviates persistently (:func:`persistence`, p ≤ 0.05), or the score exceeds the
-       quiet slots' median by three robust spreads. The first sees weak faults that last; the second sees
-       strong ones also when the incident is short, the quiet slots are few, or an unlabelled incident
-       sits among them.
+       quiet slots' median by three robust spreads. The first detects weak, lasting faults; the second detects
+       strong ones even if the incident is short, the quiet slots are few, or one of them contains an
+       unlabelled incident.
 
-    Without quiet slots nothing can be compared: only the first condition is asked, at twice its value.
+    Without quiet slots only the first condition applies, with twice its threshold.
     """
     count = len(scored.quiet_alike)
     if count == 0:
@@ -83,13 +83,13 @@ def decide(scored: Scored, seed: int) -> Alarm:
 
 
 def persistence(parts: Floats, quiet: Floats, seed: int) -> float:
-    """Return the permutation p-value of the largest mean score that one service keeps through the incident.
+    """Return the permutation p-value of the largest mean score of one service over the incident.
 
-    T = max over services of the mean of its scores over the parts. When nothing is wrong, the parts are
-    slots like any other, so T of as many slots drawn at random from all is as large: p = (1 + #{T* ≥ T}) /
-    (1 + permutations). A disturbance that comes and goes hits different services in different slots and
-    averages out; a fault stays where it is. Slots are taken to be exchangeable, which neighbours are
-    only roughly (disturbances last); the floor on the score makes up for it.
+    T is the maximum over services of the mean score over the parts. Without a fault the parts are ordinary
+    slots, so T is as large for the same number of slots drawn at random from all slots:
+    p = (1 + #{T* ≥ T}) / (1 + permutations). Transient disturbances affect different services in different
+    slots and average out; a fault stays in one service. The test assumes exchangeable slots, which holds only
+    roughly for neighbours (disturbances last); the minimal score compensates for it.
     """
     count = parts.shape[1]
     if not parts.size or not quiet.size:
@@ -104,7 +104,7 @@ def persistence(parts: Floats, quiet: Floats, seed: int) -> float:
 
 
 def service_scores(columns: Sequence[dict[str, float]], services: Sequence[str]) -> Floats:
-    """Return scores as a matrix of services by slots."""
+    """Return the scores as a matrix of services by slots."""
     table = np.zeros((len(services), len(columns)))
     index = {service: row for row, service in enumerate(services)}
     for column, scores in enumerate(columns):

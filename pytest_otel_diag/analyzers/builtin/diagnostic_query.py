@@ -1,4 +1,4 @@
-"""The SQL that shows the evidence, with every value written out: it runs as it stands."""
+"""Diagnostic queries that show the evidence; all values are literals, so they run unchanged."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.statements import load
 
 WINDOWS_SHOWN = 12
-"""Quiet windows compared with; the text stays readable."""
+"""Number of quiet windows in a query, limited for readability."""
 
 OWNER = load(__package__, "owner").sql
-"""Expression of the service that a metric speaks of."""
+"""Expression of the service that a metric describes."""
 
 _PERIOD = "if({incident}, 'incident', 'quiet') AS period"
 
@@ -86,7 +86,7 @@ LIMIT 200"""  # noqa: S608 - as above; the table is one of the exporter's
 def query_for(
     finding: Finding, series: Sequence[SeriesKey], incident: Window, quiet: Sequence[Window]
 ) -> DiagnosticQuery:
-    """Return the query over the signal that speaks the loudest."""
+    """Return the query over the signal with the strongest evidence."""
     if finding.source == "metrics":
         for key in series:
             if key.owner == finding.service and finding.text.startswith(key.metric):

@@ -1,4 +1,4 @@
-"""Asking telemetry: few, wide statements whose answers do not grow with the number of spans."""
+"""Queries telemetry with few, wide statements whose results do not grow with the number of spans."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.statements import KEY_MAX, Statement, key_slices, load, over_spans, window_parameters
 
 KEYS_MAX = 20_000
-"""Rows of one answer: the busiest operations, calls and flows; a system with more is cut here."""
+"""Maximal rows of a result: the busiest operations, calls and flows."""
 
 BODIES_MAX = 5_000
 SERIES_MAX = 5_000
 SPANS_PER_SLICE = 1_200_000
-"""Spans grouped at once, about half a gigabyte."""
+"""Spans grouped at once, which takes about half a gigabyte."""
 
 SPANS_MAX = 5_000_000
-"""Of more spans a random share of whole traces is read (by the hash of their id): the spread between
-slots, which everything is measured by, does not shrink with more of them."""
+"""Above this number of spans, only a random share of whole traces is read (by the hash of their id): the
+spread between slots, which is the unit of all scores, does not shrink with more spans."""
 
 _CELLS = ("counts", "low", "mid", "high", "took_mid", "took_high", "failed", "origins", "lonely")
 
@@ -59,12 +59,12 @@ def _peaks(table: str) -> Statement:
 
 
 def _present(table: str) -> Statement:
-    """Return the question whether one of the exporter's tables is empty (a name is no parameter)."""
+    """Return the statement that checks whether a table is empty (names cannot be parameters)."""
     return Statement(f"present/{table}", load(__package__, "present").sql.replace("TABLE_NAME", table))
 
 
 class Gatherer:
-    """Fills observations from one session's telemetry."""
+    """Collects the observations of one session's telemetry."""
 
     def __init__(self, telemetry: Telemetry, schema: TelemetrySchema, slots: Slots) -> None:
         self._telemetry = telemetry
@@ -86,7 +86,7 @@ class Gatherer:
         self.notes: list[str] = []
 
     async def gather(self) -> Observations:
-        """Return the observations; signals without a table, or with nothing in it, are empty."""
+        """Return the observations; signals without a table or without rows are empty."""
         self._filled = await self._tables()
         operations, bodies, requests, metrics = await asyncio.gather(
             self._operations(), self._bodies(), self._requests(), self._metrics()
@@ -123,7 +123,7 @@ class Gatherer:
         )
 
     async def _optional(self, statement: Statement, extra: Mapping[str, Any] | None = None) -> Table:
-        """Ask, but go on without an answer when this part of the store cannot give one; ``notes`` says so."""
+        """Run a query; if it fails, continue without its result and add a note."""
         try:
             return await self._ask(statement, extra)
         except (SchemaError, QueryFailed) as error:
@@ -131,7 +131,7 @@ class Gatherer:
             return Table((), ())
 
     async def _tables(self) -> frozenset[str]:
-        """Return the tables of logs and metrics in which there is anything at all."""
+        """Return the tables of logs and metrics that have rows."""
         names = [
             name for name in (*SIGNAL_TABLES["logs"], *SIGNAL_TABLES["metrics"]) if self._schema.has(name)
         ]
@@ -174,7 +174,7 @@ class Gatherer:
         if not self.spans:
             return builder
         relation = "log_events" if templates.bodies else "log_events_none"
-        # the relation of log lines goes in first, then spans in front of it
+        # first the relation of log lines, then spans in front of it
         statement = over_spans(after(relation, load(__package__, "features")), self._schema)
         for keys in _slices(self.spans):
             table = await self._ask(statement, keys)
@@ -196,13 +196,13 @@ class Gatherer:
         }
 
     async def incident_spans(self, statement: Statement, *, share: float, extra: Mapping[str, Any]) -> Table:
-        """Run a statement over the spans of the incident, or of a random *share* of its traces."""
+        """Run a statement over the spans of the incident, or over a random *share* of its traces."""
         window = window_parameters([self._slots.incident])
         keys = {"key_from": 0, "key_to": min(KEY_MAX, int(KEY_MAX * share))}
         return await self._ask(over_spans(statement, self._schema), {**window, **keys, **extra})
 
     async def exemplars(self, service: str) -> tuple[str, ...]:
-        """Return up to three traces of the incident through the service: failing ones, then slow ones."""
+        """Return up to three traces of the incident through the service: failed ones, then slow ones."""
         if not self._schema.has("otel_traces"):
             return ()
         incident = self._slots.incident
@@ -229,7 +229,7 @@ class Gatherer:
         return Metrics.of(found, self._slots.count, whole=whole)
 
     async def _outgrown(self) -> dict[str, Outgrown]:
-        """Return what outgrew its memory; nothing where no process began anew."""
+        """Return the peaks of services that outgrew their memory; empty without restarted processes."""
         table = "otel_metrics_sum"
         if table not in self._filled or not self._schema.has(table, "StartTimeUnix"):
             return {}
@@ -246,6 +246,6 @@ class Gatherer:
 
 
 def _slices(spans: int) -> list[dict[str, int]]:
-    """Return ranges of the trace hash that hold about SPANS_PER_SLICE spans each, SPANS_MAX together."""
+    """Return ranges of the trace hash with about SPANS_PER_SLICE spans each and SPANS_MAX in total."""
     ranges = list(key_slices(max(1, math.ceil(spans / SPANS_PER_SLICE))))
     return ranges[: max(1, SPANS_MAX // SPANS_PER_SLICE)]

@@ -1,4 +1,4 @@
-"""From the evidence against a service to the mechanism of its failure."""
+"""Derives the mechanism of a failure from the evidence against a service."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def mechanism_of(
 ) -> Mechanism | None:
     """Return the most specific mechanism that the evidence supports.
 
-    *findings* are all deviations held against the service with their strengths. In this order:
+    *findings* are all deviations that blame the service, with their strengths. The order is:
 
-    1. A resource that runs out (cpu, memory, gc, queue; rising only) explains slowness, however much
-       stronger the slowness is measured; it explains errors and odd flows when at least half as strong.
-       A process that began anew after its memory had *outgrown* quiet time comes before the others: calls
-       that break off, lost time and the cpu of another start follow from it.
-    2. Errors that begin here (error, or unreachable for calls that nobody answered): the flow breaks off
-       where a call fails, and it may take its time to give up; neither explains the error.
-    3. What leads otherwise: waiting between call and answer (network), more self time (latency), missing
-       calls and odd log lines (error), more requests than ever (traffic).
+    1. An exhausted resource (cpu, memory, gc, queue; only increases) explains slowness of any strength, and
+       errors and unusual flows if it is at least half as strong. A process that restarted after its memory
+       had
+       *outgrown* quiet time takes precedence: failed calls, lost time and the CPU of the start follow from it.
+    2. Errors that originate here (error, or unreachable for calls without a response): a failed call ends the
+       flow, possibly after a timeout, so neither of these explains the error.
+    3. Otherwise the strongest: time between call and response (network), more self time (latency), missing
+       calls and unusual log lines (error), more requests than ever (traffic).
     """
     leading = candidate.leading
     if leading is None:
@@ -36,10 +36,10 @@ def mechanism_of(
 
 
 def _resource(findings: list[tuple[float, Finding]], least: float, memory: float) -> Mechanism | None:
-    """Return the resource that rises most; a cause before what it brings about, where both are strong.
+    """Return the resource with the largest increase; a cause precedes its effects if both are strong.
 
-    Collecting garbage burns cpu and works on a memory that is full, so it is named before these where its
-    evidence is at least half as strong; the others by their strength.
+    Garbage collection uses CPU and runs because memory is full, so it precedes these if its evidence is at
+    least half as strong; other resources are ordered by strength.
     """
     rising: dict[Mechanism, float] = {Mechanism.MEMORY: memory} if memory else {}
     for strength, finding in findings:

@@ -1,4 +1,4 @@
-"""Critical paths: the service paths along which the incident's requests spend their time or fail."""
+"""Critical paths: service paths on which requests of the incident spend their time or fail."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pytest_otel_diag.statements import load
 
 PATHS_READ, PATHS_SHOWN = 200, 10
 SPANS_READ = 60_000
-"""Paths are read from a sample of whole traces of about this many spans."""
+"""Approximate number of spans of the sampled traces."""
 
 Priority = Literal["critical", "high", "medium", "low"]
 
 
 @dataclass(frozen=True, slots=True)
 class ServicePath:
-    """One row of ``paths.sql``."""
+    """A row of ``paths.sql``."""
 
     services: tuple[str, ...]
     requests: int
@@ -31,7 +31,7 @@ class ServicePath:
 
 
 async def read_paths(gatherer: Gatherer, incident_spans: float) -> list[ServicePath]:
-    """Return the service paths of the incident, by time spent at their end."""
+    """Return the service paths of the incident by time spent at their end."""
     table = await gatherer.incident_spans(
         load(__package__, "paths"),
         share=min(1.0, SPANS_READ / max(incident_spans, 1.0)),
@@ -53,10 +53,10 @@ async def read_paths(gatherer: Gatherer, incident_spans: float) -> list[ServiceP
 def critical_paths(
     paths: Sequence[ServicePath], suspects: Sequence[str], *, detected: bool
 ) -> tuple[CriticalPath, ...]:
-    """Return the paths worth looking at: to the suspects first, then those that take the most time.
+    """Return the critical paths: those to suspects first, then those with the most time.
 
-    severity = share of the incident's time at the path's start that is spent at its end (after CRISP,
-    ATC 2022, which weighs services by their share of the critical path); 1 where the suspect fails.
+    severity = share of the time at the start of the path that is spent at its end (after CRISP, ATC 2022,
+    which weighs services by their share of the critical path); 1 if the suspect fails.
     """
     total = max((path.spent_ms for path in paths), default=0.0)
     order = {service: rank for rank, service in enumerate(suspects)}

@@ -1,11 +1,11 @@
-"""From hits to a ranking of services.
+"""Ranks services by their hits.
 
 score(s) = Σ over groups of the best hit of the group
            - 0.7 · min(symptoms(s), max over the services that s calls, directly or not, of their sum)
 
-Each hit is log-compressed, so the sum behaves like log-odds of independent observations: agreement of
-several groups beats one wild signal. What is subtracted is *explaining away* (Pearl 1988): missing
-calls and odd log lines of a service are expected when something it depends on deviates as much.
+Hits are log-compressed, so the sum behaves like log-odds of independent observations: agreement of several
+groups outweighs one extreme signal. The subtraction is *explaining away* (Pearl 1988): missing calls and
+unusual log lines of a service are expected when a dependency deviates as much.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pytest_otel_diag.analyzers.builtin.evidence.deviations import SYMPTOMS, Group, Hit
 
 EXPLAINED = 0.7
-"""Most of a symptom goes when a callee accounts for it; some stays, since the callee may be innocent."""
+"""Share of a symptom that a callee explains; the rest stays, since the callee may be innocent."""
 
 
 @dataclass
 class Candidate:
-    """A service with what speaks against it."""
+    """A service with the evidence against it."""
 
     service: str
     best: dict[Group, Hit] = field(default_factory=dict)
@@ -32,12 +32,12 @@ class Candidate:
 
     @property
     def score(self) -> float:
-        """Sum of the groups without what callees explain."""
+        """Sum of the groups minus the symptoms that callees explain."""
         return self.total - self.explained
 
     @property
     def symptoms(self) -> float:
-        """Part of the sum that may be a reaction."""
+        """Part of the sum that may be a reaction to callees."""
         return sum(hit.strength for group, hit in self.best.items() if group in SYMPTOMS)
 
     @property
@@ -47,7 +47,7 @@ class Candidate:
 
 
 def reachable(callees: Mapping[str, set[str]]) -> dict[str, set[str]]:
-    """Return everything that each service calls, directly or not, without itself."""
+    """Return the transitive callees of each service, without itself."""
     found: dict[str, set[str]] = {}
     for start in callees:
         seen: set[str] = set()
@@ -71,8 +71,8 @@ def rank(
 ) -> list[Candidate]:
     """Return all services, the most suspicious first; equal scores in the order of *services*.
 
-    *clients* serve nobody. The time that they spend is what users wait; whatever they call that deviates
-    explains it wholly.
+    *clients* have no callers. Their time is the waiting time of users, which any deviating callee explains
+    completely.
     """
     candidates = {service: Candidate(service) for service in services}
     for hit in hits:
@@ -97,11 +97,11 @@ def rank(
 
 
 def shares(scores: Sequence[float], *, graph: bool = True) -> list[float]:
-    """Return how likely each candidate is the culprit: w(s) / (1 + Σ w), w = exp(score) - 1.
+    """Return the probability of each candidate: w(s) / (1 + Σ w), w = exp(score) - 1.
 
-    Scores add up like log-odds; a service without evidence weighs nothing, and the 1 stands for a culprit
-    that nothing speaks against. Without a call graph a culprit cannot be told from those it affects, so
-    all with any evidence weigh alike.
+    Scores add like log-odds; a service without evidence has weight 0, and the 1 is the weight of a root cause
+    without evidence. Without a call graph a root cause cannot be distinguished from the services that it
+    affects, so all services with evidence have the same weight.
     """
     positive = [max(0.0, score) for score in scores]
     weights = [math.expm1(min(score, 700.0)) if graph else float(score > 0.0) for score in positive]

@@ -1,4 +1,4 @@
-"""Putting what was found into a diagnosis."""
+"""Builds a diagnosis from the findings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIGMAS_PER_SPREAD = 1.96
 
 @dataclass(frozen=True)
 class Case:
-    """What the analysis of one incident found."""
+    """Findings about one incident."""
 
     alarm: Alarm
     ranking: Sequence[Candidate]
@@ -32,17 +32,17 @@ class Case:
     outgrown: Mapping[str, Outgrown] = field(default_factory=dict)
 
     def findings_of(self, service: str) -> list[tuple[float, Finding]]:
-        """Return what was held against a service when it was ranked, the strongest first."""
+        """Return the hits that ranked a service, strongest first."""
         mine = [hit for hit in self.hits if hit.service == service and hit.strength > 0.0]
         mine.sort(key=lambda hit: -hit.strength)
         return [(hit.strength, hit.finding()) for hit in mine[:40]]
 
 
 def anomalies(case: Case) -> tuple[Anomaly, ...]:
-    """Return significant deviations, none when the alarm did not go off.
+    """Return significant deviations, none without an alarm.
 
-    p of a deviation of z spreads: P(|T| > 1.96·z), Student's t with (quiet slots - 1) degrees of freedom;
-    adjusted over all rows that could have deviated (Benjamini & Hochberg 1995) at 5 %.
+    The p-value of a deviation of z spreads is P(|T| > 1.96·z) of Student's t with (quiet slots - 1) degrees
+    of freedom, adjusted over all rows that could have deviated (Benjamini & Hochberg 1995) at 5 %.
     """
     if not case.alarm.detected:
         return ()
@@ -75,7 +75,7 @@ def _anomaly(hit: Hit, p_value: float) -> Anomaly:
 
 
 def root_causes(case: Case, trace_ids: Sequence[str]) -> tuple[RootCause, ...]:
-    """Return the ranked candidates; *trace_ids* are examples for the first."""
+    """Return the ranked candidates; *trace_ids* are example traces of the first."""
     confidence = shares([candidate.score for candidate in case.ranking], graph=case.graph)
     causes: list[RootCause] = []
     for candidate, share in list(zip(case.ranking, confidence, strict=True))[:CAUSES_SHOWN]:
@@ -113,7 +113,7 @@ def _cause(
 
 
 def hypotheses(case: Case, causes: Sequence[RootCause]) -> tuple[Hypothesis, ...]:
-    """Return the candidates considered with what became of them."""
+    """Return the considered candidates with their outcomes."""
     by_name = {candidate.service: candidate for candidate in case.ranking}
     told = []
     for index, cause in enumerate(causes[:HYPOTHESES_SHOWN]):

@@ -1,4 +1,4 @@
-"""Robust statistics over slots of time. Plain numpy; NaN means "nothing was observed in this slot"."""
+"""Robust statistics over time slots with numpy; NaN marks slots without data."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 MAD_TO_SIGMA = 1.4826
-"""Standard deviation of a normal over its median absolute deviation (Rousseeuw & Croux 1993)."""
+"""Standard deviation over median absolute deviation of a normal (Rousseeuw & Croux 1993)."""
 
 TAIL = 0.80
-"""The quantile of distances that the spread is read from. A fifth of the slots may be disturbed (a
-label that is a minute late, an incident nobody labelled) without widening the spread."""
+"""The quantile of distances that defines the spread. A fifth of the slots may be disturbed (a label that is a
+minute late, an unlabelled incident) without increasing the spread."""
 
 TAIL_TO_95 = 1.96 / 1.2816
-"""Of a normal, the 95 % distance over the 80 % distance from the median."""
+"""The 95 % distance over the 80 % distance from the median of a normal."""
 
 Z_FLOOR = 3.0
-"""Below three spreads a deviation says nothing: of a thousand quiet signals several get there."""
+"""Minimal deviation in spreads: of a thousand quiet signals several reach less."""
 
 FIVE_SIGMA = math.log1p(5.0 - Z_FLOOR)
-"""What one deviation of five spreads is worth, log(1 + max(0, z - 3)): the least that can alarm."""
+"""Score of one deviation of five spreads, log(1 + max(0, z - 3)), the minimum for an alarm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Spread:
 def sorted_quantile(ordered: Floats, count: Floats, q: float) -> Floats:
     """Return the *q* quantile of rows that are sorted with NaN last (linear interpolation).
 
-    np.nanquantile loops over rows in Python; this is the same in one pass.
+    np.nanquantile loops over rows in Python; this does the same in one pass.
     """
     if ordered.shape[1] == 0:
         return np.full(len(ordered), np.nan)
@@ -55,8 +55,8 @@ def sorted_quantile(ordered: Floats, count: Floats, q: float) -> Floats:
 def spread(reference: Floats) -> Spread:
     """Return median and spread of each row.
 
-    unit = max(1.4826 · MAD, 1.53 · q80(|x - median|)), which for a normal is 1.96 σ: the MAD keeps it
-    alive when most slots agree, the quantile when they do not.
+    spread = max(1.4826 · MAD, 1.53 · q80(|x - median|)), which is 1.96 σ for a normal. The MAD dominates if
+    most slots agree, the quantile if they do not.
     """
     count = np.isfinite(reference).sum(axis=1).astype(np.float64)
     ordered = np.sort(reference, axis=1)
@@ -71,9 +71,9 @@ def rate_deviance(hits: Floats, trials: Floats, ref_hits: Floats, ref_trials: Fl
     """Return the signed root of the likelihood ratio that two Poisson rates are equal.
 
     G = 2 · [k·ln(k / (r·n)) + K·ln(K / (r·N))] with r = (k + K) / (n + N) and half a hit added to the
-    reference (Jeffreys), so that a thing never seen before is a surprise of finite size. √G is
-    standard normal when nothing changed (Wilks 1938), also for a handful of hits, where the normal
-    approximation would call one rare event fifteen sigma.
+    reference (Jeffreys), so that a first occurrence has a finite score. √G is standard normal without a
+    change (Wilks 1938), also for few hits, where the normal approximation would give fifteen sigma for one
+    rare event.
     """
     total = ref_hits + 0.5
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -88,7 +88,8 @@ def rate_deviance(hits: Floats, trials: Floats, ref_hits: Floats, ref_trials: Fl
 def overdispersion(hits: Floats, expected: Floats) -> Floats:
     """Return the quasi-Poisson factor per row: quantiles of (k - E)² / E over those of χ²₁, at least 1.
 
-    The larger of median and 80 % quantile: events that come in bunches now and then leave the median alone.
+    It uses the larger of median and 80 % quantile, since occasional bunches of events do not affect the
+    median.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         chi = (hits - expected) ** 2 / np.maximum(expected, 0.5)
@@ -109,8 +110,8 @@ def dispersion(hits: Floats, expected: Floats) -> Floats:
 def student_tail(z: float, freedom: int) -> float:
     """Return P(|T| > z) of Student's t, by the closed form for whole degrees of freedom.
 
-    Abramowitz & Stegun 26.7.3-4. A spread read from few slots has heavy tails; the normal would be
-    sure of itself too early.
+    Abramowitz & Stegun 26.7.3-4. Spreads of few slots have heavy tails, for which the normal would be
+    overconfident.
     """
     freedom = max(1, min(freedom, 60))
     angle = math.atan(z / math.sqrt(freedom))
@@ -133,7 +134,7 @@ def student_tail(z: float, freedom: int) -> float:
 def benjamini_hochberg(p_values: list[float], tests: int) -> list[float]:
     """Return p-values adjusted for *tests* tests (Benjamini & Hochberg 1995).
 
-    *tests* may exceed the number given: the others are taken to be 1.
+    *tests* may exceed the number of p-values; the others count as 1.
     """
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted = [1.0] * len(p_values)

@@ -1,8 +1,8 @@
-"""How far each key of each feature is from quiet, in every slot at once.
+"""Scores the deviation of each key of each feature from quiet time, for all slots at once.
 
-``z`` counts spreads (see :func:`robust_statistics.spread`), signed. ``reference`` says which columns are the
-quiet ones. Scored against columns 1.. the incident is told apart; scored with every column in the
-reference all slots, the incident's too, are treated alike, so that the incident can be compared with them.
+``z`` is the signed number of spreads (see :func:`robust_statistics.spread`). ``reference`` selects the quiet
+columns. With columns 1.. as the reference, the incident is scored against quiet time; with all columns, all
+slots including the incident are treated equally, so that the incident can be compared with them.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from pytest_otel_diag.analyzers.builtin.vocabulary import GOOD, meaning
 from pytest_otel_diag.model.diagnosis import Signal
 
 MIN_HERE, MIN_REFERENCE = 3, 10
-"""Fewer observations than these in a slot, or in the reference, say nothing."""
+"""Minimal numbers of observations in a slot and in the reference."""
 
 TIME_FLOOR_MS = 1.0
-"""A millisecond is below what a scheduler's tick or a log line costs."""
+"""One millisecond, less than the cost of a scheduler tick or a log line."""
 
 SHARE_FLOOR, ERROR_FLOOR = 0.02, 0.01
 """Changes in the number of calls below 2 %, or of errors below 1 %, have no practical meaning."""
 
 RATE_FLOOR = 0.15
-"""Traffic that moves by 15 % moves as traffic does."""
+"""Changes of traffic below 15 % are normal."""
 
 METRIC_OWN, METRIC_PEERS = 0.25, 0.05
-"""A metric must move by a quarter of its level, and by 5 % of the largest value that any service shows:
-a pod that idles at 0.1 % CPU is free to reach 0.5 %."""
+"""A metric must change by a quarter of its level and by 5 % of the largest value of all services: a pod that
+idles at 0.1 % CPU may reach 0.5 %."""
 
 PAUSED = {"s": 0.01, "ms": 10.0, "us": 1e4, "µs": 1e4, "ns": 1e7}
-"""A program that is stopped for less than 1 % of the time is not stopped, by unit of the pauses."""
+"""Pauses below 1 % of the time are irrelevant, by unit of the pauses."""
 
 SURPRISE = 1.5
-"""Share of the likelihood-ratio root that counts as spreads, so that rare events need both: a large
-change and enough of them (z = 3 needs G at two standard deviations)."""
+"""Factor from the likelihood-ratio root to spreads, so that rare events need a large change and a sufficient
+number (z = 3 needs G at two standard deviations)."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Deviations of one kind: rows are keys, columns are slots. ``tested`` marks rows that could deviate."""
+    """Deviations of one kind by key (rows) and slot (columns); ``tested`` marks rows that could deviate."""
 
     z: Floats
     value: Floats
@@ -57,8 +57,8 @@ class Scores:
 def times(matrix: Matrix, reference: list[int]) -> Scores:
     """Score medians of durations: (median here - median of quiet medians) / max(IQR + 1 ms, spread).
 
-    The interquartile range within a slot measures effect size: a shift that the usual requests
-    already span is no finding, however significant.
+    The interquartile range within a slot measures effect size: a shift within the usual range of requests is
+    not a finding, even if it is significant.
     """
     between = robust_statistics.spread(matrix.mid[:, reference])
     within = matrix.high - matrix.low
@@ -94,10 +94,10 @@ def ratios(hits: Floats, trials: Floats, reference: list[int], floor: float = SH
 
 
 def loads(entries: Floats, seconds: Floats, reference: list[int]) -> Floats:
-    """Return each service's traffic over its usual: (k + 10) / (E + 10).
+    """Return the relative traffic of each service: (k + 10) / (E + 10).
 
-    k requests in the slot, E expected by the mean rate of the quiet slots; the ten shrink the ratio towards
-    one where there are few.
+    k requests in the slot, E expected by the mean rate of the quiet slots; the 10 shrinks the ratio towards
+    one for few requests.
     """
     rate = entries[:, reference].sum(axis=1) / np.maximum(seconds[reference].sum(), 1e-9)
     expected = rate[:, None] * seconds[None, :]
@@ -106,7 +106,7 @@ def loads(entries: Floats, seconds: Floats, reference: list[int]) -> Floats:
 
 
 def _elsewhere(counts: Floats, reference: list[int]) -> Floats:
-    """Return the sum over the quiet slots without the slot itself."""
+    """Return the sum over the quiet slots except the slot itself."""
     own = np.zeros(counts.shape[1])
     own[reference] = 1.0
     rest: Floats = counts[:, reference].sum(axis=1)[:, None] - counts * own
@@ -116,8 +116,8 @@ def _elsewhere(counts: Floats, reference: list[int]) -> Floats:
 def _surprise(hits: Floats, trials: Floats, reference: list[int], *, bunched: bool = False) -> Floats:
     """Return the likelihood-ratio root of each slot against the other quiet slots, over its dispersion.
 
-    *bunched* events come several at a time (the items of an order): quantiles over rare bunches see only the
-    empty slots, the mean of (k - E)² / E does not.
+    *bunched* events occur several at a time (the items of an order): quantiles over rare bunches see only
+    empty slots, so the mean of (k - E)² / E is used.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.nan_to_num(hits[:, reference].sum(axis=1) / trials[:, reference].sum(axis=1))
@@ -133,15 +133,15 @@ def _surprise(hits: Floats, trials: Floats, reference: list[int], *, bunched: bo
 
 
 def rates(hits: Floats, seconds: Floats, reference: list[int]) -> Scores:
-    """Score rates per second on a logarithmic scale, since traffic swings by factors.
+    """Score rates per second on a logarithmic scale, since traffic changes by factors.
 
-    The spread of ln rate over quiet slots holds the sampling error of a slot (variance 1/k), which a longer
-    incident has less of: unit² = max(0, spread² - 1.96²/k of a quiet slot) + 1.96²/k here, at least 0.15²
-    (a doubling is ln 2 = 0.69).
+    The spread of ln rate over quiet slots includes the sampling error of a slot (variance 1/k), which is
+    smaller for a longer incident: unit² = max(0, spread² - 1.96²/k of a quiet slot) + 1.96²/k here, at least
+    0.15² (a doubling is ln 2 = 0.69).
     """
     value = hits / np.maximum(seconds, 1e-9)[None, :]
     logs = np.log((hits + 0.5) / np.maximum(seconds, 1e-9)[None, :])
-    logs[:, hits.sum(axis=0) == 0] = np.nan  # nothing at all was recorded in these slots
+    logs[:, hits.sum(axis=0) == 0] = np.nan  # no data in these slots
     quiet = robust_statistics.spread(logs[:, reference])
     usual = hits[:, reference].mean(axis=1) if reference else np.zeros(len(hits))
     excess = np.maximum(quiet.unit**2 - 1.96**2 / (usual + 0.5), 0.0)
@@ -154,14 +154,14 @@ def rates(hits: Floats, seconds: Floats, reference: list[int]) -> Scores:
 def levels(metrics: Metrics, reference: list[int], load: Floats | None = None) -> Scores:
     """Score metric series.
 
-    z = (value - median of quiet slots) / unit, unit = max(spread, 25 % of the level, 5 % of the largest
-    value that any service shows). Shares of success count in points of 1 %, as errors do; latency has no
-    peers, each service has its own scale. Series that count events must surprise as well, as other
-    counts do (see :func:`ratios`): one event where there usually is none is no deviation. Levels of whole
-    numbers that usually are zero have the scale of a count, one; pauses that of a hundredth of the time.
+    z = (value - median of quiet slots) / unit, unit = max(spread, 25 % of the level, 5 % of the largest value
+    of all services). Shares of success have a unit of 1 %, like errors; latency is not compared between
+    services. Series that count events must also be significant, like other counts (see :func:`ratios`): one
+    event instead of none is not a deviation. Whole-number levels that are usually zero have the unit 1,
+    pauses a hundredth of the time.
 
-    *load* is each series' traffic over its usual (rows as the series, columns as the slots): a value between
-    the median and *load* times the median is what the traffic explains, and no deviation.
+    *load* is the relative traffic of each series (rows) in each slot (columns): the traffic explains values
+    between the median and *load* times the median, so they are not deviations.
     """
     values, series = metrics.levels, metrics.keys
     quiet = robust_statistics.spread(values[:, reference])

@@ -1,4 +1,4 @@
-"""Cutting the windows of an investigation into slots of equal length."""
+"""Splits the windows of an investigation into slots of equal length."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, seconds_to_ns
 
 SLOTS_WANTED = 24
-"""Enough slots for a spread, and for the scores of quiet slots to have a distribution."""
+"""Wanted number of slots, enough for spreads and for a distribution of quiet scores."""
 
 SLOTS_MAX = 60
 PARTS_MAX = 40
 SLOT_MIN_S = 5.0
 ONSET_DOUBT_S = 30.0
-"""With a reference at hand, the last seconds before the incident are not trusted to be quiet: the
-instant at which a fault begins is rarely known better, and exporters batch."""
+"""With a reference, the last seconds before the incident are not used as quiet time: the start of a fault is
+rarely known more exactly, and exporters batch."""
 
 
 @dataclass(frozen=True)
 class Slots:
     """Slot 0 is the incident, slots 1.. are quiet, and the last ones are the incident again in parts.
 
-    ``own`` of the quiet slots, the last ones, lie right before the incident.
+    The last ``own`` quiet slots are directly before the incident.
     """
 
     incident: Window
@@ -52,13 +52,13 @@ class Slots:
 
     @property
     def windows(self) -> tuple[Window, ...]:
-        """The fewest windows that hold all slots, in order of time."""
+        """The fewest windows that contain all slots, in order of time."""
         return tuple(merged([self.incident, *self.quiet]))
 
     def parameters(self) -> dict[str, list[int] | int]:
         """Return ``bounds`` and ``slots``: instants in order, and the slot from each one on (-1: none).
 
-        Inside the incident that is the part; statements add slot 0 to whatever is at least ``parts_from``.
+        Within the incident it is the part; statements add slot 0 for slots from ``parts_from`` on.
         """
         bounds: list[Nanos] = [0]
         numbers = [-1]
@@ -77,11 +77,10 @@ class Slots:
 
 
 def plan(incident: Window, baseline: Window | None, reference: Sequence[Window]) -> Slots:
-    """Cut baseline and reference into slots that are comparable with the incident.
+    """Split baseline and reference into slots that are comparable with the incident.
 
-    Slots are as long as the incident where there is time enough, and shorter where otherwise fewer than
-    SLOTS_WANTED would come out: a spread needs slots more than slots need length. Of a very long
-    reference SLOTS_MAX slots are taken at even distances.
+    Slots are as long as the incident, or shorter if there would be fewer than SLOTS_WANTED, since spreads
+    need many slots more than long ones. Of a very long reference, SLOTS_MAX slots are used at even distances.
     """
     far = merged([piece for window in reference for piece in window.minus((incident,))])
     own = _own(incident, baseline, far)
@@ -106,7 +105,7 @@ def _own(incident: Window, baseline: Window | None, far: Sequence[Window]) -> li
 
 
 def merged(windows: Sequence[Window]) -> list[Window]:
-    """Return the fewest windows that hold the same instants, in order of time."""
+    """Return the fewest windows that cover the same instants, in order of time."""
     joined: list[Window] = []
     for window in sorted((w for w in windows if not w.empty), key=lambda w: w.start_ns):
         if joined and window.start_ns <= joined[-1].end_ns:
@@ -118,7 +117,7 @@ def merged(windows: Sequence[Window]) -> list[Window]:
 
 
 def _cut(window: Window, length_s: float) -> list[Window]:
-    """Cut into equal slots of about *length_s*; what is shorter than half of it is dropped."""
+    """Split into equal slots of about *length_s*; a rest below half of it is dropped."""
     if window.duration_s < 0.5 * length_s:
         return []
     count = max(1, round(window.duration_s / length_s))

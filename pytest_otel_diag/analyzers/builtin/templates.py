@@ -1,4 +1,4 @@
-"""Log templates. The one door to drain3: nothing else imports it, and only when there are logs.
+"""Log templates by drain3, which only this module imports, and only if there are logs.
 
 Bodies are masked in SQL first (ids and numbers become ``<*>``), so Drain sees each distinct masked
 body once, not each line. Method: He et al., "Drain: an online log parsing approach with fixed depth
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 MASK = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F-]{22}|[0-9A-Za-z]*[0-9][0-9A-Za-z]*"
-"""Parts of a body that vary from line to line: UUIDs, and words with a digit in them, which are numbers,
-times, hashes and names of things (RE2 syntax)."""
+"""Variable parts of a body: UUIDs, and words with a digit, such as numbers, times, hashes and names (RE2
+syntax)."""
 
 FIRST_ID = 1000
 """Template ids start here; 1 and 2 mark the start and the end of a flow."""
@@ -21,7 +21,7 @@ FIRST_ID = 1000
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A masked body: its hash in SQL, the service that wrote it, and how often."""
+    """A masked body: its hash in SQL, the service that wrote it, and its count."""
 
     hash: int
     service: str
@@ -31,7 +31,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What the bodies of one cluster have in common."""
+    """The common pattern of a cluster of bodies."""
 
     id: int
     text: str
@@ -66,6 +66,6 @@ def mine(bodies: Iterable[Body]) -> Templates:
 
 
 def _drain() -> Any:
-    from drain3.drain import Drain  # noqa: PLC0415  # lazy: half a second that sessions without logs save
+    from drain3.drain import Drain  # noqa: PLC0415  # lazy: saves half a second in sessions without logs
 
     return Drain(depth=4, sim_th=0.5, max_children=1000, max_clusters=None)

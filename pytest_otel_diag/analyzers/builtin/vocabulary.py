@@ -1,4 +1,4 @@
-"""What OpenTelemetry's names and units say about a metric. Words of the conventions, of no system."""
+"""Meaning of metrics by the names and units of OpenTelemetry's conventions, without names of any system."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DURATION_UNITS = frozenset(
     {"s", "ms", "us", "µs", "ns", "sec", "second", "seconds", "millisecond", "milliseconds"}
 )
 
-# First match wins. Names are cut into words at dots, underscores and humps.
+# The first match wins. Names are split into words at dots, underscores and capitals.
 _WORDS: tuple[tuple[str, Signal, Mechanism | None], ...] = (
     (r"restarts?|uptime", Signal.RESTART, None),
     (r"gc|garbage", Signal.GC, Mechanism.GC),
@@ -29,11 +29,11 @@ _WORDS: tuple[tuple[str, Signal, Mechanism | None], ...] = (
 _PATTERNS = tuple((re.compile(rf"^(?:{words})$"), signal, mechanism) for words, signal, mechanism in _WORDS)
 _CUT = re.compile(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])")
 GOOD = re.compile(r"availability|success", re.IGNORECASE)
-"""Shares that are near their maximum while all is well."""
+"""Shares that are near their maximum in a healthy system."""
 
 
 def meaning(metric: str, unit: str) -> tuple[Signal, Mechanism | None]:
-    """Return the signal that a metric measures and the mechanism that its rise speaks for."""
+    """Return the signal that a metric measures and the mechanism that its increase indicates."""
     words = [word.lower() for word in _CUT.split(metric) if word]
     for pattern, signal, mechanism in _PATTERNS:
         if any(pattern.match(word) for word in words):
@@ -44,5 +44,5 @@ def meaning(metric: str, unit: str) -> tuple[Signal, Mechanism | None]:
 
 
 def is_duration(unit: str) -> bool:
-    """Whether the unit is one of time."""
+    """Return whether the unit is a unit of time."""
     return unit.strip().lower() in DURATION_UNITS

@@ -1,8 +1,8 @@
-"""What evidence is: deviations, the services they speak against, and what they say in words.
+"""The model of evidence: deviations, the services that they blame, and their descriptions.
 
-A kind of evidence scores its keys once (:mod:`scores`) and then answers, for any slot, which services
-it blames and how strongly. Asking the same of quiet slots gives the null that the alarm is held
-against. What a hit means in words is worked out only for those that are reported.
+A kind of evidence scores its keys once (:mod:`scores`) and then returns, for any slot, the blamed services
+with weights. The same for quiet slots gives the null distribution of the alarm. Descriptions are built only
+for reported hits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Source = Literal["traces", "logs", "metrics"]
 
 
 class Group(StrEnum):
-    """Groups of evidence that are independent enough to add up; within a group only the best counts."""
+    """Groups of evidence that are independent enough to be added; only the best of each group counts."""
 
     ERROR = "error"
     SELF = "self"
@@ -35,13 +35,13 @@ class Group(StrEnum):
 
 
 SYMPTOMS = frozenset({Group.FLOW})
-"""Groups in which a service may merely react to what it calls. Calls and log lines are one group: a flow
-that is cut short loses both at once, so they are not two observations."""
+"""Groups in which a service may only react to its callees. Calls and log lines are one group: a flow that
+ends early loses both, so they are not two observations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """A service that the deviation of one row speaks against, with its part of the blame."""
+    """A service blamed by the deviation of one row, with its share of the blame."""
 
     row: int
     service: str
@@ -50,7 +50,7 @@ class Blame:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A deviation in words."""
+    """The description of a deviation."""
 
     service: str
     operation: str | None
@@ -66,7 +66,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of evidence, scored. ``blame`` takes a column, ``describe`` a row and the blamed service."""
+    """A scored kind of evidence; ``blame`` takes a column, ``describe`` a row and the blamed service."""
 
     name: str
     group: Group
@@ -77,7 +77,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One deviation of one slot, held against one service."""
+    """One deviation of one slot that blames one service."""
 
     kind: Kind
     row: int
@@ -87,7 +87,7 @@ class Hit:
 
     @property
     def strength(self) -> float:
-        """What the hit adds to its group: its share of log(1 + |z| - 3)."""
+        """The contribution of the hit to its group: its share of log(1 + |z| - 3)."""
         return self.share * math.log1p(max(0.0, abs(self.z) - Z_FLOOR))
 
     @property
@@ -96,12 +96,12 @@ class Hit:
         return self.kind.group
 
     def finding(self) -> Finding:
-        """Say what it shows."""
+        """Return the description of the hit."""
         return self.kind.describe(self.row, self.service)
 
 
 def hits(kinds: Sequence[Kind], column: int) -> Iterator[Hit]:
-    """Yield every deviation of one slot."""
+    """Yield all deviations of one slot."""
     for kind in kinds:
         for blame in kind.blame(column):
             yield Hit(kind, blame.row, blame.service, blame.share, float(kind.scores.z[blame.row, column]))
@@ -122,7 +122,7 @@ def owners(
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What a kind says about a row, beside the numbers."""
+    """The texts of a kind about a row."""
 
     operation: str | None
     signal: Signal
@@ -133,7 +133,7 @@ class Words:
 
 
 def finding(scores: Scores, row: int, service: str, words: Words) -> Finding:
-    """Put numbers and words together."""
+    """Combine numbers and texts."""
     before, now = float(scores.centre[row]), float(scores.value[row, 0])
     direction: Direction = "up" if scores.z[row, 0] > 0 else "down"
     text = f"{words.text}: {_number(before)} → {_number(now)} {words.unit}".rstrip()

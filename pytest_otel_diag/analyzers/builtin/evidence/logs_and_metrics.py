@@ -21,7 +21,7 @@ from pytest_otel_diag.model.diagnosis import Mechanism, Signal
 
 
 def lines(seen: Observations, reference: list[int]) -> Kind:
-    """Log lines of a template per span of the operation that writes them (as Nezha, FSE 2023)."""
+    """Log lines of a template per span of the operation that writes them (as in Nezha, FSE 2023)."""
     trials = spans_of(seen)
     matrix = known(seen.feature(LOG), lambda key: key[0] in trials and key[0] in seen.operations)
     given = np.stack([trials[op] for op, _, _ in matrix.keys]) if len(matrix) else matrix.counts
@@ -38,7 +38,7 @@ def lines(seen: Observations, reference: list[int]) -> Kind:
 
 
 def loose_lines(seen: Observations, reference: list[int]) -> Kind:
-    """Log lines per second of a template, where lines carry no trace context."""
+    """Log lines per second of a template, for lines without trace context."""
     keys = list(seen.log_rates)
     hits = np.stack([seen.log_rates[key] for key in keys]) if keys else np.zeros((0, seen.columns))
     seconds = np.broadcast_to(seen.slots.seconds, hits.shape)
@@ -54,12 +54,11 @@ def loose_lines(seen: Observations, reference: list[int]) -> Kind:
 
 
 def resources(seen: Observations, reference: list[int]) -> Kind:
-    """Metric series, by their robust distance (BARO, FSE 2024).
+    """Metric series by their robust distance (BARO, FSE 2024).
 
-    Where there are spans, metrics that measure latency are left to them: they say the same, less
-    exactly, and also rise in every caller. A value that several services share to the last digit is
-    their common node's and says little about each: its weight is divided by their number. What more or less
-    traffic explains is no deviation.
+    If the telemetry has spans, latency metrics are ignored: they repeat the spans less exactly and rise in
+    all callers. A value that several services share exactly belongs to their node, so its weight is divided
+    by their number. Changes that traffic explains are not deviations.
     """
     scored = score.levels(seen.metrics, reference, _load(seen, reference))
     series = seen.metrics.keys
@@ -84,7 +83,7 @@ def resources(seen: Observations, reference: list[int]) -> Kind:
 
 
 def _load(seen: Observations, reference: list[int]) -> Floats:
-    """Return the traffic of each series' service over its usual, one where there is none."""
+    """Return the relative traffic of each series' service, 1 without traffic data."""
     usual = np.ones(seen.columns)
     ratios: dict[str, Floats] = {}
     if seen.requests:

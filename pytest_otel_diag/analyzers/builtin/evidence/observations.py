@@ -1,4 +1,4 @@
-"""What the statements answer, as matrices of keys by slots (column 0 is the incident)."""
+"""Results of the statements as matrices of keys by slots; column 0 is the incident."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Counts and quantiles of one feature: one row a key, one column a slot; NaN where nothing was seen."""
+    """Counts and quantiles of one feature: a row per key, a column per slot, NaN without data."""
 
     keys: tuple[Key, ...]
     counts: Floats
@@ -58,7 +58,7 @@ class Matrix:
 class SeriesKey:
     """A metric series; ``attributes`` is its canonical text.
 
-    ``owner`` is the service it speaks of (:meth:`Metrics.spoken_of`), ``service`` the one recorded.
+    ``owner`` is the service that it describes (:meth:`Metrics.spoken_of`), ``service`` the recorded one.
     """
 
     owner: str
@@ -71,10 +71,10 @@ class SeriesKey:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Metric series: one row a key, one column a slot; NaN where nothing was recorded.
+    """Metric series: a row per key, a column per slot, NaN without data.
 
-    ``hits`` and ``seconds`` are set for series that count events: so many, over so long. ``whole`` marks
-    series (one entry a row) that only ever were whole numbers.
+    ``hits`` and ``seconds`` are the number of events and the time of series that count events. ``whole``
+    marks the rows of series with whole numbers only.
     """
 
     keys: tuple[SeriesKey, ...]
@@ -103,10 +103,10 @@ class Metrics:
         return len(self.keys)
 
     def filled(self) -> Metrics:
-        """Return the metrics with zero where events were counted, or pauses timed, that did not happen yet.
+        """Return the metrics with zeros before the first event of counters and pause timers.
 
-        A counter is first exported when there is something to count: an error that is new has no series
-        before. Where its owner exported others, it was zero.
+        A counter is exported from its first event on, so a new error has no earlier series. It was zero while
+        its owner exported other series.
         """
         counted: NDArray[np.bool_] = np.asarray(np.isfinite(self.hits).any(axis=1))
         events = [bool(is_counter) or pauses(key) for key, is_counter in zip(self.keys, counted, strict=True)]
@@ -126,10 +126,10 @@ class Metrics:
         return replace(self, levels=levels, hits=hits, seconds=seconds)
 
     def spoken_of(self, traced: set[str]) -> Metrics:
-        """Return the series with the services they speak of as owners, for services that are *traced*.
+        """Return the series with the services that they describe as owners, for *traced* services.
 
-        Without the series that name no service at all, and without those that were made from spans where
-        there are spans: they say the same again, later and less exactly.
+        Series without a service are dropped, and series derived from spans if there are spans, since they
+        repeat these later and less exactly.
         """
         spellings: dict[str, list[str]] = {}
         for service in traced:
@@ -150,23 +150,23 @@ class Metrics:
 
 
 def pauses(key: SeriesKey) -> bool:
-    """Whether the series is the share of time that garbage collection takes."""
+    """Return whether the series is the share of time of garbage collection."""
     collecting = meaning(key.metric, key.unit)[0] is Signal.GC and is_duration(key.unit)
     return collecting and not key.table.endswith("gauge")
 
 
 SERVES = frozenset({"Server", "Consumer", ""})
-"""Kinds of spans that answer somebody; an unknown kind may."""
+"""Kinds of spans that serve a caller, possibly including unknown kinds."""
 
 FROM_SPANS = re.compile(r"(?:^|,)span[._]name=")
-"""An attribute that the Collector's span metrics connector gives every series it makes."""
+"""An attribute of all series of the Collector's span metrics connector."""
 
 
 def _owner(key: SeriesKey, traced: set[str], spellings: Mapping[str, list[str]]) -> str:
-    """Return the service that a series speaks of, "" when it names none.
+    """Return the service that a series describes, "" for none.
 
-    Names of metrics and traces may differ in case. Receivers that watch a system from outside (a broker,
-    say) name the service that they speak of in an attribute.
+    Names in metrics and traces may differ in case. Receivers that observe a system from outside, such as a
+    broker, name the service in an attribute.
     """
     if key.service in traced:
         return key.service
@@ -181,7 +181,7 @@ def _owner(key: SeriesKey, traced: set[str], spellings: Mapping[str, list[str]])
 
 @dataclass(frozen=True, slots=True)
 class Outgrown:
-    """How high a level of memory rose before the process began anew, and the highest of quiet time."""
+    """The peak of memory before a restart, and the highest level of quiet time."""
 
     metric: str
     unit: str
@@ -195,7 +195,7 @@ class Outgrown:
 
 @dataclass(frozen=True)
 class Observations:
-    """Everything the analysis looks at."""
+    """All input of the analysis."""
 
     slots: Slots
     operations: dict[int, Operation] = field(default_factory=dict)
@@ -208,12 +208,12 @@ class Observations:
 
     @property
     def columns(self) -> int:
-        """Number of slots, the incident's included."""
+        """Number of slots, including the incident."""
         return self.slots.count
 
     @property
     def services(self) -> list[str]:
-        """Every service that any signal names, the busiest first."""
+        """All services in any signal, the busiest first."""
         spans: dict[str, int] = {}
         for operation in self.operations.values():
             spans[operation.service] = spans.get(operation.service, 0) + operation.spans
@@ -222,7 +222,7 @@ class Observations:
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """Signals that say anything."""
+        """Signals with data."""
         present = {
             "traces": bool(self.operations),
             "logs": bool(self.templates.by_id),
@@ -231,16 +231,16 @@ class Observations:
         return tuple(name for name, there in present.items() if there)
 
     def feature(self, number: int) -> Matrix:
-        """Return the matrix of one feature, empty when it was never seen."""
+        """Return the matrix of one feature, empty without data."""
         return self.features.get(number) or empty_matrix(self.columns)
 
     def clients(self) -> set[str]:
-        """Return the services that only ever ask others: no span of theirs serves or consumes anything."""
+        """Return the services that are only clients: none of their spans serves or consumes."""
         serving = {one.service for one in self.operations.values() if one.kind in SERVES}
         return {one.service for one in self.operations.values()} - serving
 
     def callees(self) -> dict[str, set[str]]:
-        """Return which services each service calls."""
+        """Return the callees of each service."""
         calls: dict[str, set[str]] = {}
         for op, child, _ in self.feature(CALL).keys:
             caller, callee = self.operations.get(op), self.operations.get(child)
@@ -262,8 +262,8 @@ _SUMS = ("failed", "origins", "lonely")
 class MatrixBuilder:
     """Joins the rows of several slices of the trace key.
 
-    Counts add up. A quantile of the whole is taken as the mean of the slices' quantiles weighted by
-    their counts: slices are random samples of traces, so theirs differ by sampling error only.
+    Counts are added. A quantile is the mean of the slices' quantiles weighted by their counts: slices are
+    random samples of traces, so their quantiles differ only by sampling error.
     """
 
     def __init__(self, columns: int) -> None:
@@ -285,7 +285,7 @@ class MatrixBuilder:
             row[name][at] += np.asarray(cells[name], dtype=np.float64)
 
     def matrices(self) -> dict[int, Matrix]:
-        """Return one matrix a feature."""
+        """Return one matrix per feature."""
         by_feature: dict[int, list[Key]] = {}
         for feature, key in self._rows:
             by_feature.setdefault(feature, []).append(key)
@@ -302,7 +302,7 @@ class MatrixBuilder:
 
 
 def row_of(columns: int, slots: Iterable[int], values: Iterable[float], empty: float) -> Floats:
-    """Return one row of a matrix from slots and values; slots without a value hold *empty*."""
+    """Return one row of a matrix from slots and values; slots without a value get *empty*."""
     row = np.full(columns, empty)
     for slot, value in zip(slots, values, strict=True):
         row[slot] = value

@@ -1,8 +1,8 @@
-"""Processes that began anew after their memory had outgrown all that it was in quiet time.
+"""Detects processes that restarted after their memory exceeded all levels of quiet time.
 
-A process that needs more memory than it may have is ended, and its successor begins with little: means over
-a slot show nothing of it. Its telemetry does: cumulative series begin again, and levels right before were
-higher than ever. Either alone says little: deployments begin processes, and memory comes and goes.
+A process above its memory limit is killed, and its successor starts with little memory, so means over a slot
+do not show it. Its telemetry does: cumulative series start again, and the levels just before were the highest
+ever. Either sign alone is weak: deployments restart processes, and memory varies.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pytest_otel_diag.model.diagnosis import Mechanism
 
 
 def outgrown(begun: Mapping[str, Iterable[int]], rows: Iterable[tuple[Any, ...]]) -> dict[str, Outgrown]:
-    """Return the services whose memory peaked by a quarter above quiet time before a process began anew.
+    """Return the services whose memory peaked a quarter above quiet time before a process restarted.
 
-    *begun* are instants in UTC nanoseconds by service; *rows* are those of ``peaks.sql``.
+    *begun* are instants of restarts in UTC nanoseconds by service; *rows* are those of ``peaks.sql``.
     """
     last = {service: max(instants) for service, instants in begun.items() if instants}
     found: dict[str, Outgrown] = {}

@@ -1,7 +1,7 @@
 """Deviations that users and dashboards see.
 
-They are reported as anomalies and do not rank anybody: a slow or failing callee shows in each of its
-callers just the same.
+They are reported as anomalies but do not rank services, since a slow or failing callee affects all of its
+callers equally.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from pytest_otel_diag.analyzers.builtin.scores import Scores
 from pytest_otel_diag.model.diagnosis import Mechanism, Signal
 
 LATENCY_SHARE = 0.10
-"""A median that moves by less than a tenth is nothing a user notices."""
+"""Smallest relative change of a median that counts as a symptom."""
 
 
 def symptom_kinds(seen: Observations, reference: list[int]) -> list[Kind]:
-    """Return latency, error rate and request rate of the operations that services offer."""
+    """Return latency, error rate and request rate of the operations of services."""
     matrix = known(seen.feature(SERVING), lambda key: key[0] in seen.operations and _offered(seen, key[0]))
     return [_latency(seen, reference, matrix), _failing(seen, reference, matrix), _entries(seen, reference)]
 

@@ -37,18 +37,18 @@ from pytest_otel_diag.analyzers.builtin.robust_statistics import Z_FLOOR, Floats
 from pytest_otel_diag.model.diagnosis import Mechanism, Signal
 
 OTHER_END = 0.5
-"""What a callee is held responsible for when one caller does not reach it."""
+"""Share of the blame for a callee that one caller does not reach."""
 
 TAIL_STEPS = 2
 MILLISECOND = 4
-"""The power of four of microseconds that a millisecond lies in."""
+"""The magnitude of a millisecond as a power of four of microseconds."""
 
 CALLER_PART = 0.6
-"""What is left for the caller when its flow breaks off right after a call to somebody else."""
+"""Share of the blame for the caller whose flow ends right after a call to another service."""
 
 
 def trace_kinds(seen: Observations, reference: list[int]) -> list[Kind]:
-    """Return every kind of evidence that traces can give."""
+    """Return all kinds of evidence from traces."""
     trials = spans_of(seen)
     return [
         *(self_time(seen, reference, feature) for feature in (SERVING, LONELY)),
@@ -84,11 +84,11 @@ def known(matrix: Matrix, keep: Callable[[Key], bool]) -> Matrix:
 
 
 def self_time(seen: Observations, reference: list[int], feature: int) -> Kind:
-    """Time that a span spends itself: its duration minus the union of its children.
+    """Self time of spans: the duration minus the union of the children.
 
-    It does not propagate: a slow callee lengthens its callers' spans, not their self time (TraceRCA,
-    IWQoS 2021, and CRISP, ATC 2022, argue from it). A client span without a known callee (a database,
-    a cache) is all self time of the caller: nobody else can be asked.
+    It does not propagate: a slow callee lengthens the spans of its callers but not their self time (used by
+    TraceRCA, IWQoS 2021, and CRISP, ATC 2022). A client span without a known callee (a database, a cache)
+    is self time of the caller.
     """
     matrix = known(seen.feature(feature), lambda key: key[0] in seen.operations)
     scored = score.times(matrix, reference)
@@ -103,10 +103,10 @@ def self_time(seen: Observations, reference: list[int], feature: int) -> Kind:
 
 
 def tails(seen: Observations, reference: list[int]) -> Kind:
-    """Spans that spend far longer than nearly all did before: slowness of a few that no median shows.
+    """Spans with extreme self times: slowness of a few requests that medians do not show.
 
-    Self times are counted by powers of four. Far longer is two steps above the quiet 99 % quantile, so at
-    least four times it.
+    Self times are counted by powers of four. Extreme is two steps above the quiet 99 % quantile, so at least
+    four times it.
     """
     counts: dict[int, dict[int, Floats]] = {}
     for (op, magnitude, _), row in zip(
@@ -140,7 +140,7 @@ def tails(seen: Observations, reference: list[int]) -> Kind:
 
 
 def _usual_magnitude(counts: dict[int, Floats], reference: list[int]) -> int:
-    """Return the magnitude that 99 % of the quiet spans do not exceed, at least that of a millisecond."""
+    """Return the magnitude of the quiet 99 % quantile, at least that of a millisecond."""
     quiet = {magnitude: float(row[reference].sum()) for magnitude, row in sorted(counts.items())}
     left = 0.01 * sum(quiet.values())
     usual = MILLISECOND
@@ -153,11 +153,11 @@ def _usual_magnitude(counts: dict[int, Floats], reference: list[int]) -> int:
 
 
 def errors(seen: Observations, reference: list[int], trials: dict[int, Floats]) -> Kind:
-    """Failing spans none of whose children failed: where an error begins, not where it passes through.
+    """Failed spans without failed children: the origin of errors, without their propagation.
 
-    A failing client span that no server answered to, though one does otherwise, means that the callee was
-    not reached. The caller is held responsible (what it calls, and where, is its own configuration) and the
-    callee in part; a callee that several callers fail to reach is down.
+    A failed client span without a server span, although it usually has one, means that the callee was not
+    reached. The caller is blamed (the address is part of its configuration) and the callee in part; a callee
+    that several callers cannot reach is down.
     """
     origins: dict[int, Floats] = {}
     lonely: dict[int, Floats] = {}
@@ -174,7 +174,7 @@ def errors(seen: Observations, reference: list[int], trials: dict[int, Floats]) 
     answers = _usual_callees(seen)
 
     def unreached(row: int, column: int) -> str | None:
-        """Return the callee that the calls of a row did not reach in a slot."""
+        """Return the callee that calls of a row did not reach in a slot."""
         alone = lonely[ops[row]][column] > 0.5 * hits[row, column]
         return answers.get(ops[row]) if alone else None
 
@@ -199,7 +199,7 @@ def errors(seen: Observations, reference: list[int], trials: dict[int, Floats]) 
 
 
 def _held_responsible(failing: dict[int, tuple[str, str | None]]) -> Iterator[Blame]:
-    """Yield the blame for rows of a failing service and the callee it did not reach, if that is why."""
+    """Yield the blame for rows of a failing service and for the callee that it did not reach, if any."""
     callers: dict[str, set[str]] = {}
     for service, missed in failing.values():
         if missed is not None:
@@ -215,7 +215,7 @@ def _held_responsible(failing: dict[int, tuple[str, str | None]]) -> Iterator[Bl
 
 
 def _usual_callees(seen: Observations) -> dict[int, str]:
-    """Return the service that usually answers each client operation."""
+    """Return the usual callee of each client operation."""
     counts: dict[tuple[int, str], float] = {}
     matrix = known(seen.feature(GAP), lambda key: key[2] in seen.operations)
     for (op, _, child), row in zip(matrix.keys, matrix.counts, strict=True):
@@ -225,10 +225,10 @@ def _usual_callees(seen: Observations) -> dict[int, str]:
 
 
 def gaps(seen: Observations, reference: list[int]) -> Kind:
-    """Time that a client span takes beyond its server span: the network, or a queue before the server.
+    """Time of a client span beyond its server span: the network or a queue in front of the server.
 
-    A gap has two ends. It is held against the callee in proportion to the share of its callers that
-    see one. When most of what the caller calls is affected too, it is the caller's own network.
+    A gap has two ends. It blames the callee in proportion to the share of its callers with a gap. If most
+    calls of the caller are affected, it blames the network of the caller.
     """
     matrix = known(seen.feature(GAP), lambda key: key[0] in seen.operations and key[2] in seen.operations)
     scored = score.times(matrix, reference)
@@ -262,7 +262,7 @@ def _both_ends(
 ) -> Iterator[Blame]:
     siblings = [z > Z_FLOOR for (a, b), (z, _) in worst.items() if a == caller and b != callee]
     others = [z > Z_FLOOR for (a, b), (z, _) in worst.items() if b == callee and a != caller]
-    # two siblings at least: one other call that moved may be a coincidence
+    # at least two siblings: one other affected call may be a coincidence
     by_caller = max(0.0, 2.0 * float(np.mean(siblings)) - 1.0) if len(siblings) >= 2 else 0.0
     seen_by = (1 + sum(others)) / (1 + len(others))
     yield Blame(row, callee, seen_by * (1.0 - by_caller))
@@ -271,7 +271,7 @@ def _both_ends(
 
 
 def lags(seen: Observations, reference: list[int]) -> Kind:
-    """Time between sending a message and the start of its processing; the consumer is blamed."""
+    """Time between sending a message and the start of its processing; it blames the consumer."""
     matrix = known(seen.feature(LAG), lambda key: key[0] in seen.operations and key[2] in seen.operations)
     scored = score.times(matrix, reference)
     services = [seen.operations[child].service for _, _, child in matrix.keys]
@@ -285,7 +285,7 @@ def lags(seen: Observations, reference: list[int]) -> Kind:
 
 
 def calls(seen: Observations, reference: list[int], trials: dict[int, Floats]) -> Kind:
-    """Calls to each child per span: exceptions and early returns show as calls that vanish."""
+    """Calls to each child per span: exceptions and early returns appear as missing calls."""
     matrix = known(seen.feature(CALL), lambda key: key[0] in trials and key[0] in seen.operations)
     scored = score.ratios(
         matrix.counts, _stacked([trials[op] for op, _, _ in matrix.keys], seen.columns), reference
@@ -306,8 +306,8 @@ def calls(seen: Observations, reference: list[int], trials: dict[int, Floats]) -
 def flows(seen: Observations, reference: list[int], trials: dict[int, Floats], *, about_logs: bool) -> Kind:
     """Probability of the next event of a span given this one: child calls and log lines in time order.
 
-    Nezha (FSE 2023) compares such event graphs. Loops are collapsed. A flow that breaks off right after
-    a call to another service speaks against the callee, and in part against the caller.
+    Nezha (FSE 2023) compares such event graphs. Loops are collapsed. A flow that ends right after a call to
+    another service blames the callee, and in part the caller.
     """
     matrix = known(seen.feature(FLOW), lambda key: key[0] in trials and key[0] in seen.operations)
     totals: dict[tuple[int, int], Floats] = {}
@@ -344,7 +344,7 @@ def flows(seen: Observations, reference: list[int], trials: dict[int, Floats], *
 
 
 def traffic(seen: Observations, reference: list[int]) -> Kind:
-    """Requests that enter the system, held against the service they enter."""
+    """Rate of requests that enter the system; it blames the service that they enter."""
     services = [name for name, (roots, _) in seen.requests.items() if roots.any()]
     hits = _stacked([seen.requests[name][0] for name in services], seen.columns)
     scored = score.rates(hits, seen.slots.seconds, reference)

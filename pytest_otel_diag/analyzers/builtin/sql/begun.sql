@@ -1,5 +1,5 @@
--- When processes began within the incident, as their cumulative series say. A series that is new may be of an
--- old process: the oldest one of a source (instance, receiver) tells.
+-- When processes started within the incident, by their cumulative series. A new series may belong to an old
+-- process, so the oldest series of a source (instance, receiver) counts.
 SELECT service, arraySort(groupUniqArray(begun_ns)) AS begun
 FROM (
     SELECT OWNER AS service, cityHash64(ResourceAttributes) AS source, TimeUnix,

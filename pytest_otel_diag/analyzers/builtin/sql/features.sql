@@ -1,6 +1,6 @@
--- One row per feature and key, with arrays over slots. Every span is seen twice, as itself and as a
--- child of its parent, and every log line once, as a child of its span; grouping by the id then puts
--- a span beside its children without a join, whatever cycles or doubled ids there are.
+-- One row per feature and key, with arrays over slots. Every span occurs twice, as itself and as a child of
+-- its parent, and every log line once, as a child of its span; grouping by the id then puts a span beside its
+-- children without a join, even with cycles or duplicate ids.
 --
 -- feature  op       a               b             value (a quantile each slot)
 -- 1        span     -               -             self time ms of spans that serve or work

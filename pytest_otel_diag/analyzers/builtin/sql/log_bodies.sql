@@ -1,4 +1,4 @@
--- Bodies whose variable parts are masked; Drain joins what is left into templates.
+-- Bodies with masked variable parts, which Drain clusters into templates.
 SELECT substring(replaceRegexpAll(Body, {mask:String}, '<*>'), 1, 400) AS masked, cityHash64(masked) AS body,
     ServiceName AS service, argMax(SeverityText, Timestamp) AS severity, count() AS n,
     countIf(SpanId = '') AS loose

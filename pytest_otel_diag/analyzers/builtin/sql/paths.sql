@@ -1,5 +1,5 @@
 -- Service paths from the root of a trace to every span that enters a service, with the time spent there.
--- Chains are followed upwards at most 24 calls (cycles end there); traces above 2,000 spans are left out.
+-- Chains are followed upwards for at most 24 calls, which ends cycles; traces above 2,000 spans are left out.
 WITH trees AS (
     SELECT trace, groupArray(span) AS ids, groupArray(parent) AS parents, groupArray(toString(service)) AS services,
         groupArray(duration_ns / 1e6) AS took, groupArray(error) AS errors

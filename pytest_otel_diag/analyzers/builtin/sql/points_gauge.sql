@@ -1,5 +1,5 @@
--- Levels as they are. A gauge of whole numbers that never falls and mostly rises (the offset of a queue, say)
--- is a counter by another name: its steps count events, as those of a cumulative sum do.
+-- Levels. A gauge of whole numbers that never falls and mostly rises (such as the offset of a queue) is in fact
+-- a counter: its increments count events, like those of a cumulative sum.
 SELECT service, metric, unit, series, p.1 AS at_ns, p.2 AS value, p.3 AS hits, p.4 AS seconds, whole FROM (
     SELECT OWNER AS service, MetricName AS metric, any(MetricUnit) AS unit,
         arrayStringConcat(arraySort(arrayMap((k, v) -> concat(k, '=', v), mapKeys(Attributes), mapValues(Attributes))), ',') AS series,

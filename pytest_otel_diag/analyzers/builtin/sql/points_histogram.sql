@@ -1,6 +1,5 @@
--- The mean of what was observed since the point before; of delta points the point's own mean. Of garbage
--- collections the sum per second instead: what stops a program is the share of time they take, not how long
--- one lasts.
+-- The mean of the observations since the previous point, or of a delta point itself. For garbage collections
+-- the sum per second instead, since their share of the time matters, not the duration of one.
 SELECT service, metric, unit, series, p.1 AS at_ns, p.2 AS value, nan AS hits, 0. AS seconds, 0 AS whole FROM (
     SELECT OWNER AS service, MetricName AS metric, any(MetricUnit) AS unit,
         arrayStringConcat(arraySort(arrayMap((k, v) -> concat(k, '=', v), mapKeys(Attributes), mapValues(Attributes))), ',') AS series,

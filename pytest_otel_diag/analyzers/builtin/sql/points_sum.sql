@@ -1,6 +1,6 @@
--- A cumulative monotonic sum becomes a rate per second: the step since the point before, unless the
--- counter was reset (a step down) or the two points lie in different stretches of telemetry. Steps in whole
--- numbers count events: hits over as many seconds, so that rare ones can be told from surprising ones.
+-- A cumulative monotonic sum becomes a rate per second: the increment since the previous point, unless the
+-- counter was reset (a decrement) or the points are in different windows of telemetry. Whole-number increments
+-- count events as hits over seconds, so that rare events can be tested for significance.
 SELECT service, metric, unit, series, p.1 AS at_ns, p.2 AS value, if(whole, p.3, nan) AS hits, p.4 AS seconds, whole FROM (
     SELECT OWNER AS service, MetricName AS metric, any(MetricUnit) AS unit,
         arrayStringConcat(arraySort(arrayMap((k, v) -> concat(k, '=', v), mapKeys(Attributes), mapValues(Attributes))), ',') AS series,

@@ -1,4 +1,4 @@
--- The mean of what was observed since the point before; of delta points the point's own mean.
+-- The mean of the observations since the previous point, or of a delta point itself.
 SELECT service, metric, unit, series, p.1 AS at_ns, p.2 AS value, nan AS hits, 0. AS seconds, 0 AS whole FROM (
     SELECT OWNER AS service, MetricName AS metric, any(MetricUnit) AS unit,
         arrayStringConcat(arraySort(arrayMap((k, v) -> concat(k, '=', v), mapKeys(Attributes), mapValues(Attributes))), ',') AS series,
