@@ -16,12 +16,11 @@ from pytest_otel_diag.model.questions import Question
 from pytest_otel_diag.model.telemetry import SPANS_TABLE, QueryLimits, Table, TelemetrySchema
 from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.statements import Statement, load
+from pytest_otel_diag.telemetry import guard
 from pytest_otel_diag.telemetry.engine.connection import Connection, Engine
 from pytest_otel_diag.telemetry.engine.failures import too_many_rows, translated
 from pytest_otel_diag.telemetry.engine.workers import Workers
 from pytest_otel_diag.telemetry.export import Exporter
-from pytest_otel_diag.telemetry.guard import check as guard
-from pytest_otel_diag.telemetry.guard.cache import Parses, used
 from pytest_otel_diag.telemetry.questions.answering import answer
 from pytest_otel_diag.telemetry.schema import discover
 from pytest_otel_diag.telemetry.views import Visibility
@@ -54,7 +53,7 @@ class StoreResources:
     engine: Engine
     workers: Workers
     readonly: int
-    parses: Parses
+    parses: guard.Parses
 
 
 class StoreTelemetry(Telemetry):
@@ -134,13 +133,7 @@ class StoreTelemetry(Telemetry):
     async def rows_at_most(self, tables: Sequence[str]) -> Mapping[str, int]:
         """Return how many rows the tables hold; tables whose engine keeps no count are left out."""
         wanted = {"database": self._database, "tables": list(tables)}
-        now = self.now()
-        # behind views, the tables that are counted lie in another database than the session may name
-        restricted = self._visibility is None
-        found = await self._workers.run(
-            lambda: self._ran(load(__package__, "table_rows"), wanted, _USUAL, now, restricted=restricted),
-            time_s=_USUAL.time_s,
-        )
+        found = await self.run(load(__package__, "table_rows"), wanted)
         return {str(table): int(rows) for table, rows in found.rows() if rows is not None}
 
     async def schema(self) -> TelemetrySchema:
@@ -160,7 +153,7 @@ class StoreTelemetry(Telemetry):
     @contextmanager
     def _exporting(self) -> Iterator[Connection]:
         now = self.now()
-        with self._open(_EXPORTING, now, restricted=False) as connection:
+        with self._open(_EXPORTING, now) as connection:
             yield connection
 
     def close(self) -> None:
@@ -177,7 +170,9 @@ class StoreTelemetry(Telemetry):
                 self._visibility.drop(connection)
 
     @contextmanager
-    def _open(self, limits: QueryLimits, now: Nanos | None, *, restricted: bool) -> Iterator[Connection]:
+    def _open(
+        self, limits: QueryLimits, now: Nanos | None, *, restricted: bool = False
+    ) -> Iterator[Connection]:
         """Lend a client that shows this session's database up to *now*, within *limits*."""
         if self._closed:
             raise TelemetryUnavailable("this session's telemetry is closed")
@@ -212,8 +207,9 @@ class StoreTelemetry(Telemetry):
         checked = self._checked_sql(sql, parameters)
         if checked.startswith("EXPLAIN"):  # it would tell the engine's limit of rows as if it were written
             limits = limits.model_copy(update={"result_rows": 0})
-        with self._open(limits, now, restricted=True) as connection:
-            return self._timed(connection, checked, used(checked, parameters), limits)
+        shown = checked.startswith("SHOW")  # which the engine answers from its tables of all databases
+        with self._open(limits, now, restricted=shown) as connection:
+            return self._timed(connection, checked, guard.used(checked, parameters), limits)
 
     def _ran(
         self,
@@ -221,12 +217,10 @@ class StoreTelemetry(Telemetry):
         parameters: dict[str, Any],
         limits: QueryLimits,
         now: Nanos | None,
-        *,
-        restricted: bool = True,
     ) -> Table:
-        with self._open(limits, now, restricted=restricted) as connection:
+        with self._open(limits, now) as connection:
             return self._timed(
-                connection, statement.sql, used(statement.sql, parameters), limits, named=False
+                connection, statement.sql, guard.used(statement.sql, parameters), limits, named=False
             )
 
     def _timed(
@@ -262,14 +256,14 @@ class StoreTelemetry(Telemetry):
 
     def _unlimited(self) -> AbstractContextManager[Connection]:
         """Lend a client without a limit of rows: the engine would write it into the tree that is checked."""
-        return self._open(QueryLimits(result_rows=0), None, restricted=False)
+        return self._open(QueryLimits(result_rows=0), None)
 
     def _databases(self) -> frozenset[str]:
         with self._unlimited() as connection:
             return frozenset(str(row[0]) for row in connection.rows("SELECT name FROM system.databases"))
 
     def _discover(self) -> TelemetrySchema:
-        with self._open(_USUAL, None, restricted=True) as connection:
+        with self._open(_USUAL, None) as connection:
             self._schema = discover(connection, self.database)
             return self._schema
 

@@ -15,7 +15,7 @@ from pytest_otel_diag.telemetry.dsn import parse_dsn
 from pytest_otel_diag.telemetry.engine.connection import Connection, Engine, quote
 from pytest_otel_diag.telemetry.engine.failures import translated
 from pytest_otel_diag.telemetry.engine.workers import Workers
-from pytest_otel_diag.telemetry.guard.cache import Parses
+from pytest_otel_diag.telemetry.guard import Parses
 from pytest_otel_diag.telemetry.layout import Layout
 from pytest_otel_diag.telemetry.placement import ExporterTable, exporter_tables
 from pytest_otel_diag.telemetry.schema import discover, insertable

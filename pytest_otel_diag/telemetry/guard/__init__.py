@@ -1,1 +1,6 @@
-"""The guard: which SQL an analyzer may run."""
+"""Decides which SQL of an analyzer may run; see :mod:`.check`."""
+
+from pytest_otel_diag.telemetry.guard.cache import Parses, used
+from pytest_otel_diag.telemetry.guard.check import Scope, check, check_text
+
+__all__ = ["Parses", "Scope", "check", "check_text", "used"]

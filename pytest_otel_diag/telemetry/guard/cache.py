@@ -1,4 +1,4 @@
-"""Statements of analyzers parsed once a store, whatever session asks them."""
+"""Keeps parsed statements of analyzers: a store parses each text once for all its sessions."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from typing import Any
 
 from pytest_otel_diag.statements import Statement
 from pytest_otel_diag.telemetry.engine.connection import Connection
-from pytest_otel_diag.telemetry.guard import check as guard
-from pytest_otel_diag.telemetry.guard.check import Node
+from pytest_otel_diag.telemetry.guard.check import Node, canonical, tree
 
 _MOST = 512
 
 
 class Parses:
-    """What the engine's parser says of a statement: it depends on the text and nothing else.
+    """Caches the engine's parse of statements, which depends on their text only.
 
-    Values of parameters stand in the tree as literals, which no rule looks at; their names count, since
-    one that is missing is an error. Whether a session may run the statement is for each session to check.
+    Values of parameters appear in the tree as literals, which no rule reads; their names count, since a
+    missing one is an error. Each session checks for itself whether it may run a statement.
     """
 
     def __init__(self) -> None:
@@ -35,8 +34,8 @@ class Parses:
         found = self._kept.get(asked)
         if found is None:
             with lend() as connection:
-                text = guard.canonical(connection, sql)
-                found = text, guard.tree(connection, text, used(text, parameters))
+                text = canonical(connection, sql)
+                found = text, tree(connection, text, used(text, parameters))
             if len(self._kept) >= _MOST:
                 self._kept.clear()
             self._kept[asked] = found

@@ -16,7 +16,6 @@ from pytest_otel_diag.errors import QueryRejected, nearest
 from pytest_otel_diag.telemetry.engine.connection import Connection
 
 MAX_SQL_CHARS = 200_000
-SYSTEM_TABLES = frozenset({"columns", "tables", "one", "numbers", "numbers_mt", "functions"})
 TABLE_FUNCTIONS = frozenset(
     {
         "numbers",
@@ -30,23 +29,6 @@ TABLE_FUNCTIONS = frozenset(
         "null",
     }
 )
-SETTINGS = frozenset(
-    {
-        "max_threads",
-        "max_block_size",
-        "join_algorithm",
-        "join_use_nulls",
-        "group_by_use_nulls",
-        "optimize_aggregation_in_order",
-        "optimize_read_in_order",
-        "max_bytes_before_external_group_by",
-        "max_bytes_before_external_sort",
-        "max_bytes_ratio_before_external_group_by",
-        "distributed_aggregation_memory_efficient",
-    }
-)
-"""Settings that change how a query runs but lift no limit."""
-
 _ROOTS = (
     "SelectWithUnionQuery",
     "SelectIntersectExceptQuery",
@@ -66,12 +48,6 @@ _QUERIES = frozenset(
 )
 _EXPLAINS = frozenset({"EXPLAIN AST", "EXPLAIN SYNTAX"})
 """The forms that tell nothing but the statement: the others name the tables behind the views."""
-
-_HIDDEN_COLUMNS = re.compile(
-    r"\b(?:create_table_query|as_select|engine_full|data_paths|metadata_path|loading_\w+|dependencies_\w+)\b",
-    re.IGNORECASE,
-)
-"""Columns of system.tables that quote what the views are made of."""
 
 _OUTSIDE_FUNCTIONS = re.compile(
     r"^(?:file|joinGet\w*|dict\w+|catboostEvaluate|evalMLMethod|getMacro|getServerSetting|getMergeTreeSetting|"
@@ -100,6 +76,7 @@ _ALIAS = re.compile(r" \(alias .*\)$", re.DOTALL)
 _STRING = r"'(?:[^'\\]|\\.)*'"
 _TOKEN = re.compile(rf"{_STRING}|`(?:[^`\\]|\\.)*`|\"(?:[^\"\\]|\\.)*\"|\w+|[^\s\w]", re.DOTALL)
 _UNSENDABLE = re.compile("[\0\ud800-\udfff]")
+_SETTINGS = re.compile(r"\bSETTINGS\s+\w+\s*=")
 _IDENTIFIER_PARAMETER = re.compile(r"\{\s*\w+\s*:\s*Identifier\s*\}", re.IGNORECASE)
 
 
@@ -208,8 +185,6 @@ def check(sql: str, nodes: Sequence[Node], scope: Scope) -> None:
             _check_shown(node.rest, scope)
         elif node.kind == "Identifier" and _right_of_in(nodes, index, _ancestry(nodes, index, most=2)):
             _check_in(node.rest, scope)
-    if any(node.kind.endswith("dentifier") and node.rest.lower() == "system.tables" for node in nodes):
-        _check_system_tables(sql, nodes)
     if root.kind == "ShowColumns":
         _check_show_columns(sql, scope)
 
@@ -262,47 +237,11 @@ def _check_kind(sql: str, nodes: Sequence[Node]) -> None:
 
 
 def _check_settings(sql: str, nodes: Sequence[Node]) -> None:
-    """Allow only settings that lift no limit; each ``Set`` node must be accounted for."""
-    expected = sum(node.kind == "Set" for node in nodes)
-    names = list(_setting_names(sql))
-    explained = expected > 0 and nodes[0].kind == "Explain"
-    if expected > len(names) and not (explained and expected == len(names) + 1):
-        raise QueryRejected("the SETTINGS of this statement cannot be checked; leave them out")
-    for group in names:
-        for name in group:
-            if name not in SETTINGS:
-                raise QueryRejected(
-                    f"the setting {name!r} may not be changed here{nearest(name, SETTINGS)}; limits come "
-                    f"from QueryLimits, allowed are {', '.join(sorted(SETTINGS))}"
-                )
-
-
-def _setting_names(sql: str) -> Iterator[list[str]]:
-    """Yield the names set by each SETTINGS clause of a canonical statement."""
-    tokens = _TOKEN.findall(sql)
-    for index, token in enumerate(tokens):
-        if token.swapcase() != "settings":  # the canonical text has keywords in capitals
-            continue
-        names = []
-        position = index + 1
-        while position + 2 < len(tokens) and tokens[position + 1] == "=":
-            names.append(tokens[position])
-            position = _next_setting(tokens, position + 2)
-        if names:
-            yield names
-
-
-def _next_setting(tokens: Sequence[str], position: int) -> int:
-    """Return where the setting after the value at *position* starts: behind the next outer comma."""
-    depth = 0
-    while position < len(tokens):
-        depth += (tokens[position] in "([{") - (tokens[position] in ")]}")
-        position += 1
-        if depth < 0:
-            return len(tokens)  # the clause ended with the subquery it belongs to
-        if depth == 0 and position < len(tokens) and tokens[position] == ",":
-            return position + 1
-    return position
+    """Refuse SETTINGS wherever they stand; EXPLAIN may have settings of its own."""
+    explained = nodes[0].kind == "Explain"
+    found = any(node.kind == "Set" and not (explained and node.depth == 1) for node in nodes)
+    if found or _SETTINGS.search(_without_strings(sql)):
+        raise QueryRejected("SETTINGS are not allowed here; leave them out, limits come from QueryLimits")
 
 
 def _check_private(name: str) -> None:
@@ -316,16 +255,16 @@ def _check_private(name: str) -> None:
 
 def _check_table(name: str, scope: Scope) -> None:
     _check_private(name)
-    database, dot, table = name.partition(".")
+    database, dot, _ = name.partition(".")
     own = name.startswith(f"{scope.database}.") and not _foreign(name, scope)
     if not dot or own:
         return
-    if database.lower() == "system" and table in SYSTEM_TABLES:
-        return
-    raise QueryRejected(
-        f"table {name!r} is outside this session; write the table's name alone "
-        f"(of system, {', '.join(sorted(SYSTEM_TABLES))} may be read)"
+    hint = (
+        "SHOW TABLES and DESCRIBE TABLE list tables and columns"
+        if database.lower() == "system"
+        else "write the table's name alone"
     )
+    raise QueryRejected(f"table {name!r} is outside this session; {hint}")
 
 
 def _check_function(node: Node, parents: Sequence[Node]) -> None:
@@ -369,23 +308,6 @@ def _check_show_columns(sql: str, scope: Scope) -> None:
     for token in _TOKEN.findall(_without_strings(sql)):
         _check_private(token.strip('`"'))
         _check_shown(token.strip('`"'), scope)
-
-
-def _check_system_tables(sql: str, nodes: Sequence[Node]) -> None:
-    """Refuse the columns that tell definitions, by name and by what stands for all columns."""
-    named = _HIDDEN_COLUMNS.search(_without_strings(sql))
-    if named:
-        raise QueryRejected(
-            f"the column {named.group()!r} of system.tables is private; DESCRIBE tells columns"
-        )
-    for index, node in enumerate(nodes):
-        every = node.kind.endswith(("Asterisk", "Matcher"))
-        counted = [parent.rest for parent in _ancestry(nodes, index, most=2)[1:2]] == ["count"]
-        if every and not counted:
-            raise QueryRejected(
-                "system.tables has private columns, so a statement that reads it must name its columns "
-                "instead of * or COLUMNS(...)"
-            )
 
 
 def _without_strings(sql: str) -> str:

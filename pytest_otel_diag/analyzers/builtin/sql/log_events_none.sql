@@ -1,1 +1,1 @@
-SELECT toUInt64(0) AS id, toInt64(0) AS at_ns, toUInt64(0) AS template FROM system.one WHERE 0
+SELECT toUInt64(0) AS id, toInt64(0) AS at_ns, toUInt64(0) AS template FROM numbers(0)
