@@ -10,6 +10,9 @@ from pytest_otel_diag.model.events import ServiceSample, ServiceState
 from pytest_otel_diag.model.telemetry import ServiceHealth
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, seconds_to_ns
 
+_DIGITS = 4
+"""Decimal places of numbers in events: enough for a chart, and short in the file of a run."""
+
 
 def samples(
     health: Iterable[ServiceHealth],
@@ -33,9 +36,9 @@ def samples(
                     service=row.service,
                     bucket_start_ns=row.bucket_start_ns,
                     bucket_s=width_s,
-                    rate_per_s=row.requests / width_s,
-                    error_ratio=min(1.0, row.errors / row.requests) if row.requests else 0.0,
-                    p95_ms=row.p95_ms if row.requests else None,
+                    rate_per_s=round(row.requests / width_s, _DIGITS),
+                    error_ratio=round(min(1.0, row.errors / row.requests), _DIGITS) if row.requests else 0.0,
+                    p95_ms=round(row.p95_ms, _DIGITS) if row.requests else None,
                     state=known.get(row.service, "ok"),
                 )
             )
