@@ -15,7 +15,7 @@ help:
 	@echo "make lint                    run ruff, mypy and import-linter only"
 	@echo "make docs                    build the documentation into build/docs; warnings are errors"
 	@echo "make report-picture          take the picture of the report for README.md (needs Chromium)"
-	@echo "make bench                   measure the shop, the store, the analysis and the receiver"
+	@echo "make bench                   measure sessions by phase, the shop, the store, the analysis and the receiver"
 	@echo "make clean                   remove .venv and all caches"
 
 $(VENV)/.run: pyproject.toml constraints.txt
