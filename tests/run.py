@@ -1,7 +1,7 @@
-"""Runs every check of the project, slow ones side by side: ``python -m tests.run``.
+"""Runs every check of the project, slow ones in parallel: ``python -m tests.run``.
 
-Lint, types and import contracts run in one thread while the tests run under coverage in another. Runs in wall
-time (``tests/live``), which mostly wait, have a process of their own beside both.
+Lint, types and import contracts run in one thread while the tests run under coverage in another. Tests in
+wall time (``tests/live``), which mostly wait, run in a separate process at the same time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ MINIMUM_COVERAGE_PERCENT = 95
 WALL_TIME = "tests/live"
 """Tests of whole runs that take minutes and little CPU."""
 
+SLOWEST = ("--durations=30", "--durations-min=1")
+
 CHECKS: tuple[tuple[str, list[str]], ...] = (
     ("ruff", [PYTHON, "-m", "ruff", "check", "."]),
     ("format", [PYTHON, "-m", "ruff", "format", "--check", "."]),
@@ -26,25 +28,26 @@ CHECKS: tuple[tuple[str, list[str]], ...] = (
 
 
 def timed(name: str, command: list[str]) -> tuple[str, int, float, str]:
-    """Run a command; return name, exit code, seconds and output."""
+    """Run a command; return its name, exit code, duration in seconds and output."""
     begin = time.monotonic()
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return name, done.returncode, time.monotonic() - begin, done.stdout
 
 
 def checks() -> list[tuple[str, int, float, str]]:
-    """Run the static checks one after the other."""
+    """Run the static checks in sequence."""
     return [timed(name, command) for name, command in CHECKS]
 
 
 def main() -> int:
-    """Run everything, print what failed, return 1 if anything did."""
+    """Run everything, print the failures, and return 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workers", default="3", help="processes that run tests")
-    parser.add_argument("rest", nargs="*", help="handed to pytest")
+    parser.add_argument("--workers", default="3", help="number of test processes")
+    parser.add_argument("rest", nargs="*", help="arguments for pytest")
     options = parser.parse_args()
     pytest = [PYTHON, "-m", "coverage", "run", "-m", "pytest", "-q"]
-    others = ["-n", options.workers, "--dist", "loadgroup", f"--ignore={WALL_TIME}", *options.rest]
+    spread = ["-n", options.workers, "--dist", "loadgroup", "--no-loadscope-reorder"]  # see tests/conftest.py
+    others = [*spread, f"--ignore={WALL_TIME}", *SLOWEST, *options.rest]
     subprocess.run([PYTHON, "-m", "coverage", "erase"], check=True)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         live = pool.submit(timed, "live", [*pytest, WALL_TIME])
