@@ -13,9 +13,9 @@ Extra = Literal[
 """The extras of this package that ``pyproject.toml`` declares."""
 
 
-def install(extra: Extra) -> str:
-    """Return the command that installs *extra*."""
-    return f'pip install "pytest-otel-diag[{extra}]"'
+def install(*extras: Extra) -> str:
+    """Return the command that installs *extras*."""
+    return f'pip install "pytest-otel-diag[{",".join(extras)}]"'
 
 
 def require(module: str, extra: Extra, purpose: str, *, alternative: str = "") -> Any:

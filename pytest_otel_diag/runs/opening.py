@@ -8,6 +8,7 @@ from typing import Protocol
 
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.extras import install
 from pytest_otel_diag.ports import Analyzer, Target
 from pytest_otel_diag.recordings.capture import Capture
 from pytest_otel_diag.runs.entry_points import ANALYZERS, check_target
@@ -37,9 +38,9 @@ def open_target(settings: Settings, worker: str) -> Target:
     try:
         factory: TargetFactory = found.load()
     except ModuleNotFoundError as error:
+        command = install("local", "live") if kind == "live" else install("local")
         raise ConfigurationError(
-            f"the target {kind} needs the package {error.name!r}; run: "
-            f'pip install "pytest-otel-diag[{"local,live" if kind == "live" else "local"}]"'
+            f"the target {kind} needs the package {error.name!r}; run: {command}"
         ) from error
     return factory.from_settings(rest, settings=settings, worker=worker)
 

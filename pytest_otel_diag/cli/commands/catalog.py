@@ -168,8 +168,8 @@ def _facts(known: Catalog, entry: FlagEntry, period: Period, demo: str) -> Itera
     yield "traffic", f"{traffic.requests}; {traffic.per_minute:g} a minute at 5 users ({traffic.source})"
     if traffic.why:
         yield "traffic", traffic.why
-    seen = entry.visibility
-    yield "shows", f"{seen.shows}; after {seen.seconds:g} s, in {', '.join(seen.signals)} ({seen.source})"
+    shown = entry.visibility
+    yield "shows", f"{shown.shows}; after {shown.seconds:g} s, in {', '.join(shown.signals)} ({shown.source})"
     if entry.cleanup is not None:
         yield "leaves", f"{entry.cleanup.residue} {entry.cleanup.reset} ({entry.cleanup.source})"
     yield from _answer(known, entry, demo)

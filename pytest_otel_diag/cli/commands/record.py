@@ -50,7 +50,7 @@ def shift_of(shift_to: str | None, anonymise: bool) -> Shift | None:
 def command(  # noqa: PLR0913 - parameters of a command are its options
     *,
     settings: Settings,
-    out: Annotated[Path, typer.Option(help="Folder that gets one recording a session.")],
+    out: Annotated[Path, typer.Option(help="Folder for the recordings, one per session.")],
     scenario: Wanted = None,
     controls: Annotated[int, typer.Option(min=0, help="Controls to record beside the faults.")] = 0,
     shift_to: Annotated[
