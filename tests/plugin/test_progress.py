@@ -269,6 +269,34 @@ def test_many_sessions_fit_and_a_debugger_gets_the_terminal(pytester, tmp_path) 
     os.close(leader)
 
 
+def test_a_long_session_gets_a_plain_line_for_news_and_now_and_then(pytester, tmp_path) -> None:
+    config = pytester.parseconfigure("-p", "no:asyncio")
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    leader, follower = pty.openpty()
+    now = {"ns": NOW_NS}
+    events = EventWriter(tmp_path)
+    events.emit(started(CONTROL))
+    with os.fdopen(follower, "w") as file:
+        reporter._tw._file = file
+        screen = Screen(Line(reporter), "plain", Follower(tmp_path), lambda: now["ns"])
+        screen._open = True
+
+        def lines_at(seconds: float) -> str:
+            now["ns"] = after(seconds)
+            screen.tick()
+            return drawn(leader).replace("\r", "")
+
+        assert lines_at(9.9) == "", "no long session yet"
+        assert lines_at(10.5).strip() == "quiet: preflight, 10.5 s"
+        assert lines_at(39) == "", "nothing new"
+        assert lines_at(41).strip() == "quiet: preflight, 41.0 s"
+        events.emit(PhaseStarted(session_id="one", at_ns=NOW_NS, wall_ns=NOW_NS, phase=Phase.BASELINE))
+        assert lines_at(42).strip() == "quiet: baseline, 42.0 s"
+        screen.pytest_unconfigure()
+    events.close()
+    os.close(leader)
+
+
 def test_a_file_gets_plain_lines_even_if_live_progress_is_asked_for(pytester, tmp_path) -> None:
     config = pytester.parseconfigure("-p", "no:asyncio", "--otel-diag-progress=live")
     reporter = config.pluginmanager.get_plugin("terminalreporter")
