@@ -1,1 +1,1 @@
-"""Systems under fault: replay of recordings, the simulated shop."""
+"""Targets, the systems under fault: live demos, replayed recordings, the simulated shop."""

@@ -11,19 +11,19 @@ from pytest_otel_diag.model.windows import seconds_to_ns
 
 
 class WallClock:
-    """The time of this machine."""
+    """The clock of this machine."""
 
     def now(self) -> Nanos:
         """Return UTC nanoseconds."""
         return time.time_ns()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait *seconds* of real time."""
+        """Wait for *seconds* of real time."""
         await asyncio.sleep(_checked(seconds))
 
 
 class VirtualClock:
-    """Time that stands still except while somebody sleeps. One a session, for one event loop."""
+    """Virtual time that advances only by sleeping; one per session and event loop."""
 
     def __init__(self, start_ns: Nanos) -> None:
         self._now_ns = start_ns
@@ -33,12 +33,12 @@ class VirtualClock:
         return self._now_ns
 
     async def sleep(self, seconds: float) -> None:
-        """Let *seconds* of virtual time pass; other tasks get their turn, real time does not pass."""
+        """Advance virtual time by *seconds* and yield to other tasks; no real time passes."""
         self._now_ns += seconds_to_ns(_checked(seconds))
         await asyncio.sleep(0)
 
     async def sleep_until(self, instant_ns: Nanos) -> None:
-        """Let time pass until the instant; does nothing when it has passed already."""
+        """Advance time to the instant; does nothing when it has passed."""
         self._now_ns = max(self._now_ns, instant_ns)
         await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""What sessions make for themselves in a store: none of it stays, whoever is cancelled, whatever fails."""
+"""Per-session databases in a store, which are dropped on any exit."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pytest_otel_diag.errors import TelemetryError
 T = TypeVar("T")
 
 LAST_DROPS_S = 10.0
-"""How long the end of a process waits for what could not be dropped before."""
+"""How long the exit of a process waits to drop the remaining databases."""
 
 
 class PrivateDatabases:
-    """The databases that sessions made for themselves in one store; safe from several threads.
+    """The per-session databases of one store; thread-safe.
 
-    A name is known from before its database is made until it is dropped. What cannot be dropped is tried
-    again with every later drop, and at the end, together with what sessions that never ended left.
+    A name is registered before its database is created and until it is dropped. Failed drops are repeated
+    with each later drop and at the end, together with the databases of sessions that never ended.
     """
 
     def __init__(self, drop: Callable[[str], None]) -> None:
@@ -29,29 +29,29 @@ class PrivateDatabases:
         self._over: dict[str, bool] = {}
 
     def add(self, name: str) -> str:
-        """Remember a database that is about to be made; return its name."""
+        """Register a database before its creation; return its name."""
         with self._lock:
             self._over[name] = False
         return name
 
     def drop(self, name: str) -> None:
-        """Drop the database of a session that is over (blocking); one that is gone already is no error.
+        """Drop the database of an ended session (blocking); a missing database is no error.
 
-        Raises the TelemetryError that kept it from being dropped. Earlier ones that are left are tried too.
+        Also repeats earlier failed drops. Raises TelemetryError when the drop fails.
         """
         with self._lock:
             if name not in self._over:
                 return
             self._over[name] = True
         self._dropped(name)
-        with suppress(TelemetryError):  # told when it happened first
+        with suppress(TelemetryError):  # reported at the first failure
             for earlier in self._names(over=True):
                 self._dropped(earlier)
 
     def drop_all(self, timeout_s: float = LAST_DROPS_S) -> tuple[str, ...]:
-        """Drop all that are left, running sessions' too; return those that could not be dropped in time.
+        """Drop all databases, also of running sessions; return those that could not be dropped in time.
 
-        The engine cannot be interrupted: what still waits then is left to a daemon thread.
+        The engine cannot be interrupted, so remaining drops continue in a daemon thread.
         """
         if not self._names():
             return ()
@@ -77,10 +77,10 @@ class PrivateDatabases:
 
 @asynccontextmanager
 async def held(make: Callable[[], T], release: Callable[[T | None], None]) -> AsyncIterator[T]:
-    """Make something in a thread, and release it in one: both run to their end, whoever is cancelled.
+    """Run *make* and *release* in threads, each to its end, also under cancellation.
 
-    *release* gets None when *make* failed. A first cancellation is passed on once both are done, a second one
-    at once. Raises what the two raise.
+    *release* gets None when *make* failed. A first cancellation propagates after both, a second one at
+    once. Raises the errors of both.
     """
     loop = asyncio.get_running_loop()
     making = loop.run_in_executor(None, make)

@@ -1,4 +1,4 @@
-"""Specs of targets: ``key=value,...`` behind the name of the target."""
+"""Specs of targets: ``key=value,...`` after the name of the target."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from pytest_otel_diag.errors import ConfigurationError, nearest
 
 Readers = Mapping[str, Callable[[str, str], Any]]
-"""Option → what reads its text, given the option's name and the text."""
+"""Option → parser, which gets the option's name and its text."""
 
 
 def parse_spec(spec: str, readers: Readers, *, target: str, example: str) -> dict[str, Any]:
-    """Return the values of ``key=value,...``; raises ConfigurationError naming what is wrong."""
+    """Return the values of ``key=value,...``; raises ConfigurationError that names the mistake."""
     values: dict[str, Any] = {}
     for part in filter(None, (piece.strip() for piece in spec.removeprefix(f"{target}:").split(","))):
         key, separator, text = (piece.strip() for piece in part.partition("="))

@@ -18,8 +18,8 @@ def mechanism_of(
 
     1. An exhausted resource (cpu, memory, gc, queue; only increases) explains slowness of any strength, and
        errors and unusual flows if it is at least half as strong. A process that restarted after its memory
-       had
-       *outgrown* quiet time takes precedence: failed calls, lost time and CPU of the start follow from it.
+       had *outgrown* quiet time takes precedence: failed calls, lost time and CPU of the start follow from
+       it.
     2. Errors that originate here (error, or unreachable for calls without a response): a failed call ends the
        flow, possibly after a timeout, so neither of these explains the error.
     3. Otherwise the strongest: time between call and response (network), more self time (latency), missing

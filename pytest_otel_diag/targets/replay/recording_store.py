@@ -1,4 +1,4 @@
-"""Recordings in telemetry stores: each loaded once, by whoever comes first."""
+"""Telemetry stores with recordings, each of which is loaded once."""
 
 from __future__ import annotations
 
@@ -30,13 +30,12 @@ def _random_id() -> str:
 
 
 class RecordingStore:
-    """A telemetry store with recordings in it.
+    """A telemetry store with recordings.
 
-    A recording is kept in a database of its own, named after its content. What outlives the process
-    (a path, a server) is remembered in an SQLite file in *cache_dir*; the entry is written after the
-    last row, so a load that was killed is seen as none and done again, as is one that has lost rows
-    since. Machines that share a server need one cache folder in common, or must not load the same
-    recording at the same time.
+    Each recording has a database named after its content. For stores that outlive the process (a path, a
+    server), an SQLite file in *cache_dir* lists the loaded recordings. An entry is written after the last
+    row, so a killed load is repeated, and so is one that has lost rows. Machines that share a server need a
+    common cache folder, or must not load the same recording at the same time.
     """
 
     def __init__(self, dsn: str, cache_dir: Path, *, new_id: Callable[[], str] = _random_id) -> None:
@@ -54,10 +53,10 @@ class RecordingStore:
         return self._store
 
     def database_of(self, recording: Recording) -> str:
-        """Return the database that holds the recording, loading it first where needed.
+        """Return the database of the recording, which is loaded first if necessary.
 
-        Safe from several threads and processes; blocks while it loads. Raises RecordingError for
-        files that are not what the manifest says, TelemetryError when the store fails.
+        Safe for several threads and processes; blocks while it loads. Raises RecordingError for files that
+        differ from the manifest, TelemetryError when the store fails.
         """
         name = database_name(recording)
         with self._lock:
@@ -67,20 +66,20 @@ class RecordingStore:
         return name
 
     def private_name(self, unique: str) -> str:
-        """Return a name for a session's own database; see :meth:`discard`."""
+        """Return a name for the database of a session; see :meth:`discard`."""
         return self._private.add(f"{_SESSION_PREFIX}{unique}")
 
     def discard(self, name: str) -> None:
-        """Drop a session's own database (blocking).
+        """Drop the database of a session (blocking).
 
-        Raises TelemetryError when that cannot be done now; it is tried again with the next one and at close.
+        Raises TelemetryError on failure; the drop is repeated with the next one and at close.
         """
         self._private.drop(name)
 
     def close(self) -> None:
-        """Drop what sessions have left, and close the store."""
+        """Drop the remaining databases of sessions and close the store."""
         left = self._private.drop_all()
-        if left and not self._store.embedded:  # an embedded one is swept at its next start
+        if left and not self._store.embedded:  # an embedded store drops them at its next start
             _LOG.warning(
                 "%s keeps what sessions made for themselves: %s could not be dropped; drop them by hand",
                 self._store.dsn,
@@ -89,7 +88,7 @@ class RecordingStore:
         self._store.close()
 
     def _sweep(self) -> None:
-        """Drop what sessions of a killed process left: nobody else can have the engine open now."""
+        """Drop the databases that a killed process left; no other process can have the engine open."""
         for name in self._store.databases():
             if name.startswith(_SESSION_PREFIX):
                 self._store.drop_database(name)
@@ -109,14 +108,14 @@ class RecordingStore:
             ledger.execute("REPLACE INTO loaded VALUES (?, ?)", (name, recording.sha256))
 
     def _holds(self, recording: Recording, name: str) -> bool:
-        """Whether every row is still there: the engine silently leaves out parts it finds damaged."""
+        """Return whether all rows exist: the engine silently skips damaged parts."""
         wanted = {file.table: file.rows for file in recording.manifest.files}
         if _TRACES in wanted:
             wanted[SPANS_TABLE] = wanted[_TRACES]
         try:
             return all(self._store.count_rows(name, table) == rows for table, rows in wanted.items())
         except TelemetryError:
-            return False  # no such database or table, or one that cannot be read: loaded again
+            return False  # a missing or unreadable database or table is loaded again
 
     def _load(self, recording: Recording, name: str) -> None:
         recording.verify()
@@ -132,7 +131,7 @@ class RecordingStore:
 
 
 class _Shared:
-    """The stores of this process. Targets on the same DSN share one, so a recording is loaded once."""
+    """The stores of this process; targets with the same DSN share one, so recordings are loaded once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -145,11 +144,11 @@ class _Shared:
                 try:
                     return dsn, self._use(dsn, cache_dir)
                 except TelemetryUnavailable:
-                    continue  # another process holds the path, or this one another engine: the next will do
+                    continue  # another process or another engine of this one holds the path: try the next
             return dsns[-1], self._use(dsns[-1], cache_dir)
 
     def release(self, dsn: str) -> None:
-        """Give a store back; the last one closes it."""
+        """Release a store; the last release closes it."""
         with self._lock:
             store, users = self._open[dsn]
             if users > 1:
@@ -169,7 +168,7 @@ shared = _Shared()
 
 @contextmanager
 def shared_store(dsns: Sequence[str], cache_dir: Path) -> Iterator[RecordingStore]:
-    """Lend the process's store on the first of *dsns* that can be opened."""
+    """Lend the store of the first of *dsns* that can be opened."""
     dsn, store = shared.acquire(dsns, cache_dir)
     try:
         yield store
@@ -178,7 +177,7 @@ def shared_store(dsns: Sequence[str], cache_dir: Path) -> Iterator[RecordingStor
 
 
 def database_name(recording: Recording) -> str:
-    """Return the name of the recording's database; it tells nothing about what is in it."""
+    """Return the name of the recording's database, which reveals nothing about its content."""
     return f"{_PREFIX}{recording.sha256[:16]}"
 
 

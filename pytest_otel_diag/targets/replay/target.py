@@ -1,4 +1,4 @@
-"""The target ``replay``: recorded incidents, in virtual time. The recorded fault is the flag."""
+"""The target ``replay``: recorded incidents in virtual time, with the recorded fault as a flag."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ Reference = Literal["recording", "past"]
 
 
 class RecordedFlag(MemoryFlags):
-    """The recorded fault as a flag: switching it on waits, in virtual time, for the recorded start.
+    """The recorded fault as a flag: setting it waits, in virtual time, for the recorded start.
 
-    Before that instant ``off`` is served whatever is set, so a witness sees what was really so.
+    Before that instant it serves ``off`` in any case, so the witness sees the recorded state.
     """
 
     def __init__(self, flag: Flag, starts_ns: Nanos, clock: VirtualClock) -> None:
@@ -47,13 +47,13 @@ class RecordedFlag(MemoryFlags):
         self._clock = clock
 
     async def apply(self, change: FlagChange) -> None:
-        """Set the flag; the fault begins when it began."""
+        """Set the flag and wait for the recorded start."""
         await super().apply(change)
         if change.variant != OFF:
             await self._clock.sleep_until(self._starts_ns)
 
     async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
-        """Return what was in force at the virtual instant."""
+        """Return the variant that was served at the virtual instant."""
         answer = await super().served(key, context)
         if self._clock.now() >= self._starts_ns:
             return answer
@@ -61,22 +61,22 @@ class RecordedFlag(MemoryFlags):
 
 
 class NoTraffic:
-    """Traffic of the past cannot be driven."""
+    """Traffic of a recording, which cannot be driven."""
 
     async def drive(self, services: Sequence[str], calls: int) -> int:  # noqa: ARG002 - the port
-        """Make no call."""
+        """Send no request."""
         return 0
 
 
 class ReplayTarget:
     """Recorded incidents and controls as a target.
 
-    *paths* are recordings, importable folders, or folders of these. *store_dsn* says where the
-    telemetry is loaded to; empty means the cache folder, so that the next start finds it there, or
-    memory while another process holds that. *worker* keeps parallel processes apart on disk.
-    ``reference`` "past" leaves out quiet windows that lie after a session, as a live system would.
+    *paths* are recordings, importable folders, or folders of these. *store_dsn* is the store that telemetry
+    is loaded into; empty means the cache folder, where the next start finds it, or memory while another
+    process uses the cache. *worker* separates parallel processes on disk. ``reference`` "past" leaves out
+    quiet windows after a session, as in a live system.
 
-    Nothing is read before it is needed. Raises RecordingError for recordings that cannot be read.
+    Recordings are read when they are needed. Raises RecordingError for recordings that cannot be read.
     """
 
     name = "replay"
@@ -108,7 +108,7 @@ class ReplayTarget:
 
     @cached_property
     def recordings(self) -> tuple[Recording, ...]:
-        """The recordings under the paths; importing them may take seconds the first time."""
+        """The recordings below the paths; the first access may import them, which takes seconds."""
         return open_recordings(self._paths, self._cache_dir)
 
     @cached_property
@@ -148,7 +148,7 @@ class ReplayTarget:
         }
 
     def scenarios(self) -> tuple[Scenario, ...]:
-        """Return one scenario an incident and one a control, in the order of the recordings."""
+        """Return one scenario per incident and control, in the order of the recordings."""
         return self._scenarios
 
     @cached_property
@@ -156,7 +156,7 @@ class ReplayTarget:
         return tuple(scenario_of(replay) for replay in self._replays.values())
 
     def scenario_for(self, faults: Sequence[Fault]) -> Scenario | None:
-        """Return the recorded incident that is the one fault."""
+        """Return the scenario of the recorded incident with this fault."""
         if len(faults) != 1:
             return None
         known = {scenario.faults[0].flag: scenario for scenario in self._scenarios if scenario.faults}
@@ -166,7 +166,7 @@ class ReplayTarget:
         return scenario.model_copy(update={"faults": tuple(faults)})
 
     def validate(self, scenario: Scenario) -> tuple[str, ...]:
-        """Return what keeps the scenario from being replayed, with the nearest spellings."""
+        """Return the reasons why the scenario cannot be replayed, with the nearest spellings."""
         impossible = [
             what
             for what, asked in (
@@ -197,10 +197,10 @@ class ReplayTarget:
         scenario: Scenario,
         session_id: str,  # noqa: ARG002 - the port; nothing the analyzer sees may be named after it
     ) -> AbstractAsyncContextManager[TargetSession]:
-        """Open one incident or control; the telemetry is loaded when nobody has done so yet.
+        """Open one incident or control; its telemetry is loaded if necessary.
 
-        The clock stands at the start of the session's baseline. Raises ScenarioError for scenarios
-        that :meth:`validate` objects to, RecordingError and TelemetryError when loading fails.
+        The clock starts at the session's baseline. Raises ScenarioError for scenarios that :meth:`validate`
+        rejects, RecordingError and TelemetryError when loading fails.
         """
         return self._session(scenario)
 
@@ -243,12 +243,12 @@ class ReplayTarget:
         self.__dict__.pop("_store", None)
 
     def load(self) -> None:
-        """Load every recording now (blocking); sessions otherwise load what they need."""
+        """Load all recordings now (blocking); otherwise sessions load them on demand."""
         for recording in self.recordings:
             self._store.database_of(recording)
 
     def _lookup(self, scenario: Scenario) -> tuple[str, Mapping[str, Replay]]:
-        """Return the id that the scenario asks for and the replays it may ask for."""
+        """Return the id that the scenario requests and the available replays."""
         faulty = bool(scenario.faults)
         known = {
             key: replay for key, replay in self._replays.items() if (replay.incident is not None) == faulty
@@ -271,7 +271,7 @@ class ReplayTarget:
 
 def _release(opened: tuple[RecordingStore, ReplayedTelemetry] | None) -> None:
     if opened is None:
-        return  # what could not be opened has left nothing
+        return  # a failed opening leaves nothing behind
     loaded, telemetry = opened
     try:
         telemetry.close()

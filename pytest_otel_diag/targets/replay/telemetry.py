@@ -1,4 +1,4 @@
-"""Telemetry of a replayed session: what had happened by the virtual now, and the quiet reference."""
+"""Telemetry of a replayed session: events until the virtual now, and the quiet reference."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from pytest_otel_diag.telemetry.store import Store
 T = TypeVar("T")
 
 DRAIN_S = 600.0
-"""Once a session's time is over, what it had begun may end: nothing recorded lasts longer than this."""
+"""How long spans that started in a session may last beyond its end; no recorded span lasts longer."""
 
 _ROUNDING_NS = 1_000_000
 
 
 class ReplayedTelemetry(Telemetry):
-    """The Telemetry port over a recording, cut to one session.
+    """The Telemetry port over a recording, restricted to one session.
 
-    While the session runs, spans that have not ended are hidden, as they are in a live system. Once
-    its time is over they become visible, as if the exporter had been waited for; what starts later
-    never does. Reference windows are visible always, also where they lie in the session's future.
+    While the session runs, spans that have not ended are hidden, as in a live system. After its end they
+    become visible, as after waiting for the exporter; later spans stay hidden. Reference windows are always
+    visible, even in the session's future.
     """
 
     def __init__(self, inner: StoreTelemetry, clock: VirtualClock) -> None:
@@ -44,7 +44,7 @@ class ReplayedTelemetry(Telemetry):
         own: Sequence[Window],
         reference: Sequence[Window],
     ) -> ReplayedTelemetry:
-        """Open the view (blocking). *own* are the session's windows; the last one ends with the session."""
+        """Open the view (blocking); *own* are the session's windows, of which the last ends with it."""
         over_ns = own[-1].end_ns
 
         def horizon() -> Nanos:
@@ -56,7 +56,7 @@ class ReplayedTelemetry(Telemetry):
 
     @property
     def database(self) -> str:
-        """The session's own database."""
+        """The database of the session."""
         return self._inner.database
 
     async def query(
@@ -66,11 +66,11 @@ class ReplayedTelemetry(Telemetry):
         return await self._inner.query(sql, parameters, limits)
 
     async def schema(self) -> TelemetrySchema:
-        """Return the tables and columns that are there (cached)."""
+        """Return the existing tables and columns (cached)."""
         return await self._inner.schema()
 
     async def ask(self, question: Question[T]) -> T:
-        """Answer a typed question; of the newest telemetry, reference in the future does not count."""
+        """Answer a typed question; the newest telemetry excludes reference windows in the future."""
         if isinstance(question, Latest) and question.until_ns is None:
             return cast("T", await self._inner.ask(Latest(until_ns=self._clock.now())))
         return await self._inner.ask(question)

@@ -1,4 +1,4 @@
-"""Which telemetry a replayed session sees, and how its time runs."""
+"""The windows and the timing of replayed sessions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pytest_otel_diag.recordings.quiet_windows import reference_windows
 class Replay:
     """One incident or control (``incident`` None) of one recording.
 
-    ``onset_ns`` is where the baseline ends, ``start_ns`` where the fault (or, in a control, the
-    judged window) begins, but not before there is telemetry of it: the silence would look like an
-    outage. ``end_ns`` is where telemetry that belongs to it ends. ``baseline`` and ``compared`` are the
-    baseline and the reference that a captured session had; None where the recording's policy cuts them.
+    ``onset_ns`` is the end of the baseline, ``start_ns`` the start of the fault, or of the judged window in a
+    control, but not before its telemetry starts, since a gap would look like an outage. ``end_ns`` is the end
+    of its telemetry. ``baseline`` and ``compared`` are baseline and reference of a captured session; None if
+    the recording's policy defines them.
     """
 
     id: str
@@ -33,15 +33,15 @@ class Replay:
     compared: tuple[Window, ...] | None = None
 
     def session(self, timing: Timing) -> Window:
-        """Return the session's own time: its baseline, the fault or judged window, all in between.
+        """Return the time of the session: from its baseline to the end of the fault or judged window.
 
-        A session that observes for less than was recorded ends earlier; none ends later.
+        A session that observes for less than the recorded time ends earlier, never later.
         """
         end_ns = min(self.end_ns, self.start_ns + seconds_to_ns(timing.observe_s))
         return Window(start_ns=self.onset_ns - seconds_to_ns(timing.baseline_s), end_ns=end_ns)
 
     def visible(self, timing: Timing) -> tuple[Window, ...]:
-        """Return the session's own windows: without the time before the onset that other faults disturb."""
+        """Return the session's windows, without time before the onset that other faults disturb."""
         session = self.session(timing)
         manifest = self.recording.manifest
         before = Window(start_ns=session.start_ns, end_ns=self.start_ns)
@@ -51,7 +51,7 @@ class Replay:
         return (*before.minus(others), Window(start_ns=self.start_ns, end_ns=session.end_ns))
 
     def reference(self, timing: Timing, *, past_only: bool = False) -> tuple[Window, ...]:
-        """Return the quiet windows to compare with; none comes near the session, unless it was so."""
+        """Return the reference windows, which keep a distance from the session unless it was captured."""
         if self.compared is not None:
             session = self.session(timing)
             return tuple(w for w in self.compared if not past_only or w.end_ns <= session.start_ns)
@@ -59,7 +59,7 @@ class Replay:
 
 
 def replay_of_incident(recording: Recording, incident: Incident) -> Replay:
-    """Return the replay of a recorded fault, in whole seconds as a control is; captured ones as they were."""
+    """Return the replay of a recorded fault in whole seconds, like a control; captured ones unchanged."""
     if incident.baseline is not None:
         return Replay(
             id=incident.id,
@@ -86,8 +86,8 @@ def replay_of_incident(recording: Recording, incident: Incident) -> Replay:
 def replay_of_control(recording: Recording, control: ControlWindow) -> Replay:
     """Return the replay of a quiet window.
 
-    Between its baseline and the window lies as much time as in one of the recording's incidents (each
-    in turn), so that the times a session shows do not tell a control from a fault.
+    The time between its baseline and the window equals that of one of the recording's incidents in turn, so
+    that the times of a session do not distinguish a control from a fault.
     """
     if control.baseline is not None:
         return Replay(
@@ -123,10 +123,10 @@ def _floor(instant_ns: Nanos) -> Nanos:
 
 
 def scenario_of(replay: Replay) -> Scenario:
-    """Return the scenario of a replay, with timing fitted to the telemetry there is.
+    """Return the scenario of a replay, with timing that fits the recorded telemetry.
 
-    Impact is not required: the recorded fault is known to have been there, seen by us or not. What a
-    captured session was labelled with, and why it does not count in the gate, it keeps.
+    Impact is not required, since the recorded fault is known to have occurred. Captured sessions keep their
+    labels and the reason why they are ungated.
     """
     incident = replay.incident
     manifest = replay.recording.manifest
@@ -167,9 +167,9 @@ def _timing(replay: Replay) -> Timing:
 
 
 def _baseline_s(manifest: RecordingManifest, onset_ns: Nanos) -> float:
-    """Return the length of the quiet telemetry right before the onset, at most the policy's.
+    """Return the length of the quiet telemetry directly before the onset, at most that of the policy.
 
-    Where there is none, the policy's length: sparser signals, metrics above all, may still be there.
+    Without quiet telemetry it is the policy's length: sparser signals such as metrics may still exist.
     """
     policy = manifest.policy
     slack = seconds_to_ns(policy.gap_s)

@@ -1,4 +1,4 @@
-"""Options of the target ``shop``: what its spec says, and what a scenario's environment changes."""
+"""Options of the target ``shop``, from its spec and a scenario's environment."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MAX_BROWSER_USERS = 50
 
 @dataclass(frozen=True, slots=True)
 class ShopOptions:
-    """The shop of a target where a scenario does not say otherwise.
+    """The default shop of a target, which scenarios may override.
 
-    ``seed`` None leaves it to the plan of the run. ``reference_s`` are seconds of quiet telemetry before
-    each session's baseline, ``settle_s`` those that the shop runs before that, until its caches are
-    filled and its users are spread out.
+    ``seed`` None leaves the seed to the plan of the run. ``reference_s`` are seconds of quiet telemetry
+    before each session's baseline, ``settle_s`` the seconds before that, in which caches fill and users
+    spread out.
     """
 
     demo: str = DEFAULT_DEMO
@@ -35,11 +35,11 @@ class ShopOptions:
 
     @classmethod
     def parse(cls, spec: str) -> ShopOptions:
-        """Return the options of ``key=value,...``; raises ConfigurationError naming what is wrong."""
+        """Return the options of ``key=value,...``; raises ConfigurationError that names the mistake."""
         return cls(**parse_spec(spec, _READERS, target="shop", example=f"demo={DEFAULT_DEMO},users=5"))
 
     def variation(self, environment: Environment) -> Variation:
-        """Return the shop that a scenario asks for."""
+        """Return the shop that a scenario requests."""
         chosen = {key: value for key, value in environment.model_dump().items() if value is not None}
         options = replace(self, **chosen)
         return Variation(

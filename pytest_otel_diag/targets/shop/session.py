@@ -1,4 +1,4 @@
-"""One session in the simulated shop: its time, its traffic, its telemetry."""
+"""A session in the simulated shop: clock, traffic, telemetry."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from pytest_otel_diag.telemetry.store import Store
 T = TypeVar("T")
 
 STEP_NS = seconds_to_ns(20.0)
-"""The model runs in steps of so much virtual time; other tasks get their turn in between."""
+"""Step of virtual time; other tasks run between steps."""
 
 
 class ShopClock:
-    """Virtual time: sleeping runs the model."""
+    """Virtual time: sleeping runs the simulation."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
@@ -38,13 +38,13 @@ class ShopClock:
         return self._now_ns
 
     async def sleep(self, seconds: float) -> None:
-        """Run the model for *seconds*; raises ConfigurationError for a number that is no duration."""
+        """Run the simulation for *seconds*; raises ConfigurationError for an invalid duration."""
         if not 0 <= seconds < float("inf"):
             raise ConfigurationError(f"cannot sleep {seconds} s; give a finite number of seconds from 0")
         await self.sleep_until(self._now_ns + seconds_to_ns(seconds))
 
     async def sleep_until(self, instant_ns: Nanos) -> None:
-        """Run the model up to the instant; does nothing when it has passed."""
+        """Run the simulation up to the instant; does nothing when it has passed."""
         while self._now_ns < instant_ns:
             step_ns = min(self._now_ns + STEP_NS, instant_ns)
             self._shop.advance(step_ns)
@@ -54,13 +54,13 @@ class ShopClock:
 
 
 class ShopTraffic:
-    """Requests beside those of the users."""
+    """Traffic in addition to that of the users."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
 
     async def drive(self, services: Sequence[str], calls: int) -> int:
-        """Send requests soon that reach the services; return how many. Services not there get none."""
+        """Schedule requests that reach the services, ignoring unknown ones; return their number."""
         known = [name for name in services if name in self._shop.services]
         return self._shop.drive(known, calls)
 
@@ -70,7 +70,7 @@ class ShopTraffic:
 
 
 class ShopTelemetry(Telemetry):
-    """The Telemetry port over a session's own database.
+    """The Telemetry port over the database of a session.
 
     What has become visible is written to the store when a question needs its signal, all at once: many
     small writes would cost more than the simulation. Telemetry that is not visible yet is never in the
@@ -90,19 +90,19 @@ class ShopTelemetry(Telemetry):
         self._writing: asyncio.Future[None] | None = None
 
     async def settle(self, *signals: str) -> None:
-        """Write what has become visible since the last time, of these signals or of all."""
+        """Write the records that became visible since the last call, of these signals or of all."""
         async with self._lock:
             self._receive()
             tables = rows.tables(_taken(self._waiting, signals or tuple(SIGNAL_TABLES)))
             if tables:
                 self._writes += 1
                 self._answers.clear()
-                # a write that was begun ends, whoever is cancelled meanwhile: its rows exist only here
+                # a started write must end even under cancellation, since its rows exist only here
                 self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, tables))
                 await asyncio.shield(self._writing)
 
     def _receive(self) -> None:
-        """Take over what has become visible since the last time."""
+        """Take the records that became visible since the last call."""
         visible, waiting = self._shop.take(self._clock.now()), self._waiting
         waiting.spans += visible.spans
         waiting.logs += visible.logs
@@ -127,7 +127,7 @@ class ShopTelemetry(Telemetry):
         return await self._inner.query(sql, parameters, limits)
 
     async def schema(self) -> TelemetrySchema:
-        """Return the tables and columns that are there (cached)."""
+        """Return the existing tables and columns (cached)."""
         return await self._inner.schema()
 
     async def ask(self, question: Question[T]) -> T:
@@ -150,7 +150,7 @@ class ShopTelemetry(Telemetry):
         return None if self._newest_ns is None else min(self._newest_ns, now_ns)
 
     async def exporter(self) -> Exporter:
-        """Return what reads whole tables, once everything visible is in them."""
+        """Return an exporter of whole tables after all visible records are written."""
         await self.settle()
         return await self._inner.exporter()
 
@@ -162,7 +162,7 @@ class ShopTelemetry(Telemetry):
 
 
 def _taken(waiting: Batch, signals: Sequence[str]) -> Batch:
-    """Take the records of these signals out of what waits."""
+    """Remove and return the waiting records of these signals."""
     taken = Batch()
     if "traces" in signals:
         taken.spans, waiting.spans = waiting.spans, []

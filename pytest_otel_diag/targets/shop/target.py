@@ -1,7 +1,7 @@
-"""The target ``shop``: the simulated demo, in virtual time. Every session has a shop of its own.
+"""The target ``shop``: the simulated demo in virtual time, with a separate shop per session.
 
-A session's time begins with ``settle_s`` seconds of running in, then ``reference_s`` seconds of quiet
-telemetry, the session's reference; its clock then stands at the start of the baseline.
+A session starts with ``settle_s`` seconds of warm-up and ``reference_s`` seconds of quiet telemetry, the
+reference; its clock then is at the start of the baseline.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def _random_id() -> str:
 
 
 class ShopTarget:
-    """The simulated shop as a target; sessions run side by side.
+    """The simulated shop as a target; sessions run concurrently.
 
-    *store_dsn* says where telemetry is kept while a session lasts; empty means memory. *new_id* names
-    the databases of sessions, which are dropped when these close; what a killed process left in an
-    embedded store is dropped at its next start.
+    *store_dsn* is the store of telemetry during a session; empty means memory. *new_id* names the databases
+    of sessions, which are dropped when the sessions close; an embedded store drops those of a killed process
+    at its next start.
     """
 
     name = "shop"
@@ -93,7 +93,7 @@ class ShopTarget:
         return self
 
     def describe(self) -> Mapping[str, str]:
-        """Return name, a hash of the model, and the shop where scenarios do not say otherwise."""
+        """Return the name, a hash of the model, and the default shop."""
         options = self._options
         return {
             "name": self.name,
@@ -107,13 +107,13 @@ class ShopTarget:
         }
 
     def scenarios(self) -> tuple[Scenario, ...]:
-        """Return the catalog's scenarios for the release: one a flag, with its suggested variant."""
+        """Return the catalog's scenarios for the release: one per flag, with its suggested variant."""
         return catalog.scenarios(self._options.demo)
 
     def scenario_for(self, faults: Sequence[Fault]) -> Scenario | None:
-        """Return what the catalog knows of the faults together; None where it knows one of them not.
+        """Return the catalog's scenario of the faults together; None if one of them is unknown.
 
-        Without faults that is a control as long as faults take: times must not tell the two apart.
+        Without faults it is a control that lasts as long as faults, so that times do not reveal which it is.
         """
         demo = self._options.demo
         with suppress(ConfigurationError):
@@ -121,7 +121,7 @@ class ShopTarget:
         return None
 
     def validate(self, scenario: Scenario) -> tuple[str, ...]:
-        """Return what the shop cannot do of a scenario, with the nearest spellings."""
+        """Return the parts of a scenario that the shop does not support, with the nearest spellings."""
         try:
             variation = self._options.variation(scenario.environment)
             document = FlagdDocument(catalog.demo_document(variation.demo))
@@ -143,7 +143,7 @@ class ShopTarget:
         scenario: Scenario,
         session_id: str,  # noqa: ARG002 - the port; nothing the analyzer sees may be named after it
     ) -> AbstractAsyncContextManager[TargetSession]:
-        """Open a shop; raises ScenarioError for what :meth:`validate` objects to, TelemetryError."""
+        """Open a shop; raises ScenarioError for scenarios that :meth:`validate` rejects, TelemetryError."""
         return self._session(scenario)
 
     @asynccontextmanager
@@ -184,13 +184,13 @@ class ShopTarget:
 
 
 def _database(stored: RecordingStore, name: str) -> StoreTelemetry:
-    """Make a session's own database, and return what reads it."""
+    """Create the database of a session and return its telemetry."""
     stored.store.create_database(name, layout=Layout(in_memory=True))
     return stored.store.telemetry(name, threads=1)
 
 
 def first_instant(seed: int) -> Nanos:
-    """Return when the simulated time of a seed begins: at working hours, never near midnight."""
+    """Return the start of simulated time for a seed: during working hours, never close to midnight."""
     rng = random.Random(f"start/{seed}")  # noqa: S311 - a simulation, repeatable on purpose
     day, minute = rng.randrange(200), rng.randrange(8 * 60)
     return int(_FIRST_DAY.timestamp() + day * 86_400 + minute * 60) * 1_000_000_000
