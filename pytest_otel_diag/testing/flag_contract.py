@@ -9,11 +9,11 @@ the key of one of its flags that has at least two variants and no rule::
         @pytest.fixture
         def flag(self): return "paymentFailure"
 
-More is asked of controllers that can do more, each by a class of its own to inherit from as well:
-:class:`FlagRulesContract` of those that evaluate rules, :class:`FlagDocumentContract` of those over a whole
-flagd document, :class:`SurfaceContract` of places that hold one and that others write to.
+Further classes test what only some controllers can do; inherit from them as well:
+:class:`FlagRulesContract` for controllers that evaluate rules, :class:`FlagDocumentContract` for those over a
+whole flagd document, :class:`SurfaceContract` for places that hold one and that other clients write to.
 
-Writes may be asynchronous: an answer is waited for, ``within_s`` seconds at most, and must then hold. The
+Writes may be asynchronous: the tests wait up to ``within_s`` seconds for an answer, which must then hold. The
 test methods are coroutines: run them with pytest-asyncio in auto mode.
 """
 
