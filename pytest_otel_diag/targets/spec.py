@@ -19,7 +19,7 @@ def parse_spec(spec: str, readers: Readers, *, target: str, example: str) -> dic
         if key not in readers:
             raise ConfigurationError(
                 f"the target {target} has no option {key!r}{nearest(key, readers)}; "
-                f"there are {', '.join(readers)}, written {target}:{example}"
+                f"choose from {', '.join(readers)}, written {target}:{example}"
             )
         if not separator or not text:
             raise ConfigurationError(f"option {key!r} of the target {target} needs a value: {key}=…")

@@ -82,9 +82,9 @@ async def test_a_process_that_outgrows_its_memory_is_told_by_what_comes_after(
     found = await diagnose(world)
     first = found.root_causes[0]
     assert (first.service, first.mechanism) == ("search", mechanism)
-    told = [each.summary for each in first.evidence if "before the process began anew" in each.summary]
-    assert len(told) == (mechanism is Mechanism.MEMORY)
-    assert all("process.memory.usage" in each for each in told)
+    result = [each.summary for each in first.evidence if "before the process began anew" in each.summary]
+    assert len(result) == (mechanism is Mechanism.MEMORY)
+    assert all("process.memory.usage" in each for each in result)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -104,8 +104,8 @@ def still(
 ) -> Hit:
     table = np.array([[z]])
     scored = Scores(table, table, np.zeros(1), np.ones(1), 10, np.ones(1, dtype=bool))
-    told = Finding(service, "op", Signal.CPU, mechanism, direction, 0.0, 1.0, "", "traces", "t")  # type: ignore[arg-type]
-    kind = Kind(group, group, scored, lambda _: iter([Blame(0, service)]), lambda *_: told)
+    result = Finding(service, "op", Signal.CPU, mechanism, direction, 0.0, 1.0, "", "traces", "t")  # type: ignore[arg-type]
+    kind = Kind(group, group, scored, lambda _: iter([Blame(0, service)]), lambda *_: result)
     return Hit(kind, 0, service, 1.0, z)
 
 
@@ -135,10 +135,10 @@ def test_agreement_beats_one_wild_signal() -> None:
 
 @given(st.lists(st.floats(-1, 800), max_size=8), st.booleans())
 def test_confidences_leave_room_for_nobody(found: list[float], graph: bool) -> None:
-    told = shares(found, graph=graph)
-    assert sum(told) <= 1.0 + 1e-9
-    assert all(0.0 <= share <= 1.0 for share in told)
-    assert all(share == 0.0 for share, score in zip(told, found, strict=True) if score <= 0)
+    result = shares(found, graph=graph)
+    assert sum(result) <= 1.0 + 1e-9
+    assert all(0.0 <= share <= 1.0 for share in result)
+    assert all(share == 0.0 for share, score in zip(result, found, strict=True) if score <= 0)
 
 
 def told_of(*hits: Hit) -> Mechanism | None:
@@ -159,16 +159,16 @@ def test_a_resource_explains_slowness_and_strong_ones_explain_errors() -> None:
 
 
 def test_outgrown_memory_explains_whatever_else_there_is_but_collections() -> None:
-    def told(*hits: Hit) -> Mechanism | None:
+    def result(*hits: Hit) -> Mechanism | None:
         candidate = Candidate("s", {hit.group: hit for hit in hits})
         return mechanism_of(candidate, [(hit.strength, hit.finding()) for hit in hits], outgrown=True)
 
     slow = still(50.0, "s", Group.SELF, Mechanism.LATENCY)
-    assert told(slow) is Mechanism.MEMORY
-    assert told(still(50.0, "s", Group.ERROR)) is Mechanism.MEMORY
-    assert told(slow, still(9.0, "s", Group.METRIC, Mechanism.CPU)) is Mechanism.MEMORY
-    assert told(slow, still(40.0, "s", Group.METRIC, Mechanism.GC)) is Mechanism.GC
-    assert told() is None
+    assert result(slow) is Mechanism.MEMORY
+    assert result(still(50.0, "s", Group.ERROR)) is Mechanism.MEMORY
+    assert result(slow, still(9.0, "s", Group.METRIC, Mechanism.CPU)) is Mechanism.MEMORY
+    assert result(slow, still(40.0, "s", Group.METRIC, Mechanism.GC)) is Mechanism.GC
+    assert result() is None
 
 
 @given(
@@ -416,9 +416,9 @@ def test_paths_to_suspects_come_first() -> None:
 def test_numbers_in_words() -> None:
     table = np.array([[4.0]])
     scored = Scores(table, np.array([[12345.6]]), np.array([np.nan]), np.ones(1), 10, np.ones(1, dtype=bool))
-    told = finding(scored, 0, "s", Words(None, Signal.METRIC, None, "By", "metrics", "m"))
-    assert told.text == "m: nothing → 12,346 By"
-    assert told.baseline is None
+    result = finding(scored, 0, "s", Words(None, Signal.METRIC, None, "By", "metrics", "m"))
+    assert result.text == "m: nothing → 12,346 By"
+    assert result.baseline is None
 
 
 def test_the_query_follows_the_source_of_the_evidence() -> None:

@@ -334,7 +334,7 @@ async def test_a_session_cancelled_while_it_opens_leaves_no_views(target):
         ),
         (
             Scenario(id="quiet", expectation=Expectation(healthy=True)),
-            "no recorded control 'quiet': a recording has no unnamed control, each is a window of its own; "
+            "no recorded control 'quiet': a recording has several controls; "
             'name one with otel_scenario(id), or take them all with otel_recorded("controls")',
         ),
         (
@@ -369,10 +369,10 @@ async def test_a_scenario_of_the_users_own_may_name_a_recorded_fault(target):
 
 def test_the_description_names_recording_and_hash(target):
     manifest = target.recordings[0].manifest
-    told = target.describe()
-    assert told["name"] == "replay"
-    assert told["source"] == "Sample"
-    assert told[f"recording.{manifest.id}"] == target.recordings[0].sha256
+    found = target.describe()
+    assert found["name"] == "replay"
+    assert found["source"] == "Sample"
+    assert found[f"recording.{manifest.id}"] == target.recordings[0].sha256
 
 
 def test_a_spec_names_one_or_several_paths(folder):

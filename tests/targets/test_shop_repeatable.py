@@ -18,8 +18,8 @@ from pytest_otel_diag.shop.variation import Variation
 shop = Shop(Variation(seed=int(sys.argv[1])), NoFlags(), 0)
 shop.advance(60 * 10**9)
 spans = shop.take(60 * 10**9).spans
-told = [f"{s.start_ns} {s.duration_ns} {s.trace_id} {s.span_id} {s.parent_id} {s.name}" for s in spans]
-print(len(spans), hashlib.sha256("\\n".join(told).encode()).hexdigest())
+found = [f"{s.start_ns} {s.duration_ns} {s.trace_id} {s.span_id} {s.parent_id} {s.name}" for s in spans]
+print(len(spans), hashlib.sha256("\\n".join(found).encode()).hexdigest())
 """
 
 

@@ -59,18 +59,18 @@ def anomalies(case: Case) -> tuple[Anomaly, ...]:
 
 
 def _anomaly(hit: Hit, p_value: float) -> Anomaly:
-    told = hit.finding()
+    found = hit.finding()
     return Anomaly(
-        signal=told.signal,
-        service=told.service,
-        operation=told.operation,
-        direction=told.direction,
-        baseline=told.baseline,
-        observed=told.observed,
-        unit=told.unit,
+        signal=found.signal,
+        service=found.service,
+        operation=found.operation,
+        direction=found.direction,
+        baseline=found.baseline,
+        observed=found.observed,
+        unit=found.unit,
         score=round(abs(hit.z), 3),
         p_value=p_value,
-        evidence=(Evidence(source=told.source, summary=told.text),),
+        evidence=(Evidence(source=found.source, summary=found.text),),
     )
 
 
@@ -93,8 +93,8 @@ def _cause(
     trace_ids: Sequence[str],
     grown: Outgrown | None,
 ) -> RootCause:
-    told = [finding for _, finding in findings]
-    shown = list({finding.text: finding for finding in told}.values())[:EVIDENCE_SHOWN]
+    listed = [finding for _, finding in findings]
+    shown = list({finding.text: finding for finding in listed}.values())[:EVIDENCE_SHOWN]
     evidence = tuple(
         Evidence(source=f.source, summary=f.text, trace_ids=tuple(trace_ids) if f.source == "traces" else ())
         for f in shown
@@ -103,7 +103,7 @@ def _cause(
         evidence += (Evidence(source="metrics", summary=str(grown)),)
     return RootCause(
         service=candidate.service,
-        operation=next((finding.operation for finding in told if finding.operation), None),
+        operation=next((finding.operation for finding in listed if finding.operation), None),
         mechanism=mechanism_of(candidate, findings, outgrown=grown is not None),
         score=round(candidate.score, 4),
         confidence=share,
@@ -115,12 +115,12 @@ def _cause(
 def hypotheses(case: Case, causes: Sequence[RootCause]) -> tuple[Hypothesis, ...]:
     """Return the considered candidates with their outcomes."""
     by_name = {candidate.service: candidate for candidate in case.ranking}
-    told = []
+    hypotheses = []
     for index, cause in enumerate(causes[:HYPOTHESES_SHOWN]):
         candidate = by_name[cause.service]
         kept = index == 0 and case.alarm.detected
         what = f"{cause.service} fails ({cause.mechanism.value if cause.mechanism else 'mechanism unknown'})"
-        told.append(
+        hypotheses.append(
             Hypothesis(
                 statement=what,
                 service=cause.service,
@@ -129,7 +129,7 @@ def hypotheses(case: Case, causes: Sequence[RootCause]) -> tuple[Hypothesis, ...
                 reason=_reason(candidate, causes[0], first=index == 0, alarm=case.alarm),
             )
         )
-    return tuple(told)
+    return tuple(hypotheses)
 
 
 def _reason(candidate: Candidate, best: RootCause, *, first: bool, alarm: Alarm) -> str:

@@ -184,7 +184,7 @@ class ReplayTarget:
             )
         wanted, known = self._lookup(scenario)
         if wanted not in known:
-            hint = f"{nearest(wanted, known)}; there are {', '.join(sorted(known)) or 'none'}"
+            hint = f"{nearest(wanted, known)}; choose from {', '.join(sorted(known)) or 'none'}"
             return (f"no recorded incident {wanted!r}{hint}" if scenario.faults else _unnamed(wanted, hint),)
         incident = known[wanted].incident
         variant = scenario.faults[0].variant if scenario.faults else None
@@ -281,7 +281,7 @@ def _release(opened: tuple[RecordingStore, ReplayedTelemetry] | None) -> None:
 
 def _unnamed(wanted: str, hint: str) -> str:
     return (
-        f"no recorded control {wanted!r}: a recording has no unnamed control, each is a window of its own; "
+        f"no recorded control {wanted!r}: a recording has several controls; "
         'name one with otel_scenario(id), or take them all with otel_recorded("controls")' + hint
     )
 
