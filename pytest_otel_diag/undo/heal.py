@@ -117,7 +117,7 @@ async def heal(
     dry_run: bool = False,
     limits: RestoreLimits | None = None,
 ) -> list[Healed]:
-    """Restore what dead runs left on and what was kept on purpose; return what happened to each entry.
+    """Restore what dead runs left on and what was kept intentionally; return what happened to each entry.
 
     Entries whose owner is alive or on another host are only reported. *force* restores them too, and closes
     entries whose flags nobody serves once the document is restored. *dry_run* only reports. An entry that
@@ -230,8 +230,8 @@ def _damaged(damaged: Damaged, state_dir: Path, *, dry_run: bool) -> Healed:
 async def heal_environment(journal: Journal, flags: SurfaceFlags, notify: Notify) -> None:
     """Restore what dead runs left on in the environment of *flags*; its lease must be held.
 
-    Raises FlagError for a damaged entry, Occupied for a fault that was kept on purpose or whose owner may be
-    alive, RestoreFailed when the flags cannot be restored.
+    Raises FlagError for a damaged entry, Occupied for a fault that was kept intentionally or whose owner may
+    be alive, RestoreFailed when the flags cannot be restored.
     """
     for each in list(journal.entries()):
         if isinstance(each, Damaged):
@@ -246,8 +246,8 @@ async def _heal_left_behind(entry: Entry, journal: Journal, flags: SurfaceFlags,
     command = heal_command(journal.folder.parent)
     if entry.state is State.KEPT:
         raise Occupied(
-            f"{entry.faults} of {entry.identity} was left on on purpose by {entry.owner.sentence}; restore "
-            f"it first with: {command}"
+            f"{entry.faults} of {entry.identity} was left on intentionally by {entry.owner.sentence}; "
+            f"restore it first with: {command}"
         )
     if liveness(entry.owner) is not Liveness.DEAD:
         raise Occupied(

@@ -39,7 +39,7 @@ _DOCUMENT = re.compile(rb'"previous_sha256": ?"([0-9a-f]{64})", ?"previous": ?"(
 class State(StrEnum):
     """The state of a fault.
 
-    ``OPEN``: it may be on. ``KEPT``: it is on, on purpose. ``RETURNED``: the guardian restored the flags at
+    ``OPEN``: it may be on. ``KEPT``: it is on intentionally. ``RETURNED``: the guardian restored the flags at
     the deadline, and the owner has not noticed yet.
     """
 

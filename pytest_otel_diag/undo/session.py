@@ -1,7 +1,7 @@
 """Flags whose changes are undone whatever happens: what a target wraps around its flags for one session.
 
 The session takes the lease first and heals under it, so two runs that start together never heal side by
-side. A fault that was kept on purpose (``keep``) is not healed in passing: it keeps new sessions out until
+side. A fault that was kept intentionally (``keep``) is not healed in passing: it keeps new sessions out until
 ``otel-diag heal`` runs. The session restores the document of before its *first write*, whatever document
 ``restore`` is given; :mod:`merge` says what happens to external changes.
 """
@@ -347,7 +347,7 @@ async def guarded(
     changes were kept. *now* returns wall time in UTC nanoseconds.
 
     Raises Occupied when another run holds the environment longer than the wait allows, or a fault was left
-    on on purpose; RestoreFailed when the fault of a dead run, or of this one, cannot be restored.
+    on intentionally; RestoreFailed when the fault of a dead run, or of this one, cannot be restored.
     """
     settings = settings or UndoSettings()
     Disk().folder(state_dir)

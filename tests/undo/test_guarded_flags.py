@@ -254,7 +254,7 @@ async def test_a_fault_that_is_kept_keeps_the_next_session_out_until_it_is_heale
     async with place.session(keep=True) as flags:
         await flags.apply(ON)
     assert place.raw != place.original and "otel-diag heal --state" in place.messages[-1]
-    with pytest.raises(Occupied, match=r"left on on purpose by .*otel-diag heal"):
+    with pytest.raises(Occupied, match=r"left on intentionally by .*otel-diag heal"):
         async with place.session():
             raise AssertionError
     (healed,) = await heal(place.state)

@@ -142,7 +142,7 @@ def test_a_failed_restore_of_the_guardian_is_reported_and_keeps_the_entry(state:
     assert Journal(state).read(entry.id) is None
     Journal(state).write(entry.model_copy(update={"state": State.KEPT}))
     assert restore.restore_watched(state, entry.id, opener=opener, gone=True) == ""
-    assert Journal(state).holds(entry.id), "left on on purpose"
+    assert Journal(state).holds(entry.id), "left on intentionally"
     assert "restored" in (state / "guardian.log").read_text()
 
 
