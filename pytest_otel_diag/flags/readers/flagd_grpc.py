@@ -188,7 +188,8 @@ class FlagdGrpcReader:
                     # No compression: about one answer in 25,000 arrived without being decompressed.
                     ("grpc.compression_enabled_algorithms_bitset", 1),
                     ("grpc.initial_reconnect_backoff_ms", 100),
-                    ("grpc.min_reconnect_backoff_ms", 100),
+                    # Despite its name, this limits one attempt to connect: the call's own limit comes first.
+                    ("grpc.min_reconnect_backoff_ms", int(self._timeout_s * 2000)),
                     ("grpc.max_reconnect_backoff_ms", 1000),
                 ),
             )
