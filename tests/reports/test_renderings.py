@@ -110,7 +110,7 @@ def test_an_empty_run_and_one_without_gate():
     bare = build_scorecard(sample()).model_copy(update={"gate": None})
     shown = render_scorecard(bare)
     assert "gate" not in shown
-    assert "verdict in capitals" not in shown
+    assert "outcome in capitals" not in shown
     assert "**gate" not in render_markdown(bare)
     without = document(solved("a"))
     page = render_html(RunDocument(without.manifest, without.sessions, bare))
