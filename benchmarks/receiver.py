@@ -3,7 +3,7 @@
 The receiver, its embedded store on disk included, runs in a process that may use one core. Its clients
 run beside it: the official Python SDK with its HTTP exporter, and two that send requests encoded before,
 one over HTTP with gzip and one over gRPC, since the SDK alone makes too little load. Of the paced rate,
-a tenth are log records and data points on top of the spans. Clients that are told to come again do so.
+a tenth are log records and data points on top of the spans. Clients that are asked to retry do so.
 Prints what was stored a second, CPU seconds, drops and memory, and fails when a record is missing.
 """
 
@@ -133,7 +133,7 @@ def metrics_request(now_ns: int, points: int) -> bytes:
 
 
 def serve(path: str, pipe: Any) -> None:
-    """Run the receiver on one core until told to stop, and report."""
+    """Run the receiver on one core until asked to stop, and report."""
     pin(0)
     with Store.open(f"chdb://{path}") as store:
         receiver = Receiver(
@@ -334,7 +334,7 @@ def main() -> int:
         for signal in ("traces", "logs", "metrics")
     }
     spans_per_s = found["rows"] / options.seconds
-    print(f"sent {sent}, told to wait {sum(each['told_to_wait'] for each in found['sent'].values())} times")
+    print(f"sent {sent}, asked to wait {sum(each['told_to_wait'] for each in found['sent'].values())} times")
     print(*found["lines"], sep="\n")
     print(
         f"spans: {spans_per_s:,.0f} a second over {options.seconds:g} s (slowest 10 s "

@@ -73,7 +73,7 @@ def ingest_arrow(
 ) -> int:
     """Append an Arrow table by column name and return its rows.
 
-    *place* names database and table, *wanted* are the columns there, as :func:`columns_of` tells them.
+    *place* names database and table, *wanted* are its columns, as :func:`columns_of` returns them.
     """
     database, table = place
     found = {field.name: _arrow_type(field.type) for field in data.schema}

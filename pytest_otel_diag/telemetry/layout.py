@@ -38,8 +38,8 @@ class Layout:
 
     ``engine`` is the table engine with its arguments (``ReplicatedMergeTree`` on clusters),
     ``cluster`` adds ``ON CLUSTER``, ``ttl_hours`` drops rows that old (0 keeps everything, the
-    embedded default: a recording may be years old). With ``in_memory`` there are the same columns in
-    the engine's memory, as they were written: right for databases that live for minutes and are written
+    embedded default: a recording may be years old). With ``in_memory`` the same columns live in the
+    engine's memory in the order they were written: right for databases that live for minutes and are written
     in small steps, each of which would cost a MergeTree more than the queries save. Such tables have no
     order, no TTL and no PREWHERE.
     """

@@ -240,13 +240,13 @@ class StoreTelemetry(Telemetry):
         return table
 
     def _checked_sql(self, sql: str, parameters: dict[str, Any]) -> str:
-        """Return the canonical text of an allowed statement; the check has limits of its own."""
+        """Return the canonical text of an allowed statement; the check runs under separate limits."""
         key = (sql, tuple(sorted(parameters)))
         known = self._checked.get(key)
         if known is not None:
             return known
         if self._schema is None:
-            self._discover()  # so that errors can name what is there
+            self._discover()  # so that errors can name tables and columns
         canonical, nodes = self._parses.parsed(self._unlimited, sql, parameters)
         guard.check(canonical, nodes, guard.Scope(self.database, cache(self._databases)))
         if len(self._checked) >= _CHECKED_MAX:

@@ -31,7 +31,7 @@ async def test_virtual_time_never_goes_back():
     assert clock.now() == 150
 
 
-async def test_others_run_while_somebody_sleeps_in_virtual_time():
+async def test_other_tasks_run_while_one_sleeps_in_virtual_time():
     clock, seen = VirtualClock(0), []
 
     async def other():

@@ -50,7 +50,7 @@ def test_what_cannot_be_dropped_is_told_and_dropped_with_the_next(
     with pytest.raises(TelemetryError, match="not now"):
         databases.drop("first")
     databases.drop("second")
-    assert engine.dropped == ["second"], "what was told once is not told again"
+    assert engine.dropped == ["second"], "a failure is reported once"
     engine.down = set()
     databases.drop(databases.add("third"))
     assert engine.dropped == ["second", "third", "first"]
@@ -59,7 +59,7 @@ def test_what_cannot_be_dropped_is_told_and_dropped_with_the_next(
 
 
 def test_a_name_is_dropped_once_and_a_strange_one_never(engine: Engine, databases: PrivateDatabases) -> None:
-    databases.drop("telemetry_of_somebody_else")
+    databases.drop("telemetry_of_another_client")
     databases.add("own")
     databases.drop("own")
     databases.drop("own")

@@ -122,8 +122,8 @@ async def test_a_fault_shows_where_its_flag_is_asked(session: TargetSession) -> 
     assert await _count(session, where=f"{errors} AND toUnixTimestamp64Nano(Timestamp) > {restored_ns}") == 0
 
 
-async def test_driving_nobody_known_makes_no_calls(session: TargetSession) -> None:
-    assert await session.traffic.drive(["nobody"], 5) == 0
+async def test_driving_unknown_services_makes_no_calls(session: TargetSession) -> None:
+    assert await session.traffic.drive(["unknown"], 5) == 0
 
 
 async def test_a_restart_replaces_instances_and_breaks_nothing(session: TargetSession) -> None:
@@ -183,7 +183,7 @@ async def test_the_same_seed_is_the_same_session_and_the_scenario_may_choose_ano
 
 @pytest.fixture
 def named(tmp_path: Path) -> Iterator[ShopTarget]:
-    """A target whose databases are told from those of everybody else in this process."""
+    """A target whose databases are kept apart from all others in this process."""
     unique = (f"{tmp_path.name}_{number}" for number in itertools.count())
     made = ShopTarget(ShopOptions.parse(SHORT), cache_dir=tmp_path, new_id=lambda: next(unique))
     yield made
@@ -277,7 +277,7 @@ def test_what_the_catalog_knows_of_faults_makes_a_scenario(target: ShopTarget) -
     assert quiet is not None
     assert quiet.control
     known = {scenario.timing.baseline_s for scenario in target.scenarios()}
-    assert quiet.timing.baseline_s in known, "the length of the baseline tells no control from a fault"
+    assert quiet.timing.baseline_s in known, "the baseline's length must not reveal a control"
 
 
 @pytest.mark.parametrize(

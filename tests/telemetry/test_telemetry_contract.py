@@ -159,7 +159,7 @@ class TestDistributedAnyhow:
         assert await over.call_edges(MINUTE)
 
     async def test_joins_of_two_distributed_tables_are_answered(self, telemetry_of):
-        """A server refuses them unless it is told how; here in views and without."""
+        """A server refuses them unless a setting says how; here in views and without."""
         sql = """SELECT count() AS calls FROM otel_traces AS child
             JOIN otel_traces AS parent
                 ON child.ParentSpanId = parent.SpanId AND child.TraceId = parent.TraceId

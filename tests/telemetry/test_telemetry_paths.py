@@ -86,7 +86,7 @@ def odd(store):
 
 
 def _placed(example, rows_of_traces):
-    """Put the traces of an example in an hour of their own, each with an id of its own."""
+    """Put the traces of an example in a separate hour, each with its own id."""
     offset = example * 3600 * SECOND_NS
     rows = []
     for number, trace in enumerate(rows_of_traces):

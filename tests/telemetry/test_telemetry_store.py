@@ -1,4 +1,4 @@
-"""The store: databases, loading, errors with the way out, process rules."""
+"""The store: databases, loading, errors with remedies, process rules."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.support.deadlines import deadline_s
 
 
 def run_python(script, *arguments):
-    """Return what the script prints in a process of its own."""
+    """Return what the script prints in a separate process."""
     command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=deadline_s(30), check=True).stdout
 
@@ -440,8 +440,8 @@ async def test_a_failed_query_is_one_exception(store, database, sql, parameters,
     with pytest.raises(TelemetryError, match=says) as caught:
         await store.telemetry(database).query(sql, parameters)
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
-    told = "".join(traceback.format_exception(caught.value))
-    assert told.count("Traceback") == 1 and "clickhouse_connect" not in told
+    shown = "".join(traceback.format_exception(caught.value))
+    assert shown.count("Traceback") == 1 and "clickhouse_connect" not in shown
 
 
 async def test_explain_with_settings_is_checked_like_any_other(store, database):
@@ -492,8 +492,8 @@ async def test_explain_does_not_tell_the_tables_behind_the_views(bounded, form):
 
 async def test_explain_tells_nothing_but_the_statement(bounded, database):
     for form in ("AST", "SYNTAX", "SYNTAX run_query_tree_passes = 1"):
-        told = await bounded.query(f"EXPLAIN {form} SELECT * FROM otel_traces")
-        text = "\n".join(told.columns[0])
+        shown = await bounded.query(f"EXPLAIN {form} SELECT * FROM otel_traces")
+        text = "\n".join(shown.columns[0])
         assert "otel_traces" in text
         assert "LIMIT" not in text and "Subquery" not in text
         assert f"{database}.otel" not in text and "_now" not in text

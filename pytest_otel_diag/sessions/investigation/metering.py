@@ -50,7 +50,7 @@ class HomeLoop:
     """Runs calls on the session's event loop, whatever loop or thread asks.
 
     Adapters may keep locks and pools that belong to the loop they were opened on; an analyzer runs
-    on a loop of its own.
+    on its own loop.
     """
 
     def __init__(self) -> None:

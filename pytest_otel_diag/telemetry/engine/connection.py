@@ -3,7 +3,7 @@
 * A chDB query that fails part-way leaves its partial output in the connection and the next query on
   it would return it: :class:`Connection` drains with ``ping()`` after every exception.
 * A client is used by one thread at a time; the pool lends it out and takes it back drained.
-* One process hosts one embedded engine path; a second path is refused with the way out.
+* One process hosts one embedded engine path; a second path is refused, with the remedy.
 * The engine does not survive ``fork()``: a child that touches it gets an error instead of a hang.
   (A child that exits by ``sys.exit`` still hangs, inside chDB; ``os._exit`` and spawn are fine.)
 """
@@ -201,8 +201,8 @@ class Engine:
     ) -> Iterator[Connection]:
         """Lend a client for the block; raises TelemetryUnavailable when closed or after a fork.
 
-        Each change of a setting is a statement of its own, so the client that needs the fewest is lent, and
-        a few clients are kept for different uses.
+        Each change of a setting costs a statement, so the client that needs the fewest is lent, and a few
+        clients are kept for different uses.
         """
         self._check()
         wanted = settings or {}
@@ -260,7 +260,7 @@ class Engine:
 
 def _embedded_client(address: EmbeddedAddress) -> Any:
     try:
-        # chDB is imported here to tell "not installed" from "locked" before the driver is asked
+        # importing chDB first distinguishes "not installed" from "locked"
         import chdb  # noqa: F401, PLC0415 - heavy, loaded on use
         import clickhouse_connect  # noqa: PLC0415
         import clickhouse_connect.driver.exceptions as driver  # noqa: PLC0415

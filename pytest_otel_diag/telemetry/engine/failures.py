@@ -124,7 +124,7 @@ def _missing_table(text: str, schema: TelemetrySchema | None) -> str:
             "database that the collector's ClickHouse exporter writes to"
         )
     name = _named(text)
-    return f"{text}; tables there are: {', '.join(sorted(schema.tables))}{nearest(name, schema.tables)}"
+    return f"{text}; known tables: {', '.join(sorted(schema.tables))}{nearest(name, schema.tables)}"
 
 
 def _missing_column(text: str, schema: TelemetrySchema | None) -> str:

@@ -237,7 +237,7 @@ def _check_kind(sql: str, nodes: Sequence[Node]) -> None:
 
 
 def _check_settings(sql: str, nodes: Sequence[Node]) -> None:
-    """Refuse SETTINGS wherever they stand; EXPLAIN may have settings of its own."""
+    """Refuse SETTINGS wherever they stand; EXPLAIN's options are settings, too, and may stay."""
     explained = nodes[0].kind == "Explain"
     found = any(node.kind == "Set" and not (explained and node.depth == 1) for node in nodes)
     if found or _SETTINGS.search(_without_strings(sql)):

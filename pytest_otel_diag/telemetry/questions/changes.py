@@ -27,7 +27,7 @@ async def compare(
 ) -> Comparison:
     """Return everything of *after* beside all windows of *before* together.
 
-    Tables that are not there leave their part empty; raises SchemaError when there are neither
+    Missing tables leave their part empty; raises SchemaError without either
     traces nor logs. Where windows overlap, the earlier in the list has the telemetry.
     """
     schema = await telemetry.schema()

@@ -1,7 +1,7 @@
 -- Relation `placed`: one row a trace and window, its spans as arrays in one canonical order, so that
 -- neither the order of rows nor duplicate span ids (the earliest counts as the parent) change a result.
 -- parents: index of the parent within the trace; 0 for roots, for spans whose parent is missing, for
--- spans that name themselves, and for consumers (asynchronous: nobody waits for them).
+-- spans that name themselves, and for consumers (asynchronous: no caller waits for them).
 SELECT
     trace, win, ids, starts, ends, services, operations, errors,
     arrayMap((up, i) -> if(up = 0, 0, (indexOf(ids, up) AS at) * (at != i)), ups, arrayEnumerate(ids)) AS parents

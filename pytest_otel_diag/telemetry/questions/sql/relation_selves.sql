@@ -1,5 +1,5 @@
 -- Relation `selves`: self time of every span, its duration without the union of its children (clipped to
--- it; asynchronous consumers are nobody's children). Every span is its own child of length nothing, so
+-- it; asynchronous consumers have no parent here). Every span is its own child of length nothing, so
 -- that the groups of the sorted children are the spans in their order.
 SELECT win, own.1 AS service, own.2 AS operation, own.3 AS self_ns
 FROM

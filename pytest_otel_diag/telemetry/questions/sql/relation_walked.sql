@@ -5,7 +5,7 @@
 -- chosen child covers is the span's own. Spans on a cycle of parents have no root and are on no path.
 -- chosen: indices on the path, without roots, by (parent, time downwards); cursors: where each was met.
 -- Ancestors are reached by doubling, so `steps` is the logarithm of the number of spans. Every step is a
--- subquery of its own because the engine copies an alias into each of its uses.
+-- separate subquery because the engine copies an alias into each of its uses.
 SELECT
     *,
     arrayFilter((i, cursor) -> cursor >= 0 AND on_path[i] = 1, walk, met) AS chosen,
