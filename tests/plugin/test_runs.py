@@ -496,7 +496,7 @@ def test_the_factory_takes_scenarios_and_rejects_unknown_ones(pytester, diag) ->
                 ({"faults": "incident-back"}, "pass a list"),
                 ({"faults": ["incident-bak"]}, "did you mean 'incident-back'"),
                 ({"scenario": "incident-bak"}, "did you mean 'incident-back'"),
-                ({}, "unnamed control"),
+                ({}, "several controls"),
             ],
         )
         def test_mistakes(diagnose, arguments, sentence):
