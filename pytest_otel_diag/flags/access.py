@@ -1,4 +1,4 @@
-"""Opens the surface and the reader that the two texts of a FlagAccess name; each is imported on use.
+"""Opens the surface and the reader that the two texts of a FlagAddress name; each is imported on use.
 
 ``kind:rest`` names the kind and its argument. As a surface, a bare path means ``file:``. As a reader, a bare
 address (``http://HOST:PORT``, ``HOST:PORT``) is probed for its protocol: see ``readers.probing``.
@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.surface import FlagAccess, FlagReader, Surface
+from pytest_otel_diag.flags.surface import FlagAddress, FlagReader, Surface
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.secret import masked
 
@@ -72,7 +72,7 @@ def open_reader(served: str) -> FlagReader:
     )
 
 
-def open_flags(access: FlagAccess, *, now: Callable[[], Nanos]) -> SurfaceFlags:
+def open_flags(access: FlagAddress, *, now: Callable[[], Nanos]) -> SurfaceFlags:
     """Return the flags that *access* names; ``now`` returns UTC nanoseconds and dates the answers.
 
     Raises ConfigurationError.

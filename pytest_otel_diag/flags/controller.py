@@ -12,7 +12,7 @@ from pytest_otel_diag.errors import FlagError, LostUpdate, RestoreFailed
 from pytest_otel_diag.flags import document_text
 from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.flags.readers.answers import UnknownFlag
-from pytest_otel_diag.flags.surface import FlagAccess, FlagReader, Surface
+from pytest_otel_diag.flags.surface import FlagAddress, FlagReader, Surface
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import Flag, FlagChange, FlagDocument, FlagValue, ServedFlag
 
@@ -42,9 +42,9 @@ class SurfaceFlags:
         return self.surface.identity
 
     @property
-    def access(self) -> FlagAccess:
+    def access(self) -> FlagAddress:
         """What opens the same flags in another process."""
-        return FlagAccess(control=self.surface.control, served=self.reader.address)
+        return FlagAddress(control=self.surface.control, served=self.reader.address)
 
     async def document(self) -> FlagDocument:
         """Return the stored document, exactly; raises FlagError for one that flagd would refuse or lose."""

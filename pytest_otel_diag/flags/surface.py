@@ -14,8 +14,8 @@ from pytest_otel_diag.model.base import Model
 from pytest_otel_diag.model.flags import FlagValue, ServedFlag
 
 
-class FlagAccess(Model):
-    """How to reach the flags of a system: two texts that a journal can store.
+class FlagAddress(Model):
+    """Where the flags of a system are written and evaluated: two texts that a journal can store.
 
     ``control`` names the surface (``file:/path/demo.flagd.json``,
     ``flagd-ui:http://localhost:8080/feature``, ``configmap:namespace/name``, ``command:…``,
@@ -57,7 +57,7 @@ class Surface(Protocol):
 
     @property
     def control(self) -> str:
-        """The ``FlagAccess.control`` that opens this place again, in any process and working directory."""
+        """The ``FlagAddress.control`` that opens this place again, in any process and working directory."""
         ...
 
     @property
@@ -123,7 +123,7 @@ class FlagReader(Protocol):
 
     @property
     def address(self) -> str:
-        """The ``FlagAccess.served`` that opens this reader again."""
+        """The ``FlagAddress.served`` that opens this reader again."""
         ...
 
     async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:

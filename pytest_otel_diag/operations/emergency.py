@@ -13,7 +13,7 @@ from typing import Literal
 
 from pytest_otel_diag.errors import FlagError, OtelDiagError
 from pytest_otel_diag.flags.access import open_flags
-from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.model.flags import Flag, FlagChange
 from pytest_otel_diag.ports import FlagController
 from pytest_otel_diag.undo.heal import Liveness, Opener, liveness
@@ -108,7 +108,7 @@ def _ask_to_end(owner: Owner, asked: set[Process]) -> Iterator[StopRequested]:
         yield StopRequested(process.pid, "asked to end" if sent else "unreachable", owner)
 
 
-async def switch_all_off(access: FlagAccess, *, opener: Opener = open_flags) -> AsyncIterator[FlagSwitched]:
+async def switch_all_off(access: FlagAddress, *, opener: Opener = open_flags) -> AsyncIterator[FlagSwitched]:
     """Set every flag that has an ``off`` variant to it, read it back, and yield what became of it.
 
     Raises FlagError when the flags cannot be read at all.

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 from pytest_otel_diag.errors import FlagError, Occupied, OtelDiagError, RestoreFailed
 from pytest_otel_diag.flags.access import open_flags
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.undo.disk import Disk
 from pytest_otel_diag.undo.journal import Damaged, Entry, Journal, State
@@ -36,7 +36,7 @@ GUARDIAN_S = 30.0
 class Opener(Protocol):
     """Opens the flags that an entry names; ``flags.access.open_flags`` is one."""
 
-    def __call__(self, access: FlagAccess, *, now: Callable[[], Nanos]) -> SurfaceFlags:
+    def __call__(self, access: FlagAddress, *, now: Callable[[], Nanos]) -> SurfaceFlags:
         """Return the flags; raises ConfigurationError."""
         ...
 

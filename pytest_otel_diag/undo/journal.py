@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from pytest_otel_diag.errors import FlagError
-from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.model.base import Model, Nanos
 from pytest_otel_diag.model.flags import FlagValue
 from pytest_otel_diag.undo.disk import Disk
@@ -71,7 +71,7 @@ class Entry(Model):
 
     id: str = Field(pattern=r"^[\w-]+$")
     identity: str
-    access: FlagAccess
+    access: FlagAddress
     target: str = ""
     owner: Owner
     started_ns: Nanos

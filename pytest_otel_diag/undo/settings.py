@@ -15,7 +15,7 @@ class UndoSettings:
 
     ``lease_wait_s`` bounds the wait for another run. At ``deadline_s`` after the first write the guardian
     restores the flags although the run is alive, since it then hangs. ``keep`` leaves the fault on.
-    ``opener`` names the function that opens a FlagAccess in another process, ``module:attribute``.
+    ``opener`` names the function that opens a FlagAddress in another process, ``module:attribute``.
     ``limits`` are those of the surface unless given. The guardian retries for ``guardian_retry_s``.
     ``target`` is recorded in the journal.
     """

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from pytest_otel_diag.cli.app import app
 from pytest_otel_diag.errors import OtelDiagError
-from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.operations.manual_flags import TARGET
 from pytest_otel_diag.undo.heal import Outcome, heal
 from pytest_otel_diag.undo.journal import Entry, Journal, State
@@ -273,7 +273,7 @@ def test_set_is_refused_while_a_run_holds_the_system(system: System) -> None:
 
 def entry(system: System, **changed: Any) -> Entry:
     owner = Owner.here(now_ns=time.time_ns())
-    access = FlagAccess(control=system.control, served=f"ofrep:{system.flagd.ofrep}")
+    access = FlagAddress(control=system.control, served=f"ofrep:{system.flagd.ofrep}")
     values: dict[str, Any] = {"id": "one", "target": "live", "state": State.KEPT, "previous": document()}
     values["identity"] = str(system.path.resolve())
     return Entry(

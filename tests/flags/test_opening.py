@@ -10,7 +10,7 @@ from pytest_otel_diag.flags.readers.flagd_grpc import FlagdGrpcReader
 from pytest_otel_diag.flags.readers.flagd_http import FlagdHttpReader
 from pytest_otel_diag.flags.readers.ofrep import OfrepReader
 from pytest_otel_diag.flags.readers.probing import ProbingReader
-from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.flags.surfaces.file import FileSurface
 
 
@@ -112,7 +112,7 @@ def test_a_reader_names_the_text_that_opens_it_again(text):
 
 async def test_flags_remember_how_they_are_opened_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    access = FlagAccess(control="demo.flagd.json", served="ofrep:http://localhost:8016")
+    access = FlagAddress(control="demo.flagd.json", served="ofrep:http://localhost:8016")
     flags = open_flags(access, now=time.time_ns)
     assert flags.access == access.model_copy(update={"control": f"file:{tmp_path}/demo.flagd.json"})
     assert flags.identity == f"{tmp_path}/demo.flagd.json"

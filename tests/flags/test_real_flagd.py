@@ -10,7 +10,7 @@ import pytest
 from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.flags.access import open_flags, open_reader
 from pytest_otel_diag.flags.readers.answers import FlagDisabled, UnknownFlag
-from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.testing.flag_contract import (
     READS_IN_A_ROW,
@@ -36,7 +36,7 @@ def access(flagd, path, reader):
         "probed URL": flagd.ofrep,
         "probed address": flagd.grpc,
     }
-    return FlagAccess(control=f"file:{path}", served=served[reader])
+    return FlagAddress(control=f"file:{path}", served=served[reader])
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,15 @@ import pytest
 from pytest_otel_diag import catalog
 from pytest_otel_diag.errors import ConfigurationError, FlagError
 from pytest_otel_diag.flags import access as opening
-from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.model.flags import FlagDocument
 from pytest_otel_diag.targets.live import flags as live_document
 from pytest_otel_diag.targets.live.flags import LiveDocument, reader
 from pytest_otel_diag.targets.live.options import LiveOptions
 
 
-def access(path: Path) -> FlagAccess:
-    return FlagAccess(control=f"file:{path}", served="ofrep:http://127.0.0.1:1")
+def access(path: Path) -> FlagAddress:
+    return FlagAddress(control=f"file:{path}", served="ofrep:http://127.0.0.1:1")
 
 
 def document(tmp_path: Path, demo: str, **changed: str) -> Path:

@@ -20,7 +20,7 @@ from typing import Any
 from pytest_otel_diag import ports
 from pytest_otel_diag.flags.access import open_flags, open_reader
 from pytest_otel_diag.flags.document import DocumentFlags
-from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.flags.surfaces.file import FileSurface
 from pytest_otel_diag.model.diagnosis import Diagnosis, RootCause
 from pytest_otel_diag.model.questions import ServiceHealthOf
@@ -121,7 +121,7 @@ class Target(ShopTarget):
 
     @asynccontextmanager
     async def _session(self, scenario: Any) -> AsyncIterator[Any]:
-        access = FlagAccess(control=f"file:{PLAN['document']}", served=f"ofrep:{PLAN['ofrep']}")
+        access = FlagAddress(control=f"file:{PLAN['document']}", served=f"ofrep:{PLAN['ofrep']}")
         real = open_flags(access, now=time.time_ns)
         real.surface = Surface(Path(PLAN["document"]))
         real.reader = open_reader(access.served)

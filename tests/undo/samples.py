@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_otel_diag.flags.comparison import same_json
 from pytest_otel_diag.flags.document import FlagdDocument
-from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.model.flags import ServedFlag
 from pytest_otel_diag.undo.journal import Answer, Change, Entry
 from pytest_otel_diag.undo.owner import Owner
@@ -101,7 +101,7 @@ def entry(entry_id: str = "one", **update: Any) -> Entry:
     found = Entry(
         id=entry_id,
         identity="/flags/demo.json",
-        access=FlagAccess(control="file:/flags/demo.json", served="ofrep:http://127.0.0.1:1"),
+        access=FlagAddress(control="file:/flags/demo.json", served="ofrep:http://127.0.0.1:1"),
         owner=owner(),
         started_ns=1,
         deadline_ns=2,

@@ -18,7 +18,7 @@ import pytest
 from pytest_otel_diag.errors import FlagError, Occupied, RestoreFailed
 from pytest_otel_diag.flags.access import open_flags
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument
 from pytest_otel_diag.testing.flag_contract import FlagControllerContract
 from pytest_otel_diag.undo.heal import Outcome, heal
@@ -51,7 +51,7 @@ def flagd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flagd]:
 @pytest.fixture
 async def inner(flagd: Flagd) -> AsyncIterator[SurfaceFlags]:
     original = samples.document(a="off", b="off")
-    access = FlagAccess(control=f"file:{flagd.document}", served=f"ofrep:{flagd.ofrep}")
+    access = FlagAddress(control=f"file:{flagd.document}", served=f"ofrep:{flagd.ofrep}")
     flags = open_flags(access, now=time.time_ns)
     await flags.restore(FlagDocument(raw=original, flags={}))
     for key in "ab":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.undo import processes
 from pytest_otel_diag.undo.guardian.client import OPENER, Guardian
 from pytest_otel_diag.undo.guardian.process import Watch
@@ -38,7 +38,7 @@ def parent() -> Iterator[subprocess.Popen[bytes]]:
 
 def left(state: Path) -> None:
     """Leave a fault on in a place that cannot be opened."""
-    nowhere = FlagAccess(control="nothing:x", served="ofrep:http://127.0.0.1:9")
+    nowhere = FlagAddress(control="nothing:x", served="ofrep:http://127.0.0.1:9")
     Journal(state).write(samples.entry(access=nowhere))
 
 

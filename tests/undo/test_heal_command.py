@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from pytest_otel_diag.cli.app import app
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.operations import emergency
 from pytest_otel_diag.undo.guardian import restore
 from pytest_otel_diag.undo.heal import heal
@@ -57,7 +57,7 @@ def run(*arguments: str) -> tuple[int, str]:
 def left(state: Path, flagd: Flagd, **update: object) -> Entry:
     """Leave ``a`` on."""
     original = samples.document(a="off")
-    access = FlagAccess(control=f"file:{flagd.document}", served=f"ofrep:{flagd.ofrep}")
+    access = FlagAddress(control=f"file:{flagd.document}", served=f"ofrep:{flagd.ofrep}")
     entry = samples.entry(identity=str(flagd.document), access=access, previous=original, **update)
     Journal(state).write(entry)
     beside = flagd.document.with_name("new")
@@ -114,7 +114,7 @@ async def test_an_entry_that_cannot_be_opened_does_not_stop_the_others_from_bein
     state: Path, flagd: Flagd
 ):
     good = left(state, flagd, started_ns=5)
-    bad = FlagAccess(control="nothing:of-the-kind", served="ofrep:http://127.0.0.1:9")
+    bad = FlagAddress(control="nothing:of-the-kind", served="ofrep:http://127.0.0.1:9")
     Journal(state).write(good.model_copy(update={"id": "bad", "access": bad, "started_ns": 1}))
     assert [one.outcome for one in await heal(state)] == ["failed", "restored"]
 
@@ -131,7 +131,7 @@ def test_a_failed_restore_of_the_guardian_is_reported_and_keeps_the_entry(state:
     opener = "pytest_otel_diag.flags.access:open_flags"
     entry = left(state, flagd)
     assert restore.restore_watched(state, "gone", opener=opener, gone=True) == ""
-    bad = FlagAccess(control="nothing:x", served="ofrep:http://127.0.0.1:9")
+    bad = FlagAddress(control="nothing:x", served="ofrep:http://127.0.0.1:9")
     Journal(state).write(entry.model_copy(update={"access": bad}))
     assert "ConfigurationError" in restore.restore_watched(state, entry.id, opener=opener, gone=True)
     Journal(state).write(entry)

@@ -13,7 +13,7 @@ import pytest
 from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.flags.access import open_flags
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.undo.heal import Outcome, heal
 from pytest_otel_diag.undo.journal import Journal
@@ -47,8 +47,8 @@ class Place:
         self.messages: list[str] = []
 
     @property
-    def access(self) -> FlagAccess:
-        return FlagAccess(control=f"file:{self.link}", served=f"ofrep:{self.flagd.ofrep}")
+    def access(self) -> FlagAddress:
+        return FlagAddress(control=f"file:{self.link}", served=f"ofrep:{self.flagd.ofrep}")
 
     def put(self, raw: bytes) -> None:
         beside = self.document.with_name("beside")
@@ -111,7 +111,7 @@ async def test_force_does_not_close_a_fault_that_is_still_served(place: Place):
     inner = open_flags(place.access, now=time.time_ns)
     await inner.apply(ON)
     await served(inner, "on")
-    elsewhere = FlagAccess(control=f"file:{place.other}", served=place.access.served)
+    elsewhere = FlagAddress(control=f"file:{place.other}", served=place.access.served)
     entry = samples.entry(identity=str(place.other), access=elsewhere, previous=place.original)
     Journal(place.state).write(entry)
     (healed,) = await heal(place.state, limits=QUICK, force=True)

@@ -23,7 +23,7 @@ from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.flags.access import open_flags
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.operations.flag_overview import key_of, overview
 from pytest_otel_diag.operations.flag_watch import (
     FlagSnapshot,
@@ -51,13 +51,13 @@ ServedWait = Annotated[
 ]
 
 
-def _access(settings: Settings) -> FlagAccess:
+def _access(settings: Settings) -> FlagAddress:
     from pytest_otel_diag.targets.live.target import access_of  # noqa: PLC0415 - imports a whole target
 
     return access_of(settings)
 
 
-def _with_flags(access: FlagAccess, work: Callable[[SurfaceFlags], Awaitable[T]]) -> T:
+def _with_flags(access: FlagAddress, work: Callable[[SurfaceFlags], Awaitable[T]]) -> T:
     # The library logs an error for every rule that needs a user when it is evaluated without one.
     logging.getLogger("openfeature").addHandler(logging.NullHandler())
 

@@ -11,7 +11,7 @@ import typer
 from pytest_otel_diag.cli.options import takes_settings
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.operations.emergency import StillRunning, StopEvent, stop_runs, switch_all_off
 from pytest_otel_diag.undo.heal import Healed, Outcome, heal
 
@@ -58,7 +58,7 @@ def emergency_stop_command(
     raise typer.Exit(asyncio.run(_stop(settings.state_dir(), access, wait_s)))
 
 
-async def _stop(state_dir: Path, access: FlagAccess | None, wait_s: float) -> int:
+async def _stop(state_dir: Path, access: FlagAddress | None, wait_s: float) -> int:
     typer.echo(f"1. ending the runs at work in {state_dir}")
     good = True
     async for event in stop_runs(state_dir, wait_s=wait_s):
@@ -95,10 +95,10 @@ def _line(one: Healed) -> str:
     return f"{one.outcome.upper():<14} {one.identity}  {one.faults}: {one.detail}"
 
 
-def _access(settings: Settings) -> FlagAccess:
+def _access(settings: Settings) -> FlagAddress:
     if not (settings.flags and settings.flagd):
         raise ConfigurationError(
             "--all-off needs to know where flags are written and where they are evaluated: give --flags, for "
             "example file:PATH, and --flagd, for example ofrep:http://localhost:8016"
         )
-    return FlagAccess(control=settings.flags, served=settings.flagd)
+    return FlagAddress(control=settings.flags, served=settings.flagd)

@@ -95,7 +95,7 @@ class FlagdGrpcReader:
 
     @property
     def address(self) -> str:
-        """The ``FlagAccess.served`` that opens this reader again."""
+        """The ``FlagAddress.served`` that opens this reader again."""
         return f"grpc:{self._address}"
 
     @property

@@ -63,7 +63,7 @@ class FlagdHttpReader:
 
     @property
     def address(self) -> str:
-        """The ``FlagAccess.served`` that opens this reader again."""
+        """The ``FlagAddress.served`` that opens this reader again."""
         return f"flagd:{self._base}"
 
     @property

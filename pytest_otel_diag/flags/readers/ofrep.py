@@ -42,7 +42,7 @@ class OfrepReader:
 
     @property
     def address(self) -> str:
-        """The ``FlagAccess.served`` that opens this reader again."""
+        """The ``FlagAddress.served`` that opens this reader again."""
         return f"ofrep:{self._base}"
 
     @property

@@ -36,7 +36,7 @@ class ProbingReader:
 
     @property
     def address(self) -> str:
-        """The ``FlagAccess.served`` that opens this reader again."""
+        """The ``FlagAddress.served`` that opens this reader again."""
         return self._address
 
     @property

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pytest_otel_diag import catalog
 from pytest_otel_diag.catalog.compare import Comparison, compare
 from pytest_otel_diag.errors import FlagError, OtelDiagError
-from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.model.flags import Flag, FlagDocument
 from pytest_otel_diag.targets.live.options import AUTO
 
@@ -97,12 +97,12 @@ class LiveDocument:
             return catalog.DEFAULT_DEMO
 
 
-def reader(access: FlagAccess, *, timeout_s: float = READ_TIMEOUT_S) -> Read:
+def reader(access: FlagAddress, *, timeout_s: float = READ_TIMEOUT_S) -> Read:
     """Return a function that reads the document of *access* from any thread, in an event loop or not."""
     return lambda: _read_in_thread(access, timeout_s)
 
 
-def _read_in_thread(access: FlagAccess, timeout_s: float) -> FlagDocument:
+def _read_in_thread(access: FlagAddress, timeout_s: float) -> FlagDocument:
     answer: list[FlagDocument] = []
     errors: list[Exception] = []
 
@@ -128,7 +128,7 @@ def _read_in_thread(access: FlagAccess, timeout_s: float) -> FlagDocument:
     raise FlagError(f"the flags at {access.control} cannot be read: {type(error).__name__}: {error}")
 
 
-async def _read(access: FlagAccess, timeout_s: float) -> FlagDocument:
+async def _read(access: FlagAddress, timeout_s: float) -> FlagDocument:
     from pytest_otel_diag.flags.access import open_flags  # noqa: PLC0415 - imported on use
 
     flags = open_flags(access, now=time.time_ns)

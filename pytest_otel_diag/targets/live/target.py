@@ -23,7 +23,7 @@ from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError, FlagError, ScenarioError, nearest
 from pytest_otel_diag.flags.access import open_flags
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.surface import FlagAccess
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.model.flags import Flag
 from pytest_otel_diag.model.scenario import Disturbance, Environment, Fault, Scenario, Timing
 from pytest_otel_diag.model.windows import Window
@@ -55,10 +55,10 @@ _DEADLINE_SLACK_S = 900.0
 log = logging.getLogger("pytest_otel_diag.live")
 
 
-def access_of(settings: Settings) -> FlagAccess:
+def access_of(settings: Settings) -> FlagAddress:
     """Return the access to the flags that the settings name."""
     frontend = settings.frontend.rstrip("/")
-    return FlagAccess(
+    return FlagAddress(
         control=settings.flags or f"flagd-ui:{frontend}/feature",
         served=settings.flagd or f"flagd:{frontend}/flagservice",
     )

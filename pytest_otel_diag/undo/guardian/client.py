@@ -30,7 +30,7 @@ _END_S = 5.0
 class Guardian:
     """One guardian process for one entry at a time; methods block, and may be called from any thread.
 
-    *opener* names the function that opens a FlagAccess, ``module:attribute``, as the guardian imports it.
+    *opener* names the function that opens a FlagAddress, ``module:attribute``, as the guardian imports it.
     """
 
     def __init__(
