@@ -1,4 +1,4 @@
-"""Public contract suites and helpers for tests: of adapters, and of analyzers under test."""
+"""Contract suites and helpers for testing analyzers, targets, flag controllers and telemetry stores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["each_variant", "run_scenario"]
 
 
 def __getattr__(name: str) -> Any:
-    """Offer what needs the whole package without loading it for those who want marks only."""
+    """Import ``run_scenario`` on first use, since it loads the whole package and the marks do not."""
     if name != "run_scenario":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return importlib.import_module("pytest_otel_diag.testing.running").run_scenario

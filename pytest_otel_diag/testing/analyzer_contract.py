@@ -1,16 +1,16 @@
-"""The contract of analyzers: what every implementation has to do, ours or third-party.
+"""The contract that every analyzer fulfils.
 
-Subclass in a test module and give one fixture, ``analyzer``: whatever a session takes as one (an
-object or class with ``diagnose``, a function, sync or async)::
+Subclass it in a test module and provide the fixture ``analyzer``, in any form that a session accepts: an
+object or class with ``diagnose``, or a function, sync or async::
 
     class TestMine(AnalyzerContract):
         @pytest.fixture
         def analyzer(self):
             return MyAgent(model="...")
 
-Set ``deterministic = False`` for analyzers that may answer differently to the same question, and
-override the fixture ``telemetry_of`` (see :mod:`.telemetry_contract`) for another store than the
-embedded one. The contract is about behaviour; how often an answer is right is what suites measure.
+Set ``deterministic = False`` if the analyzer may answer the same question differently. Override the
+fixture ``telemetry_of`` (see :mod:`.telemetry_contract`) to use another store than the embedded one. The
+contract covers behaviour; suites measure how often the diagnosis is right.
 The test methods are coroutines: run them with pytest-asyncio in auto mode.
 """
 
@@ -58,19 +58,19 @@ TIMEOUT_S = 60.0
 
 
 class StandingClock:
-    """A clock that shows the end of the incident and lets nobody wait."""
+    """A clock that stands at the end of the incident; sleeping returns immediately."""
 
     def now(self) -> Nanos:
         """Return the end of the incident."""
         return INCIDENT.end_ns
 
     async def sleep(self, seconds: float) -> None:  # noqa: ARG002 - the port
-        """Return at once."""
+        """Return immediately."""
         await asyncio.sleep(0)
 
 
 class BrokenTelemetry(Telemetry):
-    """A store that cannot be reached; counts how often it was asked. ``hang`` waits for ever instead."""
+    """An unreachable store that counts queries; with ``hang`` they never return."""
 
     def __init__(self, *, hang: bool = False) -> None:
         self.asked = 0
@@ -144,7 +144,7 @@ def dirty_traces() -> pyarrow.Table:
 
 
 def one_service_traces() -> pyarrow.Table:
-    """Return two minutes of a system that is a single service."""
+    """Return two minutes of traces of a system with a single service."""
     return traces_table(
         [span(f"{n:032x}", f"{n + 1:016x}", at_s=float(n), ms=20 + n % 7) for n in range(120)]
     )
@@ -166,7 +166,7 @@ def investigation_of(telemetry: Telemetry, **changes: Any) -> Investigation:
 
 
 class AnalyzerContract:
-    """Behaviour that sessions, judges and people rely on."""
+    """Subclass this to test an analyzer."""
 
     deterministic: ClassVar[bool] = True
 
@@ -195,24 +195,24 @@ class AnalyzerContract:
 
     @pytest.fixture
     def adapted(self, analyzer: object) -> Analyzer:
-        """The analyzer as a session takes it."""
+        """The analyzer in the form that a session uses."""
         return as_analyzer(analyzer)
 
     @pytest.fixture
     def incident(self, telemetry_of: TelemetryOf) -> Telemetry:
-        """Telemetry with something wrong in it."""
+        """Telemetry with a visible fault."""
         return telemetry_of({"otel_traces": incident_traces()})
 
     async def test_it_answers_with_a_diagnosis_that_can_be_kept(
         self, adapted: Analyzer, incident: Telemetry
     ) -> None:
-        """Run as sessions run it: in a thread and on an event loop of its own."""
+        """It runs on a separate thread and event loop, as in a session."""
         question = investigation_of(MeteredTelemetry(incident, Budget(), HomeLoop(), monotonic=_loop_time))
         answer = await run_analyzer(adapted, question, timeout_s=TIMEOUT_S, grace_s=1.0)
         assert Diagnosis.model_validate_json(answer.model_dump_json()) == answer
 
     async def test_it_names_services_as_telemetry_does(self, adapted: Analyzer, incident: Telemetry) -> None:
-        """Letter by letter, quotes and all: other names are scored as inventions."""
+        """Names match telemetry exactly, quotes included; any other name scores as wrong."""
         answer = await _answer(adapted, investigation_of(incident))
         known = {"front", "middle", ODD_NAME}
         assert {cause.service for cause in answer.root_causes} <= known
@@ -220,7 +220,7 @@ class AnalyzerContract:
         assert {service for path in answer.critical_paths for service in path.services} <= known
 
     async def test_its_query_runs_as_it_stands(self, adapted: Analyzer, incident: Telemetry) -> None:
-        """Without parameters, within the limits, read-only; it shows at least one row."""
+        """The query is read-only, stays within the limits, needs no parameters and returns a row."""
         answer = await _answer(adapted, investigation_of(incident))
         if answer.query is not None:
             assert len(await incident.query(answer.query.sql)) > 0
@@ -228,7 +228,7 @@ class AnalyzerContract:
     async def test_the_same_question_gets_the_same_answer(
         self, adapted: Analyzer, incident: Telemetry
     ) -> None:
-        """With the same seed; skipped for analyzers that say they are not deterministic."""
+        """Equal seeds give equal diagnoses; skipped unless the analyzer is deterministic."""
         if not self.deterministic:
             pytest.skip("this analyzer says it is not deterministic")
         first = await _answer(adapted, investigation_of(incident))
@@ -250,14 +250,14 @@ class AnalyzerContract:
     async def test_odd_windows_are_answered(
         self, adapted: Analyzer, incident: Telemetry, changes: Mapping[str, Any]
     ) -> None:
-        """Windows without telemetry, or none at all: a diagnosis all the same."""
+        """It returns a diagnosis for windows without telemetry, and without a baseline."""
         assert isinstance(await _answer(adapted, investigation_of(incident, **changes)), Diagnosis)
 
     @pytest.mark.parametrize("kind", ["one-service", "dirty", "empty"])
     async def test_odd_telemetry_is_answered(
         self, adapted: Analyzer, telemetry_of: TelemetryOf, kind: str
     ) -> None:
-        """A diagnosis, or a TelemetryError that says what is missing; never a crash."""
+        """It returns a diagnosis or raises TelemetryError that names what is missing."""
         tables: dict[str, pyarrow.Table] = {}
         if kind != "empty":
             tables["otel_traces"] = one_service_traces() if kind == "one-service" else dirty_traces()
@@ -267,7 +267,7 @@ class AnalyzerContract:
             assert str(error)
 
     async def test_a_broken_store_is_not_taken_for_a_quiet_system(self, adapted: Analyzer) -> None:
-        """Who asked and got no answer must say so, not that nothing is wrong."""
+        """An unavailable store is an error, never the diagnosis that nothing is wrong."""
         broken = BrokenTelemetry()
         try:
             await _answer(adapted, investigation_of(broken))
@@ -276,7 +276,7 @@ class AnalyzerContract:
         assert broken.asked == 0
 
     async def test_a_small_budget_is_kept(self, adapted: Analyzer, incident: Telemetry) -> None:
-        """It answers with what it has, or lets BudgetExceeded pass."""
+        """It returns a diagnosis from partial data, or lets BudgetExceeded propagate."""
         budget = Budget(queries=1, time_s=TIMEOUT_S)
         metered = MeteredTelemetry(incident, budget, HomeLoop(), monotonic=_loop_time)
         try:
@@ -288,7 +288,7 @@ class AnalyzerContract:
         assert len(metered.records) <= 1
 
     async def test_it_can_be_cancelled(self, adapted: Analyzer) -> None:
-        """While it waits for telemetry that does not come."""
+        """Cancelling ends it while it waits for a query that never returns."""
         hanging = BrokenTelemetry(hang=True)
         task = asyncio.ensure_future(adapted.diagnose(investigation_of(hanging)))
         await asyncio.wait({task}, timeout=0.5)
@@ -299,7 +299,7 @@ class AnalyzerContract:
 
 @cache
 def _embedded() -> Store:
-    """Return one store for the whole process: opening the engine anew for each test takes longer than it."""
+    """Return one store for the whole process, because opening the engine takes longer than a test."""
     return Store.open("chdb://memory")
 
 

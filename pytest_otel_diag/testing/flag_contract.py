@@ -1,6 +1,6 @@
-"""The contract of flag controllers: what every implementation has to do, ours or third-party.
+"""The contract that every flag controller fulfils.
 
-Subclass in a test module and give two fixtures: ``controller``, a fresh FlagController, and ``flag``,
+Subclass it in a test module and provide two fixtures: ``controller``, a fresh FlagController, and ``flag``,
 the key of one of its flags that has at least two variants and no rule::
 
     class TestMine(FlagControllerContract):
@@ -9,12 +9,12 @@ the key of one of its flags that has at least two variants and no rule::
         @pytest.fixture
         def flag(self): return "paymentFailure"
 
-Further classes test what only some controllers can do; inherit from them as well:
-:class:`FlagRulesContract` for controllers that evaluate rules, :class:`FlagDocumentContract` for those over a
-whole flagd document, :class:`SurfaceContract` for places that hold one and that other clients write to.
+Inherit from further classes for optional abilities: :class:`FlagRulesContract` if the controller evaluates
+targeting rules, :class:`FlagDocumentContract` if it holds a whole flagd document, and
+:class:`SurfaceContract` for a surface, which stores the document and which other clients write to.
 
-Writes may be asynchronous: the tests wait up to ``within_s`` seconds for an answer, which must then hold. The
-test methods are coroutines: run them with pytest-asyncio in auto mode.
+Writes may be asynchronous: the tests wait up to ``within_s`` seconds for an evaluation to change, and it must
+then stay. The test methods are coroutines: run them with pytest-asyncio in auto mode.
 """
 
 from __future__ import annotations
@@ -62,18 +62,18 @@ async def answered(
 
 class _Waiting:
     within_s: float = 10.0
-    """How long an answer may lag behind a write."""
+    """Seconds until an evaluation must reflect a write."""
     same: Callable[[bytes, bytes], bool] = staticmethod(operator.eq)
-    """Whether two texts are the same document here; places that format themselves compare what it means."""
+    """Compares two documents; override it for surfaces that reformat the text."""
 
 
 class FlagControllerContract(_Waiting):
-    """Behaviour that the session engine relies on."""
+    """Subclass this to test a flag controller."""
 
     async def test_the_document_names_every_flag_and_is_stable(
         self, controller: FlagController, flag: str
     ) -> None:
-        """Two reads without a change between them give the same bytes."""
+        """Two reads without a change in between return the same bytes."""
         first, second = await controller.document(), await controller.document()
         assert flag in first.flags
         assert first.flags[flag].key == flag
@@ -83,7 +83,7 @@ class FlagControllerContract(_Waiting):
     async def test_an_applied_change_is_served_and_documented(
         self, controller: FlagController, flag: str
     ) -> None:
-        """What was set is what evaluating answers, with the value of the variant, every time."""
+        """Evaluations return the variant that was set, and its value, consistently."""
         known = (await controller.document()).flags[flag]
         for variant in (*_others(known), known.default_variant):
             await controller.apply(FlagChange(key=flag, variant=variant))
@@ -98,7 +98,7 @@ class FlagControllerContract(_Waiting):
         assert (await controller.served(flag, {})).variant == known.default_variant
 
     async def test_a_change_touches_no_other_flag(self, controller: FlagController) -> None:
-        """Every other flag is documented as before, and a second change leaves the first."""
+        """Other flags stay unchanged, and a second change keeps the first."""
         before = (await controller.document()).flags
         changes = {
             key: _others(known)[0]
@@ -117,7 +117,7 @@ class FlagControllerContract(_Waiting):
     async def test_restore_puts_the_document_back_byte_for_byte(
         self, controller: FlagController, flag: str
     ) -> None:
-        """Whatever was set meanwhile, and as often as it is called."""
+        """Restoring is exact after any change, and can be repeated."""
         before = await controller.document()
         await controller.apply(FlagChange(key=flag, variant=_others(before.flags[flag])[0]))
         assert (await controller.document()).raw != before.raw
@@ -129,7 +129,7 @@ class FlagControllerContract(_Waiting):
     async def test_unknown_names_are_refused_and_change_nothing(
         self, controller: FlagController, flag: str
     ) -> None:
-        """The error names what was asked for, and the nearest spelling."""
+        """The error names the unknown name and the nearest known one."""
         before = await controller.document()
         with pytest.raises(FlagError, match=flag):
             await controller.apply(FlagChange(key=f"{flag}x", variant=_others(before.flags[flag])[0]))
@@ -142,7 +142,7 @@ class FlagControllerContract(_Waiting):
         assert (await controller.document()).raw == before.raw
 
     async def test_a_damaged_document_is_not_restored(self, controller: FlagController, flag: str) -> None:
-        """A failed restore is loud and leaves the flags as they are."""
+        """A failed restore raises and leaves the flags unchanged."""
         before = await controller.document()
         for raw in (b"", b"not flags", b"[]", b'{"flags": {"a": {"variants": 1}}}', before.raw[:-5]):
             with pytest.raises(RestoreFailed):
@@ -151,7 +151,7 @@ class FlagControllerContract(_Waiting):
         assert (await controller.served(flag, {})).key == flag
 
     async def test_answers_are_dated_in_order(self, controller: FlagController, flag: str) -> None:
-        """Time does not go back between two reads."""
+        """Times of evaluations never decrease."""
         first, second = await controller.served(flag, {}), await controller.served(flag, {})
         assert 0 < first.at_ns <= second.at_ns
 
@@ -175,7 +175,7 @@ class FlagRulesContract(_Waiting):
     async def test_a_targeted_flag_is_switched_where_its_rule_holds(
         self, controller: FlagController, targeted: Targeted
     ) -> None:
-        """Those that the rule is for get the variant, the others what they had; the restore undoes it."""
+        """Contexts that match the rule get the variant, others keep theirs; a restore reverts it."""
         before = await controller.document()
         known = before.flags[targeted.key]
         inside = await controller.served(targeted.key, targeted.inside)
@@ -193,7 +193,7 @@ class FlagRulesContract(_Waiting):
     async def test_a_shared_flag_is_everybodys_while_it_is_set(
         self, controller: FlagController, shared: str
     ) -> None:
-        """Every user gets the variant; after the restore each one what it had, byte for byte."""
+        """Every user gets the variant, and after a restore the previous one, byte for byte."""
         before = await controller.document()
         dealt = [(await controller.served(shared, user)).variant for user in _USERS]
         assert len(set(dealt)) > 1, "the flag of the fixture does not deal variants out"
@@ -208,12 +208,12 @@ class FlagRulesContract(_Waiting):
 
 
 class FlagDocumentContract(_Waiting):
-    """The whole is one flagd document, and flagd refuses the whole for one mistake."""
+    """A controller over one flagd document, which flagd rejects as a whole for one mistake."""
 
     async def test_what_flagd_would_refuse_is_refused_by_name(
         self, controller: FlagController, flag: str
     ) -> None:
-        """A bad default variant anywhere: nothing is written, and the culprit is named."""
+        """A bad default variant of any flag prevents the write, and the error names the flag."""
         before = await controller.document()
         body = json.loads(before.raw)
         body["flags"]["culprit"] = {"state": "ENABLED", "variants": {"a": 1}, "defaultVariant": "b"}
@@ -233,7 +233,7 @@ class SurfaceContract(_Waiting):
     """
 
     async def test_what_is_written_is_read(self, surface: Surface) -> None:
-        """At once, and again."""
+        """A read returns the last write, immediately and later."""
         first = await surface.read()
         changed = _switched(first)
         await surface.write(changed, expected=first)
@@ -245,7 +245,7 @@ class SurfaceContract(_Waiting):
     async def test_the_write_of_another_client_is_not_lost(
         self, surface: Surface, rewrite: Callable[[bytes], Awaitable[None]]
     ) -> None:
-        """A write that expects what is no longer there is refused, and leaves theirs."""
+        """A write is refused when another client has changed the document, whose change stays."""
         first = await surface.read()
         theirs = _described(first)
         await rewrite(theirs)
@@ -255,7 +255,7 @@ class SurfaceContract(_Waiting):
         await surface.write(first, expected=await surface.read())
 
     async def test_the_place_has_one_name_and_one_identity(self, surface: Surface) -> None:
-        """Both are texts that stay, whatever is written."""
+        """Name and identity do not change with the document."""
         found = surface.name, surface.identity
         assert all(found)
         first = await surface.read()
@@ -263,7 +263,7 @@ class SurfaceContract(_Waiting):
         assert (surface.name, surface.identity) == found
 
     async def test_the_place_describes_itself(self, surface: Surface) -> None:
-        """It says how to open it again, how long a write may take, and that it has not moved."""
+        """It reports how to open it again, how long a write may take, and that it has not moved."""
         assert surface.control
         assert surface.write_timeout_s > 0
         assert surface.name in await surface.describe()
@@ -272,14 +272,14 @@ class SurfaceContract(_Waiting):
     async def test_any_document_can_be_overwritten(
         self, surface: Surface, rewrite: Callable[[bytes], Awaitable[None]]
     ) -> None:
-        """An overwrite expects no particular document."""
+        """An overwrite succeeds whatever the current document is."""
         first = await surface.read()
         await rewrite(_described(first))
         await surface.overwrite(first)
         assert surface.same(await surface.read(), first)
 
     async def test_a_lease_keeps_others_out(self, surface: Surface) -> None:
-        """Where the place has one: the second owner is told the first, until that gives it back."""
+        """A lease, if the surface has one, refuses a second owner and names the first until its release."""
         lease = surface.lease()
         if lease is None:
             return
@@ -309,7 +309,7 @@ def _switched(raw: bytes) -> bytes:
 
 
 def _described(raw: bytes) -> bytes:
-    """Return the document with a description of its first flag that was not there."""
+    """Return the document with a description added to its first flag."""
     body = json.loads(raw)
     next(iter(body["flags"].values()))["description"] = "changed from outside"
     return json.dumps(body, indent=2).encode()

@@ -1,7 +1,7 @@
-"""The contract of targets: what every implementation has to do, ours or third-party.
+"""The contract that every target fulfils.
 
-Subclass in a test module and give two fixtures: ``target``, and ``scenario``, one that the target can
-run and that has a fault::
+Subclass it in a test module and provide two fixtures: ``target``, and ``scenario``, one with a fault that the
+target can run::
 
     class TestMine(TargetContract):
         @pytest.fixture
@@ -42,10 +42,10 @@ WRITES = (
 
 
 class TargetContract:
-    """Behaviour that the session engine relies on."""
+    """Subclass this to test a target."""
 
     async def test_it_says_what_it_is(self, target: Target) -> None:
-        """For the manifest of a run: text throughout."""
+        """Its description for the manifest of a run consists of strings."""
         described = target.describe()
         assert target.name
         assert isinstance(target.exclusive, bool)
@@ -54,13 +54,13 @@ class TargetContract:
         assert all(isinstance(text, str) for pair in described.items() for text in pair)
 
     async def test_it_knows_its_own_scenarios(self, target: Target, scenario: Scenario) -> None:
-        """And finds the mistake in another one, naming it."""
+        """It accepts its own scenarios, and names the mistake in an invalid one."""
         assert list(target.validate(scenario)) == []
         wrong = scenario.model_copy(update={"faults": (Fault(flag="no-such-flag"),)})
         assert any("no-such-flag" in sentence for sentence in target.validate(wrong))
 
     async def test_what_it_knows_of_faults_can_be_run(self, target: Target, scenario: Scenario) -> None:
-        """And of faults it does not know it says nothing, without raising."""
+        """It returns nothing for unknown faults, and does not raise."""
         known = target.scenario_for(scenario.faults)
         if known is not None:
             assert [fault.flag for fault in known.faults]
@@ -68,7 +68,7 @@ class TargetContract:
         assert target.scenario_for([Fault(flag="no-such-flag")]) is None
 
     async def test_sessions_start_without_a_fault(self, target: Target, scenario: Scenario) -> None:
-        """Each of them, whatever the one before it did."""
+        """Every session starts without a fault, whatever the previous one did."""
         documents = []
         for _ in range(2):
             async with target.open(scenario, "contract") as session:
@@ -78,7 +78,7 @@ class TargetContract:
         assert documents[0] == documents[1]
 
     async def test_an_error_in_a_session_passes_through(self, target: Target, scenario: Scenario) -> None:
-        """And leaves the target usable."""
+        """The error propagates, and the target stays usable."""
         with pytest.raises(ZeroDivisionError):
             async with target.open(scenario, "contract"):
                 raise ZeroDivisionError
@@ -86,14 +86,14 @@ class TargetContract:
             assert session.clock.now() > 0
 
     async def test_time_passes_while_sleeping(self, target: Target, scenario: Scenario) -> None:
-        """And never runs back."""
+        """Sleeping advances its clock, which never goes back."""
         async with target.open(scenario, "contract") as session:
             before = session.clock.now()
             await session.clock.sleep(0.05)
             assert session.clock.now() - before >= seconds_to_ns(0.05)
 
     async def test_a_fault_is_served_and_taken_back(self, target: Target, scenario: Scenario) -> None:
-        """As the engine does it: resolved, applied, witnessed, restored byte for byte, witnessed."""
+        """A fault is resolved, applied, served, restored byte for byte, and no longer served."""
         async with target.open(scenario, "contract") as session:
             before = await session.flags.document()
             changes = resolve_faults(scenario.faults, before)
@@ -107,7 +107,7 @@ class TargetContract:
             await _proven(session, answered)
 
     async def test_unknown_flags_and_variants_are_refused(self, target: Target, scenario: Scenario) -> None:
-        """With a FlagError, before anything is written."""
+        """They raise FlagError before anything is written."""
         async with target.open(scenario, "contract") as session:
             before = await session.flags.document()
             with pytest.raises(FlagError):
@@ -117,7 +117,7 @@ class TargetContract:
             assert (await session.flags.document()).raw == before.raw
 
     async def test_telemetry_tells_nothing_of_the_future(self, target: Target, scenario: Scenario) -> None:
-        """What is visible has ended by now."""
+        """All visible telemetry has ended by the target's now."""
         async with target.open(scenario, "contract") as session:
             await session.clock.sleep(scenario.timing.baseline_s)
             assert (await session.telemetry.schema()).signals()
@@ -125,26 +125,26 @@ class TargetContract:
             assert latest is None or latest <= session.clock.now()
 
     async def test_telemetry_can_only_be_read(self, target: Target, scenario: Scenario) -> None:
-        """Whatever an analyzer sends."""
+        """Statements that write are rejected."""
         async with target.open(scenario, "contract") as session:
             for sql in WRITES:
                 with pytest.raises(QueryRejected):
                     await session.telemetry.query(sql)
 
     async def test_reference_windows_are_in_order(self, target: Target, scenario: Scenario) -> None:
-        """Not empty, and none over the next one."""
+        """Reference windows are not empty and do not overlap."""
         async with target.open(scenario, "contract") as session:
             assert all(not window.empty for window in session.reference)
             pairs = zip(session.reference, session.reference[1:], strict=False)
             assert all(first.end_ns <= second.start_ns for first, second in pairs)
 
     async def test_no_traffic_is_no_calls(self, target: Target, scenario: Scenario) -> None:
-        """Driving reports what was done."""
+        """Driving no traffic reports no calls."""
         async with target.open(scenario, "contract") as session:
             assert await session.traffic.drive([], 0) == 0
 
     async def test_sessions_keep_apart(self, target: Target, scenario: Scenario) -> None:
-        """Side by side where the target is not exclusive: neither sees the other's fault."""
+        """Concurrent sessions of a target that is not exclusive do not see each other's fault."""
         if target.exclusive:
             pytest.skip("an exclusive target holds one session at a time")
         async with AsyncExitStack() as stack:
@@ -157,7 +157,7 @@ class TargetContract:
             assert other.clock.now() - now < seconds_to_ns(1)
 
     async def test_a_whole_session_leaves_no_trace(self, target: Target, scenario: Scenario) -> None:
-        """Through the engine: set, witnessed, judged or found without impact, verified as taken back."""
+        """A session of the engine sets, witnesses and judges the fault, and verifies that it is restored."""
         analyzer = as_analyzer(_finds_nothing)
         plan = SessionPlan(scenario=validated(scenario, target), session_id="contract", run_id="contract")
         result: SessionResult = await SessionEngine(target, analyzer, _judges_nothing).run(plan)

@@ -1,7 +1,7 @@
-"""The contract of telemetry: what every implementation has to do, ours or third-party.
+"""The contract that every Telemetry fulfils.
 
-Subclass in a test module and give one fixture, ``telemetry_of``: a function that takes Arrow tables by
-exporter table name (and ``now``, ``visible``) and returns a Telemetry over exactly these::
+Subclass it in a test module and provide the fixture ``telemetry_of``: a function that takes Arrow tables by
+exporter table name (and ``now``, ``visible``) and returns a Telemetry over exactly these tables::
 
     class TestMine(TelemetryContract):
         @pytest.fixture
@@ -63,7 +63,7 @@ __all__ = [
 
 
 class TelemetryOf(Protocol):
-    """Makes a Telemetry over the given tables."""
+    """Creates a Telemetry over the given tables."""
 
     def __call__(
         self,
@@ -72,12 +72,12 @@ class TelemetryOf(Protocol):
         now: Callable[[], Nanos] | None = None,
         visible: Sequence[Window] | None = None,
     ) -> Telemetry:
-        """Return it; what it holds on to is released with the fixture."""
+        """Return the Telemetry; its resources are released with the fixture."""
         ...
 
 
 class TelemetryContract:
-    """Behaviour that the workflow, the judge and analyzers rely on."""
+    """Subclass this to test a Telemetry."""
 
     @pytest.fixture
     def telemetry(self, telemetry_of: TelemetryOf) -> Telemetry:
@@ -85,13 +85,13 @@ class TelemetryContract:
         return telemetry_of({"otel_traces": sample_traces()})
 
     async def test_the_schema_names_tables_and_columns(self, telemetry: Telemetry) -> None:
-        """As the exporter calls them."""
+        """Tables and columns have the exporter's names."""
         schema = await telemetry.schema()
         assert schema.has("otel_traces", "Timestamp", "TraceId", "Duration", "StatusCode")
         assert "traces" in schema.signals()
 
     async def test_service_health_counts_requests_in_buckets(self, telemetry: Telemetry) -> None:
-        """Server spans only, in buckets from the window's start; empty buckets have no row."""
+        """Only server spans count, in buckets from the window's start; empty buckets have no row."""
         health = await telemetry.service_health(MINUTE, 5.0)
         found = {(row.service, row.bucket_start_ns): (row.requests, row.errors, row.p50_ms) for row in health}
         late = START_NS + 5 * SECOND_NS
@@ -105,14 +105,14 @@ class TelemetryContract:
         }
 
     async def test_call_edges_join_callers_and_callees(self, telemetry: Telemetry) -> None:
-        """By parent id over services; a client span lends its latency, network included."""
+        """Edges follow parent ids across services; latency comes from the client span if there is one."""
         edges = {
             (e.caller, e.callee): (e.calls, e.errors, e.p50_ms) for e in await telemetry.call_edges(MINUTE)
         }
         assert edges == {("front", "middle"): (10, 0, 80.0), ("middle", ODD_NAME): (10, 1, 40.0)}
 
     async def test_operation_health_counts_spans_of_every_kind(self, telemetry: Telemetry) -> None:
-        """Of the services that are asked for, per operation and bucket."""
+        """Counts cover the requested services, per operation and bucket."""
         health = await telemetry.operation_health(MINUTE, 30.0, ["front", ODD_NAME])
         found = {
             (row.service, row.operation, row.bucket_start_ns): (row.calls, row.errors, row.max_ms)
@@ -122,7 +122,7 @@ class TelemetryContract:
         assert list(await telemetry.operation_health(MINUTE, 30.0, [])) == []
 
     async def test_metric_levels_are_values_and_rates(self, telemetry_of: TelemetryOf) -> None:
-        """Gauges as they are, counters by what they grew a second between two points of the window."""
+        """Gauges give values; counters give their increase per second between two points of the window."""
         telemetry = telemetry_of(
             {
                 "otel_traces": sample_traces(),
@@ -145,7 +145,7 @@ class TelemetryContract:
         assert list(await telemetry.metric_levels(MINUTE, 30.0, ["other"])) == []
 
     async def test_log_counts_and_kinds(self, telemetry_of: TelemetryOf) -> None:
-        """Lines and severe ones per bucket; templates with the buckets that hold them."""
+        """It counts lines and severe lines per bucket, and templates with the buckets that contain them."""
         rows = [
             (1.0, "ad", "INFO", "order 17 took 3 ms"),
             (2.0, "ad", "INFO", "order 18 took 4 ms"),
@@ -167,7 +167,7 @@ class TelemetryContract:
         ]
 
     async def test_nothing_lies_in_an_empty_window(self, telemetry: Telemetry) -> None:
-        """Neither in one of no length nor in one without telemetry."""
+        """A window without length or without telemetry gives no rows."""
         for window in (
             Window(start_ns=START_NS, end_ns=START_NS),
             Window(start_ns=0, end_ns=SECOND_NS),
@@ -180,15 +180,15 @@ class TelemetryContract:
             assert list(await telemetry.log_kinds(window, 1.0, ["front"])) == []
 
     async def test_latest_is_the_end_of_the_newest_telemetry(self, telemetry: Telemetry) -> None:
-        """The end of the last span, not its start."""
+        """The latest time is the end of the last span, not its start."""
         assert await telemetry.latest() == START_NS + 9 * SECOND_NS + 100_000_000
 
     async def test_without_telemetry_there_is_no_latest(self, telemetry_of: TelemetryOf) -> None:
-        """None, not zero."""
+        """Without telemetry the latest time is None, not 0."""
         assert await telemetry_of({"otel_traces": traces_table([])}).latest() is None
 
     async def test_what_has_not_ended_is_hidden(self, telemetry_of: TelemetryOf) -> None:
-        """And appears when the clock has moved on."""
+        """Spans are hidden until the clock has passed their end."""
         now = [START_NS + 5 * SECOND_NS + 50_000_000]
         telemetry = telemetry_of({"otel_traces": sample_traces()}, now=lambda: now[0])
         counted = "SELECT count() AS n FROM otel_traces WHERE ServiceName = 'front' AND SpanKind = 'Server'"
@@ -201,7 +201,7 @@ class TelemetryContract:
         assert latest <= now[0]
 
     async def test_what_lies_outside_the_windows_is_hidden(self, telemetry_of: TelemetryOf) -> None:
-        """Traces that start in a visible window are seen, others are not."""
+        """Only traces that start in a visible window are returned."""
         windows = [
             Window(start_ns=START_NS, end_ns=START_NS + 2 * SECOND_NS),
             Window(start_ns=START_NS + 8 * SECOND_NS, end_ns=START_NS + 9 * SECOND_NS),
@@ -211,7 +211,7 @@ class TelemetryContract:
         assert list(answer.column("TraceId")) == ["t0", "t1", "t8"]
 
     async def test_sessions_do_not_see_each_other(self, telemetry_of: TelemetryOf) -> None:
-        """Two views with clocks of their own, asked in turns."""
+        """Two views with different clocks return different data when queried alternately."""
         early, late = START_NS + 2 * SECOND_NS, START_NS + 60 * SECOND_NS
         one = telemetry_of({"otel_traces": sample_traces()}, now=lambda: early)
         two = telemetry_of({"otel_traces": sample_traces()}, now=lambda: late)
@@ -232,12 +232,12 @@ class TelemetryContract:
         assert list(answer.rows()) == [(ODD_NAME, 10)]
 
     async def test_an_answer_without_rows_names_its_columns(self, telemetry: Telemetry) -> None:
-        """Analyzers look columns up by name whatever came back."""
+        """An empty result still has its column names, because analyzers look columns up by name."""
         answer = await telemetry.query("SELECT TraceId AS id, Duration FROM otel_traces WHERE 0")
         assert (answer.names, len(answer)) == (("id", "Duration"), 0)
 
     async def test_instants_are_nanoseconds(self, telemetry: Telemetry) -> None:
-        """No digit is lost on the way."""
+        """Times keep their nanoseconds."""
         answer = await telemetry.query("SELECT max(Timestamp) AS t FROM otel_traces WHERE SpanId = '3c'")
         assert list(answer.column("t")) == [START_NS + 3_020_000_000]
 
@@ -255,7 +255,7 @@ class TelemetryContract:
         ],
     )
     async def test_reading_is_allowed(self, telemetry: Telemetry, sql: str) -> None:
-        """In every form an analyzer may write it."""
+        """Every form of a reading statement is accepted."""
         assert len(await telemetry.query(sql)) > 0
 
     @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ class TelemetryContract:
         ],
     )
     async def test_anything_else_is_rejected(self, telemetry: Telemetry, sql: str) -> None:
-        """Before it does anything, and the telemetry stays usable."""
+        """Other statements are rejected before they run, and the telemetry stays usable."""
         with pytest.raises(QueryRejected):
             await telemetry.query(sql)
         assert list((await telemetry.query("SELECT count() AS n FROM otel_traces")).column("n")) == [40]
@@ -315,19 +315,19 @@ class TelemetryContract:
     async def test_limits_hold_and_say_which(
         self, telemetry: Telemetry, sql: str, limits: QueryLimits, says: str
     ) -> None:
-        """Rows, memory and time; the next query is not affected."""
+        """Limits of rows, memory and time hold, and the next query is not affected."""
         with pytest.raises(QueryLimitExceeded) as caught:
             await telemetry.query(sql, limits=limits)
         assert says in str(caught.value)
         assert list((await telemetry.query("SELECT 42 AS n")).column("n")) == [42]
 
     async def test_an_unknown_table_names_those_there_are(self, telemetry: Telemetry) -> None:
-        """With the nearest spelling."""
+        """The error names the nearest table."""
         with pytest.raises(SchemaError, match="otel_traces"):
             await telemetry.query("SELECT * FROM otel_trace")
 
     async def test_an_unknown_column_names_the_nearest(self, telemetry: Telemetry) -> None:
-        """Among the columns of the tables."""
+        """The error names the nearest column of the tables."""
         with pytest.raises(SchemaError, match="ServiceName"):
             await telemetry.query("SELECT ServiceNam FROM otel_traces")
 
@@ -335,32 +335,32 @@ class TelemetryContract:
         ("sql", "code"), [("SELEC 1", 62), ("SELECT 1 + 'x'", 43), ("SELECT {x:UInt8}", 456)]
     )
     async def test_the_engine_s_code_is_kept(self, telemetry: Telemetry, sql: str, code: int) -> None:
-        """For errors without a class of their own."""
+        """Errors without a specific class carry the engine's code."""
         with pytest.raises(QueryFailed) as caught:
             await telemetry.query(sql)
         assert caught.value.code == code
 
     async def test_a_value_that_cannot_be_sent_is_an_error(self, telemetry: Telemetry) -> None:
-        """Of telemetry, not of the driver."""
+        """The error is a TelemetryError, not one of the driver."""
         with pytest.raises(TelemetryError):
             await telemetry.query("SELECT {n:UInt8} AS n", {"n": object()})
 
     async def test_a_failed_query_leaves_nothing_behind(self, telemetry: Telemetry) -> None:
-        """Not even rows that were out before it failed."""
+        """A failed query returns no rows, not even those read before it failed."""
         for _ in range(3):
             with pytest.raises(QueryFailed):
                 await telemetry.query("SELECT number, throwIf(number = 90000) FROM numbers(95000)")
             assert list((await telemetry.query("SELECT 42 AS n")).rows()) == [(42,)]
 
     async def test_queries_run_beside_each_other(self, telemetry: Telemetry) -> None:
-        """Every one gets its own answer."""
+        """Each of several concurrent queries gets its own result."""
         answers = await asyncio.gather(
             *(telemetry.query("SELECT {n:UInt32} AS n", {"n": number}) for number in range(20))
         )
         assert [answer.column("n")[0] for answer in answers] == list(range(20))
 
     async def test_the_loop_runs_on_and_a_cancelled_query_is_let_go(self, telemetry: Telemetry) -> None:
-        """Cancelling returns at once, and the telemetry answers afterwards."""
+        """Cancelling returns immediately, and later queries succeed."""
         slow = asyncio.ensure_future(
             telemetry.query(
                 "SELECT count() FROM numbers(100000000000) WHERE cityHash64(number) = 1",

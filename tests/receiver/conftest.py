@@ -30,7 +30,7 @@ def database(store: Store, request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def start(store: Store, database: str) -> Iterator[Start]:
-    """Starts receivers on free ports; ``into`` is another sink than the store."""
+    """Starts receivers on free ports; ``into`` replaces the store."""
     with ExitStack() as running:
 
         def begin(*, into: Any = None, **options: Any) -> Receiver:

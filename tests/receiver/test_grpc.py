@@ -50,7 +50,7 @@ def test_three_signals_are_stored(start: Start, store: Store, database: str, com
     assert names(store, database) == ["span 0", "span 1"]
 
 
-def test_records_that_cannot_be_stored_are_told(start: Start) -> None:
+def test_rejected_records_are_reported_as_partial_success(start: Start) -> None:
     receiver = start(**GRPC)
     with exporting(receiver) as export:
         answer = export(spans(3, trace_id=b"short"))
@@ -58,7 +58,7 @@ def test_records_that_cannot_be_stored_are_told(start: Start) -> None:
     assert "wrong size" in answer.partial_success.error_message
 
 
-def test_bad_protobuf_is_refused(start: Start) -> None:
+def test_bad_protobuf_is_an_invalid_argument(start: Start) -> None:
     receiver = start(**GRPC)
     with exporting(receiver) as export:
         with pytest.raises(grpc.RpcError) as refused:
@@ -69,7 +69,7 @@ def test_bad_protobuf_is_refused(start: Start) -> None:
 
 
 @pytest.mark.parametrize("what", ["large", "bomb"])
-def test_what_is_too_large_is_refused_and_counted_at_the_end(start: Start, what: str) -> None:
+def test_too_large_messages_are_refused_and_counted_when_the_server_stops(start: Start, what: str) -> None:
     receiver = start(**GRPC, limits=Limits(request_bytes=100_000))
     gzip = grpc.Compression.Gzip if what == "bomb" else grpc.Compression.NoCompression
     with exporting(receiver, compression=gzip) as export:
@@ -82,7 +82,7 @@ def test_what_is_too_large_is_refused_and_counted_at_the_end(start: Start, what:
     assert counts.traces.stored == 1
 
 
-def test_back_pressure_says_when_to_come_again(start: Start, store: Store) -> None:
+def test_back_pressure_sends_a_retry_delay(start: Start, store: Store) -> None:
     gate = otlp.Gate(store)
     receiver = start(**GRPC, into=gate, limits=Limits(queue_records=10, retry_after_s=3))
     with exporting(receiver) as export:
@@ -104,7 +104,7 @@ def test_back_pressure_says_when_to_come_again(start: Start, store: Store) -> No
     assert otlp.balanced(counts)
 
 
-def test_a_receiver_that_stops_sends_clients_away(start: Start) -> None:
+def test_a_stopping_receiver_answers_unavailable(start: Start) -> None:
     receiver = start(**GRPC)
     with exporting(receiver) as export:
         receiver._backlog.close()
@@ -114,7 +114,7 @@ def test_a_receiver_that_stops_sends_clients_away(start: Start) -> None:
     assert receiver.stop().traces.rejected == {"stopping": 1}
 
 
-def test_other_services_are_not_there(start: Start) -> None:
+def test_other_services_are_unimplemented(start: Start) -> None:
     receiver = start(**GRPC)
     with grpc.insecure_channel(receiver.addresses.grpc) as channel:
         with pytest.raises(grpc.RpcError) as refused:
@@ -124,7 +124,7 @@ def test_other_services_are_not_there(start: Start) -> None:
         assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_taken_port_is_told_and_the_other_protocol_is_let_go(start: Start, store: Store) -> None:
+def test_a_port_in_use_is_an_error_and_stops_the_other_server(start: Start, store: Store) -> None:
     taken = start(**GRPC).addresses.grpc
     other = Receiver(store, "other", http="127.0.0.1:0", grpc=taken)
     with pytest.raises(ConfigurationError, match=f"OTLP/gRPC on {taken}"):

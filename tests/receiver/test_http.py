@@ -1,4 +1,4 @@
-"""OTLP/HTTP over real sockets: what is asked for, and what clients do wrong."""
+"""OTLP/HTTP over real sockets: the protocol, and mistakes of clients."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def as_json(message: Any) -> bytes:
     return json.dumps(document).encode()
 
 
-def test_every_encoding_is_taken_and_stored(start: Start, store: Store, database: str) -> None:
+def test_every_encoding_is_accepted_and_stored(start: Start, store: Store, database: str) -> None:
     receiver = start()
     address = receiver.addresses.http
     bodies = [spans(1, first).SerializeToString() for first in range(6)]
@@ -54,10 +54,10 @@ def test_every_encoding_is_taken_and_stored(start: Start, store: Store, database
         ),
     ]
     for body, headers in sent:
-        status, answer, told = post(address, body, headers, path="/v1/traces?x=1")
+        status, answer, returned = post(address, body, headers, path="/v1/traces?x=1")
         assert status == 200
         kind = headers["content-type"].partition(";")[0].lower()
-        assert told["content-type"] == kind
+        assert returned["content-type"] == kind
         assert answer == (b"{}" if kind == "application/json" else b"")
     assert receiver.flush()
     assert names(store, database) == [f"span {number}" for number in range(6)]
@@ -76,9 +76,7 @@ def test_each_signal_has_its_path(start: Start, store: Store, database: str) -> 
     assert store.count_rows(database, "otel_metrics_gauge") == 4
 
 
-def test_attributes_in_json_that_are_called_like_ids_are_left_alone(
-    start: Start, store: Store, database: str
-) -> None:
+def test_json_attributes_named_like_ids_are_unchanged(start: Start, store: Store, database: str) -> None:
     receiver = start()
     value = {"kvlistValue": {"values": [{"key": "traceId", "value": {"stringValue": "not hex"}}]}}
     span = {
@@ -118,16 +116,16 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_is_wrong_is_told_counted_and_the_connection_goes_on(start: Start, what: str) -> None:
+def test_bad_requests_are_answered_and_counted_and_keep_the_connection(start: Start, what: str) -> None:
     method, path, headers, body, expected = WRONG[what]
     receiver = start()
     connection = otlp.http.client.HTTPConnection(receiver.addresses.http, timeout=otlp.WAIT_S)
     for _ in range(2):
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
-        told = answer.read()
+        content = answer.read()
         assert answer.status == expected
-        assert told or method == "HEAD"
+        assert content or method == "HEAD"
     if expected == 405:
         assert answer.headers["allow"] == "POST"
     connection.request("POST", "/v1/traces", spans(1).SerializeToString(), PROTOBUF)
@@ -139,22 +137,22 @@ def test_what_is_wrong_is_told_counted_and_the_connection_goes_on(start: Start, 
     assert counts.traces.received == 1
 
 
-def test_errors_are_a_status_in_the_language_of_the_request(start: Start) -> None:
+def test_errors_are_a_status_in_the_content_type_of_the_request(start: Start) -> None:
     address = start().addresses.http
-    _, told, headers = post(address, b"{", JSON)
+    _, content, headers = post(address, b"{", JSON)
     assert headers["content-type"] == "application/json"
-    assert json.loads(told)["code"] == 3
-    assert "not" in otlp.message_of(told) or "Export request" in otlp.message_of(told)
-    _, told, headers = post(address, b"\xff", PROTOBUF)
+    assert json.loads(content)["code"] == 3
+    assert "not" in otlp.message_of(content) or "Export request" in otlp.message_of(content)
+    _, content, headers = post(address, b"\xff", PROTOBUF)
     assert headers["content-type"] == "application/x-protobuf"
-    assert b"not an Export request of traces" in told
+    assert b"not an Export request of traces" in content
 
 
 SMALL = Limits(request_bytes=2_000)
 
 
 @pytest.mark.parametrize("how", ["length", "chunks", "bomb", "gzip of gzip"])
-def test_what_is_too_large_is_refused_before_it_is_held(start: Start, how: str) -> None:
+def test_too_large_bodies_are_refused_before_they_are_buffered(start: Start, how: str) -> None:
     receiver = start(limits=SMALL)
     bomb = gzip.compress(b"\0" * 50_000_000)
     with raw(receiver.addresses.http) as wire:
@@ -170,13 +168,13 @@ def test_what_is_too_large_is_refused_before_it_is_held(start: Start, how: str) 
             wire.sendall(head(len(small), "content-encoding: gzip") + small)
         else:
             wire.sendall(head(len(bomb), "content-encoding: gzip"))
-        status, told = read_answer(wire)
+        status, content = read_answer(wire)
     assert status == 413
-    assert b"2,000 bytes after decompression" in told
+    assert b"2,000 bytes after decompression" in content
     assert receiver.counts().traces.refused == {"too large": 1}
 
 
-def test_chunks_and_a_client_that_asks_first(start: Start) -> None:
+def test_chunked_bodies_and_expect_continue_are_supported(start: Start) -> None:
     receiver = start()
     body = spans(3).SerializeToString()
     with raw(receiver.addresses.http) as wire:
@@ -193,7 +191,7 @@ def test_chunks_and_a_client_that_asks_first(start: Start) -> None:
     assert receiver.counts().traces.received == 6
 
 
-def test_requests_in_a_row_are_answered_in_their_order(start: Start) -> None:
+def test_pipelined_requests_are_answered_in_order(start: Start) -> None:
     receiver = start()
     good, bad = spans(1).SerializeToString(), b"\xff\xff"
     with raw(receiver.addresses.http) as wire:
@@ -202,7 +200,7 @@ def test_requests_in_a_row_are_answered_in_their_order(start: Start) -> None:
         assert statuses(read_all(wire)) == [200, 400, 200]
 
 
-def test_a_client_that_closes_its_half_still_gets_its_answer(start: Start) -> None:
+def test_a_half_closed_connection_still_gets_its_response(start: Start) -> None:
     receiver = start()
     body = spans(1).SerializeToString()
     with raw(receiver.addresses.http) as wire:
@@ -211,7 +209,7 @@ def test_a_client_that_closes_its_half_still_gets_its_answer(start: Start) -> No
         assert statuses(read_all(wire)) == [200]
 
 
-def test_a_client_that_offers_http_2_is_answered_in_http_1_1(start: Start) -> None:
+def test_an_offer_to_upgrade_to_http_2_is_declined_without_losing_the_body(start: Start) -> None:
     receiver = start()
     body = spans(2).SerializeToString()
     with raw(receiver.addresses.http) as wire:
@@ -278,7 +276,7 @@ def refusals(receiver: Receiver) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_broken_requests_are_refused_and_nothing_of_them_is_taken(start: Start, what: str) -> None:
+def test_invalid_http_is_refused_and_nothing_of_it_is_stored(start: Start, what: str) -> None:
     sent, expected, reason = BROKEN[what]
     receiver = start()
     with raw(receiver.addresses.http) as wire:
@@ -290,7 +288,7 @@ def test_broken_requests_are_refused_and_nothing_of_them_is_taken(start: Start, 
     assert post(receiver.addresses.http, spans(1).SerializeToString())[0] == 200
 
 
-def test_a_client_that_resets_its_connection_is_counted(start: Start) -> None:
+def test_a_connection_reset_within_a_body_is_counted(start: Start) -> None:
     receiver = start()
     wire = raw(receiver.addresses.http)
     wire.sendall(head(500) + b"abc")
@@ -309,7 +307,7 @@ IMPATIENT = {
 
 
 @pytest.mark.parametrize("what", IMPATIENT)
-def test_slow_clients_are_let_go(start: Start, what: str) -> None:
+def test_connections_of_slow_clients_are_closed(start: Start, what: str) -> None:
     receiver = start(limits=IMPATIENT[what])
     stop = threading.Event()
 
@@ -349,7 +347,7 @@ def open_idle(address: str, number: int) -> list[socket.socket]:
 
 
 @pytest.mark.usefixtures("many_files")
-def test_a_thousand_idle_connections_keep_nobody_out(start: Start) -> None:
+def test_a_thousand_idle_connections_do_not_block_other_clients(start: Start) -> None:
     receiver = start()
     threads = threading.active_count()
     connection = otlp.http.client.HTTPConnection(receiver.addresses.http, timeout=otlp.WAIT_S)
@@ -380,7 +378,7 @@ def test_a_thousand_idle_connections_keep_nobody_out(start: Start) -> None:
         connection.close()
 
 
-def test_when_all_connections_are_at_work_a_new_one_has_to_go(start: Start) -> None:
+def test_a_new_connection_is_closed_when_all_are_busy(start: Start) -> None:
     receiver = start(limits=Limits(connections=2))
     body = spans(1).SerializeToString()
     with raw(receiver.addresses.http) as one, raw(receiver.addresses.http) as two:
@@ -395,7 +393,7 @@ def test_when_all_connections_are_at_work_a_new_one_has_to_go(start: Start) -> N
     assert receiver.counts().refused == {"too many connections at work": 1}
 
 
-def test_bodies_on_their_way_share_a_bound(start: Start) -> None:
+def test_the_total_size_of_arriving_bodies_is_bounded(start: Start) -> None:
     receiver = start(limits=Limits(request_bytes=1_000, arriving_bytes=1_500))
     with raw(receiver.addresses.http) as one, raw(receiver.addresses.http) as two:
         one.sendall(head(1_000) + b"\0" * 999)
@@ -410,16 +408,14 @@ def test_bodies_on_their_way_share_a_bound(start: Start) -> None:
     assert post(receiver.addresses.http, b"\0" * 1_000)[0] == 400, "the room was given back"
 
 
-def test_back_pressure_tells_when_to_come_again_and_loses_nothing(
-    start: Start, store: Store, database: str
-) -> None:
+def test_back_pressure_sends_retry_after_and_loses_nothing(start: Start, store: Store, database: str) -> None:
     gate = otlp.Gate(store)
     receiver = start(into=gate, limits=Limits(queue_records=10, batch_s=0.01, retry_after_s=3))
     address = receiver.addresses.http
     assert post(address, spans(10).SerializeToString())[0] == 200
-    status, told, headers = post(address, as_json(spans(1, 10)), JSON)
-    assert (status, headers["retry-after"], json.loads(told)["code"]) == (503, "3", 14)
-    assert "queue is full" in otlp.message_of(told)
+    status, content, headers = post(address, as_json(spans(1, 10)), JSON)
+    assert (status, headers["retry-after"], json.loads(content)["code"]) == (503, "3", 14)
+    assert "queue is full" in otlp.message_of(content)
     assert receiver.counts().traces.rejected == {"queue full": 1}
     assert not receiver.flush(timeout_s=0.05)
     gate.open()
@@ -432,15 +428,15 @@ def test_back_pressure_tells_when_to_come_again_and_loses_nothing(
     assert otlp.balanced(counts)
 
 
-def test_records_that_cannot_be_stored_are_told_and_do_not_stop_the_others(
+def test_rejected_records_are_reported_and_the_others_are_stored(
     start: Start, store: Store, database: str
 ) -> None:
     receiver = start()
     request = spans(4)
     odd = request.resource_spans[0].scope_spans[0].spans
     odd[1].start_time_unix_nano, odd[2].trace_id = 2**63, b"short"
-    status, told, _ = post(receiver.addresses.http, request.SerializeToString())
-    answer = ExportTraceServiceResponse.FromString(told)
+    status, content, _ = post(receiver.addresses.http, request.SerializeToString())
+    answer = ExportTraceServiceResponse.FromString(content)
     assert status == 200
     assert answer.partial_success.rejected_spans == 2
     assert "beyond the year 2106" in answer.partial_success.error_message
@@ -465,14 +461,14 @@ def test_huge_attributes_are_stored_whole(start: Start, store: Store, database: 
     assert sizes == [(0,), (megabytes << 20,)]
 
 
-def test_a_huge_resource_is_not_repeated_in_every_row(start: Start) -> None:
+def test_records_of_a_huge_resource_are_rejected(start: Start) -> None:
     receiver = start(limits=Limits(expanded_bytes=1_000_000))
-    status, told, _ = post(receiver.addresses.http, spans(100, service="s" * 20_000).SerializeToString())
+    status, content, _ = post(receiver.addresses.http, spans(100, service="s" * 20_000).SerializeToString())
     assert status == 200
-    assert ExportTraceServiceResponse.FromString(told).partial_success.rejected_spans == 100
+    assert ExportTraceServiceResponse.FromString(content).partial_success.rejected_spans == 100
 
 
-def test_a_request_under_way_is_taken_while_the_receiver_stops(
+def test_a_request_in_progress_is_accepted_while_the_receiver_stops(
     start: Start, store: Store, database: str
 ) -> None:
     receiver = start()
@@ -490,7 +486,7 @@ def test_a_request_under_way_is_taken_while_the_receiver_stops(
         raw(address)
 
 
-def test_a_request_that_never_ends_does_not_keep_the_receiver(start: Start) -> None:
+def test_an_endless_request_does_not_keep_the_receiver_from_stopping(start: Start) -> None:
     receiver = start(limits=Limits(stop_s=0.3))
     with raw(receiver.addresses.http) as wire:
         wire.sendall(head(100) + b"abc")
@@ -499,7 +495,7 @@ def test_a_request_that_never_ends_does_not_keep_the_receiver(start: Start) -> N
             assert statuses(read_all(wire)) in ([], [400])
 
 
-def test_a_taken_port_is_told(start: Start, store: Store) -> None:
+def test_a_port_in_use_is_an_error(start: Start, store: Store) -> None:
     taken = start().addresses.http
     with pytest.raises(ConfigurationError, match=f"OTLP/HTTP on {taken}.*another address"):
         Receiver(store, "other", http=taken, grpc=None).start()
@@ -516,7 +512,7 @@ json_values = st.recursive(
 )
 
 
-def test_bytes_and_json_of_any_kind_get_an_answer(start: Start) -> None:
+def test_arbitrary_bytes_and_json_get_a_response(start: Start) -> None:
     receiver = start()
     connection = otlp.http.client.HTTPConnection(receiver.addresses.http, timeout=otlp.WAIT_S)
 

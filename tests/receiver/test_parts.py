@@ -30,7 +30,7 @@ from pytest_otel_diag.telemetry import Store
         ("grpc=localhost:0,http=off", Listen(None, "localhost:0")),
     ],
 )
-def test_where_to_listen_is_read_from_text(text: str, listen: Listen | None) -> None:
+def test_addresses_are_parsed(text: str, listen: Listen | None) -> None:
     assert parse_listen(text) == listen
 
 
@@ -46,19 +46,19 @@ def test_where_to_listen_is_read_from_text(text: str, listen: Listen | None) -> 
         ("http=1.1.1.1:1,http=1.1.1.1:2", "names http twice"),
     ],
 )
-def test_text_that_cannot_be_read_is_refused_with_the_form(text: str, complaint: str) -> None:
+def test_bad_addresses_are_refused_with_the_expected_form(text: str, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match="HOST:PORT") as refused:
         parse_listen(text)
     assert complaint in str(refused.value)
 
 
-def test_addresses_are_shown_as_they_are_written() -> None:
+def test_addresses_are_formatted_as_they_are_parsed() -> None:
     for text in ("http=127.0.0.1:1,grpc=[::1]:2", "grpc=h:3", "off"):
         assert str(parse_listen(text) or Listen(None, None)) == text
     assert split_address("[::1]:80") == ("::1", 80)
 
 
-def test_limits_that_could_take_nothing_are_refused() -> None:
+def test_limits_that_would_refuse_every_request_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="batch_s of the receiver is 0"):
         Limits(batch_s=0)
     with pytest.raises(ConfigurationError, match="could never be accepted"):
@@ -70,13 +70,13 @@ def test_a_receiver_without_protocols_is_refused(store: Store) -> None:
         Receiver(store, "none", http=None, grpc=None)
 
 
-def test_a_package_that_is_missing_is_told_with_the_extra() -> None:
+def test_the_error_for_a_missing_package_names_the_extra() -> None:
     with pytest.raises(ConfigurationError, match=r"needs no_such_package.*pytest-otel-diag\[otlp\]"):
         packages.load("no_such_package")
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=4), st.integers(0, 600))
-def test_members_of_gzip_are_put_together_up_to_the_limit(members: list[bytes], limit: int) -> None:
+def test_gzip_members_are_joined_up_to_the_limit(members: list[bytes], limit: int) -> None:
     body = b"".join(map(gzip.compress, members))
     plain = b"".join(members)
     if len(plain) <= limit:
@@ -87,7 +87,7 @@ def test_members_of_gzip_are_put_together_up_to_the_limit(members: list[bytes], 
 
 
 @given(st.binary(max_size=300), st.data())
-def test_cut_or_followed_bodies_are_told(plain: bytes, data: st.DataObject) -> None:
+def test_truncated_bodies_and_trailing_bytes_are_errors(plain: bytes, data: st.DataObject) -> None:
     for encoding, body in (("gzip", gzip.compress(plain)), ("deflate", zlib.compress(plain))):
         assert decompress(body, encoding, 300) == plain
         cut = data.draw(st.integers(0, len(body) - 1))
@@ -97,8 +97,8 @@ def test_cut_or_followed_bodies_are_told(plain: bytes, data: st.DataObject) -> N
             decompress(body + b"\0more", encoding, 300)
 
 
-class Hands:
-    """A clock that only moves by hand."""
+class ManualClock:
+    """A clock that stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -122,7 +122,7 @@ def test_the_queue_keeps_its_bounds_and_loses_nothing(steps: list[tuple[str, int
         request_bytes=40, queue_bytes=80, arriving_bytes=80, queue_records=25, batch_rows=1, insert_rows=10,
         expanded_bytes=30,
     )  # fmt: skip
-    backlog = Backlog(limits, Hands())
+    backlog = Backlog(limits, ManualClock())
     taken: list[Delivery] = []
     held: list[Delivery] = []
     given_out: list[Delivery] = []
@@ -151,7 +151,7 @@ def test_the_queue_keeps_its_bounds_and_loses_nothing(steps: list[tuple[str, int
 
 
 def test_a_batch_is_due_by_rows_by_time_by_a_flush_or_by_the_end() -> None:
-    clock = Hands()
+    clock = ManualClock()
     backlog = Backlog(Limits(batch_rows=10, batch_s=1.0), clock)
     for due in (
         lambda: backlog.put(delivery(10)),
@@ -167,8 +167,8 @@ def test_a_batch_is_due_by_rows_by_time_by_a_flush_or_by_the_end() -> None:
     assert backlog.take() == ()
 
 
-def test_a_flush_waits_for_what_was_there_and_not_longer() -> None:
-    backlog = Backlog(Limits(), Hands())
+def test_a_flush_waits_for_what_was_queued_before_it() -> None:
+    backlog = Backlog(Limits(), ManualClock())
     assert backlog.flush(timeout_s=0.0)
     backlog.put(delivery(1))
     assert not backlog.flush(timeout_s=0.01)
@@ -176,8 +176,8 @@ def test_a_flush_waits_for_what_was_there_and_not_longer() -> None:
     assert backlog.flush(timeout_s=0.0)
 
 
-def test_what_is_abandoned_is_handed_back_and_makes_room() -> None:
-    backlog = Backlog(Limits(queue_records=5), Hands())
+def test_abandoned_deliveries_are_returned_and_release_their_space() -> None:
+    backlog = Backlog(Limits(queue_records=5), ManualClock())
     one = delivery(5)
     assert backlog.put(one)
     assert not backlog.put(one)
@@ -185,7 +185,7 @@ def test_what_is_abandoned_is_handed_back_and_makes_room() -> None:
     assert backlog.put(one)
 
 
-def test_counts_are_told_in_words() -> None:
+def test_counts_are_formatted_per_signal() -> None:
     tally = Tally()
     assert tally.snapshot().lines() == []
     tally.received("traces", 1_000)
@@ -203,7 +203,7 @@ def test_counts_are_told_in_words() -> None:
     assert (counts.lost, counts.traces.waiting, counts.of("logs").refused) == (10, 30, {"malformed": 1})
 
 
-def test_a_body_of_very_many_members_is_refused_and_one_of_a_few_is_not():
+def test_the_number_of_gzip_members_is_bounded():
     member = gzip.compress(b"")
 
     assert decompress(member * MAX_MEMBERS, "gzip", 10) == b""

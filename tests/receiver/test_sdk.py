@@ -107,7 +107,7 @@ def make_metrics(exporter: Any) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["http", "http gzip", "grpc"])
-def test_everything_that_the_sdk_sends_is_there_once(
+def test_everything_that_the_sdk_sends_is_stored_once(
     start: Start, store: Store, database: str, protocol: str
 ) -> None:
     receiver = start(http="127.0.0.1:0", grpc="127.0.0.1:0")
@@ -164,7 +164,7 @@ def test_everything_that_the_sdk_sends_is_there_once(
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_the_sdk_comes_again_when_it_is_told_to(
+def test_the_sdk_retries_after_back_pressure(
     start: Start, store: Store, database: str, protocol: str
 ) -> None:
     gate = otlp.Gate(store)

@@ -1,4 +1,4 @@
-"""From the queue into the store: poison, a store that is away, the end."""
+"""The writer: refused rows, an unavailable store, stopping."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ from tests.support.otlp import names, post, spans
 DAY_NS = 86_400 * 10**9
 
 
-def test_a_row_that_the_store_refuses_does_not_take_others_with_it(
-    start: Start, store: Store, database: str
-) -> None:
+def test_a_row_that_the_store_refuses_costs_no_other_row(start: Start, store: Store, database: str) -> None:
     with clickhouse_connect.get_client(interface="chdb") as client:
         client.command(
             f"ALTER TABLE `{database}`.otel_traces ADD CONSTRAINT healthy CHECK SpanName != 'poison'"
@@ -58,9 +56,7 @@ def test_spans_of_more_days_than_one_insert_may_touch_are_all_stored(
     assert store.count_rows(database, "otel_traces") == 300
 
 
-def test_a_table_that_is_gone_costs_its_rows_and_nothing_else(
-    start: Start, store: Store, database: str
-) -> None:
+def test_a_missing_table_costs_only_its_own_rows(start: Start, store: Store, database: str) -> None:
     with clickhouse_connect.get_client(interface="chdb") as client:
         client.command(f"DROP TABLE `{database}`.otel_traces")
     receiver = start()
@@ -77,7 +73,9 @@ def away(number: int) -> list[Exception]:
     return [TelemetryUnavailable("no answer")] * number
 
 
-def test_a_store_that_comes_back_gets_everything_once(start: Start, store: Store, database: str) -> None:
+def test_inserts_are_retried_until_the_store_is_available_again(
+    start: Start, store: Store, database: str
+) -> None:
     gate = otlp.Gate(store, open_=True, failures=away(3))
     receiver = start(into=gate)
     assert post(receiver.addresses.http, spans(10).SerializeToString())[0] == 200
@@ -86,7 +84,7 @@ def test_a_store_that_comes_back_gets_everything_once(start: Start, store: Store
     assert gate.inserts == 4
 
 
-def test_a_store_that_stays_away_costs_what_it_did_not_take(
+def test_records_are_dropped_when_the_store_stays_unavailable(
     start: Start, store: Store, database: str
 ) -> None:
     warnings: list[str] = []
@@ -103,7 +101,7 @@ def test_a_store_that_stays_away_costs_what_it_did_not_take(
     assert names(store, database) == sorted(f"span {number}" for number in range(10, 15))
 
 
-def test_stopping_gives_a_store_that_is_away_up(start: Start, store: Store) -> None:
+def test_stopping_ends_the_retries_of_an_unavailable_store(start: Start, store: Store) -> None:
     gate = otlp.Gate(store, open_=True, failures=away(10_000))
     receiver = start(into=gate, limits=Limits(stop_s=0.2, batch_s=0.01, insert_rows=10, batch_rows=10))
     assert post(receiver.addresses.http, spans(10).SerializeToString())[0] == 200
@@ -116,7 +114,7 @@ def test_stopping_gives_a_store_that_is_away_up(start: Start, store: Store) -> N
     assert receiver.stop() == counts
 
 
-def test_stopping_waits_for_the_insert_that_is_under_way(start: Start, store: Store) -> None:
+def test_stopping_waits_for_the_running_insert(start: Start, store: Store) -> None:
     gate = otlp.Gate(store)
     receiver = start(into=gate, limits=Limits(stop_s=0.2))
     address = receiver.addresses.http
@@ -131,9 +129,7 @@ def test_stopping_waits_for_the_insert_that_is_under_way(start: Start, store: St
     assert otlp.balanced(counts)
 
 
-def test_a_delivery_that_cannot_be_read_any_more_does_not_stop_the_writer(
-    start: Start, store: Store, database: str
-) -> None:
+def test_an_unreadable_delivery_does_not_stop_the_writer(start: Start, store: Store, database: str) -> None:
     receiver = start()
     good = spans(3).SerializeToString()
     for delivery in (Delivery("traces", good, 3, 0), Delivery("traces", b"\xff", 7, 0)):
@@ -157,7 +153,7 @@ def test_a_receiver_is_started_once_and_leaves_no_threads(store: Store, database
 
 
 @pytest.mark.xdist_group("stand_in_server")
-def test_a_server_is_written_to_as_well_and_may_be_away_for_a_while() -> None:
+def test_a_clickhouse_server_is_a_store_too() -> None:
     with clickhouse_server() as server, Store.open(server.dsn()) as remote:
         with Receiver(remote, "live", http="127.0.0.1:0", grpc=None) as receiver:
             assert post(receiver.addresses.http, spans(20).SerializeToString())[0] == 200

@@ -108,7 +108,7 @@ async def test_one_system_for_a_thousand_sessions_ends_as_it_began():
     assert (rss_kib() - before) / (SESSIONS - WARM) < KIB_A_SESSION
 
 
-class Bounded(list):  # type: ignore[type-arg]  # the fake's own history, which nobody would keep for so long
+class Bounded(list):  # type: ignore[type-arg]  # a fake that records every change would itself grow
     """The latest entries only."""
 
     MOST = 50

@@ -85,7 +85,7 @@ class FlagdStandIn:
         self._server.stop(grace=None).wait()
 
     def write(self, raw: bytes) -> None:
-        """Serve another document, and tell those who listen."""
+        """Serve another document, and notify the clients that listen."""
         with self._service.lock:
             self._service.document = FlagdDocument(raw)
         for listener in self._service.listeners:

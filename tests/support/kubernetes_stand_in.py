@@ -2,7 +2,7 @@
 
 It checks what the real one checks and what matters here: tokens, permissions, versions of objects, the
 content type of patches, microseconds in the times of leases. A changed pod template is rolled out over
-``rollout_s``, with the counts in between; ``rolled_out`` is then told the deployment's name, as the moment
+``rollout_s``, with the counts in between; ``rolled_out`` is then called with the deployment's name, as the moment
 in which the new pod has copied the ConfigMap.
 """
 

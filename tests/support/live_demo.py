@@ -67,7 +67,7 @@ class LiveDemo:
             return False
 
     def feed(self, stop: threading.Event) -> None:
-        """Serve customers until told to stop."""
+        """Serve customers until *stop* is set."""
         numbers = itertools.count(time.time_ns() % 10**9 * 1000)
         while not stop.wait(EVERY_S):
             if not self.quiet:
