@@ -95,7 +95,7 @@ def clickhouse_server(path: Path | None = None, *, cluster: bool = False) -> Ite
                 process.kill()
                 errors.seek(0)
                 raise RuntimeError(
-                    f"the ClickHouse server for tests did not start:\n{errors.read().decode(errors='replace')}"
+                    f"the test server did not start:\n{errors.read().decode(errors='replace')}"
                 )
             yield StandIn("127.0.0.1", port)
         finally:

@@ -1,9 +1,9 @@
 """A stand-in for a Kubernetes API server over real HTTP: ConfigMaps, Deployments and Leases of one namespace.
 
-It checks what the real one checks and what matters here: tokens, permissions, versions of objects, the
-content type of patches, microseconds in the times of leases. A changed pod template is rolled out over
-``rollout_s``, with the counts in between; ``rolled_out`` is then called with the deployment's name, as the moment
-in which the new pod has copied the ConfigMap.
+Like the real server, it checks tokens, permissions, versions of objects, the content type of patches and
+microseconds in the times of leases. It rolls out a changed pod template over ``rollout_s`` seconds, with
+intermediate counts, and then calls ``rolled_out`` with the deployment's name, when the new pod has copied the
+ConfigMap.
 """
 
 from __future__ import annotations
