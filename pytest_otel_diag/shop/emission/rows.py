@@ -6,6 +6,7 @@ distinct values first, from which rows take values by index.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -157,12 +158,14 @@ class _Distinct:
     def __init__(self, objects: Sequence[Any]) -> None:
         import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
 
-        numbers: dict[int, int] = {}
         # by identity: the objects stay alive while the column is built
-        indices = [numbers.setdefault(key, len(numbers)) for key in map(id, objects)]
-        by_id = dict(zip(map(id, objects), objects, strict=True))
-        self._objects = [by_id[key] for key in numbers]
-        self._indices = pa.array(indices, pa.int32())
+        keys = list(map(id, objects))
+        by_id = dict(zip(keys, objects, strict=True))
+        numbers = dict(zip(by_id, range(len(by_id)), strict=True))
+        self._objects = list(by_id.values())
+        # a buffer of integers needs no look at each of them, a list does
+        indices = array("i", map(numbers.__getitem__, keys))
+        self._indices = pa.Array.from_buffers(pa.int32(), len(indices), [None, pa.py_buffer(indices)])
 
     def texts(self, derive: Callable[[Any], str]) -> pyarrow.Array:
         import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
