@@ -1,4 +1,4 @@
-"""Settings of all tests: Hypothesis without deadlines, and how pytest-xdist distributes the tests."""
+"""Settings of all tests: Hypothesis without deadlines, and the order in which tests start."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ settings.load_profile("shared")
 _WHOLE_RUNS = ("undo", "project", "scenarios", "plugin", "cli", "targets")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order and group tests for ``--dist loadgroup --no-loadscope-reorder``.
+    """Start long tests first: one that starts last leaves the other workers of pytest-xdist idle.
 
-    The tests of a file run in one worker, so that its fixtures are set up once. Folders whose tests start
-    whole runs come first: a long one that starts last would leave the other workers idle.
+    First come groups that share a worker, then folders whose tests start whole runs.
     """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-    items.sort(key=lambda item: item.path.parent.name not in _WHOLE_RUNS)
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("xdist_group") is None,
+            item.path.parent.name not in _WHOLE_RUNS,
+        )
+    )
