@@ -1,4 +1,4 @@
-"""Verifies that flags are served as before a fault, and tells a wrong answer from no answer at all."""
+"""Verifies that flags are served as before a fault; a wrong answer and no answer at all are kept apart."""
 
 from __future__ import annotations
 
