@@ -1,10 +1,10 @@
 """Builds the flagd that the tests run against, once: ``python tests/flagd_binary/build.py`` prints its path.
 
-Needs ``go`` and its module proxy. flagd is installed as it is published. Where its module does not resolve
-(proxies that hold only a part of what it asks for), it is built from the Go module beside this file: the
-same flagd, with one dependency, types of Kubernetes objects that no test comes near, taken from the release
-before it was renamed. The binary lands in ``.cache/flagd/<hash of these files>``, which git ignores; calls
-that come while it is built wait for it.
+Needs ``go`` and its module proxy. flagd is installed as published. Where its module does not resolve (proxies
+that lack some of its dependencies), it is built from the Go module in this folder: the same flagd, except
+that one dependency, with types of Kubernetes objects that no test uses, comes from the release before it was
+renamed. The binary is stored in ``.cache/flagd/<hash of these files>``, which git ignores; concurrent calls
+wait for the build.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CACHE = HERE.parents[1] / ".cache" / "flagd"
 PROGRAM = "github.com/open-feature/flagd/flagd"
 RENAMED = "github.com/open-feature/open-feature-operator/apis"
 RENAMED_VERSION = "v0.2.45"
-BUILD_TIMEOUT_S = 1_800.0
+BUILD_TIMEOUT_S = 720.0 * float(os.environ.get("OTEL_DIAG_TEST_SLOWNESS", "4"))
 
 
 class BuildFailed(Exception):
