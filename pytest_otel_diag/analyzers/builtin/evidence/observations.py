@@ -280,7 +280,8 @@ class MatrixBuilder:
         counts = np.asarray(cells["counts"], dtype=np.float64)
         row["counts"][at] += counts
         for name in _QUANTILES:
-            row[name][at] += np.nan_to_num(np.asarray(cells[name], dtype=np.float64)) * counts
+            values = np.asarray(cells[name], dtype=np.float64)
+            row[name][at] += np.where(np.isnan(values), 0.0, values) * counts
         for name in _SUMS:
             row[name][at] += np.asarray(cells[name], dtype=np.float64)
 
