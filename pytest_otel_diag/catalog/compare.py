@@ -17,7 +17,7 @@ DifferenceKind = Literal["missing", "unknown", "variants", "value", "default", "
 
 
 @dataclass(frozen=True)
-class Difference:
+class FlagDifference:
     """One difference between a document and the catalog."""
 
     kind: DifferenceKind
@@ -28,7 +28,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CatalogComparison:
     """A document compared with one release.
 
     ``alike`` are further releases that fit equally well; ``on`` are the flags that are set to another variant
@@ -38,7 +38,7 @@ class Comparison:
     demo: str
     guessed: bool
     alike: tuple[str, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[FlagDifference, ...]
     on: tuple[str, ...]
 
     @property
@@ -47,7 +47,7 @@ class Comparison:
         return not self.differences
 
 
-def compare(catalog: Catalog, flags: Mapping[str, Flag], demo: str | None = None) -> Comparison:
+def compare(catalog: Catalog, flags: Mapping[str, Flag], demo: str | None = None) -> CatalogComparison:
     """Return how *flags* differ from the release (None: the one that fits best).
 
     Of releases that fit equally well the newest wins. Raises ConfigurationError for an unknown release.
@@ -58,10 +58,10 @@ def compare(catalog: Catalog, flags: Mapping[str, Flag], demo: str | None = None
     fit = {one.demo: _misfit(one) for one in tried}
     best = min(reversed(tried), key=lambda one: fit[one.demo])
     alike = tuple(one.demo for one in tried if fit[one.demo] == fit[best.demo] and one.demo != best.demo)
-    return Comparison(best.demo, guessed=True, alike=alike, differences=best.differences, on=best.on)
+    return CatalogComparison(best.demo, guessed=True, alike=alike, differences=best.differences, on=best.on)
 
 
-def _misfit(one: Comparison) -> tuple[int, int]:
+def _misfit(one: CatalogComparison) -> tuple[int, int]:
     """Return how badly a release fits: unknown flags and other contents first, then missing flags.
 
     Switched flags do not count, since switching is what the document is for.
@@ -71,10 +71,10 @@ def _misfit(one: Comparison) -> tuple[int, int]:
     return 2 * kinds.count("unknown") + other, kinds.count("missing")
 
 
-def _against(catalog: Catalog, flags: Mapping[str, Flag], generation: Generation) -> Comparison:
+def _against(catalog: Catalog, flags: Mapping[str, Flag], generation: Generation) -> CatalogComparison:
     shipped = {period.name: period for period in generation.flags.values()}
     differences = [
-        Difference("missing", name, "a flag", "none", "services use their own defaults")
+        FlagDifference("missing", name, "a flag", "none", "services use their own defaults")
         for name in shipped
         if name not in flags
     ]
@@ -83,14 +83,16 @@ def _against(catalog: Catalog, flags: Mapping[str, Flag], generation: Generation
         period = shipped.get(name)
         if period is None:
             differences.append(
-                Difference("unknown", name, "no such flag", "a flag", _elsewhere(catalog, name))
+                FlagDifference("unknown", name, "no such flag", "a flag", _elsewhere(catalog, name))
             )
             continue
         differences += _flag(flag, period)
         served = _served(flag)
         if flag.enabled and served != _served_as_shipped(period):
             on.append(f"{name}={served}")
-    return Comparison(generation.demo, guessed=False, alike=(), differences=tuple(differences), on=tuple(on))
+    return CatalogComparison(
+        generation.demo, guessed=False, alike=(), differences=tuple(differences), on=tuple(on)
+    )
 
 
 def _elsewhere(catalog: Catalog, name: str) -> str:
@@ -110,23 +112,25 @@ def _elsewhere(catalog: Catalog, name: str) -> str:
     )
 
 
-def _flag(flag: Flag, period: Period) -> Iterator[Difference]:
+def _flag(flag: Flag, period: Period) -> Iterator[FlagDifference]:
     if not flag.enabled:
-        yield Difference("state", flag.key, "ENABLED", "DISABLED", "services use their own defaults")
+        yield FlagDifference("state", flag.key, "ENABLED", "DISABLED", "services use their own defaults")
     if set(flag.variants) != set(period.variants):
-        yield Difference("variants", flag.key, ", ".join(period.variants), ", ".join(flag.variants))
+        yield FlagDifference("variants", flag.key, ", ".join(period.variants), ", ".join(flag.variants))
     for name, value in period.variants.items():
         if name in flag.variants and not _same(flag.variants[name], value):
             value_found = json.dumps(flag.variants[name])
-            yield Difference("value", flag.key, f"{name} is {json.dumps(value)}", f"{name} is {value_found}")
+            yield FlagDifference(
+                "value", flag.key, f"{name} is {json.dumps(value)}", f"{name} is {value_found}"
+            )
     if _open(flag.targeting) != _open(period.targeting):
-        yield Difference("targeting", flag.key, _shown(period.targeting), _shown(flag.targeting))
+        yield FlagDifference("targeting", flag.key, _shown(period.targeting), _shown(flag.targeting))
     elif _choice(flag.targeting) != _choice(period.targeting):
         expected, found = _choice(period.targeting), _choice(flag.targeting)
-        yield Difference("default", flag.key, f"rule gives {expected}", f"rule gives {found}", "switched")
+        yield FlagDifference("default", flag.key, f"rule gives {expected}", f"rule gives {found}", "switched")
     if flag.default_variant != period.default:
         note = "a rule decides, so this has no effect" if flag.targeting else "switched"
-        yield Difference("default", flag.key, period.default, flag.default_variant or "none", note)
+        yield FlagDifference("default", flag.key, period.default, flag.default_variant or "none", note)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -12,7 +12,7 @@ from random import Random
 
 from pytest_otel_diag import catalog
 from pytest_otel_diag.cli.interruption import ended_by_signals
-from pytest_otel_diag.config.shop_options import ShopOptions
+from pytest_otel_diag.config.shop_options import RealTimeShopOptions
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.model.windows import seconds_to_ns
@@ -54,7 +54,7 @@ class Order:
     flush_s: float = 15.0
 
 
-def endpoint(options: ShopOptions) -> OtlpEndpoint:
+def endpoint(options: RealTimeShopOptions) -> OtlpEndpoint:
     """Return the collector that the options name; raises ConfigurationError."""
     return OtlpEndpoint.parse(
         options.otlp,

@@ -15,7 +15,7 @@ from pytest_otel_diag.config.options import Resolved
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShopOptions:
+class RealTimeShopOptions:
     """The options of ``otel-diag shop run`` that the environment may set too."""
 
     otlp: str = option(
@@ -68,4 +68,4 @@ class ShopOptions:
         return cls(**{name: item.value for name, item in resolved.items()})
 
 
-SHOP_OPTIONS: tuple[Option, ...] = declared(ShopOptions)
+SHOP_OPTIONS: tuple[Option, ...] = declared(RealTimeShopOptions)

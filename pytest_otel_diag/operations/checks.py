@@ -10,7 +10,7 @@ CheckState = Literal["ok", "absent", "warning", "failed"]
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckResult:
     """One check. ``detail`` says what was found and, unless it is fine, how to fix it."""
 
     state: CheckState

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_otel_diag import catalog
-from pytest_otel_diag.catalog.compare import Comparison, compare
+from pytest_otel_diag.catalog.compare import CatalogComparison, compare
 from pytest_otel_diag.catalog.entries import FlagEntry, Period
 from pytest_otel_diag.catalog.names import folded
 from pytest_otel_diag.errors import FlagError, ScenarioError, nearest
@@ -78,7 +78,7 @@ class FlagOverview:
     written_at: str
     served_by: str
     document: FlagDocument
-    comparison: Comparison
+    comparison: CatalogComparison
     rows: tuple[FlagRow, ...]
     unserved: str
 
@@ -197,7 +197,9 @@ def expected_variant(document: FlagdDocument, key: str, context: Context) -> str
         return ""
 
 
-def _row(flag: Flag, comparison: Comparison, answers: tuple[ServedAnswer, ...], *, on: bool) -> FlagRow:
+def _row(
+    flag: Flag, comparison: CatalogComparison, answers: tuple[ServedAnswer, ...], *, on: bool
+) -> FlagRow:
     rule = json.dumps(flag.targeting, ensure_ascii=False) if flag.targeting else ""
     return FlagRow(
         flag=flag.key,

@@ -12,7 +12,7 @@ from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.extras import Extra, install
 from pytest_otel_diag.model.secret import masked
-from pytest_otel_diag.operations.checks import Check
+from pytest_otel_diag.operations.checks import CheckResult
 from pytest_otel_diag.runs.opening import open_analyzer
 from pytest_otel_diag.runs.runner import Runner
 from pytest_otel_diag.telemetry import Store
@@ -39,14 +39,14 @@ _PACKAGES = (
 )
 
 
-def installation_checks(settings: Settings) -> Iterator[Check]:
+def installation_checks(settings: Settings) -> Iterator[CheckResult]:
     """Yield the checks one by one; a live target's store and system are left to :mod:`.live_checks`."""
     supported = sys.version_info[:2] >= (3, 11)
     needs = "" if supported else ", Python 3.11 or newer is needed"
-    yield Check("ok" if supported else "failed", "python", f"{sys.version.split()[0]}{needs}")
-    yield Check("ok", "version", metadata.version("pytest-otel-diag"))
+    yield CheckResult("ok" if supported else "failed", "python", f"{sys.version.split()[0]}{needs}")
+    yield CheckResult("ok", "version", metadata.version("pytest-otel-diag"))
     for name, item in settings.not_default().items():
-        yield Check("ok", "setting", f"{name}={masked(item.value)} ({item.source}: {item.spelling})")
+        yield CheckResult("ok", "setting", f"{name}={masked(item.value)} ({item.source}: {item.spelling})")
     yield from map(_package, _PACKAGES)
     live = settings.target.partition(":")[0] == "live"
     if not live:
@@ -56,14 +56,14 @@ def installation_checks(settings: Settings) -> Iterator[Check]:
         yield from _target(settings)
 
 
-def _package(package: _Package) -> Check:
+def _package(package: _Package) -> CheckResult:
     if _installed(package.module):
         version = metadata.version(package.distribution)
-        return Check("ok", "package", f"{package.distribution} {version} for {package.purpose}")
+        return CheckResult("ok", "package", f"{package.distribution} {version} for {package.purpose}")
     absent = f"{package.distribution} for {package.purpose} is not installed"
     if package.without:
-        return Check("absent", "package", f"{absent}: {package.without}; {install(package.extra)}")
-    return Check("failed", "package", f"{absent}; {install(package.extra)}")
+        return CheckResult("absent", "package", f"{absent}: {package.without}; {install(package.extra)}")
+    return CheckResult("failed", "package", f"{absent}; {install(package.extra)}")
 
 
 def _installed(module: str) -> bool:
@@ -73,34 +73,34 @@ def _installed(module: str) -> bool:
         return False
 
 
-def _store(settings: Settings) -> Check:
+def _store(settings: Settings) -> CheckResult:
     dsn = settings.store or "chdb://memory"
     try:
         with closing(Store.open(dsn)) as store:
-            return Check("ok", "store", f"{masked(dsn)}: {len(store.databases())} databases")
+            return CheckResult("ok", "store", f"{masked(dsn)}: {len(store.databases())} databases")
     except OtelDiagError as error:
-        return Check("failed", "store", str(error))
+        return CheckResult("failed", "store", str(error))
 
 
-def _analyzer(settings: Settings) -> Check:
+def _analyzer(settings: Settings) -> CheckResult:
     try:
         open_analyzer(settings.analyzer)
     except OtelDiagError as error:
-        return Check("failed", "analyzer", str(error))
-    return Check("ok", "analyzer", settings.analyzer)
+        return CheckResult("failed", "analyzer", str(error))
+    return CheckResult("ok", "analyzer", settings.analyzer)
 
 
-def _target(settings: Settings) -> Iterator[Check]:
+def _target(settings: Settings) -> Iterator[CheckResult]:
     if not settings.target:
-        yield Check("ok", "target", "none is named; --target replay:PATH checks a recording too")
+        yield CheckResult("ok", "target", "none is named; --target replay:PATH checks a recording too")
         return
     try:
         with Runner(settings, worker="doctor") as runner:
             known = runner.target.scenarios()
             described = runner.target.describe()
-            yield Check("ok", "target", ", ".join(f"{key}={value}" for key, value in described.items()))
+            yield CheckResult("ok", "target", ", ".join(f"{key}={value}" for key, value in described.items()))
             controls = sum(scenario.control for scenario in known)
             found = f"{len(known) - controls} with a fault, {controls} controls"
-            yield Check("ok" if known else "failed", "scenarios", found)
+            yield CheckResult("ok" if known else "failed", "scenarios", found)
     except OtelDiagError as error:
-        yield Check("failed", "target", str(error))
+        yield CheckResult("failed", "target", str(error))

@@ -19,7 +19,7 @@ from pytest_otel_diag.flags.access import open_flags
 from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.flags.http import HttpClient
 from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, TelemetrySchema
-from pytest_otel_diag.operations.checks import Check, CheckState
+from pytest_otel_diag.operations.checks import CheckResult, CheckState
 from pytest_otel_diag.operations.flag_overview import FlagOverview, overview
 from pytest_otel_diag.targets.live.clock import TOLERATED_S, LiveClock, measured
 from pytest_otel_diag.targets.live.flags import Found
@@ -52,13 +52,13 @@ _NEEDED = {
 
 async def live_checks(
     rest: str, settings: Settings, *, receiver_wait_s: float = RECEIVER_WAIT_S
-) -> AsyncIterator[Check]:
+) -> AsyncIterator[CheckResult]:
     """Yield the checks of the live system of the settings; *rest* is what follows ``live:`` in the spec."""
     try:
         target = LiveTarget.from_settings(rest, settings=settings, worker="doctor")
         options = LiveOptions.parse(rest)
     except OtelDiagError as error:
-        yield Check("failed", "target", str(error))
+        yield CheckResult("failed", "target", str(error))
         return
     try:
         async for check in _LiveChecks(target, options, settings, receiver_wait_s).all():
@@ -77,34 +77,34 @@ class _LiveChecks:
         self._receiver_wait_s = receiver_wait_s
         self._demo = target.document.demo if options.demo != "auto" else catalog.DEFAULT_DEMO
 
-    async def all(self) -> AsyncIterator[Check]:
+    async def all(self) -> AsyncIterator[CheckResult]:
         for part in (self._frontend(), self._flags(), self._telemetry()):
             async for check in part:
                 yield check
         for check in self._leftovers():
             yield check
 
-    async def _frontend(self) -> AsyncIterator[Check]:
+    async def _frontend(self) -> AsyncIterator[CheckResult]:
         url, needed = self._settings.frontend, self._settings.drive
         client = HttpClient(url, remedy="give its address with --otel-diag-frontend")
         try:
             answer = await client.get("")
             fine = answer.status < 500
-            yield Check("ok" if fine else "warning", "frontend", f"{url} answers {answer.status}")
+            yield CheckResult("ok" if fine else "warning", "frontend", f"{url} answers {answer.status}")
         except FlagError as error:
             hint = "" if needed else " (traffic is not driven, so it may be down)"
-            yield Check("failed" if needed else "warning", "frontend", f"{error}{hint}")
+            yield CheckResult("failed" if needed else "warning", "frontend", f"{error}{hint}")
         finally:
             await client.aclose()
 
-    async def _flags(self) -> AsyncIterator[Check]:
+    async def _flags(self) -> AsyncIterator[CheckResult]:
         async with AsyncExitStack() as stack:
             try:
                 flags = open_flags(self._target.access, now=time.time_ns)
                 stack.push_async_callback(flags.aclose)
                 found_flags = await overview(flags)
             except OtelDiagError as error:
-                yield Check("failed", "flags", str(error))
+                yield CheckResult("failed", "flags", str(error))
                 return
             found = self._target.document.take(found_flags.document)
             self._demo = found.demo
@@ -115,33 +115,35 @@ class _LiveChecks:
                 yield check
             yield self._faults(found)
 
-    def _faults(self, found: Found) -> Check:
+    def _faults(self, found: Found) -> CheckResult:
         """Report faults that are on and how to restore them."""
         on = [text for text in found.comparison.on if text.partition("=")[0] not in found.normal]
         if not on:
-            return Check("ok", "faults", "none is on")
+            return CheckResult("ok", "faults", "none is on")
         refused = f"{', '.join(on)}; a session refuses to start"
         if any(isinstance(entry, Entry) for entry in Journal(self._settings.state_dir()).entries()):
-            return Check("failed", "faults", f"{refused}; the journal check says how to restore it")
+            return CheckResult("failed", "faults", f"{refused}; the journal check says how to restore it")
         one = on[0].partition("=")[0]
-        return Check(
+        return CheckResult(
             "failed",
             "faults",
             f"{refused}; no journal on this machine has it. Run otel-diag flags set {one} off, or otel-diag "
             "flags reset --all-off, and stop other clients that switch flags",
         )
 
-    async def _telemetry(self) -> AsyncIterator[Check]:
+    async def _telemetry(self) -> AsyncIterator[CheckResult]:
         try:
             opened = await asyncio.to_thread(self._target.source.open)
         except OtelDiagError as error:
-            yield Check("failed", "store", str(error))
+            yield CheckResult("failed", "store", str(error))
             return
-        yield Check("ok", "store", ", ".join(f"{name}={value}" for name, value in opened.describe().items()))
+        yield CheckResult(
+            "ok", "store", ", ".join(f"{name}={value}" for name, value in opened.describe().items())
+        )
         if self._target.source.own:
             places = ", ".join(f"{kind} {where}" for kind, where in self._target.source.receiving().items())
             wait = f"waiting up to {self._receiver_wait_s:g} s for a collector to connect"
-            yield Check("ok", "receiver", f"listens on {places}; {wait}")
+            yield CheckResult("ok", "receiver", f"listens on {places}; {wait}")
         clock = LiveClock()
         yield await self._clock(opened, clock)
         for check in _placement(opened):
@@ -153,20 +155,20 @@ class _LiveChecks:
             for check in self._fresh(await self._condition(telemetry, clock)):
                 yield check
         except OtelDiagError as error:
-            yield Check("failed", "telemetry", str(error))
+            yield CheckResult("failed", "telemetry", str(error))
         finally:
             telemetry.close()
 
-    async def _clock(self, opened: Opened, clock: LiveClock) -> Check:
+    async def _clock(self, opened: Opened, clock: LiveClock) -> CheckResult:
         if self._target.source.own:
-            return Check(
+            return CheckResult(
                 "ok", "clock", "this process receives the telemetry; its age shows clocks that differ"
             )
         offset = await asyncio.to_thread(measured, opened.store.clock_ns)
         if not offset.matters:
-            return Check("ok", "clock", f"the store's clock is ahead by {offset}")
+            return CheckResult("ok", "clock", f"the store's clock is ahead by {offset}")
         clock.offset_ns = offset.offset_ns
-        return Check(
+        return CheckResult(
             "warning",
             "clock",
             f"the store's clock is ahead by {offset}; sessions use it. Synchronise it with this machine's",
@@ -183,39 +185,39 @@ class _LiveChecks:
                 return found
             await asyncio.sleep(1.0)
 
-    def _fresh(self, found: Condition) -> Iterator[Check]:
+    def _fresh(self, found: Condition) -> Iterator[CheckResult]:
         allowed = {"traces": self._options.fresh_s, "logs": self._options.fresh_s, "metrics": _METRICS_OLD_S}
         for signal in SIGNAL_TABLES:
             age_s = found.age_s(signal)
             if age_s is None:
                 state: CheckState = "failed" if signal == "traces" else "warning"
-                yield Check(
+                yield CheckResult(
                     state,
                     f"{signal}",
                     "none in the last hour; faults that show only there cannot be detected",
                 )
             elif age_s < -TOLERATED_S:
-                yield Check(
+                yield CheckResult(
                     "warning", signal, f"the newest lies {-age_s:.1f} s in the future: clocks of hosts differ"
                 )
             else:
                 late = age_s > allowed[signal]
-                yield Check("warning" if late else "ok", signal, f"the newest is {age_s:.1f} s old")
+                yield CheckResult("warning" if late else "ok", signal, f"the newest is {age_s:.1f} s old")
         frontend = catalog.service("frontend", self._demo)
         problem = lacking(found, self._options, frontend=frontend, source=self._target.source.name)
         load = f"{found.per_minute(frontend):.0f} requests a minute of {frontend}"
-        yield Check("failed" if problem else "ok", "load", problem or load)
+        yield CheckResult("failed" if problem else "ok", "load", problem or load)
 
-    def _leftovers(self) -> Iterator[Check]:
+    def _leftovers(self) -> Iterator[CheckResult]:
         state_dir = self._settings.state_dir()
         entries = list(Journal(state_dir).entries())
         if not entries:
-            yield Check("ok", "journal", f"no fault is open in {state_dir}")
+            yield CheckResult("ok", "journal", f"no fault is open in {state_dir}")
         for entry in entries:
             if isinstance(entry, Damaged):
-                yield Check("failed", "journal", entry.sentence)
+                yield CheckResult("failed", "journal", entry.sentence)
             else:
-                yield Check(
+                yield CheckResult(
                     "warning",
                     "journal",
                     f"{entry.faults} is {entry.state} at {entry.identity}, by {entry.owner.sentence}; "
@@ -223,60 +225,62 @@ class _LiveChecks:
                 )
         owners = list(lease_holders(state_dir))
         if not owners:
-            yield Check("ok", "lease", "no run holds a system on this machine")
+            yield CheckResult("ok", "lease", "no run holds a system on this machine")
         for owner in owners:
-            yield Check("warning", "lease", f"held by {owner.sentence}")
+            yield CheckResult("warning", "lease", f"held by {owner.sentence}")
 
 
-async def _surface(flags: SurfaceFlags) -> Check:
+async def _surface(flags: SurfaceFlags) -> CheckResult:
     """Report where flags are written, with the generation of a flagd-ui."""
-    return Check("ok", "flags", await flags.surface.describe())
+    return CheckResult("ok", "flags", await flags.surface.describe())
 
 
-def _writable(control: str) -> Check:
+def _writable(control: str) -> CheckResult:
     """Report whether the document can be replaced, as far as that shows without writing."""
     kind, _, rest = control.partition(":")
     if kind == "file":
         path = Path(rest).expanduser()
         folder = path.resolve().parent
         if os.access(folder, os.W_OK | os.X_OK):
-            return Check("ok", "writable", f"files in {folder} can be replaced")
-        return Check(
+            return CheckResult("ok", "writable", f"files in {folder} can be replaced")
+        return CheckResult(
             "failed",
             "writable",
             f"{folder} is not writable for this user; grant write access, or use flagd-ui:URL",
         )
-    return Check("ok", "writable", f"not tried: {kind} shows it only when it is written to")
+    return CheckResult("ok", "writable", f"not tried: {kind} shows it only when it is written to")
 
 
-def _release(found: Found) -> Check:
+def _release(found: Found) -> CheckResult:
     comparison = found.comparison
     alike = f", like {', '.join(comparison.alike)}" if comparison.alike else ""
     kinds = [item for item in comparison.differences if item.kind != "default"]
     detail = f"{found.demo} by {len(found.flags)} flags{alike}"
     if not kinds:
-        return Check("ok", "demo", detail)
+        return CheckResult("ok", "demo", detail)
     shown = "; ".join(f"{item.flag}: {item.kind}, {item.found} for {item.expected}" for item in kinds[:5])
     more = f" and {len(kinds) - 5} more" if len(kinds) > 5 else ""
-    return Check("warning", "demo", f"{detail}; not as shipped: {shown}{more} (otel-diag catalog check)")
+    return CheckResult(
+        "warning", "demo", f"{detail}; not as shipped: {shown}{more} (otel-diag catalog check)"
+    )
 
 
-def _served(found: FlagOverview) -> Iterator[Check]:
+def _served(found: FlagOverview) -> Iterator[CheckResult]:
     if found.unserved:
-        yield Check("failed", "served", found.unserved)
+        yield CheckResult("failed", "served", found.unserved)
         return
     odd = [row for row in found.rows if not row.agrees]
     shown = "; ".join(f"{row.flag}: {row.why}" for row in odd[:5])
     detail = shown or f"{len(found.rows)} flags as they are written"
-    yield Check("failed" if odd else "ok", "served", f"{found.served_by}: {detail}")
+    yield CheckResult("failed" if odd else "ok", "served", f"{found.served_by}: {detail}")
 
 
-def _placement(opened: Opened) -> Iterator[Check]:
+def _placement(opened: Opened) -> Iterator[CheckResult]:
     spread = [table for table in opened.tables if table.distributed]
     for table in spread:
         if table.name == "otel_traces":
             whole = table.traces == "whole on a shard"
-            yield Check(
+            yield CheckResult(
                 "ok" if whole else "warning",
                 "cluster",
                 f"{table.database}.{table.name} reads {table.local} on {table.cluster}, sharded by "
@@ -285,7 +289,7 @@ def _placement(opened: Opened) -> Iterator[Check]:
             )
 
 
-def _tables(schema: TelemetrySchema) -> Iterator[Check]:
+def _tables(schema: TelemetrySchema) -> Iterator[CheckResult]:
     there = [table for table in schema.tables if table in _NEEDED]
     lost = {
         table: [name for name in _NEEDED[table] if not schema.has(table, name)]
@@ -293,8 +297,10 @@ def _tables(schema: TelemetrySchema) -> Iterator[Check]:
         if not schema.has(table, *_NEEDED[table])
     }
     if "otel_traces" not in there:
-        yield Check("failed", "tables", f"database {schema.database!r} has no otel_traces")
+        yield CheckResult("failed", "tables", f"database {schema.database!r} has no otel_traces")
     for table, names in lost.items():
-        yield Check("failed", "columns", f"{table} lacks {', '.join(names)}: is it the exporter's table?")
+        yield CheckResult(
+            "failed", "columns", f"{table} lacks {', '.join(names)}: is it the exporter's table?"
+        )
     if not lost:
-        yield Check("ok", "tables", f"{', '.join(sorted(schema.tables))}")
+        yield CheckResult("ok", "tables", f"{', '.join(sorted(schema.tables))}")

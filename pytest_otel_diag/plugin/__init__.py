@@ -15,7 +15,7 @@ import pytest
 from pytest_otel_diag.config.options import OPTIONS
 from pytest_otel_diag.errors import nearest
 from pytest_otel_diag.plugin import hooks, markers
-from pytest_otel_diag.plugin.collector import Collector, register_reporters
+from pytest_otel_diag.plugin.collector import ResultCollector, register_reporters
 from pytest_otel_diag.plugin.settings import ACTIVE, is_worker, options_of
 from pytest_otel_diag.plugin.termination import SIGNALS
 
@@ -66,7 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in markers.registration_lines():
         config.addinivalue_line("markers", line)
     if not is_worker(config):
-        config.pluginmanager.register(Collector(config), "otel-diag-collector")
+        config.pluginmanager.register(ResultCollector(config), "otel-diag-collector")
     if config.pluginmanager.hasplugin("html"):
         from pytest_otel_diag.plugin.integrations import html
 

@@ -49,7 +49,7 @@ def legible(line: str, encoding: str) -> str:
     return line
 
 
-class Collector:
+class ResultCollector:
     """Hooks of the reporting process; imports nothing heavy until the first session arrives."""
 
     def __init__(self, config: pytest.Config) -> None:

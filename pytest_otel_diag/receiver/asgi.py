@@ -72,13 +72,13 @@ class ByteBudget:
         self.held = 0
 
     @contextmanager
-    def lease(self) -> Iterator[Lease]:
-        """Yield an empty lease; its bytes are returned at the end of the block."""
-        lease = Lease(self)
+    def reserve(self) -> Iterator[Reservation]:
+        """Yield an empty reservation; its bytes are returned at the end of the block."""
+        reservation = Reservation(self)
         try:
-            yield lease
+            yield reservation
         finally:
-            self.held -= lease.held
+            self.held -= reservation.held
 
     def take(self, size_bytes: int) -> bool:
         """Take *size_bytes*; return False, taking none, when fewer are left."""
@@ -88,7 +88,7 @@ class ByteBudget:
         return True
 
 
-class Lease:
+class Reservation:
     """The bytes that one request holds."""
 
     def __init__(self, budget: ByteBudget) -> None:
@@ -137,8 +137,8 @@ class OtlpApplication:
 
     async def _handle(self, scope: Scope, receive: Receive) -> Response:
         route = self._route(scope)
-        with self._budget.lease() as lease:
-            body = await self._body(route, receive, lease)
+        with self._budget.reserve() as reservation:
+            body = await self._body(route, receive, reservation)
             if len(body) <= _INLINE_BYTES and not route.as_json:
                 return self._export(route, body)
             loop = asyncio.get_running_loop()
@@ -169,7 +169,7 @@ class OtlpApplication:
             raise Refused(self._too_large(route))
         return route
 
-    async def _body(self, route: Route, receive: Receive, lease: Lease) -> bytes:
+    async def _body(self, route: Route, receive: Receive, reservation: Reservation) -> bytes:
         """Return the body as sent; raises Refused for one that is too large or slow, Disconnected."""
         pieces: list[bytes] = []
         try:
@@ -180,17 +180,17 @@ class OtlpApplication:
                     if event["type"] == "http.disconnect":
                         self._tally.refused(route.signal, "broken off")
                         raise Disconnected
-                    pieces.append(self._bounded(event["body"], route, lease))
+                    pieces.append(self._bounded(event["body"], route, reservation))
                     more = event["more_body"]
         except TimeoutError:
             text = f"the body took more than {self._limits.body_s:g} s"
             raise self._refused(route.signal, "too slow", _status(route, 408, _UNAVAILABLE, text)) from None
         return b"".join(pieces)
 
-    def _bounded(self, piece: bytes, route: Route, lease: Lease) -> bytes:
-        if lease.held + len(piece) > self._limits.request_bytes:
+    def _bounded(self, piece: bytes, route: Route, reservation: Reservation) -> bytes:
+        if reservation.held + len(piece) > self._limits.request_bytes:
             raise Refused(self._too_large(route))
-        if not lease.grow(len(piece)):
+        if not reservation.grow(len(piece)):
             text = "too many request bodies are being received"
             retry = {"retry-after": str(self._limits.retry_after_s)}
             busy = _status(route, 503, _UNAVAILABLE, text, retry)

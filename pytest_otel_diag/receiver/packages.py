@@ -16,7 +16,7 @@ SIGNALS: tuple[Signal, ...] = ("traces", "logs", "metrics")
 _COLLECTOR = "opentelemetry.proto.collector"
 
 
-class Service(NamedTuple):
+class ExportTypes(NamedTuple):
     """Request and response class of a signal's export service, and its gRPC method path."""
 
     request: Any
@@ -30,7 +30,7 @@ def load(module: str) -> Any:
 
 
 @cache
-def services() -> dict[Signal, Service]:
+def services() -> dict[Signal, ExportTypes]:
     """Return the export service of each signal."""
     return {
         "traces": _service("trace", "Trace"),
@@ -39,9 +39,9 @@ def services() -> dict[Signal, Service]:
     }
 
 
-def _service(package: str, name: str) -> Service:
+def _service(package: str, name: str) -> ExportTypes:
     module = load(f"{_COLLECTOR}.{package}.v1.{package}_service_pb2")
-    return Service(
+    return ExportTypes(
         request=getattr(module, f"Export{name}ServiceRequest"),
         response=getattr(module, f"Export{name}ServiceResponse"),
         method=f"/{_COLLECTOR}.{package}.v1.{name}Service/Export",

@@ -71,7 +71,7 @@ class Manifest(Model):
     alarms: tuple[str, ...] = ()
 
 
-class Difference(Model):
+class ManifestDifference(Model):
     """A field in which two manifests differ. ``matters`` when it makes their results incomparable."""
 
     field: str
@@ -184,13 +184,13 @@ _IGNORED = frozenset({"schema_version", "run_id", "started_at_ns", "ended_at_ns"
 _BY_KEY = ("packages", "target", "recordings")
 
 
-def compare_manifests(first: Manifest, second: Manifest) -> tuple[Difference, ...]:
+def compare_manifests(first: Manifest, second: Manifest) -> tuple[ManifestDifference, ...]:
     """Return the differences in provenance of two runs, those that make them incomparable first.
 
     Analyzers may differ: comparing them is the purpose. With another target, recording or seed the scenarios
     were not the same.
     """
-    found: list[Difference] = []
+    found: list[ManifestDifference] = []
     for name in Manifest.model_fields:
         if name in _IGNORED:
             continue
@@ -198,7 +198,7 @@ def compare_manifests(first: Manifest, second: Manifest) -> tuple[Difference, ..
         for key in sorted(one.keys() | other.keys()):
             if one.get(key) != other.get(key):
                 found.append(
-                    Difference(
+                    ManifestDifference(
                         field=key,
                         first=one.get(key, "(absent)"),
                         second=other.get(key, "(absent)"),

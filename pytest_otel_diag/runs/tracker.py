@@ -98,7 +98,7 @@ def state_of(result: SessionResult) -> SessionState:
 
 
 @dataclass
-class Tally:
+class SessionTally:
     """Counts over the sessions that ended. Faults that the gate leaves out count as scored only."""
 
     statuses: Counter[Status] = field(default_factory=Counter)

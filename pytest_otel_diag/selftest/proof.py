@@ -24,7 +24,7 @@ from pytest_otel_diag.selftest.measure import Measured, measure
 from pytest_otel_diag.selftest.reference import faults_of, mutants, reference
 from pytest_otel_diag.sessions.exhibits.facts import edges_in, services_in
 from pytest_otel_diag.sessions.faults.injection import resolve_faults
-from pytest_otel_diag.sessions.faults.schedule import Timeline, timeline
+from pytest_otel_diag.sessions.faults.schedule import Schedule, schedule_of
 
 MORE_LOOKS = 4
 """Maximal repetitions of the observation until every claim is visible."""
@@ -154,10 +154,10 @@ class _Trial:
             problems=tuple(self._problems),
         )
 
-    def _plan(self, document: FlagDocument) -> Timeline:
+    def _plan(self, document: FlagDocument) -> Schedule:
         changes = resolve_faults(self._scenario.faults, document)
         rest = {key: flag.default_variant for key, flag in document.flags.items()}
-        return timeline(self._scenario, changes, rest)
+        return schedule_of(self._scenario, changes, rest)
 
     async def _faulted(self, document: FlagDocument) -> ProofPhase:
         """Run the faults until every claim is visible, or until a limit."""
@@ -172,7 +172,7 @@ class _Trial:
             phase = await self._phase(window)
         return phase
 
-    async def _scheduled(self, plan: Timeline) -> Window:
+    async def _scheduled(self, plan: Schedule) -> Window:
         """Observe for one window while the schedule runs."""
         clock, session = self._session.clock, self._session
         start_ns, done_ns = clock.now(), -1

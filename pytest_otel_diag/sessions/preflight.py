@@ -11,7 +11,7 @@ from pytest_otel_diag.sessions.ending import SessionStopped
 from pytest_otel_diag.sessions.faults.external_changes import foreign_faults, refuse_foreign
 from pytest_otel_diag.sessions.faults.injection import resolve_faults
 from pytest_otel_diag.sessions.faults.not_served import disabled
-from pytest_otel_diag.sessions.faults.schedule import timeline
+from pytest_otel_diag.sessions.faults.schedule import schedule_of
 from pytest_otel_diag.sessions.faults.scheduler import FaultScheduler, refuse_not_served
 from pytest_otel_diag.sessions.faults.witness import FlagWitness, contexts_of
 
@@ -39,7 +39,7 @@ async def prepare_faults(context: SessionContext) -> FaultScheduler:
     refuse_foreign(await foreign_faults(witness, document))
     _check_signals(context, await system.telemetry.schema())
     found = await witness.variants(change.key for change in changes)
-    return FaultScheduler(context, timeline(scenario, changes, found), witness, document, found)
+    return FaultScheduler(context, schedule_of(scenario, changes, found), witness, document, found)
 
 
 def _check_disturbances(context: SessionContext) -> None:

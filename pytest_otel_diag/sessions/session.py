@@ -24,7 +24,7 @@ from pytest_otel_diag.sessions.ending import SessionStopped, describe
 from pytest_otel_diag.sessions.exhibits.collect import exhibits_of
 from pytest_otel_diag.sessions.faults.protection import protected
 from pytest_otel_diag.sessions.faults.scheduler import FaultScheduler
-from pytest_otel_diag.sessions.faults.undo import Undo
+from pytest_otel_diag.sessions.faults.undo import FaultUndo
 from pytest_otel_diag.sessions.impact.baseline import Baseline, learn, sickness
 from pytest_otel_diag.sessions.impact.recovery import RecoveryGoal, recover
 from pytest_otel_diag.sessions.impact.wait import ImpactWait, control_duration_s
@@ -151,7 +151,7 @@ class Session:
         await faults.prove()
         if not self._log.witnesses:
             await faults.first_fault()
-            self._move_baseline(faults.timeline.first_fault_ns or 0)
+            self._move_baseline(faults.schedule.first_fault_ns or 0)
         return min(proof.at_ns for proof in self._log.witnesses)
 
     def _move_baseline(self, late_ns: Nanos) -> None:
@@ -256,7 +256,7 @@ class Session:
         note.skip(detail)
         return True
 
-    async def _undo(self, undo: Undo, note: PhaseNote) -> BaseException | None:
+    async def _undo(self, undo: FaultUndo, note: PhaseNote) -> BaseException | None:
         """Undo the faults; return an interrupt that arrived meanwhile."""
         limit_s = max(self._settings.undo_timeout_s, self._system.undo_timeout_s)
         cleanup, cancelled = await protected(undo.run(), timeout_s=limit_s, give_up=undo.give_up)

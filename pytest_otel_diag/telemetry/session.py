@@ -23,7 +23,7 @@ from pytest_otel_diag.telemetry.engine.workers import Workers
 from pytest_otel_diag.telemetry.export import Exporter
 from pytest_otel_diag.telemetry.questions.answering import answer
 from pytest_otel_diag.telemetry.schema import discover
-from pytest_otel_diag.telemetry.views import Visibility
+from pytest_otel_diag.telemetry.views import SessionViews
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class StoreTelemetry(Telemetry):
         resources: StoreResources,
         *,
         database: str,
-        visibility: Visibility | None,
+        visibility: SessionViews | None,
         now: Callable[[], Nanos] | None,
         threads: int = 0,
     ) -> None:
@@ -248,7 +248,7 @@ class StoreTelemetry(Telemetry):
         if self._schema is None:
             self._discover()  # so that errors can name tables and columns
         canonical, nodes = self._parses.parsed(self._unlimited, sql, parameters)
-        guard.check(canonical, nodes, guard.Scope(self.database, cache(self._databases)))
+        guard.check(canonical, nodes, guard.StatementScope(self.database, cache(self._databases)))
         if len(self._checked) >= _CHECKED_MAX:
             self._checked.clear()
         self._checked[key] = canonical

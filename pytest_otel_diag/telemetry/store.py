@@ -20,7 +20,7 @@ from pytest_otel_diag.telemetry.layout import Layout
 from pytest_otel_diag.telemetry.placement import ExporterTable, exporter_tables
 from pytest_otel_diag.telemetry.schema import discover, insertable
 from pytest_otel_diag.telemetry.session import StoreResources, StoreTelemetry, writing
-from pytest_otel_diag.telemetry.views import Visibility, merged
+from pytest_otel_diag.telemetry.views import SessionViews, merged
 
 if TYPE_CHECKING:
     import pyarrow
@@ -192,7 +192,7 @@ class Store:
             if now is not None or visible is not None:
                 windows = merged(visible) if visible is not None else None
                 base = discover(connection, database)
-                visibility = Visibility(self._new_name(), base, windows, now is not None, merged(settled))
+                visibility = SessionViews(self._new_name(), base, windows, now is not None, merged(settled))
                 visibility.create(connection)
         return StoreTelemetry(
             self._resources, database=database, visibility=visibility, now=now, threads=threads

@@ -22,7 +22,7 @@ NOW_TABLE = "_now"
 
 
 @dataclass(frozen=True, slots=True)
-class Visibility:
+class SessionViews:
     """A private database: its name, the base it looks at, and the windows that may be seen (None: all)."""
 
     name: str

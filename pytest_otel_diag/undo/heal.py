@@ -41,7 +41,7 @@ class Opener(Protocol):
         ...
 
 
-class Outcome(StrEnum):
+class HealOutcome(StrEnum):
     """What happened to one entry. Only RESTORED proves that the fault is off.
 
     UNPROVEN, only where it is allowed: the document was restored, but flagd did not answer.
@@ -63,13 +63,13 @@ class Healed:
     entry_id: str
     identity: str
     faults: str
-    outcome: Outcome
+    outcome: HealOutcome
     detail: str
 
     @property
     def gone(self) -> bool:
         """Whether the fault is proven to be off."""
-        return self.outcome is Outcome.RESTORED
+        return self.outcome is HealOutcome.RESTORED
 
 
 class Liveness(StrEnum):
@@ -146,13 +146,13 @@ class _Healing:
         try:
             lease = self._take(entry)
         except OtelDiagError as error:
-            return _healed(entry, Outcome.FAILED, str(error))
+            return _healed(entry, HealOutcome.FAILED, str(error))
         try:
             if lease is None and wake_guardian(lease_path(self.state_dir, entry.identity)):
                 lease = await self._after_guardian(entry)
                 if lease is not None and not self.journal.holds(entry.id):
                     detail = "its guardian, which had been stopped, restored it; see guardian.log"
-                    return _healed(entry, Outcome.RESTORED, detail)
+                    return _healed(entry, HealOutcome.RESTORED, detail)
             return await self._under(lease, entry)
         finally:
             if lease is not None:
@@ -176,12 +176,12 @@ class _Healing:
             if lease is None:
                 holder = describe_holder(lease_path(self.state_dir, entry.identity))
                 detail = f"held by {holder}; it restores its fault itself, or use --force"
-                return _healed(entry, Outcome.ALIVE, detail)
+                return _healed(entry, HealOutcome.ALIVE, detail)
             state = Liveness.DEAD if entry.state is State.KEPT else liveness(entry.owner)
             if state is not Liveness.DEAD:
                 return _left_alone(entry, state)
         if self.dry_run:
-            return _healed(entry, Outcome.WOULD_RESTORE, entry.owner.sentence)
+            return _healed(entry, HealOutcome.WOULD_RESTORE, entry.owner.sentence)
         return await self._restore(entry, watched=lease is None)
 
     async def _restore(self, entry: Entry, *, watched: bool) -> Healed:
@@ -192,23 +192,23 @@ class _Healing:
             done = await with_flags(entry, self.opener, work)
             self.journal.close(entry, watched=watched)
         except Exception as error:  # the other entries must be healed all the same
-            return _healed(entry, Outcome.FAILED, f"A FAULT MAY STILL BE ON: {error}")
-        outcome = Outcome.UNPROVEN if done.unproven else Outcome.RESTORED
+            return _healed(entry, HealOutcome.FAILED, f"A FAULT MAY STILL BE ON: {error}")
+        outcome = HealOutcome.UNPROVEN if done.unproven else HealOutcome.RESTORED
         return _healed(entry, outcome, f"{done.sentence} (left by {entry.owner.sentence})")
 
 
 def _left_alone(entry: Entry, state: Liveness) -> Healed:
     if state is Liveness.ALIVE:
-        return _healed(entry, Outcome.ALIVE, f"{entry.owner.sentence}; it restores its fault itself")
+        return _healed(entry, HealOutcome.ALIVE, f"{entry.owner.sentence}; it restores its fault itself")
     return _healed(
         entry,
-        Outcome.OTHER_HOST,
+        HealOutcome.OTHER_HOST,
         f"on another host: {entry.owner.sentence}; run otel-diag heal there, or here with --force once that "
         "run has certainly ended",
     )
 
 
-def _healed(entry: Entry, outcome: Outcome, detail: str) -> Healed:
+def _healed(entry: Entry, outcome: HealOutcome, detail: str) -> Healed:
     return Healed(entry.id, entry.identity, entry.faults, outcome, detail)
 
 
@@ -224,7 +224,7 @@ def _damaged(damaged: Damaged, state_dir: Path, *, dry_run: bool) -> Healed:
         except OSError as error:
             detail += f". The previous document could not be copied to {saved}: {error.strerror}"
     identity = damaged.facts.get("identity", "unknown")
-    return Healed(damaged.path.stem, identity, "unknown", Outcome.DAMAGED, detail)
+    return Healed(damaged.path.stem, identity, "unknown", HealOutcome.DAMAGED, detail)
 
 
 async def heal_environment(journal: Journal, flags: SurfaceFlags, notify: Notify) -> None:

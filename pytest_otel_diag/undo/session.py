@@ -41,7 +41,7 @@ _REMEMBERED = 8
 
 
 @dataclass(frozen=True)
-class Undo:
+class UndoContext:
     """What guarded flags work with. ``now`` returns wall time in UTC nanoseconds, ``notify`` logs."""
 
     owner: Owner
@@ -66,7 +66,7 @@ class GuardedFlags:
     or by ``otel-diag heal``.
     """
 
-    def __init__(self, flags: SurfaceFlags, undo: Undo) -> None:
+    def __init__(self, flags: SurfaceFlags, undo: UndoContext) -> None:
         self._flags = flags
         self._undo = undo
         self._identity = flags.identity
@@ -359,7 +359,7 @@ async def guarded(
         async with hold_remote_lease(elsewhere, owner, wait_s=wait_s, notify=notify) as renewal:
             journal = Journal(state_dir)
             await heal_environment(journal, flags, notify)
-            undo = Undo(
+            undo = UndoContext(
                 owner=owner,
                 journal=journal,
                 guardian=_guardian(state_dir, lease, settings),

@@ -13,7 +13,7 @@ from pytest_otel_diag.analyzers.builtin import gather, robust_statistics, scores
 from pytest_otel_diag.analyzers.builtin.diagnostic_query import literal, query_for
 from pytest_otel_diag.analyzers.builtin.evidence import traces as kinds_traces
 from pytest_otel_diag.analyzers.builtin.evidence.deviations import (
-    Blame,
+    BlameShare,
     Finding,
     Group,
     Hit,
@@ -34,7 +34,7 @@ from pytest_otel_diag.analyzers.builtin.evidence.observations import (
 )
 from pytest_otel_diag.analyzers.builtin.evidence.restarts import outgrown
 from pytest_otel_diag.analyzers.builtin.mechanism import mechanism_of
-from pytest_otel_diag.analyzers.builtin.paths import ServicePath, critical_paths
+from pytest_otel_diag.analyzers.builtin.paths import IncidentPath, critical_paths
 from pytest_otel_diag.analyzers.builtin.ranking import Candidate, rank, reachable, shares
 from pytest_otel_diag.analyzers.builtin.scores import Scores
 from pytest_otel_diag.analyzers.builtin.slots import Slots, plan
@@ -105,7 +105,7 @@ def still(
     table = np.array([[z]])
     scored = Scores(table, table, np.zeros(1), np.ones(1), 10, np.ones(1, dtype=bool))
     result = Finding(service, "op", Signal.CPU, mechanism, direction, 0.0, 1.0, "", "traces", "t")  # type: ignore[arg-type]
-    kind = Kind(group, group, scored, lambda _: iter([Blame(0, service)]), lambda *_: result)
+    kind = Kind(group, group, scored, lambda _: iter([BlameShare(0, service)]), lambda *_: result)
     return Hit(kind, 0, service, 1.0, z)
 
 
@@ -395,8 +395,8 @@ def test_above_five_million_spans_a_share_of_traces_is_read() -> None:
     assert some[-1]["key_to"] < KEY_MAX // 4
 
 
-def path(*services: str, spent: float, failing: float = 0.0) -> ServicePath:
-    return ServicePath(services, 10, 5.0, 9.0, failing, spent)
+def path(*services: str, spent: float, failing: float = 0.0) -> IncidentPath:
+    return IncidentPath(services, 10, 5.0, 9.0, failing, spent)
 
 
 def test_paths_to_suspects_come_first() -> None:

@@ -15,7 +15,7 @@ from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.model.scenario import Fault
 from pytest_otel_diag.operations import live_checks
-from pytest_otel_diag.operations.checks import Check
+from pytest_otel_diag.operations.checks import CheckResult
 from pytest_otel_diag.targets.live.target import LiveTarget
 from pytest_otel_diag.telemetry import Store
 from pytest_otel_diag.telemetry.placement import ExporterTable
@@ -34,8 +34,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDemo]:
             yield running
 
 
-def checks(settings: Settings, rest: str = "") -> dict[str, Check]:
-    async def found() -> dict[str, Check]:
+def checks(settings: Settings, rest: str = "") -> dict[str, CheckResult]:
+    async def found() -> dict[str, CheckResult]:
         return {
             check.name: check async for check in live_checks.live_checks(rest, settings, receiver_wait_s=0.0)
         }
@@ -43,7 +43,7 @@ def checks(settings: Settings, rest: str = "") -> dict[str, Check]:
     return asyncio.run(found())
 
 
-def states(found: dict[str, Check]) -> dict[str, str]:
+def states(found: dict[str, CheckResult]) -> dict[str, str]:
     return {name: check.state for name, check in found.items()}
 
 
@@ -188,7 +188,7 @@ def test_a_wrong_spec_fails(demo: LiveDemo) -> None:
 
 
 def test_traces_that_are_split_over_shards_are_a_warning() -> None:
-    def placed(key: str) -> Check:
+    def placed(key: str) -> CheckResult:
         table = ExporterTable("otel", "otel_traces", "Distributed", "c", "l.otel_traces", key)
 
         class Opened:

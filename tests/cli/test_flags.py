@@ -20,7 +20,7 @@ from pytest_otel_diag.cli.app import app
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.operations.manual_flags import TARGET
-from pytest_otel_diag.undo.heal import Outcome, heal
+from pytest_otel_diag.undo.heal import HealOutcome, heal
 from pytest_otel_diag.undo.journal import Entry, Journal, State
 from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.owner import Owner
@@ -192,7 +192,7 @@ def test_healing_works_from_another_folder(
         assert system.run("set", "adFailure", "on")[0] == 0
     monkeypatch.chdir(tmp_path)
     (healed,) = asyncio.run(heal(system.state))
-    assert (healed.outcome, healed.faults) == (Outcome.RESTORED, "adFailure=on")
+    assert (healed.outcome, healed.faults) == (HealOutcome.RESTORED, "adFailure=on")
     assert system.path.read_bytes() == document()
 
 

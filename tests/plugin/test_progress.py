@@ -41,7 +41,7 @@ from pytest_otel_diag.plugin.terminal.progress import (
 )
 from pytest_otel_diag.plugin.terminal.screen import Line, Screen, chosen_mode
 from pytest_otel_diag.runs.events import EventWriter
-from pytest_otel_diag.runs.tracker import Follower, SessionState, Tally, state_of
+from pytest_otel_diag.runs.tracker import Follower, SessionState, SessionTally, state_of
 from tests.support import terminal
 from tests.support.ended import ALARM, CALM, CONTROL, FAULT, MISSED, RIGHT, WRONG, result
 from tests.support.terminal import frames
@@ -162,7 +162,7 @@ def test_a_scenario_named_after_its_test_is_labelled_by_its_faults() -> None:
 
 
 def test_the_tally_counts_rates_and_what_has_no_score() -> None:
-    tally = Tally()
+    tally = SessionTally()
     assert tally_text(tally) == "0 scored"
     ungated = FAULT.model_copy(update={"ungated": "nobody can see it"})
     for session in (

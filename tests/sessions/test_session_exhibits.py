@@ -18,7 +18,7 @@ from pytest_otel_diag.model.telemetry import CallEdge, ServiceHealth, Table
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.scoring.judge import judge
 from pytest_otel_diag.sessions import SessionEngine, SessionPlan, as_analyzer
-from pytest_otel_diag.sessions.exhibits.collect import Subject, bucket_seconds, collect, subject_of
+from pytest_otel_diag.sessions.exhibits.collect import ExhibitSubject, bucket_seconds, collect, subject_of
 from pytest_otel_diag.sessions.exhibits.critical import TraceSpan, TraceTree
 from pytest_otel_diag.sessions.exhibits.exemplar import exemplar, keep
 from pytest_otel_diag.targets.replay.target import ReplayTarget
@@ -161,7 +161,7 @@ def window(start_s, end_s):
     return Window(start_ns=START_NS + start_s * SECOND_NS, end_ns=START_NS + end_s * SECOND_NS)
 
 
-SUBJECT = Subject(
+SUBJECT = ExhibitSubject(
     session=window(0, 100),
     baseline=window(0, 60),
     incident=window(60, 100),
@@ -209,19 +209,21 @@ async def test_of_a_slow_fault_the_slowest_answer_is_shown_not_a_stream(telemetr
 
 async def test_without_an_incident_there_is_a_timeline_all_the_same(telemetry):
     kept = await collect(
-        telemetry, Subject(session=window(0, 100), baseline=None, incident=None), timeout_s=30
+        telemetry, ExhibitSubject(session=window(0, 100), baseline=None, incident=None), timeout_s=30
     )
     assert kept.trace is None
     assert kept.calls == ()
     assert len(kept.timeline.services) == 3
     empty = await collect(
-        telemetry, Subject(session=window(5, 5), baseline=None, incident=None), timeout_s=30
+        telemetry, ExhibitSubject(session=window(5, 5), baseline=None, incident=None), timeout_s=30
     )
     assert empty == Exhibits()
 
 
 async def test_a_culprit_without_spans_is_noted(telemetry):
-    subject = Subject(session=window(0, 100), baseline=None, incident=window(60, 100), culprits=("mars",))
+    subject = ExhibitSubject(
+        session=window(0, 100), baseline=None, incident=window(60, 100), culprits=("mars",)
+    )
     kept = await collect(telemetry, subject, timeout_s=30)
     assert kept.notes == ("exemplar trace: no span of the services in question lies in the incident",)
 
@@ -291,7 +293,7 @@ class Large:
 async def test_exhibits_are_bounded_whatever_telemetry_answers(telemetry):
     large = Large()
     large.inner = telemetry
-    subject = Subject(session=window(0, 7001), baseline=window(0, 60), incident=window(60, 100))
+    subject = ExhibitSubject(session=window(0, 7001), baseline=window(0, 60), incident=window(60, 100))
     kept = await collect(large, subject, timeout_s=30)
     assert kept.notes == (f"calls: the busiest {MAX_EDGES} of 400 are kept",)
     assert len(kept.calls) == MAX_EDGES
@@ -316,7 +318,7 @@ async def test_exhibits_are_bounded_whatever_telemetry_answers(telemetry):
 async def test_what_cannot_be_had_is_noted(telemetry, failing, said):
     large = Large(**failing)
     large.inner = telemetry
-    subject = Subject(session=window(0, 100), baseline=window(0, 60), incident=window(60, 100))
+    subject = ExhibitSubject(session=window(0, 100), baseline=window(0, 60), incident=window(60, 100))
     kept = await collect(large, subject, timeout_s=0.05 if None in failing.values() else 30)
     assert tuple(note for note in kept.notes if "busiest" not in note) == said
 

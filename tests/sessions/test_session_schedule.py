@@ -16,7 +16,7 @@ from pytest_otel_diag.model.session import Blame, ImpactReason, Phase, Status
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.sessions import EngineSettings
 from pytest_otel_diag.sessions.faults.external_changes import foreign_faults
-from pytest_otel_diag.sessions.faults.schedule import course, schedule_mistakes, timeline
+from pytest_otel_diag.sessions.faults.schedule import course, schedule_mistakes, schedule_of
 from pytest_otel_diag.sessions.faults.witness import FlagWitness
 from tests.sessions.session_fakes import (
     QUICK,
@@ -93,7 +93,7 @@ def test_the_next_change_is_the_first_second_with_another_answer(fault):
 def test_a_timeline_stops_at_flags_and_disturbances(fault, times, second):
     disturbances = tuple(Disturbance(kind="load", at_s=t) for t in times)
     case = scenario(faults=(fault,), disturbances=disturbances, expectation=HEALTHY)
-    line = timeline(case, [FlagChange(key=fault.flag, variant=fault.variant)], {fault.flag: "off"})
+    line = schedule_of(case, [FlagChange(key=fault.flag, variant=fault.variant)], {fault.flag: "off"})
     now = seconds_to_ns(second)
     instants = [seconds_to_ns(t) for t in times if t > second]
     change = as_course(fault).next(now)

@@ -21,7 +21,7 @@ from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument
 from pytest_otel_diag.testing.flag_contract import FlagControllerContract
-from pytest_otel_diag.undo.heal import Outcome, heal
+from pytest_otel_diag.undo.heal import HealOutcome, heal
 from pytest_otel_diag.undo.journal import Entry, Journal, State
 from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.owner import Owner
@@ -388,16 +388,16 @@ async def test_a_cancellation_waits_for_the_write_that_was_begun(place: Place):
 
 async def test_healing_reports_what_it_leaves(place: Place):
     place.left()
-    assert [one.outcome for one in await heal(place.state, dry_run=True)] == [Outcome.WOULD_RESTORE]
+    assert [one.outcome for one in await heal(place.state, dry_run=True)] == [HealOutcome.WOULD_RESTORE]
     held = Lease.take(place.state, place.inner.identity, Owner.here(now_ns=1))
     assert held is not None
-    assert [one.outcome for one in await heal(place.state)] == [Outcome.ALIVE]
+    assert [one.outcome for one in await heal(place.state)] == [HealOutcome.ALIVE]
     held.release()
     place.left(owner=samples.owner(host="elsewhere", boot="other"))
     (other,) = await heal(place.state)
-    assert other.outcome is Outcome.OTHER_HOST and "--force" in other.detail
+    assert other.outcome is HealOutcome.OTHER_HOST and "--force" in other.detail
     place.left(owner=samples.owner(pid=os.getppid(), started=Process.of(os.getppid()).started))
-    assert [one.outcome for one in await heal(place.state)] == [Outcome.ALIVE]
+    assert [one.outcome for one in await heal(place.state)] == [HealOutcome.ALIVE]
     await place.fault()
     (forced,) = await heal(place.state, force=True)
     assert forced.gone and place.raw == place.original

@@ -15,7 +15,7 @@ from pytest_otel_diag.flags.access import open_flags
 from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.model.flags import FlagChange
-from pytest_otel_diag.undo.heal import Outcome, heal
+from pytest_otel_diag.undo.heal import HealOutcome, heal
 from pytest_otel_diag.undo.journal import Journal
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.session import guarded
@@ -100,7 +100,7 @@ async def test_an_original_that_flagd_refuses_is_restored_as_new_text(place: Pla
     entry = samples.entry(identity=inner.identity, access=place.access, previous=marked)
     Journal(place.state).write(entry)
     (healed,) = await heal(place.state, limits=QUICK)
-    assert healed.outcome is Outcome.RESTORED and "NEW TEXT" in healed.detail, healed
+    assert healed.outcome is HealOutcome.RESTORED and "NEW TEXT" in healed.detail, healed
     await served(inner, "off")
     assert json.loads(place.document.read_bytes()) == json.loads(place.original)
     await inner.aclose()
@@ -115,11 +115,11 @@ async def test_force_does_not_close_a_fault_that_is_still_served(place: Place):
     entry = samples.entry(identity=str(place.other), access=elsewhere, previous=place.original)
     Journal(place.state).write(entry)
     (healed,) = await heal(place.state, limits=QUICK, force=True)
-    assert healed.outcome is Outcome.FAILED and "restart flagd" in healed.detail
+    assert healed.outcome is HealOutcome.FAILED and "restart flagd" in healed.detail
     assert Journal(place.state).holds(entry.id)
     place.flagd.kill()
     (healed,) = await heal(place.state, limits=QUICK, force=True)
-    assert healed.outcome is Outcome.UNPROVEN
+    assert healed.outcome is HealOutcome.UNPROVEN
     assert not list(Journal(place.state).entries())
     await inner.aclose()
 
@@ -154,7 +154,7 @@ async def test_the_file_of_the_fault_is_gone_or_cannot_be_written(place: Place):
     place.document.mkdir()
     Journal(place.state).write(entry)
     (healed,) = await heal(place.state, limits=QUICK)
-    assert healed.outcome is Outcome.FAILED and "cannot be restored there" in healed.detail
+    assert healed.outcome is HealOutcome.FAILED and "cannot be restored there" in healed.detail
     place.document.rmdir()
     (healed,) = await heal(place.state, limits=QUICK)
     assert healed.gone and "no longer exists" in healed.detail
@@ -172,5 +172,5 @@ async def test_a_document_that_flagd_refuses_is_refused_before_the_first_write(p
     entry = samples.entry(identity=inner.identity, access=place.access, previous=b"{")
     Journal(place.state).write(entry)
     (healed,) = await heal(place.state, limits=QUICK)
-    assert healed.outcome is Outcome.FAILED and "not written" in healed.detail
+    assert healed.outcome is HealOutcome.FAILED and "not written" in healed.detail
     await inner.aclose()

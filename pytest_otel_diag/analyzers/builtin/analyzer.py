@@ -15,9 +15,9 @@ from pytest_otel_diag.analyzers.builtin.evidence.observations import Observation
 from pytest_otel_diag.analyzers.builtin.evidence.symptoms import symptom_kinds
 from pytest_otel_diag.analyzers.builtin.evidence.traces import spans_of, trace_kinds
 from pytest_otel_diag.analyzers.builtin.gather import Gatherer
-from pytest_otel_diag.analyzers.builtin.paths import ServicePath, critical_paths, read_paths
+from pytest_otel_diag.analyzers.builtin.paths import IncidentPath, critical_paths, read_paths
 from pytest_otel_diag.analyzers.builtin.ranking import Candidate, rank, reachable
-from pytest_otel_diag.analyzers.builtin.report import Case
+from pytest_otel_diag.analyzers.builtin.report import IncidentFindings
 from pytest_otel_diag.analyzers.builtin.slots import merged, plan
 from pytest_otel_diag.model.diagnosis import Diagnosis, DiagnosticQuery
 from pytest_otel_diag.ports import Investigation
@@ -57,7 +57,7 @@ class BuiltinAnalyzer:
         )
 
 
-def examine(seen: Observations, seed: int = 0) -> Case:
+def examine(seen: Observations, seed: int = 0) -> IncidentFindings:
     """Rank the services of the incident and decide whether a fault is present."""
     quiet, parts = quiet_columns(seen), part_columns(seen)
     below, services, clients = reachable(seen.callees()), seen.services, seen.clients()
@@ -83,7 +83,7 @@ def examine(seen: Observations, seed: int = 0) -> Case:
     symptoms = symptom_kinds(seen, quiet)
     every = [*kinds, *symptoms]
     alarm, deviating = decide(scored, seed), list(hits(symptoms, 0))
-    return Case(alarm, ranking, found, deviating, every, quiet, bool(below), seen.outgrown)
+    return IncidentFindings(alarm, ranking, found, deviating, every, quiet, bool(below), seen.outgrown)
 
 
 def evidence_kinds(seen: Observations, reference: list[int]) -> list[Kind]:
@@ -119,7 +119,7 @@ def _recorded(seen: Observations, columns: range) -> list[int]:
     return [column for column in columns if there[column]]
 
 
-def _query(case: Case, seen: Observations) -> DiagnosticQuery:
+def _query(case: IncidentFindings, seen: Observations) -> DiagnosticQuery:
     service = case.ranking[0].service
     findings = case.findings_of(service)
     incident = seen.slots.incident
@@ -138,7 +138,7 @@ async def _exemplars(gatherer: Gatherer, seen: Observations, first: Candidate | 
     return await gatherer.exemplars(first.service)
 
 
-async def _paths(gatherer: Gatherer, seen: Observations) -> list[ServicePath]:
+async def _paths(gatherer: Gatherer, seen: Observations) -> list[IncidentPath]:
     spans = spans_of(seen)
     incident = float(sum(counts[0] for counts in spans.values()))
     return await read_paths(gatherer, incident) if incident else []

@@ -19,7 +19,7 @@ Priority = Literal["critical", "high", "medium", "low"]
 
 
 @dataclass(frozen=True, slots=True)
-class ServicePath:
+class IncidentPath:
     """A row of ``paths.sql``."""
 
     services: tuple[str, ...]
@@ -30,7 +30,7 @@ class ServicePath:
     spent_ms: float
 
 
-async def read_paths(gatherer: Gatherer, incident_spans: float) -> list[ServicePath]:
+async def read_paths(gatherer: Gatherer, incident_spans: float) -> list[IncidentPath]:
     """Return the service paths of the incident by time spent at their end."""
     table = await gatherer.incident_spans(
         load(__package__, "paths"),
@@ -38,7 +38,7 @@ async def read_paths(gatherer: Gatherer, incident_spans: float) -> list[ServiceP
         extra={"paths": PATHS_READ},
     )
     return [
-        ServicePath(
+        IncidentPath(
             tuple(map(str, path)),
             int(requests),
             float(mean),
@@ -51,7 +51,7 @@ async def read_paths(gatherer: Gatherer, incident_spans: float) -> list[ServiceP
 
 
 def critical_paths(
-    paths: Sequence[ServicePath], suspects: Sequence[str], *, detected: bool
+    paths: Sequence[IncidentPath], suspects: Sequence[str], *, detected: bool
 ) -> tuple[CriticalPath, ...]:
     """Return the critical paths: those to suspects first, then those with the most time.
 
@@ -61,14 +61,14 @@ def critical_paths(
     total = max((path.spent_ms for path in paths), default=0.0)
     order = {service: rank for rank, service in enumerate(suspects)}
 
-    def rank(path: ServicePath) -> tuple[int, float, tuple[str, ...]]:
+    def rank(path: IncidentPath) -> tuple[int, float, tuple[str, ...]]:
         return (order.get(path.services[-1], len(order)), -path.spent_ms, path.services)
 
     chosen = sorted((path for path in paths if path.services), key=rank)[:PATHS_SHOWN]
     return tuple(_shown(path, suspects, total, detected=detected) for path in chosen)
 
 
-def _shown(path: ServicePath, suspects: Sequence[str], total: float, *, detected: bool) -> CriticalPath:
+def _shown(path: IncidentPath, suspects: Sequence[str], total: float, *, detected: bool) -> CriticalPath:
     share = path.spent_ms / total if total > 0 else 0.0
     severity = min(1.0, max(share, path.failing))
     edges = zip(path.services, path.services[1:], strict=False)
@@ -91,7 +91,7 @@ def _shown(path: ServicePath, suspects: Sequence[str], total: float, *, detected
     )
 
 
-def _priority(path: ServicePath, suspects: Sequence[str], severity: float, *, detected: bool) -> Priority:
+def _priority(path: IncidentPath, suspects: Sequence[str], severity: float, *, detected: bool) -> Priority:
     if detected and suspects and path.services[-1] == suspects[0]:
         return "critical"
     if detected and suspects and suspects[0] in path.services:

@@ -19,7 +19,7 @@ SIGMAS_PER_SPREAD = 1.96
 
 
 @dataclass(frozen=True)
-class Case:
+class IncidentFindings:
     """Findings about one incident."""
 
     alarm: Alarm
@@ -38,7 +38,7 @@ class Case:
         return [(hit.strength, hit.finding()) for hit in mine[:40]]
 
 
-def anomalies(case: Case) -> tuple[Anomaly, ...]:
+def anomalies(case: IncidentFindings) -> tuple[Anomaly, ...]:
     """Return significant deviations, none without an alarm.
 
     The p-value of a deviation of z spreads is P(|T| > 1.96·z) of Student's t with (quiet slots - 1) degrees
@@ -74,7 +74,7 @@ def _anomaly(hit: Hit, p_value: float) -> Anomaly:
     )
 
 
-def root_causes(case: Case, trace_ids: Sequence[str]) -> tuple[RootCause, ...]:
+def root_causes(case: IncidentFindings, trace_ids: Sequence[str]) -> tuple[RootCause, ...]:
     """Return the ranked candidates; *trace_ids* are example traces of the first."""
     confidence = shares([candidate.score for candidate in case.ranking], graph=case.graph)
     causes: list[RootCause] = []
@@ -112,7 +112,7 @@ def _cause(
     )
 
 
-def hypotheses(case: Case, causes: Sequence[RootCause]) -> tuple[Hypothesis, ...]:
+def hypotheses(case: IncidentFindings, causes: Sequence[RootCause]) -> tuple[Hypothesis, ...]:
     """Return the considered candidates with their outcomes."""
     by_name = {candidate.service: candidate for candidate in case.ranking}
     hypotheses = []
@@ -146,7 +146,7 @@ def _reason(candidate: Candidate, best: RootCause, *, first: bool, alarm: Alarm)
     return f"weaker evidence, {candidate.score:.2f} against {best.score:.2f} of {best.service}"
 
 
-def summary(case: Case, causes: Sequence[RootCause]) -> str:
+def summary(case: IncidentFindings, causes: Sequence[RootCause]) -> str:
     """Return the diagnosis in one or two sentences."""
     if not causes:
         return "No telemetry names a service in the incident's window."

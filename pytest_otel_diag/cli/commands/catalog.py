@@ -11,7 +11,7 @@ import typer
 
 from pytest_otel_diag import catalog as shipped
 from pytest_otel_diag.catalog.catalog import Catalog
-from pytest_otel_diag.catalog.compare import Comparison, Difference, compare
+from pytest_otel_diag.catalog.compare import CatalogComparison, FlagDifference, compare
 from pytest_otel_diag.catalog.entries import FlagEntry, Period
 from pytest_otel_diag.catalog.page import documented_demo, markdown
 from pytest_otel_diag.catalog.scenarios import scenario, ungated, users
@@ -218,7 +218,7 @@ def _answer(known: Catalog, entry: FlagEntry, demo: str) -> Iterable[tuple[str, 
         yield "red herring", f"{name(herring.service)}. {herring.why}"
 
 
-def _comparison(found: Comparison, document: Path) -> dict[str, Any]:
+def _comparison(found: CatalogComparison, document: Path) -> dict[str, Any]:
     return {
         "document": str(document),
         "demo": found.demo,
@@ -230,7 +230,7 @@ def _comparison(found: Comparison, document: Path) -> dict[str, Any]:
     }
 
 
-def _print_comparison(found: Comparison, document: Path) -> None:
+def _print_comparison(found: CatalogComparison, document: Path) -> None:
     how = "fits best" if found.guessed else "was asked for"
     alike = f" (as well as {', '.join(found.alike)})" if found.alike else ""
     typer.echo(f"{document}: demo {found.demo} {how}{alike}")
@@ -244,7 +244,7 @@ def _print_comparison(found: Comparison, document: Path) -> None:
     typer.echo(f"{len(found.differences)} differences")
 
 
-def _described(item: Difference) -> str:
+def _described(item: FlagDifference) -> str:
     if item.kind == "missing":
         return "the document lacks it"
     if item.kind == "unknown":

@@ -10,7 +10,7 @@ import typer
 from pytest_otel_diag.cli.options import takes_settings
 from pytest_otel_diag.cli.spelling import as_typed
 from pytest_otel_diag.config.settings import Settings
-from pytest_otel_diag.operations.checks import Check, CheckState
+from pytest_otel_diag.operations.checks import CheckResult, CheckState
 from pytest_otel_diag.operations.installation_checks import installation_checks
 
 _SHOWN: dict[CheckState, str] = {"ok": "ok", "absent": "-", "warning": "warn", "failed": "FAIL"}
@@ -35,7 +35,7 @@ async def _run(settings: Settings) -> int:
     return int(failed)
 
 
-async def _checks(settings: Settings) -> AsyncIterator[Check]:
+async def _checks(settings: Settings) -> AsyncIterator[CheckResult]:
     for check in installation_checks(settings):
         yield check
     kind, _, rest = settings.target.partition(":")

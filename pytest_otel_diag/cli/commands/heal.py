@@ -13,7 +13,7 @@ from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.operations.emergency import StillRunning, StopEvent, stop_runs, switch_all_off
-from pytest_otel_diag.undo.heal import Healed, Outcome, heal
+from pytest_otel_diag.undo.heal import Healed, HealOutcome, heal
 
 STOP_WAIT_S = 30.0
 
@@ -39,7 +39,7 @@ def heal_command(
         typer.echo(f"nothing to heal: no fault is open in {state_dir}")
     for one in healed:
         typer.echo(_line(one))
-    only_shown = dry_run and all(one.outcome is Outcome.WOULD_RESTORE for one in healed)
+    only_shown = dry_run and all(one.outcome is HealOutcome.WOULD_RESTORE for one in healed)
     raise typer.Exit(0 if only_shown or all(one.gone for one in healed) else 1)
 
 

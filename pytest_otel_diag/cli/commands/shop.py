@@ -11,7 +11,7 @@ import typer
 from pytest_otel_diag.cli.options import takes_options
 from pytest_otel_diag.config.declaration import duration
 from pytest_otel_diag.config.options import resolve
-from pytest_otel_diag.config.shop_options import SHOP_OPTIONS, ShopOptions
+from pytest_otel_diag.config.shop_options import SHOP_OPTIONS, RealTimeShopOptions
 from pytest_otel_diag.errors import ConfigurationError
 
 _SEEDS = 1_000_000
@@ -27,10 +27,12 @@ def _duration_s(text: str | None) -> float | None:
 
 
 @shop.command()
-@takes_options(SHOP_OPTIONS, "options", lambda given: ShopOptions.of(resolve(given, {}, only=SHOP_OPTIONS)))
+@takes_options(
+    SHOP_OPTIONS, "options", lambda given: RealTimeShopOptions.of(resolve(given, {}, only=SHOP_OPTIONS))
+)
 def run(  # noqa: PLR0913 - parameters of a command are its options
     *,
-    options: ShopOptions,
+    options: RealTimeShopOptions,
     flags: Annotated[
         Path | None, typer.Option(help="Obey this flagd document instead; it is read again when it changes.")
     ] = None,

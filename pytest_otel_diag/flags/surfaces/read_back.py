@@ -33,7 +33,7 @@ class RetryPolicy:
     poll_s: float = 0.1
 
 
-class Store(Protocol):
+class DocumentStore(Protocol):
     """What :func:`replace` needs of a place that stores documents."""
 
     @property
@@ -54,7 +54,7 @@ class Store(Protocol):
         ...
 
 
-async def replace(store: Store, raw: bytes, *, expected: bytes | None, retry: RetryPolicy) -> None:
+async def replace(store: DocumentStore, raw: bytes, *, expected: bytes | None, retry: RetryPolicy) -> None:
     """Write *raw* and return once it is read back; with *expected* None, overwrite any document.
 
     Raises LostUpdate when another client changed the document before or after the write, FlagError when the
@@ -87,7 +87,7 @@ async def replace(store: Store, raw: bytes, *, expected: bytes | None, retry: Re
     )
 
 
-async def _stored(store: Store, raw: bytes, expected: bytes | None, retry: RetryPolicy) -> bool:
+async def _stored(store: DocumentStore, raw: bytes, expected: bytes | None, retry: RetryPolicy) -> bool:
     """Poll until *raw* is read back; return False when the previous document still is.
 
     Raises Uncertain when no read succeeded, LostUpdate when another client wrote.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.session import Blame, Impact, ImpactReason, Phase, Status
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND
-from pytest_otel_diag.runs.tracker import SessionState, Tally
+from pytest_otel_diag.runs.tracker import SessionState, SessionTally
 from pytest_otel_diag.scoring.text import clip, count, one_line
 
 REASON_WIDTH = 160
@@ -33,7 +33,7 @@ def span(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest_s:02d}" if hours else f"{minutes}:{rest_s:02d}"
 
 
-def tally_text(tally: Tally) -> str:
+def tally_text(tally: SessionTally) -> str:
     """Return the tally: ``8 scored: 6/7 detected, 0/1 alarms; 1 invalid`` (faults, controls)."""
     rates = [
         f"{part}/{whole} {noun}"

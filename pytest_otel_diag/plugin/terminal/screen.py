@@ -28,7 +28,7 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.session import Phase
 from pytest_otel_diag.plugin.settings import is_worker, options_of, place_of
 from pytest_otel_diag.plugin.terminal.progress import age_s, colour, ended_text, flight_text, tally_text
-from pytest_otel_diag.runs.tracker import Follower, SessionState, Tally, Tracker
+from pytest_otel_diag.runs.tracker import Follower, SessionState, SessionTally, Tracker
 from pytest_otel_diag.scoring.text import clip, count
 
 _LOG = logging.getLogger(__name__)
@@ -192,7 +192,7 @@ class Screen:
         self._mode = mode
         self._follower = follower
         self._now_ns = now_ns
-        self._tally = Tally()
+        self._tally = SessionTally()
         self._reported = 0
         self._unreadable = False
         self._lock = threading.Lock()

@@ -45,7 +45,7 @@ _FAILING = (Mechanism.ERROR, Mechanism.UNREACHABLE)
 
 
 @dataclass(frozen=True)
-class Subject:
+class ExhibitSubject:
     """What the pictures show: the session, its windows, and the services that matter.
 
     ``culprits`` are the expected root causes (those that the diagnosis named first), then the other named
@@ -76,7 +76,7 @@ async def exhibits_of(telemetry: Telemetry, log: SessionLog, *, timeout_s: float
 
 def subject_of(
     scenario: Scenario, diagnosis: Diagnosis | None, windows: SessionWindows, session: Window
-) -> Subject:
+) -> ExhibitSubject:
     """Return what to keep of a session; *session* reaches from the baseline's begin to the end."""
     expectation = scenario.expectation
     causes = diagnosis.root_causes[:_NAMED] if diagnosis is not None else ()
@@ -88,7 +88,7 @@ def subject_of(
     expected = [cause.service for cause in expectation.root_causes]
     expected.sort(key=lambda service: named.index(service) if service in named else len(named))
     shown = [anomaly.service for anomaly in expectation.anomalies]
-    return Subject(
+    return ExhibitSubject(
         session=session,
         baseline=windows.baseline or (windows.reference[-1] if windows.reference else None),
         incident=windows.incident,
@@ -107,7 +107,7 @@ def _failing(expectation: Expectation, diagnosis: Diagnosis | None) -> bool:
     return any(m in _FAILING for m in mechanisms) or Signal.ERROR_RATE in signals
 
 
-async def collect(telemetry: Telemetry, subject: Subject, *, timeout_s: float) -> Exhibits:
+async def collect(telemetry: Telemetry, subject: ExhibitSubject, *, timeout_s: float) -> Exhibits:
     """Return the exhibits; what fails or takes longer than *timeout_s* wall seconds becomes a note."""
     notes: list[str] = []
     try:
@@ -120,7 +120,7 @@ async def collect(telemetry: Telemetry, subject: Subject, *, timeout_s: float) -
     return Exhibits(notes=tuple(notes))
 
 
-async def _collected(telemetry: Telemetry, subject: Subject, notes: list[str]) -> Exhibits:
+async def _collected(telemetry: Telemetry, subject: ExhibitSubject, notes: list[str]) -> Exhibits:
     edges = [
         await _or(_edges(telemetry, window), (), what, notes)
         for window, what in ((subject.baseline, "calls before"), (subject.incident, "calls of the incident"))

@@ -1,4 +1,4 @@
-"""The schedule of a scenario as a timeline: pure functions of the seconds since the injection.
+"""The schedule of a session: pure functions of the seconds since the injection.
 
 A fault is on from ``at_s`` to ``until_s`` (for good without), and again each ``every_s``. Its ``steps`` count
 from the moment it comes on, each time it does: a fault that flaps starts its ramp anew. Where several things
@@ -80,7 +80,7 @@ def course(fault: Fault, change: FlagChange, rest: str) -> Course:
 
 
 @dataclass(frozen=True, slots=True)
-class Timeline:
+class Schedule:
     """Everything that the schedule of a session makes happen, in nanoseconds since the injection."""
 
     courses: tuple[Course, ...] = ()
@@ -107,10 +107,10 @@ class Timeline:
         return min((course.at_ns for course in self.courses), default=None)
 
 
-def timeline(scenario: Scenario, changes: Sequence[FlagChange], rest: Mapping[str, str]) -> Timeline:
-    """Return the timeline of a scenario with the resolved *changes*; *rest* is how flags were found."""
+def schedule_of(scenario: Scenario, changes: Sequence[FlagChange], rest: Mapping[str, str]) -> Schedule:
+    """Return the schedule of a scenario with the resolved *changes*; *rest* is how flags were found."""
     pairs = zip(scenario.faults, changes, strict=True)
-    return Timeline(
+    return Schedule(
         courses=tuple(course(fault, change, rest[change.key]) for fault, change in pairs),
         disturbances=scenario.disturbances,
     )

@@ -25,8 +25,8 @@ from pytest_otel_diag.sessions.faults.external_changes import (
     ExternalChanges,
     changed_externally,
 )
-from pytest_otel_diag.sessions.faults.schedule import Timeline
-from pytest_otel_diag.sessions.faults.undo import Undo
+from pytest_otel_diag.sessions.faults.schedule import Schedule
+from pytest_otel_diag.sessions.faults.undo import FaultUndo
 from pytest_otel_diag.sessions.faults.witness import NO_ANSWER, FlagWitness
 from pytest_otel_diag.sessions.log import SessionLog
 
@@ -38,28 +38,28 @@ def refuse_not_served(log: SessionLog, detail: str) -> SessionStopped:
 
 
 class FaultScheduler:
-    """Sets flags and makes disturbances when the timeline says so; every change is read back as served.
+    """Sets flags and makes disturbances when the schedule says so; every change is read back as served.
 
     Reading a flag back takes time of the target's clock. What fell due meanwhile is done right afterwards, so
     a flag always ends up where the schedule wants it *now*. *document* holds all flags before the session,
-    *found* the variants that the flags of the timeline answered then.
+    *found* the variants that the flags of the schedule answered then.
     """
 
     def __init__(
         self,
         context: SessionContext,
-        timeline: Timeline,
+        schedule: Schedule,
         witness: FlagWitness,
         document: FlagDocument,
         found: Mapping[str, str],
     ) -> None:
-        self.timeline = timeline
+        self.schedule = schedule
         self._context = context
         self._system = context.system
         self._log = context.log
         self._witness = witness
         self._detector = ExternalChangeDetector(witness, document)
-        self._prepared_undo = Undo(witness, document, found) if found else None
+        self._prepared_undo = FaultUndo(witness, document, found) if found else None
         self._found = dict(found)
         self._current = dict(found)
         self._unproven: dict[str, str] = {}
@@ -72,7 +72,7 @@ class FaultScheduler:
         )
 
     @property
-    def undo(self) -> Undo | None:
+    def undo(self) -> FaultUndo | None:
         """What restores the flags, from the moment before the first one is set; None without faults."""
         return self._prepared_undo if self._started else None
 
@@ -89,7 +89,7 @@ class FaultScheduler:
         """
         self._started = True
         self._start_ns = self._context.now()
-        await self._apply(0, always={course.key for course in self.timeline.courses if not course.at_ns})
+        await self._apply(0, always={course.key for course in self.schedule.courses if not course.at_ns})
 
     async def sleep(self, seconds: float) -> None:
         """Let *seconds* pass on the target's clock and apply what is due meanwhile.
@@ -101,7 +101,7 @@ class FaultScheduler:
 
     async def first_fault(self) -> None:
         """Sleep until the first fault is due and prove it; return at once when it is on already."""
-        due_ns = self.timeline.first_fault_ns
+        due_ns = self.schedule.first_fault_ns
         if due_ns is not None:
             await self._sleep_until(self._start_ns + due_ns)
 
@@ -109,7 +109,7 @@ class FaultScheduler:
         """Sleep up to the instant, longer where flags that fell due are still being read back."""
         clock = self._system.clock
         while True:
-            due_ns = self.timeline.next(self._done_ns)
+            due_ns = self.schedule.next(self._done_ns)
             if due_ns is not None and self._start_ns + due_ns <= clock.now():
                 await self.check_served()
                 await self._apply(clock.now() - self._start_ns)
@@ -117,7 +117,7 @@ class FaultScheduler:
             left_ns = end_ns - clock.now()
             if left_ns <= 0:
                 return
-            due_ns = self.timeline.next(self._done_ns)
+            due_ns = self.schedule.next(self._done_ns)
             if due_ns is not None:
                 left_ns = min(left_ns, max(0, self._start_ns + due_ns - clock.now()))
             await clock.sleep(left_ns / NANOS_PER_SECOND)
@@ -127,10 +127,10 @@ class FaultScheduler:
 
         Flags in *always* are set whatever they answer.
         """
-        disturbances = self.timeline.disturbances_in(self._done_ns, offset_ns)
+        disturbances = self.schedule.disturbances_in(self._done_ns, offset_ns)
         self._done_ns = offset_ns
         written: dict[str, str] = {}
-        for key, variant in self.timeline.at(offset_ns).items():
+        for key, variant in self.schedule.at(offset_ns).items():
             if self._current[key] != variant or key in always:
                 await self._system.flags.apply(FlagChange(key=key, variant=variant))
                 self._current[key] = self._unproven[key] = written[key] = variant

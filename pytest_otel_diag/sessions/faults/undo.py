@@ -12,7 +12,7 @@ from pytest_otel_diag.sessions.faults.external_changes import ExternalChangeDete
 from pytest_otel_diag.sessions.faults.witness import FlagWitness
 
 
-class Undo:
+class FaultUndo:
     """Restores *document* and verifies that flags answer the variants *found* before the faults.
 
     Made before the first change, so that there is always something to restore.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pytest_otel_diag import catalog
-from pytest_otel_diag.catalog.compare import Comparison, compare
+from pytest_otel_diag.catalog.compare import CatalogComparison, compare
 from pytest_otel_diag.errors import FlagError, OtelDiagError
 from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.model.flags import Flag, FlagDocument
@@ -33,7 +33,7 @@ class Found:
     """The flags of the system, compared with the release that was named or fits best."""
 
     flags: Mapping[str, Flag]
-    comparison: Comparison
+    comparison: CatalogComparison
 
     @property
     def demo(self) -> str:

@@ -90,7 +90,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class StatementScope:
     """What the statement may name: the session's database, and which databases exist (asked when needed)."""
 
     database: str
@@ -163,7 +163,7 @@ def tree(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> tup
     return tuple(_nodes("\n".join(connection.lines(f"EXPLAIN AST {sql}", parameters))))
 
 
-def check(sql: str, nodes: Sequence[Node], scope: Scope) -> None:
+def check(sql: str, nodes: Sequence[Node], scope: StatementScope) -> None:
     """Raise QueryRejected unless the canonical statement only reads what the session may see."""
     root = nodes[0]
     if root.kind not in _ROOTS:
@@ -253,7 +253,7 @@ def _check_private(name: str) -> None:
         )
 
 
-def _check_table(name: str, scope: Scope) -> None:
+def _check_table(name: str, scope: StatementScope) -> None:
     _check_private(name)
     database, dot, _ = name.partition(".")
     own = name.startswith(f"{scope.database}.") and not _foreign(name, scope)
@@ -286,25 +286,25 @@ def _right_of_in(nodes: Sequence[Node], index: int, parents: Sequence[Node]) -> 
     return not siblings or siblings[0].depth < nodes[index].depth
 
 
-def _check_in(name: str, scope: Scope) -> None:
+def _check_in(name: str, scope: StatementScope) -> None:
     _check_private(name)
     if _foreign(name, scope):
         _check_table(name, scope)
 
 
-def _foreign(name: str, scope: Scope) -> bool:
+def _foreign(name: str, scope: StatementScope) -> bool:
     """Whether a dotted name may start with the name of another database (names may hold dots)."""
     parts = name.split(".")
     prefixes = {".".join(parts[:count]) for count in range(1, len(parts))}
     return bool(prefixes) and bool(prefixes & scope.others)
 
 
-def _check_shown(name: str, scope: Scope) -> None:
+def _check_shown(name: str, scope: StatementScope) -> None:
     if name in scope.others:
         raise QueryRejected(f"database {name!r} is outside this session; write SHOW TABLES alone")
 
 
-def _check_show_columns(sql: str, scope: Scope) -> None:
+def _check_show_columns(sql: str, scope: StatementScope) -> None:
     for token in _TOKEN.findall(_without_strings(sql)):
         _check_private(token.strip('`"'))
         _check_shown(token.strip('`"'), scope)

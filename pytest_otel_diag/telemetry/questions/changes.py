@@ -7,12 +7,12 @@ from typing import Any
 
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.telemetry.questions.results import (
-    Comparison,
     EdgeChange,
     LogTemplate,
     OperationChange,
     Quantiles,
     SelfTimeChange,
+    TelemetryChanges,
     TemplateChange,
 )
 from pytest_otel_diag.telemetry.questions.slices import Row, merge, sliced
@@ -24,7 +24,7 @@ ROWS = 100_000
 
 async def compare(
     telemetry: StatementRunner, before: Sequence[Window], after: Window, *, rows: int = ROWS
-) -> Comparison:
+) -> TelemetryChanges:
     """Return everything of *after* beside all windows of *before* together.
 
     Missing tables leave their part empty; raises SchemaError without either
@@ -34,7 +34,7 @@ async def compare(
     signals = schema.signals()
     traces, logs = "traces" in signals, "logs" in signals
     windows = (*before, after)
-    return Comparison(
+    return TelemetryChanges(
         seconds_before=sum(window.duration_s for window in merged(before)),
         seconds_after=after.duration_s,
         operations=await operation_changes(telemetry, windows, rows=rows) if traces or not logs else (),

@@ -162,7 +162,7 @@ class TemplateChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class TelemetryChanges:
     """Everything before and after; ``seconds_*`` turn counts into rates."""
 
     seconds_before: float

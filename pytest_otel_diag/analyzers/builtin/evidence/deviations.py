@@ -40,7 +40,7 @@ ends early loses both, so they are not two observations."""
 
 
 @dataclass(frozen=True, slots=True)
-class Blame:
+class BlameShare:
     """A service blamed by the deviation of one row, with its share of the blame."""
 
     row: int
@@ -71,7 +71,7 @@ class Kind:
     name: str
     group: Group
     scores: Scores
-    blame: Callable[[int], Iterator[Blame]]
+    blame: Callable[[int], Iterator[BlameShare]]
     describe: Callable[[int, str], Finding]
 
 
@@ -109,13 +109,13 @@ def hits(kinds: Sequence[Kind], column: int) -> Iterator[Hit]:
 
 def owners(
     scores: Scores, services: Sequence[str], *, rising: bool = False, shares: Sequence[float] | None = None
-) -> Callable[[int], Iterator[Blame]]:
+) -> Callable[[int], Iterator[BlameShare]]:
     """Return the blame of a kind whose rows each belong to one service."""
 
-    def blame(column: int) -> Iterator[Blame]:
+    def blame(column: int) -> Iterator[BlameShare]:
         z = scores.z[:, column]
         for row in np.flatnonzero((z if rising else np.abs(z)) > Z_FLOOR):
-            yield Blame(int(row), services[int(row)], shares[int(row)] if shares else 1.0)
+            yield BlameShare(int(row), services[int(row)], shares[int(row)] if shares else 1.0)
 
     return blame
 

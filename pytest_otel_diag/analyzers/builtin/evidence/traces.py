@@ -9,7 +9,7 @@ import numpy as np
 
 from pytest_otel_diag.analyzers.builtin import scores as score
 from pytest_otel_diag.analyzers.builtin.evidence.deviations import (
-    Blame,
+    BlameShare,
     Finding,
     Group,
     Kind,
@@ -178,7 +178,7 @@ def errors(seen: Observations, reference: list[int], trials: dict[int, Floats]) 
         alone = lonely[ops[row]][column] > 0.5 * hits[row, column]
         return answers.get(ops[row]) if alone else None
 
-    def blame(column: int) -> Iterator[Blame]:
+    def blame(column: int) -> Iterator[BlameShare]:
         rows = np.flatnonzero(scored.z[:, column] > Z_FLOOR)
         failing = {int(row): (seen.operations[ops[row]].service, unreached(int(row), column)) for row in rows}
         return _held_responsible(failing)
@@ -198,7 +198,7 @@ def errors(seen: Observations, reference: list[int], trials: dict[int, Floats]) 
     return Kind("errors", Group.ERROR, scored, blame, describe)
 
 
-def _held_responsible(failing: dict[int, tuple[str, str | None]]) -> Iterator[Blame]:
+def _held_responsible(failing: dict[int, tuple[str, str | None]]) -> Iterator[BlameShare]:
     """Yield the blame for rows of a failing service and for the callee that it did not reach, if any."""
     callers: dict[str, set[str]] = {}
     for service, missed in failing.values():
@@ -206,12 +206,12 @@ def _held_responsible(failing: dict[int, tuple[str, str | None]]) -> Iterator[Bl
             callers.setdefault(missed, set()).add(service)
     for row, (service, missed) in failing.items():
         if missed is None:
-            yield Blame(row, service)
+            yield BlameShare(row, service)
         elif len(callers[missed]) > 1:
-            yield Blame(row, missed)
+            yield BlameShare(row, missed)
         else:
-            yield Blame(row, service)
-            yield Blame(row, missed, OTHER_END)
+            yield BlameShare(row, service)
+            yield BlameShare(row, missed, OTHER_END)
 
 
 def _usual_callees(seen: Observations) -> dict[int, str]:
@@ -235,7 +235,7 @@ def gaps(seen: Observations, reference: list[int]) -> Kind:
     ends = [(seen.operations[op].service, seen.operations[child].service) for op, _, child in matrix.keys]
     enough = scored.tested
 
-    def blame(column: int) -> Iterator[Blame]:
+    def blame(column: int) -> Iterator[BlameShare]:
         worst: dict[tuple[str, str], tuple[float, int]] = {}
         for row, end in enumerate(ends):
             if enough[row] and matrix.counts[row, column] >= score.MIN_HERE:
@@ -259,15 +259,15 @@ def gaps(seen: Observations, reference: list[int]) -> Kind:
 
 def _both_ends(
     worst: dict[tuple[str, str], tuple[float, int]], caller: str, callee: str, row: int
-) -> Iterator[Blame]:
+) -> Iterator[BlameShare]:
     siblings = [z > Z_FLOOR for (a, b), (z, _) in worst.items() if a == caller and b != callee]
     others = [z > Z_FLOOR for (a, b), (z, _) in worst.items() if b == callee and a != caller]
     # at least two siblings: one other affected call may be a coincidence
     by_caller = max(0.0, 2.0 * float(np.mean(siblings)) - 1.0) if len(siblings) >= 2 else 0.0
     seen_by = (1 + sum(others)) / (1 + len(others))
-    yield Blame(row, callee, seen_by * (1.0 - by_caller))
+    yield BlameShare(row, callee, seen_by * (1.0 - by_caller))
     if by_caller:
-        yield Blame(row, caller, by_caller)
+        yield BlameShare(row, caller, by_caller)
 
 
 def lags(seen: Observations, reference: list[int]) -> Kind:
@@ -318,17 +318,17 @@ def flows(seen: Observations, reference: list[int], trials: dict[int, Floats], *
     given = [trials[op] if event == START else totals[op, event] for op, event, _ in matrix.keys]
     scored = score.ratios(matrix.counts, _stacked(given, seen.columns), reference)
 
-    def blame(column: int) -> Iterator[Blame]:
+    def blame(column: int) -> Iterator[BlameShare]:
         for row in np.flatnonzero(np.abs(scored.z[:, column]) > Z_FLOOR):
             op, event, following = matrix.keys[row]
             service = seen.operations[op].service
             callee = seen.operations.get(event)
             broken = following == END and scored.z[row, column] > 0
             if broken and callee is not None and callee.service != service:
-                yield Blame(int(row), callee.service)
-                yield Blame(int(row), service, CALLER_PART)
+                yield BlameShare(int(row), callee.service)
+                yield BlameShare(int(row), service, CALLER_PART)
             else:
-                yield Blame(int(row), service)
+                yield BlameShare(int(row), service)
 
     def describe(row: int, service: str) -> Finding:
         op, event, following = matrix.keys[row]
