@@ -87,6 +87,6 @@ class RestoreFailed(FlagError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``", did you mean 'x'?"`` for the closest known spelling, or an empty string."""
+    """Return ``" (did you mean 'x'?)"`` for the closest known spelling, or an empty string."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f", did you mean {matches[0]!r}?" if matches else ""
+    return f" (did you mean {matches[0]!r}?)" if matches else ""

@@ -164,7 +164,7 @@ class VerdictReached(_Event):
 
 
 class FaultsUndone(_Event):
-    """The undo ended, verified or not, or the faults were left on as asked."""
+    """The undo ended, verified or not, or the faults were left on as requested."""
 
     kind: Literal["faults_undone"] = "faults_undone"
     cleanup: Cleanup

@@ -10,12 +10,12 @@ from pytest_otel_diag.model.session import SessionResult, Status
 class Outcome(StrEnum):
     """How a session compares with the ground truth, or why it was not compared.
 
-    ``QUIET`` is a control without an alarm; ``WRONG_CAUSE`` is a detected fault whose root cause is
+    ``NO_ALARM`` is the right answer to a control; ``WRONG_CAUSE`` is a detected fault whose root cause is
     known and was not named first.
     """
 
     SOLVED = "solved"
-    QUIET = "quiet"
+    NO_ALARM = "no alarm"
     NOT_DETECTED = "not detected"
     WRONG_CAUSE = "wrong cause"
     FALSE_ALARM = "false alarm"
@@ -27,7 +27,7 @@ class Outcome(StrEnum):
     @property
     def right(self) -> bool:
         """Whether the analyzer was right."""
-        return self in (Outcome.SOLVED, Outcome.QUIET)
+        return self in (Outcome.SOLVED, Outcome.NO_ALARM)
 
 
 _UNSCORED = {
@@ -44,7 +44,7 @@ def outcome_of(session: SessionResult) -> Outcome:
     if session.status is not Status.SCORED or verdict is None:
         return _UNSCORED[session.status]
     if not verdict.fault_present:
-        return Outcome.FALSE_ALARM if verdict.detected else Outcome.QUIET
+        return Outcome.FALSE_ALARM if verdict.detected else Outcome.NO_ALARM
     if not verdict.detected:
         return Outcome.NOT_DETECTED
     return Outcome.SOLVED if verdict.solved else Outcome.WRONG_CAUSE

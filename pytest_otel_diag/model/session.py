@@ -203,9 +203,9 @@ class SessionResult(Model):
         if verdict is None:
             return f"{self.status.value}: {self.reason}"
         if not verdict.fault_present:
-            return "false alarm" if verdict.detected else "ok, nothing wrong"
+            return "false alarm" if verdict.detected else "no alarm"
         rank = f"root cause ranked {verdict.service_rank}" if verdict.service_rank else "root cause not named"
-        return rank if verdict.detected else f"not detected, {rank}"
+        return f"{'detected' if verdict.detected else 'not detected'}, {rank}"
 
 
 class Budget(Model):

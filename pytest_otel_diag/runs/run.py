@@ -205,8 +205,8 @@ def alarm_of(session: SessionResult) -> str:
     where = f"session {session.session_id} of {session.scenario.id} on {session.target}"
     if cleanup.left_on:
         left_on = ", ".join(cleanup.left_on)
-        return f"LEFT ON, as asked, by {where}: {left_on}; take it back with: {cleanup.recovery_command}"
-    way = f"; take it back with: {cleanup.recovery_command}" if cleanup.recovery_command else ""
+        return f"LEFT ON, as requested, by {where}: {left_on}; restore it with: {cleanup.recovery_command}"
+    way = f"; restore it with: {cleanup.recovery_command}" if cleanup.recovery_command else ""
     return f"A FAULT MAY STILL BE ON, from {where}: {cleanup.detail}{way}"
 
 

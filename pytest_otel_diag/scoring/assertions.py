@@ -295,7 +295,7 @@ class DiagnosedSession:
     def _spelling(self, service: str) -> str:
         """Return the nearest spelling for an unknown service, empty for a known one."""
         seen = self._seen()
-        return "" if seen.resolve(service) is not None else nearest(service, seen.known).removeprefix(", ")
+        return "" if seen.resolve(service) is not None else nearest(service, seen.known).strip(" ()")
 
     def _must_exist(self, service: str) -> None:
         seen = self._seen()

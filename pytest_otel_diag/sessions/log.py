@@ -311,7 +311,7 @@ class SessionLog:
                 "recovery_command": recovery_command,
             }
         )
-        self.mark_fault_active(f"A FAULT MAY STILL BE ON: {detail}; take it back with: {recovery_command}")
+        self.mark_fault_active(f"A FAULT MAY STILL BE ON: {detail}; restore it with: {recovery_command}")
 
     def remark(self, detail: str) -> None:
         """Add a detail to the cleanup that changes no outcome."""

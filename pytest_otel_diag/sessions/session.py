@@ -195,7 +195,7 @@ class Session:
         self._log.set_windows(incident=Window(start_ns=start_ns, end_ns=self.context.now()))
 
     def set_up_only(self, faults: FaultScheduler) -> SessionStopped:
-        """Return what ends a session that was asked to set up its fault only."""
+        """Return what ends a session that only sets up its fault."""
         impact = self._log.impact
         served = ", ".join(faults.faults_on()) or "no fault"
         found = f"{impact.reason}: {impact.detail}" if impact is not None else "no impact to wait for"
@@ -249,7 +249,7 @@ class Session:
         if not (self._settings.skip_cleanup and self._outlived and left_on):
             return False
         command = command_of(self._system)
-        detail = f"left on, as asked: {', '.join(left_on)}; take it back with: {command}"
+        detail = f"left on, as requested: {', '.join(left_on)}; restore it with: {command}"
         self._log.undone(
             Cleanup(restored=False, verified=False, left_on=left_on, recovery_command=command, detail=detail)
         )

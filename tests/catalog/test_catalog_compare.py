@@ -87,7 +87,7 @@ def test_every_kind_of_difference_is_named():
     }
     notes = {item.flag: item.note for item in found.differences}
     assert notes["loadGeneratorFloodHomepage"] == "in 2.0, 2.1, 2.2, 3.1"
-    assert notes["paymentCacheLeak"].startswith("in no release, did you mean 'payment")
+    assert notes["paymentCacheLeak"].startswith("in no release (did you mean 'payment")
     values = {(item.flag, item.expected, item.found) for item in found.differences if item.kind == "value"}
     assert values == {("cartFailure", "90% is 0.9", "90% is 0.95"), ("adManualGc", "on is true", "on is 1")}
 

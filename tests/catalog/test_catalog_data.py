@@ -64,11 +64,11 @@ def test_case_and_separators_of_a_flag_do_not_matter(name, data):
 
 
 def test_unknown_names_get_the_nearest_spelling():
-    with pytest.raises(ScenarioError, match=r"unknown flag 'paymentFailur', did you mean 'paymentFailure'"):
+    with pytest.raises(ScenarioError, match=r"unknown flag 'paymentFailur' \(did you mean 'paymentFailure'"):
         catalog.flag("paymentFailur")
-    with pytest.raises(ScenarioError, match=r"no variant '10', did you mean '10%'.*choose from off, 10%"):
+    with pytest.raises(ScenarioError, match=r"no variant '10' \(did you mean '10%'.*choose from off, 10%"):
         catalog.fault("paymentFailure", "10")
-    with pytest.raises(ConfigurationError, match=r"unknown demo release '3.7', did you mean '3.\d'"):
+    with pytest.raises(ConfigurationError, match=r"unknown demo release '3.7' \(did you mean '3.\d'"):
         catalog.generation("3.7")
 
 

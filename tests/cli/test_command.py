@@ -73,8 +73,8 @@ def test_run_judges_every_scenario_and_report_shows_it_again(place: Path) -> Non
         place, "run", "--target", "replay:tiny", "--analyzer", "my_analyzers:slower", "--reports", "kept"
     )
     assert ran.returncode == 13, ran.stderr
-    assert "incident-back  root cause ranked 1" in ran.stdout
-    assert "ok, nothing wrong" in ran.stdout
+    assert "incident-back  detected, root cause ranked 1" in ran.stdout
+    assert "no alarm" in ran.stdout
     assert "gate: INCONCLUSIVE" in ran.stdout
     (run,) = (place / "kept").iterdir()
     assert len((run / "sessions.jsonl").read_text().splitlines()) == 4

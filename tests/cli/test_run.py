@@ -80,7 +80,7 @@ def test_a_run_that_only_sets_up_judges_nothing(place) -> None:
 def test_it_stops_after_the_session_that_left_its_fault_on(place) -> None:
     code, lines = run(skip_cleanup="true", target="fake:exclusive")
     assert code == 2 and len(kept(place)) == 1
-    assert lines[-1].startswith("LEFT ON, as asked") and "otel-diag heal" in lines[-1]
+    assert lines[-1].startswith("LEFT ON, as requested") and "otel-diag heal" in lines[-1]
 
 
 def test_without_a_main_thread_signals_are_left_alone() -> None:

@@ -37,7 +37,7 @@ def test_all_bad_values_are_reported_together_with_what_is_allowed() -> None:
         )
     message = str(caught.value)
     assert "--otel-diag-repeat='0': must be a finite number above 0" in message
-    assert "--otel-diag-inconclusive='pas': choose from fail, pass, did you mean 'pass'?" in message
+    assert "--otel-diag-inconclusive='pas': choose from fail, pass (did you mean 'pass'?)" in message
     assert "otel_diag_min_top1='1.5': must be a ratio between 0 and 1" in message
     assert "OTEL_DIAG_SEED='x': must be a whole number" in message
     assert "OTEL_DIAG_GATE='maybe': choose from true, false" in message

@@ -286,7 +286,7 @@ async def test_unknown_callers_and_missing_objects_are_explained(
 async def test_a_missing_key_and_binary_data_are_reported(cluster: KubernetesStandIn, tmp_path: Path) -> None:
     surface = made(cluster, tmp_path)
     cluster.config_map("{}", key="demo.flagd.jsn")
-    with pytest.raises(FlagError, match=r"no key 'demo.flagd.json', did you mean 'demo.flagd.jsn'"):
+    with pytest.raises(FlagError, match=r"no key 'demo.flagd.json' \(did you mean 'demo.flagd.jsn'"):
         await surface.read()
     cluster.put("configmaps", "flagd-config", {"binaryData": {"demo.flagd.json": "e30="}})
     with pytest.raises(FlagError, match="is binary data"):

@@ -213,11 +213,11 @@ def test_what_is_not_known_is_refused_by_name_and_changes_nothing():
     for wrong, match in (
         (
             lambda: flags.change("paymnt", "off"),
-            "no flag 'paymnt', did you mean 'payment'.*known flags: payment, ad",
+            "no flag 'paymnt' \\(did you mean 'payment'.*known flags: payment, ad",
         ),
         (
             lambda: flags.change("payment", "50"),
-            "no variant '50', did you mean '50%'.*choose from off, 50%, 100%",
+            "no variant '50' \\(did you mean '50%'.*choose from off, 50%, 100%",
         ),
         (lambda: flags.answer("carts"), "no flag 'carts'"),
         (lambda: flags.retarget("carts", None), "no flag 'carts'"),

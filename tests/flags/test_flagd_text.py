@@ -51,7 +51,7 @@ def test_an_empty_document_is_refused_with_what_flagd_makes_of_it(raw):
         ({"flags": {"a": {**GOOD, "targeting": {"$ref": ["x"]}}}}, "flag 'a' refers to the rule"),
         (
             {"flags": {"a": {**GOOD, "targeting": {"$ref": "usr"}}}, "$evaluators": {"user": {}}},
-            "flag 'a' refers to the rule 'usr', did you mean 'user'.*'\\$evaluators' has user",
+            "flag 'a' refers to the rule 'usr' \\(did you mean 'user'.*'\\$evaluators' has user",
         ),
         ({"flags": {"a": {**GOOD, "targeting": {"if": [{"$ref": "x"}]}}}}, "'\\$evaluators' has none"),
     ],
@@ -62,7 +62,7 @@ def test_the_error_names_place_value_and_remedy(raw, match):
 
 def test_one_wrong_default_variant_refuses_the_whole_document():
     flags = {"payment": GOOD, "cart": {**GOOD, "defaultVariant": "onn"}}
-    refused({"flags": flags}, "flag 'cart' has the default variant 'onn', did you mean 'on'.*whole document")
+    refused({"flags": flags}, "flag 'cart' has the default variant 'onn' .did you mean 'on'.*whole document")
 
 
 def test_a_document_without_any_flag_is_a_document():

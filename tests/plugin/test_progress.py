@@ -123,7 +123,7 @@ def test_a_target_on_the_wall_clock_has_one_time() -> None:
         (result(verdict=RIGHT), "pay: detected, root cause ranked 1 (2.8 s)", "green"),
         (result(verdict=WRONG), "pay: detected, root cause ranked 3 (2.8 s)", "red"),
         (result(verdict=MISSED), "pay: not detected, root cause not named (2.8 s)", "red"),
-        (result(CONTROL, CALM), "quiet: ok, nothing wrong (2.8 s)", "green"),
+        (result(CONTROL, CALM), "quiet: no alarm (2.8 s)", "green"),
         (result(CONTROL, ALARM), "quiet: false alarm (2.8 s)", "red"),
         (
             result(verdict=RIGHT, phases=(phase(Phase.BASELINE, 0, 2.5),)),

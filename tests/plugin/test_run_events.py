@@ -98,15 +98,15 @@ def test_other_plugins_get_each_ended_session(pytester, diag) -> None:
     [
         (
             ["--otel-diag-analyser=x"],
-            "unrecognized arguments: --otel-diag-analyser=x, did you mean '--otel-diag-analyzer'?",
+            "unrecognized arguments: --otel-diag-analyser=x (did you mean '--otel-diag-analyzer'?)",
         ),
         (
             ["--otel-diag-target=shp"],
-            "no target 'shp' in 'shp', did you mean 'shop'?; choose from live, replay, shop",
+            "no target 'shp' in 'shp' (did you mean 'shop'?); choose from live, replay, shop",
         ),
         (
             ["--otel-diag-target=shop", "--otel-diag-analyzer=bultin"],
-            "no analyzer 'bultin', did you mean 'builtin'?",
+            "no analyzer 'bultin' (did you mean 'builtin'?)",
         ),
     ],
 )

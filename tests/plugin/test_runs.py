@@ -196,7 +196,7 @@ def test_all_mistakes_are_reported_together_before_anything_runs(pytester, diag)
         "nothing would run",
         "names no scenario",
         "contradict each other",
-        "mechanism 'cpuu' is not in the taxonomy, did you mean 'cpu'?",
+        "mechanism 'cpuu' is not in the taxonomy (did you mean 'cpu'?)",
         "otel_timing without a scenario",
         "impact_poll_s=0",
     ):

@@ -197,7 +197,7 @@ def test_a_fault_left_on_as_asked_stops_the_run(pytester, run_inside) -> None:
     result.assert_outcomes(passed=1)
     assert result.ret == 2
     result.stdout.fnmatch_lines(
-        ["*faults that are on*", "LEFT ON, as asked*paymentFailure=50%*otel-diag heal*"]
+        ["*faults that are on*", "LEFT ON, as requested*paymentFailure=50%*otel-diag heal*"]
     )
     assert not flags_are_back(pytester)
     alone = run_inside("--otel-diag-skip-cleanup", "-k", "two", target="fake:exclusive")

@@ -107,7 +107,7 @@ def test_all_mistakes_of_all_files_are_reported_before_anything_runs(pytester, d
     result = diag()
     result.stdout.fnmatch_lines(["*one.scenario.yaml:2: faults.0.flg: unknown key*"])
     result.stdout.fnmatch_lines(
-        ["*two.scenario.yaml:3: assert.0.helthy: unknown key, did you mean 'healthy'*"]
+        ["*two.scenario.yaml:3: assert.0.helthy: unknown key (did you mean 'healthy'*"]
     )
     assert not (pytester.path / "reports").exists()
 

@@ -339,7 +339,7 @@ def test_a_path_may_be_a_recording_an_importable_folder_or_hold_several(tmp_path
 
 def test_a_path_without_a_recording_names_the_nearest(tmp_path):
     small_recording(tmp_path / "online-boutique")
-    with pytest.raises(RecordingError, match=r"is not a folder, did you mean 'online-boutique'\?"):
+    with pytest.raises(RecordingError, match=r"is not a folder \(did you mean 'online-boutique'\?\)"):
         find_recordings(tmp_path / "online-botique")
     (tmp_path / "empty").mkdir()
     with pytest.raises(RecordingError, match=r"no recording in .*empty or directly below it"):
@@ -362,7 +362,7 @@ def test_only_folders_with_a_recording_are_suggested(tmp_path):
     with pytest.raises(RecordingError, match=r"nope is not a folder; name a folder with a recording$"):
         find_recordings(tmp_path / "nope")
     write_sample_cases(tmp_path / "nopa")
-    with pytest.raises(RecordingError, match=r"nope is not a folder, did you mean 'nopa'\?$"):
+    with pytest.raises(RecordingError, match=r"nope is not a folder \(did you mean 'nopa'\?\)$"):
         find_recordings(tmp_path / "nope")
     with pytest.raises(RecordingError, match=r"^/nope is not a folder; name a folder with a recording$"):
         find_recordings(Path("/nope"))

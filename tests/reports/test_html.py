@@ -71,7 +71,7 @@ def test_html_shows_the_whole_session():
         (ranked("a", 3), "wrong cause, rank 3"),
         (ranked("a", None), "wrong cause"),
         (ranked("a", 1, detected=False), "not detected"),
-        (control("a"), "quiet"),
+        (control("a"), "no alarm"),
         (control("a", alarm=True), "false alarm"),
         (session(faulty("a"), status="invalid", reason="NO_TRAFFIC"), "invalid"),
         (session(faulty("a"), status="scored"), "not judged"),

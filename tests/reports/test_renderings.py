@@ -191,7 +191,7 @@ def test_writers_registered_by_other_packages(tmp_path, monkeypatch):
 
 
 def test_unknown_and_broken_writers_are_rejected(tmp_path, monkeypatch):
-    with pytest.raises(ConfigurationError, match="no report writer 'htm', did you mean 'html'"):
+    with pytest.raises(ConfigurationError, match="no report writer 'htm' \\(did you mean 'html'"):
         report_writers(["htm"])
     register(tmp_path, monkeypatch, "otel_diag_no_such_module:Writer")
     with pytest.raises(ConfigurationError, match="cannot be loaded: ModuleNotFoundError"):

@@ -17,7 +17,7 @@ from pytest_otel_diag.runs.migrations import current_version, migrated, readable
 from tests.support.ended import RIGHT, result
 
 OLD = Path(__file__).with_name("old_run")
-"""A run of schema version 1: one session left its fault on as asked, the undo of the other one failed."""
+"""A run of schema version 1: one session left its fault on as requested, the undo of the other one failed."""
 
 
 def test_a_run_of_schema_version_1_is_read() -> None:

@@ -123,16 +123,16 @@ def test_lint_checks_files_against_the_catalog(write) -> None:
     )
     found = [line.removeprefix(f"{path}:") for line in lint(path)]
     for wanted in (
-        "5: scenarios.0.faults.0.flag: unknown flag 'paymentFailur', did you mean 'paymentFailure'?",
+        "5: scenarios.0.faults.0.flag: unknown flag 'paymentFailur' (did you mean 'paymentFailure'?)",
         "6: scenarios.0.faults.1.variant: flag 'cartFailure' of demo 3.0 has no variant 'on'",
         "6: scenarios.0.faults.1.steps.0.variant: flag 'cartFailure' of demo 3.0 has no variant '11%'",
-        "7: scenarios.0.disturbances.0.service: demo 3.0 has no service 'add', did you mean 'ad'?",
+        "7: scenarios.0.disturbances.0.service: demo 3.0 has no service 'add' (did you mean 'ad'?)",
         "9: scenarios.0.expect.anomalies.0.service: demo 3.0 has no service 'paymnt'",
         "10: scenarios.0.expect.root_causes.0.service: demo 3.0 has no service 'checkou'",
         "11: scenarios.0.expect.paths.0: demo 3.0 has no service 'carts'",
         "12: scenarios.0.expect.red_herrings.0: demo 3.0 has no service 'quot'",
-        "13: scenarios.0.assert.0.not_blamed: demo 3.0 has no service 'emai', did you mean 'email'?",
-        "13: scenarios.0.assert.1.path: demo 3.0 has no service 'frontent', did you mean 'frontend'?",
+        "13: scenarios.0.assert.0.not_blamed: demo 3.0 has no service 'emai' (did you mean 'email'?)",
+        "13: scenarios.0.assert.1.path: demo 3.0 has no service 'frontent' (did you mean 'frontend'?)",
         "16: scenarios.1.environment.demo: unknown demo release '9.9'",
     ):
         assert any(line.startswith(wanted) for line in found), (wanted, found)
@@ -142,7 +142,7 @@ def test_lint_checks_files_against_the_catalog(write) -> None:
 def test_lint_reports_files_that_cannot_be_loaded(write) -> None:
     path = write("schema: 1\nfaultz: []\n")
     assert any(
-        line.startswith(f"{path}:2: faultz: unknown key, did you mean 'faults'?") for line in lint(path)
+        line.startswith(f"{path}:2: faultz: unknown key (did you mean 'faults'?)") for line in lint(path)
     )
 
 

@@ -255,7 +255,7 @@ def test_expected_of_several_faults_needs_all_causes():
 
 def test_unknown_terms_are_configuration_errors():
     result = diagnosed(CHARGE)
-    with pytest.raises(ConfigurationError, match="no signal 'eror_rate', did you mean 'error_rate'"):
+    with pytest.raises(ConfigurationError, match="no signal 'eror_rate' \\(did you mean 'error_rate'"):
         result.assert_anomaly(service="payment", signal="eror_rate")
     with pytest.raises(ConfigurationError, match="no mechanism 'gremlins'; choose from error, latency"):
         result.assert_root_cause("payment", mechanism="gremlins")

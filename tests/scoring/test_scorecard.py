@@ -407,7 +407,7 @@ def test_a_scenario_in_another_environment_is_another_observation():
 
 
 def test_a_fault_left_on_as_requested_is_not_a_failed_undo_but_prevents_pass():
-    asked = Cleanup(restored=False, verified=False, left_on=("leak=on",), detail="left on, as asked")
+    asked = Cleanup(restored=False, verified=False, left_on=("leak=on",), detail="left on, as requested")
     gate = build_scorecard([ranked("a", 1).model_copy(update={"cleanup": asked})]).gate
     assert gate is not None
     assert gate.outcome is GateOutcome.INFRASTRUCTURE

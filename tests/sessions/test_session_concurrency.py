@@ -73,7 +73,7 @@ async def test_a_fault_that_is_to_stay_on_is_left_on_and_reported():
         and cleanup.recovery_command == "heal it"
         and not cleanup.failed
     )
-    assert "left on, as asked: paymentFailure=50%; take it back with: heal it" in cleanup.detail
+    assert "left on, as requested: paymentFailure=50%; restore it with: heal it" in cleanup.detail
     states = {record.phase: record.outcome for record in result.phases}
     assert states[Phase.UNDO] == states[Phase.RECOVER] == "skipped"
 

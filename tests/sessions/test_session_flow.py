@@ -113,8 +113,8 @@ async def test_a_sole_other_variant_is_the_default_fault():
 @pytest.mark.parametrize(
     ("case", "says"),
     [
-        (scenario("paymentFailur=50%"), "no flag 'paymentFailur', did you mean 'paymentFailure'?"),
-        (scenario("paymentFailure=55%"), "no variant '55%', did you mean '50%'?"),
+        (scenario("paymentFailur=50%"), "no flag 'paymentFailur' (did you mean 'paymentFailure'?)"),
+        (scenario("paymentFailure=55%"), "no variant '55%' (did you mean '50%'?)"),
         (scenario("paymentFailure"), "needs a variant, write paymentFailure=VARIANT; it has: off, 10%"),
     ],
 )

@@ -148,13 +148,13 @@ def test_an_analyzer_is_found_by_module_and_attribute(monkeypatch):
     [
         (
             "bultin",
-            "no analyzer 'bultin', did you mean 'builtin'?; known: broken, builtin; own ones are written",
+            "no analyzer 'bultin' (did you mean 'builtin'?); known: broken, builtin; own ones are written",
         ),
         ("broken", "installed but cannot be imported: ImportError: no module named litellm"),
         (":x", "not of the form module:attribute"),
         ("x:", "not of the form module:attribute"),
         ("no_such_module_here:x", "cannot import module 'no_such_module_here': ModuleNotFoundError"),
-        ("their_agents:AsyncOn", "has no 'AsyncOn', did you mean 'AsyncOne'?"),
+        ("their_agents:AsyncOn", "has no 'AsyncOn' (did you mean 'AsyncOne'?)"),
         ("their_agents:NESTED.agent.best", "did you mean 'agents'?"),
         ("their_agents:NOT_ONE", "42 (int) is not an analyzer"),
     ],

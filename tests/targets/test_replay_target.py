@@ -330,7 +330,7 @@ async def test_a_session_cancelled_while_it_opens_leaves_no_views(target):
     [
         (
             Scenario(id="x", faults=(Fault(flag="sample-cart-network-delay"),), expectation=Expectation()),
-            "no recorded incident 'sample-cart-network-delay', did you mean 'sample-cart-network_delay'?",
+            "no recorded incident 'sample-cart-network-delay' (did you mean 'sample-cart-network_delay'?)",
         ),
         (
             Scenario(id="quiet", expectation=Expectation(healthy=True)),
@@ -382,7 +382,7 @@ def test_a_spec_names_one_or_several_paths(folder):
     assert len(target.recordings) == 1
     with pytest.raises(ScenarioError, match="write replay:PATH"):
         ReplayTarget.from_settings("replay:", settings=settings, worker="")
-    with pytest.raises(RecordingError, match=r"is not a folder, did you mean 'sample'\?"):
+    with pytest.raises(RecordingError, match=r"is not a folder \(did you mean 'sample'\?\)"):
         ReplayTarget.from_settings(f"{folder}/samlpe", settings=settings, worker="").scenarios()
 
 

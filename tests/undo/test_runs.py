@@ -1,4 +1,4 @@
-"""Whole runs on one system: taking turns, faults left on as asked, a hanging run, emergency stop."""
+"""Whole runs on one system: taking turns, faults left on by request, a hanging run, emergency stop."""
 
 from __future__ import annotations
 

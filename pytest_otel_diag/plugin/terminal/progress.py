@@ -102,8 +102,5 @@ def _label(state: SessionState) -> str:
 
 def _verdict(state: SessionState) -> str:
     assert state.ended is not None
-    text, verdict = state.ended.outcome, state.verdict
-    if state.ended.status is not Status.SCORED or verdict is None:
-        culprit = " (analyzer)" if state.ended.blame is Blame.ANALYZER else ""
-        return text.replace(":", f"{culprit}:", 1) if culprit else text
-    return f"detected, {text}" if verdict.fault_present and verdict.detected else text
+    text = state.ended.outcome
+    return text.replace(":", " (analyzer):", 1) if state.ended.blame is Blame.ANALYZER else text
