@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -19,16 +18,18 @@ SHIPPED = ("system.yaml", "service_failure.yaml", "performance.yaml", "system_le
 _SECTIONS = {"releases": "demo", "services": "name", "flags": "key"}
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML whose only booleans are true and false, so that ``on`` and ``off`` remain names of variants."""
+class OnOffLoader(yaml.SafeLoader):
+    """YAML in which ``on`` and ``off`` are words, not booleans, because variants have these names."""
 
 
-_Loader.yaml_implicit_resolvers = {
-    letter: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:bool"]
-    for letter, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+OnOffLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-for _word in ("true", "false"):
-    _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(rf"^{_word}$"), [_word[0]])
+
+
+class _Loader(OnOffLoader):
+    """Refuses keys that are repeated."""
 
 
 def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:

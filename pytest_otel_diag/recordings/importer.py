@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pytest_otel_diag import arrow
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, iso
-from pytest_otel_diag.recordings.format import arrow
 from pytest_otel_diag.recordings.format.columns import batches, in_time_order, nanoseconds, open_parquet
 from pytest_otel_diag.recordings.format.layout import BY_TABLE
 from pytest_otel_diag.recordings.format.manifest import ControlWindow, RecordingManifest

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_otel_diag.recordings.format import arrow
+from pytest_otel_diag import arrow
 from pytest_otel_diag.recordings.format.nested import (
     any_in_row,
     edit_list,

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pytest_otel_diag import arrow
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, iso
-from pytest_otel_diag.recordings.format import arrow
 from pytest_otel_diag.recordings.format.manifest import RecordingManifest
 from pytest_otel_diag.recordings.format.nested import edit_list
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pytest_otel_diag import arrow
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import Window, iso
-from pytest_otel_diag.recordings.format import arrow
 from pytest_otel_diag.recordings.format.columns import batches, first_disorder, nanoseconds, open_parquet
 from pytest_otel_diag.recordings.format.layout import BY_NAME, FileLayout, schema_mistakes
 from pytest_otel_diag.recordings.format.manifest import MANIFEST, RecordedFile, RecordingManifest

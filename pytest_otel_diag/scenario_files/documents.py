@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
+from pytest_otel_diag.catalog.loading import OnOffLoader
 from pytest_otel_diag.errors import ScenarioError
 from pytest_otel_diag.scenario_files.schema import TEXT_KEYS
 
 Place = tuple[str | int, ...]
 """Keys and list positions from the top of a document, as pydantic locates errors."""
 
-_BOOLEAN = "tag:yaml.org,2002:bool"
 _NULL = "tag:yaml.org,2002:null"
 _MOST_VALUES = 50_000
 """Most values of one file, with aliases expanded; a few aliases of aliases would make billions."""
@@ -26,16 +26,6 @@ _DEEPEST = 20
 
 class ScenarioFileError(ScenarioError):
     """A scenario file has mistakes; the message lists all of them with their lines."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which ``on`` and ``off`` are words, because variants of flags have these names."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOLEAN or first in "tTfF"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 @dataclass
@@ -67,7 +57,7 @@ def read_document(path: Path) -> Document:
     except (OSError, UnicodeDecodeError) as error:
         raise ScenarioFileError(f"{path}: cannot be read: {error}") from None
     try:
-        loader = _Loader(text)
+        loader = OnOffLoader(text)
         node = loader.get_single_node()
         if node is None:
             raise ScenarioFileError(f"{path}:1: the file is empty; a scenario starts with schema: 1")
@@ -82,7 +72,7 @@ def read_document(path: Path) -> Document:
     return document
 
 
-def _convert(node: yaml.Node, loader: _Loader, document: Document, place: Place) -> Any:
+def _convert(node: yaml.Node, loader: OnOffLoader, document: Document, place: Place) -> Any:
     document.lines.setdefault(place, node.start_mark.line + 1)
     if len(document.lines) > _MOST_VALUES:
         raise ScenarioFileError(
@@ -99,7 +89,7 @@ def _convert(node: yaml.Node, loader: _Loader, document: Document, place: Place)
 
 
 def _items(
-    node: yaml.MappingNode, loader: _Loader, document: Document, place: Place
+    node: yaml.MappingNode, loader: OnOffLoader, document: Document, place: Place
 ) -> Iterator[tuple[str, Any]]:
     seen: dict[str, int] = {}
     for key_node, _ in node.value:
@@ -116,7 +106,7 @@ def _items(
         yield key, _convert(value_node, loader, document, (*place, key))
 
 
-def _scalar(node: yaml.ScalarNode, loader: _Loader, place: Place) -> Any:
+def _scalar(node: yaml.ScalarNode, loader: OnOffLoader, place: Place) -> Any:
     keys = [part for part in place if isinstance(part, str)]
     text = bool(keys) and keys[-1] in TEXT_KEYS and "context" not in keys
     if text and node.tag != _NULL:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_otel_diag import arrow
 from pytest_otel_diag.errors import SchemaError, nearest
 from pytest_otel_diag.telemetry.engine.connection import Connection, quote
 from pytest_otel_diag.telemetry.engine.failures import translated
@@ -49,9 +50,8 @@ def ingest_parquet(connection: Connection, database: str, table: str, path: Path
 
 def stream_parquet(connection: Connection, database: str, table: str, path: Path) -> int:
     """Append a Parquet file through Arrow batches of 100,000 rows (servers cannot see local files)."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
+    pa = arrow.arrow()
+    pq = arrow.parquet()
     rows, wanted = 0, columns_of(connection, database, table)
     try:
         with pq.ParquetFile(path) as file:
@@ -133,8 +133,7 @@ def _family(kind: str) -> str:
 
 
 def _arrow_type(kind: Any) -> str:
-    from pyarrow import types  # noqa: PLC0415 - heavy, loaded on use
-
+    types = arrow.arrow().types
     if types.is_dictionary(kind):
         return _arrow_type(kind.value_type)
     tests = (

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_otel_diag import arrow
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, iso
-from pytest_otel_diag.recordings.format import arrow
 
 START_S = 1_700_000_040
 """The first second of the recording, a whole minute."""

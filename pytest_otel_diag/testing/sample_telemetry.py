@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_otel_diag import arrow
 from pytest_otel_diag.model.windows import Window
 
 if TYPE_CHECKING:
@@ -45,8 +46,7 @@ def span(  # noqa: PLR0913 - a span has that many independent properties, all bu
 
 def traces_table(rows: Sequence[Mapping[str, Any]]) -> pyarrow.Table:
     """Return rows of :func:`span` as an Arrow table of ``otel_traces``."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     texts = ("TraceId", "SpanId", "ParentSpanId", "ServiceName", "SpanName", "SpanKind", "StatusCode")
     columns = {
         "Timestamp": pa.array([row["Timestamp"] for row in rows], pa.timestamp("ns", "UTC")),
@@ -61,8 +61,7 @@ def traces_table(rows: Sequence[Mapping[str, Any]]) -> pyarrow.Table:
 
 def gauge_table(rows: Sequence[tuple[float, str, str, float]], **attributes: str) -> pyarrow.Table:
     """Return rows (seconds from START_NS, service, metric, value) as an Arrow table of a gauge."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     instants = [START_NS + round(at_s * SECOND_NS) for at_s, *_ in rows]
     texts = pa.map_(pa.string(), pa.string())
     return pa.table(
@@ -82,8 +81,7 @@ def sum_table(
     rows: Sequence[tuple[float, str, str, float]], *, begun_s: float = 0.0, monotonic: bool = True
 ) -> pyarrow.Table:
     """Return rows as :func:`gauge_table` does, as a cumulative sum that counts since *begun_s*."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     table = gauge_table(rows)
     begun = [START_NS + round(begun_s * SECOND_NS)] * len(rows)
     table = table.set_column(
@@ -95,8 +93,7 @@ def sum_table(
 
 def logs_table(rows: Sequence[tuple[float, str, str, str]]) -> pyarrow.Table:
     """Return rows (seconds from START_NS, service, severity, body) as an Arrow table of ``otel_logs``."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     instants = [START_NS + round(at_s * SECOND_NS) for at_s, *_ in rows]
     return pa.table(
         {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
+from pytest_otel_diag import arrow
 from pytest_otel_diag.receiver.rows import values
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ class Groups:
 
     def columns(self, names: Iterable[str] | None = None) -> Mapping[str, Column]:
         """Return the columns called *names*, or all, with one value per row."""
-        import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+        pa = arrow.arrow()
         rows = pa.array(self._rows, pa.int32())
         wanted = _GROUP_COLUMNS if names is None else names
         return {name: _GROUP_COLUMNS[name](self._groups).take(rows) for name in wanted}
@@ -46,22 +46,19 @@ def _service(attributes: Iterable[Any]) -> str:
 
 def table(columns: Mapping[str, Column]) -> pyarrow.Table:
     """Return *columns* as a table."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     return pa.table(dict(columns))
 
 
 def joined(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
     """Return tables with equal columns as one contiguous table: the store makes one part of each chunk."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
 
 
 def texts(items: Sequence[str]) -> Column:
     """Return a column of strings."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     return pa.array(items, pa.string())
 
 
@@ -75,30 +72,26 @@ def ids(items: Iterable[bytes]) -> Column:
 
 def integers(items: Sequence[int], kind: str) -> Column:
     """Return a column of integers of *kind* u1, u4, u8, i4 or i8 (bytes per value); values must fit."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     kinds = {"u1": pa.uint8, "u4": pa.uint32, "u8": pa.uint64, "i4": pa.int32, "i8": pa.int64}
     return pa.array(items, kinds[kind]())
 
 
 def numbers(items: Sequence[float]) -> Column:
     """Return a column of floats."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     return pa.array(items, pa.float64())
 
 
 def booleans(items: Sequence[bool]) -> Column:
     """Return a column of booleans."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     return pa.array(items, pa.bool_())
 
 
 def instants(items: Sequence[int]) -> Column:
     """Return Unix nanoseconds as a column of timestamps; values above the type's range wrap, as in Go."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     if items and max(items) > _NANOS_MAX:
         items = [item if item <= _NANOS_MAX else item - _WRAP for item in items]
     return pa.array(items, pa.int64()).cast(pa.timestamp("ns", tz="UTC"))
@@ -106,8 +99,7 @@ def instants(items: Sequence[int]) -> Column:
 
 def maps(items: Sequence[Sequence[Any]]) -> Column:
     """Return lists of ``KeyValue`` as a column of string maps; keys keep their order."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     keys: list[str] = []
     plain: list[str] = []
     for entries in items:
@@ -121,14 +113,12 @@ def maps(items: Sequence[Sequence[Any]]) -> Column:
 
 def lists(items: Sequence[Sequence[Any]], column: Callable[[Sequence[Any]], Column]) -> Column:
     """Return a column of lists; *column* converts the elements of all lists at once."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     return pa.ListArray.from_arrays(_offsets(items), column(list(chain.from_iterable(items))))
 
 
 def _offsets(items: Sequence[Sequence[Any]]) -> Column:
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     return pa.array(list(accumulate(map(len, items), initial=0)), pa.int32())
 
 

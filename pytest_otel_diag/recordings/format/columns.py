@@ -7,9 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pytest_otel_diag import arrow
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
-from pytest_otel_diag.recordings.format import arrow
 from pytest_otel_diag.recordings.format.layout import ROW_GROUP_ROWS, FileLayout, schema_mistakes
 
 _SORT_CHUNK_ROWS = 1_000_000

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from pytest_otel_diag.recordings.format import arrow
+from pytest_otel_diag import arrow
 
 Family: TypeAlias = Literal["timestamp", "string", "integer", "number", "boolean", "map", "list"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pytest_otel_diag.recordings.format import arrow
+from pytest_otel_diag import arrow
 
 Edit = Callable[[Any], Any]
 """A function from a flat array to one of the same length and type."""

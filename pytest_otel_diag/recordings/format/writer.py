@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_otel_diag import arrow
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
-from pytest_otel_diag.recordings.format import arrow
 from pytest_otel_diag.recordings.format.columns import conform, first_disorder, nanoseconds
 from pytest_otel_diag.recordings.format.layout import BY_TABLE, ROW_GROUP_ROWS, FileLayout
 from pytest_otel_diag.recordings.format.manifest import MANIFEST, RecordedFile, RecordingManifest

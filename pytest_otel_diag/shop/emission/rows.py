@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_otel_diag import arrow
 from pytest_otel_diag.shop.records import (
     AttributeValue,
     Batch,
@@ -51,8 +52,7 @@ def tables(batch: Batch) -> Mapping[str, pyarrow.Table]:
 
 def traces(spans: Sequence[SpanRecord]) -> pyarrow.Table:
     """Return ``otel_traces`` rows, one per span."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     columns = list(zip(*spans, strict=True))
     _, starts, durations, trace_ids, span_ids, parents, names, kinds, resources, scopes, attributes = columns[
         :11
@@ -83,8 +83,7 @@ def traces(spans: Sequence[SpanRecord]) -> pyarrow.Table:
 
 def logs(records: Sequence[LogRecord]) -> pyarrow.Table:
     """Return ``otel_logs`` rows, one per record."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     columns = list(zip(*records, strict=True))
     _, times, resources, scopes, severities, numbers, bodies, attributes = columns[:8]
     trace_ids, span_ids, event_names = columns[8:]
@@ -111,8 +110,7 @@ def logs(records: Sequence[LogRecord]) -> pyarrow.Table:
 
 def metrics(kind: str, points: Sequence[MetricPoint]) -> pyarrow.Table:
     """Return rows of the table of one kind of metric, one per data point."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     _, times, starts, resources, scopes, instruments, attributes, values = zip(*points, strict=True)
     resource = _Distinct(resources)
     scope = _Distinct(scopes)
@@ -156,8 +154,7 @@ class _Distinct:
     """A column of few distinct objects; derived values are computed once per object."""
 
     def __init__(self, objects: Sequence[Any]) -> None:
-        import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+        pa = arrow.arrow()
         # by identity: the objects stay alive while the column is built
         keys = list(map(id, objects))
         by_id = dict(zip(keys, objects, strict=True))
@@ -168,8 +165,7 @@ class _Distinct:
         self._indices = pa.Array.from_buffers(pa.int32(), len(indices), [None, pa.py_buffer(indices)])
 
     def texts(self, derive: Callable[[Any], str]) -> pyarrow.Array:
-        import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+        pa = arrow.arrow()
         return pa.array([derive(each) for each in self._objects], pa.string()).take(self._indices)
 
     def maps(self, derive: Callable[[Any], Mapping[str, AttributeValue]]) -> pyarrow.Array:
@@ -182,8 +178,7 @@ def _shared_maps(mappings: Sequence[Mapping[str, AttributeValue]]) -> pyarrow.Ar
 
 
 def _maps(mappings: Sequence[Mapping[str, AttributeValue]]) -> pyarrow.Array:
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     offsets = list(accumulate(map(len, mappings), initial=0))
     keys = list(chain.from_iterable(mappings))
     values = list(chain.from_iterable(mapping.values() for mapping in mappings))
@@ -213,8 +208,7 @@ def _link_columns(links: Sequence[Sequence[tuple[Any, ...]]]) -> dict[str, pyarr
 
 
 def _histogram_columns(values: Sequence[HistogramValue]) -> dict[str, pyarrow.Array]:
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     counts, every_count = _flattened([value.counts for value in values])
     bounds, every_bound = _flattened([value.bounds for value in values])
     return {
@@ -232,20 +226,17 @@ def _flattened(nested: Sequence[Sequence[T]]) -> tuple[list[int], list[T]]:
 
 
 def _lists(offsets: list[int], items: pyarrow.Array) -> pyarrow.Array:
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items)
 
 
 def _instants(instants: Iterable[int]) -> pyarrow.Array:
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     return pa.array(instants, pa.int64()).cast(pa.timestamp("ns", tz="UTC"))
 
 
 def _repeated(texts: Sequence[str]) -> pyarrow.Array:
-    import pyarrow as pa  # noqa: PLC0415 - heavy, loaded on use
-
+    pa = arrow.arrow()
     return pa.array(texts, pa.string())
 
 

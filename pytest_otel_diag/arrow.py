@@ -1,4 +1,4 @@
-"""The one door to pyarrow, which is imported on first use and belongs to the ``embedded`` extra."""
+"""Imports pyarrow, of the extra ``embedded``, on first use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from pytest_otel_diag.extras import require
 
-_PURPOSE = "reading and writing recordings"
+_PURPOSE = "reading and writing telemetry as Arrow tables"
 
 
 def arrow() -> Any:
