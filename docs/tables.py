@@ -1,21 +1,33 @@
-"""Writes the tables of ``options.md`` and ``commands.md`` from the code: ``python docs/tables.py``."""
+"""Writes the tables of options, commands and events from the code: ``python docs/tables.py``."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from typer.main import get_command
 
 from pytest_otel_diag.cli.app import app
 from pytest_otel_diag.config.options import OPTIONS
+from pytest_otel_diag.model.events import SessionEvent
 
 DOCS = Path(__file__).parent
 BEGIN, END = "<!-- table: written by docs/tables.py -->\n", "<!-- end of table -->"
 
 
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    cells = [header, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    head, *body = [f"| {' | '.join(row)} |\n" for row in cells]
+    return "".join([head, "|---" * len(header), "|\n", *body])
+
+
 def options() -> str:
-    """Return every option as a row of a Markdown table, in the order of ``pytest --help``."""
-    rows = ["| option | meaning |", "|---|---|"]
+    """Return a table of every option, in the order of ``pytest --help``."""
+    return table(("option", "meaning"), _options())
+
+
+def _options() -> Iterator[tuple[str, str]]:
     for option in OPTIONS:
         spelling = option.cli if option.flag else f"{option.cli}={option.metavar}"
         meaning = f"{option.help[:1].upper()}{option.help[1:]}."
@@ -23,9 +35,7 @@ def options() -> str:
             meaning += f" Default: `{default}`."
         if option.legacy_environment:
             meaning += f" Also read from `{option.legacy_environment}`."
-        cells = [cell.replace("|", "\\|") for cell in (f"`{spelling}`", meaning)]
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
+        yield f"`{spelling}`", meaning
 
 
 def shown(default: object) -> str:
@@ -38,12 +48,9 @@ def shown(default: object) -> str:
 
 
 def commands() -> str:
-    """Return every command of ``otel-diag`` as a row of a Markdown table."""
-    rows = ["| command | what it does |", "|---|---|"]
-    rows += [
-        f"| `{name}` | {' '.join(text.split())} |" for name, text in _commands(get_command(app), "otel-diag")
-    ]
-    return "\n".join(rows) + "\n"
+    """Return a table of every command of ``otel-diag``."""
+    known = _commands(get_command(app), "otel-diag")
+    return table(("command", "what it does"), ((f"`{name}`", " ".join(text.split())) for name, text in known))
 
 
 def _commands(group: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -54,7 +61,20 @@ def _commands(group: Any, path: str) -> Iterator[tuple[str, str]]:
             yield f"{path} {name}", (command.help or "").partition("\n\n")[0]
 
 
-PAGES = {"options.md": options, "commands.md": commands}
+def events() -> str:
+    """Return a table of every kind of event, in the order in which a session emits them."""
+    return table(("`kind`", "fields", "meaning"), _events())
+
+
+def _events() -> Iterator[tuple[str, str, str]]:
+    union, _ = get_args(SessionEvent)
+    for event in get_args(union):
+        own = [f"`{name}`" for name in inspect.get_annotations(event) if name != "kind"]
+        meaning = " ".join((event.__doc__ or "").replace("``", "`").split())
+        yield f"`{event.model_fields['kind'].default}`", ", ".join(own), meaning
+
+
+PAGES = {"options.md": options, "commands.md": commands, "events.md": events}
 
 
 def written(name: str) -> str:

@@ -2,7 +2,7 @@
 
 Every process of a run appends to the same file; a follower in any process reads it while the run goes on::
 
-    for event in follow(Path("reports/20261123T120529Z-4f2a9c")):
+    for event in follow(Path("reports/20261123T120529Z-4f2a9c"), ended=process_is_gone):
         ...
 
 The first line is a header with the schema version. Events of parallel sessions interleave.

@@ -15,7 +15,10 @@ import pytest_otel_diag
 from pytest_otel_diag.cli.app import app
 from pytest_otel_diag.config.options import OPTIONS
 from pytest_otel_diag.model.diagnosis import Diagnosis, Mechanism, Signal
+from pytest_otel_diag.model.events import SessionEnded
+from pytest_otel_diag.model.session import Status
 from pytest_otel_diag.plugin.markers import MARKERS
+from pytest_otel_diag.runs.events import EventWriter
 from pytest_otel_diag.scoring.assertions import DiagnosedSession
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +75,7 @@ def test_pages_name_commands_that_exist(page: Path) -> None:
         assert not groups[command] or not below or below in groups[command], below
 
 
-@pytest.mark.parametrize("page", ["options.md", "commands.md"])
+@pytest.mark.parametrize("page", ["options.md", "commands.md", "events.md"])
 def test_tables_made_from_the_code_are_current(page: str) -> None:
     script = runpy.run_path(str(ROOT / "docs" / "tables.py"))
     assert script["written"](page) == (ROOT / "docs" / page).read_text(), "write it: python docs/tables.py"
@@ -116,6 +119,17 @@ def test_the_example_of_the_api_page_is_an_analyzer() -> None:
     names: dict[str, Any] = {}
     exec(shown, names)
     assert asyncio.run(names["diagnose"](None)).root_causes[0].mechanism is Mechanism.ERROR
+
+
+def test_the_example_of_the_page_on_events_reads_a_run(tmp_path: Path) -> None:
+    (shown,) = blocks("docs/events.md")
+    names: dict[str, Any] = {}
+    exec(shown, names)
+    writer = EventWriter(tmp_path)
+    at: dict[str, Any] = {"session_id": "a", "at_ns": 1, "wall_ns": 1}
+    writer.emit(SessionEnded(**at, scenario_id="pay", status=Status.SCORED, outcome="no alarm", wall_s=1.0))
+    writer.close()
+    assert names["ended"](tmp_path) == {"pay": "no alarm"}
 
 
 def test_the_page_on_architecture_names_packages_and_modules_that_exist() -> None:
