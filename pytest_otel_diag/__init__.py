@@ -45,6 +45,17 @@ if TYPE_CHECKING:
         Usage,
     )
     from pytest_otel_diag.model.events import SessionEvent
+    from pytest_otel_diag.model.flags import Flag, FlagChange, FlagDocument, ServedFlag
+    from pytest_otel_diag.model.questions import (
+        CallEdges,
+        Latest,
+        LogCounts,
+        LogKinds,
+        MetricLevels,
+        OperationHealthOf,
+        Question,
+        ServiceHealthOf,
+    )
     from pytest_otel_diag.model.scenario import (
         Disturbance,
         Environment,
@@ -57,7 +68,17 @@ if TYPE_CHECKING:
         Timing,
     )
     from pytest_otel_diag.model.session import Budget, SessionResult, Status
-    from pytest_otel_diag.model.telemetry import CallEdge, QueryLimits, ServiceHealth, Table, TelemetrySchema
+    from pytest_otel_diag.model.telemetry import (
+        CallEdge,
+        LogCount,
+        LogKind,
+        MetricLevel,
+        OperationHealth,
+        QueryLimits,
+        ServiceHealth,
+        Table,
+        TelemetrySchema,
+    )
     from pytest_otel_diag.model.verdict import Verdict
     from pytest_otel_diag.model.windows import Window
     from pytest_otel_diag.plugin.fixtures import Diagnose, FlagAccess, TelemetryAccess
@@ -66,10 +87,12 @@ if TYPE_CHECKING:
         Clock,
         FlagController,
         Investigation,
+        TableExporter,
         Target,
         TargetSession,
         Telemetry,
         Traffic,
+        report_waiting,
     )
     from pytest_otel_diag.runs.runner import PreparedScenario, Runner
     from pytest_otel_diag.scoring.assertions import DiagnosedSession, DiagnosisMissed, SessionNotScored
@@ -83,6 +106,7 @@ __all__ = [
     "Budget",
     "BudgetExceeded",
     "CallEdge",
+    "CallEdges",
     "Clock",
     "ConfigurationError",
     "CriticalPath",
@@ -99,12 +123,24 @@ __all__ = [
     "ExpectedRootCause",
     "Fault",
     "FaultStep",
+    "Flag",
     "FlagAccess",
+    "FlagChange",
     "FlagController",
+    "FlagDocument",
     "FlagError",
     "Hypothesis",
     "Investigation",
+    "Latest",
+    "LogCount",
+    "LogCounts",
+    "LogKind",
+    "LogKinds",
     "Mechanism",
+    "MetricLevel",
+    "MetricLevels",
+    "OperationHealth",
+    "OperationHealthOf",
     "OtelDiagError",
     "PathEdge",
     "PathMetrics",
@@ -113,6 +149,7 @@ __all__ = [
     "QueryLimitExceeded",
     "QueryLimits",
     "QueryRejected",
+    "Question",
     "RecordingError",
     "RestoreFailed",
     "RootCause",
@@ -120,7 +157,9 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "ScenarioRejected",
+    "ServedFlag",
     "ServiceHealth",
+    "ServiceHealthOf",
     "SessionEvent",
     "SessionNotScored",
     "SessionResult",
@@ -128,6 +167,7 @@ __all__ = [
     "Signal",
     "Status",
     "Table",
+    "TableExporter",
     "Target",
     "TargetSession",
     "Telemetry",
@@ -140,6 +180,7 @@ __all__ = [
     "Verdict",
     "Window",
     "__version__",
+    "report_waiting",
 ]
 
 # Where each name lives. The imports above say the same to type checkers; a test compares the two.
@@ -175,6 +216,17 @@ _MODULES = {
         "Usage",
     ),
     "model.events": ("SessionEvent",),
+    "model.flags": ("Flag", "FlagChange", "FlagDocument", "ServedFlag"),
+    "model.questions": (
+        "CallEdges",
+        "Latest",
+        "LogCounts",
+        "LogKinds",
+        "MetricLevels",
+        "OperationHealthOf",
+        "Question",
+        "ServiceHealthOf",
+    ),
     "model.scenario": (
         "Disturbance",
         "Environment",
@@ -187,7 +239,17 @@ _MODULES = {
         "Timing",
     ),
     "model.session": ("Budget", "SessionResult", "Status"),
-    "model.telemetry": ("CallEdge", "QueryLimits", "ServiceHealth", "Table", "TelemetrySchema"),
+    "model.telemetry": (
+        "CallEdge",
+        "LogCount",
+        "LogKind",
+        "MetricLevel",
+        "OperationHealth",
+        "QueryLimits",
+        "ServiceHealth",
+        "Table",
+        "TelemetrySchema",
+    ),
     "model.verdict": ("Verdict",),
     "model.windows": ("Window",),
     "plugin.fixtures": ("Diagnose", "FlagAccess", "TelemetryAccess"),
@@ -196,10 +258,12 @@ _MODULES = {
         "Clock",
         "FlagController",
         "Investigation",
+        "TableExporter",
         "Target",
         "TargetSession",
         "Telemetry",
         "Traffic",
+        "report_waiting",
     ),
     "runs.runner": ("PreparedScenario", "Runner"),
     "scoring.assertions": ("DiagnosedSession", "DiagnosisMissed", "SessionNotScored"),

@@ -93,7 +93,7 @@ class Telemetry(Protocol):
 
     @abstractmethod
     async def ask(self, question: Question[T]) -> T:
-        """Answer a typed question; see :mod:`pytest_otel_diag.model.questions`."""
+        """Answer a typed question, a subclass of :class:`.Question`."""
         ...
 
     async def latest(self) -> Nanos | None:

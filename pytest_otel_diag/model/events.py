@@ -30,8 +30,8 @@ ServiceState = Literal["ok", "degraded", "failing", "silent"]
 
 ``failing``: significantly more errors. ``degraded``: latency, request rate or another expected signal
 (metric, log) deviates significantly. ``silent``: no calls although the baseline had some. ``ok``: none of
-these, or a service that the session does not compare (see
-:attr:`pytest_otel_diag.sessions.impact.comparison.Comparison.watched`).
+these, or a service that the session does not compare, being neither expected to suffer nor a caller of a
+root cause.
 """
 
 

@@ -83,7 +83,9 @@ def test_tables_made_from_the_code_are_current(page: str) -> None:
 
 def test_the_page_on_the_api_describes_every_public_name() -> None:
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    described = re.findall(r"^\.\. auto(?:class|data):: pytest_otel_diag\.(\w+)$", text, re.MULTILINE)
+    described = re.findall(
+        r"^\.\. auto(?:class|data|function):: pytest_otel_diag\.(\w+)$", text, re.MULTILINE
+    )
     assert sorted([*described, "__version__"]) == pytest_otel_diag.__all__
 
 

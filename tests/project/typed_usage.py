@@ -1,7 +1,7 @@
 """Code as users write it, for type checkers alone: ``test_public_api.py`` runs mypy and pyright over it."""
 
 from collections.abc import Mapping, Sequence
-from typing import assert_type
+from typing import TypeVar, assert_type
 
 import pytest
 
@@ -9,6 +9,8 @@ import pytest_otel_diag
 from pytest_otel_diag import (
     Analyzer,
     Anomaly,
+    CallEdge,
+    CallEdges,
     CriticalPath,
     Diagnose,
     DiagnosedSession,
@@ -19,18 +21,35 @@ from pytest_otel_diag import (
     Expectation,
     ExpectedRootCause,
     Fault,
+    Flag,
     FlagAccess,
+    FlagChange,
+    FlagController,
+    FlagDocument,
     Hypothesis,
     Investigation,
+    Latest,
+    LogCount,
+    LogCounts,
+    LogKind,
+    LogKinds,
     Mechanism,
+    MetricLevel,
+    MetricLevels,
+    OperationHealth,
+    OperationHealthOf,
     OtelDiagError,
     PathEdge,
     PathMetrics,
+    QueryLimits,
+    Question,
     RootCause,
     Runner,
     Scenario,
     ScenarioRejected,
+    ServedFlag,
     ServiceHealth,
+    ServiceHealthOf,
     SessionEvent,
     SessionNotScored,
     SessionResult,
@@ -38,13 +57,20 @@ from pytest_otel_diag import (
     Signal,
     Status,
     Table,
+    TableExporter,
     Target,
+    TargetSession,
+    Telemetry,
     TelemetryAccess,
+    TelemetrySchema,
     Timing,
     Usage,
     Verdict,
     Window,
+    report_waiting,
 )
+
+T = TypeVar("T")
 
 assert_type(pytest_otel_diag.__version__, str)
 
@@ -134,3 +160,54 @@ async def run_without_pytest(scenario: Scenario) -> SessionResult:
 
 def describe(target: Target) -> Mapping[str, str]:
     return target.describe()
+
+
+class MyFlags:
+    """A flag controller is anything with these methods."""
+
+    def __init__(self) -> None:
+        self.variant = "off"
+
+    async def document(self) -> FlagDocument:
+        flag = Flag(key="adFailure", variants={"off": False, "on": True}, default_variant=self.variant)
+        return FlagDocument(raw=b"{}", flags={flag.key: flag})
+
+    async def apply(self, change: FlagChange) -> None:
+        self.variant = change.variant
+
+    async def restore(self, document: FlagDocument) -> None:
+        self.variant = document.flags["adFailure"].default_variant
+
+    async def served(self, key: str, context: Mapping[str, object]) -> ServedFlag:
+        report_waiting("the first read of a flag takes long")
+        return ServedFlag(key=key, variant=self.variant, value=self.variant == "on", at_ns=0)
+
+
+flags: FlagController = MyFlags()
+
+
+class MyTelemetry(Telemetry):
+    """Telemetry of a target provides three methods and inherits the named questions."""
+
+    async def query(
+        self, sql: str, parameters: Mapping[str, object] | None = None, limits: QueryLimits | None = None
+    ) -> Table:
+        raise NotImplementedError
+
+    async def schema(self) -> TelemetrySchema:
+        raise NotImplementedError
+
+    async def ask(self, question: Question[T]) -> T:
+        raise NotImplementedError
+
+
+async def ask_everything(session: TargetSession, window: Window) -> TableExporter | None:
+    telemetry = session.telemetry
+    assert_type(await telemetry.ask(Latest()), int | None)
+    assert_type(await telemetry.ask(ServiceHealthOf(window, 10)), Sequence[ServiceHealth])
+    assert_type(await telemetry.ask(CallEdges(window)), Sequence[CallEdge])
+    assert_type(await telemetry.ask(OperationHealthOf(window, 10, ("ad",))), Sequence[OperationHealth])
+    assert_type(await telemetry.ask(MetricLevels(window, 10, ("ad",))), Sequence[MetricLevel])
+    assert_type(await telemetry.ask(LogCounts(window, 10, ("ad",))), Sequence[LogCount])
+    assert_type(await telemetry.ask(LogKinds(window, 10, ("ad",))), Sequence[LogKind])
+    return None if session.exporter is None else await session.exporter()
