@@ -16,7 +16,7 @@ from pytest_otel_diag.config.options import OPTIONS
 from pytest_otel_diag.errors import nearest
 from pytest_otel_diag.plugin import hooks, markers
 from pytest_otel_diag.plugin.collector import ResultCollector, register_reporters
-from pytest_otel_diag.plugin.settings import ACTIVE, is_worker, options_of
+from pytest_otel_diag.plugin.settings import ACTIVE, check_reports, is_worker, options_of
 from pytest_otel_diag.plugin.termination import SIGNALS
 
 if TYPE_CHECKING:
@@ -118,6 +118,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         from pytest_otel_diag.plugin import collection, xdist
 
         collection.validate(config, items)
+        if not is_worker(config):  # which cannot stop the run
+            check_reports(config)
         SIGNALS.install(patient=is_worker(config))
         xdist.keep_sessions(config)
         register_reporters(config)

@@ -6,7 +6,6 @@ Works in the process that reports: plain pytest, or the controller of pytest-xdi
 from __future__ import annotations
 
 import json
-import os
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_otel_diag.config.options import OPTIONS
-from pytest_otel_diag.plugin.settings import ACTIVE, PLACE_INPUT, REPORTS, options_of, place_of
+from pytest_otel_diag.plugin.settings import ACTIVE, PLACE_INPUT, check_reports, options_of, place_of
 from pytest_otel_diag.plugin.termination import SIGNALS
 
 if TYPE_CHECKING:
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
     from pytest_otel_diag.plugin.xdist import Spool
     from pytest_otel_diag.runs.run import Run
 
-GATE, TARGET, ANALYZER = (
-    next(option for option in OPTIONS if option.name == name) for name in ("gate", "target", "analyzer")
-)
+GATE, TARGET = (next(option for option in OPTIONS if option.name == name) for name in ("gate", "target"))
 
 CRASHED = "???"
 """``when`` of the report that pytest-xdist makes for the test in which a worker died."""
@@ -63,28 +60,19 @@ class ResultCollector:
         place_of(config)  # the run begins now
 
     def pytest_sessionstart(self) -> None:
-        """Refuse a wrong target, analyzer or folder for reports before any test is collected."""
-        if not self._asked_for():
-            return
-        from pytest_otel_diag.errors import ConfigurationError
-        from pytest_otel_diag.runs.entry_points import check_analyzer, check_target
+        """Refuse wrong options, target, analyzer or folder for reports before any test is collected."""
+        resolved = options_of(self._config)
+        if self._asked_for():
+            from pytest_otel_diag.errors import ConfigurationError
+            from pytest_otel_diag.runs.entry_points import check_analyzer, check_target
 
-        resolved = options_of(self._config, (TARGET, ANALYZER))
-        try:
-            check_target(resolved["target"].value)
-            check_analyzer(resolved["analyzer"].value)
-        except ConfigurationError as error:
-            raise pytest.UsageError(f"otel-diag: {error}") from None
-        if not self._config.option.collectonly:
-            resolved = options_of(self._config, (REPORTS,))
-            folder = self._config.rootpath / resolved["reports"].value
-            existing = next(path for path in (folder, *folder.parents) if path.exists())
-            if not existing.is_dir() or not os.access(existing, os.W_OK):
-                where = f"{resolved['reports'].spelling}={resolved['reports'].value}"
-                raise pytest.UsageError(
-                    f"otel-diag: no reports can be written to {folder}: {existing} is not a writable folder; "
-                    f"change {where}"
-                )
+            try:
+                check_target(resolved["target"].value)
+                check_analyzer(resolved["analyzer"].value)
+            except ConfigurationError as error:
+                raise pytest.UsageError(f"otel-diag: {error}") from None
+        if self._asked_for() or resolved["reports"].source != "default":
+            check_reports(self._config)
 
     def _asked_for(self) -> bool:
         """Whether the run certainly uses the plugin: the user named a target."""

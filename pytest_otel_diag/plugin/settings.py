@@ -12,7 +12,7 @@ import pytest
 from pytest_otel_diag.config.declaration import Option
 from pytest_otel_diag.config.options import OPTIONS, Resolved, resolve
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.runs.place import RunPlace
+from pytest_otel_diag.runs.place import RunPlace, why_unwritable
 
 ACTIVE: pytest.StashKey[bool] = pytest.StashKey()
 """On the config: this process runs sessions. Hooks look here before they import what is heavy."""
@@ -47,6 +47,19 @@ def place_of(config: pytest.Config) -> RunPlace | None:
             folder, started_ns = given[PLACE_INPUT]
             config.stash[PLACE] = RunPlace(Path(folder), started_ns)
     return config.stash.get(PLACE, None)
+
+
+def check_reports(config: pytest.Config) -> None:
+    """Raise UsageError when runs cannot be kept in the folder for reports; a mere collection keeps none."""
+    if config.option.collectonly:
+        return
+    reports = options_of(config, (REPORTS,))["reports"]
+    folder = config.rootpath / reports.value
+    if reason := why_unwritable(folder):
+        raise pytest.UsageError(
+            f"otel-diag: no reports can be written to {folder}: {reason}; "
+            f"change {reports.spelling}={reports.value} to a folder that can be written"
+        )
 
 
 def is_worker(config: pytest.Config) -> bool:

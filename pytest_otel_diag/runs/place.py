@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,3 +34,17 @@ def new_run_id(now_ns: int, rng: random.Random) -> str:
     """Return a run id that sorts by time: ``20261123T120529Z-4f2a9c``."""
     moment = datetime.fromtimestamp(now_ns // 1_000_000_000, tz=UTC)
     return f"{moment:%Y%m%dT%H%M%SZ}-{rng.getrandbits(24):06x}"
+
+
+def why_unwritable(folder: Path) -> str:
+    """Return why nothing can be written to *folder*, which may not exist yet; empty if something can."""
+    existing = folder
+    try:
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        if not existing.is_dir():
+            return f"{existing} is not a folder"
+        # Permissions alone do not show what a file system refuses, as /proc does.
+        tempfile.TemporaryDirectory(prefix=".otel-diag-", dir=existing).cleanup()
+    except OSError as error:
+        return f"nothing can be created in {existing} ({error.strerror})"
+    return ""

@@ -275,6 +275,18 @@ def test_bad_options_stop_the_run_with_every_mistake(pytester, diag) -> None:
     assert "--otel-diag-inconclusive='maybe'" in text
 
 
+@pytest.mark.parametrize("collect_only", [(), ("--collect-only",)])
+def test_a_bad_option_without_a_header_is_two_lines(pytester, monkeypatch, collect_only) -> None:
+    monkeypatch.setenv("OTEL_DIAG_SEED", "abc")
+    pytester.makepyfile("def test_uses(diagnosis): ...")
+    result = pytester.runpytest("-q", *collect_only)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: otel-diag options:", "  OTEL_DIAG_SEED='abc': must be a whole number"]
+    )
+    assert "Traceback" not in result.stdout.str() and "test_uses" not in result.stdout.str()
+
+
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
@@ -473,6 +485,28 @@ def test_reports_that_cannot_be_written_are_refused_before_anything_runs(pyteste
     assert "no reports can be written to" in text
     assert "change --otel-diag-reports=taken" in text
     assert "INTERNALERROR" not in text
+
+
+@pytest.mark.parametrize("options", [("--otel-diag-reports=taken/below",), ()])
+def test_reports_are_checked_for_the_default_target_too(pytester, options) -> None:
+    pytester.makepyfile("""
+        import pytest
+
+        @pytest.mark.otel_flag("cartFailure")
+        def test_it(diagnosis): ...
+        """)
+    for name in ("taken", "reports"):
+        (pytester.path / name).write_text("a file")
+    result = pytester.runpytest("-q", *options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = [line for line in result.errlines if "otel-diag" in line and "ERROR" in line]
+    assert "is not a folder; change --otel-diag-reports=" in line
+
+
+def test_a_run_without_sessions_creates_no_folder_for_reports(pytester, diag) -> None:
+    pytester.makepyfile("def test_nothing(): ...")
+    assert diag("--otel-diag-reports=some/where").ret == 0
+    assert not (pytester.path / "some").exists()
 
 
 def test_the_factory_takes_scenarios_and_rejects_unknown_ones(pytester, diag) -> None:
