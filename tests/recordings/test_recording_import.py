@@ -21,7 +21,6 @@ from pytest_otel_diag.recordings.library import (
     open_recordings,
 )
 from pytest_otel_diag.recordings.validation import validate_recording
-from pytest_otel_diag.testing.sample_recording import INCIDENT_SECONDS, START_S, write_sample_cases
 from tests.recordings.recording_samples import (
     ATTRIBUTES,
     SECOND,
@@ -31,6 +30,7 @@ from tests.recordings.recording_samples import (
     small_recording,
     traces,
 )
+from tests.recordings.sample_cases import INCIDENT_SECONDS, START_S, write_sample_cases
 from tests.support.deadlines import deadline_s
 
 INJECTION = {

@@ -7,7 +7,6 @@ import pytest
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.recordings.format.manifest import ControlWindow
 from pytest_otel_diag.recordings.validation import ValidationFinding, validate_recording
-from pytest_otel_diag.testing.sample_recording import write_sample_cases
 from tests.recordings.recording_samples import (
     SECOND,
     T0,
@@ -18,6 +17,7 @@ from tests.recordings.recording_samples import (
     small_recording,
     traces,
 )
+from tests.recordings.sample_cases import write_sample_cases
 
 TIMES = [T0 + i * SECOND for i in range(300)]
 

@@ -13,8 +13,8 @@ from pytest_otel_diag.testing.analyzer_contract import (
     StandingClock,
     investigation_of,
 )
-from pytest_otel_diag.testing.sample_recording import write_sample_cases
 from pytest_otel_diag.testing.target_contract import TargetContract
+from tests.recordings.sample_cases import write_sample_cases
 from tests.sessions.session_fakes import FLAGS, FakeTarget, scenario
 
 COUNTS = """

@@ -23,8 +23,8 @@ from pytest_otel_diag.sessions.exhibits.critical import TraceSpan, TraceTree
 from pytest_otel_diag.sessions.exhibits.exemplar import exemplar, keep
 from pytest_otel_diag.targets.replay.target import ReplayTarget
 from pytest_otel_diag.telemetry import Store
-from pytest_otel_diag.testing.sample_recording import write_sample_cases
 from pytest_otel_diag.testing.telemetry_contract import SECOND_NS, START_NS, span, traces_table
+from tests.recordings.sample_cases import write_sample_cases
 from tests.sessions.session_fakes import Behaviour, FakeTarget, engine, plan, scenario
 from tests.telemetry.path_oracle import Span, Trace
 

@@ -16,8 +16,8 @@ from pytest_otel_diag.sessions import SessionEngine, SessionPlan, as_analyzer
 from pytest_otel_diag.sessions.exhibits.facts import service_windows, services_in
 from pytest_otel_diag.targets.replay.target import ReplayTarget
 from pytest_otel_diag.telemetry import Store
-from pytest_otel_diag.testing.sample_recording import write_sample_cases
 from pytest_otel_diag.testing.telemetry_contract import START_NS, span, traces_table
+from tests.recordings.sample_cases import write_sample_cases
 
 EMPTY = Window(start_ns=7, end_ns=7)
 SLOWEST = """

@@ -10,7 +10,7 @@ import pytest
 from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.targets.replay.recording_store import database_name
 from pytest_otel_diag.targets.replay.target import ReplayTarget
-from pytest_otel_diag.testing.sample_recording import write_sample_cases
+from tests.recordings.sample_cases import write_sample_cases
 from tests.support.clickhouse_server import clickhouse_server
 from tests.support.deadlines import deadline_s
 

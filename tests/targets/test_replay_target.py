@@ -16,7 +16,7 @@ from pytest_otel_diag.targets.clock import VirtualClock
 from pytest_otel_diag.targets.replay.target import RecordedFlag, ReplayTarget
 from pytest_otel_diag.targets.replay.timeline import replay_of_control, scenario_of
 from pytest_otel_diag.testing.flag_contract import FlagControllerContract
-from pytest_otel_diag.testing.sample_recording import INCIDENT_SECONDS, START_S, write_sample_cases
+from tests.recordings.sample_cases import INCIDENT_SECONDS, START_S, write_sample_cases
 
 NETWORK, EXCEPTION = "sample-cart-network_delay", "sample-db-exception"
 STARTS = {NETWORK: INCIDENT_SECONDS[0], EXCEPTION: INCIDENT_SECONDS[1]}
