@@ -17,7 +17,7 @@ from pytest_otel_diag.errors import nearest
 from pytest_otel_diag.plugin import hooks, markers
 from pytest_otel_diag.plugin.collector import ResultCollector, register_reporters
 from pytest_otel_diag.plugin.settings import ACTIVE, check_reports, is_worker, options_of
-from pytest_otel_diag.plugin.termination import SIGNALS
+from pytest_otel_diag.plugin.termination import TERMINATION
 
 if TYPE_CHECKING:
     from pytest_otel_diag.config.settings import Settings
@@ -81,7 +81,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         from pytest_otel_diag.plugin.runtime import runtime_of
 
         runtime_of(config).close()
-    SIGNALS.restore()
+    TERMINATION.restore()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -120,24 +120,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         collection.validate(config, items)
         if not is_worker(config):  # which cannot stop the run
             check_reports(config)
-        SIGNALS.install(patient=is_worker(config))
+        TERMINATION.install(patient=is_worker(config))
         xdist.keep_sessions(config)
         register_reporters(config)
 
 
 def pytest_keyboard_interrupt() -> None:
     """Note that the run ends: the signal that ends pytest-xdist's workers must not interrupt one twice."""
-    SIGNALS.ending()
+    TERMINATION.ending()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """End the run after a session that left its fault on: the target would refuse the next one."""
     if ACTIVE in item.config.stash and nextitem is not None:
-        from pytest_otel_diag.plugin import results
+        from pytest_otel_diag.plugin.results import left_on
 
-        if left_on := results.left_on(item):
-            item.session.shouldstop = f"otel-diag: {left_on}"
+        if faults := left_on(item):
+            item.session.shouldstop = f"otel-diag: {faults}"
 
 
 def _ours(item: pytest.Item) -> bool:
@@ -153,9 +153,9 @@ def pytest_runtest_makereport(
     """Put ended sessions on the report."""
     report = yield
     if ACTIVE in item.config.stash:
-        from pytest_otel_diag.plugin import results
+        from pytest_otel_diag.plugin.results import attach
 
-        results.attach(item, call, report)
+        attach(item, call, report)
     return report
 
 

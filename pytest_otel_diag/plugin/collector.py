@@ -14,7 +14,7 @@ import pytest
 
 from pytest_otel_diag.config.options import OPTIONS
 from pytest_otel_diag.plugin.settings import ACTIVE, PLACE_INPUT, check_reports, options_of, place_of
-from pytest_otel_diag.plugin.termination import SIGNALS
+from pytest_otel_diag.plugin.termination import TERMINATION
 
 if TYPE_CHECKING:
     from typing import Any
@@ -115,8 +115,8 @@ class ResultCollector:
         self._recover_spooled()
         for test_id in list(self._open):
             self._write(test_id)
-        if SIGNALS.exit_code is not None:
-            session.exitstatus = SIGNALS.exit_code
+        if TERMINATION.exit_code is not None:
+            session.exitstatus = TERMINATION.exit_code
         wanted = self._gate_wanted()
         if self._run is None and not wanted:
             return
@@ -134,7 +134,7 @@ class ResultCollector:
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Note what interrupts the run."""
-        cause = SIGNALS.reason or ("Ctrl-C" if excinfo.type is KeyboardInterrupt else str(excinfo.value))
+        cause = TERMINATION.reason or ("Ctrl-C" if excinfo.type is KeyboardInterrupt else str(excinfo.value))
         self._interrupted = f"interrupted ({cause})"
 
     def _interruption(self, session: pytest.Session, exitstatus: int) -> str:
@@ -159,7 +159,7 @@ class ResultCollector:
     def pytest_xdist_node_collection_finished(self) -> None:
         """Handle signals and show progress once a worker has collected tests that run sessions."""
         if self._spool is not None and self._spool.workers():
-            SIGNALS.install()
+            TERMINATION.install()
             register_reporters(self._config)
 
     @pytest.hookimpl(specname="pytest_sessionfinish", tryfirst=True)
@@ -169,7 +169,7 @@ class ResultCollector:
             from pytest_otel_diag.plugin.loop_thread import CLEANUP_TIMEOUT_S
 
             # Ctrl-C in a terminal reaches workers too, but not one that is sent to us alone.
-            grace_s = 0.0 if SIGNALS.signum else _CTRL_C_S
+            grace_s = 0.0 if TERMINATION.signum else _CTRL_C_S
             with suppress(KeyboardInterrupt):  # a second interrupt aborts the wait
                 self._spool.end(timeout_s=CLEANUP_TIMEOUT_S, grace_s=grace_s)
 

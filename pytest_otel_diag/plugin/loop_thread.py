@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from pytest_otel_diag.errors import OtelDiagError
-from pytest_otel_diag.plugin.termination import SIGNALS
+from pytest_otel_diag.plugin.termination import TERMINATION
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class Pending(Generic[T]):
         """
         if self._finished.is_set() or self._cleanup_aborted:
             return
-        why = SIGNALS.reason or None
+        why = TERMINATION.reason or None
         self._loop.call_soon_threadsafe(lambda: self._task.cancel(why) if self._task else None)
         try:
             deadline_s = time.monotonic() + CLEANUP_TIMEOUT_S
@@ -84,7 +84,7 @@ class Pending(Generic[T]):
                 self._require_loop()
             return self._outcome.result()
         except KeyboardInterrupt:
-            SIGNALS.ending()
+            TERMINATION.ending()
             self.cancel()
             raise
 

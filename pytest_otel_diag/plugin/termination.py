@@ -24,7 +24,7 @@ class Terminated(KeyboardInterrupt):
         self.signum = signum
 
 
-class Signals:
+class Termination:
     """Signal handlers of this process, installed while a run lasts.
 
     A second signal aborts the cleanup that the first one began. In workers of pytest-xdist (*patient*) it
@@ -76,5 +76,5 @@ class Signals:
         raise Terminated(signum)
 
 
-SIGNALS = Signals()
+TERMINATION = Termination()
 """The handlers of this process."""

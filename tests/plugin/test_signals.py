@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_otel_diag.plugin.termination import Signals, Terminated
+from pytest_otel_diag.plugin.termination import Terminated, Termination
 from pytest_otel_diag.plugin.xdist import Spool, WorkerSpool
 from tests.support import fake_system
 from tests.support.deadlines import deadline_s, eventually
@@ -180,7 +180,7 @@ def test_a_failed_restore_fails_a_run_whose_tests_pass(pytester, run_inside) -> 
     assert result.ret == 12
 
 
-def test_a_fault_left_on_as_asked_stops_the_run(pytester, run_inside) -> None:
+def test_a_fault_left_on_as_requested_stops_the_run(pytester, run_inside) -> None:
     pytester.makepyfile(
         test_it="""
         import pytest
@@ -265,7 +265,7 @@ def test_handlers_are_replaced_and_restored(others) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGTERM, others)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signals = Signals()
+    signals = Termination()
     try:
         signals.install()
         signals.install()
@@ -285,7 +285,7 @@ def test_handlers_are_replaced_and_restored(others) -> None:
 
 def test_a_worker_that_ends_already_ignores_a_second_signal() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signals = Signals()
+    signals = Termination()
     try:
         signals.install(patient=True)
         signals.ending()
