@@ -203,7 +203,7 @@ class AnalyzerContract:
         """Telemetry with a visible fault."""
         return telemetry_of({"otel_traces": incident_traces()})
 
-    async def test_it_answers_with_a_diagnosis_that_can_be_kept(
+    async def test_it_returns_a_diagnosis_that_can_be_stored(
         self, adapted: Analyzer, incident: Telemetry
     ) -> None:
         """It runs on a separate thread and event loop, as in a session."""
@@ -219,7 +219,7 @@ class AnalyzerContract:
         assert {anomaly.service for anomaly in answer.anomalies} <= known
         assert {service for path in answer.critical_paths for service in path.services} <= known
 
-    async def test_its_query_runs_as_it_stands(self, adapted: Analyzer, incident: Telemetry) -> None:
+    async def test_its_query_runs_unchanged(self, adapted: Analyzer, incident: Telemetry) -> None:
         """The query is read-only, stays within the limits, needs no parameters and returns a row."""
         answer = await _answer(adapted, investigation_of(incident))
         if answer.query is not None:
@@ -266,7 +266,7 @@ class AnalyzerContract:
         except TelemetryError as error:
             assert str(error)
 
-    async def test_a_broken_store_is_not_taken_for_a_quiet_system(self, adapted: Analyzer) -> None:
+    async def test_a_broken_store_is_not_mistaken_for_a_healthy_system(self, adapted: Analyzer) -> None:
         """An unavailable store is an error, never the diagnosis that nothing is wrong."""
         broken = BrokenTelemetry()
         try:
@@ -275,7 +275,7 @@ class AnalyzerContract:
             return
         assert broken.asked == 0
 
-    async def test_a_small_budget_is_kept(self, adapted: Analyzer, incident: Telemetry) -> None:
+    async def test_a_small_budget_is_respected(self, adapted: Analyzer, incident: Telemetry) -> None:
         """It returns a diagnosis from partial data, or lets BudgetExceeded propagate."""
         budget = Budget(queries=1, time_s=TIMEOUT_S)
         metered = MeteredTelemetry(incident, budget, HomeLoop(), monotonic=_loop_time)

@@ -92,7 +92,9 @@ class FlagControllerContract(_Waiting):
             assert type(answer.value) is type(known.variants[variant])
             assert (await controller.document()).flags[flag].default_variant == variant
 
-    async def test_an_unserved_change_leaves_the_answer(self, controller: FlagController, flag: str) -> None:
+    async def test_the_default_is_served_before_any_change(
+        self, controller: FlagController, flag: str
+    ) -> None:
         """Before any change the default variant is served."""
         known = (await controller.document()).flags[flag]
         assert (await controller.served(flag, {})).variant == known.default_variant
@@ -190,7 +192,7 @@ class FlagRulesContract(_Waiting):
         await controller.restore(before)
         await answered(controller, targeted.key, inside.variant, targeted.inside, within_s=self.within_s)
 
-    async def test_a_shared_flag_is_everybodys_while_it_is_set(
+    async def test_every_user_gets_a_shared_flag_while_it_is_set(
         self, controller: FlagController, shared: str
     ) -> None:
         """Every user gets the variant, and after a restore the previous one, byte for byte."""

@@ -44,7 +44,7 @@ WRITES = (
 class TargetContract:
     """Subclass this to test a target."""
 
-    async def test_it_says_what_it_is(self, target: Target) -> None:
+    async def test_it_describes_itself(self, target: Target) -> None:
         """Its description for the manifest of a run consists of strings."""
         described = target.describe()
         assert target.name
@@ -59,7 +59,7 @@ class TargetContract:
         wrong = scenario.model_copy(update={"faults": (Fault(flag="no-such-flag"),)})
         assert any("no-such-flag" in sentence for sentence in target.validate(wrong))
 
-    async def test_what_it_knows_of_faults_can_be_run(self, target: Target, scenario: Scenario) -> None:
+    async def test_its_scenarios_for_faults_are_valid(self, target: Target, scenario: Scenario) -> None:
         """It returns nothing for unknown faults, and does not raise."""
         known = target.scenario_for(scenario.faults)
         if known is not None:
@@ -92,7 +92,7 @@ class TargetContract:
             await session.clock.sleep(0.05)
             assert session.clock.now() - before >= seconds_to_ns(0.05)
 
-    async def test_a_fault_is_served_and_taken_back(self, target: Target, scenario: Scenario) -> None:
+    async def test_a_fault_is_served_and_restored(self, target: Target, scenario: Scenario) -> None:
         """A fault is resolved, applied, served, restored byte for byte, and no longer served."""
         async with target.open(scenario, "contract") as session:
             before = await session.flags.document()
@@ -116,7 +116,7 @@ class TargetContract:
                 await session.flags.apply(FlagChange(key=scenario.faults[0].flag, variant="no-such-variant"))
             assert (await session.flags.document()).raw == before.raw
 
-    async def test_telemetry_tells_nothing_of_the_future(self, target: Target, scenario: Scenario) -> None:
+    async def test_telemetry_hides_the_future(self, target: Target, scenario: Scenario) -> None:
         """All visible telemetry has ended by the target's now."""
         async with target.open(scenario, "contract") as session:
             await session.clock.sleep(scenario.timing.baseline_s)
@@ -138,12 +138,12 @@ class TargetContract:
             pairs = zip(session.reference, session.reference[1:], strict=False)
             assert all(first.end_ns <= second.start_ns for first, second in pairs)
 
-    async def test_no_traffic_is_no_calls(self, target: Target, scenario: Scenario) -> None:
+    async def test_driving_no_traffic_makes_no_calls(self, target: Target, scenario: Scenario) -> None:
         """Driving no traffic reports no calls."""
         async with target.open(scenario, "contract") as session:
             assert await session.traffic.drive([], 0) == 0
 
-    async def test_sessions_keep_apart(self, target: Target, scenario: Scenario) -> None:
+    async def test_sessions_are_isolated(self, target: Target, scenario: Scenario) -> None:
         """Concurrent sessions of a target that is not exclusive do not see each other's fault."""
         if target.exclusive:
             pytest.skip("an exclusive target holds one session at a time")

@@ -166,7 +166,7 @@ class TelemetryContract:
             ("gone", True, 1, 1),
         ]
 
-    async def test_nothing_lies_in_an_empty_window(self, telemetry: Telemetry) -> None:
+    async def test_an_empty_window_has_no_rows(self, telemetry: Telemetry) -> None:
         """A window without length or without telemetry gives no rows."""
         for window in (
             Window(start_ns=START_NS, end_ns=START_NS),
@@ -183,7 +183,7 @@ class TelemetryContract:
         """The latest time is the end of the last span, not its start."""
         assert await telemetry.latest() == START_NS + 9 * SECOND_NS + 100_000_000
 
-    async def test_without_telemetry_there_is_no_latest(self, telemetry_of: TelemetryOf) -> None:
+    async def test_latest_is_none_without_telemetry(self, telemetry_of: TelemetryOf) -> None:
         """Without telemetry the latest time is None, not 0."""
         assert await telemetry_of({"otel_traces": traces_table([])}).latest() is None
 
@@ -312,7 +312,7 @@ class TelemetryContract:
             ),
         ],
     )
-    async def test_limits_hold_and_say_which(
+    async def test_an_exceeded_limit_is_named(
         self, telemetry: Telemetry, sql: str, limits: QueryLimits, says: str
     ) -> None:
         """Limits of rows, memory and time hold, and the next query is not affected."""
@@ -321,12 +321,12 @@ class TelemetryContract:
         assert says in str(caught.value)
         assert list((await telemetry.query("SELECT 42 AS n")).column("n")) == [42]
 
-    async def test_an_unknown_table_names_those_there_are(self, telemetry: Telemetry) -> None:
+    async def test_the_error_for_an_unknown_table_lists_the_known_ones(self, telemetry: Telemetry) -> None:
         """The error names the nearest table."""
         with pytest.raises(SchemaError, match="otel_traces"):
             await telemetry.query("SELECT * FROM otel_trace")
 
-    async def test_an_unknown_column_names_the_nearest(self, telemetry: Telemetry) -> None:
+    async def test_the_error_for_an_unknown_column_names_the_nearest(self, telemetry: Telemetry) -> None:
         """The error names the nearest column of the tables."""
         with pytest.raises(SchemaError, match="ServiceName"):
             await telemetry.query("SELECT ServiceNam FROM otel_traces")
@@ -334,7 +334,9 @@ class TelemetryContract:
     @pytest.mark.parametrize(
         ("sql", "code"), [("SELEC 1", 62), ("SELECT 1 + 'x'", 43), ("SELECT {x:UInt8}", 456)]
     )
-    async def test_the_engine_s_code_is_kept(self, telemetry: Telemetry, sql: str, code: int) -> None:
+    async def test_errors_carry_the_code_of_the_engine(
+        self, telemetry: Telemetry, sql: str, code: int
+    ) -> None:
         """Errors without a specific class carry the engine's code."""
         with pytest.raises(QueryFailed) as caught:
             await telemetry.query(sql)
@@ -352,14 +354,14 @@ class TelemetryContract:
                 await telemetry.query("SELECT number, throwIf(number = 90000) FROM numbers(95000)")
             assert list((await telemetry.query("SELECT 42 AS n")).rows()) == [(42,)]
 
-    async def test_queries_run_beside_each_other(self, telemetry: Telemetry) -> None:
+    async def test_concurrent_queries_get_their_own_results(self, telemetry: Telemetry) -> None:
         """Each of several concurrent queries gets its own result."""
         answers = await asyncio.gather(
             *(telemetry.query("SELECT {n:UInt32} AS n", {"n": number}) for number in range(20))
         )
         assert [answer.column("n")[0] for answer in answers] == list(range(20))
 
-    async def test_the_loop_runs_on_and_a_cancelled_query_is_let_go(self, telemetry: Telemetry) -> None:
+    async def test_a_cancelled_query_never_blocks_the_loop(self, telemetry: Telemetry) -> None:
         """Cancelling returns immediately, and later queries succeed."""
         slow = asyncio.ensure_future(
             telemetry.query(

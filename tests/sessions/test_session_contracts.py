@@ -68,8 +68,8 @@ async def test_the_contract_lets_telemetry_errors_and_budgets_pass():
 
     await contract.test_odd_telemetry_is_answered(_adapted(demanding), lambda tables: None, "empty")
     with pytest.raises(TelemetryUnavailable):
-        await contract.test_a_small_budget_is_kept(_adapted(spendthrift), BrokenTelemetry())
-    await contract.test_a_small_budget_is_kept(_adapted(spendthrift), FakeTarget().telemetry)
+        await contract.test_a_small_budget_is_respected(_adapted(spendthrift), BrokenTelemetry())
+    await contract.test_a_small_budget_is_respected(_adapted(spendthrift), FakeTarget().telemetry)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ async def swallows(investigation):
 
 async def test_the_contract_finds_an_analyzer_that_swallows_errors():
     with pytest.raises(AssertionError):
-        await AnalyzerContract().test_a_broken_store_is_not_taken_for_a_quiet_system(_adapted(swallows))
+        await AnalyzerContract().test_a_broken_store_is_not_mistaken_for_a_healthy_system(_adapted(swallows))
 
 
 async def invents(investigation):

@@ -81,6 +81,10 @@ def _fails(release: DemoRelease) -> Any:
     return targeted if release.modern else single
 
 
+def _client(target: str, operation: str) -> SpanShape | None:
+    return _query(operation) if target == DATABASE else None
+
+
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the spec of the product catalog."""
     release = blueprint.release
@@ -123,9 +127,6 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
         call.set(**{count_key: products})
         return PRODUCT_IDS
 
-    def client(target: str, operation: str) -> SpanShape | None:
-        return _query(operation) if target == DATABASE else None
-
     rpc = blueprint.rpc("go")
     server = rpc.server(GET)
     loops = (
@@ -139,7 +140,7 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
                 GET: Operation(get_product, server, allocates=24_000),
                 LIST: Operation(list_products, rpc.server(LIST), allocates=60_000),
             },
-            client=client,
+            client=_client,
             flags=blueprint.flag_client(hook=True, remote=remote, operation=flagd.detached_rpc_method),
             loops=loops,
         )
