@@ -35,6 +35,8 @@ def _options() -> Iterator[tuple[str, str]]:
             meaning += f" Default: `{default}`."
         if option.legacy_environment:
             meaning += f" Also read from `{option.legacy_environment}`."
+        if option.pytest_only:
+            meaning += " For pytest only."
         yield f"`{spelling}`", meaning
 
 

@@ -20,7 +20,7 @@ from pytest_otel_diag.cli.commands import run as run_command
 from pytest_otel_diag.cli.commands import scenarios as scenarios_command
 from pytest_otel_diag.cli.commands import self_test as self_test_command
 from pytest_otel_diag.cli.commands import shop as shop_command
-from pytest_otel_diag.cli.options import Wanted, takes_settings
+from pytest_otel_diag.cli.options import RUN_SETTINGS, Wanted, takes_settings
 from pytest_otel_diag.config.settings import Settings
 
 app = typer.Typer(
@@ -60,7 +60,7 @@ def _options(
 
 
 @app.command()
-@takes_settings("target", "analyzer", "repeat", "reports", "store", "cache")
+@takes_settings(*RUN_SETTINGS)
 def run(
     settings: Settings,
     scenario: Wanted = None,

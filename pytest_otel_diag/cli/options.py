@@ -26,6 +26,8 @@ Wanted = Annotated[
 ]
 Format = Annotated[str, typer.Option("--format", help="text or json.")]
 _FORMATS = ("text", "json")
+RUN_SETTINGS = tuple(option.name for option in OPTIONS if not option.pytest_only)
+"""Names of the settings of a run without pytest."""
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 

@@ -50,7 +50,9 @@ class Options:
         str, "builtin", "diagnosis under test: a registered name or module:attribute", metavar="SPEC"
     )
     repeat: int = option(above_zero(int), 1, "run every diagnosis this many times", metavar="N")
-    gate: bool = option(boolean, False, "judge the run as a whole and set the exit code", flag=True)
+    gate: bool = option(
+        boolean, False, "judge the run as a whole and set the exit code", flag=True, pytest_only=True
+    )
     inconclusive: str = option(
         choice("fail", "pass"),
         "fail",
@@ -68,6 +70,7 @@ class Options:
         "progress of running sessions: live (redrawn in place), plain lines, or off; auto is live on a "
         "terminal and plain elsewhere",
         metavar="auto|plain|live|off",
+        pytest_only=True,
     )
     seed: int = option(int, 0, "seed of the target and the analyzer", metavar="N")
     budget_time_s: float = option(
@@ -126,6 +129,7 @@ class Options:
         "most sessions that one process runs at a time (default: no limit)",
         metavar="N",
         legacy_environment="MAX_CONCURRENT_SESSIONS",
+        pytest_only=True,
     )
     frontend: str = option(
         str,

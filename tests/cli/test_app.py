@@ -8,6 +8,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from pytest_otel_diag.cli.app import app
+from pytest_otel_diag.cli.commands import run as run_command
 from pytest_otel_diag.config.options import OPTIONS
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.operations import installation_checks as installation
@@ -47,9 +48,30 @@ def test_unknown_commands_and_options_get_the_nearest_spelling(
 def test_options_that_are_settings_are_spelt_and_explained_as_declared() -> None:
     options = {option.name: option for option in get_command(app).commands["run"].params}
     for declared in OPTIONS:
-        if declared.name in ("target", "analyzer", "repeat", "reports", "store", "cache"):
+        if declared.pytest_only:
+            assert declared.name not in options
+        else:
             assert declared.command in options[declared.name].opts
             assert declared.environment in options[declared.name].help
+
+
+def test_a_run_receives_every_option_that_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    received: list[Settings] = []
+
+    def keep(settings: Settings, *_: object) -> int:
+        received.append(settings)
+        return 0
+
+    monkeypatch.setattr(run_command, "run", keep)
+    code, shown = run("run", "--seed", "7001", "--observe-s", "60", "--no-drive", "--skip-cleanup")
+    assert code == 0, shown
+    (settings,) = received
+    assert (settings.seed, settings.observe_s, settings.drive, settings.skip_cleanup) == (
+        7001,
+        60.0,
+        False,
+        True,
+    )
 
 
 def test_doctor_reports_that_parallel_runs_are_not_possible(monkeypatch: pytest.MonkeyPatch) -> None:
