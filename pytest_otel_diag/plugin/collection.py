@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from pytest_otel_diag.errors import OtelDiagError, ScenarioRejected
@@ -15,15 +13,16 @@ from pytest_otel_diag.plugin.markers import (
     OtelFlag,
     OtelRecorded,
     OtelTarget,
+    label_name,
+    markers_of,
     parse,
+    register_label,
 )
 from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
 from pytest_otel_diag.plugin.scenarios import NO_SCENARIO, REPEAT_ARGUMENT, SCENARIO_ARGUMENT
 from pytest_otel_diag.plugin.settings import is_worker
 from pytest_otel_diag.plugin.yaml_files import ScenarioItem
 from pytest_otel_diag.scenario_files.knowledge import other_release_only
-
-_NOT_A_NAME = re.compile(r"\W+")
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
@@ -57,10 +56,10 @@ def _recorded(config: pytest.Config, kinds: set[str]) -> list[object]:
 
 
 def _marks(config: pytest.Config, scenario: Scenario) -> list[pytest.MarkDecorator]:
-    names = {_NOT_A_NAME.sub("_", value).strip("_").lower(): key for key, value in scenario.tags}
+    names = {label_name(value).lower(): key for key, value in scenario.tags if label_name(value)}
     for name, key in names.items():
-        config.addinivalue_line("markers", f"{name}: {key} of the recorded incident")
-    marks = [getattr(pytest.mark, name) for name in names if name]
+        register_label(config, name, f"{key} of the recorded incident")
+    marks = [getattr(pytest.mark, name) for name in names]
     return [*marks, pytest.mark.otel_scenario(scenario.id)]
 
 
@@ -84,7 +83,7 @@ def _other_release(item: pytest.Item) -> str:
     if isinstance(item, ScenarioItem):
         faults, named = item.case.entry.faults, item.case.entry.environment.demo is not None
     else:
-        marks, _ = parse(item.iter_markers())
+        marks, _ = markers_of(item)
         faults = tuple(Fault(flag=m.key, variant=m.variant) for m in marks if isinstance(m, OtelFlag))
         named = any(m.demo is not None for m in marks if isinstance(m, OtelEnvironment))
     if not faults or named:
@@ -152,7 +151,7 @@ def _listed(mistakes: dict[pytest.Item, list[str]]) -> str:
 
 
 def _of_item(config: pytest.Config, item: pytest.Item, used: frozenset[str]) -> list[str]:
-    found, mistakes = parse(item.iter_markers())
+    found, mistakes = markers_of(item)
     if mistakes:
         return mistakes
     runtime_of(config).analyzer(settings_of(config).analyzer)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, get_args
 
@@ -161,6 +162,11 @@ Marker = (
 )
 MARKERS: dict[str, type[Marker]] = {kind.name: kind for kind in get_args(Marker)}
 
+_LABELS: pytest.StashKey[set[str]] = pytest.StashKey()
+"""On the configuration: names of marks that this plugin made from tags and flags of scenarios."""
+
+_NOT_A_NAME = re.compile(r"\W+")
+
 
 def registration_lines() -> Iterator[str]:
     """Yield the line of each marker for ``pytest --markers``."""
@@ -169,13 +175,37 @@ def registration_lines() -> Iterator[str]:
         yield f"{name}{signature}: {inspect.getdoc(kind)}"
 
 
-def parse(marks: Iterable[pytest.Mark]) -> tuple[list[Marker], list[str]]:
-    """Return our markers among *marks*, and a sentence for every mistake in them."""
+def label_name(text: str) -> str:
+    """Return *text* as the name of a mark; empty where no character of it can be in a name."""
+    return _NOT_A_NAME.sub("_", text).strip("_")
+
+
+def register_label(config: pytest.Config, name: str, meaning: str) -> None:
+    """Register a mark that the plugin makes: strict markers and :func:`markers_of` then accept it."""
+    labels = config.stash.setdefault(_LABELS, set())
+    if name not in labels:
+        labels.add(name)
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def markers_of(item: pytest.Item) -> tuple[list[Marker], list[str]]:
+    """Return our markers of the item, and a sentence for every mistake in them."""
+    labels: set[str] = item.config.stash.get(_LABELS, set())
+    return parse(item.iter_markers(), labels)
+
+
+def parse(
+    marks: Iterable[pytest.Mark], labels: Container[str] = frozenset()
+) -> tuple[list[Marker], list[str]]:
+    """Return our markers among *marks*, and a sentence for every mistake in them.
+
+    *labels* are names that are no misspelt markers, whatever they begin with.
+    """
     parsed: list[Marker] = []
     mistakes: list[str] = []
     for mark in marks:
         if mark.name not in MARKERS:
-            if mark.name.startswith("otel_"):
+            if mark.name.startswith("otel_") and mark.name not in labels:
                 known = ", ".join(MARKERS)
                 mistakes.append(
                     f"@pytest.mark.{mark.name} is not a marker of otel-diag{nearest(mark.name, MARKERS)}; "

@@ -32,7 +32,7 @@ from pytest_otel_diag.plugin.markers import (
     OtelTarget,
     OtelTiming,
     OtelUngated,
-    parse,
+    markers_of,
 )
 from pytest_otel_diag.plugin.runtime import runtime_of
 from pytest_otel_diag.ports import Target
@@ -61,7 +61,7 @@ def prepared_of(item: pytest.Item) -> PreparedScenario | None:
     """
     if PREPARED not in item.stash:
         runtime = runtime_of(item.config)
-        found, mistakes = parse(item.iter_markers())
+        found, mistakes = markers_of(item)
         scenario = None
         if not mistakes:
             scenario, mistakes = from_markers(found, item.nodeid, runtime.target)

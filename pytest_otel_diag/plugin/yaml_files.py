@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pytest_otel_diag.model.base import Model
 from pytest_otel_diag.model.scenario import Expectation, Scenario
 from pytest_otel_diag.plugin import scenarios
 from pytest_otel_diag.plugin.fixtures import Diagnose
+from pytest_otel_diag.plugin.markers import label_name, register_label
 from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
 from pytest_otel_diag.ports import Target
 from pytest_otel_diag.runs.runner import PreparedScenario
@@ -22,8 +22,6 @@ from pytest_otel_diag.scenario_files.knowledge import labels, scenario_of
 from pytest_otel_diag.scenario_files.loading import Case, load_cases, overridden
 from pytest_otel_diag.scenario_files.schema import Check
 from pytest_otel_diag.scoring.assertions import DiagnosedSession, DiagnosisMissed, SessionNotScored
-
-_NOT_A_NAME = re.compile(r"\W+")
 
 
 class ScenarioFile(pytest.File):
@@ -117,9 +115,9 @@ class ScenarioItem(pytest.Item):
 
 def mark(item: pytest.Item, names: Iterable[str]) -> None:
     """Mark the item with *names*, registered so that strict markers accept them."""
-    for name in dict.fromkeys(_NOT_A_NAME.sub("_", name).strip("_") for name in names):
+    for name in dict.fromkeys(map(label_name, names)):
         if name:
-            item.config.addinivalue_line("markers", f"{name}: label of a scenario")
+            register_label(item.config, name, "label of a scenario")
             item.add_marker(name)
 
 

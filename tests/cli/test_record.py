@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli.test_command import otel_diag
 from tests.support import tiny_shop
+from tests.support.deadlines import deadline_s
 
 pytestmark = pytest.mark.xdist_group("record")
 
@@ -48,6 +51,22 @@ def test_every_session_is_a_recording_that_replays(place: Path, recorded: Path) 
     assert "2 sessions, 2 scored: 1 scenario with a fault, 1 control" in run.stdout, run.stderr
     assert "paymentUnreachable=on-" in run.stdout
     assert "root cause ranked 1" in run.stdout
+
+
+def test_the_suite_of_recordings_replays_them(place: Path, recorded: Path) -> None:
+    """The system of a captured session, otel-demo-3.0, is a marker that begins like those of the plugin."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--strict-markers"]
+    chosen = ["--pyargs", "pytest_otel_diag.suites.recorded", "-m", "otel_demo_3_0"]
+    options = [f"--otel-diag-target=replay:{recorded}", f"--otel-diag-cache={place / 'cache'}"]
+    done = subprocess.run(
+        [*command, *chosen, *options],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=deadline_s(120),
+    )
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
 def _seconds(manifest: dict) -> int:

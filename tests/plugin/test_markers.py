@@ -54,6 +54,13 @@ def test_an_unknown_otel_marker_gets_the_nearest_spelling() -> None:
     assert "did you mean 'otel_flag'?" in mistakes[0]
 
 
+def test_a_label_that_begins_like_a_marker_is_no_misspelling() -> None:
+    names = ("otel_demo_3_0", "otel_flg")
+    found, mistakes = parse([SimpleNamespace(name=name, args=(), kwargs={}) for name in names], names[:1])
+    assert found == []
+    assert [mistake.split()[0] for mistake in mistakes] == ["@pytest.mark.otel_flg"]
+
+
 def test_registration_lines_show_the_signature() -> None:
     lines = dict(line.split(":", 1) for line in registration_lines() if ":" in line)
     assert len(list(registration_lines())) == len(MARKERS)

@@ -19,6 +19,7 @@ scenarios:
   - id: middle
     faults: [{ flag: incident-middle }]
     tags: { severity: low }
+    marks: [otel_demo]
   - id: same
     scenario: incident-middle
 """
