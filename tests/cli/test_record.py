@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,21 @@ def test_the_suite_of_recordings_replays_them(place: Path, recorded: Path) -> No
         timeout=deadline_s(120),
     )
     assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_every_recording_of_a_folder_is_validated(place: Path, recorded: Path) -> None:
+    sound = otel_diag(place, "recordings", "validate", "kept")
+    control, fault = (f"{folder.name}: " for folder in sorted(recorded.iterdir()))
+    assert sound.returncode == 0, sound.stdout + sound.stderr
+    assert [f"kept/{name}0 errors" in sound.stdout for name in (control, fault)] == [True, True]
+    shutil.copytree(recorded, place / "one damaged")
+    (place / "one damaged" / fault.removesuffix(": ") / "traces.parquet").unlink()
+    damaged = otel_diag(place, "recordings", "validate", "one damaged")
+    assert damaged.returncode == 1
+    assert f"one damaged/{control}0 errors" in damaged.stdout
+    section = damaged.stdout.partition(f"one damaged/{fault}")[2]
+    assert section.startswith("1 errors")
+    assert "\n  error: traces.parquet: missing" in section
 
 
 def _seconds(manifest: dict) -> int:

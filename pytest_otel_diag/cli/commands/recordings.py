@@ -37,13 +37,18 @@ def import_(
 
 
 @app.command()
-def validate(path: Annotated[Path, typer.Argument(help="A recording.")]) -> None:
+def validate(
+    path: Annotated[Path, typer.Argument(help="A recording, or a folder of recordings.")],
+) -> None:
     """Check checksums, columns and values; exit code 1 when something is wrong."""
-    validation = validate_recording(path)
-    for finding in (*validation.errors, *validation.warnings):
-        typer.echo(str(finding))
-    typer.echo(f"{path}: {len(validation.errors)} errors, {len(validation.warnings)} warnings")
-    raise typer.Exit(1 if validation.errors else 0)
+    unsound = False
+    for folder in find_recordings(path):
+        validation = validate_recording(folder)
+        typer.echo(f"{folder}: {len(validation.errors)} errors, {len(validation.warnings)} warnings")
+        for finding in (*validation.errors, *validation.warnings):
+            typer.echo(f"  {finding}")
+        unsound = unsound or bool(validation.errors)
+    raise typer.Exit(int(unsound))
 
 
 @app.command("list")
