@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hypothesis import strategies as st
-
 from pytest_otel_diag import catalog
 from pytest_otel_diag.catalog.entries import Category, FlagEntry, Severity
 from pytest_otel_diag.errors import ScenarioError
@@ -22,6 +20,13 @@ from pytest_otel_diag.model.scenario import (
     Timing,
 )
 from pytest_otel_diag.scenario_files.knowledge import scenario_of
+
+try:
+    from hypothesis import strategies as st
+except ModuleNotFoundError:
+    raise ModuleNotFoundError(
+        "pytest_otel_diag.testing.strategies needs hypothesis; run: pip install hypothesis", name="hypothesis"
+    ) from None
 
 LATEST_ONSET_S = 60.0
 USERS = (5, 500)

@@ -13,6 +13,7 @@ from pytest_otel_diag.config.declaration import duration
 from pytest_otel_diag.config.options import resolve
 from pytest_otel_diag.config.shop_options import SHOP_OPTIONS, RealTimeShopOptions
 from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.extras import require
 
 _SEEDS = 1_000_000
 
@@ -55,6 +56,7 @@ def run(  # noqa: PLR0913 - parameters of a command are its options
 
     Exit codes: 0 everything was sent, 1 some records were dropped, 2 the options are wrong.
     """
+    require("simpy", "live", "the simulated shop in real time")
     from pytest_otel_diag.cli import real_time_shop  # noqa: PLC0415 - imports the simulation, only when it runs
 
     order = real_time_shop.Order(
