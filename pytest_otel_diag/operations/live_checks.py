@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pytest_otel_diag import catalog
 from pytest_otel_diag.config.settings import Settings
-from pytest_otel_diag.errors import FlagError, OtelDiagError
+from pytest_otel_diag.errors import ConfigurationError, FlagError, OtelDiagError
 from pytest_otel_diag.flags.access import open_flags
 from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.flags.http import HttpClient
@@ -86,7 +86,11 @@ class _LiveChecks:
 
     async def _frontend(self) -> AsyncIterator[CheckResult]:
         url, needed = self._settings.frontend, self._settings.drive
-        client = HttpClient(url, remedy="give its address with --otel-diag-frontend")
+        try:
+            client = HttpClient(url, remedy="give its address with --otel-diag-frontend")
+        except ConfigurationError as error:  # httpx is not installed, or this is no address
+            yield CheckResult("failed" if needed else "warning", "frontend", str(error))
+            return
         try:
             answer = await client.get("")
             fine = answer.status < 500

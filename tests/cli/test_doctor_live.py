@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from pytest_otel_diag import catalog
 from pytest_otel_diag.cli.app import app
 from pytest_otel_diag.config.settings import Settings
+from pytest_otel_diag.flags.readers import flagd_grpc
 from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.model.scenario import Fault
 from pytest_otel_diag.operations import live_checks
@@ -72,6 +74,24 @@ def test_the_exit_code_says_whether_a_check_failed(demo: LiveDemo) -> None:
     driven = CliRunner().invoke(app, [*common, *flags, "--frontend", "http://127.0.0.1:9"])
     assert driven.exit_code == 1
     assert "FAIL  frontend" in driven.output
+
+
+def test_a_missing_package_fails_the_checks_that_need_it_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flagd_grpc._library.cache_clear()
+    for module in ("httpx", "grpc", "simpy"):
+        monkeypatch.setitem(sys.modules, module, None)
+    done = CliRunner().invoke(
+        app, ["doctor", "--target", "live", "--store", "clickhouse://127.0.0.1:9/x", "--state", str(tmp_path)]
+    )
+    assert done.exit_code == 1, done.output
+    lines = {line[6:18].strip(): line for line in done.output.splitlines()}
+    for name in ("frontend", "flags"):
+        assert lines[name].startswith("FAIL")
+        assert lines[name].endswith('run: pip install "pytest-otel-diag[live]"')
+    assert lines["store"].startswith("FAIL")
+    assert lines["journal"].startswith("ok")
 
 
 def test_unreadable_flags_fail(demo: LiveDemo, tmp_path: Path) -> None:
