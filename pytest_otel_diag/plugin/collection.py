@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 
 from pytest_otel_diag.errors import OtelDiagError, ScenarioRejected
@@ -22,7 +24,8 @@ from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
 from pytest_otel_diag.plugin.scenarios import NO_SCENARIO, REPEAT_ARGUMENT, SCENARIO_ARGUMENT
 from pytest_otel_diag.plugin.settings import is_worker
 from pytest_otel_diag.plugin.yaml_files import ScenarioItem
-from pytest_otel_diag.scenario_files.knowledge import other_release_only
+from pytest_otel_diag.runs.entry_points import known_targets
+from pytest_otel_diag.scenario_files.knowledge import other_release_only, unknown_targets
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
@@ -70,12 +73,24 @@ def foreign(item: pytest.Item) -> str:
     A flag that no release has is a mistake and no reason to skip.
     """
     kind = settings_of(item.config).target.partition(":")[0]
-    marks, _ = parse(item.iter_markers(OtelTarget.name))
-    for mark in marks:
-        if isinstance(mark, OtelTarget) and kind and not mark.holds(kind):
-            kinds = mark.kinds if isinstance(mark.kinds, str) else " or ".join(mark.kinds)
-            return f"needs target {kinds}, this run has {kind}"
+    for kinds in _targets(item):
+        if kind and kind not in kinds:
+            return f"needs target {' or '.join(kinds)}, this run has {kind}"
     return _other_release(item) if kind in {"shop", "live"} else ""
+
+
+def _targets(item: pytest.Item) -> list[tuple[str, ...]]:
+    """Return the kinds of target that each marker of the item names."""
+    marks, _ = parse(item.iter_markers(OtelTarget.name))
+    return [mark.each() for mark in marks if isinstance(mark, OtelTarget)]
+
+
+def _misspelt_targets(item: pytest.Item, known: Collection[str]) -> list[str]:
+    """Return a mistake for each kind of target that does not exist: no run would ever fit it."""
+    mistakes = unknown_targets((kind for kinds in _targets(item) for kind in kinds), known)
+    if isinstance(item, ScenarioItem):
+        return [item.case.at(mistake, "targets") for mistake in mistakes]
+    return mistakes
 
 
 def _other_release(item: pytest.Item) -> str:
@@ -102,7 +117,11 @@ def validate(config: pytest.Config, items: list[pytest.Item]) -> None:
     with its mistakes.
     """
     mistakes: dict[pytest.Item, list[str]] = {}
+    known = known_targets()
     for item in items:
+        if not _skipped(item) and (misspelt := _misspelt_targets(item, known)):
+            mistakes[item] = misspelt
+            continue
         if reason := foreign(item):
             item.add_marker(pytest.mark.skip(reason=reason))
         marked = any(mark.name.startswith("otel_") for mark in item.iter_markers())

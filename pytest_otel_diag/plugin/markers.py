@@ -104,9 +104,9 @@ class OtelTarget:
     name: ClassVar[str] = "otel_target"
     kinds: str | tuple[str, ...]
 
-    def holds(self, kind: str) -> bool:
-        """Whether *kind* of target is among them."""
-        return kind in ((self.kinds,) if isinstance(self.kinds, str) else self.kinds)
+    def each(self) -> tuple[str, ...]:
+        """Return the kinds."""
+        return (self.kinds,) if isinstance(self.kinds, str) else self.kinds
 
 
 @dataclass(frozen=True, slots=True)

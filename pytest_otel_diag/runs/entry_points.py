@@ -15,12 +15,17 @@ NO_TARGET = (
 )
 
 
+def known_targets() -> dict[str, metadata.EntryPoint]:
+    """Return the entry point of each installed kind of target by its name."""
+    return {point.name: point for point in metadata.entry_points(group=TARGETS)}
+
+
 def check_target(target: str) -> metadata.EntryPoint:
     """Return the entry point of a target given as ``name`` or ``name:rest``; raises ConfigurationError."""
     if not target:
         raise ConfigurationError(NO_TARGET)
     kind = target.partition(":")[0]
-    known = {point.name: point for point in metadata.entry_points(group=TARGETS)}
+    known = known_targets()
     if kind not in known:
         raise ConfigurationError(
             f"no target {kind!r} in {target!r}{nearest(kind, known)}; choose from {', '.join(sorted(known))}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from pytest_otel_diag import catalog
-from pytest_otel_diag.errors import OtelDiagError
+from pytest_otel_diag.errors import OtelDiagError, nearest
 from pytest_otel_diag.model.scenario import Fault, Scenario
 
 
@@ -25,6 +25,15 @@ def labels(flags: Iterable[str], tags: Mapping[str, str]) -> tuple[str, ...]:
     merged = {**known, **tags}
     values = [f"severity_{value}" if key == "severity" else value for key, value in merged.items()]
     return tuple(dict.fromkeys((*names, *values)))
+
+
+def unknown_targets(kinds: Iterable[str], known: Collection[str]) -> list[str]:
+    """Return a sentence for each kind of target that is not among the *known* ones."""
+    return [
+        f"no target {kind!r}{nearest(kind, known)}; choose from {', '.join(sorted(known))}"
+        for kind in kinds
+        if kind not in known
+    ]
 
 
 def scenario_of(faults: Sequence[Fault], demo: str) -> Scenario | None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from pytest_otel_diag import catalog
 from pytest_otel_diag.errors import OtelDiagError, nearest
 from pytest_otel_diag.scenario_files.documents import ScenarioFileError
+from pytest_otel_diag.scenario_files.knowledge import unknown_targets
 from pytest_otel_diag.scenario_files.loading import Case, load_cases
 from pytest_otel_diag.scenario_files.schema import Check, Expect
 
 
-def lint(path: Path) -> list[str]:
-    """Return every mistake in a file, with its line.
+def lint(path: Path, targets: Collection[str]) -> list[str]:
+    """Return every mistake in a file, with its line; *targets* are the kinds of target that exist.
 
     Scenarios for targets other than ``shop`` and ``live`` are checked for their format only, since their
     flags are not in the catalog.
@@ -22,14 +23,21 @@ def lint(path: Path) -> list[str]:
         cases = load_cases(path)
     except ScenarioFileError as error:
         return str(error).splitlines()
-    found = [mistake for case in cases for mistake in _against_catalog(case)]
+    found = []
+    for case in cases:
+        found += [case.at(mistake, "targets") for mistake in unknown_targets(case.entry.targets, targets)]
+        if _has_catalogued_flags(case, targets):
+            found += _against_catalog(case)
     return list(dict.fromkeys(found))  # a matrix repeats them
 
 
+def _has_catalogued_flags(case: Case, targets: Collection[str]) -> bool:
+    # A misspelt target must not turn the other checks off.
+    known = set(case.entry.targets) & set(targets)
+    return case.entry.scenario is None and (not known or bool({"shop", "live"} & known))
+
+
 def _against_catalog(case: Case) -> Iterator[str]:
-    targets = case.entry.targets
-    if case.entry.scenario is not None or (targets and not {"shop", "live"} & set(targets)):
-        return
     demo = case.entry.environment.demo or catalog.DEFAULT_DEMO
     try:
         catalog.generation(demo)

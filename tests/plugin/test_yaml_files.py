@@ -158,6 +158,28 @@ def test_scenarios_for_another_target_are_skipped_with_the_reason(pytester, diag
     )
 
 
+def test_a_misspelt_target_is_a_mistake_and_no_reason_to_skip(pytester, write) -> None:
+    write("schema: 1\ntargets: [shpo]\ncontrol: true\n")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.otel_target(("live", "shp"))
+        @pytest.mark.otel_control
+        def test_it(diagnosis):
+            pass
+        """
+    )
+    result = pytester.runpytest("--otel-diag-target=shop")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines_random(
+        [
+            "*some.scenario.yaml:2: targets: no target 'shpo' (did you mean 'shop'?); choose from *shop*",
+            "*::test_it: no target 'shp' (did you mean 'shop'?); choose from *shop*",
+        ]
+    )
+
+
 def test_an_expectation_that_neither_file_nor_catalog_has_is_a_mistake(pytester, write) -> None:
     write("schema: 1\nfaults: [{flag: adFailure}]\nexpect: {root_causes: []}\n")
     result = pytester.runpytest_subprocess("--otel-diag-target=shop")

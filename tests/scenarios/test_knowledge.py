@@ -14,6 +14,8 @@ from pytest_otel_diag.testing import each_variant
 
 RUNNER = CliRunner()
 
+TARGETS = ("live", "replay", "shop")
+
 
 @pytest.fixture
 def write(tmp_path):
@@ -121,7 +123,7 @@ def test_lint_checks_files_against_the_catalog(write) -> None:
           - scenario: recorded
         """
     )
-    found = [line.removeprefix(f"{path}:") for line in lint(path)]
+    found = [line.removeprefix(f"{path}:") for line in lint(path, TARGETS)]
     for wanted in (
         "5: scenarios.0.faults.0.flag: unknown flag 'paymentFailur' (did you mean 'paymentFailure'?)",
         "6: scenarios.0.faults.1.variant: flag 'cartFailure' of demo 3.0 has no variant 'on'",
@@ -139,10 +141,18 @@ def test_lint_checks_files_against_the_catalog(write) -> None:
     assert len(found) == 11
 
 
+def test_a_misspelt_target_is_a_mistake_and_turns_off_no_other_check(write) -> None:
+    path = write("schema: 1\nfaults: [{flag: adFailur}]\ntargets: [shpo]\n")
+    target, flag = [line.removeprefix(f"{path}:") for line in lint(path, TARGETS)]
+    assert target == "3: targets: no target 'shpo' (did you mean 'shop'?); choose from live, replay, shop"
+    assert flag.startswith("2: faults.0.flag: unknown flag 'adFailur'")
+
+
 def test_lint_reports_files_that_cannot_be_loaded(write) -> None:
     path = write("schema: 1\nfaultz: []\n")
     assert any(
-        line.startswith(f"{path}:2: faultz: unknown key (did you mean 'faults'?)") for line in lint(path)
+        line.startswith(f"{path}:2: faultz: unknown key (did you mean 'faults'?)")
+        for line in lint(path, TARGETS)
     )
 
 
@@ -155,13 +165,13 @@ def test_each_variant_is_a_flag_and_a_parameter() -> None:
 
 
 def test_service_names_of_older_releases_are_known(write) -> None:
-    assert lint(write("schema: 1\ncontrol: true\nassert: [{not_blamed: paymentservice}]\n")) == []
+    assert lint(write("schema: 1\ncontrol: true\nassert: [{not_blamed: paymentservice}]\n"), TARGETS) == []
 
 
 def test_the_command_lints_lists_and_prints_the_schema(write, tmp_path) -> None:
     good = write("schema: 1\nfaults: [{flag: adFailure}]\ntags: {severity: low}\n")
     done = RUNNER.invoke(app, ["scenarios", "lint", str(good)])
-    assert (done.exit_code, done.output) == (0, "1 files, 0 mistakes\n")
+    assert (done.exit_code, done.output) == (0, "1 file, 0 mistakes\n")
     bad = write("schema: 1\nfaults: [{flag: adFailur}]\n", "bad.scenario.yaml")
     done = RUNNER.invoke(app, ["scenarios", "lint", str(tmp_path)])
     assert done.exit_code == 1

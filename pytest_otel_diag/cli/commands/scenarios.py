@@ -11,9 +11,11 @@ import typer
 from pytest_otel_diag import catalog
 from pytest_otel_diag.cli.output import print_table
 from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.runs.entry_points import known_targets
 from pytest_otel_diag.scenario_files.lint import lint as lint_file
 from pytest_otel_diag.scenario_files.loading import Case, find_files, load_cases
 from pytest_otel_diag.scenario_files.schema import json_schema
+from pytest_otel_diag.scoring.text import count
 
 _UNLIMITED = 1000
 """Columns in a log, so that paths and reasons stay on one line."""
@@ -27,10 +29,11 @@ def lint(
 ) -> None:
     """Check files against format and catalog, without a target; exit code 1 for mistakes or no files."""
     files = find_files(paths)
-    mistakes = [mistake for file in files for mistake in lint_file(file)]
+    targets = known_targets()
+    mistakes = [mistake for file in files for mistake in lint_file(file, targets)]
     for mistake in mistakes:
         typer.echo(mistake)
-    typer.echo(f"{len(files)} files, {len(mistakes)} mistakes")
+    typer.echo(f"{count(len(files), 'file')}, {count(len(mistakes), 'mistake')}")
     raise typer.Exit(1 if mistakes or not files else 0)
 
 
