@@ -207,7 +207,8 @@ class ResultCollector:
             if reasons:
                 terminalreporter.section("otel-diag")
             for reason in dict.fromkeys(reasons):
-                terminalreporter.write_line(f"nothing was diagnosed: {reasons.count(reason)} tests: {reason}")
+                tests = "1 test" if reasons.count(reason) == 1 else f"{reasons.count(reason)} tests"
+                terminalreporter.write_line(f"nothing was diagnosed: {tests}: {reason}")
         else:
             terminalreporter.section("otel-diag")
             from pytest_otel_diag.reports.terminal import summary

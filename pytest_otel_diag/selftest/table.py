@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.scoring.judge import describe_expected
-from pytest_otel_diag.scoring.text import table
+from pytest_otel_diag.scoring.text import count, table
 from pytest_otel_diag.selftest.proof import Proof, ProofPhase
 
 HEADER = ("scenario", "healthy", "faulted", "undone", "paths", "wrong answers rejected", "oracle")
@@ -41,7 +41,7 @@ def as_text(proofs: Sequence[Proof]) -> list[str]:
     for proof in proofs:
         lines += [f"{proof.scenario}: {problem}" for problem in proof.problems]
     broken = sum(not proof.holds for proof in proofs)
-    return [*lines, f"{len(proofs)} oracles, {len(proofs) - broken} hold, {broken} broken"]
+    return [*lines, f"{count(len(proofs), 'oracle')}, {len(proofs) - broken} hold, {broken} broken"]
 
 
 def as_markdown(proofs: Iterable[Proof]) -> str:

@@ -21,10 +21,10 @@ def init(folder: Path) -> str:
 
 
 def test_pytest_runs_at_once_in_a_new_project(tmp_path: Path) -> None:
-    folder = tmp_path / "new" / "project"
+    folder = tmp_path / "new" / "my project"
     shown = init(folder)
     assert all(f"wrote   {folder / name}" in shown for name in FILES)
-    assert f"cd {folder} && pytest" in shown
+    assert f"cd '{folder}' && pytest" in shown
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_DIAG_")}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--otel-diag-gate"]
     command += ["--otel-diag-inconclusive=pass", f"--otel-diag-cache={tmp_path / 'cache'}"]

@@ -64,4 +64,4 @@ def test_a_run_whose_tests_all_need_another_target_reports_that_nothing_was_diag
     )
     result = pytester.runpytest("-q")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["nothing was diagnosed: 1 tests: needs target live, this run has shop"])
+    result.stdout.fnmatch_lines(["nothing was diagnosed: 1 test: needs target live, this run has shop"])

@@ -128,6 +128,8 @@ def test_the_example_of_the_page_on_events_reads_a_run(tmp_path: Path) -> None:
     names: dict[str, Any] = {}
     exec(shown, names)
     writer = EventWriter(tmp_path)
+    with (tmp_path / "events.jsonl").open("ab") as torn:
+        torn.write('{"kind": "session_ended", "outcome": "é'.encode()[:-1] + b"\n")
     at: dict[str, Any] = {"session_id": "a", "at_ns": 1, "wall_ns": 1}
     writer.emit(SessionEnded(**at, scenario_id="pay", status=Status.SCORED, outcome="no alarm", wall_s=1.0))
     writer.close()

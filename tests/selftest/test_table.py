@@ -61,6 +61,7 @@ def test_the_terminal_shows_problems_below() -> None:
         "2 oracles, 1 hold, 1 broken",
     ]
     assert len({line.find("0 of") for line in lines[1:2]}) == 1
+    assert table.as_text([RIGHT])[-1].startswith("1 oracle, ")
 
 
 def test_json_has_all_measurements() -> None:

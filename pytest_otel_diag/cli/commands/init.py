@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -24,5 +25,5 @@ def command(
         typer.echo(f"exists  {project.folder / name}, left as it is")
     for name, text in project.missing_sections.items():
         typer.echo(f"\nadd this to {project.folder / name}:\n\n{text}")
-    where = "" if folder == Path() else f"cd {folder} && "
+    where = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
     typer.echo(f"run it: {where}pytest")
