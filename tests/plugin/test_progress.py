@@ -323,33 +323,42 @@ SUITE = """
     def test_after(): pass
 """
 NO_DELAYS = """
+    from pathlib import Path
+
     from pytest_otel_diag.plugin.terminal import screen
 
     screen.DRAWN_FROM_S = 0.0
     screen.TICK_S = 0.05
     screen.LONG_S = 0.2
     screen.QUIET_S = 3600.0
-    screen.TICKS = 0
     tick = screen.Screen.tick
 
     def counted(self):
         tick(self)
-        screen.TICKS += 1
+        with Path("ticks").open("a") as file:
+            file.write(".")
 
     screen.Screen.tick = counted
 """
 SLOW = """
 import asyncio
+import os
 import threading
+from pathlib import Path
 from my_analyzers import slower
-from pytest_otel_diag.plugin.terminal import screen
 
 def drawing():
-    return any(thread.name == "otel-diag-progress" for thread in threading.enumerate())
+    # the controller of workers draws in a process of its own
+    names = {thread.name for thread in threading.enumerate()}
+    return "otel-diag-progress" in names or "PYTEST_XDIST_WORKER" in os.environ
+
+def ticks():
+    file = Path("ticks")
+    return file.stat().st_size if file.exists() else 0
 
 async def diagnose(investigation):
-    enough = screen.TICKS + 14
-    while drawing() and screen.TICKS < enough:
+    enough = ticks() + 14
+    while drawing() and ticks() < enough:
         await asyncio.sleep(0.02)
     return await slower(investigation)
 """
