@@ -91,7 +91,7 @@ def test_run_judges_every_scenario_and_report_shows_it_again(place: Path) -> Non
 def test_run_distinguishes_misses_false_alarms_and_errors(place: Path) -> None:
     chosen = ("--target", "replay:tiny", "--reports", "other")
     blamed = otel_diag(place, "run", *chosen, "--analyzer", "my_analyzers:front", "--scenario", "back").stdout
-    assert "incident-back  root cause not named" in blamed
+    assert "incident-back  detected, root cause not named" in blamed
     alarms = otel_diag(
         place, "run", *chosen, "--analyzer", "my_analyzers:front", "--scenario", "control"
     ).stdout
