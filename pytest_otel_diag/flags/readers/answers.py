@@ -51,6 +51,16 @@ def no_variant(key: str, context: Mapping[str, FlagValue], name: str) -> NotEval
     )
 
 
+def not_evaluated(
+    key: str, context: Mapping[str, FlagValue], name: str, code: str, message: str
+) -> NotEvaluated:
+    """Return the error for an evaluation that was refused with *code* and *message*."""
+    return NotEvaluated(
+        f"flag {key!r} cannot be evaluated by {name} in the context {dict(context)}: {code}, "
+        f"{message}; its targeting may name a variant that it does not have"
+    )
+
+
 def number(value: Any) -> int | float | None:
     """Return the number in a protocol's value; None for anything else.
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from pytest_otel_diag.errors import ConfigurationError, FlagError
 from pytest_otel_diag.extras import require
 from pytest_otel_diag.flags.readers.answers import (
-    NotEvaluated,
     disabled,
     no_variant,
+    not_evaluated,
     number,
     plain,
     unknown,
@@ -122,10 +122,7 @@ class FlagdGrpcReader:
             self._kinds.pop(key, None)  # the type has changed, or was guessed wrongly
         if code == "NOT_FOUND":
             raise await self._not_found(key, message, context)
-        raise NotEvaluated(
-            f"flag {key!r} cannot be evaluated by {self.name} in the context {dict(context)}: {code}, "
-            f"{message}; its targeting may name a variant that it does not have"
-        )
+        raise not_evaluated(key, context, self.name, code, message)
 
     async def served_all(self, context: Mapping[str, FlagValue]) -> Mapping[str, ServedFlag]:
         """Evaluate every flag; flags without a value (disabled, broken rule) are left out."""

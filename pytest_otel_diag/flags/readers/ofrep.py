@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.flags.http import HttpAnswer, HttpClient
-from pytest_otel_diag.flags.readers.answers import NotEvaluated, disabled, no_variant, unknown, wall_ns
+from pytest_otel_diag.flags.readers.answers import disabled, no_variant, not_evaluated, unknown, wall_ns
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import FlagValue, ServedFlag
 
@@ -63,10 +63,7 @@ class OfrepReader:
             if "disabled" in details:
                 raise disabled(key, self.name)
             raise unknown(key, await self._names(context), self.name)
-        raise NotEvaluated(
-            f"flag {key!r} cannot be evaluated by {self.name} in the context {dict(context)}: {code}, "
-            f"{details or 'without a reason'}; its targeting may name a variant that it does not have"
-        )
+        raise not_evaluated(key, context, self.name, code, details or "without a reason")
 
     async def served_all(self, context: Mapping[str, FlagValue]) -> Mapping[str, ServedFlag]:
         """Evaluate every flag; flags without a value (disabled, broken rule) are left out."""
