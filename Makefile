@@ -7,6 +7,9 @@ TARGET ?= shop
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# Where bytecode is not cached, each process of pytest compiles the plugin anew, which takes a second.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help suites test lint docs report-picture bench clean
 help:
 	@echo "make suites                  run all suites on the simulated shop, with the gate and reports"

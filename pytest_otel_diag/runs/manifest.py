@@ -90,10 +90,11 @@ def package_versions() -> dict[str, str]:
     """Return every installed distribution with its version, by normalised name."""
     found = {}
     for distribution in metadata.distributions():
+        described = distribution.metadata  # parsed at each access
         # A broken installation has metadata without a name; it must not break the report.
-        name = distribution.metadata["Name"] if distribution.metadata else None
+        name = described["Name"] if described else None
         if name:
-            found[name.lower().replace("_", "-")] = distribution.version
+            found[name.lower().replace("_", "-")] = described["Version"] or ""
     return dict(sorted(found.items()))
 
 

@@ -67,11 +67,16 @@ class Cell:
         return kept | own
 
     def start(
-        self, *options: str, point: str = "", run: str = "", output: str = "output"
+        self,
+        *options: str,
+        point: str = "",
+        run: str = "",
+        output: str = "output",
+        target: str = "killed",
     ) -> subprocess.Popen[bytes]:
         """Start pytest on the test, with its output in the file *output*."""
         command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        command += ["--otel-diag-target=killed", "--otel-diag-analyzer=killed_target:analyzer", *options]
+        command += [f"--otel-diag-target={target}", "--otel-diag-analyzer=killed_target:analyzer", *options]
         with (self.folder / output).open("w") as file:
             process = subprocess.Popen(
                 command,

@@ -1,6 +1,7 @@
-"""The target ``killed`` of the kill matrix: the simulated shop, its flags in a real file behind a real flagd.
+"""The target ``killed`` of the kill matrix: real flags, in a file behind a real flagd, over a system in memory.
 
-The pytest processes of the matrix load it through an entry point. The environment variable ``KILLED`` is its
+The system is the one of the sessions' tests; ``killed:shop`` takes the simulated shop with its embedded store.
+The pytest processes of the matrix load the target through an entry point. The environment variable ``KILLED`` is its
 plan: JSON with ``document``, ``ofrep``, ``point`` (where to act), ``act`` (``wait``, or what to raise there),
 ``deadline_s`` and ``folder`` (where test and session communicate by files).
 """
@@ -17,9 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pytest_otel_diag import ports
+from pytest_otel_diag import catalog, ports
 from pytest_otel_diag.flags.access import open_flags, open_reader
-from pytest_otel_diag.flags.document import DocumentFlags
+from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.flags.surfaces.file import FileSurface
 from pytest_otel_diag.model.diagnosis import Diagnosis, RootCause
@@ -30,11 +31,13 @@ from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.session import GuardedFlags, guarded
 from pytest_otel_diag.undo.settings import UndoSettings
 from pytest_otel_diag.undo.verify import RestoreLimits
+from tests.sessions.session_fakes import FakeTarget, scenario
 
 PLAN: dict[str, Any] = json.loads(os.environ.get("KILLED", "{}"))
 FOLDER = Path(PLAN.get("folder", "."))
 POINTS = ("before the write", "before the witness", "impact wait", "analysis", "restore")
 
+_DEMO = FlagdDocument(catalog.demo_document("3.0"))
 _guarded: list[GuardedFlags] = []
 _passed: list[str] = []
 
@@ -71,7 +74,7 @@ class Surface(FileSurface):
 
 
 class Telemetry(ports.Telemetry):
-    """The shop's telemetry, with a point at the first question on services after the injection."""
+    """The system's telemetry, with a point at the first question on services after the injection."""
 
     def __init__(self, inner: Any, flags: GuardedFlags) -> None:
         self._inner = inner
@@ -90,54 +93,89 @@ class Telemetry(ports.Telemetry):
 
 
 class Flags:
-    """The flags of the session; changes are copied to the shop."""
+    """The flags of the session; changes are copied to the system."""
 
-    def __init__(self, real: GuardedFlags, shop: DocumentFlags) -> None:
+    def __init__(self, real: GuardedFlags, system: Any) -> None:
         self._real = real
-        self._shop = shop
+        self._system = system
         self.document, self.served = real.document, real.served
 
     async def apply(self, change: Any) -> None:
         await self._real.apply(change)
-        await self._shop.apply(change)
+        await self._system.apply(change)
 
     async def restore(self, document: Any) -> None:
         await self._real.restore(document)
-        await self._shop.restore(document)
+        await self._system.restore(document)
 
 
-class Target(ShopTarget):
+class InMemory(FakeTarget):
+    """The system of the sessions' tests, for the one scenario of the matrix."""
+
+    def scenario_for(self, faults: Any) -> Any:
+        return scenario(*(f"{fault.flag}={fault.variant}" for fault in faults))
+
+    @asynccontextmanager
+    async def open(self, scenario: Any, session_id: str) -> AsyncIterator[Any]:
+        async with super().open(scenario, session_id) as session:
+            yield replace(
+                session,
+                flags=_InMemoryFlags(self.flags, self.original),
+                normal={key: flag.default_variant for key, flag in _DEMO.flags.items()},
+            )
+
+
+class _InMemoryFlags:
+    """Flags of the system in memory, which cannot read a document of flagd."""
+
+    def __init__(self, inner: Any, original: bytes) -> None:
+        self._original = original
+        self._inner = inner
+        self.apply = inner.apply
+
+    async def restore(self, document: Any) -> None:
+        await self._inner.restore(document.model_copy(update={"raw": self._original}))
+
+
+class Target:
     """See the module."""
 
     name = "killed"
     exclusive = True
 
+    def __init__(self, inner: Any, settings: Any) -> None:
+        self._inner = inner
+        self._settings = settings
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
     @classmethod
-    def from_settings(cls, rest: str, *, settings: Any, worker: str = "") -> Target:
+    def from_settings(cls, rest: str, *, settings: Any, worker: str) -> Target:  # noqa: ARG003 - the port
+        if rest != "shop":
+            return cls(InMemory(), settings)
         options = ShopOptions(users=2, browser_users=0, reference_s=30.0, settle_s=30.0)
-        target = cls(options, cache_dir=settings.cache_dir())
-        target.settings = settings
-        return target
+        return cls(ShopTarget(options, cache_dir=settings.cache_dir()), settings)
 
     @asynccontextmanager
-    async def _session(self, scenario: Any) -> AsyncIterator[Any]:
+    async def open(self, scenario: Any, session_id: str) -> AsyncIterator[Any]:
         access = FlagAddress(control=f"file:{PLAN['document']}", served=f"ofrep:{PLAN['ofrep']}")
         real = open_flags(access, now=time.time_ns)
         real.surface = Surface(Path(PLAN["document"]))
         real.reader = open_reader(access.served)
         limits = RestoreLimits(write_timeout_s=2.0) if PLAN["act"] == "timeout" else RestoreLimits()
         undo = UndoSettings(
-            lease_wait_s=self.settings.lease_wait_s,
+            lease_wait_s=self._settings.lease_wait_s,
             deadline_s=PLAN.get("deadline_s", 3600.0),
             limits=limits,
-            keep=self.settings.skip_cleanup,
+            keep=self._settings.skip_cleanup,
         )
         async with (
-            super()._session(scenario) as session,
+            self._inner.open(scenario, session_id) as session,
             guarded(
                 real,
                 owner=Owner.here(now_ns=time.time_ns(), run_id=PLAN.get("run", "")),
-                state_dir=self.settings.state_dir(),
+                state_dir=self._settings.state_dir(),
                 settings=undo,
                 notify=messages,
             ) as flags,

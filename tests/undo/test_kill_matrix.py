@@ -1,6 +1,7 @@
 """However and wherever a session ends, the flags are restored byte for byte and served.
 
 Real pytest processes, real flagds, real files. Each cell combines a way to end with a point of the session.
+The simulated shop with its embedded store runs in the cells of one point, a system in memory in the others.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tests.support.deadlines import deadline_s
 from tests.undo.cells import FLAG, VARIANT, Cell, cell, until
 
 POINTS = ("before the write", "before the witness", "impact wait", "analysis", "restore")
+WITH_STORE = "analysis"
 RAISED = ("exception", "assertion", "timeout")
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")
 BOTH = "SIGKILL, guardian too"
@@ -90,7 +92,7 @@ class Ended:
 def ended(folder: Path, way: str, point: str) -> Ended:
     """Run one session to the point, end it that way, and report the result."""
     with cell(folder) as place:
-        process = place.start(point=point)
+        process = place.start(point=point, target="killed:shop" if point == WITH_STORE else "killed")
         try:
             there = place.reached(process)
             was_on = place.document.read_bytes() != place.original
