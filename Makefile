@@ -10,11 +10,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Where bytecode is not cached, each process of pytest compiles the plugin anew, which takes a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help suites test lint docs report-picture bench clean
+.PHONY: help suites test coverage lint docs report-picture bench clean
 help:
 	@echo "make suites                  run all suites on the simulated shop, with the gate and reports"
 	@echo "make suites RECORDING=PATH   run the suites on recorded incidents instead"
-	@echo "make test                    run every check of the project: tests with coverage, lint, types, import contracts"
+	@echo "make test                    run every check of the project: tests, lint, types, import contracts"
+	@echo "make coverage                run the same and measure branch coverage, which takes twice as long"
 	@echo "make lint                    run ruff, mypy and import-linter only"
 	@echo "make docs                    build the documentation into build/docs; warnings are errors"
 	@echo "make report-picture          take the picture of the report for README.md (needs Chromium)"
@@ -40,6 +41,9 @@ suites: $(VENV)/.run
 # they are skipped with the reason.
 test: $(VENV)/.dev
 	$(BIN)/python -m tests.run --workers $(TEST_WORKERS)
+
+coverage: $(VENV)/.dev
+	$(BIN)/python -m tests.run --workers $(TEST_WORKERS) --coverage
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
 """Runs every check of the project, slow ones in parallel: ``python -m tests.run``.
 
-Lint, types and import contracts run in one thread while the tests run under coverage in another. Tests in
-wall time (``tests/live``), which mostly wait, run in a separate process at the same time.
+Lint, types and import contracts run in one thread while the tests run in another. Tests in wall time
+(``tests/live``), which mostly wait, run in a separate process at the same time. ``--coverage`` also measures
+branch coverage, which makes the simulated shop more than twice as slow.
 """
 
 from __future__ import annotations
@@ -43,20 +44,24 @@ def main() -> int:
     """Run everything, print the failures, and return 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", default="3", help="number of test processes")
+    parser.add_argument("--coverage", action="store_true", help="demand a minimum of branch coverage")
     parser.add_argument("rest", nargs="*", help="arguments for pytest")
     options = parser.parse_args()
-    pytest = [PYTHON, "-m", "coverage", "run", "-m", "pytest", "-q"]
+    measured = ["-m", "coverage", "run"] if options.coverage else []
+    pytest = [PYTHON, *measured, "-m", "pytest", "-q"]
     spread = ["-n", options.workers, "--dist", "loadgroup", "--no-loadscope-reorder"]  # see tests/conftest.py
     others = [*spread, f"--ignore={WALL_TIME}", *SLOWEST, *options.rest]
-    subprocess.run([PYTHON, "-m", "coverage", "erase"], check=True)
+    if options.coverage:
+        subprocess.run([PYTHON, "-m", "coverage", "erase"], check=True)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         live = pool.submit(timed, "live", [*pytest, WALL_TIME])
         static = pool.submit(checks)
         tests = subprocess.run([*pytest, *others], check=False).returncode
         results = [*static.result(), live.result()]
-    results.append(timed("combine", [PYTHON, "-m", "coverage", "combine", "-q"]))
-    report = [PYTHON, "-m", "coverage", "report", f"--fail-under={MINIMUM_COVERAGE_PERCENT}"]
-    results.append(timed("coverage", report))
+    if options.coverage:
+        results.append(timed("combine", [PYTHON, "-m", "coverage", "combine", "-q"]))
+        report = [PYTHON, "-m", "coverage", "report", f"--fail-under={MINIMUM_COVERAGE_PERCENT}"]
+        results.append(timed("coverage", report))
     for name, code, seconds, output in results:
         print(f"{name:<10}{'ok' if code == 0 else 'FAILED'}  {seconds:.0f} s")
         if code or name == "coverage":

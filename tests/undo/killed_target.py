@@ -1,9 +1,9 @@
-"""The target ``killed`` of the kill matrix: real flags, in a file behind a real flagd, over a system in memory.
+"""The target ``killed`` of the kill matrix: flags in a file behind a real flagd, over a system in memory.
 
-The system is the one of the sessions' tests; ``killed:shop`` takes the simulated shop with its embedded store.
-The pytest processes of the matrix load the target through an entry point. The environment variable ``KILLED`` is its
-plan: JSON with ``document``, ``ofrep``, ``point`` (where to act), ``act`` (``wait``, or what to raise there),
-``deadline_s`` and ``folder`` (where test and session communicate by files).
+The system is the one of the sessions' tests; ``killed:shop`` takes the simulated shop and its embedded store.
+The pytest processes of the matrix load the target through an entry point. The environment variable ``KILLED``
+is its plan: JSON with ``document``, ``ofrep``, ``point`` (where to act), ``act`` (``wait``, or what to raise
+there), ``deadline_s`` and ``folder`` (where test and session communicate by files).
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Target:
         return getattr(self._inner, name)
 
     @classmethod
-    def from_settings(cls, rest: str, *, settings: Any, worker: str) -> Target:  # noqa: ARG003 - the port
+    def from_settings(cls, rest: str, *, settings: Any, worker: str) -> Target:
         if rest != "shop":
             return cls(InMemory(), settings)
         options = ShopOptions(users=2, browser_users=0, reference_s=30.0, settle_s=30.0)
