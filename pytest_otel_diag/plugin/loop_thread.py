@@ -10,6 +10,7 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
+from pytest_otel_diag.daemon import start_thread
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.plugin.termination import TERMINATION
 
@@ -121,8 +122,7 @@ class LoopThread:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._closing = False
-        self._thread = threading.Thread(target=self._serve, name="otel-diag", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._serve, "otel-diag")
 
     def _serve(self) -> None:
         """Run the loop; an exit raised into this thread from outside does not end its sessions."""

@@ -35,7 +35,7 @@ from pytest_otel_diag.model.telemetry import QueryLimits, Table, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Analyzer, Investigation, Telemetry
 from pytest_otel_diag.sessions.investigation.loading import as_analyzer
-from pytest_otel_diag.sessions.investigation.metering import HomeLoop, MeteredTelemetry
+from pytest_otel_diag.sessions.investigation.metering import MeteredTelemetry
 from pytest_otel_diag.sessions.investigation.run import as_diagnosis, run_analyzer
 from pytest_otel_diag.telemetry import Store
 from pytest_otel_diag.testing.telemetry_contract import (
@@ -207,7 +207,7 @@ class AnalyzerContract:
         self, adapted: Analyzer, incident: Telemetry
     ) -> None:
         """It runs on a separate thread and event loop, as in a session."""
-        question = investigation_of(MeteredTelemetry(incident, Budget(), HomeLoop(), monotonic=_loop_time))
+        question = investigation_of(MeteredTelemetry(incident, Budget(), monotonic=_loop_time))
         answer = await run_analyzer(adapted, question, timeout_s=TIMEOUT_S, grace_s=1.0)
         assert Diagnosis.model_validate_json(answer.model_dump_json()) == answer
 
@@ -278,7 +278,7 @@ class AnalyzerContract:
     async def test_a_small_budget_is_respected(self, adapted: Analyzer, incident: Telemetry) -> None:
         """It returns a diagnosis from partial data, or lets BudgetExceeded propagate."""
         budget = Budget(queries=1, time_s=TIMEOUT_S)
-        metered = MeteredTelemetry(incident, budget, HomeLoop(), monotonic=_loop_time)
+        metered = MeteredTelemetry(incident, budget, monotonic=_loop_time)
         try:
             answer = await _answer(adapted, investigation_of(metered, budget=budget))
         except BudgetExceeded:

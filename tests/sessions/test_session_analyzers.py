@@ -21,7 +21,8 @@ from pytest_otel_diag.model.diagnosis import Diagnosis, RootCause
 from pytest_otel_diag.model.session import Blame, Budget, Phase, Status
 from pytest_otel_diag.model.telemetry import QueryLimits
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.sessions.investigation.metering import HomeLoop, MeteredTelemetry, data_sources
+from pytest_otel_diag.sessions.investigation.handles import AnalyzerTelemetry, connect
+from pytest_otel_diag.sessions.investigation.metering import MeteredTelemetry, data_sources
 from pytest_otel_diag.sessions.investigation.run import MOST_BYTES, as_diagnosis, opaque_id
 from tests.sessions.session_fakes import QUICK, FakeTarget, Watcher, blames_payment, engine, plan, scenario
 
@@ -171,7 +172,7 @@ async def test_an_analyzer_cancelled_before_it_began_never_begins(monkeypatch):
 
     def late(thread):
         if thread.name == "otel-diag analyzer":
-            thread._target, work = (lambda: (hold.wait(10), work())), thread._target
+            thread._target, work = (lambda handed: (hold.wait(10), work(handed))), thread._target
         start(thread)
 
     async def begins(investigation):
@@ -247,16 +248,15 @@ async def test_the_handle_of_an_abandoned_analyzer_is_revoked():
 
 
 def test_a_handle_kept_beyond_the_loop_is_refused():
+    target = FakeTarget()
+
     async def make():
-        return HomeLoop()
+        return connect(target.telemetry, target.clock)
 
-    home = asyncio.run(make())
-
-    async def answer():
-        return 1
+    handle = AnalyzerTelemetry(asyncio.run(make()).analyzer_end)
 
     with pytest.raises(BudgetExceeded, match="the session is over"):
-        asyncio.run(home.run(answer))
+        asyncio.run(handle.schema())
 
 
 async def test_a_sync_function_may_query_with_asyncio_run():
@@ -374,7 +374,7 @@ async def limits_given(wanted):
         return await query(sql, parameters, given)
 
     target.telemetry.query = noting
-    metered = MeteredTelemetry(target.telemetry, Budget(time_s=1e6), HomeLoop(), monotonic=lambda: 0.0)
+    metered = MeteredTelemetry(target.telemetry, Budget(time_s=1e6), monotonic=lambda: 0.0)
     await metered.query("SELECT 1", None, wanted)
     return seen[0]
 
@@ -400,7 +400,7 @@ async def test_limits_within_the_most_are_the_analyzers_own():
 async def test_a_query_after_the_time_budget_is_refused():
     ticks = iter([0.0, 11.0])
     target = FakeTarget()
-    metered = MeteredTelemetry(target.telemetry, Budget(time_s=10), HomeLoop(), monotonic=lambda: next(ticks))
+    metered = MeteredTelemetry(target.telemetry, Budget(time_s=10), monotonic=lambda: next(ticks))
 
     with pytest.raises(BudgetExceeded, match="budget of 10 s is used up"):
         await metered.call_edges(Window(start_ns=0, end_ns=1))

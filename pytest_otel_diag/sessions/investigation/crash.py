@@ -21,9 +21,13 @@ _SERVICES = (*_OURS, "pytest_otel_diag.telemetry", "pytest_otel_diag.targets")
 def crashed(error: Exception) -> AnalyzerCrashed:
     """Return the error that ends the session: ``type: message (file.py:LINE in function)`` and the trace."""
     own = _own(error.__traceback__)
-    text = " ".join(_message(error).split())
-    text = text if len(text) <= _MESSAGE_CHARS else f"{text[:_MESSAGE_CHARS]}…"
+    text = shortened(" ".join(_message(error).split()))
     return AnalyzerCrashed(f"the analyzer raised {text}{_place(own)}", _formatted(error, own))
+
+
+def shortened(text: str) -> str:
+    """Return a message of the analyzer, cut where it is too long for a reason."""
+    return text if len(text) <= _MESSAGE_CHARS else f"{text[:_MESSAGE_CHARS]}…"
 
 
 def _message(error: Exception) -> str:

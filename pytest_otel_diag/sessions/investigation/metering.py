@@ -1,23 +1,22 @@
-"""Telemetry and clock as the analyzer gets them: counted, limited, usable from its own thread, revocable."""
+"""Counts and limits what the analyzer asks of telemetry."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sized
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sized
+from typing import Any, TypeVar, cast
 
 from pytest_otel_diag.errors import BudgetExceeded
-from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.questions import Latest, Question
 from pytest_otel_diag.model.session import Budget, QueryRecord
 from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, SPANS_TABLE, QueryLimits, Table, TelemetrySchema
-from pytest_otel_diag.ports import Clock, Telemetry
+from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.sessions.ending import writable
 
 T = TypeVar("T")
 
-_NOT_CODE = re.compile(r"'(?:[^'\\]|\\.|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
+# What is never closed ends with the text; otherwise the search for its end takes quadratic time.
+_NOT_CODE = re.compile(r"'(?:[^'\\]|\\.?|'')*(?:'|\Z)|--[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _WORD = re.compile(r"\w+")
 _SOURCE_OF = {table: signal for signal, tables in SIGNAL_TABLES.items() for table in tables} | {
     SPANS_TABLE: "traces"
@@ -46,56 +45,6 @@ def data_sources(sql: str) -> tuple[str, ...]:
     return tuple(sorted({_SOURCE_OF[word] for word in words if word in _SOURCE_OF}))
 
 
-class HomeLoop:
-    """Runs calls on the session's event loop, whatever loop or thread asks.
-
-    Adapters may keep locks and pools that belong to the loop they were opened on; an analyzer runs
-    on its own loop.
-    """
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._over = ""
-
-    def revoke(self, why: str) -> None:
-        """Refuse every further call."""
-        self._over = why
-
-    async def run(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Await *call* at home; raises BudgetExceeded once revoked."""
-        if self._over:
-            raise BudgetExceeded(self._over)
-        if asyncio.get_running_loop() is self._loop:
-            return await call()
-        work = call()
-        try:
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:  # the home loop was closed between the check and the call
-            work.close()
-            raise BudgetExceeded("the session is over") from None
-        return await asyncio.wrap_future(future)
-
-
-class InvestigationClock:
-    """The target's clock, for the analyzer."""
-
-    def __init__(self, clock: Clock, home: HomeLoop) -> None:
-        self._clock = clock
-        self._home = home
-
-    def now(self) -> Nanos:
-        """Return the target's time."""
-        return self._clock.now()
-
-    async def sleep(self, seconds: float) -> None:
-        """Let *seconds* pass on the target's clock."""
-        await self._home.run(lambda: _coroutine(self._clock.sleep(seconds)))
-
-
-async def _coroutine(awaitable: Awaitable[T]) -> T:
-    return await awaitable
-
-
 class MeteredTelemetry(Telemetry):
     """Counts and limits what the analyzer asks.
 
@@ -104,12 +53,9 @@ class MeteredTelemetry(Telemetry):
     it and answer with what it has. Whatever limits it asks for, a query gets at most :data:`MOST`.
     """
 
-    def __init__(
-        self, inner: Telemetry, budget: Budget, home: HomeLoop, *, monotonic: Callable[[], float]
-    ) -> None:
+    def __init__(self, inner: Telemetry, budget: Budget, *, monotonic: Callable[[], float]) -> None:
         self._inner = inner
         self._budget = budget
-        self._home = home
         self._monotonic = monotonic
         self._deadline = monotonic() + budget.time_s
         self._records: list[QueryRecord] = []
@@ -128,11 +74,11 @@ class MeteredTelemetry(Telemetry):
         async def ask() -> Table:
             return await self._inner.query(sql, parameters, self._within(limits))
 
-        return await self._home.run(lambda: self._metered(sql, data_sources(sql), ask))
+        return cast("Table", await self._metered(sql, data_sources(sql), ask))
 
     async def schema(self) -> TelemetrySchema:
         """Return tables and columns; free of charge."""
-        return await self._home.run(lambda: _coroutine(self._inner.schema()))
+        return await self._inner.schema()
 
     async def ask(self, question: Question[T]) -> T:
         """Answer a typed question; counts as a query over its signals, :class:`.Latest` is free of charge."""
@@ -141,8 +87,8 @@ class MeteredTelemetry(Telemetry):
             return await self._inner.ask(question)
 
         if isinstance(question, Latest):
-            return await self._home.run(ask)
-        return await self._home.run(lambda: self._metered(str(question), question.signals, ask))
+            return cast("T", await ask())
+        return cast("T", await self._metered(str(question), question.signals, ask))
 
     def _within(self, limits: QueryLimits | None) -> QueryLimits:
         wanted, most = limits or QueryLimits(), MOST

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from contextvars import Context
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from pytest_otel_diag.daemon import start_thread
 from pytest_otel_diag.errors import AnalyzerError, BudgetExceeded
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.ports import Analyzer, Investigation
 from pytest_otel_diag.sessions.context import SessionContext
-from pytest_otel_diag.sessions.ending import describe
-from pytest_otel_diag.sessions.investigation.crash import crashed
-from pytest_otel_diag.sessions.investigation.metering import HomeLoop, InvestigationClock, MeteredTelemetry
-from pytest_otel_diag.sessions.investigation.threads import start_daemon
+from pytest_otel_diag.sessions.ending import AnalyzerCrashed, describe, writable
+from pytest_otel_diag.sessions.investigation.closed_line import AnalyzerEnd, Ended
+from pytest_otel_diag.sessions.investigation.crash import crashed, shortened
+from pytest_otel_diag.sessions.investigation.handles import AnalyzerClock, AnalyzerTelemetry, connect
+from pytest_otel_diag.sessions.investigation.metering import MeteredTelemetry
+from pytest_otel_diag.sessions.investigation.threads import ForeignExit
 
 _SHOWN_ERRORS = 5
+_FIELDS_READ = 1000
+_CRASH, _BUDGET, _REFUSED = "crash", "budget", "refused"
 
 MOST_BYTES = 4_000_000
 """Size limit of a diagnosis as JSON: it travels with the test report and is one line of the run."""
@@ -34,19 +42,19 @@ async def investigate(context: SessionContext, analyzer: Analyzer) -> tuple[Diag
     """
     log, plan, settings = context.log, context.log.plan, context.settings
     timeout_s = min(context.timing.analyze_timeout_s, plan.budget.time_s)
-    home = HomeLoop()
     budget = plan.budget.model_copy(update={"time_s": timeout_s})
     monotonic = settings.wall.monotonic
-    metered = MeteredTelemetry(context.system.telemetry, budget, home, monotonic=monotonic)
+    metered = MeteredTelemetry(context.system.telemetry, budget, monotonic=monotonic)
     assert log.windows.incident is not None, "set when the wait for the impact ended"
+    windows = log.windows.model_copy(deep=True)
     investigation = Investigation(
         session_id=opaque_id(plan.session_id),
-        incident=log.windows.incident,
-        baseline=log.windows.baseline,
-        reference=log.windows.reference,
+        incident=windows.incident or log.windows.incident,
+        baseline=windows.baseline,
+        reference=windows.reference,
         telemetry=metered,
-        clock=InvestigationClock(context.system.clock, home),
-        budget=budget,
+        clock=context.system.clock,
+        budget=budget.model_copy(),
         seed=plan.seed,
     )
     started_s = monotonic()
@@ -55,7 +63,6 @@ async def investigate(context: SessionContext, analyzer: Analyzer) -> tuple[Diag
             analyzer, investigation, timeout_s=timeout_s, grace_s=settings.cancel_grace_s
         )
     finally:
-        home.revoke("the investigation is over; this telemetry handle was for its time only")
         log.queries = metered.records
         elapsed_s = monotonic() - started_s
     log.diagnosed(diagnosis, elapsed_s)
@@ -100,44 +107,77 @@ async def run_analyzer(
     """Return the analyzer's diagnosis; raises AnalyzerError or BudgetExceeded.
 
     The analyzer runs in a daemon thread with its own event loop, so that an analyzer which blocks cannot stop
-    the session. It is cancelled after *timeout_s* wall seconds and abandoned after *grace_s* more. Python
-    cannot kill a thread: a busy loop uses CPU until the process ends, but the session goes on and the caller
-    revokes the telemetry handle.
+    the session. What it returns or raises is converted to text there, within its time. It is cancelled after
+    *timeout_s* wall seconds and abandoned after *grace_s* more. Python cannot kill a thread: a busy loop uses
+    CPU until the process ends, but the session goes on.
+
+    It gets the telemetry and clock of *investigation* as handles that lead nowhere else and are of no use
+    after this call. The context variables of the session stay with the session.
     """
+    line = connect(investigation.telemetry, investigation.clock)
     run = _Run()
-
-    async def main() -> Any:
-        run.begin()
-        return await analyzer.diagnose(investigation)
-
-    future = asyncio.wrap_future(start_daemon(lambda: asyncio.run(main()), "otel-diag analyzer"))
+    end = line.analyzer_end
+    given = replace(investigation, telemetry=AnalyzerTelemetry(end), clock=AnalyzerClock(end))
+    start_thread(partial(Context().run, _analyze, analyzer, given, run, end), "otel-diag analyzer")
     try:
-        done, _ = await asyncio.wait({future}, timeout=timeout_s)
+        done, _ = await asyncio.wait({line.ended}, timeout=timeout_s)
         if not done:
-            run.cancel()
-            await asyncio.wait({future}, timeout=grace_s)
+            line.aside(run.cancel)
+            await asyncio.wait({line.ended}, timeout=grace_s)
             raise AnalyzerError(f"no diagnosis within {timeout_s:g} s; the analyzer was stopped")
-        answer = _result(future)
+        return _diagnosis(line.ended.result())
     finally:
-        _release(future, run)
-    return as_diagnosis(answer)
+        if not line.ended.done():
+            line.aside(run.cancel)
+        line.close("the investigation is over; this telemetry handle was for its time only")
 
 
-def _release(future: asyncio.Future[Any], run: _Run) -> None:
-    if not future.done():
-        run.cancel()
-        future.cancel()
-    elif not future.cancelled():
-        future.exception()  # retrieved, or asyncio logs that it never was
+def _analyze(analyzer: Analyzer, investigation: Investigation, run: _Run, end: AnalyzerEnd) -> None:
+    """Run the analyzer in this thread and post how it ended."""
+
+    async def main() -> Ended:
+        run.begin()
+        answer = await analyzer.diagnose(investigation)
+        return Ended(answer=as_diagnosis(answer).model_dump_json())
+
+    end.post(_ending(lambda: asyncio.run(main())))
 
 
-def _result(future: asyncio.Future[Any]) -> Any:
+def _ending(call: Callable[[], Ended]) -> Ended:
+    """Return how *call* ended, whatever it raised."""
     try:
-        return future.result()
-    except (BudgetExceeded, AnalyzerError):
-        raise
-    except Exception as error:
-        raise crashed(error) from error
+        return call()
+    except BaseException as error:
+        try:
+            return _reported(error)
+        except BaseException as other:  # of code that the error runs when it is shown
+            kind, second = type(error).__name__, type(other).__name__
+            return Ended(kind=_CRASH, reason=f"the analyzer raised {kind}, showing it raised {second}")
+
+
+def _reported(error: BaseException) -> Ended:
+    if isinstance(error, BudgetExceeded | AnalyzerError):
+        kind = _BUDGET if isinstance(error, BudgetExceeded) else _REFUSED
+        return Ended(kind=kind, reason=shortened(writable(str(error))))
+    if not isinstance(error, Exception):  # SystemExit of third-party code must not end this process
+        exit_ = ForeignExit(f"{type(error).__name__}: {error}")
+        error = exit_.with_traceback(error.__traceback__)
+    report = crashed(error)
+    return Ended(kind=_CRASH, reason=str(report), trace=report.trace)
+
+
+def _diagnosis(ended: Ended) -> Diagnosis:
+    """Return the diagnosis that the analyzer's thread wrote down; raises the error that it reports."""
+    if ended.kind == _CRASH:
+        raise AnalyzerCrashed(ended.reason, ended.trace)
+    if ended.kind == _BUDGET:
+        raise BudgetExceeded(ended.reason)
+    if ended.kind:
+        raise AnalyzerError(ended.reason)
+    try:
+        return Diagnosis.model_validate_json(ended.answer)
+    except ValidationError as error:
+        raise AnalyzerError(f"the analyzer's answer is not a valid Diagnosis: {_readable(error)}") from error
 
 
 def as_diagnosis(answer: object) -> Diagnosis:
@@ -152,7 +192,7 @@ def as_diagnosis(answer: object) -> Diagnosis:
             f"the analyzer returned {_short(answer)} ({type(answer).__name__}), not a Diagnosis{hint}"
         )
     try:
-        raw = answer.model_dump(warnings=False) if isinstance(answer, Diagnosis) else dict(answer)
+        raw = answer.model_dump(warnings=False) if isinstance(answer, Diagnosis) else _fields(answer)
         diagnosis = Diagnosis.model_validate(raw)
         size = len(diagnosis.model_dump_json())
     except ValidationError as error:
@@ -165,6 +205,11 @@ def as_diagnosis(answer: object) -> Diagnosis:
             "leave rows of telemetry out of evidence, explanations and hypotheses"
         )
     return diagnosis
+
+
+def _fields(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a mapping, so many that what is left out cannot make it valid."""
+    return {key: answer[key] for key in islice(answer, _FIELDS_READ)}
 
 
 def _readable(error: ValidationError) -> str:

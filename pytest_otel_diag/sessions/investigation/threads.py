@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from pytest_otel_diag.daemon import start_thread
 from pytest_otel_diag.errors import OtelDiagError
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ def start_daemon(call: Callable[[], T], name: str) -> Future[T]:
     """Run *call* in a new daemon thread and return its future.
 
     Not in a pool: the interpreter joins the threads of pools when it exits, so a busy loop would keep the
-    whole test run from ending.
+    whole test run from ending. *call* sees the context variables of the caller.
     """
     future: Future[T] = Future()
     context = contextvars.copy_context()
@@ -40,7 +40,7 @@ def start_daemon(call: Callable[[], T], name: str) -> Future[T]:
         else:
             _settle(future.set_result, result)
 
-    threading.Thread(target=work, name=name, daemon=True).start()
+    start_thread(work, name)
     return future
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
+from pytest_otel_diag.daemon import start_thread
 from pytest_otel_diag.errors import QueryLimitExceeded, TelemetryError
 
 T = TypeVar("T")
@@ -37,9 +38,7 @@ class Workers:
         place = self._places.setdefault(loop, asyncio.Semaphore(self._concurrency))
         async with place:
             outcome: Future[T] = Future()
-            threading.Thread(
-                target=_work, args=(function, outcome), daemon=True, name="otel-diag-query"
-            ).start()
+            start_thread(partial(_work, function, outcome), "otel-diag-query")
             try:
                 return await asyncio.wait_for(asyncio.wrap_future(outcome), time_s + GRACE_S)
             except TelemetryError as error:

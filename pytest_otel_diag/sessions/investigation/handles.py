@@ -1,0 +1,176 @@
+"""Telemetry and clock as the analyzer gets them: closed handles, usable from any thread and event loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar, cast
+
+from pytest_otel_diag.errors import QueryRejected, nearest
+from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.questions import (
+    CallEdges,
+    Latest,
+    LogCounts,
+    LogKinds,
+    MetricLevels,
+    OperationHealthOf,
+    Question,
+    ServiceHealthOf,
+)
+from pytest_otel_diag.model.telemetry import QueryLimits, Table, TelemetrySchema
+from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.ports import Clock, Telemetry
+from pytest_otel_diag.sessions.investigation.closed_line import AnalyzerEnd, SessionEnd
+
+T = TypeVar("T")
+
+_QUESTIONS = {
+    kind.__name__: kind
+    for kind in (
+        Latest,
+        ServiceHealthOf,
+        CallEdges,
+        OperationHealthOf,
+        MetricLevels,
+        LogCounts,
+        LogKinds,
+    )
+}
+
+
+class AnalyzerTelemetry(Telemetry):
+    """Asks the session's telemetry; holds nothing but the analyzer's end of the line."""
+
+    def __init__(self, line: AnalyzerEnd) -> None:
+        self._line = line
+
+    async def query(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
+    ) -> Table:
+        """Run one SELECT; see :meth:`pytest_otel_diag.ports.Telemetry.query`."""
+        return cast("Table", await self._line.ask("query", sql, parameters, limits))
+
+    async def schema(self) -> TelemetrySchema:
+        """Return tables and columns; free of charge."""
+        return cast("TelemetrySchema", await self._line.ask("schema"))
+
+    async def ask(self, question: Question[T]) -> T:
+        """Answer a typed question; counts as a query over its signals, :class:`.Latest` is free of charge."""
+        return cast("T", await self._line.ask("ask", question))
+
+
+class AnalyzerClock:
+    """The target's clock, for the analyzer."""
+
+    def __init__(self, line: AnalyzerEnd) -> None:
+        self._line = line
+
+    def now(self) -> Nanos:
+        """Return the target's time."""
+        return cast("Nanos", self._line.ask_at_once("now"))
+
+    async def sleep(self, seconds: float) -> None:
+        """Let *seconds* pass on the target's clock."""
+        await self._line.ask("sleep", seconds)
+
+
+def connect(telemetry: Telemetry, clock: Clock) -> SessionEnd:
+    """Return a line over which an analyzer reaches *telemetry* and *clock*."""
+
+    async def schema() -> TelemetrySchema:
+        found = await telemetry.schema()
+        return TelemetrySchema(
+            found.database, {name: dict(columns) for name, columns in found.tables.items()}
+        )
+
+    async def ask(question: Question[Any]) -> Any:
+        answer = await telemetry.ask(question)  # the target may keep it and give it to the judge too
+        if isinstance(question, CallEdges):
+            return [edge.model_copy() for edge in answer]
+        return list(answer) if isinstance(answer, Sequence) else answer
+
+    async def sleep(seconds: float) -> None:
+        await clock.sleep(seconds)
+
+    return SessionEnd(
+        services={"query": telemetry.query, "schema": schema, "ask": ask, "sleep": sleep},
+        prompt={"now": clock.now},
+        plain=plain_arguments,
+    )
+
+
+def plain_arguments(service: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the arguments of a request as plain values, whose use runs no code of the analyzer.
+
+    Raises QueryRejected and TypeError for what the service does not take.
+    """
+    if service == "query":
+        sql, parameters, limits = arguments
+        return _plain(sql), _parameters(parameters), _limits(limits)
+    if service == "ask":
+        (question,) = arguments
+        return (_question(question),)
+    if service == "sleep":
+        (seconds,) = arguments
+        return (float(seconds),)
+    return ()
+
+
+def _parameters(parameters: object) -> object:
+    if not isinstance(parameters, Mapping):
+        return parameters  # None, or what the telemetry refuses with its reason
+    try:
+        return _plain(parameters)
+    except RecursionError:
+        raise QueryRejected("a parameter is nested too deep to be sent; flatten it") from None
+
+
+def _plain(value: Any) -> Any:
+    """Return texts and containers as instances of the built-in types; other values unchanged."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        kind = tuple if isinstance(value, tuple) else list
+        return kind(_plain(item) for item in value)
+    return value
+
+
+def _limits(limits: object) -> QueryLimits | None:
+    if limits is None:
+        return None
+    if not isinstance(limits, QueryLimits):
+        raise TypeError(f"limits must be QueryLimits, these are {type(limits).__name__}")
+    return QueryLimits.model_construct(
+        time_s=float(limits.time_s),
+        result_rows=_count(limits.result_rows),
+        read_rows=_count(limits.read_rows),
+        memory_bytes=_count(limits.memory_bytes),
+    )
+
+
+def _count(number: float) -> int:
+    return int(number) if math.isfinite(number) else 0
+
+
+def _question(question: object) -> Question[Any]:
+    kind = _QUESTIONS.get(type(question).__name__)
+    if kind is None or type(question) is not kind:
+        name = type(question).__name__
+        known = ", ".join(_QUESTIONS)
+        raise QueryRejected(
+            f"{name} is no question to telemetry{nearest(name, _QUESTIONS)}; ask one of {known}"
+        )
+    values = (_field(getattr(question, field.name)) for field in fields(question))
+    return cast("Question[Any]", kind(*values))
+
+
+def _field(value: Any) -> Any:
+    if isinstance(value, Window):
+        return Window(start_ns=value.start_ns, end_ns=value.end_ns)
+    if isinstance(value, float):
+        return float(value)
+    return value if value is None else int(value) if isinstance(value, int) else tuple(_plain(value))
