@@ -130,6 +130,15 @@ def pytest_keyboard_interrupt() -> None:
     TERMINATION.ending()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Conceal the name of the test, which pytest has just written again, from sessions that still run."""
+    if ACTIVE in pyfuncitem.config.stash:
+        from pytest_otel_diag.config.concealment import CONCEALMENT
+
+        CONCEALMENT.renew()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """End the run after a session that left its fault on: the target would refuse the next one."""

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from pytest_otel_diag.config.concealment import CONCEALMENT
 from pytest_otel_diag.daemon import start_thread
 from pytest_otel_diag.errors import AnalyzerError, BudgetExceeded
 from pytest_otel_diag.model.diagnosis import Diagnosis
@@ -23,6 +24,7 @@ from pytest_otel_diag.sessions.context import SessionContext
 from pytest_otel_diag.sessions.ending import AnalyzerCrashed, describe, writable
 from pytest_otel_diag.sessions.investigation.closed_line import AnalyzerEnd, Ended
 from pytest_otel_diag.sessions.investigation.crash import crashed, shortened
+from pytest_otel_diag.sessions.investigation.exits import refuse_silent_exits
 from pytest_otel_diag.sessions.investigation.handles import AnalyzerClock, AnalyzerTelemetry, connect
 from pytest_otel_diag.sessions.investigation.metering import MeteredTelemetry
 from pytest_otel_diag.sessions.investigation.threads import ForeignExit
@@ -57,11 +59,13 @@ async def investigate(context: SessionContext, analyzer: Analyzer) -> tuple[Diag
         budget=budget.model_copy(),
         seed=plan.seed,
     )
+    refuse_silent_exits()
     started_s = monotonic()
     try:
-        diagnosis = await run_analyzer(
-            analyzer, investigation, timeout_s=timeout_s, grace_s=settings.cancel_grace_s
-        )
+        with CONCEALMENT.during_investigation():
+            diagnosis = await run_analyzer(
+                analyzer, investigation, timeout_s=timeout_s, grace_s=settings.cancel_grace_s
+            )
     finally:
         log.queries = metered.records
         elapsed_s = monotonic() - started_s
