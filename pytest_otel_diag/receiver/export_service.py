@@ -9,12 +9,16 @@ from pytest_otel_diag.receiver import otlp_json, packages
 from pytest_otel_diag.receiver.backlog import Backlog, Delivery
 from pytest_otel_diag.receiver.counts import Tally
 from pytest_otel_diag.receiver.limits import Limits
+from pytest_otel_diag.receiver.otlp_json import Reading
 from pytest_otel_diag.receiver.packages import Signal
+from pytest_otel_diag.receiver.recognition import plausible, wrong_signal, wrong_signal_of_json
 from pytest_otel_diag.receiver.rows.checks import Findings, check
 
 FULL = "queue full"
 STOPPING = "stopping"
 MALFORMED = "malformed"
+UNRECOGNISED = "nothing recognised"
+ODD_VALUE = "value that its field cannot hold"
 
 _REJECTED_FIELDS: dict[Signal, str] = {
     "traces": "rejected_spans",
@@ -46,31 +50,51 @@ class ExportService:
     def export(self, signal: Signal, body: bytes, *, as_json: bool = False) -> Any:
         """Queue the records of a decompressed request and return the ``Export…ServiceResponse``.
 
-        The response's ``partial_success`` reports rejected records. Raises Malformed or Busy; everything
-        is counted.
+        The response's ``partial_success`` reports rejected records, and a request in which nothing is
+        recognised. Raises Malformed or Busy; everything is counted.
         """
-        service = packages.services()[signal]
-        message = self._parsed(signal, body, service.request, as_json=as_json)
+        reading = self._read(signal, body, as_json=as_json)
+        message = reading.message
         findings = check(signal, message, self.limits.expanded_bytes)
+        if reading.rejected:
+            findings.records += reading.rejected
+            findings.rejected[ODD_VALUE] = reading.rejected
+        response = packages.services()[signal].response()
+        if not findings.records and (reading.unknown if as_json else body and not message.ListFields()):
+            self.tally.refused(signal, UNRECOGNISED)
+            named = f"; unknown fields: {', '.join(reading.unknown)}" if reading.unknown else ""
+            response.partial_success.error_message = f"no records of {signal} are in the request{named}"
+            return response
         self.tally.received(signal, findings.records)
         if as_json or findings.rejected:
             body = message.SerializeToString()
         self._enqueue(Delivery(signal, body, findings.accepted, findings.weight + len(body)), findings)
-        response = service.response()
         if findings.rejected:
             for reason, number in findings.rejected.items():
                 self.tally.rejected(signal, number, reason)
             setattr(response.partial_success, _REJECTED_FIELDS[signal], sum(findings.rejected.values()))
-            reasons = "; ".join(f"{number}: {reason}" for reason, number in findings.rejected.items())
-            response.partial_success.error_message = f"records that cannot be stored: {reasons}"
+            response.partial_success.error_message = _explained(findings, reading)
         return response
 
-    def _parsed(self, signal: Signal, body: bytes, request: Any, *, as_json: bool) -> Any:
+    def _read(self, signal: Signal, body: bytes, *, as_json: bool) -> Reading:
+        """Return the request; raises Malformed for one that cannot be read or is of another signal."""
+        request = packages.services()[signal].request
         try:
-            return otlp_json.read(body, request) if as_json else request.FromString(body)
+            reading = otlp_json.read(body, request) if as_json else Reading(request.FromString(body))
         except (ValueError, packages.decode_error()) as error:
-            self.tally.refused(signal, MALFORMED)
-            raise Malformed(f"the body is not an Export request of {signal}: {error}") from error
+            elsewhere = "" if as_json else wrong_signal(signal, body)
+            raise self._malformed(
+                signal, elsewhere or f"the body is not an Export request of {signal}: {error}"
+            ) from error
+        if not plausible(signal, reading.message):
+            find = wrong_signal_of_json(signal, reading.unknown) if as_json else wrong_signal(signal, body)
+            if find:
+                raise self._malformed(signal, find)
+        return reading
+
+    def _malformed(self, signal: Signal, message: str) -> Malformed:
+        self.tally.refused(signal, MALFORMED)
+        return Malformed(message)
 
     def _enqueue(self, delivery: Delivery, findings: Findings) -> None:
         if not delivery.records or self.backlog.put(delivery):
@@ -79,3 +103,10 @@ class ExportService:
         self.tally.rejected(delivery.signal, findings.records, STOPPING if stopping else FULL)
         reason = "the receiver is stopping" if stopping else "the queue is full: the store is too slow"
         raise Busy(reason, stopping=stopping)
+
+
+def _explained(findings: Findings, reading: Reading) -> str:
+    """Return why records were rejected, with the first fields that hold odd values."""
+    reasons = [f"{number}: {reason}" for reason, number in findings.rejected.items()]
+    ignored = [f"ignored fields: {', '.join(reading.unknown)}"] if reading.unknown else []
+    return f"records that cannot be stored: {'; '.join([*reasons, *reading.reasons, *ignored])}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import resource
@@ -34,7 +35,7 @@ def as_json(message: Any) -> bytes:
     for span in document["resourceSpans"][0]["scopeSpans"][0]["spans"]:
         for name in ("traceId", "spanId", "parentSpanId"):
             if name in span:
-                span[name] = otlp_json.base64.b64decode(span[name]).hex()
+                span[name] = base64.b64decode(span[name]).hex()
     return json.dumps(document).encode()
 
 

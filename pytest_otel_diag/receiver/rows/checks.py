@@ -1,8 +1,9 @@
 """Finds the records of a request that the tables cannot hold.
 
 A record is rejected without the rest of its request when its time is beyond the range of ``DateTime``
-(which the tables' sorting and TTL use) or when its trace or span id has the wrong size. All records of a
-resource are rejected when repeating the resource in every row would exceed ``Limits.expanded_bytes``.
+(which the tables' sorting and TTL use), when its trace or span id has the wrong size, or when it is a span
+without these ids. A metric whose data is of no known kind counts as one record and is rejected. All records
+of a resource are rejected when repeating the resource in every row would exceed ``Limits.expanded_bytes``.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from typing import Any
 from pytest_otel_diag.receiver.packages import Signal
 
 _NANOS_MAX = (1 << 32) * 10**9 - 1
-_TRACE_ID_BYTES = frozenset({0, 16})
-_SPAN_ID_BYTES = frozenset({0, 8})
+_TRACE_ID_BYTES, _SPAN_ID_BYTES = 16, 8
+_NO_TRACE, _NO_SPAN = bytes(_TRACE_ID_BYTES), bytes(_SPAN_ID_BYTES)
 
 BAD_TIME = "time beyond the year 2106"
 BAD_ID = "trace or span id of a wrong size"
+NO_ID = "span without trace id or span id"
+NO_DATA = "metric without data of a known kind"
 EXPANDED = "resource and scope too large to be repeated in every row"
 
 
@@ -42,9 +45,21 @@ class Findings:
 def check(signal: Signal, message: Any, expanded_bytes: int) -> Findings:
     """Remove the records that cannot be stored from *message* and return what was found."""
     findings = Findings(0, 0, {})
+    if signal == "metrics":
+        _check_metrics(findings, message)
     for group_bytes, records in _LISTS[signal](message):
         _check_list(findings, records, group_bytes, (_FAULTS[signal], expanded_bytes))
     return findings
+
+
+def _check_metrics(findings: Findings, message: Any) -> None:
+    for resource_metrics in message.resource_metrics:
+        for scope_metrics in resource_metrics.scope_metrics:
+            bare = [n for n, metric in enumerate(scope_metrics.metrics) if not metric.WhichOneof("data")]
+            findings.records += len(bare)
+            _count(findings, NO_DATA, len(bare))
+            for number in reversed(bare):
+                del scope_metrics.metrics[number]
 
 
 def _check_list(
@@ -65,7 +80,8 @@ def _check_list(
 
 
 def _count(findings: Findings, reason: str, number: int) -> None:
-    findings.rejected[reason] = findings.rejected.get(reason, 0) + number
+    if number:
+        findings.rejected[reason] = findings.rejected.get(reason, 0) + number
 
 
 def _spans(message: Any) -> Iterator[tuple[int, Any]]:
@@ -96,19 +112,22 @@ def _points(message: Any) -> Iterator[tuple[int, Any]]:
 def _span_fault(span: Any) -> str:
     if span.start_time_unix_nano > _NANOS_MAX or span.end_time_unix_nano > _NANOS_MAX:
         return BAD_TIME
-    sizes_fit = (
-        len(span.trace_id) in _TRACE_ID_BYTES
-        and len(span.span_id) in _SPAN_ID_BYTES
-        and len(span.parent_span_id) in _SPAN_ID_BYTES
-    )
-    return "" if sizes_fit else BAD_ID
+    trace_id, span_id = span.trace_id, span.span_id
+    if not trace_id or not span_id or trace_id == _NO_TRACE or span_id == _NO_SPAN:
+        return NO_ID
+    return _ids_fault(trace_id, span_id) or _ids_fault(trace_id, span.parent_span_id)
 
 
 def _log_fault(log: Any) -> str:
     if (log.time_unix_nano or log.observed_time_unix_nano) > _NANOS_MAX:
         return BAD_TIME
-    sizes_fit = len(log.trace_id) in _TRACE_ID_BYTES and len(log.span_id) in _SPAN_ID_BYTES
-    return "" if sizes_fit else BAD_ID
+    return _ids_fault(log.trace_id, log.span_id)
+
+
+def _ids_fault(trace_id: bytes, span_id: bytes) -> str:
+    """Return the fault of ids that may be missing."""
+    fits = len(trace_id) in {0, _TRACE_ID_BYTES} and len(span_id) in {0, _SPAN_ID_BYTES}
+    return "" if fits else BAD_ID
 
 
 def _point_fault(point: Any) -> str:
