@@ -39,6 +39,12 @@ class Backlog:
         self._done = 0
         self._flush_until = 0
         self._closed = False
+        self._held = False
+
+    @property
+    def held(self) -> bool:
+        """Whether new deliveries are refused because the store is unavailable."""
+        return self._held
 
     @property
     def closed(self) -> bool:
@@ -46,12 +52,12 @@ class Backlog:
         return self._closed
 
     def put(self, delivery: Delivery) -> bool:
-        """Queue a delivery; return False when the backlog is full or closed."""
+        """Queue a delivery; return False when the backlog is full, held or closed."""
         with self._changed:
             size, records = self._bytes + len(delivery.body), self._records + delivery.records
             over = size > self._limits.queue_bytes or records > self._limits.queue_records
             # Into an empty backlog everything fits: Limits bounds the bytes of one request.
-            if self._closed or (over and self._records):
+            if self._closed or self._held or (over and self._records):
                 return False
             self._bytes, self._records = size, records
             self._waiting_records += delivery.records
@@ -108,6 +114,14 @@ class Backlog:
             self._flush_until = max(self._flush_until, target)
             self._changed.notify_all()
             return self._changed.wait_for(lambda: self._done >= target, timeout_s)
+
+    def hold(self) -> None:
+        """Refuse new deliveries until :meth:`release`; those already queued wait."""
+        self._held = True
+
+    def release(self) -> None:
+        """Accept deliveries again."""
+        self._held = False
 
     def close(self) -> None:
         """Refuse new deliveries; those already queued are still returned by :meth:`take`."""

@@ -16,6 +16,7 @@ from pytest_otel_diag.receiver.rows.checks import Findings, check
 
 FULL = "queue full"
 STOPPING = "stopping"
+UNAVAILABLE = "store unavailable"
 MALFORMED = "malformed"
 UNRECOGNISED = "nothing recognised"
 ODD_VALUE = "value that its field cannot hold"
@@ -24,6 +25,13 @@ _REJECTED_FIELDS: dict[Signal, str] = {
     "traces": "rejected_spans",
     "logs": "rejected_log_records",
     "metrics": "rejected_data_points",
+}
+
+
+_BUSY = {
+    STOPPING: "the receiver is stopping",
+    UNAVAILABLE: "the store is unavailable",
+    FULL: "the queue is full: the store is too slow",
 }
 
 
@@ -99,10 +107,10 @@ class ExportService:
     def _enqueue(self, delivery: Delivery, findings: Findings) -> None:
         if not delivery.records or self.backlog.put(delivery):
             return
-        stopping = self.backlog.closed
-        self.tally.rejected(delivery.signal, findings.records, STOPPING if stopping else FULL)
-        reason = "the receiver is stopping" if stopping else "the queue is full: the store is too slow"
-        raise Busy(reason, stopping=stopping)
+        stopping, held = self.backlog.closed, self.backlog.held
+        reason = STOPPING if stopping else UNAVAILABLE if held else FULL
+        self.tally.rejected(delivery.signal, findings.records, reason)
+        raise Busy(_BUSY[reason], stopping=stopping)
 
 
 def _explained(findings: Findings, reading: Reading) -> str:

@@ -19,8 +19,8 @@ class Limits:
     and scopes of a request when every row repeats them, as the tables require.
 
     Writing: the writer inserts once ``batch_rows`` records wait or the oldest has waited ``batch_s``
-    seconds, about ``insert_rows`` at a time (even a small insert takes 40 ms). It retries an insert for
-    ``store_s`` seconds while the store is unavailable; :meth:`Receiver.stop` lets it go on for ``stop_s``.
+    seconds, about ``insert_rows`` at a time (even a small insert takes 40 ms). It retries an insert for as
+    long as the store is unavailable; :meth:`Receiver.stop` lets it go on for ``stop_s``.
 
     Clients: a client refused by back-pressure is asked to wait ``retry_after_s``. At most ``connections``
     HTTP connections are open; further ones replace idle ones. A client has ``header_s`` seconds to send
@@ -41,7 +41,6 @@ class Limits:
     header_s: float = 10.0
     body_s: float = 30.0
     idle_s: float = 120.0
-    store_s: float = 30.0
     stop_s: float = 60.0
 
     def __post_init__(self) -> None:

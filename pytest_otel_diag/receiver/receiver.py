@@ -15,6 +15,7 @@ from pytest_otel_diag.receiver.export_service import ExportService
 from pytest_otel_diag.receiver.grpc_server import GrpcServer
 from pytest_otel_diag.receiver.limits import Limits
 from pytest_otel_diag.receiver.writer import Destination, Writer
+from pytest_otel_diag.telemetry.layout import Layout
 
 if TYPE_CHECKING:
     from pytest_otel_diag.receiver.http_server import HttpServer
@@ -42,8 +43,8 @@ class Receiver:
 
     ``with Receiver(store, "otel") as receiver:`` listens until the end of the block and creates the
     database and its tables if they are missing. *http* and *grpc* are ``HOST:PORT``, or None to disable a
-    protocol; port 0 picks a free port. *warn* is called, once per reason, when records are lost. All work
-    happens on threads. A receiver can be started once.
+    protocol; port 0 picks a free port. *warn* is called, once per reason, when records are lost, and
+    whenever the store becomes unavailable. All work happens on threads. A receiver can be started once.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Receiver:
         service = ExportService(self._backlog, self._tally, self._limits)
         self._http = _http_server(service, http) if http is not None else None
         self._grpc = GrpcServer(service, grpc) if grpc is not None else None
-        destination = Destination(store, database, self._limits.store_s)
+        destination = Destination(store, database)
         self._writer = Writer(self._backlog, destination, self._tally, warn)
         self._addresses = Listen(None, None)
         self._running = False
@@ -85,7 +86,7 @@ class Receiver:
         """
         if self._started:
             raise ConfigurationError("a receiver can be started once; create another one")
-        self._store.create_database(self._database)
+        self._store.create_database(self._database, layout=Layout(knows_retries=True))
         self._started = True
         http = self._http.start() if self._http else None
         try:

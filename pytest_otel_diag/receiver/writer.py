@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_otel_diag.errors import TelemetryUnavailable
+from pytest_otel_diag.errors import QueryLimitExceeded, TelemetryUnavailable
 from pytest_otel_diag.receiver import packages
 from pytest_otel_diag.receiver.backlog import Backlog, Delivery
 from pytest_otel_diag.receiver.counts import Tally
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 UNREADABLE = "could not be turned into rows"
 REFUSED = "refused by the store"
-AWAY = "store away"
 STOPPED = "stopped before it was stored"
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 2.0
@@ -33,27 +33,28 @@ Warn = Callable[[str], object]
 class Sink(Protocol):
     """What the writer needs of a store; ``telemetry.Store`` has it."""
 
-    def ingest_arrow(self, database: str, table: str, data: pyarrow.Table) -> int:
-        """Append rows; raises TelemetryUnavailable when a retry may help, another error for bad rows."""
+    def ingest_arrow(self, database: str, table: str, data: pyarrow.Table, *, token: str = "") -> int:
+        """Append rows; a call with the same *token* completes one that failed.
+
+        Raises TelemetryUnavailable or QueryLimitExceeded when a retry may help, another error for bad rows.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where rows go, and for how many seconds an insert is retried while the store is unavailable."""
+    """Where rows go."""
 
     sink: Sink
     database: str
-    retry_s: float
 
 
 @dataclass(slots=True)
 class _Attempt:
-    """How often and how long the insert of one table's rows is still retried."""
+    """How often the insert of one table's rows may still fail, and how long to wait before the next."""
 
     signal: Signal
     table: str
-    retry_s: float
     failures_left: int = _FAILURES_A_TABLE
     wait_s: float = _FIRST_WAIT_S
 
@@ -61,9 +62,10 @@ class _Attempt:
 class Writer(threading.Thread):
     """Stores batches until the backlog is closed and empty, or until :meth:`give_up`.
 
-    When the store refuses rows, the batch is bisected so that a bad row costs no good one; after 64
-    failures of a table in one batch, failing parts are dropped whole. Lost records are counted as dropped
-    and passed to *warn*, once per reason.
+    While the store is unavailable, the insert is retried and the backlog refuses new deliveries. When the
+    store refuses rows, the batch is bisected so that a bad row costs no good one; after 64 failures of a
+    table in one batch, failing parts are dropped whole. Lost records are counted as dropped and passed to
+    *warn*, once per reason; so is the beginning of every time without a store.
     """
 
     def __init__(self, backlog: Backlog, destination: Destination, tally: Tally, warn: Warn) -> None:
@@ -90,7 +92,7 @@ class Writer(threading.Thread):
 
     def _store(self, signal: Signal, deliveries: Sequence[Delivery]) -> None:
         for table, data in self._rows(signal, deliveries):
-            self._insert(_Attempt(signal, table, self._destination.retry_s), data)
+            self._insert(_Attempt(signal, table), data)
 
     def _rows(self, signal: Signal, deliveries: Sequence[Delivery]) -> list[tuple[str, Any]]:
         """Return the rows by table; a delivery that cannot be converted is dropped without the others."""
@@ -105,19 +107,21 @@ class Writer(threading.Thread):
         return [pair for delivery in deliveries for pair in self._rows(signal, [delivery])]
 
     def _insert(self, attempt: _Attempt, data: pyarrow.Table) -> None:
+        place = self._destination
+        token = uuid.uuid4().hex
         while True:
             if self._given_up.is_set():
                 self._drop(attempt.signal, data.num_rows, STOPPED)
                 return
             try:
-                self._destination.sink.ingest_arrow(self._destination.database, attempt.table, data)
+                place.sink.ingest_arrow(place.database, attempt.table, data, token=token)
                 self._tally.stored(attempt.signal, data.num_rows)
+                self._backlog.release()
                 return
-            except TelemetryUnavailable as error:
-                if not self._may_wait(attempt):
-                    self._drop(attempt.signal, data.num_rows, AWAY, error)
-                    return
+            except (TelemetryUnavailable, QueryLimitExceeded) as error:
+                self._wait(attempt, error)
             except Exception as error:  # bad rows must not end the thread
+                self._backlog.release()
                 attempt.failures_left -= 1
                 if data.num_rows == 1 or attempt.failures_left <= 0:
                     self._drop(attempt.signal, data.num_rows, REFUSED, error)
@@ -127,13 +131,13 @@ class Writer(threading.Thread):
         self._insert(attempt, data.slice(0, half))
         self._insert(attempt, data.slice(half))
 
-    def _may_wait(self, attempt: _Attempt) -> bool:
-        """Wait before the next attempt; return False when there is none left."""
-        if attempt.retry_s <= 0 or self._given_up.wait(min(attempt.wait_s, attempt.retry_s)):
-            return False
-        attempt.retry_s -= attempt.wait_s
+    def _wait(self, attempt: _Attempt, error: Exception) -> None:
+        """Refuse new deliveries and wait before the next attempt."""
+        if not self._backlog.held:
+            self._backlog.hold()
+            self._warn(f"the store is unavailable, so clients are asked to send again later ({error})")
+        self._given_up.wait(attempt.wait_s)
         attempt.wait_s = min(2 * attempt.wait_s, _LONGEST_WAIT_S)
-        return True
 
     def _drop(self, signal: Signal, records: int, reason: str, error: Exception | None = None) -> None:
         self._tally.dropped(signal, records, reason)

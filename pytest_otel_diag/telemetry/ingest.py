@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 BATCH_ROWS = 100_000
+_ONCE = {"insert_deduplicate": 1, "deduplicate_blocks_in_dependent_materialized_views": 1}
 _GLOB = re.compile(r"[*?{}\[\]]|::")
 _WRAPPED = re.compile(r"^(?:Nullable|LowCardinality)\((.*)\)$")
 _FAMILIES = (
@@ -70,10 +72,12 @@ def ingest_arrow(
     *,
     wanted: Mapping[str, str],
     where: str = "the Arrow table",
+    token: str = "",
 ) -> int:
     """Append an Arrow table by column name and return its rows.
 
-    *place* names database and table, *wanted* are its columns, as :func:`columns_of` returns them.
+    *place* names database and table, *wanted* are its columns, as :func:`columns_of` returns them; for
+    *token* see :meth:`Store.ingest_arrow`.
     """
     database, table = place
     found = {field.name: _arrow_type(field.type) for field in data.schema}
@@ -81,7 +85,8 @@ def ingest_arrow(
     with translated(what=f"loading {where} into {table}"):
         for start in range(0, data.num_rows, BATCH_ROWS):
             batch = data.slice(start, BATCH_ROWS)
-            connection.insert_arrow(table, database, batch)
+            settings = {**_ONCE, "insert_deduplication_token": f"{token or uuid.uuid4()} {start}"}
+            connection.insert_arrow(table, database, batch, settings)
     return int(data.num_rows)
 
 

@@ -28,6 +28,9 @@ _INSTANTS = {
     "logs": "toDateTime(Timestamp)",
     "metrics": "toDateTime(TimeUnix)",
 }
+_RETRIES_KNOWN = 1_000
+"""Inserts that a table remembers with ``Layout.knows_retries``."""
+
 _MEMORY = "Memory SETTINGS compress = 1"
 _INDEX = re.compile(r",\n\s+INDEX .*")
 
@@ -41,13 +44,15 @@ class Layout:
     embedded default: a recording may be years old). With ``in_memory`` the same columns live in the
     engine's memory in the order they were written: right for databases that live for minutes and are written
     in small steps, each of which would cost a MergeTree more than the queries save. Such tables have no
-    order, no TTL and no PREWHERE.
+    order, no TTL and no PREWHERE. With ``knows_retries`` tables recognise an insert that is sent again, and
+    drop its rows; see :meth:`Store.ingest_arrow`.
     """
 
     engine: str = "MergeTree"
     cluster: str | None = None
     ttl_hours: int = 0
     in_memory: bool = False
+    knows_retries: bool = False
 
     def __post_init__(self) -> None:
         if self.in_memory and self.ttl_hours:
@@ -65,7 +70,12 @@ class Layout:
             values[f"ttl_{signal}"] = ttl
         for name in _STATEMENTS:
             statement = Template(statements.load(__package__, name).sql).substitute(values).strip()
-            yield _unordered(statement) if self.in_memory else statement
+            yield self._as_asked(statement)
+
+    def _as_asked(self, statement: str) -> str:
+        if self.in_memory:
+            return _unordered(statement)
+        return _remembering(statement) if self.knows_retries else statement
 
     def create_database(self, database: str) -> str:
         """Return the statement that makes the database (chDB's default engine has no views)."""
@@ -77,3 +87,10 @@ def _unordered(statement: str) -> str:
     """Return the statement that makes the same columns in memory; a view stays as it is."""
     columns, engine, _ = statement.partition("\nENGINE = ")
     return f"{_INDEX.sub('', columns)}{engine}{_MEMORY}" if engine else statement
+
+
+def _remembering(statement: str) -> str:
+    """Return the statement that makes a table which recognises inserts; a view stays as it is."""
+    if "\nENGINE = " not in statement:
+        return statement
+    return f"{statement}\nSETTINGS non_replicated_deduplication_window = {_RETRIES_KNOWN}"

@@ -148,11 +148,16 @@ class Store:
                 return ingest.ingest_parquet(connection, database, table, path)
             return ingest.stream_parquet(connection, database, table, path)
 
-    def ingest_arrow(self, database: str, table: str, data: pyarrow.Table) -> int:
-        """Append an Arrow table, matched by column name like :meth:`ingest_parquet`; return its rows."""
+    def ingest_arrow(self, database: str, table: str, data: pyarrow.Table, *, token: str = "") -> int:
+        """Append an Arrow table, matched by column name like :meth:`ingest_parquet`; return its rows.
+
+        A call that failed may have written a part of its rows (to the table, but not to its companion, when
+        the disk was full). Called again with the same *token*, it completes them without writing any twice,
+        in tables made with ``Layout.knows_retries`` and in replicated ones.
+        """
         with self._engine.connection(settings=self._writing()) as connection:
             wanted = self._wanted(connection, database, table, data.column_names)
-            return ingest.ingest_arrow(connection, (database, table), data, wanted=wanted)
+            return ingest.ingest_arrow(connection, (database, table), data, wanted=wanted, token=token)
 
     def _wanted(
         self, connection: Connection, database: str, table: str, names: Sequence[str]

@@ -191,12 +191,12 @@ def test_counts_are_formatted_per_signal() -> None:
     tally.received("traces", 1_000)
     tally.stored("traces", 900)
     tally.rejected("traces", 60, "queue full")
-    tally.dropped("traces", 10, "store away")
+    tally.dropped("traces", 10, "refused")
     tally.refused("logs", "malformed")
     tally.refused(None, "unknown path", 2)
     counts = tally.snapshot()
     assert counts.lines() == [
-        "traces: 1,000 received, 900 stored, 30 waiting, rejected 60 (queue full), dropped 10 (store away)",
+        "traces: 1,000 received, 900 stored, 30 waiting, rejected 60 (queue full), dropped 10 (refused)",
         "logs: 0 received, 0 stored, requests refused 1 (malformed)",
         "other requests refused: 2 (unknown path)",
     ]

@@ -8,7 +8,7 @@ import threading
 import clickhouse_connect
 import pytest
 
-from pytest_otel_diag.errors import ConfigurationError, TelemetryUnavailable
+from pytest_otel_diag.errors import ConfigurationError, QueryLimitExceeded, TelemetryUnavailable
 from pytest_otel_diag.receiver import Limits, Receiver
 from pytest_otel_diag.receiver.backlog import Delivery
 from pytest_otel_diag.telemetry import Store
@@ -84,32 +84,40 @@ def test_inserts_are_retried_until_the_store_is_available_again(
     assert gate.inserts == 4
 
 
-def test_records_are_dropped_when_the_store_stays_unavailable(
-    start: Start, store: Store, database: str
+@pytest.mark.parametrize(
+    "outage", [TelemetryUnavailable("no space left"), QueryLimitExceeded("the server's memory", 241)]
+)
+def test_clients_are_asked_to_retry_while_the_store_is_unavailable(
+    start: Start, store: Store, database: str, outage: Exception
 ) -> None:
     warnings: list[str] = []
-    gate = otlp.Gate(store, open_=True, failures=away(4))
-    receiver = start(into=gate, limits=Limits(store_s=0.3), warn=warnings.append)
+    gate = otlp.Gate(store, open_=True, failures=[outage] * 10_000)
+    receiver = start(into=gate, limits=Limits(batch_s=0.01), warn=warnings.append)
     assert post(receiver.addresses.http, spans(10).SerializeToString())[0] == 200
-    assert receiver.flush()
-    assert receiver.counts().traces.dropped == {"store away": 10}
-    assert "no answer" in warnings[0]
+    assert eventually(lambda: warnings)
+    status, content, headers = post(receiver.addresses.http, spans(5, 10).SerializeToString())
+    assert (status, headers["retry-after"]) == (503, "1")
+    assert b"the store is unavailable" in content
+    assert str(outage) in warnings[0]
+    assert receiver.counts().traces.waiting == 10
     gate._failures.clear()
+    assert receiver.flush()
     assert post(receiver.addresses.http, spans(5, 10).SerializeToString())[0] == 200
     counts = receiver.stop()
-    assert (counts.traces.stored, counts.lost) == (5, 10)
-    assert names(store, database) == sorted(f"span {number}" for number in range(10, 15))
+    assert (counts.traces.stored, counts.lost) == (15, 0)
+    assert counts.traces.rejected == {"store unavailable": 5}
+    assert len(warnings) == 1
+    assert len(names(store, database)) == 15
 
 
 def test_stopping_ends_the_retries_of_an_unavailable_store(start: Start, store: Store) -> None:
-    gate = otlp.Gate(store, open_=True, failures=away(10_000))
+    gate = otlp.Gate(store, failures=away(10_000))
     receiver = start(into=gate, limits=Limits(stop_s=0.2, batch_s=0.01, insert_rows=10, batch_rows=10))
-    assert post(receiver.addresses.http, spans(10).SerializeToString())[0] == 200
-    assert eventually(lambda: gate.inserts)
-    for first in range(10, 60, 10):
+    for first in range(0, 60, 10):
         assert post(receiver.addresses.http, spans(10, first).SerializeToString())[0] == 200
+    gate.open()
     counts = receiver.stop()
-    assert counts.traces.dropped == {"store away": 10, "stopped before it was stored": 50}
+    assert counts.traces.dropped == {"stopped before it was stored": 60}
     assert otlp.balanced(counts)
     assert receiver.stop() == counts
 

@@ -162,12 +162,12 @@ class Gate:
     def create_database(self, name: str, *, layout: Layout | None = None) -> None:
         self._store.create_database(name, layout=layout)
 
-    def ingest_arrow(self, database: str, table: str, data: Any) -> int:
+    def ingest_arrow(self, database: str, table: str, data: Any, *, token: str = "") -> int:
         assert self._open.wait(WAIT_S)
         self.inserts += 1
         if self._failures:
             raise self._failures.pop(0)
-        return self._store.ingest_arrow(database, table, data)
+        return self._store.ingest_arrow(database, table, data, token=token)
 
 
 @contextmanager

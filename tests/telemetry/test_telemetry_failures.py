@@ -46,7 +46,9 @@ def engine_error(code, text="something"):
         (60, SchemaError, "something"),
         (47, SchemaError, "something"),
         (182, QueryFailed, "write WHERE"),
-        (999, QueryFailed, "the engine refused the statement: something"),
+        (36, QueryFailed, "the engine refused the statement: something"),
+        (243, TelemetryUnavailable, "cannot work now: something"),
+        (999, TelemetryUnavailable, "cannot work now: something"),
         (None, TelemetryUnavailable, "did not answer"),
     ],
 )

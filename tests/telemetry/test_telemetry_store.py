@@ -112,6 +112,25 @@ def test_columns_that_came_since_the_last_write_are_found(store, database):
     ]
 
 
+def test_an_insert_that_failed_half_way_is_completed_not_repeated(store, database):
+    store.drop_database(database)
+    store.create_database(database, layout=Layout(knows_retries=True))
+    spans = sample_traces()
+    with store._engine.connection(database) as connection:
+        connection.command("ALTER TABLE otel_traces_slim ADD CONSTRAINT full CHECK service = ''")
+        with pytest.raises(QueryFailed):
+            store.ingest_arrow(database, "otel_traces", spans, token="one")
+        connection.command("ALTER TABLE otel_traces_slim DROP CONSTRAINT full")
+    tables = ("otel_traces", "otel_traces_slim")
+    assert store.count_rows(database, "otel_traces_slim") == 0
+    for _ in range(2):
+        store.ingest_arrow(database, "otel_traces", spans, token="one")
+        assert [store.count_rows(database, table) for table in tables] == [spans.num_rows] * 2
+    for _ in range(2):  # without a token, the same rows are other rows
+        store.ingest_arrow(database, "otel_traces", spans)
+    assert [store.count_rows(database, table) for table in tables] == [3 * spans.num_rows] * 2
+
+
 def test_a_database_made_again_is_looked_at_again(store, database):
     store.ingest_arrow(database, "otel_traces", sample_traces())
     store.drop_database(database)

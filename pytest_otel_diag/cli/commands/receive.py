@@ -40,7 +40,7 @@ def command(
             "no store is named, and telemetry in memory would be lost at the end: give "
             "--store=chdb:///absolute/path"
         )
-    listen, layout = f"http={http},grpc={grpc}", Layout(ttl_hours=keep_hours)
+    listen, layout = f"http={http},grpc={grpc}", Layout(ttl_hours=keep_hours, knows_retries=True)
     raise typer.Exit(receive(settings.store, database, listen, layout, every, typer.echo))
 
 

@@ -234,7 +234,7 @@ class ReceiverSource(_Source):
                     name
                 )  # left by a killed process, since only one process can open the engine
         database = f"{_PREFIX}{self._new_id()}"
-        store.create_database(database, layout=Layout(ttl_hours=KEEP_HOURS))
+        store.create_database(database, layout=Layout(ttl_hours=KEEP_HOURS, knows_retries=True))
         stack.callback(_dropped, store, database)
         self._receiver = stack.enter_context(
             Receiver(store, database, http=self._listen.http, grpc=self._listen.grpc)

@@ -143,10 +143,12 @@ class Connection:
         with self._drained():
             self._client.command(sql, parameters=dict(parameters) if parameters else None)
 
-    def insert_arrow(self, table: str, database: str, data: Any) -> None:
+    def insert_arrow(
+        self, table: str, database: str, data: Any, settings: Mapping[str, Any] | None = None
+    ) -> None:
         """Append an Arrow table, matched by column name."""
         with self._drained():
-            self._client.insert_arrow(table, data, database=database)
+            self._client.insert_arrow(table, data, database=database, settings=dict(settings or {}))
 
     def close(self) -> None:
         """Let go of the engine or the sockets."""

@@ -23,6 +23,11 @@ _UNKNOWN_COLUMN = (47, 16, 10)
 _DENIED = (164, 497)
 _ILLEGAL_PREWHERE = 182
 _AUTHENTICATION = (516, 192, 193, 194)
+# what waiting can cure: no space, files, statements or connections left, too many parts, read-only for now
+_PASSING = frozenset({75, 76, 77, 78, 202, 209, 210, 225, 236, 242, 243, 279, 319, 425, 999})
+_PASSING_TEXT = re.compile(
+    r"No space left on device|Too many open files|Input/output error|Disk quota exceeded"
+)
 _NAME = re.compile(r"(?:identifier|Table|table|column|columns:|Database|named) ['`]?([\w.\-$]+)['`]?")
 _TRAILER = re.compile(r"\s*(?:\(version [^)]*\))?\s*(?:\(for url [^)]*\))?\s*$", re.DOTALL)
 
@@ -78,6 +83,8 @@ def _refusal(code: int, text: str, schema: TelemetrySchema | None) -> TelemetryE
     error: TelemetryError | None = None
     if "Multi-statements are not allowed" in text:
         error = QueryRejected("only one statement may run at a time; send the others on their own")
+    elif code in _PASSING or _PASSING_TEXT.search(text):
+        error = TelemetryUnavailable(f"the store cannot work now: {text}")
     elif code in _AUTHENTICATION:
         error = TelemetryUnavailable(f"the server refused user or password: {text}; check the DSN")
     elif code in _DENIED:
