@@ -5,13 +5,15 @@ from __future__ import annotations
 from enum import StrEnum
 
 from pytest_otel_diag.model.session import SessionResult, Status
+from pytest_otel_diag.model.verdict import Verdict
 
 
 class Outcome(StrEnum):
     """How a session compares with the ground truth, or why it was not compared.
 
     ``NO_ALARM`` is the right answer to a control; ``WRONG_CAUSE`` is a detected fault whose root cause is
-    known and was not named first.
+    known and was not named first. ``FAILED_CHECK`` is a right answer whose test failed all the same,
+    for example over an anomaly that it asked for.
     """
 
     SOLVED = "solved"
@@ -19,6 +21,7 @@ class Outcome(StrEnum):
     NOT_DETECTED = "not detected"
     WRONG_CAUSE = "wrong cause"
     FALSE_ALARM = "false alarm"
+    FAILED_CHECK = "failed check"
     INVALID = "invalid"
     ERROR = "error"
     SKIPPED = "skipped"
@@ -43,6 +46,11 @@ def outcome_of(session: SessionResult) -> Outcome:
     verdict = session.verdict
     if session.status is not Status.SCORED or verdict is None:
         return _UNSCORED[session.status]
+    outcome = _judged(verdict)
+    return Outcome.FAILED_CHECK if outcome.right and session.failures else outcome
+
+
+def _judged(verdict: Verdict) -> Outcome:
     if not verdict.fault_present:
         return Outcome.FALSE_ALARM if verdict.detected else Outcome.NO_ALARM
     if not verdict.detected:

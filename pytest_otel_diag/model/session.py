@@ -162,8 +162,9 @@ class SessionResult(Model):
 
     ``flag_timeline`` is how the flags of the scenario were served, ``disturbances`` which harmless changes
     were made; both in order of time, on the target's clock. ``trace`` is the traceback of an analyzer that
-    raised, from its own code on, of bounded length. ``exhibits`` is what pictures are drawn from. ``notes``
-    change no outcome. ``wall_s`` leaves out the time that the session waited for others.
+    raised, from its own code on, of bounded length. ``failures`` are the messages with which the test of the
+    session failed, ``unmet`` the same in one line each. ``exhibits`` is what pictures are drawn from.
+    ``notes`` change no outcome. ``wall_s`` leaves out the time that the session waited for others.
     """
 
     schema_version: Literal[2] = 2
@@ -192,6 +193,7 @@ class SessionResult(Model):
     queries: tuple[QueryRecord, ...] = ()
     cleanup: Cleanup | None = None
     failures: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()
     exhibits: Exhibits | None = None
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, str] = Field(default_factory=dict)

@@ -139,6 +139,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
         CONCEALMENT.renew()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Begin an attempt of the test without what an earlier one left."""
+    if ACTIVE in item.config.stash:
+        from pytest_otel_diag.plugin.results import begin_attempt
+
+        begin_attempt(item)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """End the run after a session that left its fault on: the target would refuse the next one."""

@@ -6,7 +6,9 @@ Works in the process that reports: plain pytest, or the controller of pytest-xdi
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,9 @@ GATE, TARGET = (next(option for option in OPTIONS if option.name == name) for na
 
 CRASHED = "???"
 """``when`` of the report that pytest-xdist makes for the test in which a worker died."""
+
+LAST_FAILED = "cache/lastfailed"
+"""Key under which pytest keeps the tests that ``--lf`` selects."""
 
 _ELSEWHERE = re.compile(r"needs target .*, this run has [\w-]+")
 
@@ -56,6 +61,7 @@ class ResultCollector:
         self._run: Run | None = None
         self._spool: Spool | None = None
         self._seen: set[str] = set()
+        self._wrong: dict[str, bool] = {}  # whether it missed under the gate, by test that missed or failed
         self._interrupted = ""
         place_of(config)  # the run begins now
 
@@ -83,22 +89,23 @@ class ResultCollector:
         """Take the sessions off a report; write them once the test is over."""
         if report.when == CRASHED:
             self._lost(report)
-        texts = getattr(report, "otel_diag_sessions", ())
-        if texts:
-            from pytest_otel_diag.model.session import SessionResult
+        if report.when == "setup":
+            self._write(report.nodeid)  # an earlier attempt of a test that is retried
+        if hasattr(report, "otel_diag_sessions"):
+            from pytest_otel_diag.plugin.carried import sessions_on
 
             self.run(getattr(report, "otel_diag_target", {}))
             for text in getattr(report, "otel_diag_analyzers", ()):
                 self._analyzers.setdefault(text)
-            ended = [SessionResult.model_validate(json.loads(text)) for text in texts]
+            ended = sessions_on(report)
             self._seen.update(result.session_id for result in ended)
             self._open.setdefault(report.nodeid, []).extend(ended)
-        failures = tuple(getattr(report, "otel_diag_failures", ()))
-        if failures and report.nodeid in self._open:
-            self._open[report.nodeid] = [
-                session.model_copy(update={"failures": session.failures + failures})
-                for session in self._open[report.nodeid]
-            ]
+        if hasattr(report, "otel_diag_failures") and report.nodeid in self._open:
+            from pytest_otel_diag.plugin.carried import failed_by
+
+            self._open[report.nodeid] = failed_by(report, self._open[report.nodeid])
+        if report.failed or hasattr(report, "otel_diag_missed"):
+            self._wrong[report.nodeid] = hasattr(report, "otel_diag_missed")
         if report.when == "teardown":
             self._write(report.nodeid)
 
@@ -115,6 +122,7 @@ class ResultCollector:
         self._recover_spooled()
         for test_id in list(self._open):
             self._write(test_id)
+        self._note_missed()
         if TERMINATION.exit_code is not None:
             session.exitstatus = TERMINATION.exit_code
         wanted = self._gate_wanted()
@@ -131,6 +139,13 @@ class ResultCollector:
                 session.exitstatus = code
             elif run.undo_failed:
                 session.exitstatus = EXIT_INFRASTRUCTURE
+
+    def _note_missed(self) -> None:
+        """Let ``--lf`` rerun what missed under the gate: pytest counts it as an expected failure."""
+        cache: pytest.Cache | None = getattr(self._config, "cache", None)  # none with -p no:cacheprovider
+        missed = [test_id for test_id, left_to_gate in self._wrong.items() if left_to_gate]
+        if missed and cache is not None:
+            cache.set(LAST_FAILED, cache.get(LAST_FAILED, {}) | dict.fromkeys(missed, True))
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Note what interrupts the run."""
@@ -214,12 +229,25 @@ class ResultCollector:
             from pytest_otel_diag.reports.terminal import summary
 
             encoding = getattr(terminalreporter._tw._file, "encoding", None) or "utf-8"
-            for line in summary(self._run, terminalreporter._tw.fullwidth):
+            lines = summary(self._run, terminalreporter._tw.fullwidth, self._config.option.verbose)
+            for line in [*lines, *self._next_commands()]:
                 terminalreporter.write_line(legible(line, encoding))
             if self._run.alarms:
                 terminalreporter.section("otel-diag: faults that are on", red=True, bold=True)
                 for line in self._run.alarms:
                     terminalreporter.write_line(legible(line, encoding), red=True, bold=True)
+
+    def _next_commands(self) -> list[str]:
+        """Return how to run again what missed or failed; options may hold secrets and are not repeated."""
+        if not self._wrong:
+            return []
+        path, *rest = next(iter(self._wrong)).split("::")
+        place = os.path.relpath(self._config.rootpath / path, self._config.invocation_params.dir)
+        test_id = shlex.quote("::".join([place, *rest]))
+        alone = f"run one test alone: the same options with {test_id}"
+        if getattr(self._config, "cache", None) is None:
+            return [alone]
+        return ["run again what missed or failed: the same command with --lf", alone]
 
     def run(self, target: dict[str, str]) -> Run:
         """Return the run, begun with its first session; *target* is what the target reports about itself."""

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_otel_diag.errors import ScenarioError, ScenarioRejected
 from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.diagnosis import Usage
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
 from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario
 from pytest_otel_diag.model.session import SessionResult, Status
@@ -26,6 +27,8 @@ from pytest_otel_diag.ports import TargetSession
 from pytest_otel_diag.runs.files import to_json
 from pytest_otel_diag.runs.runner import PreparedScenario
 from pytest_otel_diag.scoring.assertions import DiagnosedSession, SessionNotScored
+from pytest_otel_diag.scoring.measures import time_to_root_cause_s
+from pytest_otel_diag.scoring.reasons import reason_of
 
 SESSIONS: pytest.StashKey[list[SessionResult]] = pytest.StashKey()
 """On an item: its sessions that ended, in order."""
@@ -35,6 +38,9 @@ RETAINED: pytest.StashKey[RetainedTarget] = pytest.StashKey()
 
 HELD: pytest.StashKey[bool] = pytest.StashKey()
 """On an item: it holds an exclusive target open, to look at it or to set flags."""
+
+PROPERTY = "otel_diag."
+"""Begins the name of each property of a test that this plugin writes."""
 
 _ACCESS_FIXTURES = {"otel_telemetry", "otel_flags"}
 
@@ -161,6 +167,8 @@ class Diagnose:
 def properties(result: SessionResult) -> list[tuple[str, str]]:
     """Return the session's outcome as properties of the test, as junit reports show them."""
     verdict = result.verdict
+    usage = result.diagnosis.usage if result.diagnosis else Usage()
+    tokens, cost_usd = usage.input_tokens + usage.output_tokens, usage.cost_usd
     named = result.diagnosis.root_causes[0] if result.diagnosis and result.diagnosis.root_causes else None
     values = {
         "session": result.session_id,
@@ -168,13 +176,18 @@ def properties(result: SessionResult) -> list[tuple[str, str]]:
         "analyzer": result.analyzer,
         "status": result.status.value,
         "verdict": result.summary,
-        "reason": result.reason,
+        "reason": reason_of(result),
         "detected": verdict and verdict.detected,
         "root_cause": named and named.service,
         "root_cause_rank": verdict and verdict.service_rank,
+        "session_s": result.wall_s,
+        "time_to_impact_s": verdict and verdict.time_to_impact_s,
         "time_to_diagnosis_s": verdict and verdict.time_to_diagnosis_s,
+        "time_to_root_cause_s": verdict and time_to_root_cause_s(verdict),
+        "tokens": tokens or None,
+        "cost_usd": cost_usd or None,
     }
-    return [(f"otel_diag.{name}", str(value)) for name, value in values.items() if value not in (None, "")]
+    return [(f"{PROPERTY}{name}", str(value)) for name, value in values.items() if value not in (None, "")]
 
 
 def _fault(fault: str | Fault) -> Fault:

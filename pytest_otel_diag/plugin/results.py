@@ -3,7 +3,8 @@
 Entries in the ``__dict__`` of a report, all made of strings:
 
 ``otel_diag_sessions``  session results as JSON, of the sessions that ended in this phase of the test
-``otel_diag_failures``  messages of assertions that failed in this phase
+``otel_diag_failures``  messages with which the test failed in this phase, expected failures (xfail) aside
+``otel_diag_unmet``     the same in one line each
 ``otel_diag_target``    what the target reports about itself
 ``otel_diag_analyzers`` identities of the analyzers of these sessions, as JSON
 ``otel_diag_missed``    a diagnosis that missed the expectation, left to the gate to judge
@@ -15,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from pytest_otel_diag.plugin.fixtures import SESSIONS
+from pytest_otel_diag.plugin.fixtures import HELD, PROPERTY, RETAINED, SESSIONS
 from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
 from pytest_otel_diag.runs.files import to_json
 from pytest_otel_diag.scoring.assertions import DiagnosisMissed, SessionNotScored
+from pytest_otel_diag.scoring.text import one_line
 
 
 def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
@@ -36,17 +38,40 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
     without_score = unscored(error)
     if without_score is not None and report.failed:
         report.longrepr = _message(item, call, without_score)
-    if not isinstance(error, AssertionError):
+    if not report.failed or without_score is not None:
         return
-    vars(report)["otel_diag_failures"] = [str(error)]
-    if not isinstance(error, DiagnosisMissed):
-        return
-    report.longrepr = _message(item, call, error)
-    if settings_of(item.config).gate:
-        report.outcome = "skipped"  # as pytest does for an expected failure
-        vars(report).update(
-            wasxfail=f"missed, left to the gate: {str(error).splitlines()[0]}", otel_diag_missed=str(error)
-        )
+    message, line = _failure(error, report)
+    vars(report)["otel_diag_failures"] = [message]
+    vars(report)["otel_diag_unmet"] = [line]
+    if item.stash.get(SESSIONS, []):
+        for properties in (report.user_properties, item.user_properties):
+            properties.append(("otel_diag.failure", line))
+    if isinstance(error, DiagnosisMissed):
+        report.longrepr = _message(item, call, error)
+        if settings_of(item.config).gate:
+            report.outcome = "skipped"  # as pytest does for an expected failure
+            vars(report).update(wasxfail=f"missed, left to the gate: {line}", otel_diag_missed=message)
+
+
+def begin_attempt(item: pytest.Item) -> None:
+    """Forget what an earlier attempt of the same test left: plugins that retry use the item again."""
+    keys: tuple[pytest.StashKey[Any], ...] = (SESSIONS, RETAINED, HELD)
+    for key in keys:
+        if key in item.stash:
+            del item.stash[key]
+    item.user_properties[:] = [one for one in item.user_properties if not one[0].startswith(PROPERTY)]
+
+
+def _failure(error: BaseException | None, report: pytest.TestReport) -> tuple[str, str]:
+    """Return the message with which a test failed, and its gist in one line."""
+    if isinstance(error, DiagnosisMissed):
+        return str(error), error.line
+    if error is None:  # a strict xfail that passed
+        return report.longreprtext, one_line(report.longreprtext)
+    text = str(error).strip()
+    if not isinstance(error, AssertionError | pytest.fail.Exception):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text or "an assertion failed", one_line(text.partition("\n")[0]) or "an assertion failed"
 
 
 def unscored(error: BaseException | None) -> SessionNotScored | None:

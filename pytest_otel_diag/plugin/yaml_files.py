@@ -89,7 +89,8 @@ class ScenarioItem(pytest.Item):
         assert self._diagnosis is not None
         missed = list(_missed(self._diagnosis, self.case, self._place))
         if missed:
-            raise DiagnosisMissed("\n\n".join(missed))
+            shown = [f"{place}\n{miss}" for place, miss in missed]
+            raise DiagnosisMissed("\n\n".join(shown), "; ".join(miss.line for _, miss in missed))
 
     def teardown(self) -> None:
         """Cancel a session that still runs."""
@@ -151,12 +152,12 @@ def _base(case: Case, target: Target) -> tuple[Scenario | None, list[str]]:
     return base, []
 
 
-def _missed(diagnosis: DiagnosedSession, case: Case, place: Any) -> Iterator[str]:
+def _missed(diagnosis: DiagnosedSession, case: Case, place: Any) -> Iterator[tuple[str, DiagnosisMissed]]:
     for number, check in enumerate(case.checks):
         try:
             assert_that(diagnosis, check)
         except DiagnosisMissed as missed:
-            yield f"{place(case.check_line(number))}: {check}\n{missed}"
+            yield f"{place(case.check_line(number))}: {check}", missed
 
 
 def assert_that(diagnosis: DiagnosedSession, check: Check) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
@@ -11,7 +11,7 @@ from pytest_otel_diag.scoring.calibration import Calibration
 from pytest_otel_diag.scoring.gate import CriterionResult, GateOutcome
 from pytest_otel_diag.scoring.measures import Metric
 from pytest_otel_diag.scoring.scorecard import GROUP_METRICS, Miss, Scorecard, TagGroup, Ungated, Unscored
-from pytest_otel_diag.scoring.text import count
+from pytest_otel_diag.scoring.text import count, one_line
 from pytest_otel_diag.stats.intervals import Summary
 
 Style = Literal["good", "bad", "warn", "plain"]
@@ -64,10 +64,17 @@ def headline(card: Scorecard) -> str:
     return f"{', '.join(card.analyzers)} on {', '.join(card.targets)}"
 
 
-def facts(card: Scorecard) -> tuple[str, ...]:
-    """Return the lines below the headline: counts, random guess, times, repeats."""
+def facts(card: Scorecard, *, brief: bool = False) -> tuple[str, ...]:
+    """Return the lines below the headline: counts, random guess, times, repeats; *brief*: counts, repeats."""
     if card.sessions == 0:
         return ()
+    if brief:
+        parts = card.by_analyzer or (card,)
+        repeats = [fact for part in parts for fact in _repeats(part)]
+        return (
+            *(_counts(card) if part is card else f"{part.analyzers[0]}: {_counts(part)}" for part in parts),
+            *repeats,
+        )
     lines = [_counts(card)] if not card.by_analyzer else [_ran(card)]
     if card.scored:
         unit = "every run counts" if card.repeats_independent else "repeats of a scenario count once"
@@ -111,13 +118,19 @@ def _own_facts(card: Scorecard) -> list[str]:
         ("spurious anomalies a session", card.spurious_anomalies),
     )
     lines += [f"{label}: {_summary(summary)}" for label, summary in times if summary is not None]
-    if card.flips is not None:
-        flips = card.flips
-        lines.append(
-            f"repeats: {len(flips.unstable_scenarios)} of {count(flips.scenarios, 'repeated scenario')} "
-            f"changed the verdict, two repeats differ with chance {flips.disagreement:.2f}"
-        )
-    return lines
+    return [*lines, *_repeats(card)]
+
+
+def _repeats(card: Scorecard) -> list[str]:
+    flips = card.flips
+    if flips is None:
+        return []
+    changed = ", ".join(flips.unstable_scenarios)
+    return [
+        f"repeats: {len(flips.unstable_scenarios)} of {count(flips.scenarios, 'repeated scenario')} "
+        f"changed the verdict, two repeats differ with chance {flips.disagreement:.2f}"
+        + (f": {changed}" if changed else "")
+    ]
 
 
 def gate_lines(card: Scorecard, *, gated: bool = True) -> tuple[str, ...]:
@@ -135,21 +148,44 @@ def gate_lines(card: Scorecard, *, gated: bool = True) -> tuple[str, ...]:
 
 
 def blocks(card: Scorecard, *, gated: bool = True) -> tuple[Block, ...]:
-    """Return all tables with rows, analyzer by analyzer; without scored sessions no tables of scores."""
+    """Return all tables with rows, analyzer by analyzer; without scored sessions no tables of scores.
+
+    What went wrong comes first.
+    """
     if card.by_analyzer:
-        parts = [
-            replace(block, title=f"{part.analyzers[0]}: {block.title}")
-            for part in card.by_analyzer
-            for block in blocks(part, gated=gated)
-        ]
+        parts = _titled(card, lambda part: blocks(part, gated=gated))
         return (*(_groups(card.groups) if card.scored else ()), *parts)
-    shown: list[Block] = []
+    shown = _wrong(card)
     if card.scored:
-        shown = [_metrics(card, gated=gated), *_groups(card.groups), *_misses(card.misses)]
-    shown += [_unscored(card.unscored), _ungated(card.ungated)]
+        shown += [_metrics(card, gated=gated), *_groups(card.groups)]
+    shown.append(_ungated(card.ungated))
     if card.calibration is not None:
         shown.append(_calibration(card.calibration))
     return tuple(block for block in shown if block.rows)
+
+
+def brief_blocks(card: Scorecard, *, gated: bool = True, scores: bool = True) -> tuple[Block, ...]:
+    """Return the tables for one screen: what went wrong, and with *scores* those that decide the gate."""
+    if card.by_analyzer:
+        compared = tuple(_groups(card.groups)) if card.scored and scores else ()
+        return (*_titled(card, lambda part: brief_blocks(part, gated=gated, scores=False)), *compared)
+    shown = _wrong(card)
+    if card.scored and scores:
+        shown.append(_metrics(card, gated=gated, deciding=True))
+    return tuple(block for block in shown if block.rows)
+
+
+def _titled(card: Scorecard, make: Callable[[Scorecard], Iterable[Block]]) -> list[Block]:
+    """Return the tables of each analyzer, its name in their titles."""
+    return [
+        replace(block, title=f"{part.analyzers[0]}: {block.title}")
+        for part in card.by_analyzer
+        for block in make(part)
+    ]
+
+
+def _wrong(card: Scorecard) -> list[Block]:
+    return [_misses(card.misses), _unscored(card.unscored)]
 
 
 def share(value: float | None) -> str:
@@ -168,12 +204,14 @@ def _summary(summary: Summary) -> str:
     return f"median {summary.median:.3g}, p90 {summary.p90:.3g}, max {summary.high:.3g} (n={summary.n})"
 
 
-def _metrics(card: Scorecard, *, gated: bool) -> Block:
+def _metrics(card: Scorecard, *, gated: bool, deciding: bool = False) -> Block:
+    """Return the table of scores, with *deciding* only those that decide the gate."""
     criteria = {} if card.gate is None else {result.criterion.name: result for result in card.gate.criteria}
     rows, styles = [], []
     for metric in card.metrics:
         result = criteria.get(metric.name)
-        if metric.value is None and (result is None or not result.criterion.gates):
+        decides = result is not None and result.criterion.gates
+        if not decides and (deciding or metric.value is None):
             continue
         rows.append(
             (
@@ -239,20 +277,9 @@ def _group(group: TagGroup) -> tuple[str, ...]:
     )
 
 
-def _misses(misses: Sequence[Miss]) -> Iterator[Block]:
-    header = ("scenario", "expected", "named", "rank")
-    for kind in dict.fromkeys(miss.kind for miss in misses):
-        rows = tuple(
-            (
-                miss.scenario_id,
-                " or ".join(miss.expected) or "nothing wrong",
-                ", ".join(miss.named) or "none",
-                DASH if miss.rank is None else str(miss.rank),
-            )
-            for miss in misses
-            if miss.kind == kind
-        )
-        yield Block(kind, header, rows, right=(3,))
+def _misses(misses: Sequence[Miss]) -> Block:
+    rows = tuple((one_line(miss.test_id or miss.scenario_id), str(miss.kind), miss.reason) for miss in misses)
+    return Block("missed or failed", ("test", "outcome", "why"), rows, wrap=True)
 
 
 def _unscored(unscored: Sequence[Unscored]) -> Block:

@@ -17,6 +17,9 @@ from pytest_otel_diag.runs.document import RunDocument
 from pytest_otel_diag.runs.manifest import Manifest
 from pytest_otel_diag.scoring.scorecard import Scorecard
 
+REPORT_FILE = "report.html"
+"""Name of the page in the folder of a run."""
+
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -83,12 +86,12 @@ def _manifest(manifest: Manifest) -> Markup:
 
 
 class HtmlWriter:
-    """Writes ``report.html``."""
+    """Writes the page of a run."""
 
     name = "html"
 
     def write(self, run: RunDocument, directory: Path) -> Path:
         """Write the page and return the file."""
-        file = directory / "report.html"
+        file = directory / REPORT_FILE
         file.write_text(render_html(run), encoding="utf-8")
         return file

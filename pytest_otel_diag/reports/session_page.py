@@ -13,6 +13,7 @@ from pytest_otel_diag.reports.parts import block, bullets, rows, table
 from pytest_otel_diag.reports.pictures import pictures
 from pytest_otel_diag.reports.session_tables import expected_and_found, injected, phases, query_answer
 from pytest_otel_diag.scoring.judge import describe_anomaly
+from pytest_otel_diag.scoring.reasons import reason_of
 from pytest_otel_diag.scoring.text import clip, count
 
 FINDINGS_SHOWN = 10
@@ -26,6 +27,7 @@ def folded(session: SessionResult) -> Markup:
         el("span", outcome, class_=f"badge {style}"),
         f" {session.scenario.id} ",
         el("span", f"{session.session_id}, {session.wall_s:.2f} s", class_="dim"),
+        _why(session),
     )
     return el("details", summary, body(session))
 
@@ -36,7 +38,12 @@ def fragment(session: SessionResult) -> Markup:
     It always uses the light theme, like these pages.
     """
     style, outcome = badge_of(session)
-    head = el("p", el("span", outcome, class_=f"badge {style}"), el("strong", session.scenario.id))
+    head = el(
+        "p",
+        el("span", outcome, class_=f"badge {style}"),
+        el("strong", session.scenario.id),
+        _why(session),
+    )
     return el("div", head, body(session), class_="otel-diag od-light")
 
 
@@ -56,6 +63,12 @@ def body(session: SessionResult) -> Markup:
         shown = session.verdict is None
         parts.append(_folded("phases", phases(session), open_=shown))
     return join(parts)
+
+
+def _why(session: SessionResult) -> Markup:
+    """Return why the outcome is no right answer, to stand beside its badge."""
+    reason = reason_of(session)
+    return el("span", f" {reason}", class_="why") if reason else Markup("")
 
 
 def badge_of(session: SessionResult) -> tuple[Style, str]:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from pytest_otel_diag.reports.blocks import STYLES, Block, Style, blocks, facts, gate_lines, headline
+from pytest_otel_diag.reports.blocks import (
+    STYLES,
+    Block,
+    Style,
+    blocks,
+    brief_blocks,
+    facts,
+    gate_lines,
+    headline,
+)
+from pytest_otel_diag.reports.html import REPORT_FILE
 from pytest_otel_diag.runs.document import RunDocument
 from pytest_otel_diag.runs.run import Run
 from pytest_otel_diag.scoring.scorecard import Scorecard
@@ -44,26 +55,46 @@ def render_scorecard(card: Scorecard, *, width: int = WIDTH, paint: Paint = plai
     return "\n".join(lines)
 
 
-def _block_lines(block: Block, width: int, paint: Paint) -> list[str]:
-    shown = block.rows[:ROWS_SHOWN]
-    header, *rows = table(shown, header=block.header, right=block.right, wrap=block.wrap, width=width)
-    lines = [one_line(block.title), header]
-    lines += [paint(row, block.style(index)) for index, row in enumerate(rows)]
-    if len(block.rows) > ROWS_SHOWN:
-        lines.append(f"  and {len(block.rows) - ROWS_SHOWN} more")
-    return [*lines, *(f"  ({note})" for note in block.notes)]
+def render_brief(card: Scorecard, *, width: int = WIDTH, gated: bool = True, scores: bool = True) -> str:
+    """Return what fits on a screen for a small run: what decides first, then each test that went wrong.
+
+    With *scores* the measures that decide the gate follow.
+    """
+    lines = [clip(headline(card), width), *(f"  {one_line(fact)}" for fact in facts(card, brief=True))]
+    if gate := gate_lines(card, gated=gated):
+        outcome, *reasons = gate
+        lines += [f"  {one_line(outcome)}", *(f"    {one_line(reason)}" for reason in reasons)]
+    for block in brief_blocks(card, gated=gated, scores=scores):
+        lines += ["", *_block_lines(block, width, plain, rows=len(block.rows))]
+    return "\n".join(lines)
 
 
-def summary(run: Run, width: int) -> list[str]:
-    """Return the scorecard of a finished run as lines for a terminal of *width* columns, and its folder."""
+def _block_lines(block: Block, width: int, paint: Paint, *, rows: int = ROWS_SHOWN) -> list[str]:
+    shown = block.rows[:rows]
+    header, *lines = table(shown, header=block.header, right=block.right, wrap=block.wrap, width=width)
+    painted = [paint(row, block.style(index)) for index, row in enumerate(lines)]
+    more = [f"  and {len(block.rows) - rows} more"] if len(block.rows) > rows else []
+    return [one_line(block.title), header, *painted, *more, *(f"  ({note})" for note in block.notes)]
+
+
+def summary(run: Run, width: int, verbosity: int = 0) -> list[str]:
+    """Return a finished run as lines for a terminal of *width* columns, and where to read on.
+
+    With a positive *verbosity* that is the whole scorecard, with a negative one no scores.
+    """
     if run.document is None:
         return []
-    lines = render_scorecard(
-        run.document.scorecard, width=max(width, MIN_WIDTH), gated=run.document.gated
-    ).splitlines()
+    card, gated, room = run.document.scorecard, run.document.gated, max(width, MIN_WIDTH)
+    if verbosity > 0:
+        text = render_scorecard(card, width=room, gated=gated)
+    else:
+        text = render_brief(card, width=room, gated=gated, scores=verbosity == 0)
+    lines = text.splitlines()
     if run.inconclusive_accepted:
         lines.append("  accepted, since the settings say inconclusive=pass")
-    return [*lines, "", f"run kept in {run.directory}"]
+    folder = shlex.quote(str(run.directory))
+    whole = [] if verbosity > 0 else [f"all scores: otel-diag report {folder}"]
+    return [*lines, "", f"report: {run.directory / REPORT_FILE}", *whole]
 
 
 class TextWriter:

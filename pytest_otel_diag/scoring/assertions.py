@@ -37,7 +37,11 @@ SHOWN = 5
 
 
 class DiagnosisMissed(AssertionError):
-    """The diagnosis differs from what the test expects; the message is a table."""
+    """The diagnosis differs from what the test expects; the message is a table, ``line`` its gist."""
+
+    def __init__(self, message: str, line: str = "") -> None:
+        super().__init__(message)
+        self.line = line or message.partition("\n")[0]
 
 
 class SessionNotScored(OtelDiagError):
@@ -332,7 +336,7 @@ class DiagnosedSession:
             if left > 0:
                 lines.append(f"    and {left} more")
         lines.append(f"  session   {one_line(result.session_id)}")
-        raise DiagnosisMissed("\n".join(lines))
+        raise DiagnosisMissed("\n".join(lines), one_line(f"{what}: expected {expected}, found {found}"))
 
 
 def _member(taxonomy: type[_Term], name: str) -> _Term:

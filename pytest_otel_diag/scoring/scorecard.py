@@ -28,6 +28,7 @@ from pytest_otel_diag.scoring.measures import (
     unit_of,
 )
 from pytest_otel_diag.scoring.names import ServiceNames
+from pytest_otel_diag.scoring.reasons import reason_of
 from pytest_otel_diag.stats.intervals import Summary, summarise
 
 GROUP_METRICS = ("detection_sensitivity", "false_positive_rate", "top1", "top3", "avg5", "mechanism_top1")
@@ -56,11 +57,13 @@ class Ungated(Model):
 
 
 class Miss(Model):
-    """A scored session with a wrong result."""
+    """A scored session with a wrong result, or whose test failed; ``reason`` says why in one line."""
 
     session_id: str
     scenario_id: str
+    test_id: str = ""
     kind: Outcome
+    reason: str = ""
     expected: tuple[str, ...]
     named: tuple[str, ...]
     rank: int | None = None
@@ -194,7 +197,10 @@ def _measured(ran: Sequence[SessionResult], settings: GateSettings) -> Scorecard
             "metrics": _metrics(sessions, tuple(MEASURES), limits, settings),
             "groups": _groups(sessions, limits, settings),
             "misses": tuple(
-                miss for session, verdict in pairs if (miss := _miss(session, verdict)) is not None
+                miss
+                for session, verdict in scored(ran)
+                if (session.failures or not session.scenario.ungated)
+                and (miss := _miss(session, verdict)) is not None
             ),
             "seconds": summarise([session.wall_s for session, _ in pairs]),
             "seconds_to_impact": summarise(to_impact),
@@ -297,7 +303,9 @@ def _miss(session: SessionResult, verdict: Verdict) -> Miss | None:
     return Miss(
         session_id=session.session_id,
         scenario_id=session.scenario.id,
+        test_id=session.test_id,
         kind=kind,
+        reason=reason_of(session),
         expected=tuple(dict.fromkeys(cause.service for cause in expected)),
         named=tuple(dict.fromkeys(cause.service for cause in found))[:3],
         rank=verdict.service_rank,

@@ -54,17 +54,12 @@ def test_the_scorecard_as_text():
         "  network      2+0      0.50       –   0.00  [0.00, 0.66]   0.50   0.40          –  2",
         "  (n: faults + controls; interval: of top-1; s: median seconds a session)",
     ]
-    assert section("wrong cause") == [
-        "  scenario  expected  named                    rank",
-        "  net-1     payment   cart, payment, checkout     2",
-    ]
-    assert section("not detected") == [
-        "  scenario  expected  named                     rank",
-        "  net-2     payment   cart, checkout, frontend     –",
-    ]
-    assert section("false alarm") == [
-        "  scenario  expected       named  rank",
-        "  noisy     nothing wrong  cart      –",
+    assert section("missed or failed") == [
+        "  test   outcome       why",
+        "  net-1  wrong cause   the root cause was not named first: expected payment, found cart, payment,",
+        "                       checkout (ranked 2)",
+        "  net-2  not detected  no fault was detected; root cause payment: not named",
+        "  noisy  false alarm   a fault was reported where there is none: cart, confidence 0.00",
     ]
     assert section("not scored") == [
         "  n  status  blame     scenarios  reason",
@@ -80,7 +75,8 @@ def test_repeats_and_impact_are_shown():
     flaky = [ranked("a", 1 + r % 2, repeat=r, verdict=verdict) for r in range(4)]
     shown = render_scorecard(build_scorecard(flaky))
     assert (
-        "repeats: 1 of 1 repeated scenario changed the verdict, two repeats differ with chance 0.67" in shown
+        "repeats: 1 of 1 repeated scenario changed the verdict, two repeats differ with chance 0.67: a"
+        in shown
     )
     assert "seconds to impact: median 12, p90 12, max 12 (n=4)" in shown
     assert "every run counts" in render_scorecard(
@@ -150,7 +146,7 @@ def test_markdown_is_safe_from_injection():
     assert not re.search(r"(?<!\\)<", shown)
     rows = [line for line in shown.splitlines() if line.startswith("|")]
     tables = [re.split(r"(?<!\\)\|", row) for row in rows]
-    assert {len(cells) - 2 for cells in tables} <= {4, 5, 6, 10}
+    assert {len(cells) - 2 for cells in tables} <= {3, 4, 5, 6, 10}
     assert escape("a|b*c <d>\n@e") == r"a\|b\*c \<d\> \@e"
 
 
@@ -250,7 +246,8 @@ def test_a_group_without_scored_sessions_has_no_row():
     tags = [(("fault_type", kind),) for kind in ("cpu", "disk", "net")]
     lost = session(faulty("c", tags=tags[2]), status="invalid", reason="NO_TRAFFIC")
     shown = render_scorecard(build_scorecard([solved("a", tags=tags[0]), solved("b", tags=tags[1]), lost]))
-    groups = shown[shown.index("by fault_type") : shown.index("not scored")]
+    assert shown.index("not scored") < shown.index("scores\n")
+    groups = shown[shown.index("by fault_type") : shown.index("gate: ")]
     assert [line.split()[0] for line in groups.splitlines()[2:4]] == ["cpu", "disk"]
     assert "net" not in groups
 

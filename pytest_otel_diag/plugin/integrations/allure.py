@@ -79,6 +79,7 @@ class AllureResults:
         self._config = config
         self._surroundings = Surroundings()
         self._added: set[str] = set()
+        self._steps: dict[str, TestStepResult] = {}
         self._trouble: list[str] = []
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -107,11 +108,16 @@ class AllureResults:
             if session.session_id not in self._added:
                 self._added.add(session.session_id)
                 test.steps.append(session_step(session))
+                self._steps[session.session_id] = test.steps[-1]
                 if session is sessions[0]:
-                    test.labels += labels(session.scenario, _given(item))
-                    test.parameters += parameters(session)
+                    _describe(test, session, _given(item))
         if sessions and test.start is not None:  # allure-pytest times the call; the session ran before it
             test.start = min(test.start, sessions[0].started_at_ns // 1_000_000)
+        for line in getattr(report, "otel_diag_unmet", ()):
+            for session in sessions:
+                step = self._steps.get(session.session_id)
+                if step is not None and step.status == Status.PASSED:
+                    step.status, step.statusDetails = Status.FAILED, StatusDetails(message=line)
         _correct(test, call, report)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -280,6 +286,14 @@ def labels(scenario: Scenario, given: frozenset[str] = frozenset()) -> list[Labe
     return [
         Label(name=name, value=value) for name, value in [*kept, ("tag", label(scenario.id, scenario.faults))]
     ]
+
+
+def _describe(test: TestResult, session: SessionResult, given: frozenset[str]) -> None:
+    """Add labels and parameters of the session, once even where attempts share a result."""
+    has_labels = {(label.name, label.value) for label in test.labels}
+    has_parameters = {(parameter.name, parameter.value) for parameter in test.parameters}
+    test.labels += [one for one in labels(session.scenario, given) if (one.name, one.value) not in has_labels]
+    test.parameters += [one for one in parameters(session) if (one.name, one.value) not in has_parameters]
 
 
 def _given(item: pytest.Item) -> frozenset[str]:

@@ -6,11 +6,13 @@ standard library only until the first session arrives.
 
 from __future__ import annotations
 
-import json
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from pytest_otel_diag.model.session import SessionResult
 
 COLUMNS = ("Scenario", "Verdict", "Root cause named")
 
@@ -30,19 +32,26 @@ class Sessions:
 
     def __init__(self) -> None:
         self._any = False
+        self._open: dict[str, list[SessionResult]] = {}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Draw the sessions that travel on the report, before pytest-html reads it."""
-        texts = getattr(report, "otel_diag_sessions", ())
-        if not texts:
+        """Draw the sessions of a test once it is over, before pytest-html reads the report."""
+        if hasattr(report, "otel_diag_sessions"):
+            from pytest_otel_diag.plugin.carried import sessions_on
+
+            self._open.setdefault(report.nodeid, []).extend(sessions_on(report))
+        if report.nodeid not in self._open:
             return
-        from pytest_otel_diag.model.session import SessionResult
+        from pytest_otel_diag.plugin.carried import RETRIED, failed_by
         from pytest_otel_diag.reports.session_page import fragment
 
+        self._open[report.nodeid] = failed_by(report, self._open[report.nodeid])
+        if report.when != "teardown" and report.outcome != RETRIED:
+            return
         self._any = True
         # The only quotes are around attributes; pytest-html escapes double quotes twice, 6 bytes each.
-        drawn = [fragment(SessionResult.model_validate(json.loads(text))).replace('"', "'") for text in texts]
+        drawn = [fragment(session).replace('"', "'") for session in self._open.pop(report.nodeid)]
         extras = [
             {"name": None, "format_type": "html", "content": one, "mime_type": None, "extension": None}
             for one in drawn
@@ -62,4 +71,5 @@ def _texts(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, 
     found = {name.removeprefix("otel_diag."): str(value) for name, value in properties}
     if "status" not in found:
         return "", "", ""
-    return found.get("scenario", ""), found.get("verdict", ""), found.get("root_cause", "")
+    verdict = found.get("failure") or found.get("verdict", "")
+    return found.get("scenario", ""), verdict, found.get("root_cause", "")

@@ -77,10 +77,14 @@ def flight_text(flight: SessionState, now_ns: Nanos) -> str:
     return one_line(f"{_label(flight)}: {', '.join(parts)}")
 
 
-def ended_text(state: SessionState) -> str:
-    """Return one ended session on one line: outcome, time to impact, and the time it took."""
+def ended_text(state: SessionState, unmet: str = "") -> str:
+    """Return one ended session on one line: outcome, time to impact, and the time it took.
+
+    *unmet* is why its test failed.
+    """
     assert state.ended is not None
-    parts = [clip(_verdict(state), REASON_WIDTH)]
+    verdict = clip(_verdict(state), REASON_WIDTH)
+    parts = [f"{clip(unmet, REASON_WIDTH)} ({verdict})" if unmet else verdict]
     impact = state.impact
     if impact is not None and impact.reason is ImpactReason.VISIBLE and impact.time_to_impact_s is not None:
         parts.append(f"visible after {span(impact.time_to_impact_s)}")
@@ -89,8 +93,10 @@ def ended_text(state: SessionState) -> str:
     return one_line(f"{_label(state)}: {', '.join(parts)} ({took})")
 
 
-def colour(state: SessionState) -> str:
-    """Return green for a right answer, red for a wrong one, yellow for a session without a score."""
+def colour(state: SessionState, unmet: str = "") -> str:
+    """Return green for a right answer, red for a wrong one or a failed test, yellow without a score."""
+    if unmet:
+        return "red"
     if state.ended is None or state.ended.status is not Status.SCORED or state.verdict is None:
         return "yellow"
     return "green" if state.verdict.solved else "red"

@@ -12,11 +12,9 @@ cursor returns to where pytest left it.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import suppress
 from typing import Any, Literal
 
 import pytest
@@ -26,7 +24,9 @@ from pytest_otel_diag.config.terminal import can_redraw
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.session import Phase
+from pytest_otel_diag.plugin.carried import RETRIED
 from pytest_otel_diag.plugin.settings import is_worker, options_of, place_of
+from pytest_otel_diag.plugin.terminal.line import Line
 from pytest_otel_diag.plugin.terminal.progress import age_s, colour, ended_text, flight_text, tally_text
 from pytest_otel_diag.runs.tracker import Follower, SessionState, SessionTally, Tracker
 from pytest_otel_diag.scoring.text import clip, count
@@ -87,101 +87,6 @@ def chosen_mode(config: pytest.Config, line: Line) -> Mode:
     return "live" if can_redraw() and verbosity >= 0 and not shared else "plain"
 
 
-class Line:
-    """The terminal that pytest's reporter writes to, with the line that the reporter is on."""
-
-    def __init__(self, reporter: pytest.TerminalReporter) -> None:
-        self._reporter = reporter
-        self._descriptor: int | None = None
-        with suppress(
-            OSError, ValueError, AttributeError
-        ):  # no file behind it: sessions in flight stay unseen
-            self._descriptor = os.dup(reporter._tw._file.fileno())
-        self._interrupted = False
-
-    @property
-    def interactive(self) -> bool:
-        """Whether the output is a terminal."""
-        return self._descriptor is not None and os.isatty(self._descriptor)
-
-    def size(self) -> tuple[int, int]:
-        """Return columns and rows."""
-        with suppress(OSError, TypeError):
-            size = os.get_terminal_size(self._descriptor)  # type: ignore[arg-type]  # None is a TypeError
-            if size.columns and size.lines:
-                return size.columns, size.lines
-        return self._reporter._tw.fullwidth, 24
-
-    @property
-    def column(self) -> int:
-        """Where pytest left the cursor, from 0."""
-        return self._reporter._tw.width_of_current_line
-
-    def raw(self, text: str) -> None:
-        """Write while a phase runs, past capture; errors of a closed terminal are ignored."""
-        if self._descriptor is None:
-            return
-        encoding = getattr(self._reporter._tw._file, "encoding", None) or "utf-8"
-        data = text.encode(encoding, "replace")
-        with suppress(OSError):
-            while data:
-                data = data[os.write(self._descriptor, data) :]
-
-    def interrupt(self, text: str) -> None:
-        """Write a whole line while a phase runs; pytest's next output begins a new one."""
-        self._reporter.flush()
-        self.raw(f"\n{text}" if self.column or self._interrupted else text)
-        self._interrupted = True
-
-    def resume(self, nodeid: str) -> None:
-        """Let pytest's next letter begin a new line, which names the test's file again, after our lines."""
-        if self._interrupted:
-            self.begin()
-            if self._reporter.showfspath and not self._reporter.showlongtestinfo:
-                self._reporter.write_fspath_result(nodeid, "")
-
-    def begin(self) -> None:
-        """Let pytest's next output begin a line, if our lines came between."""
-        if not self._interrupted:
-            return
-        self._leave_line()
-
-    def say(self, text: str, **markup: bool) -> None:
-        """Write a whole line between phases."""
-        tw = self._reporter._tw
-        if self._interrupted or self.column:
-            self._percentage()
-            tw.line()
-        tw.write(text, **markup)
-        self._leave_line()
-        self._reporter.flush()
-
-    def _leave_line(self) -> None:
-        """Let pytest begin a line: it does so by itself where it writes names of tests or of files."""
-        reporter = self._reporter
-        self._interrupted = False
-        reporter.currentfspath = -2 if reporter.showlongtestinfo else None  # what it is after a test's word
-        if not reporter.showlongtestinfo and not reporter.showfspath:
-            reporter._tw.line()
-
-    def _percentage(self) -> None:
-        """End a line of letters as pytest does, with the percentage; pytest itself ends the last one."""
-        reporter = self._reporter
-        fill = getattr(reporter, "_write_progress_information_filling_space", None)
-        shown = getattr(reporter, "_show_progress_info", False) and not getattr(
-            reporter, "_is_last_item", True
-        )
-        interrupted = self._interrupted or (reporter.showfspath and reporter.currentfspath is None)
-        if fill is not None and shown and not interrupted and not reporter.showlongtestinfo:
-            fill()
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-
 class Screen:
     """A plugin that shows the sessions of a run; a thread calls :meth:`tick` while a test runs."""
 
@@ -193,6 +98,9 @@ class Screen:
         self._follower = follower
         self._now_ns = now_ns
         self._tally = SessionTally()
+        self._pending: list[SessionState] = []
+        self._over: set[str] = set()
+        self._unmet: dict[str, str] = {}
         self._reported = 0
         self._unreadable = False
         self._lock = threading.Lock()
@@ -205,13 +113,24 @@ class Screen:
     def start(self) -> None:
         """Begin to show sessions; here they are shown while a phase of a test runs."""
 
-    def report_ended(self) -> None:
-        """Write a line for each session that ended since the last call; main thread, between phases."""
-        for state in self._tracker().ended(self._reported):
-            self._reported += 1
+    def report_ended(self, *, all_: bool = False) -> None:
+        """Write a line for each ended session whose test is over, or for *all_*; main thread, between phases.
+
+        Other workers' sessions end before their tests do, and a test may fail after its session was right.
+        """
+        ended = self._tracker().ended(self._reported)
+        self._reported += len(ended)
+        self._pending += ended
+        ready = [state for state in self._pending if all_ or state.started.test_id in self._over]
+        self._pending = [state for state in self._pending if state not in ready]
+        for state in ready:
             self._tally.add(state)
-            text = f"{INDENT}{ended_text(state)} [{tally_text(self._tally)}]"
-            self._line.say(text, **{colour(state): True})
+            unmet = self._unmet.get(state.started.test_id, "")
+            text = f"{INDENT}{ended_text(state, unmet)} [{tally_text(self._tally)}]"
+            self._line.say(text, **{colour(state, unmet): True})
+        for test_id in self._over:
+            self._unmet.pop(test_id, None)
+        self._over.clear()
 
     def tick(self) -> None:
         """Show the sessions in flight, if the main thread waits."""
@@ -320,7 +239,10 @@ class Screen:
     @pytest.hookimpl(trylast=True)  # after the letter of the test
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Report sessions that ended, once their test is over."""
-        if report.when not in ("setup", "call"):
+        for line in getattr(report, "otel_diag_unmet", ()):
+            self._unmet[report.nodeid] = line
+        if report.when not in ("setup", "call") or report.outcome == RETRIED:
+            self._over.add(report.nodeid)
             self.report_ended()
 
     def pytest_runtest_logfinish(self) -> None:
@@ -330,7 +252,7 @@ class Screen:
     @pytest.hookimpl(trylast=True)  # after the collector, which knows of sessions that no report brought
     def pytest_sessionfinish(self) -> None:
         """Report the sessions of tests that were interrupted."""
-        self.report_ended()
+        self.report_ended(all_=True)
 
     def pytest_unconfigure(self) -> None:
         """Stop the thread and close the duplicate of the terminal's descriptor."""
