@@ -24,11 +24,14 @@ from pytest_otel_diag.errors import FlagError, nearest
 from pytest_otel_diag.model.flags import Flag
 
 STATES = ("ENABLED", "DISABLED")
+LONGEST_BYTES = 16 * 1024 * 1024
+"""The longest supported document; a ConfigMap holds at most 1 MiB."""
 DEEPEST = 150
 """Supported levels of nesting; flagd supports more, but no real document has them."""
 
 _INDENT = re.compile(r"\n([ \t]+)\"")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class DocumentText:
 
 def parse(raw: bytes, source: str = "the flagd document") -> DocumentText:
     """Return the checked document; raises FlagError for one that flagd would refuse or lose."""
+    if len(raw) > LONGEST_BYTES:
+        raise FlagError(f"{source} has {len(raw):,} bytes, more than the supported {LONGEST_BYTES:,}")
     if not raw.strip():
         raise FlagError(
             f"{source} is empty: a running flagd would keep its flags, and a restarted one have none, so "
@@ -71,6 +76,24 @@ def parse(raw: bytes, source: str = "the flagd document") -> DocumentText:
         else:
             unusable[key] = flag
     return DocumentText(raw, body, flags, unusable)
+
+
+def resembles(raw: bytes, *, like: bytes) -> bool:
+    """Return whether the text is a flagd document, whole or damaged, rather than something else.
+
+    A JSON object with flags is one, and so is text that begins like such an object and names them, or as the
+    document *like* begins: a killed writer or an edit left it. An empty text and an empty object hold nothing
+    that could be lost.
+    """
+    if b"".join(like.split()).startswith(b"".join(raw.split())):
+        return True
+    encoding = "utf-16" if raw.startswith(_UTF_16_MARKS) else "utf-8-sig"
+    text = raw.decode(encoding, errors="replace").strip("\0 \t\r\n")
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return not text or (text.startswith("{") and '"flags"' in text.lower())
+    return isinstance(body, dict) and (not body or "flags" in map(str.lower, body))
 
 
 def _json(raw: bytes, source: str) -> Any:

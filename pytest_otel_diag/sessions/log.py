@@ -277,7 +277,10 @@ class SessionLog:
         self._status, self._reason, self._blame = Status.SCORED, "", None
 
     def end(self, error: BaseException) -> None:
-        """Set status, reason and blame by the error that ended the session; the first interrupt wins."""
+        """Set status, reason and blame by the error that ended the session; the first interrupt wins.
+
+        An interrupt of a scored session only cuts its cleanup short, so it stays scored.
+        """
         if self._interrupted:
             return
         self._interrupted = not isinstance(error, Exception)
@@ -285,10 +288,14 @@ class SessionLog:
             self._status, self._reason, self._blame = error.status, error.reason, error.blame
         elif isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
             cause = _cancellation_cause(error)
+            kind = "" if isinstance(error, asyncio.CancelledError) else f" ({type(error).__name__})"
+            reason = f"{cause or f'cancelled{kind}'} during {self.current}"
+            if self._status is Status.SCORED:
+                self.note(f"{reason}, after the diagnosis had been judged")
+                return
             # A cancellation without a cause comes from the user; a signal of the system names itself.
             self._status, self._blame = Status.ERROR, Blame.INFRASTRUCTURE if cause else Blame.USER
-            kind = "" if isinstance(error, asyncio.CancelledError) else f" ({type(error).__name__})"
-            self._reason = f"{cause or f'cancelled{kind}'} during {self.current}"
+            self._reason = reason
         else:
             self._status, self._blame = Status.ERROR, blame_for(error)
             self._reason = f"{self.current}: {describe(error)}"

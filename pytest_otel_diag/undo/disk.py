@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pytest_otel_diag.files import open_regular
+
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 
@@ -21,9 +23,10 @@ class Disk:
         self.sync_folder(path.parent)
 
     def write(self, path: Path, data: bytes) -> None:
-        """Write a file that only the user can read."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        with os.fdopen(os.open(path, flags, FILE_MODE), "wb") as file:
+        """Write a file that only the user can read; raises UnfitFile for a link, a pipe and the like."""
+        descriptor = open_regular(path, os.O_WRONLY | os.O_CREAT, follow=False, mode=FILE_MODE)
+        with os.fdopen(descriptor, "wb") as file:
+            file.truncate()
             file.write(data)
 
     def sync(self, path: Path) -> None:

@@ -20,10 +20,11 @@ from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.undo.disk import Disk
-from pytest_otel_diag.undo.journal import Damaged, Entry, Journal, State
+from pytest_otel_diag.undo.journal import Damaged, Entry, Foreign, Journal, State
 from pytest_otel_diag.undo.lease import Lease, Notify, describe_holder, lease_path, wake_guardian
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.processes import Process
+from pytest_otel_diag.undo.remote_lease import release_left
 from pytest_otel_diag.undo.restore import Restored, restore_entry
 from pytest_otel_diag.undo.verify import RestoreLimits
 
@@ -44,7 +45,8 @@ class Opener(Protocol):
 class HealOutcome(StrEnum):
     """What happened to one entry. Only RESTORED proves that the fault is off.
 
-    UNPROVEN, only where it is allowed: the document was restored, but flagd did not answer.
+    UNPROVEN, only where it is allowed: the document was restored, but flagd did not answer. FOREIGN: another
+    user could have written the entry, so nothing in it was used.
     """
 
     RESTORED = "restored"
@@ -54,6 +56,7 @@ class HealOutcome(StrEnum):
     OTHER_HOST = "other host"
     FAILED = "failed"
     DAMAGED = "damaged"
+    FOREIGN = "not trusted"
 
 
 @dataclass(frozen=True)
@@ -186,15 +189,22 @@ class _Healing:
 
     async def _restore(self, entry: Entry, *, watched: bool) -> Healed:
         async def work(entry: Entry, flags: SurfaceFlags) -> Restored:
-            return await restore_entry(entry, flags, limits=self.limits, allow_unproven=self.force)
+            done = await restore_entry(entry, flags, limits=self.limits, allow_unproven=self.force)
+            if not watched:
+                await release_left(flags.surface.lease(), entry.owner)
+            return done
 
         try:
             done = await with_flags(entry, self.opener, work)
-            self.journal.close(entry, watched=watched)
         except Exception as error:  # the other entries must be healed all the same
             return _healed(entry, HealOutcome.FAILED, f"A FAULT MAY STILL BE ON: {error}")
         outcome = HealOutcome.UNPROVEN if done.unproven else HealOutcome.RESTORED
-        return _healed(entry, outcome, f"{done.sentence} (left by {entry.owner.sentence})")
+        detail = f"{done.sentence} (left by {entry.owner.sentence})"
+        try:
+            self.journal.close(entry, watched=watched)
+        except FlagError as error:
+            detail = f"{detail}; {error}"
+        return _healed(entry, outcome, detail)
 
 
 def _left_alone(entry: Entry, state: Liveness) -> Healed:
@@ -214,6 +224,7 @@ def _healed(entry: Entry, outcome: HealOutcome, detail: str) -> Healed:
 
 def _damaged(damaged: Damaged, state_dir: Path, *, dry_run: bool) -> Healed:
     detail = damaged.sentence
+    outcome = HealOutcome.FOREIGN if isinstance(damaged, Foreign) else HealOutcome.DAMAGED
     if damaged.document is not None and not dry_run:
         saved = state_dir / "saved" / f"{damaged.path.stem}.json"
         try:
@@ -224,7 +235,7 @@ def _damaged(damaged: Damaged, state_dir: Path, *, dry_run: bool) -> Healed:
         except OSError as error:
             detail += f". The previous document could not be copied to {saved}: {error.strerror}"
     identity = damaged.facts.get("identity", "unknown")
-    return Healed(damaged.path.stem, identity, "unknown", HealOutcome.DAMAGED, detail)
+    return Healed(damaged.path.stem, identity, "unknown", outcome, detail)
 
 
 async def heal_environment(journal: Journal, flags: SurfaceFlags, notify: Notify) -> None:
@@ -261,5 +272,8 @@ async def _heal_left_behind(entry: Entry, journal: Journal, flags: SurfaceFlags,
             f"A FAULT MAY STILL BE ON: {entry.faults} of {entry.identity}, left by {entry.owner.sentence}: "
             f"{error}. Once the flags can be reached, run: {command}"
         ) from error
-    await asyncio.to_thread(journal.close, entry, watched=False)
+    try:
+        await asyncio.to_thread(journal.close, entry, watched=False)
+    except FlagError as error:  # the flags are as before, which is what counts
+        notify(str(error))
     notify(f"restored {entry.faults} of {entry.identity}, left by {entry.owner.sentence}: {done.sentence}")

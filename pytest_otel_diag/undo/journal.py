@@ -26,6 +26,7 @@ from pytest_otel_diag.model.base import Model, Nanos
 from pytest_otel_diag.model.flags import FlagValue
 from pytest_otel_diag.undo.disk import Disk
 from pytest_otel_diag.undo.owner import Owner
+from pytest_otel_diag.undo.trust import ENTRY_BYTES, Untrusted, check_state_folder, read_trusted
 
 SCHEMA_VERSION = 1
 _SUFFIX = ".json"
@@ -94,7 +95,7 @@ class Entry(Model):
 
 @dataclass(frozen=True)
 class Damaged:
-    """A journal file that cannot be decoded, with the facts still legible in it. It is never deleted.
+    """A journal file that cannot be used, with the facts still legible in it. It is never deleted.
 
     ``document`` is the previous document, None when it is damaged too.
     """
@@ -112,6 +113,18 @@ class Damaged:
         return (
             f"the journal entry {self.path} cannot be used: {self.problem} ({facts}; {document}). A FAULT "
             "MAY STILL BE ON there: check the flags of that system, restore them, then delete the file"
+        )
+
+
+class Foreign(Damaged):
+    """A journal file that another user could have written, so that nothing in it is used."""
+
+    @property
+    def sentence(self) -> str:
+        """The problem and the remedy, for a person."""
+        return (
+            f"the journal entry {self.path} is not trusted, so it was not used: {self.problem}. A FAULT MAY "
+            "STILL BE ON: let its owner run otel-diag heal, or delete the file if nobody knows it"
         )
 
 
@@ -135,6 +148,7 @@ class Journal:
         beside = place.with_suffix(_UNFINISHED)
         try:
             self._disk.folder(self.folder)
+            check_state_folder(self.folder.parent, self.folder.name)
             self._disk.write(beside, encoded(entry))
             self._disk.sync(beside)
             self._disk.rename(beside, place)
@@ -146,12 +160,8 @@ class Journal:
             ) from error
 
     def read(self, entry_id: str) -> Entry | None:
-        """Return the entry as stored, None when it was closed; raises FlagError for a damaged one."""
-        try:
-            raw = self.path(entry_id).read_bytes()
-        except FileNotFoundError:
-            return None
-        found = decoded(raw, self.path(entry_id))
+        """Return the entry as stored, None when it was closed; raises FlagError for one that is no use."""
+        found = self._found(self.path(entry_id))
         if isinstance(found, Damaged):
             raise FlagError(found.sentence)
         return found
@@ -164,15 +174,24 @@ class Journal:
         """Delete the entry, once the flags are proven to answer as before.
 
         With *watched*, a marker stays for the guardian, which takes an entry without one for deleted by
-        accident and restores it. Does nothing when the journal itself is gone.
+        accident and restores it once more. Does nothing when the journal itself is gone. Raises FlagError
+        when the entry cannot be deleted.
         """
-        with contextlib.suppress(FileNotFoundError):
+        try:
             if watched:
-                self._disk.write(self._mark(entry.id), b"")
+                with contextlib.suppress(OSError):  # a full disk; deleting the entry may need no space
+                    self._disk.write(self._mark(entry.id), b"")
             self._disk.remove(self.path(entry.id))
             self._disk.remove(self.path(entry.id).with_suffix(_UNFINISHED))
             self._disk.sync_folder(self.folder)
             self._forget_old()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise FlagError(
+                f"the journal entry {self.path(entry.id)} cannot be deleted ({error.strerror}), so the next "
+                "run restores its flags once more; delete the file"
+            ) from error
 
     def closed(self, entry_id: str) -> bool:
         """Return whether the entry was closed and its marker not removed yet."""
@@ -201,9 +220,12 @@ class Journal:
 
     def _found(self, path: Path) -> Entry | Damaged | None:
         try:
-            return decoded(path.read_bytes(), path)
+            check_state_folder(self.folder.parent, self.folder.name)
+            return decoded(read_trusted(path, limit_bytes=ENTRY_BYTES), path)
         except FileNotFoundError:
             return None  # closed in between
+        except Untrusted as error:
+            return Foreign(path, f"{error.filename}: {error.strerror}")
         except OSError as error:
             return Damaged(path, f"it cannot be opened: {error.strerror}")
 
@@ -234,7 +256,7 @@ def decoded(raw: bytes, path: Path) -> Entry | Damaged:
         previous = base64.b64decode(body.pop("previous"), validate=True)
         body.pop("previous_sha256")
         return Entry.model_validate({**body, "previous": previous})
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
         reason = f"{len(raw)} bytes that are no entry ({type(error).__name__})"
         return _damaged(raw, path, reason if raw else "it is empty")
 

@@ -23,10 +23,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from pytest_otel_diag.errors import FlagError, Occupied
+from pytest_otel_diag.files import open_regular
 from pytest_otel_diag.ports import report_waiting
-from pytest_otel_diag.undo.disk import FOLDER_MODE
+from pytest_otel_diag.undo.disk import Disk
 from pytest_otel_diag.undo.owner import Owner
 from pytest_otel_diag.undo.processes import Process
+from pytest_otel_diag.undo.trust import check_state_folder, read_trusted
 
 Notify = Callable[[str], None]
 """Gets a sentence that a person should read."""
@@ -50,8 +52,9 @@ class Lease:
         """Take the lock; return None when it is held. Raises FlagError for a folder that cannot be used."""
         path = lease_path(state_dir, identity)
         try:
-            path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+            Disk().folder(path.parent)
+            check_state_folder(state_dir, path.parent.name)
+            descriptor = open_regular(path, os.O_RDWR | os.O_CREAT, follow=False, mode=_FILE_MODE)
         except OSError as error:
             raise FlagError(
                 f"the lease {path} cannot be opened ({error.strerror}); name a writable folder with "
@@ -78,8 +81,9 @@ class Lease:
 
     def _write(self) -> None:
         text = json.dumps(self._text).encode()
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, text, 0)
+        with contextlib.suppress(OSError):  # a full disk: the lock holds, only its holder stays unnamed
+            os.ftruncate(self.descriptor, 0)
+            os.pwrite(self.descriptor, text, 0)
 
     def close_in_fork(self) -> None:
         """Close it in a forked child, which is not the run and must not prolong its lock."""
@@ -125,9 +129,18 @@ def lease_path(state_dir: Path, identity: str) -> Path:
 def holder(path: Path) -> Owner | None:
     """Return the owner that the lock file names; None for a free lock or while the file is written."""
     try:
-        return Owner.model_validate(json.loads(path.read_bytes()[:_LONGEST_TEXT])["owner"])
-    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+        return Owner.model_validate(_signed(path)["owner"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError):
         return None
+
+
+def _signed(path: Path) -> Any:
+    """Return what the holder wrote into the lock file; raises OSError, ValueError, RecursionError.
+
+    Another user's text is not used, since the processes that it names get signals.
+    """
+    check_state_folder(path.parents[1], path.parent.name)
+    return json.loads(read_trusted(path, limit_bytes=_LONGEST_TEXT))
 
 
 def wake_guardian(path: Path) -> bool:
@@ -139,8 +152,8 @@ def wake_guardian(path: Path) -> bool:
     if owner is None or owner.process.alive is not False:
         return False
     try:
-        guardian = Process(**json.loads(path.read_bytes()[:_LONGEST_TEXT])["guardian"])
-    except (OSError, ValueError, KeyError, TypeError):
+        guardian = Process(**_signed(path)["guardian"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
     with contextlib.suppress(PermissionError):
         return guardian.stopped and guardian.send(signal.SIGCONT)
@@ -150,7 +163,7 @@ def wake_guardian(path: Path) -> bool:
 def lease_holders(state_dir: Path) -> Iterator[Owner]:
     """Yield the owners of all locks that are held now."""
     for path in sorted((state_dir / "leases").glob("*.lease")):
-        with contextlib.suppress(OSError), path.open("rb") as file:
+        with contextlib.suppress(OSError), os.fdopen(open_regular(path, follow=False), "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from pytest_otel_diag.errors import FlagError, Occupied
 from pytest_otel_diag.flags.surface import RemoteLease
@@ -49,6 +49,15 @@ async def hold_remote_lease(
         await asyncio.wait([task])
         if not renewal.keep:
             await _release(lease, owner.label, seconds, notify)
+
+
+async def release_left(lease: RemoteLease | None, owner: Owner) -> None:
+    """Release the lease that a dead *owner* left; a failure is ignored, since the lease expires anyway."""
+    if lease is None:
+        return
+    with suppress(FlagError, OSError, TimeoutError):
+        async with asyncio.timeout(_RELEASE_S):
+            await lease.release(owner.label)
 
 
 async def _release(lease: RemoteLease, label: str, seconds: float, notify: Notify) -> None:

@@ -109,7 +109,7 @@ async def restore_entry(
     May be repeated. Raises RestoreFailed: then the fault may still be on.
     """
     limits = limits or RestoreLimits.of(flags.surface)
-    moved = await _restore_former_place(entry, flags.surface)
+    moved = await _restore_former_place(entry, flags.surface, limits)
     done: Merge | None = None
     overwritten: tuple[str, ...] = ()
     failure = NotServed("no attempt was made")
@@ -192,28 +192,40 @@ async def _put(flags: SurfaceFlags, raw: bytes, current: bytes) -> None:
         raise RestoreFailed(f"another client wrote at the same time: {error}") from error
 
 
-async def _restore_former_place(entry: Entry, surface: Surface) -> str:
+async def _restore_former_place(entry: Entry, surface: Surface, limits: RestoreLimits) -> str:
     """Restore the document where the fault was written, when the surface resolves elsewhere by now.
 
     The former document still holds the fault, and flagd may still read it, or will once a symlink is back.
-    Returns what a person should know, empty for a surface that has not moved. Raises RestoreFailed.
+    Returns what a person should know, empty for a surface that has not moved. Raises RestoreFailed, also when
+    the place where the surface is now does not hold a flagd document: then it is left alone.
     """
     moved = surface.moved_from(entry.identity)
     if moved is None:
         return ""
     event = f"THE FLAG FILE MOVED: it is {moved.identity}, the fault was written to {entry.identity}"
+    if moved.former is not None:
+        await _restore_at(moved.former, entry, limits, event)
+    try:
+        current = await _current(surface, limits)
+    except TimeoutError:
+        current = b""
+    if not readable(current):
+        done = "was restored" if moved.former else "no longer exists"
+        raise RestoreFailed(
+            f"{event}, which {done}; {moved.identity} is no flagd document and was left alone. Put the flag "
+            "file back"
+        )
     if moved.former is None:
         return f"{event}, which no longer exists"
-    try:
-        try:
-            current = await moved.former.read()
-        except FlagError:
-            current = b""
-        wanted = merge(entry.previous, current, entry.keys)
-        if current:
-            await moved.former.write(wanted.raw, expected=current)
-        else:
-            await moved.former.overwrite(wanted.raw)
-    except FlagError as error:
-        raise RestoreFailed(f"{event} and cannot be restored there: {error}") from error
     return f"{event}; both were restored. Restart flagd unless it follows the symlink"
+
+
+async def _restore_at(former: Surface, entry: Entry, limits: RestoreLimits, event: str) -> None:
+    try:
+        current = await _current(former, limits)
+        wanted = merge(entry.previous, current, entry.keys)
+        write = former.write(wanted.raw, expected=current) if current else former.overwrite(wanted.raw)
+        await bounded(write, limits.write_timeout_s)
+    except (FlagError, TimeoutError) as error:
+        problem = str(error) or "it does not answer"
+        raise RestoreFailed(f"{event} and cannot be restored there: {problem}") from error

@@ -14,7 +14,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
 from pytest_otel_diag.model.windows import seconds_to_ns
-from pytest_otel_diag.undo.disk import Disk
 from pytest_otel_diag.undo.guardian.client import Guardian
 from pytest_otel_diag.undo.heal import heal_command, heal_environment
 from pytest_otel_diag.undo.journal import Answer, Change, Entry, Journal, State
@@ -190,7 +189,8 @@ class GuardedFlags:
         except FlagError:
             if first:  # no flag was written yet
                 self._entry = None
-                await shielded(asyncio.to_thread(self._undo.journal.close, entry))
+                with suppress(FlagError):  # the first error says more
+                    await shielded(asyncio.to_thread(self._undo.journal.close, entry))
             raise
 
     async def _opened(self) -> Entry:
@@ -327,7 +327,10 @@ class GuardedFlags:
                 f"the journal entry {journal.path(entry.id)} was missing at the end, although nobody closed "
                 "it; do not delete the state folder while runs are in progress"
             )
-        await shielded(asyncio.to_thread(journal.close, entry))
+        try:
+            await shielded(asyncio.to_thread(journal.close, entry))
+        except FlagError as error:  # the flags are as before, which is what counts
+            self._undo.notify(str(error))
         self._entry = None
 
 
@@ -350,7 +353,6 @@ async def guarded(
     on intentionally; RestoreFailed when the fault of a dead run, or of this one, cannot be restored.
     """
     settings = settings or UndoSettings()
-    Disk().folder(state_dir)
     wait_s = settings.lease_wait_s
     lease = await wait_for(state_dir, flags.identity, owner, wait_s=wait_s, notify=notify)
     done = True

@@ -132,5 +132,5 @@ async def test_without_locks_it_works_all_the_same(lease, monkeypatch):
 
 
 async def test_a_folder_that_is_gone_is_an_error(tmp_path):
-    with pytest.raises(FlagError, match=r"cannot be written.*runs on other hosts cannot be kept out"):
+    with pytest.raises(FlagError, match=r"cannot be used.*runs on other hosts cannot be kept out"):
         await FileLease(tmp_path / "no" / "demo.flagd.json").acquire("one", seconds=1)

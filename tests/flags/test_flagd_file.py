@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate
 from pytest_otel_diag.flags.controller import SurfaceFlags
-from pytest_otel_diag.flags.surfaces import file as flagd_file
+from pytest_otel_diag.flags.surfaces import file_replacement
 from pytest_otel_diag.flags.surfaces.file import FileSurface, open_surface
 from pytest_otel_diag.model.flags import FlagChange
 from pytest_otel_diag.testing.flag_contract import (
@@ -89,7 +89,7 @@ async def test_a_file_system_that_keeps_whole_seconds_gets_the_next_one(path, mo
     os.utime(path, ns=(FUTURE_NS, FUTURE_NS))
     coarse(path, (FUTURE_NS, FUTURE_NS))
     before_ns = path.stat().st_mtime_ns
-    monkeypatch.setattr(flagd_file.os, "utime", coarse)
+    monkeypatch.setattr(file_replacement.os, "utime", coarse)
     await put(path, edited(adFailure={"defaultVariant": "on"}))
     assert 0 < path.stat().st_mtime_ns - before_ns <= 4_000_000_000
 
@@ -257,7 +257,7 @@ def executable():
 
 
 async def test_without_a_list_of_mounts_files_are_written_all_the_same(path, tmp_path, monkeypatch):
-    monkeypatch.setattr(flagd_file, "_MOUNTS", tmp_path / "missing")
+    monkeypatch.setattr(file_replacement, "_MOUNTS", tmp_path / "missing")
     await put(path, edited(adFailure={"defaultVariant": "on"}))
     assert path.read_bytes() != RAW
 
@@ -270,7 +270,7 @@ async def test_mount_points_are_read_as_the_system_writes_them(tmp_path, monkeyp
     mounts = tmp_path / "mountinfo"
     escaped = str(file).replace(" ", "\\040")
     mounts.write_text(f"36 35 98:0 /mnt1 {escaped} rw,noatime master:1 - ext3 /dev/root rw\n")
-    monkeypatch.setattr(flagd_file, "_MOUNTS", mounts)
+    monkeypatch.setattr(file_replacement, "_MOUNTS", mounts)
     with pytest.raises(FlagError, match="is a mount point"):
         await put(file, edited(adFailure={"defaultVariant": "on"}))
     mounts.write_text(f"36 35 98:0 /mnt1 {escaped}2 rw,noatime master:1 - ext3 /dev/root rw\n")
@@ -378,7 +378,7 @@ async def test_what_killed_writers_left_is_removed_once_it_is_old(path):
         left.write_bytes(b"{")
     await put(path, edited(adFailure={"defaultVariant": "on"}))
     assert young.exists()
-    flagd_file._remove_stale(path, stale_s=-1.0)
+    file_replacement.remove_stale(path, stale_s=-1.0)
     assert folder_of(path) == ["demo.flagd.json"]
 
 

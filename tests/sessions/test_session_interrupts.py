@@ -25,6 +25,17 @@ from tests.support.deadlines import eventually_async
 BEFORE_RECORD = [phase for phase in Phase if phase is not Phase.RECORD]
 
 
+def assert_ended_by_the_user(result, phase):
+    """A diagnosis that was judged before the interrupt counts."""
+    if phase in {Phase.UNDO, Phase.RECOVER}:
+        assert (result.status, result.reason, result.blame) == (Status.SCORED, "", None)
+        assert result.verdict is not None
+        assert result.notes == (f"cancelled during {phase}, after the diagnosis had been judged",)
+    else:
+        assert (result.status, result.blame) == (Status.ERROR, Blame.USER)
+        assert result.reason == f"cancelled during {phase}"
+
+
 @pytest.mark.parametrize("phase", BEFORE_RECORD)
 async def test_a_test_cancelled_in_any_phase_leaves_flags_and_record_in_order(phase):
     target, watcher = FakeTarget(), Watcher()
@@ -36,8 +47,7 @@ async def test_a_test_cancelled_in_any_phase_leaves_flags_and_record_in_order(ph
 
     assert target.restored and target.opened == target.closed
     (result,) = watcher.results
-    assert (result.status, result.blame) == (Status.ERROR, Blame.USER)
-    assert result.reason == f"cancelled during {phase}"
+    assert_ended_by_the_user(result, phase)
     assert result.phases[-1].phase is Phase.RECORD
     touched = BEFORE_RECORD.index(phase) >= BEFORE_RECORD.index(Phase.INJECT)
     assert (result.cleanup is not None and result.cleanup.verified) == touched
@@ -133,7 +143,7 @@ def test_ctrl_c_in_any_phase_leaves_flags_and_record_in_order(phase):
 
     assert target.restored and target.opened == target.closed
     (result,) = watcher.results
-    assert (result.status, result.reason) == (Status.ERROR, f"cancelled during {phase}")
+    assert_ended_by_the_user(result, phase)
 
 
 def test_an_interrupt_in_the_middle_of_the_undo_does_not_leave_the_fault_on():
@@ -145,7 +155,9 @@ def test_an_interrupt_in_the_middle_of_the_undo_does_not_leave_the_fault_on():
 
     assert target.restored
     assert watcher.results[0].cleanup.verified
-    assert watcher.results[0].reason == "cancelled (KeyboardInterrupt) during undo"
+    assert watcher.results[0].status is Status.SCORED
+    (note,) = watcher.results[0].notes
+    assert note == "cancelled (KeyboardInterrupt) during undo, after the diagnosis had been judged"
 
 
 def test_an_interrupt_while_reading_back_does_not_hide_the_proof():

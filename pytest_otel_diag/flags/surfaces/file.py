@@ -22,41 +22,43 @@ import errno
 import json
 import os
 import stat
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from pytest_otel_diag.daemon import in_daemon
 from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate
+from pytest_otel_diag.files import open_regular, read_descriptor
 from pytest_otel_diag.flags import document_text
+from pytest_otel_diag.flags.document_text import LONGEST_BYTES
 from pytest_otel_diag.flags.surface import Moved
 from pytest_otel_diag.flags.surfaces.file_lease import LOCK_WAIT_S, FileLease, folder_locked
+from pytest_otel_diag.flags.surfaces.file_replacement import (
+    Metadata,
+    flush_folder,
+    is_mount_point,
+    make_newer,
+    metadata_of,
+    opened_if_exists,
+    owned_as,
+    remove_stale,
+    still_named,
+    temporary_file,
+)
 
 SETTLE_S = 1.0
 _RETRY_S = 0.05
-_NEWER_STEPS_NS = (1_000_000, 1_000_000_000, 2_000_000_000, 4_000_000_000)
-"""Steps for the new modification time, which file systems round to 1 ns, 1 s or 2 s."""
-_STALE_S = 3600.0
-_MOUNTS = Path("/proc/self/mountinfo")
-
+_GRACE_S = 2 * LOCK_WAIT_S
+_SHOWN_BYTES = 60
+_THREAD = "otel-diag flag file"
 _T = TypeVar("_T")
 
 
 def open_surface(rest: str) -> FileSurface:
     """Return the surface of the file at the path *rest*; raises ConfigurationError for a YAML document."""
     return FileSurface(Path(rest))
-
-
-@dataclass(frozen=True)
-class _Metadata:
-    """What a new file inherits from the one it replaces."""
-
-    mode: int
-    uid: int
-    gid: int
-    mtime_ns: int
-    extended: tuple[tuple[str, bytes], ...] = ()
 
 
 class FileSurface:
@@ -73,7 +75,7 @@ class FileSurface:
                 "configure flagd with a JSON document of the same flags"
             )
         self._settle_s = settle_s
-        self._seen: _Metadata | None = None
+        self._seen: Metadata | None = None
 
     @property
     def name(self) -> str:
@@ -108,7 +110,8 @@ class FileSurface:
         now, former = self.identity, Path(identity)
         if not former.is_absolute() or now == identity:
             return None
-        return Moved(now, FileSurface(former) if former.exists() else None)
+        gone = not former.exists() or former.is_symlink()  # it was no link, so a link is another file
+        return Moved(now, None if gone else FileSurface(former))
 
     async def describe(self) -> str:
         """Return the path."""
@@ -124,7 +127,7 @@ class FileSurface:
         """
         give_up_s = asyncio.get_running_loop().time() + self._settle_s
         while True:
-            raw, metadata = await _finished(self._read_once)
+            raw, metadata = await in_daemon(self._read_once, _THREAD)
             problem = _problem(raw)
             if not problem:
                 self._seen = metadata
@@ -141,25 +144,29 @@ class FileSurface:
         """Replace the file if it still holds *expected*; raises LostUpdate otherwise.
 
         Returns once the new file is on disk. Raises FlagError, and changes nothing, when flagd would refuse
-        *raw* or the file cannot be replaced. A cancellation waits for a write that has begun.
+        *raw*, or the file cannot be replaced or is no flagd document. A cancellation waits for a write that
+        has begun, but not for a disk that hangs: such a write is abandoned before it replaces the file.
         """
-        await _finished(lambda: self._replace(raw, expected))
+        await _finished(partial(self._replace, raw, expected))
 
     async def overwrite(self, raw: bytes) -> None:
-        """Replace the file, or create it; raises FlagError."""
-        await _finished(lambda: self._replace(raw, None))
+        """Replace the file, or create it; raises FlagError, also for a file that is no flagd document."""
+        await _finished(partial(self._replace, raw, None))
 
     def _real(self) -> Path:
         return Path(os.path.realpath(self.path))
 
-    def _read_once(self) -> tuple[bytes, _Metadata]:
+    def _read_once(self) -> tuple[bytes, Metadata]:
         """Return the bytes of one state of the file; empty when it changed during the read."""
         try:
-            with self._real().open("rb") as file:
-                before = os.fstat(file.fileno())
-                raw = file.read()
-                after = os.fstat(file.fileno())
-                metadata = _metadata(file.fileno(), after)
+            descriptor = open_regular(self._real(), follow=True)
+            try:
+                before = os.fstat(descriptor)
+                raw = read_descriptor(descriptor, limit_bytes=LONGEST_BYTES, path=self.path)
+                after = os.fstat(descriptor)
+                metadata = metadata_of(descriptor, after)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise self._unusable(error, "read") from error
         unchanged = (
@@ -172,38 +179,51 @@ class FileSurface:
         )
         return (raw if unchanged else b""), metadata
 
-    def _replace(self, raw: bytes, expected: bytes | None) -> None:
+    def _replace(self, raw: bytes, expected: bytes | None, abandoned: threading.Event) -> None:
         document_text.parse(raw, self.name)  # a single mistake would make flagd refuse the whole file
         real = self._real()
         self._refuse_unusable(real)
         try:
             with folder_locked(real.parent):
-                _remove_stale(real)
-                with _temporary_file(real, raw) as temporary, _opened(real) as old:
+                remove_stale(real)
+                with temporary_file(real, raw) as temporary, opened_if_exists(real) as old:
                     self._copy_metadata(temporary, self._current_metadata(old))
                     self._check(old, expected, "before our write; nothing has changed")
-                    if not _still_named(old, real):
+                    self._refuse_other_content(old, raw)
+                    if not still_named(old, real):
                         raise self._lost("before our write; nothing has changed")
+                    if abandoned.is_set():
+                        return
                     temporary.rename(real)
                     # Again after the rename, since a client may still have the old file open.
                     self._check(old, expected, "during our write; ours was stored, theirs is lost")
-                    _flush_folder(real.parent)
+                    flush_folder(real.parent)
         except OSError as error:
             raise self._unusable(error, "replaced") from error
         self._seen = None
 
-    def _current_metadata(self, old: int | None) -> _Metadata:
+    def _current_metadata(self, old: int | None) -> Metadata:
         if old is None:
-            return self._seen or _Metadata(0o644, os.geteuid(), os.getegid(), 0)
-        return _metadata(old, os.fstat(old))
+            return self._seen or Metadata(0o644, os.geteuid(), os.getegid(), 0)
+        return metadata_of(old, os.fstat(old))
 
     def _check(self, old: int | None, expected: bytes | None, when: str) -> None:
         """Raise LostUpdate unless the old file holds the expected bytes."""
         if expected is None:
             return
-        found = b"" if old is None else os.pread(old, os.fstat(old).st_size + 1, 0)
+        found = b"" if old is None else read_descriptor(old, limit_bytes=LONGEST_BYTES, path=self.path)
         if found != expected:
             raise self._lost(when)
+
+    def _refuse_other_content(self, old: int | None, raw: bytes) -> None:
+        """Raise FlagError for a file that does not hold a flagd document, whole or damaged."""
+        found = b"" if old is None else read_descriptor(old, limit_bytes=LONGEST_BYTES, path=self.path)
+        if not document_text.resembles(found, like=raw):
+            raise FlagError(
+                f"{self.path} does not hold a flagd document any more, so it was not replaced: it begins "
+                f"with {found[:_SHOWN_BYTES]!r}. Put the document back (otel-diag heal writes the previous "
+                "one once the path is free), or name the file that flagd reads"
+            )
 
     def _lost(self, when: str) -> LostUpdate:
         return LostUpdate(
@@ -211,10 +231,10 @@ class FileSurface:
             "flagd-ui, which writes back what it holds in memory) and start again"
         )
 
-    def _copy_metadata(self, temporary: Path, metadata: _Metadata) -> None:
+    def _copy_metadata(self, temporary: Path, metadata: Metadata) -> None:
         """Give the new file the old owner and permissions and a later modification time; raises FlagError."""
         new = temporary.stat()
-        kept = (new.st_uid, new.st_gid) == (metadata.uid, metadata.gid) or _owned_as(temporary, metadata)
+        kept = (new.st_uid, new.st_gid) == (metadata.uid, metadata.gid) or owned_as(temporary, metadata)
         if not kept and not metadata.mode & stat.S_IROTH:
             raise FlagError(
                 f"{self.path} belongs to user {metadata.uid} and group {metadata.gid}, which this user "
@@ -225,10 +245,10 @@ class FileSurface:
             with contextlib.suppress(OSError):  # attributes that only the system may set
                 os.setxattr(temporary, name, value)
         temporary.chmod(stat.S_IMODE(metadata.mode))
-        _make_newer(temporary, metadata.mtime_ns)
+        make_newer(temporary, metadata.mtime_ns)
 
     def _refuse_unusable(self, real: Path) -> None:
-        if _is_mount_point(real):
+        if is_mount_point(real):
             raise FlagError(
                 f"{self.path} is a mount point of its own, so it cannot be replaced atomically, and flagd "
                 "could read a partial file. Mount its folder instead, or write the file outside of the mount"
@@ -268,115 +288,23 @@ def _problem(raw: bytes) -> str:
     return ""
 
 
-async def _finished(call: Callable[[], _T]) -> _T:
-    """Return the result of *call*, run in a thread; a cancellation waits until the thread has ended."""
-    task: asyncio.Future[_T] = asyncio.ensure_future(asyncio.to_thread(call))
+async def _finished(call: Callable[[threading.Event], _T]) -> _T:
+    """Return the result of *call*, run in a thread; a cancellation waits until the thread has ended.
+
+    Not for a thread that does not end within the time for a write: that one gets the event set.
+    """
+    abandoned = threading.Event()
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(in_daemon(partial(call, abandoned), _THREAD))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        while not task.done():
+        give_up_s = loop.time() + _GRACE_S
+        while not task.done() and (left_s := give_up_s - loop.time()) > 0:
             with contextlib.suppress(asyncio.CancelledError):  # raised below, once
-                await asyncio.wait({task})
-        task.exception()  # retrieved, so that asyncio does not log it: the cancellation goes on
+                await asyncio.wait({task}, timeout=left_s)
+        if task.done():
+            task.exception()  # retrieved, so that asyncio does not log it: the cancellation goes on
+        abandoned.set()
+        task.cancel()
         raise
-
-
-def _metadata(descriptor: int, found: os.stat_result) -> _Metadata:
-    extended: list[tuple[str, bytes]] = []
-    if hasattr(os, "listxattr"):  # Linux alone
-        with contextlib.suppress(OSError):
-            extended = [(name, os.getxattr(descriptor, name)) for name in os.listxattr(descriptor)]
-    return _Metadata(found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns, tuple(extended))
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int | None]:
-    """Yield a descriptor of the file, None when it does not exist."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        yield None
-        return
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _still_named(old: int | None, path: Path) -> bool:
-    """Return whether *path* still names the opened file, or still names none."""
-    try:
-        now = path.stat()
-    except FileNotFoundError:
-        return old is None
-    return old is not None and os.path.samestat(now, os.fstat(old))
-
-
-@contextlib.contextmanager
-def _temporary_file(real: Path, raw: bytes) -> Iterator[Path]:
-    """Yield a new file in the folder of *real* with *raw* on disk; deleted unless it was renamed."""
-    descriptor, name = tempfile.mkstemp(dir=real.parent, prefix=_prefix(real), suffix=".tmp")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _prefix(real: Path) -> str:
-    return f".{real.name}.otel-diag-"
-
-
-def _remove_stale(real: Path, stale_s: float = _STALE_S) -> None:
-    """Delete temporary files, *stale_s* seconds old or more, of processes that were killed while writing."""
-    for path in real.parent.glob(f"{_prefix(real)}*.tmp"):
-        with contextlib.suppress(OSError):
-            if real.parent.stat().st_mtime - path.stat().st_ctime > stale_s:
-                path.unlink()
-
-
-def _owned_as(path: Path, metadata: _Metadata) -> bool:
-    try:
-        os.chown(path, metadata.uid, metadata.gid)
-    except PermissionError:
-        with contextlib.suppress(PermissionError):
-            os.chown(path, -1, metadata.gid)
-        return False
-    return True
-
-
-def _make_newer(path: Path, than_ns: int) -> None:
-    """Make the modification time later than *than_ns*, by as little as the file system allows."""
-    for step_ns in _NEWER_STEPS_NS:
-        if path.stat().st_mtime_ns > than_ns:
-            return
-        os.utime(path, ns=(than_ns + step_ns, than_ns + step_ns))
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # not supported by every file system; the rename is done anyway
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _is_mount_point(path: Path) -> bool:
-    """Return whether the path itself is a mount point, where the system says so."""
-    try:
-        lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return False
-    mounted = (line.split()[4] for line in lines)
-    return str(path) in {_unescaped(place) for place in mounted}
-
-
-def _unescaped(place: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        place = place.replace(code, character)
-    return place

@@ -13,7 +13,6 @@ network file system may defeat; the check for lost updates remains.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import json
@@ -22,11 +21,18 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from pytest_otel_diag.daemon import in_daemon
 from pytest_otel_diag.errors import FlagError
+from pytest_otel_diag.files import UnfitFile, open_regular, read_descriptor
 
 LOCK_WAIT_S = 5.0
+_LONGEST_BYTES = 65_536
+_LONGEST_S = 24 * 3600.0
+"""The longest time that a lease is believed to be taken for; runs renew theirs several times a minute."""
+_THREAD = "otel-diag file lease"
 
 
 @contextlib.contextmanager
@@ -73,14 +79,15 @@ class FileLease:
 
         Raises FlagError when the folder cannot be written.
         """
-        return await asyncio.to_thread(self._acquire, owner, seconds)
+        return await in_daemon(partial(self._acquire, owner, seconds), _THREAD)
 
     async def release(self, owner: str) -> None:
-        """Release the lease; does nothing unless *owner* holds it."""
-        await asyncio.to_thread(self._release, owner)
+        """Release the lease; does nothing unless *owner* holds it. Raises FlagError."""
+        await in_daemon(partial(self._release, owner), _THREAD)
 
     def _acquire(self, owner: str, seconds: float) -> str | None:
         try:
+            # A run that is killed here leaves the folder; the next write of the document removes it.
             with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=f"{self.path.name}-") as folder:
                 ours = Path(folder) / "lease"
                 body = {"owner": owner, "seconds": seconds, "token": Path(folder).name}
@@ -89,8 +96,9 @@ class FileLease:
                     return self._take(owner, ours)
         except OSError as error:
             raise FlagError(
-                f"{self.path} cannot be written ({error.strerror or error}), so runs on other hosts cannot "
-                "be kept out; make its folder writable, on a file system with hard links"
+                f"the lease {self.path} cannot be used ({error.strerror or error}), so runs on other hosts "
+                "cannot be kept out; delete what is no regular file, and make the folder writable, on a file "
+                "system with hard links"
             ) from error
 
     def _take(self, owner: str, ours: Path) -> str | None:
@@ -98,8 +106,8 @@ class FileLease:
         if held is not None and held.owner == owner:
             ours.replace(self.path)
             return None
-        if held is not None and held.since_s + held.seconds > ours.stat().st_mtime:
-            return held.owner
+        if held is not None and abs(ours.stat().st_mtime - held.since_s) < held.seconds:
+            return held.owner  # a time far in the future comes from a clock that was set back since
         if held is not None:
             self._set_aside(held, ours.with_name("old"))
         with contextlib.suppress(FileExistsError):
@@ -119,22 +127,34 @@ class FileLease:
                 os.link(aside, self.path)
 
     def _release(self, owner: str) -> None:
-        held = self._held()
-        if held is not None and held.owner == owner:
-            self.path.unlink(missing_ok=True)
+        try:
+            held = self._held()
+            if held is not None and held.owner == owner:
+                self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise FlagError(
+                f"the lease {self.path} cannot be released ({error.strerror or error}); delete it"
+            ) from error
 
     def _held(self) -> _Held | None:
         return _read(self.path)
 
 
 def _read(path: Path) -> _Held | None:
-    """Return the holder, None without one; an illegible file counts as held for a minute."""
+    """Return the holder, None without one; an illegible file counts as held for a minute.
+
+    Raises OSError, UnfitFile for a pipe and the like.
+    """
     try:
-        raw, since_s = path.read_bytes(), path.stat().st_mtime
+        descriptor = open_regular(path, follow=False)
     except FileNotFoundError:
         return None
     try:
-        body = json.loads(raw)
-        return _Held(str(body["owner"]), float(body["seconds"]), str(body["token"]), since_s)
-    except (ValueError, TypeError, KeyError):
+        since_s = os.fstat(descriptor).st_mtime
+        body = json.loads(read_descriptor(descriptor, limit_bytes=_LONGEST_BYTES, path=path))
+        seconds = min(float(body["seconds"]), _LONGEST_S)
+        return _Held(str(body["owner"]), seconds, str(body["token"]), since_s)
+    except (UnfitFile, ValueError, TypeError, KeyError, RecursionError):
         return _Held(f"an unknown holder (see {path})", 60.0, "", since_s)
+    finally:
+        os.close(descriptor)

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 
 from pytest_otel_diag.errors import RecordingError
+from pytest_otel_diag.files import read_regular
 from pytest_otel_diag.recordings.format.layout import BY_NAME
 from pytest_otel_diag.recordings.format.manifest import (
     MANIFEST,
@@ -23,6 +24,7 @@ from pytest_otel_diag.recordings.format.writer import sha256_of
 
 Migration: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
+_LONGEST_BYTES = 64 * 1024 * 1024
 MIGRATIONS: Mapping[int, Migration] = {}
 """Schema version → function that migrates a document to the next version; version 1 is the first."""
 
@@ -57,7 +59,7 @@ def read_recording(folder: Path) -> Recording:
     """Read ``recording.json`` of a folder; raises RecordingError that names the invalid field."""
     path = folder / MANIFEST
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path, limit_bytes=_LONGEST_BYTES, follow=True)
     except OSError as error:
         raise RecordingError(
             f"{path} cannot be read ({error.strerror}); a recording is a folder with {MANIFEST}"

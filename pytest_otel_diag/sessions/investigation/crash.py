@@ -6,9 +6,9 @@ import traceback
 from pathlib import PurePath
 from types import TracebackType
 
+from pytest_otel_diag.daemon import ForeignExit
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.sessions.ending import AnalyzerCrashed, describe, writable
-from pytest_otel_diag.sessions.investigation.threads import ForeignExit
 
 TRACE_CHARS = 4000
 """Longest traceback that is kept in full; of a longer one the middle is left out."""

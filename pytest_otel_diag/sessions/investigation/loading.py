@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
+from pytest_otel_diag.daemon import in_daemon
 from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.extras import install
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.ports import Analyzer, Investigation
-from pytest_otel_diag.sessions.investigation.threads import in_daemon
 
 _SHAPES = "a class or object with diagnose(investigation), or a function of the investigation, sync or async"
 

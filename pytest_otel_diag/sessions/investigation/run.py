@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from pytest_otel_diag.config.concealment import CONCEALMENT
-from pytest_otel_diag.daemon import start_thread
+from pytest_otel_diag.daemon import ForeignExit, start_thread
 from pytest_otel_diag.errors import AnalyzerError, BudgetExceeded
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.ports import Analyzer, Investigation
@@ -27,7 +27,6 @@ from pytest_otel_diag.sessions.investigation.crash import crashed, shortened
 from pytest_otel_diag.sessions.investigation.exits import refuse_silent_exits
 from pytest_otel_diag.sessions.investigation.handles import AnalyzerClock, AnalyzerTelemetry, connect
 from pytest_otel_diag.sessions.investigation.metering import MeteredTelemetry
-from pytest_otel_diag.sessions.investigation.threads import ForeignExit
 
 _SHOWN_ERRORS = 5
 _FIELDS_READ = 1000

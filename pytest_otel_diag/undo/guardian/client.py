@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_otel_diag.errors import FlagError
-from pytest_otel_diag.undo.disk import FILE_MODE, Disk
-from pytest_otel_diag.undo.guardian.log import LOG
+from pytest_otel_diag.undo.disk import Disk
+from pytest_otel_diag.undo.guardian.log import LOG, open_log
 from pytest_otel_diag.undo.guardian.process import RETRY_S
 from pytest_otel_diag.undo.lease import Lease
 from pytest_otel_diag.undo.processes import Process
@@ -84,10 +84,9 @@ class Guardian:
             threading.Thread(target=process.wait, name="otel-diag guardian", daemon=True).start()
 
     def _start(self, entry_id: str, deadline_s: float) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         try:
             Disk().folder(self._state_dir)  # it may have been deleted since
-            log = os.open(self._state_dir / LOG, flags, FILE_MODE)
+            log = open_log(self._state_dir)
         except OSError as error:
             raise FlagError(f"no guardian could be started ({error}); nothing was changed") from error
         try:

@@ -21,6 +21,7 @@ from typing import Any
 
 from pytest_otel_diag.undo.guardian.log import log
 from pytest_otel_diag.undo.processes import Process
+from pytest_otel_diag.undo.trust import ENTRY_BYTES, read_trusted
 
 RETRY_S = 300.0
 """How long it retries a failed restore before it leaves the fault to the next run."""
@@ -54,7 +55,8 @@ class Watch:
         """Watch this entry, whose deadline is in *deadline_s* seconds."""
         self.entry_id = entry_id
         with contextlib.suppress(OSError):  # the file may be deleted or damaged while its fault is on
-            self.copy = (self.state_dir / "journal" / f"{entry_id}.json").read_bytes()
+            path = self.state_dir / "journal" / f"{entry_id}.json"
+            self.copy = read_trusted(path, limit_bytes=ENTRY_BYTES)
         self.deadline_s = time.monotonic() + deadline_s
 
     def next(self) -> Orders:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pytest_otel_diag.errors import OtelDiagError
+from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.undo.guardian.log import log
 from pytest_otel_diag.undo.heal import Opener, with_flags
 from pytest_otel_diag.undo.journal import Damaged, Entry, Journal, State, decoded
-from pytest_otel_diag.undo.restore import restore_entry
+from pytest_otel_diag.undo.remote_lease import release_left
+from pytest_otel_diag.undo.restore import Restored, restore_entry
 
 
 def restore_watched(state_dir: Path, entry_id: str, *, opener: str, gone: bool, copy: bytes = b"") -> str:
@@ -31,7 +33,8 @@ def restore_watched(state_dir: Path, entry_id: str, *, opener: str, gone: bool, 
                 log(state_dir, remark)
         if entry is None or (entry.state is State.KEPT and gone):
             return ""
-        outcome = asyncio.run(with_flags(entry, load(opener), restore_entry)).sentence
+        work = _restore_and_release if gone else restore_entry
+        outcome = asyncio.run(with_flags(entry, load(opener), work)).sentence
     except Exception as error:  # the guardian logs it and tries again
         return f"{entry_id}: {type(error).__name__}: {error}"
     why = "whose run has ended" if gone else "whose run exceeded its deadline"
@@ -39,6 +42,12 @@ def restore_watched(state_dir: Path, entry_id: str, *, opener: str, gone: bool, 
     with suppress(OSError):
         log(state_dir, sentence)
     return _close(journal, entry) if gone else _mark(journal, entry, sentence)
+
+
+async def _restore_and_release(entry: Entry, flags: SurfaceFlags) -> Restored:
+    done = await restore_entry(entry, flags)
+    await release_left(flags.surface.lease(), entry.owner)
+    return done
 
 
 def _entry(journal: Journal, entry_id: str, copy: bytes) -> tuple[Entry | None, str]:
@@ -59,8 +68,8 @@ def _entry(journal: Journal, entry_id: str, copy: bytes) -> tuple[Entry | None, 
 def _close(journal: Journal, entry: Entry) -> str:
     try:
         journal.close(entry, watched=False)  # this guardian was the only watcher
-    except OSError as error:
-        return f"{entry.id}: the entry cannot be removed: {error}"
+    except OtelDiagError as error:
+        return str(error)
     return ""
 
 
