@@ -26,7 +26,8 @@ class Option:
 
     ``flag`` options take no value on the command line. ``legacy_environment`` is an environment variable of
     another tool that sets the option too; ``scale`` converts its unit and ``inverted`` says that it means the
-    opposite. ``alias`` is a second spelling that the ``otel-diag`` command accepts. ``pytest_only``
+    opposite. ``bare`` is the value on pytest's command line where the option is given without one; empty:
+    it needs one. ``alias`` is a second spelling that the ``otel-diag`` command accepts. ``pytest_only``
     options mean nothing to a run without pytest.
     """
 
@@ -40,6 +41,7 @@ class Option:
     scale: float = 1.0
     inverted: bool = False
     alias: str = ""
+    bare: str = ""
     pytest_only: bool = False
 
     @property

@@ -191,6 +191,14 @@ class Options:
         inverted=True,
     )
     record: str = option(str, "", "folder to which every session with telemetry is recorded", metavar="DIR")
+    keep: str = option(
+        choice("none", "failed", "all"),
+        "none",
+        "telemetry to keep in the folder of the run, to look at with otel-diag sql: of failed (sessions that "
+        "missed, failed or were not scored) or of all sessions; without a value: failed",
+        metavar="failed|all",
+        bare="failed",
+    )
     min_sensitivity: float = option(
         ratio, 0.90, "gate: share of faults that must be detected", metavar="RATIO"
     )

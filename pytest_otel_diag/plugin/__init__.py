@@ -40,6 +40,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         explain = f"{option.help}{default} [{option.environment}]"
         if option.flag:
             group.addoption(option.cli, dest=option.ini, action="store_const", const="true", help=explain)
+        elif option.bare:
+            group.addoption(
+                option.cli,
+                dest=option.ini,
+                metavar=option.metavar,
+                nargs="?",
+                const=option.bare,
+                help=explain,
+            )
         else:
             group.addoption(option.cli, dest=option.ini, metavar=option.metavar, help=explain)
         parser.addini(option.ini, option.help, default=None)

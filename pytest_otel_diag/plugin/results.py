@@ -18,7 +18,9 @@ import pytest
 
 from pytest_otel_diag.plugin.fixtures import HELD, PROPERTY, RETAINED, SESSIONS
 from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
+from pytest_otel_diag.plugin.settings import place_of
 from pytest_otel_diag.runs.files import to_json
+from pytest_otel_diag.runs.kept_telemetry import kept_folder, shell_command
 from pytest_otel_diag.scoring.assertions import DiagnosisMissed, SessionNotScored
 from pytest_otel_diag.scoring.text import one_line
 
@@ -89,11 +91,21 @@ def left_on(item: pytest.Item) -> str:
     return details[-1] if details else ""
 
 
+def _kept(item: pytest.Item) -> list[str]:
+    """Return a line for each session of the item whose telemetry was kept: the command that opens it."""
+    place = place_of(item.config)
+    if place is None:
+        return []
+    ids = [session.session_id for session in item.stash.get(SESSIONS, [])]
+    kept = [one for one in ids if kept_folder(place.directory, one).is_dir()]
+    return [f"  telemetry {shell_command(place.directory, one)}" for one in kept]
+
+
 def _message(item: pytest.Item, call: pytest.CallInfo[None], error: BaseException) -> Any:
     """Return the error's message with the line of the test; our own frames are of no use to a reader."""
     assert call.excinfo is not None
     shown: Any = call.excinfo.getrepr(style="value", chain=False)
-    text = str(error)
+    text = "\n".join([str(error), *_kept(item)])
     entries = [entry for entry in call.excinfo.traceback if entry.path == item.path]
     line = entries[-1].lineno if entries else item.location[1] or 0
     if entries:

@@ -40,9 +40,9 @@ def runtime_of(config: pytest.Config) -> Runtime:
     """Return the runtime of this process, made at the first use."""
     if RUNTIME not in config.stash:
         worker = getattr(config, "workerinput", {}).get("workerid", "main")
-        config.stash[RUNTIME] = Runtime(
-            Runner(settings_of(config), worker=worker), place_of(config), config.rootpath
-        )
+        place = place_of(config)
+        runner = Runner(settings_of(config), worker=worker, folder=place.directory if place else None)
+        config.stash[RUNTIME] = Runtime(runner, place, config.rootpath)
         config.stash[ACTIVE] = True
     return config.stash[RUNTIME]
 

@@ -74,16 +74,21 @@ class Capture:
             _log.warning("session %s is not recorded: %s", result.session_id, reason)
             self.kept.append(Kept(result.session_id, reason=reason))
             return
+        name = f"{result.scenario.id}-{result.session_id[:8]}"
+        folder = self.directory / _UNSAFE.sub("-", name).replace("--", "-")
+        manifest = await self.record(session, result, folder)
+        self.kept.append(Kept(result.session_id, folder, manifest))
+
+    async def record(self, session: TargetSession, result: SessionResult, folder: Path) -> RecordingManifest:
+        """Record a session with a baseline, an incident and an exporter in *folder*, whatever its status."""
         assert session.exporter is not None
         described = describe(result, until_ns=session.clock.now())
         exporter = await session.exporter()
-        folder = self.directory / _UNSAFE.sub("-", described.id).replace("--", "-")
         cancelled = threading.Event()
         try:
-            manifest = await asyncio.to_thread(self._write, folder, described, exporter, cancelled)
+            return await asyncio.to_thread(self._write, folder, described, exporter, cancelled)
         finally:
             cancelled.set()  # the thread of a cancelled session must stop reading the closed target
-        self.kept.append(Kept(result.session_id, folder, manifest))
 
     def _write(
         self, folder: Path, described: RecordingManifest, exporter: TableExporter, cancelled: threading.Event

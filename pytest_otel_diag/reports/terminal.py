@@ -18,6 +18,7 @@ from pytest_otel_diag.reports.blocks import (
 )
 from pytest_otel_diag.reports.html import REPORT_FILE
 from pytest_otel_diag.runs.document import RunDocument
+from pytest_otel_diag.runs.kept_telemetry import FOLDER, kept_folder, shell_command
 from pytest_otel_diag.runs.run import Run
 from pytest_otel_diag.scoring.scorecard import Scorecard
 from pytest_otel_diag.scoring.text import WIDTH, clip, one_line, table, wrapped
@@ -27,6 +28,9 @@ MIN_WIDTH = 120
 
 ROWS_SHOWN = 40
 """Maximal rows of a table in a log."""
+
+COMMANDS_SHOWN = 5
+"""Sessions with kept telemetry for which the summary has the command that opens it."""
 
 Paint = Callable[[str, Style], str]
 """A function that styles one line of text; the renderer does not depend on a terminal."""
@@ -94,7 +98,24 @@ def summary(run: Run, width: int, verbosity: int = 0) -> list[str]:
         lines.append("  accepted, since the settings say inconclusive=pass")
     folder = shlex.quote(str(run.directory))
     whole = [] if verbosity > 0 else [f"all scores: otel-diag report {folder}"]
-    return [*lines, "", f"report: {run.directory / REPORT_FILE}", *whole]
+    return [
+        *lines,
+        "",
+        f"report: {run.directory / REPORT_FILE}",
+        *whole,
+        *_by_hand(run.document, run.directory),
+    ]
+
+
+def _by_hand(document: RunDocument, directory: Path) -> list[str]:
+    """Return the commands that open the telemetry which the run kept."""
+    kept = [one for one in document.sessions if kept_folder(directory, one.session_id).is_dir()]
+    lines = [
+        f"telemetry of {one_line(session.scenario.id)}: {shell_command(directory, session.session_id)}"
+        for session in kept[:COMMANDS_SHOWN]
+    ]
+    more = [f"telemetry of {len(kept) - COMMANDS_SHOWN} more: in {directory / FOLDER}"]
+    return lines + (more if len(kept) > COMMANDS_SHOWN else [])
 
 
 class TextWriter:

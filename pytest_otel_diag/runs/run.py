@@ -19,6 +19,7 @@ from pytest_otel_diag.runs.directory import RunWriter, begin_run
 from pytest_otel_diag.runs.document import ReportWriter, RunDocument
 from pytest_otel_diag.runs.events import EventWriter, events_of
 from pytest_otel_diag.runs.files import RunUnreadable
+from pytest_otel_diag.runs.kept_telemetry import drop_if_right
 from pytest_otel_diag.runs.manifest import (
     AnalyzerIdentity,
     Manifest,
@@ -89,6 +90,8 @@ class Run:
     def add(self, session: SessionResult) -> None:
         """Keep one ended session under the id of this run."""
         self._writer.append(session.model_copy(update={"run_id": self._writer.manifest.run_id}))
+        if self._settings.keep == "failed":
+            drop_if_right(self.directory, session)
         if alarm := alarm_of(session):
             self.alarms.append(alarm)
         self.undo_failed |= session.cleanup is not None and session.cleanup.failed

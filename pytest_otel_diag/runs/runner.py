@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -15,8 +16,9 @@ from pytest_otel_diag.errors import ScenarioRejected
 from pytest_otel_diag.model.events import SessionEvent
 from pytest_otel_diag.model.scenario import Environment, Scenario
 from pytest_otel_diag.model.session import SessionResult
-from pytest_otel_diag.ports import Analyzer, Target
+from pytest_otel_diag.ports import Analyzer, Target, TargetSession
 from pytest_otel_diag.recordings.capture import Capture
+from pytest_otel_diag.runs.kept_telemetry import TelemetryKeeper
 from pytest_otel_diag.runs.manifest import AnalyzerIdentity, analyzer_identity
 from pytest_otel_diag.runs.opening import open_analyzer, open_capture, open_target
 from pytest_otel_diag.scoring.judge import judge
@@ -45,7 +47,8 @@ class Runner:
 
     *worker* names this process among the parallel ones of the run. *target* replaces the one that the
     settings name; the caller closes it. *analyzers* are looked up by name before entry points are.
-    *capture* replaces the recording that ``settings.record`` asks for. Use it as a context manager, or call
+    *capture* replaces the recording that ``settings.record`` asks for. *folder* is that of the run, in which
+    telemetry is kept where the settings ask for it. Use it as a context manager, or call
     :meth:`close`.
     """
 
@@ -57,6 +60,7 @@ class Runner:
         target: Target | None = None,
         analyzers: Mapping[str, Analyzer] | None = None,
         capture: Capture | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.settings = settings
         self._worker = worker
@@ -64,6 +68,8 @@ class Runner:
         self._analyzers = dict(analyzers or {})
         self._identities: dict[str, AnalyzerIdentity] = {}
         self._capture = capture
+        keeps = folder is not None and settings.keep != "none"
+        self._keeper = TelemetryKeeper(folder) if folder is not None and keeps else None
 
     @cached_property
     def target(self) -> Target:
@@ -161,8 +167,14 @@ class Runner:
             max_sessions=settings.max_sessions,
             setup_only=settings.setup_only,
             skip_cleanup=settings.skip_cleanup,
-            capture=self.capture,
+            capture=self._captured if self.capture or self._keeper else None,
         )
+
+    async def _captured(self, session: TargetSession, result: SessionResult) -> None:
+        """Record the session where the settings ask for it, and keep its telemetry with the run."""
+        for hook in (self.capture, self._keeper):
+            if hook is not None:
+                await hook(session, result)
 
     def close(self) -> None:
         """Close the target if this runner opened it."""

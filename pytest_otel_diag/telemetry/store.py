@@ -118,6 +118,22 @@ class Store:
             for statement in layout.ddl(name):
                 connection.command(statement)
 
+    def printed(
+        self, database: str, sql: str, output: str | None, parameters: Mapping[str, object] | None = None
+    ) -> bytes:
+        """Run a statement of a person and return the answer as the engine prints it in the format *output*.
+
+        Nothing checks the statement: this is for the owner of the telemetry, never for an analyzer. A server
+        runs it as read-only. None for *output* leaves the format to the statement.
+        """
+        settings: dict[str, object] = {}
+        if self._readonly != 1:
+            settings["output_format_pretty_color"] = 0
+        if not self.embedded and self._readonly == 0:
+            settings["readonly"] = 2
+        with self._engine.connection(database, settings) as connection, translated(what="the statement"):
+            return connection.printed(sql, parameters, output)
+
     def count_rows(self, database: str, table: str) -> int:
         """Return how many rows a table holds; from the parts' metadata, so it is cheap."""
         with (

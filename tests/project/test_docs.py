@@ -20,6 +20,7 @@ from pytest_otel_diag.model.session import Status
 from pytest_otel_diag.plugin.markers import MARKERS
 from pytest_otel_diag.runs.events import EventWriter
 from pytest_otel_diag.scoring.assertions import DiagnosedSession
+from tests.support import tiny_shop
 
 ROOT = Path(__file__).parents[2]
 TOP = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docker/README.md")]
@@ -145,3 +146,13 @@ def test_the_page_on_architecture_names_packages_and_modules_that_exist() -> Non
     assert [name for name in sorted(named) if not any((parent / name).exists() for parent in parents)] == []
     layers = {path.name for path in package.iterdir() if path.is_dir() and path.name[0] != "_"} - {"suites"}
     assert [name for name in sorted(layers) if f"`{name}/`" not in text] == []
+
+
+def test_the_example_of_the_page_on_queries_by_hand_reads_a_recording(tmp_path: Path) -> None:
+    (shown,) = blocks("docs/sql.md")
+    recording = tiny_shop.write(tmp_path / "tiny")
+    script = f"{shown}\nprint(failing_operations({str(recording)!r}, 'CSV'))"
+    # A process has one embedded engine, and this one may have it open elsewhere.
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    services = [line.split(",")[0].strip('"') for line in done.stdout.splitlines() if line]
+    assert set(services) == {"front", "middle", "back"}

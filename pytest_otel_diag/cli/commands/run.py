@@ -34,11 +34,11 @@ def run(settings: Settings, wanted: Sequence[str], controls: bool, echo: Echo) -
     """
     # Without pytest, the gate is the only verdict of a run.
     settings = replace(settings, gate=not settings.setup_only)
-    with Runner(settings) as runner:
+    place = RunPlace.new(Path.cwd() / settings.reports, time.time_ns())
+    with Runner(settings, folder=place.directory) as runner:
         chosen = chosen_scenarios(runner.target, wanted, controls)
         prepared = runner.prepare_each(runner.repeated(chosen))
         identity = runner.identity(settings.analyzer)
-        place = RunPlace.new(Path.cwd() / settings.reports, time.time_ns())
         manifest = begin(place, settings, Path.cwd(), runner.target.describe())
         kept = Run(settings, place, manifest, writers=run_writers())
         stop = Stop()

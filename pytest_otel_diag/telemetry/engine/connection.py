@@ -131,6 +131,16 @@ class Connection:
             raw: bytes = self._client.raw_query(sql, parameters=dict(parameters) if parameters else None)
         return [_unescaped(line) for line in raw.decode().split("\n") if line]
 
+    def printed(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, output: str | None = None
+    ) -> bytes:
+        """Return the answer as the engine prints it in the format *output*, or in the statement's own."""
+        with self._drained(), _bound():
+            raw: bytes = self._client.raw_query(
+                sql, parameters=dict(parameters) if parameters else None, fmt=output
+            )
+        return raw
+
     def arrow(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """Return the rows as an Arrow table; DateTime64 values are timestamps of their scale."""
         with self._drained(), _bound():
