@@ -27,6 +27,7 @@ from pytest_otel_diag.targets.live.options import LiveOptions
 from pytest_otel_diag.targets.live.preflight import Condition, condition, lacking
 from pytest_otel_diag.targets.live.store import Opened
 from pytest_otel_diag.targets.live.target import LiveTarget
+from pytest_otel_diag.telemetry.schema import NEEDED
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 from pytest_otel_diag.undo.heal import heal_command
 from pytest_otel_diag.undo.journal import Damaged, Entry, Journal
@@ -37,17 +38,6 @@ RECEIVER_WAIT_S = 40.0
 
 _METRICS_OLD_S = 180.0
 """Metrics are exported every minute; older ones are a warning."""
-
-_NEEDED = {
-    "otel_traces": (
-        *("Timestamp", "TraceId", "SpanId", "ParentSpanId", "ServiceName", "SpanName", "SpanKind"),
-        *("Duration", "StatusCode", "ResourceAttributes"),
-    ),
-    "otel_logs": ("Timestamp", "ServiceName", "SeverityText", "SeverityNumber", "Body"),
-    "otel_metrics_gauge": ("TimeUnix", "ServiceName", "MetricName", "Attributes", "Value"),
-    "otel_metrics_sum": ("TimeUnix", "ServiceName", "MetricName", "Attributes", "Value", "IsMonotonic"),
-}
-"""Columns that statements of this package read."""
 
 
 async def live_checks(
@@ -294,11 +284,11 @@ def _placement(opened: Opened) -> Iterator[CheckResult]:
 
 
 def _tables(schema: TelemetrySchema) -> Iterator[CheckResult]:
-    there = [table for table in schema.tables if table in _NEEDED]
+    there = [table for table in schema.tables if table in NEEDED]
     lost = {
-        table: [name for name in _NEEDED[table] if not schema.has(table, name)]
+        table: [name for name in NEEDED[table] if not schema.has(table, name)]
         for table in there
-        if not schema.has(table, *_NEEDED[table])
+        if not schema.has(table, *NEEDED[table])
     }
     if "otel_traces" not in there:
         yield CheckResult("failed", "tables", f"database {schema.database!r} has no otel_traces")

@@ -14,6 +14,7 @@ from pytest_otel_diag.receiver.counts import Counts, Tally
 from pytest_otel_diag.receiver.export_service import ExportService
 from pytest_otel_diag.receiver.grpc_server import GrpcServer
 from pytest_otel_diag.receiver.limits import Limits
+from pytest_otel_diag.receiver.rows import samples
 from pytest_otel_diag.receiver.writer import Destination, Writer
 from pytest_otel_diag.telemetry.layout import Layout
 
@@ -67,8 +68,8 @@ class Receiver:
         service = ExportService(self._backlog, self._tally, self._limits)
         self._http = _http_server(service, http) if http is not None else None
         self._grpc = GrpcServer(service, grpc) if grpc is not None else None
-        destination = Destination(store, database)
-        self._writer = Writer(self._backlog, destination, self._tally, warn)
+        self._warn = warn
+        self._writer: Writer | None = None
         self._addresses = Listen(None, None)
         self._running = False
         self._started = False
@@ -82,11 +83,12 @@ class Receiver:
         """Create the tables and listen.
 
         Raises ConfigurationError for an unavailable address or a second start, TelemetryError when the
-        tables cannot be created.
+        tables cannot be created or cannot hold what is received. Columns that tables of an older exporter
+        lack are not written; *warn* is called with their names.
         """
         if self._started:
             raise ConfigurationError("a receiver can be started once; create another one")
-        self._store.create_database(self._database, layout=Layout(knows_retries=True))
+        destination = self._destination()
         self._started = True
         http = self._http.start() if self._http else None
         try:
@@ -96,9 +98,27 @@ class Receiver:
                 self._http.stop(0.0)
             raise
         self._addresses = Listen(http, grpc)
+        self._writer = Writer(self._backlog, destination, self._tally, self._warn)
         self._writer.start()
         self._running = True
         return self
+
+    def _destination(self) -> Destination:
+        """Create the tables that are missing and return what all of them can take."""
+        written = samples()
+        self._store.writable_columns(
+            self._database, written
+        )  # before views are made over tables that do not fit
+        self._store.create_database(self._database, layout=Layout(knows_retries=True))
+        columns = self._store.writable_columns(self._database, written)
+        for table, taken in columns.items():
+            lacking = [name for name in written[table].column_names if name not in taken]
+            if lacking:
+                self._warn(
+                    f"{table} has no {', '.join(lacking)}: the table was made by an older exporter, so "
+                    "they are not written"
+                )
+        return Destination(self._store, self._database, columns)
 
     def stop(self) -> Counts:
         """Stop listening, store what was accepted, and return the final counts; idempotent.
@@ -106,13 +126,14 @@ class Receiver:
         After ``Limits.stop_s`` seconds the records not yet stored are dropped, except for those of the
         running insert, which cannot be cancelled.
         """
-        if self._running:
+        writer = self._writer
+        if self._running and writer is not None:
             self._running = False
             self._close()
-            self._writer.join(self._limits.stop_s)
-            if self._writer.is_alive():
-                self._writer.give_up()
-                self._writer.join(_INSERT_S)
+            writer.join(self._limits.stop_s)
+            if writer.is_alive():
+                writer.give_up()
+                writer.join(_INSERT_S)
         return self.counts()
 
     def _close(self) -> None:

@@ -43,10 +43,11 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where rows go."""
+    """Where rows go; ``columns`` are those that the tables have."""
 
     sink: Sink
     database: str
+    columns: Mapping[str, Sequence[str]]
 
 
 @dataclass(slots=True)
@@ -92,7 +93,7 @@ class Writer(threading.Thread):
 
     def _store(self, signal: Signal, deliveries: Sequence[Delivery]) -> None:
         for table, data in self._rows(signal, deliveries):
-            self._insert(_Attempt(signal, table), data)
+            self._insert(_Attempt(signal, table), data.select(self._destination.columns[table]))
 
     def _rows(self, signal: Signal, deliveries: Sequence[Delivery]) -> list[tuple[str, Any]]:
         """Return the rows by table; a delivery that cannot be converted is dropped without the others."""

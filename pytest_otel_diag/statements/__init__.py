@@ -37,6 +37,7 @@ from importlib import resources
 
 from pytest_otel_diag.model.telemetry import SPANS_TABLE, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.statements.spellings import evened_out
 
 KEY_MAX = 2**64 - 1
 _PARAMETER = re.compile(r"\{(\w+):")
@@ -58,9 +59,12 @@ class Statement:
 
 @cache
 def load(package: str, name: str) -> Statement:
-    """Return the statement in ``<package>/sql/<name>.sql`` (comments removed); raises FileNotFoundError."""
+    """Return the statement in ``<package>/sql/<name>.sql``; raises FileNotFoundError.
+
+    Comments are removed, and names of :mod:`.spellings` replaced.
+    """
     text = resources.files(package).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
-    return Statement(name, _COMMENT.sub("", text).strip().rstrip(";"))
+    return Statement(name, evened_out(_COMMENT.sub("", text).strip().rstrip(";")))
 
 
 def over_spans(statement: Statement, schema: TelemetrySchema) -> Statement:

@@ -12,11 +12,14 @@ from pytest_otel_diag import arrow
 from pytest_otel_diag.errors import SchemaError, nearest
 from pytest_otel_diag.telemetry.engine.connection import Connection, quote
 from pytest_otel_diag.telemetry.engine.failures import translated
-from pytest_otel_diag.telemetry.schema import insertable
+from pytest_otel_diag.telemetry.schema import NEEDED, insertable
 
 if TYPE_CHECKING:
     import pyarrow
 
+_OTHER_DATABASE = (
+    "receive into another database, which gets tables that fit, or let the Collector's exporter make new ones"
+)
 BATCH_ROWS = 100_000
 _ONCE = {"insert_deduplicate": 1, "deduplicate_blocks_in_dependent_materialized_views": 1}
 _GLOB = re.compile(r"[*?{}\[\]]|::")
@@ -24,6 +27,7 @@ _WRAPPED = re.compile(r"^(?:Nullable|LowCardinality)\((.*)\)$")
 _FAMILIES = (
     ("instant", r"DateTime|Date"),
     ("map", r"Map\("),
+    ("json", r"JSON\b|Object\("),
     ("array", r"Array\("),
     ("text", r"String|FixedString|Enum|UUID"),
     ("number", r"U?Int|Float|Decimal|Bool"),
@@ -88,6 +92,23 @@ def ingest_arrow(
             settings = {**_ONCE, "insert_deduplication_token": f"{token or uuid.uuid4()} {start}"}
             connection.insert_arrow(table, database, batch, settings)
     return int(data.num_rows)
+
+
+def writable(found: pyarrow.Table, wanted: Mapping[str, str], *, table: str) -> tuple[str, ...]:
+    """Return the columns of *found* that a table has.
+
+    *wanted* are the table's columns. Raises SchemaError for a column of another type, and without a column
+    that this package reads.
+    """
+    missing = [name for name in NEEDED.get(table, ()) if name not in wanted]
+    if missing:
+        raise SchemaError(f"{table} lacks {', '.join(missing)}; {_OTHER_DATABASE}")
+    kinds = {field.name: _arrow_type(field.type) for field in found.schema if field.name in wanted}
+    try:
+        _check(kinds, wanted, where="received telemetry", table=table)
+    except SchemaError as error:
+        raise SchemaError(f"{error}; {_OTHER_DATABASE}") from error
+    return tuple(kinds)
 
 
 def reads_in_place(path: Path) -> bool:

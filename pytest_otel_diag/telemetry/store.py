@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pytest_otel_diag.errors import SchemaError, nearest
+from pytest_otel_diag.errors import QueryFailed, QueryRejected, SchemaError, nearest
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.telemetry import ingest
@@ -18,7 +18,7 @@ from pytest_otel_diag.telemetry.engine.workers import Workers
 from pytest_otel_diag.telemetry.guard import Parses
 from pytest_otel_diag.telemetry.layout import Layout
 from pytest_otel_diag.telemetry.placement import ExporterTable, exporter_tables
-from pytest_otel_diag.telemetry.schema import discover, insertable
+from pytest_otel_diag.telemetry.schema import discover, insertable, json_columns, unreadable_json
 from pytest_otel_diag.telemetry.session import StoreResources, StoreTelemetry, writing
 from pytest_otel_diag.telemetry.views import SessionViews, merged
 
@@ -30,6 +30,18 @@ _SYSTEM = frozenset({"system", "information_schema", "INFORMATION_SCHEMA", "defa
 
 def _random_name() -> str:
     return f"otel_diag_view_{uuid.uuid4().hex[:12]}"
+
+
+def _make(views: SessionViews, connection: Connection, json: tuple[str, ...]) -> None:
+    """Create the views; raises SchemaError where it is the columns in *json* that cannot be evened out."""
+    if not json:
+        views.create(connection)
+        return
+    try:
+        with translated(what="making views of attributes in JSON"):
+            views.create(connection)
+    except (QueryFailed, QueryRejected) as error:
+        raise unreadable_json(json, str(error)) from error
 
 
 class Store:
@@ -175,6 +187,26 @@ class Store:
             wanted = self._wanted(connection, database, table, data.column_names)
             return ingest.ingest_arrow(connection, (database, table), data, wanted=wanted, token=token)
 
+    def writable_columns(
+        self, database: str, samples: Mapping[str, pyarrow.Table]
+    ) -> Mapping[str, tuple[str, ...]]:
+        """Return the columns that existing tables can take of *samples*; missing tables are left out.
+
+        *samples* are Arrow tables by the table that they are for; their rows do not matter. Tables of older
+        exporters lack columns. Raises SchemaError for a type that does not fit (attributes as JSON), and for
+        a table without a column that this package reads.
+        """
+        with (
+            self._engine.connection(settings=self._writing()) as connection,
+            translated(what="looking up the tables"),
+        ):
+            there = insertable(connection, database)
+        return {
+            table: ingest.writable(sample, there[table], table=table)
+            for table, sample in samples.items()
+            if table in there
+        }
+
     def _wanted(
         self, connection: Connection, database: str, table: str, names: Sequence[str]
     ) -> Mapping[str, str]:
@@ -199,10 +231,11 @@ class Store:
         With *now* or *visible* the session gets a private database of views that hides what has not
         ended by ``now()`` and what lies outside the windows; ``close()`` drops it. *settled* windows
         (the quiet reference of a recording) are visible beside these whatever the time. Without
-        *now* and *visible* no DDL is made, so a user who may only read is enough. *threads* is how many
+        *now* and *visible* no DDL is made, so a user who may only read is enough, unless attributes are kept
+        as JSON. *threads* is how many
         threads of the embedded engine work on one statement, 0 as many as the machine has: over a few
         hundred thousand rows, starting them costs more than they save. Raises SchemaError for an unknown
-        database.
+        database, and for attributes of a type that cannot be read.
         """
         visibility = None
         with (
@@ -210,11 +243,12 @@ class Store:
             translated(what=f"opening database {database!r}"),
         ):
             self._require(connection, database)
-            if now is not None or visible is not None:
+            base = discover(connection, database)
+            json = json_columns(base)
+            if now is not None or visible is not None or json:
                 windows = merged(visible) if visible is not None else None
-                base = discover(connection, database)
                 visibility = SessionViews(self._new_name(), base, windows, now is not None, merged(settled))
-                visibility.create(connection)
+                _make(visibility, connection, json)
         return StoreTelemetry(
             self._resources, database=database, visibility=visibility, now=now, threads=threads
         )

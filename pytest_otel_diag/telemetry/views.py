@@ -3,8 +3,9 @@
 A span is visible when it starts in a visible window and has ended by *now*; a log line or metric
 point when its time lies in a visible window and not after *now*. The windows are literals of the
 views; *now* lies in a one-column table that the views read as a scalar, so moving it costs one small
-insert and no DDL. The views also even out exporter releases: metric times are ``DateTime64(9)``, the
-exponential histogram has one name, ``otel_logs`` always has ``EventName``.
+insert and no DDL. The views also even out exporter releases: metric times are ``DateTime64(9)``,
+attributes are maps, span kinds and status codes have one spelling, the exponential histogram has one
+name, ``otel_logs`` always has ``EventName``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.telemetry import SPANS_TABLE, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.telemetry.engine.connection import Connection, quote
-from pytest_otel_diag.telemetry.schema import ALIASES, signal_of
+from pytest_otel_diag.telemetry.schema import ALIASES, evened_columns, signal_of
 
 NOW_TABLE = "_now"
 
@@ -57,16 +58,16 @@ class SessionViews:
         return f"{quote(self.name)}.{quote(name)}"
 
     def _view(self, table: str) -> Iterator[str]:
+        select = self._columns(table)
         if table == SPANS_TABLE:
-            select, start, end = "*", "start_ns", "start_ns + duration_ns"
+            start, end = "start_ns", "start_ns + duration_ns"
         elif signal_of(table) == "traces":
-            select = "*"
             start = "Timestamp"
             end = "toUnixTimestamp64Nano(toDateTime64(Timestamp, 9)) + toInt64(Duration)"
         elif signal_of(table) == "logs":
-            select, start, end = self._log_columns(table), "Timestamp", ""
+            start, end = "Timestamp", ""
         elif signal_of(table) == "metrics":
-            select, start, end = self._metric_columns(table), "TimeUnix", ""
+            start, end = "TimeUnix", ""
         else:
             return
         conditions = [self._finished(start, end), _inside(start, self.windows)]
@@ -88,21 +89,15 @@ class SessionViews:
         starts = f"{start} <= fromUnixTimestamp64Nano({now})"
         return f"{starts} AND {end} <= {now}" if end else starts
 
-    def _log_columns(self, table: str) -> str:
-        extra = [] if self.base.has(table, "EventName") else ["'' AS EventName"]
-        if not self.base.has(table, "TimestampTime"):
-            extra.append("toDateTime(Timestamp) AS TimestampTime")
-        return ", ".join(["*", *extra])
-
-    def _metric_columns(self, table: str) -> str:
-        times = [
-            c
-            for c in ("StartTimeUnix", "TimeUnix")
-            if self.base.tables[table].get(c, "").startswith("DateTime")
-        ]
-        coarse = [c for c in times if not self.base.tables[table][c].startswith("DateTime64")]
-        replaced = ", ".join(f"toDateTime64({column}, 9) AS {column}" for column in coarse)
-        return f"* REPLACE ({replaced})" if replaced else "*"
+    def _columns(self, table: str) -> str:
+        evened = evened_columns(self.base, table).expressions
+        replaced = ", ".join(f"{expression} AS {quote(column)}" for column, expression in evened.items())
+        every = f"* REPLACE ({replaced})" if replaced else "*"
+        extra: list[str] = []
+        if signal_of(table) == "logs":
+            added = {"EventName": "''", "TimestampTime": "toDateTime(Timestamp)"}
+            extra = [f"{value} AS {name}" for name, value in added.items() if not self.base.has(table, name)]
+        return ", ".join([every, *extra])
 
 
 def _inside(column: str, windows: Sequence[Window] | None) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import gc
 import threading
+from typing import Any
 
 import clickhouse_connect
 import pytest
 
-from pytest_otel_diag.errors import ConfigurationError, QueryLimitExceeded, TelemetryUnavailable
+from pytest_otel_diag.errors import ConfigurationError, QueryLimitExceeded, SchemaError, TelemetryUnavailable
 from pytest_otel_diag.receiver import Limits, Receiver
 from pytest_otel_diag.receiver.backlog import Delivery
 from pytest_otel_diag.telemetry import Store
 from tests.receiver.conftest import Start
-from tests.support import otlp
+from tests.support import exporter_tables, otlp
 from tests.support.clickhouse_server import clickhouse_server
 from tests.support.deadlines import eventually
 from tests.support.otlp import names, post, spans
@@ -67,6 +68,33 @@ def test_a_missing_table_costs_only_its_own_rows(start: Start, store: Store, dat
     counts = receiver.stop()
     assert counts.traces.dropped == {"refused by the store": 1_000}
     assert counts.logs.stored == 5
+
+
+def test_columns_that_older_tables_lack_are_not_written_and_named_once(store: Store) -> None:
+    lacking = ("EventName", "ScopeSchemaUrl")
+    exporter_tables.make(store, "older", lacking=lacking)
+    warnings: list[str] = []
+    with Receiver(store, "older", http="127.0.0.1:0", grpc=None, warn=warnings.append) as receiver:
+        assert post(receiver.addresses.http, otlp.logs(5).SerializeToString(), path="/v1/logs")[0] == 200
+    store.drop_database("older")
+    assert (receiver.counts().logs.stored, receiver.counts().lost) == (5, 0)
+    assert "otel_logs has no EventName, ScopeSchemaUrl" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "complaint"),
+    [
+        ({"attributes": "JSON"}, "'SpanAttributes' is Map.*needs JSON; receive into another database"),
+        ({"lacking": ("Duration",)}, "otel_traces lacks Duration; receive into another database"),
+    ],
+)
+def test_tables_that_cannot_hold_the_telemetry_are_refused_at_the_start(
+    store: Store, shape: dict[str, Any], complaint: str
+) -> None:
+    exporter_tables.make(store, "unfit", **shape)
+    with pytest.raises(SchemaError, match=complaint):
+        Receiver(store, "unfit", http="127.0.0.1:0", grpc=None).start()
+    store.drop_database("unfit")
 
 
 def away(number: int) -> list[Exception]:

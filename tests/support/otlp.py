@@ -162,6 +162,9 @@ class Gate:
     def create_database(self, name: str, *, layout: Layout | None = None) -> None:
         self._store.create_database(name, layout=layout)
 
+    def writable_columns(self, database: str, samples: Any) -> Any:
+        return self._store.writable_columns(database, samples)
+
     def ingest_arrow(self, database: str, table: str, data: Any, *, token: str = "") -> int:
         assert self._open.wait(WAIT_S)
         self.inserts += 1

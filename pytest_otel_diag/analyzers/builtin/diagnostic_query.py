@@ -10,6 +10,7 @@ from pytest_otel_diag.analyzers.builtin.templates import MASK
 from pytest_otel_diag.model.diagnosis import DiagnosticQuery
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.statements import load
+from pytest_otel_diag.statements.spellings import FAILED
 
 WINDOWS_SHOWN = 12
 """Number of quiet windows in a query, limited for readability."""
@@ -40,7 +41,7 @@ def spans_query(service: str, incident: Window, quiet: Sequence[Window]) -> Diag
     """Compare the service's operations inside and outside the incident."""
     sql = f"""SELECT ServiceName AS service, SpanName AS operation,
     {_period("Timestamp", incident)},
-    count() AS spans, countIf(StatusCode IN ('Error', 'STATUS_CODE_ERROR')) AS errors,
+    count() AS spans, countIf({FAILED}) AS errors,
     round(errors / spans, 4) AS error_rate,
     round(quantileExact(0.5)(Duration) / 1e6, 3) AS p50_ms,
     round(quantileExact(0.99)(Duration) / 1e6, 3) AS p99_ms

@@ -24,6 +24,11 @@ _CONVERTERS: Mapping[Signal, Callable[[Sequence[Any]], Mapping[str, pyarrow.Tabl
 }
 
 
+def samples() -> Mapping[str, pyarrow.Table]:
+    """Return every table that records can go to, with all columns and without rows."""
+    return {name: data for convert in _CONVERTERS.values() for name, data in convert(()).items()}
+
+
 def tables(signal: Signal, messages: Sequence[Any]) -> Mapping[str, pyarrow.Table]:
     """Return the records of ``Export…ServiceRequest`` messages by table name, without empty tables."""
     return {name: data for name, data in _CONVERTERS[signal](messages).items() if data.num_rows}

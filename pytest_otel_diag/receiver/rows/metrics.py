@@ -52,7 +52,6 @@ def metric_tables(messages: Sequence[Any]) -> Mapping[str, pyarrow.Table]:
     return {
         f"otel_metrics_{kind}": table({**_common(found), **_COLUMNS[kind](found)})
         for kind, found in by_kind.items()
-        if found.points
     }
 
 

@@ -1,5 +1,5 @@
 SELECT ServiceName, SpanName, count() AS spans,
-    countIf(StatusCode IN ('Error', 'STATUS_CODE_ERROR')) AS failed,
+    countIf(${failed}) AS failed,
     quantile(0.99)(Duration) / 1e6 AS p99_ms
 FROM otel_traces
 WHERE ServiceName IN (<services>)

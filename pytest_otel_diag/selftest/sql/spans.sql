@@ -6,11 +6,11 @@ WITH
     at_ns >= {quiet_start:Int64} AND at_ns < {quiet_end:Int64} AS before,
     lower(SpanName) AS name,
     lower({operation:String}) AS wanted,
-    SpanKind IN ('Server', 'Consumer', 'SPAN_KIND_SERVER', 'SPAN_KIND_CONSUMER') OR ParentSpanId = '' AS entry,
+    ${kind} IN ('Server', 'Consumer') OR ParentSpanId = '' AS entry,
     name = wanted OR endsWith(name, wanted)
         AND position('/.:# ', substring(name, length(name) - length(wanted), 1)) > 0 AS called,
     Duration / 1e6 AS ms,
-    StatusCode IN ('Error', 'STATUS_CODE_ERROR') AS failed
+    ${failed} AS failed
 SELECT
     countIf(before) AS n_before,
     countIf(later) AS n_then,

@@ -7,8 +7,8 @@ AS SELECT
     greatest(toInt64(Duration), 0) AS duration_ns,
     ServiceName AS service,
     SpanName AS operation,
-    replaceRegexpOne(initcap(replaceOne(toString(SpanKind), 'SPAN_KIND_', '')), '^(Unspecified|Unset)$$', '') AS kind,
-    toUInt8(StatusCode IN ('Error', 'STATUS_CODE_ERROR')) AS error,
+    ${kind} AS kind,
+    toUInt8(${failed}) AS error,
     coalesce(nullIf(ResourceAttributes['k8s.pod.name'], ''), nullIf(ResourceAttributes['service.instance.id'], ''),
         nullIf(ResourceAttributes['host.name'], ''), '') AS instance
 FROM ${database}.otel_traces

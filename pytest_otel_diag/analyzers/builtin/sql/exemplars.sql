@@ -1,5 +1,5 @@
 SELECT TraceId AS trace_id FROM otel_traces
 WHERE ServiceName = {service:String}
   AND Timestamp >= fromUnixTimestamp64Nano({start_ns:Int64}) AND Timestamp < fromUnixTimestamp64Nano({end_ns:Int64})
-ORDER BY StatusCode IN ('Error', 'STATUS_CODE_ERROR') DESC, Duration DESC, TraceId
+ORDER BY ${failed} DESC, Duration DESC, TraceId
 LIMIT 1 BY TraceId LIMIT 3
