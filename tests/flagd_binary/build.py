@@ -3,7 +3,7 @@
 Needs ``go`` and its module proxy. flagd is installed as published. Where its module does not resolve (proxies
 that lack some of its dependencies), it is built from the Go module in this folder: the same flagd, except
 that one dependency, with types of Kubernetes objects that no test uses, comes from the release before it was
-renamed. The binary is stored in ``.cache/flagd/<hash of these files>``, which git ignores; concurrent calls
+renamed. The binary is stored in ``.cache/flagd/<hash of the versions>``, which git ignores; concurrent calls
 wait for the build.
 """
 
@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ CACHE = HERE.parents[1] / ".cache" / "flagd"
 PROGRAM = "github.com/open-feature/flagd/flagd"
 RENAMED = "github.com/open-feature/open-feature-operator/apis"
 RENAMED_VERSION = "v0.2.45"
+_PREFIX = "build-"
 BUILD_TIMEOUT_S = 720.0 * float(os.environ.get("OTEL_DIAG_TEST_SLOWNESS", "4"))
 
 
@@ -36,8 +38,8 @@ class BuildFailed(Exception):
 
 def cached() -> Path:
     """Return where the binary is, or will be."""
-    digest = hashlib.sha256()
-    for name in ("build.py", "go.mod", "tools.go"):
+    digest = hashlib.sha256(f"{RENAMED}@{RENAMED_VERSION}".encode())
+    for name in ("go.mod", "tools.go"):
         digest.update((HERE / name).read_bytes())
     return CACHE / digest.hexdigest()[:16] / "flagd"
 
@@ -52,7 +54,11 @@ def ensure() -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with _locked(target.parent / "lock"):
         if not target.exists():
-            with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            for left in target.parent.glob(
+                f"{_PREFIX}*"
+            ):  # by builds that were killed: this one holds the lock
+                shutil.rmtree(left, ignore_errors=True)
+            with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=target.parent) as folder:
                 built = _published(Path(folder)) or _from_module(Path(folder))
                 built.replace(target)
     return target
@@ -114,18 +120,25 @@ def _checked(folder: Path, arguments: list[str]) -> str:
 
 def _go(folder: Path, arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
     settings = {"GOFLAGS": "-mod=mod", "GONOSUMDB": "github.com/open-feature/*", "GOWORK": "off"}
-    try:
-        return subprocess.run(
-            ["go", *arguments],
-            cwd=folder,
-            env={**os.environ, **settings, **environment},
-            capture_output=True,
-            text=True,
-            timeout=BUILD_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BuildFailed(f"go {arguments[0]} did not end within {BUILD_TIMEOUT_S:g} s") from error
+    settings["GOTMPDIR"] = str(folder)  # go's own folders go with this one, however the build ends
+    with subprocess.Popen(
+        ["go", *arguments],
+        cwd=folder,
+        env={**os.environ, **settings, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # so that its compilers can be ended with it
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=BUILD_TIMEOUT_S)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise BuildFailed(f"go {arguments[0]} did not end within {BUILD_TIMEOUT_S:g} s") from error
+            raise
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -134,6 +135,32 @@ async def test_a_command_that_fails_shows_its_exit_code_and_its_last_words(tmp_p
     assert len(str(failed.value)) < 700
     with pytest.raises(FlagError, match="exit code 7"):
         await surface.overwrite(document())
+
+
+async def test_a_command_that_prints_without_end_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "endless.sh"
+    script.write_text("#!/bin/sh\nexec cat /dev/zero\n")
+    script.chmod(0o755)
+    with pytest.raises(FlagError, match=r"printed more than the supported .* bytes and was killed"):
+        await open_surface(str(script)).read()
+
+
+async def test_a_class_that_never_returns_keeps_no_thread_that_the_interpreter_would_wait_for() -> None:
+    entered, release, threads = threading.Event(), threading.Event(), []
+
+    class Hangs:
+        def read(self) -> bytes:
+            threads.append(threading.current_thread())
+            entered.set()
+            release.wait()
+            return b""
+
+        def write(self, raw: bytes) -> None: ...
+
+    with pytest.raises(FlagError, match="did not return within"):
+        await ObjectSurface(Hangs(), "mine:Hangs", timeout_s=0.05).read()
+    assert await asyncio.to_thread(entered.wait, 5) and threads[0].daemon
+    release.set()
 
 
 async def test_a_command_that_prints_nothing_or_does_not_exist_is_reported(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from pytest_otel_diag.daemon import in_daemon
 from pytest_otel_diag.errors import ConfigurationError, FlagError, nearest
 from pytest_otel_diag.extras import require
 
@@ -101,13 +103,14 @@ class Cluster:
     async def _call(
         self, method: str, resource: Resource, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        asked = asyncio.ensure_future(asyncio.to_thread(self._request, method, resource, body))
+        call = partial(self._request, method, resource, body)
+        asked = asyncio.ensure_future(in_daemon(call, "otel-diag cluster"))
         try:
             return await asyncio.shield(asked)
         except asyncio.CancelledError:
-            # The request must end first, or it could take effect after later ones.
+            # The request should end first, or it could take effect after later ones.
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait({asked})
+                await asyncio.wait({asked}, timeout=2 * self._timeout_s)
             if asked.done() and not asked.cancelled():
                 asked.exception()  # retrieved, so that asyncio does not log it: the cancellation goes on
             raise

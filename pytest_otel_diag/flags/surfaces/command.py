@@ -29,17 +29,21 @@ import inspect
 import os
 import shlex
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pytest_otel_diag.daemon import in_daemon
 from pytest_otel_diag.errors import ConfigurationError, FlagError, nearest
 from pytest_otel_diag.flags.comparison import same_json
+from pytest_otel_diag.flags.document_text import LONGEST_BYTES
 from pytest_otel_diag.flags.surface import Moved, RemoteLease
 from pytest_otel_diag.flags.surfaces.read_back import RetryPolicy, replace
 
 _TIMEOUT_S = 30.0
 _GRACE_S = 2.0
 _SHOWN = 400
+_CHUNK_BYTES = 65_536
 _METHODS = ("read", "write")
 
 
@@ -143,7 +147,9 @@ class CommandSurface(_ReadBackSurface):
             ) from error
         try:
             async with asyncio.timeout(self._timeout_s):
-                out, err = await process.communicate(given)
+                out, err, _ = await asyncio.gather(
+                    _output(process.stdout, shown), _output(process.stderr, shown), _input(process, given)
+                )
         except TimeoutError as error:
             raise FlagError(
                 f"the command {shown} did not exit within {self._timeout_s:g} s and was killed; make it exit"
@@ -174,6 +180,29 @@ def _refuse_relative(word: str) -> None:
         )
 
 
+async def _output(stream: asyncio.StreamReader | None, shown: str) -> bytes:
+    """Return the whole output; raises FlagError for more than a document may have."""
+    assert stream is not None
+    output = bytearray()
+    while part := await stream.read(_CHUNK_BYTES):
+        output += part
+        if len(output) > LONGEST_BYTES:
+            raise FlagError(
+                f"the command {shown} printed more than the supported {LONGEST_BYTES:,} bytes and was killed; "
+                "it must print the document alone"
+            )
+    return bytes(output)
+
+
+async def _input(process: asyncio.subprocess.Process, given: bytes) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not read its input
+        process.stdin.write(given)
+        await process.stdin.drain()
+        process.stdin.close()
+    await process.wait()
+
+
 async def _kill(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -189,7 +218,8 @@ def _tail(text: bytes) -> str:
 class ObjectSurface(_ReadBackSurface):
     """The document that an object with ``read`` and ``write`` stores; ``timeout_s`` bounds one call.
 
-    A plain method that does not return in time keeps running in its thread, since threads cannot be killed.
+    A plain method that does not return in time keeps running in its thread, since threads cannot be killed,
+    but does not keep the process from ending.
     Raises ConfigurationError for an object that lacks a method.
     """
 
@@ -231,7 +261,7 @@ class ObjectSurface(_ReadBackSurface):
             async with asyncio.timeout(self._timeout_s):
                 if inspect.iscoroutinefunction(called):
                     return await called(*arguments)
-                found = await asyncio.to_thread(called, *arguments)
+                found = await in_daemon(partial(called, *arguments), "otel-diag flags class")
                 return await found if inspect.isawaitable(found) else found
         except FlagError:
             raise

@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError
+from pytest_otel_diag.files import read_regular
 from pytest_otel_diag.shop.flag_provider import Evaluation, FlagProvider, FlagScalar
+
+_LONGEST_BYTES = 16 * 1024 * 1024
 
 
 class FlagFileProvider:
@@ -28,7 +31,7 @@ class FlagFileProvider:
         self._seen: tuple[int, int, int] | None = None
         try:
             self._seen = self._signature()
-            self._flags = parse(path.read_bytes())
+            self._flags = parse(_content(path))
         except (OSError, FlagError) as error:
             raise ConfigurationError(f"flag file {path} cannot be used: {error}") from error
 
@@ -43,7 +46,7 @@ class FlagFileProvider:
             return
         self._seen = signature
         try:
-            self._flags = self._parse(self._path.read_bytes())
+            self._flags = self._parse(_content(self._path))
         except (OSError, FlagError) as error:
             self._notify(f"flag file {self._path}: {error}; flags are unchanged")
         else:
@@ -58,3 +61,7 @@ class FlagFileProvider:
             return self._signature()
         except OSError:
             return None
+
+
+def _content(path: Path) -> bytes:
+    return read_regular(path, limit_bytes=_LONGEST_BYTES, follow=True)

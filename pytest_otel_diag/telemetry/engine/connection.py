@@ -21,6 +21,7 @@ from pytest_otel_diag.errors import QueryFailed, QueryRejected, TelemetryUnavail
 from pytest_otel_diag.extras import install
 from pytest_otel_diag.telemetry.dsn import MEMORY, Address, EmbeddedAddress, ServerAddress
 from pytest_otel_diag.telemetry.engine.failures import translated
+from pytest_otel_diag.telemetry.engine.leftovers import start_removing_dead_stores
 
 CONNECT_TIMEOUT_S = 10
 _KEPT = 3
@@ -283,6 +284,7 @@ def _embedded_client(address: EmbeddedAddress) -> Any:
         ) from error
     try:
         if address.path == MEMORY:
+            start_removing_dead_stores()
             return clickhouse_connect.get_client(interface="chdb", tz_mode="aware")
         return clickhouse_connect.get_client(interface="chdb", path=address.path, tz_mode="aware")
     except driver.Error as error:
