@@ -54,9 +54,7 @@ def ensure() -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with _locked(target.parent / "lock"):
         if not target.exists():
-            for left in target.parent.glob(
-                f"{_PREFIX}*"
-            ):  # by builds that were killed: this one holds the lock
+            for left in target.parent.glob(f"{_PREFIX}*"):  # killed builds; this one holds the lock
                 shutil.rmtree(left, ignore_errors=True)
             with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=target.parent) as folder:
                 built = _published(Path(folder)) or _from_module(Path(folder))

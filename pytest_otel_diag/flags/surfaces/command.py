@@ -147,9 +147,7 @@ class CommandSurface(_ReadBackSurface):
             ) from error
         try:
             async with asyncio.timeout(self._timeout_s):
-                out, err, _ = await asyncio.gather(
-                    _output(process.stdout, shown), _output(process.stderr, shown), _input(process, given)
-                )
+                out, err = await _talk(process, given, shown)
         except TimeoutError as error:
             raise FlagError(
                 f"the command {shown} did not exit within {self._timeout_s:g} s and was killed; make it exit"
@@ -180,6 +178,17 @@ def _refuse_relative(word: str) -> None:
         )
 
 
+async def _talk(process: asyncio.subprocess.Process, given: bytes, shown: str) -> tuple[bytes, bytes]:
+    """Return the output and the errors once the process has ended; raises FlagError for endless output."""
+    reading = [asyncio.ensure_future(_output(stream, shown)) for stream in (process.stdout, process.stderr)]
+    try:
+        await asyncio.gather(*reading, _input(process, given))
+    finally:
+        for task in reading:
+            task.cancel()
+    return reading[0].result(), reading[1].result()
+
+
 async def _output(stream: asyncio.StreamReader | None, shown: str) -> bytes:
     """Return the whole output; raises FlagError for more than a document may have."""
     assert stream is not None
@@ -188,8 +197,8 @@ async def _output(stream: asyncio.StreamReader | None, shown: str) -> bytes:
         output += part
         if len(output) > LONGEST_BYTES:
             raise FlagError(
-                f"the command {shown} printed more than the supported {LONGEST_BYTES:,} bytes and was killed; "
-                "it must print the document alone"
+                f"the command {shown} printed more than the supported {LONGEST_BYTES:,} bytes and was "
+                "killed; it must print the document alone"
             )
     return bytes(output)
 
