@@ -62,6 +62,8 @@ from tests.analysis.worlds import BASELINE, INCIDENT
         ("availability", "%", Signal.ERROR_RATE, Mechanism.ERROR),
         ("requests", "", Signal.REQUEST_RATE, Mechanism.TRAFFIC),
         ("p99", "ms", Signal.LATENCY, Mechanism.LATENCY),
+        ("k6.http_req_waiting", "ms", Signal.LATENCY, Mechanism.LATENCY),
+        ("pool.waiting", "{thread}", Signal.QUEUE, Mechanism.QUEUE),
         ("spaceships", "", Signal.METRIC, None),
     ],
 )
@@ -254,8 +256,9 @@ def test_shares_of_success_count_in_points() -> None:
     nothing = np.full(11, np.nan)
     metrics = Metrics.of(dict.fromkeys(series, (row, nothing, nothing)), slots.count)
     found = scores.levels(metrics, list(range(1, 11)))
-    assert found.z[0, 0] == pytest.approx(-10.0)
-    assert found.z[1, 0] == pytest.approx(-0.4)
+    wider = robust_statistics.few_slots(np.array([10.0]))[0]
+    assert found.z[0, 0] == pytest.approx(-10.0 / wider)
+    assert found.z[1, 0] == pytest.approx(-0.4 / wider)
 
 
 def counter(hits: list[float]) -> Metrics:

@@ -98,7 +98,7 @@ def test_a_fault_that_stays_is_told_from_disturbances_that_wander() -> None:
     staying[3] = 2.0
     assert persistence(staying, quiet, 0) < 0.01
     assert persistence(wandering, quiet, 0) > 0.05
-    assert decide(scored(staying, quiet), 0).detected
+    assert decide(scored(staying, quiet), [], 0).detected
 
 
 def test_the_persistence_test_keeps_its_level() -> None:
@@ -112,18 +112,18 @@ def test_the_persistence_test_keeps_its_level() -> None:
 
 def test_alarms_need_five_spreads() -> None:
     weak = scored(np.full((2, 5), 0.9), np.zeros((2, 24)))
-    assert not decide(weak, 0).detected
-    assert "below" in decide(weak, 0).reason
+    assert not decide(weak, [], 0).detected
+    assert "below" in decide(weak, [], 0).reason
 
 
 def test_a_strong_short_incident_alarms_beside_few_quiet_slots() -> None:
-    assert decide(scored(np.array([[6.0]]), np.array([[0.0, 0.1, 0.2, 5.0, 0.0, 0.1]])), 0).detected
+    assert decide(scored(np.array([[6.0]]), np.array([[0.0, 0.1, 0.2, 5.0, 0.0, 0.1]])), [], 0).detected
 
 
 def test_without_quiet_slots_only_strong_evidence_alarms() -> None:
     nothing = np.zeros((1, 0))
-    assert decide(scored(np.array([[4.0]]), nothing), 0).detected
-    assert not decide(scored(np.array([[2.0]]), nothing), 0).detected
+    assert decide(scored(np.array([[4.0]]), nothing), [], 0).detected
+    assert not decide(scored(np.array([[2.0]]), nothing), [], 0).detected
     assert persistence(nothing, nothing, 0) == 1.0
 
 

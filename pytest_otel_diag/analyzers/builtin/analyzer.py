@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from pytest_otel_diag.analyzers.builtin import report
 from pytest_otel_diag.analyzers.builtin.detection import Scored, decide, service_scores
 from pytest_otel_diag.analyzers.builtin.diagnostic_query import metric_query, query_for, spans_query
 from pytest_otel_diag.analyzers.builtin.evidence.deviations import Kind, hits
+from pytest_otel_diag.analyzers.builtin.evidence.failures import FailureTest, errors, failure_tests
 from pytest_otel_diag.analyzers.builtin.evidence.logs_and_metrics import lines, loose_lines, resources
 from pytest_otel_diag.analyzers.builtin.evidence.observations import Observations
 from pytest_otel_diag.analyzers.builtin.evidence.symptoms import symptom_kinds
@@ -29,9 +31,9 @@ class BuiltinAnalyzer:
     1. Split baseline and reference into slots (:mod:`.slots`) and query the features of every key in every
        slot (:mod:`.gather`).
     2. Score how far each key is from quiet (:mod:`.scores`), hold the deviations against services
-       (:mod:`.kinds_traces`, :mod:`.kinds_other`), add up independent evidence and explain symptoms
-       away (:mod:`.ranking`).
-    3. Score quiet slots in the same way and alarm only when the incident stands out (:mod:`.detection`).
+       (:mod:`.evidence`), add up independent evidence and explain symptoms away (:mod:`.ranking`).
+    3. Test failed calls exactly (:mod:`.evidence.failures`), score quiet slots like the incident, and weigh
+       the odds of a fault (:mod:`.detection`), which limit the confidence in any root cause.
     """
 
     async def diagnose(self, investigation: Investigation) -> Diagnosis:
@@ -61,7 +63,8 @@ def examine(seen: Observations, seed: int = 0) -> IncidentFindings:
     """Rank the services of the incident and decide whether a fault is present."""
     quiet, parts = quiet_columns(seen), part_columns(seen)
     below, services, clients = reachable(seen.callees()), seen.services, seen.clients()
-    kinds = evidence_kinds(seen, quiet)
+    failures = failure_tests(seen, quiet)
+    kinds = evidence_kinds(seen, quiet, failures)
     alike = evidence_kinds(seen, [0, *quiet])
 
     def scores(against: list[Kind], column: int) -> dict[str, float]:
@@ -82,13 +85,19 @@ def examine(seen: Observations, seed: int = 0) -> IncidentFindings:
     )
     symptoms = symptom_kinds(seen, quiet)
     every = [*kinds, *symptoms]
-    alarm, deviating = decide(scored, seed), list(hits(symptoms, 0))
+    alarm, deviating = decide(scored, failures, seed), list(hits(symptoms, 0))
     return IncidentFindings(alarm, ranking, found, deviating, every, quiet, bool(below), seen.outgrown)
 
 
-def evidence_kinds(seen: Observations, reference: list[int]) -> list[Kind]:
-    """Return all kinds of evidence, scored against the *reference* columns."""
+def evidence_kinds(
+    seen: Observations, reference: list[int], failures: Sequence[FailureTest] = ()
+) -> list[Kind]:
+    """Return all kinds of evidence, scored against the *reference* columns.
+
+    *failures* are the results of the exact test, which count for the incident.
+    """
     return [
+        errors(seen, reference, failures),
         *trace_kinds(seen, reference),
         lines(seen, reference),
         loose_lines(seen, reference),

@@ -96,14 +96,16 @@ def rank(
     return sorted(candidates.values(), key=lambda one: -one.score)
 
 
-def shares(scores: Sequence[float], *, graph: bool = True) -> list[float]:
+def shares(scores: Sequence[float], fault: float = 1.0, *, graph: bool = True) -> list[float]:
     """Return the probability of each candidate: w(s) / (1 + Σ w), w = exp(score) - 1.
 
     Scores add like log-odds; a service without evidence has weight 0, and the 1 is the weight of a root cause
-    without evidence. Without a call graph a root cause cannot be distinguished from the services that it
-    affects, so all services with evidence have the same weight.
+    without evidence. The sum is at most *fault*, the probability that there is a fault at all. Without a call
+    graph a root cause cannot be distinguished from the services that it affects, so all services with
+    evidence have the same weight.
     """
     positive = [max(0.0, score) for score in scores]
     weights = [math.expm1(min(score, 700.0)) if graph else float(score > 0.0) for score in positive]
-    total = 1.0 + sum(weights)
+    evidence = sum(weights)
+    total = max(1.0 + evidence, evidence / fault if fault > 0.0 else math.inf)
     return [weight / total for weight in weights]

@@ -76,7 +76,8 @@ def _anomaly(hit: Hit, p_value: float) -> Anomaly:
 
 def root_causes(case: IncidentFindings, trace_ids: Sequence[str]) -> tuple[RootCause, ...]:
     """Return the ranked candidates; *trace_ids* are example traces of the first."""
-    confidence = shares([candidate.score for candidate in case.ranking], graph=case.graph)
+    scores = [candidate.score for candidate in case.ranking]
+    confidence = shares(scores, case.alarm.probability, graph=case.graph)
     causes: list[RootCause] = []
     for candidate, share in list(zip(case.ranking, confidence, strict=True))[:CAUSES_SHOWN]:
         findings = case.findings_of(candidate.service)
@@ -147,16 +148,18 @@ def _reason(candidate: Candidate, best: RootCause, *, first: bool, alarm: Alarm)
 
 
 def summary(case: IncidentFindings, causes: Sequence[RootCause]) -> str:
-    """Return the diagnosis in one or two sentences."""
+    """Return the diagnosis in two sentences: what is wrong, and why it is an alarm or is none."""
     if not causes:
         return "No telemetry names a service in the incident's window."
     first = causes[0]
-    what = first.mechanism.value if first.mechanism else "unknown mechanism"
     if not case.alarm.detected:
-        return (
-            f"Nothing is significantly wrong: {case.alarm.reason}. The best guess would be {first.service}."
-        )
+        guess = "No service deviates from quiet time"
+        if first.score > 0.0:
+            guess = f"The best guess would be {first.service} ({first.confidence:.2f}): {first.explanation}"
+        return f"Nothing is significantly wrong: {case.alarm.reason}. {guess}."
+    what = first.mechanism.value if first.mechanism else "unknown mechanism"
     where = f" in {first.operation!r}" if first.operation else ""
     return (
-        f"{first.service}{where} is the likely root cause ({what}): {first.explanation}. {case.alarm.reason}."
+        f"{first.service}{where} is the likely root cause ({what}): {first.explanation}. "
+        f"This is an alarm because {case.alarm.reason}."
     )

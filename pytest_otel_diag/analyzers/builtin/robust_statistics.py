@@ -23,7 +23,8 @@ TAIL_TO_95 = 1.96 / 1.2816
 Z_FLOOR = 3.0
 """Minimal deviation in spreads: of a thousand quiet signals several reach less."""
 
-FIVE_SIGMA = math.log1p(5.0 - Z_FLOOR)
+ALARM_SPREADS = 5.0
+FIVE_SIGMA = math.log1p(ALARM_SPREADS - Z_FLOOR)
 """Score of one deviation of five spreads, log(1 + max(0, z - 3)), the minimum for an alarm."""
 
 
@@ -65,6 +66,22 @@ def spread(reference: Floats) -> Spread:
     mad = MAD_TO_SIGMA * sorted_quantile(distance, count, 0.5)
     tail = TAIL_TO_95 * sorted_quantile(distance, count, TAIL)
     return Spread(centre, np.nan_to_num(np.fmax(mad, tail)), count)
+
+
+def few_slots(count: Floats) -> Floats:
+    """Return the factor of a unit that *count* quiet slots determine, at least 1.
+
+    It is the 95 % prediction interval of one more normal value, t(count - 1) · sqrt(1 + 1 / count), over the
+    normal's 1.96: 1.08 for 24 slots, 2.5 for 3. The quantile of Student's t is expanded around the normal's
+    (Abramowitz & Stegun 26.7.5).
+    """
+    freedom = np.maximum(count - 1.0, 2.0)
+    normal = 1.959964
+    t = normal + (normal**3 + normal) / (4 * freedom)
+    t += (5 * normal**5 + 16 * normal**3 + 3 * normal) / (96 * freedom**2)
+    t += (3 * normal**7 + 19 * normal**5 + 17 * normal**3 - 15 * normal) / (384 * freedom**3)
+    factor: Floats = t / normal * np.sqrt(1.0 + 1.0 / (freedom + 1.0))
+    return factor
 
 
 def rate_deviance(hits: Floats, trials: Floats, ref_hits: Floats, ref_trials: Floats) -> Floats:

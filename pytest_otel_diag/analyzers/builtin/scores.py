@@ -7,6 +7,8 @@ slots including the incident are treated equally, so that the incident can be co
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +29,8 @@ TIME_FLOOR_MS = 1.0
 SHARE_FLOOR, ERROR_FLOOR = 0.02, 0.01
 """Changes in the number of calls below 2 %, or of errors below 1 %, have no practical meaning."""
 
-RATE_FLOOR = 0.15
-"""Changes of traffic below 15 % are normal."""
+RATE_FLOOR = math.log(2.0) / robust_statistics.Z_FLOOR
+"""Unit of the logarithm of traffic: twice the usual traffic is an ordinary peak hour and no deviation."""
 
 METRIC_OWN, METRIC_PEERS = 0.25, 0.05
 """A metric must change by a quarter of its level and by 5 % of the largest value of all services: a pod that
@@ -54,11 +56,14 @@ class Scores:
     tested: NDArray[np.bool_]
 
 
-def times(matrix: Matrix, reference: list[int]) -> Scores:
+def times(matrix: Matrix, reference: list[int], services: Sequence[str]) -> Scores:
     """Score medians of durations: (median here - median of quiet medians) / max(IQR + 1 ms, spread).
 
     The interquartile range within a slot measures effect size: a shift within the usual range of requests is
-    not a finding, even if it is significant.
+    not a finding, even if it is significant. Medians of few spans prove little, however far they are: if the
+    rows of a service that deviate have fewer than about five spans together, z is at most 1.5 times the
+    likelihood-ratio root of half of them, and none of the quiet ones, being that far. *services* are those of
+    the rows.
     """
     between = robust_statistics.spread(matrix.mid[:, reference])
     within = matrix.high - matrix.low
@@ -69,17 +74,32 @@ def times(matrix: Matrix, reference: list[int]) -> Scores:
     )
     unit = np.fmax(np.nan_to_num(inner) + TIME_FLOOR_MS, between.unit)
     with np.errstate(invalid="ignore"):
-        z = (matrix.mid - between.centre[:, None]) / unit[:, None]
+        change = np.nan_to_num((matrix.mid - between.centre[:, None]) / unit[:, None])
+    far = np.abs(change) > robust_statistics.Z_FLOOR
+    spans = _by_service(np.where(far, matrix.counts, 0.0), services)
+    rest = _by_service(np.where(far, _elsewhere(matrix.counts, reference), 0.0), services)
+    most = SURPRISE * robust_statistics.rate_deviance(spans / 2.0, spans, np.zeros_like(rest), rest)
+    few = most < robust_statistics.ALARM_SPREADS
+    z = np.where(few, np.sign(change) * np.minimum(np.abs(change), most), change)
     enough = matrix.counts[:, reference].sum(axis=1) >= MIN_REFERENCE
-    z = np.where((matrix.counts >= MIN_HERE) & enough[:, None], np.nan_to_num(z), 0.0)
+    z = np.where((matrix.counts >= MIN_HERE) & enough[:, None], z, 0.0)
     return Scores(z, matrix.mid, between.centre, unit, len(reference) - 1, enough)
+
+
+def _by_service(counts: Floats, services: Sequence[str]) -> Floats:
+    """Return for each row the sum over the rows of its service."""
+    _, index = np.unique(np.array(services, dtype=np.str_), return_inverse=True)
+    sums = np.zeros_like(counts)
+    np.add.at(sums, index, counts)
+    result: Floats = sums[index]
+    return result
 
 
 def ratios(hits: Floats, trials: Floats, reference: list[int], floor: float = SHARE_FLOOR) -> Scores:
     """Score mean counts per trial (child calls per span, errors per span, next events per event).
 
-    z = ±min(|x - median| / unit, 1.5 · |G| / √φ) with unit = max(spread, floor), G the likelihood-ratio
-    root against all quiet slots and φ their overdispersion.
+    z = ±min(|x - median| / unit, 1.5 · |G| / √φ), 0 if the two differ in direction, with
+    unit = max(spread, floor), G the likelihood-ratio root against all quiet slots and φ their overdispersion.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(trials > 0, hits / trials, np.nan)
@@ -87,7 +107,7 @@ def ratios(hits: Floats, trials: Floats, reference: list[int], floor: float = SH
     unit = np.fmax(quiet.unit, floor)
     surprise = _surprise(hits, trials, reference)
     change = np.nan_to_num((share - np.nan_to_num(quiet.centre)[:, None]) / unit[:, None])
-    z = np.sign(change) * np.minimum(np.abs(change), SURPRISE * np.abs(surprise))
+    z = _confirmed(change, surprise)
     enough = trials[:, reference].sum(axis=1) >= MIN_REFERENCE
     z = np.where((trials >= MIN_HERE) & (_elsewhere(trials, reference) >= MIN_REFERENCE), z, 0.0)
     return Scores(z, share, np.nan_to_num(quiet.centre), unit, len(reference) - 1, enough)
@@ -103,6 +123,17 @@ def loads(entries: Floats, seconds: Floats, reference: list[int]) -> Floats:
     expected = rate[:, None] * seconds[None, :]
     ratio: Floats = (entries + MIN_REFERENCE) / (expected + MIN_REFERENCE)
     return ratio
+
+
+def _confirmed(change: Floats, surprise: Floats) -> Floats:
+    """Return the change in spreads as far as the surprise confirms it, 0 if that has the other direction.
+
+    They differ in direction if quiet time has a sick stretch, which moves its mean but not its median.
+    """
+    direction = np.sign(change)
+    limit = np.maximum(SURPRISE * surprise * direction, 0.0)
+    confirmed: Floats = direction * np.minimum(np.abs(change), limit)
+    return confirmed
 
 
 def _elsewhere(counts: Floats, reference: list[int]) -> Floats:
@@ -137,7 +168,7 @@ def rates(hits: Floats, seconds: Floats, reference: list[int]) -> Scores:
 
     The spread of ln rate over quiet slots includes the sampling error of a slot (variance 1/k), which is
     smaller for a longer incident: unit² = max(0, spread² - 1.96²/k of a quiet slot) + 1.96²/k here, at least
-    0.15² (a doubling is ln 2 = 0.69).
+    (ln 2 / 3)².
     """
     value = hits / np.maximum(seconds, 1e-9)[None, :]
     logs = np.log((hits + 0.5) / np.maximum(seconds, 1e-9)[None, :])
@@ -155,10 +186,10 @@ def levels(metrics: Metrics, reference: list[int], load: Floats | None = None) -
     """Score metric series.
 
     z = (value - median of quiet slots) / unit, unit = max(spread, 25 % of the level, 5 % of the largest value
-    of all services). Shares of success have a unit of 1 %, like errors; latency is not compared between
-    services. Series that count events must also be significant, like other counts (see :func:`ratios`): one
-    event instead of none is not a deviation. Whole-number levels that are usually zero have the unit 1,
-    pauses a hundredth of the time.
+    of all services), larger with few quiet slots. Shares of success have a unit of 1 %, like errors; latency
+    is not compared between services. Series that count events must also be significant, like other counts
+    (see :func:`ratios`): one event instead of none is not a deviation. Whole-number levels that are usually
+    zero have the unit 1, pauses a hundredth of the time.
 
     *load* is the relative traffic of each series (rows) in each slot (columns): the traffic explains values
     between the median and *load* times the median, so they are not deviations.
@@ -180,6 +211,7 @@ def levels(metrics: Metrics, reference: list[int], load: Floats | None = None) -
     unit = np.fmax(np.fmax(quiet.unit, own * np.abs(quiet.centre)), peers)
     unit = np.fmax(unit, [PAUSED.get(key.unit, 0.0) if pauses(key) else 0.0 for key in series])
     unit = np.fmax(unit, np.where(metrics.whole & (np.abs(quiet.centre) < 1.0), 1.0, 0.0))
+    unit = unit * robust_statistics.few_slots(quiet.count)
     enough = quiet.count >= MIN_HERE
     centre = quiet.centre[:, None]
     moved = centre * load if load is not None else centre
@@ -190,6 +222,6 @@ def levels(metrics: Metrics, reference: list[int], load: Floats | None = None) -
     counted: NDArray[np.bool_] = np.asarray(np.isfinite(metrics.hits).any(axis=1))
     exposure = np.nan_to_num(metrics.seconds) * (1.0 if load is None else load)
     surprise = _surprise(np.nan_to_num(metrics.hits), exposure, reference, bunched=True)
-    z = np.where(counted[:, None], np.sign(z) * np.minimum(np.abs(z), SURPRISE * np.abs(surprise)), z)
+    z = np.where(counted[:, None], _confirmed(z, surprise), z)
     freedom = max(1, int(np.median(quiet.count)) - 1) if len(series) else 1
     return Scores(z, values, quiet.centre, unit, freedom, enough)

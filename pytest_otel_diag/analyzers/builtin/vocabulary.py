@@ -37,6 +37,8 @@ def meaning(metric: str, unit: str) -> tuple[Signal, Mechanism | None]:
     words = [word.lower() for word in _CUT.split(metric) if word]
     for pattern, signal, mechanism in _PATTERNS:
         if any(pattern.match(word) for word in words):
+            if signal is Signal.QUEUE and is_duration(unit) and "waiting" in words:
+                break  # the time that a client waits for its answer
             return signal, mechanism
     if is_duration(unit):
         return Signal.LATENCY, Mechanism.LATENCY

@@ -34,14 +34,15 @@ from pytest_otel_diag.analyzers.builtin.evidence.observations import (
     Observations,
 )
 from pytest_otel_diag.analyzers.builtin.robust_statistics import Z_FLOOR, Floats
+from pytest_otel_diag.analyzers.builtin.templates import Templates
 from pytest_otel_diag.model.diagnosis import Mechanism, Signal
-
-OTHER_END = 0.5
-"""Share of the blame for a callee that one caller does not reach."""
 
 TAIL_STEPS = 2
 MILLISECOND = 4
 """The magnitude of a millisecond as a power of four of microseconds."""
+
+HARMLESS = ("TRACE", "DEBUG", "INFO", "NOTICE")
+"""Beginnings of severities below WARN, as OpenTelemetry and common libraries spell them."""
 
 CALLER_PART = 0.6
 """Share of the blame for the caller whose flow ends right after a call to another service."""
@@ -53,7 +54,6 @@ def trace_kinds(seen: Observations, reference: list[int]) -> list[Kind]:
     return [
         *(self_time(seen, reference, feature) for feature in (SERVING, LONELY)),
         tails(seen, reference),
-        errors(seen, reference, trials),
         gaps(seen, reference),
         lags(seen, reference),
         calls(seen, reference, trials),
@@ -91,8 +91,8 @@ def self_time(seen: Observations, reference: list[int], feature: int) -> Kind:
     is self time of the caller.
     """
     matrix = known(seen.feature(feature), lambda key: key[0] in seen.operations)
-    scored = score.times(matrix, reference)
     services = [seen.operations[op].service for op, _, _ in matrix.keys]
+    scored = score.times(matrix, reference, services)
 
     def describe(row: int, service: str) -> Finding:
         name = seen.operations[matrix.keys[row][0]].name
@@ -123,7 +123,7 @@ def tails(seen: Observations, reference: list[int]) -> Kind:
         for op, limit in zip(ops, limits, strict=True)
     ]
     totals = [np.sum(list(counts[op].values()), axis=0) for op in ops]
-    scored = score.ratios(_stacked(hits, seen.columns), _stacked(totals, seen.columns), reference)
+    scored = score.ratios(stacked(hits, seen.columns), stacked(totals, seen.columns), reference)
     services = [seen.operations[op].service for op in ops]
 
     def describe(row: int, service: str) -> Finding:
@@ -152,78 +152,6 @@ def _usual_magnitude(counts: dict[int, Floats], reference: list[int]) -> int:
     return usual
 
 
-def errors(seen: Observations, reference: list[int], trials: dict[int, Floats]) -> Kind:
-    """Failed spans without failed children: the origin of errors, without their propagation.
-
-    A failed client span without a server span, although it usually has one, means that the callee was not
-    reached. The caller is blamed (the address is part of its configuration) and the callee in part; a callee
-    that several callers cannot reach is down.
-    """
-    origins: dict[int, Floats] = {}
-    lonely: dict[int, Floats] = {}
-    for feature in (SERVING, CALLING, LONELY):
-        matrix = seen.feature(feature)
-        for (op, _, _), own, alone in zip(matrix.keys, matrix.origins, matrix.lonely, strict=True):
-            if op in seen.operations:
-                origins[op] = origins[op] + own if op in origins else own
-                lonely[op] = lonely[op] + alone if op in lonely else alone
-    ops = [op for op, counts in origins.items() if counts.any()]
-    hits = _stacked([origins[op] for op in ops], seen.columns)
-    trials_of = _stacked([trials[op] for op in ops], seen.columns)
-    scored = score.ratios(hits, trials_of, reference, score.ERROR_FLOOR)
-    answers = _usual_callees(seen)
-
-    def unreached(row: int, column: int) -> str | None:
-        """Return the callee that calls of a row did not reach in a slot."""
-        alone = lonely[ops[row]][column] > 0.5 * hits[row, column]
-        return answers.get(ops[row]) if alone else None
-
-    def blame(column: int) -> Iterator[BlameShare]:
-        rows = np.flatnonzero(scored.z[:, column] > Z_FLOOR)
-        failing = {int(row): (seen.operations[ops[row]].service, unreached(int(row), column)) for row in rows}
-        return _held_responsible(failing)
-
-    def describe(row: int, service: str) -> Finding:
-        name = seen.operations[ops[row]].name
-        missed = unreached(row, 0)
-        mechanism = Mechanism.UNREACHABLE if missed else Mechanism.ERROR
-        text = (
-            f"{name!r} fails and {missed} never received the call" if missed else f"{name!r} fails by itself"
-        )
-        words = Words(
-            name if service != missed else None, Signal.ERROR_RATE, mechanism, "ratio", "traces", text
-        )
-        return finding(scored, row, service, words)
-
-    return Kind("errors", Group.ERROR, scored, blame, describe)
-
-
-def _held_responsible(failing: dict[int, tuple[str, str | None]]) -> Iterator[BlameShare]:
-    """Yield the blame for rows of a failing service and for the callee that it did not reach, if any."""
-    callers: dict[str, set[str]] = {}
-    for service, missed in failing.values():
-        if missed is not None:
-            callers.setdefault(missed, set()).add(service)
-    for row, (service, missed) in failing.items():
-        if missed is None:
-            yield BlameShare(row, service)
-        elif len(callers[missed]) > 1:
-            yield BlameShare(row, missed)
-        else:
-            yield BlameShare(row, service)
-            yield BlameShare(row, missed, OTHER_END)
-
-
-def _usual_callees(seen: Observations) -> dict[int, str]:
-    """Return the usual callee of each client operation."""
-    counts: dict[tuple[int, str], float] = {}
-    matrix = known(seen.feature(GAP), lambda key: key[2] in seen.operations)
-    for (op, _, child), row in zip(matrix.keys, matrix.counts, strict=True):
-        callee = seen.operations[child].service
-        counts[op, callee] = counts.get((op, callee), 0.0) + float(row.sum())
-    return {op: callee for (op, callee), _ in sorted(counts.items(), key=lambda item: item[1])}
-
-
 def gaps(seen: Observations, reference: list[int]) -> Kind:
     """Time of a client span beyond its server span: the network or a queue in front of the server.
 
@@ -231,8 +159,8 @@ def gaps(seen: Observations, reference: list[int]) -> Kind:
     calls of the caller are affected, it blames the network of the caller.
     """
     matrix = known(seen.feature(GAP), lambda key: key[0] in seen.operations and key[2] in seen.operations)
-    scored = score.times(matrix, reference)
     ends = [(seen.operations[op].service, seen.operations[child].service) for op, _, child in matrix.keys]
+    scored = score.times(matrix, reference, [callee for _, callee in ends])
     enough = scored.tested
 
     def blame(column: int) -> Iterator[BlameShare]:
@@ -273,8 +201,8 @@ def _both_ends(
 def lags(seen: Observations, reference: list[int]) -> Kind:
     """Time between sending a message and the start of its processing; it blames the consumer."""
     matrix = known(seen.feature(LAG), lambda key: key[0] in seen.operations and key[2] in seen.operations)
-    scored = score.times(matrix, reference)
     services = [seen.operations[child].service for _, _, child in matrix.keys]
+    scored = score.times(matrix, reference, services)
 
     def describe(row: int, service: str) -> Finding:
         name = seen.operations[matrix.keys[row][2]].name
@@ -288,7 +216,7 @@ def calls(seen: Observations, reference: list[int], trials: dict[int, Floats]) -
     """Calls to each child per span: exceptions and early returns appear as missing calls."""
     matrix = known(seen.feature(CALL), lambda key: key[0] in trials and key[0] in seen.operations)
     scored = score.ratios(
-        matrix.counts, _stacked([trials[op] for op, _, _ in matrix.keys], seen.columns), reference
+        matrix.counts, stacked([trials[op] for op, _, _ in matrix.keys], seen.columns), reference
     )
     services = [seen.operations[op].service for op, _, _ in matrix.keys]
 
@@ -316,7 +244,7 @@ def flows(seen: Observations, reference: list[int], trials: dict[int, Floats], *
     logged = seen.templates.by_id
     matrix = known(matrix, lambda key: (key[1] in logged or key[2] in logged) is about_logs)
     given = [trials[op] if event == START else totals[op, event] for op, event, _ in matrix.keys]
-    scored = score.ratios(matrix.counts, _stacked(given, seen.columns), reference)
+    scored = score.ratios(matrix.counts, stacked(given, seen.columns), reference)
 
     def blame(column: int) -> Iterator[BlameShare]:
         for row in np.flatnonzero(np.abs(scored.z[:, column]) > Z_FLOOR):
@@ -336,9 +264,10 @@ def flows(seen: Observations, reference: list[int], trials: dict[int, Floats], *
         text = f"in {name!r}, {_event(seen, event)} is followed by {_event(seen, following)}"
         signal: Signal = Signal.LOGS if about_logs else Signal.CALLS
         source: Source = "logs" if about_logs else "traces"
-        return finding(
-            scored, row, service, Words(name, signal, Mechanism.ERROR, "of the time", source, text)
-        )
+        rising = scored.z[row, 0] > 0
+        added = following in seen.templates.by_id
+        mechanism = line_mechanism(seen.templates, following, rising=rising) if added else Mechanism.ERROR
+        return finding(scored, row, service, Words(name, signal, mechanism, "of the time", source, text))
 
     return Kind("log flow" if about_logs else "call flow", Group.FLOW, scored, blame, describe)
 
@@ -346,7 +275,7 @@ def flows(seen: Observations, reference: list[int], trials: dict[int, Floats], *
 def traffic(seen: Observations, reference: list[int]) -> Kind:
     """Rate of requests that enter the system; it blames the service that they enter."""
     services = [name for name, (roots, _) in seen.requests.items() if roots.any()]
-    hits = _stacked([seen.requests[name][0] for name in services], seen.columns)
+    hits = stacked([seen.requests[name][0] for name in services], seen.columns)
     scored = score.rates(hits, seen.slots.seconds, reference)
 
     def describe(row: int, service: str) -> Finding:
@@ -356,6 +285,15 @@ def traffic(seen: Observations, reference: list[int]) -> Kind:
         return finding(scored, row, service, words)
 
     return Kind("traffic", Group.TRAFFIC, scored, owners(scored, services, rising=True), describe)
+
+
+def line_mechanism(templates: Templates, template: int, *, rising: bool) -> Mechanism | None:
+    """Return the mechanism that a changed number of lines indicates.
+
+    More lines of a severity below WARN show that the service does something else, not that it fails.
+    """
+    severity = templates.by_id[template].severity.upper()
+    return None if rising and severity.startswith(HARMLESS) else Mechanism.ERROR
 
 
 def _event(seen: Observations, event: int) -> str:
@@ -370,5 +308,6 @@ def _event(seen: Observations, event: int) -> str:
     return f"{operation.service} {operation.name!r}" if operation else "an unknown call"
 
 
-def _stacked(rows: list[Floats], columns: int) -> Floats:
+def stacked(rows: list[Floats], columns: int) -> Floats:
+    """Return the rows as a matrix, also if there are none."""
     return np.stack(rows) if rows else np.zeros((0, columns))

@@ -1,0 +1,222 @@
+"""Evidence in failed calls: where errors originate, with an exact test of each operation and service."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pytest_otel_diag.analyzers.builtin import scores as score
+from pytest_otel_diag.analyzers.builtin.count_tests import Counts, Prior, rise_p
+from pytest_otel_diag.analyzers.builtin.evidence.deviations import (
+    BlameShare,
+    Finding,
+    Group,
+    Kind,
+    Words,
+    finding,
+)
+from pytest_otel_diag.analyzers.builtin.evidence.observations import (
+    CALLING,
+    GAP,
+    LONELY,
+    SERVING,
+    Observations,
+)
+from pytest_otel_diag.analyzers.builtin.evidence.traces import known, spans_of, stacked
+from pytest_otel_diag.analyzers.builtin.robust_statistics import ALARM_SPREADS, Z_FLOOR, Floats, dispersion
+from pytest_otel_diag.model.diagnosis import Mechanism, Signal
+
+ALPHA = 0.05
+P_LEAST = 1e-9
+
+OTHER_END = 0.5
+"""Share of the blame for a callee that one caller does not reach."""
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Failed spans without failed children: the origin of errors, without their propagation.
+
+    One row for each operation with spans, one column for each slot. ``lonely`` counts failed calls without a
+    server span.
+    """
+
+    ops: tuple[int, ...]
+    services: tuple[str, ...]
+    hits: Floats
+    lonely: Floats
+    trials: Floats
+
+    @classmethod
+    def of(cls, seen: Observations) -> Origins:
+        """Return the failures of the operations in *seen*."""
+        trials = spans_of(seen)
+        ops = tuple(op for op in trials if op in seen.operations)
+        row_of = {op: row for row, op in enumerate(ops)}
+        hits, lonely = np.zeros((len(ops), seen.columns)), np.zeros((len(ops), seen.columns))
+        for feature in (SERVING, CALLING, LONELY):
+            matrix = seen.feature(feature)
+            for (op, _, _), own, alone in zip(matrix.keys, matrix.origins, matrix.lonely, strict=True):
+                if op in row_of:
+                    hits[row_of[op]] += own
+                    lonely[row_of[op]] += alone
+        services = tuple(seen.operations[op].service for op in ops)
+        return cls(ops, services, hits, lonely, stacked([trials[op] for op in ops], seen.columns))
+
+    def failing(self) -> Origins:
+        """Return the rows with at least one failure."""
+        rows = [int(row) for row in np.flatnonzero(self.hits.any(axis=1))]
+        return replace(
+            self,
+            ops=tuple(self.ops[row] for row in rows),
+            services=tuple(self.services[row] for row in rows),
+            hits=self.hits[rows],
+            lonely=self.lonely[rows],
+            trials=self.trials[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FailureTest:
+    """The exact test of one operation, or of a whole service (``operation`` is None).
+
+    ``op`` is the operation that the result blames, ``p_value`` is corrected for all tests of the incident.
+    """
+
+    service: str
+    operation: str | None
+    op: int
+    counts: Counts
+    p_value: float
+
+    @property
+    def spreads(self) -> float:
+        """The deviation in spreads: five at p = 0.05, growing with the root of ln p as a normal's does."""
+        return ALARM_SPREADS * math.sqrt(math.log(max(self.p_value, P_LEAST)) / math.log(ALPHA))
+
+    def __str__(self) -> str:
+        calls = f"of {self.operation!r} in {self.service}" if self.operation else f"of {self.service}"
+        now, before = self.counts.hits, self.counts.quiet_hits
+        return (
+            f"{now:,.0f} of {self.counts.trials:,.0f} calls {calls} failed where the error began, "
+            f"{before:,.0f} of {self.counts.quiet_trials:,.0f} in quiet time"
+        )
+
+
+def failure_tests(seen: Observations, reference: Sequence[int]) -> list[FailureTest]:
+    """Test each operation and each service for more failures than in quiet time, most significant first.
+
+    Operations without a quiet call have nothing to compare with and are not tested. Each p-value is
+    multiplied by the number of tested operations and services (Bonferroni), failing or not. Results whose
+    share of failures rose by less than 1 % have no practical meaning and are left out.
+    """
+    origins, quiet = Origins.of(seen), list(reference)
+    tested = (origins.trials[:, 0] > 0) & (origins.trials[:, quiet].sum(axis=1) > 0)
+    if not tested.any():
+        return []
+    prior = _prior(origins.hits[tested][:, quiet], origins.trials[tested][:, quiet])
+    groups: dict[str, list[int]] = {}
+    for row in map(int, np.flatnonzero(tested)):
+        groups.setdefault(origins.services[row], []).append(row)
+    count = int(tested.sum()) + len(groups)
+    found: list[FailureTest] = []
+    for service, rows in groups.items():
+        failing = [row for row in rows if origins.hits[row, 0] > 0]
+        own = [_test(origins, [row], quiet, prior) for row in failing]
+        if not own:
+            continue
+        first = failing[min(range(len(own)), key=lambda at: own[at][1])]
+        for row, (counts, p_value) in zip(failing, own, strict=True):
+            name = seen.operations[origins.ops[row]].name
+            found.append(FailureTest(service, name, origins.ops[row], counts, min(1.0, count * p_value)))
+        counts, p_value = _test(origins, rows, quiet, prior)
+        found.append(FailureTest(service, None, origins.ops[first], counts, min(1.0, count * p_value)))
+    return sorted((test for test in found if _matters(test.counts)), key=lambda test: test.p_value)
+
+
+def _prior(hits: Floats, trials: Floats) -> Prior:
+    """Return the prior of the system: the mean share of failures over its operations in quiet time."""
+    return Prior.of_mean(float((hits.sum(axis=1) / trials.sum(axis=1)).mean()))
+
+
+def _test(origins: Origins, rows: list[int], quiet: list[int], prior: Prior) -> tuple[Counts, float]:
+    hits, trials = origins.hits[rows].sum(axis=0), origins.trials[rows].sum(axis=0)
+    counts = Counts(float(hits[0]), float(trials[0]), float(hits[quiet].sum()), float(trials[quiet].sum()))
+    expected = counts.quiet_hits / counts.quiet_trials * trials[quiet]
+    bunched = max(1.0, float(dispersion(hits[None, quiet], expected[None, :])[0]))
+    return counts, rise_p(counts, prior, bunched)
+
+
+def _matters(counts: Counts) -> bool:
+    return counts.hits / counts.trials - counts.quiet_hits / counts.quiet_trials >= score.ERROR_FLOOR
+
+
+def errors(seen: Observations, reference: list[int], tests: Sequence[FailureTest] = ()) -> Kind:
+    """Origins of errors per span.
+
+    A failed client span without a server span, although it usually has one, means that the callee was not
+    reached. The caller is blamed (the address is part of its configuration) and the callee in part; a callee
+    that several callers cannot reach is down. Operations whose failures are significant by the exact *tests*
+    have at least the strength of an alarm in the incident, however few their calls are.
+    """
+    origins = Origins.of(seen).failing()
+    scored = score.ratios(origins.hits, origins.trials, reference, score.ERROR_FLOOR)
+    z = scored.z.copy()
+    proven = {test.op: test.spreads for test in reversed(tests) if test.p_value <= ALPHA}
+    z[:, 0] = np.fmax(z[:, 0], [proven.get(op, 0.0) for op in origins.ops])
+    scored = replace(scored, z=z)
+    answers = _usual_callees(seen)
+
+    def unreached(row: int, column: int) -> str | None:
+        """Return the callee that calls of a row did not reach in a slot."""
+        alone = origins.lonely[row, column] > 0.5 * origins.hits[row, column]
+        return answers.get(origins.ops[row]) if alone else None
+
+    def blame(column: int) -> Iterator[BlameShare]:
+        rows = np.flatnonzero(scored.z[:, column] > Z_FLOOR)
+        return _held_responsible(
+            {int(row): (origins.services[row], unreached(int(row), column)) for row in rows}
+        )
+
+    def describe(row: int, service: str) -> Finding:
+        name = seen.operations[origins.ops[row]].name
+        missed = unreached(row, 0)
+        mechanism = Mechanism.UNREACHABLE if missed else Mechanism.ERROR
+        text = (
+            f"{name!r} fails and {missed} never received the call" if missed else f"{name!r} fails by itself"
+        )
+        words = Words(
+            name if service != missed else None, Signal.ERROR_RATE, mechanism, "ratio", "traces", text
+        )
+        return finding(scored, row, service, words)
+
+    return Kind("errors", Group.ERROR, scored, blame, describe)
+
+
+def _held_responsible(failing: dict[int, tuple[str, str | None]]) -> Iterator[BlameShare]:
+    """Yield the blame for rows of a failing service and for the callee that it did not reach, if any."""
+    callers: dict[str, set[str]] = {}
+    for service, missed in failing.values():
+        if missed is not None:
+            callers.setdefault(missed, set()).add(service)
+    for row, (service, missed) in failing.items():
+        if missed is None:
+            yield BlameShare(row, service)
+        elif len(callers[missed]) > 1:
+            yield BlameShare(row, missed)
+        else:
+            yield BlameShare(row, service)
+            yield BlameShare(row, missed, OTHER_END)
+
+
+def _usual_callees(seen: Observations) -> dict[int, str]:
+    """Return the usual callee of each client operation."""
+    counts: dict[tuple[int, str], float] = {}
+    matrix = known(seen.feature(GAP), lambda key: key[2] in seen.operations)
+    for (op, _, child), row in zip(matrix.keys, matrix.counts, strict=True):
+        callee = seen.operations[child].service
+        counts[op, callee] = counts.get((op, callee), 0.0) + float(row.sum())
+    return {op: callee for (op, callee), _ in sorted(counts.items(), key=lambda item: item[1])}
