@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from pydantic import Field
+
 from pytest_otel_diag.model.base import Finite, Model
 
 
@@ -31,7 +35,8 @@ class Verdict(Model):
     """How right a diagnosis is. Ranks count from 1; None means not named.
 
     ``fault_present`` False marks a control; ``detected`` is then a false positive. ``known_services`` are the
-    services that the judge knew, ``candidates`` their number: what a guess chooses from.
+    services that the judge knew, ``candidates`` their number: what a guess chooses from. ``parts`` are names
+    in the diagnosis that telemetry gives to parts of services (pods, instances, hosts), with the services.
     """
 
     fault_present: bool
@@ -60,6 +65,7 @@ class Verdict(Model):
     time_to_impact_s: Finite | None = None
     time_to_diagnosis_s: Finite | None = None
     known_services: tuple[str, ...] = ()
+    parts: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @property
     def top1(self) -> bool:

@@ -8,6 +8,7 @@ from pytest_otel_diag.model.session import SessionResult, Witness
 from pytest_otel_diag.model.verdict import Match, Verdict
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, iso
 from pytest_otel_diag.reports.blocks import DASH, Block, Style
+from pytest_otel_diag.scoring.names import ServiceNames
 from pytest_otel_diag.scoring.text import count
 
 
@@ -129,7 +130,9 @@ def _findings(verdict: Verdict) -> list[_Row]:
     if verdict.named_flag:
         rows.append(("flag named", "", "the flag itself was named", "warn"))
     if verdict.unknown_services:
-        rows.append(("unknown services", "none", ", ".join(verdict.unknown_services), "bad"))
+        names = ServiceNames(verdict.known_services, verdict.parts)
+        unknown = ", ".join(map(names.explain, verdict.unknown_services))
+        rows.append(("unknown services", "none", unknown, "bad"))
     if verdict.named_red_herring is not None:
         rows.append(("red herring", "not first", verdict.named_red_herring, "bad"))
     return rows

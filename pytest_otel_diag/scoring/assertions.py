@@ -283,7 +283,7 @@ class DiagnosedSession:
         verdict = self.result.verdict
         known = verdict.known_services if verdict is not None else ()
         if known:
-            return ServiceNames(known).including(asked)
+            return ServiceNames(known, verdict.parts if verdict else None).including(asked)
         diagnosis = self.diagnosis
         used = [cause.service for cause in diagnosis.root_causes]
         used += [anomaly.service for anomaly in diagnosis.anomalies]

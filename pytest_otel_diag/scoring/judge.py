@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
@@ -14,6 +14,7 @@ from pytest_otel_diag.model.verdict import Match, Verdict
 from pytest_otel_diag.ports import JudgeFacts
 from pytest_otel_diag.scoring.judged_query import run_diagnostic_query
 from pytest_otel_diag.scoring.names import ServiceNames, mentions, same_operation
+from pytest_otel_diag.scoring.parts import services_of_parts
 
 NAMED_WITHIN = 3
 """A root cause counts as named among this many services; a list of all services names none."""
@@ -28,7 +29,7 @@ async def judge(diagnosis: Diagnosis, scenario: Scenario, facts: JudgeFacts) -> 
     A query that the store rejects is part of the verdict, not an error. Ranks of services count distinct
     services, as in AC@k; ranks of operations and mechanisms count list positions.
     """
-    view = _View.of(scenario.expectation, facts)
+    view = await _view(diagnosis, scenario.expectation, facts)
     query = None
     if diagnosis.query is not None:
         query = await run_diagnostic_query(diagnosis.query, facts.telemetry, view.culprit_names())
@@ -64,7 +65,16 @@ async def judge(diagnosis: Diagnosis, scenario: Scenario, facts: JudgeFacts) -> 
         time_to_impact_s=facts.impact.time_to_impact_s if facts.impact is not None else None,
         time_to_diagnosis_s=facts.time_to_diagnosis_s,
         known_services=facts.known_services,
+        parts=view.parts,
     )
+
+
+async def _view(diagnosis: Diagnosis, expectation: Expectation, facts: JudgeFacts) -> _View:
+    """Return what the diagnosis is compared with; telemetry is asked about names that are no service's."""
+    spelled = ServiceNames(facts.known_services).including(_expected_services(expectation))
+    odd = [name for name in _named(diagnosis) if spelled.spelled(name) is None]
+    parts = await services_of_parts(odd, facts.windows, facts.telemetry) if odd else {}
+    return _View.of(expectation, facts, parts)
 
 
 def irrelevant(query: QueryRecord) -> bool:
@@ -88,18 +98,14 @@ class _View:
     names: ServiceNames
     edges: frozenset[tuple[str, str]]
     telemetry_known: bool
+    parts: Mapping[str, tuple[str, ...]]
 
     @classmethod
-    def of(cls, expectation: Expectation, facts: JudgeFacts) -> _View:
-        expected = (
-            *(cause.service for cause in expectation.root_causes),
-            *(anomaly.service for anomaly in expectation.anomalies),
-            *(service for path in expectation.paths for service in path),
-            *expectation.red_herrings,
-        )
+    def of(cls, expectation: Expectation, facts: JudgeFacts, parts: Mapping[str, tuple[str, ...]]) -> _View:
         # A service that stopped with the fault is not in telemetry, but naming it is right.
-        names = ServiceNames(facts.known_services).including(expected)
-        return cls(expectation, names, _resolved_edges(facts.edges, names), bool(facts.known_services))
+        names = ServiceNames(facts.known_services, parts).including(_expected_services(expectation))
+        edges = _resolved_edges(facts.edges, names)
+        return cls(expectation, names, edges, bool(facts.known_services), parts)
 
     @property
     def causes(self) -> tuple[ExpectedRootCause, ...]:
@@ -280,10 +286,24 @@ def _red_herring(found: Sequence[RootCause], view: _View) -> str | None:
 def _unknown(diagnosis: Diagnosis, view: _View) -> tuple[str, ...]:
     if not view.telemetry_known:
         return ()
+    return tuple(name for name in _named(diagnosis) if view.names.resolve(name) is None)
+
+
+def _named(diagnosis: Diagnosis) -> tuple[str, ...]:
+    """Return every name of a service in the diagnosis."""
     named = [cause.service for cause in diagnosis.root_causes]
     named += [anomaly.service for anomaly in diagnosis.anomalies]
     named += [service for path in diagnosis.critical_paths for service in path.services]
-    return tuple(name for name in dict.fromkeys(named) if view.names.resolve(name) is None)
+    return tuple(dict.fromkeys(named))
+
+
+def _expected_services(expectation: Expectation) -> tuple[str, ...]:
+    return (
+        *(cause.service for cause in expectation.root_causes),
+        *(anomaly.service for anomaly in expectation.anomalies),
+        *(service for path in expectation.paths for service in path),
+        *expectation.red_herrings,
+    )
 
 
 def _first_hypothesis(diagnosis: Diagnosis, view: _View) -> bool | None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-_SEPARATORS = re.compile(r"[\s._\-]+")
+from pytest_otel_diag.errors import nearest
+
+_SEPARATORS = re.compile(r"[\s._\-\u2010-\u2015]+")
 _SUFFIX = re.compile(r"(?:services?|svc)$")
 _OPERATION_BOUNDARIES = frozenset("/.:# ")
 
 
-def _fold_case(name: str) -> str:
+def fold_case(name: str) -> str:
+    """Return a name without regard to case and surrounding space."""
     return name.strip().casefold()
 
 
 def _fold_separators(name: str) -> str:
-    return _SEPARATORS.sub("", _fold_case(name))
+    return _SEPARATORS.sub("", fold_case(name))
 
 
 def _fold_suffix(name: str) -> str:
@@ -23,8 +26,28 @@ def _fold_suffix(name: str) -> str:
     return _SUFFIX.sub("", folded) or folded
 
 
-_FOLDS = (_fold_case, _fold_separators, _fold_suffix)
+_FOLDS = (fold_case, _fold_separators, _fold_suffix)
 """Normalisations of a service name, strictest first: case, separators, the word "service"."""
+
+
+_DECORATION = re.compile(r"^[\s`'\"]*(?:the\s+)?|[\s`'\".,]*$", re.IGNORECASE)
+_KIND_OF_PART = re.compile(r"[\s_-](?:pod|container|instance|deployment)s?$", re.IGNORECASE)
+_IN_BRACKETS = re.compile(r"\s*\([^()]*\)$")
+_PORT = re.compile(r":\d{1,5}$")
+# the pod of a deployment (a hash with digits, and five characters) or of a stateful set (a number)
+_POD = re.compile(r"-(?=[a-z]*\d)[a-z0-9]{6,10}-[a-z0-9]{5}$|-\d{1,3}$")
+
+
+def _views(name: str) -> tuple[str, ...]:
+    """Return what a longer name may be about: the service of a pod, an address or an rpc method."""
+    plain = _DECORATION.sub("", name)
+    for pattern in (_IN_BRACKETS, _PORT, _KIND_OF_PART, _POD):
+        plain = pattern.sub("", plain)
+    views = [plain]
+    for separator in "/.":
+        pieces = [piece for view in views for piece in (view.split(separator)[0], view.split(separator)[-1])]
+        views += [_POD.sub("", piece) for piece in pieces]
+    return tuple(dict.fromkeys(view for view in views if view and view != name))
 
 
 class ServiceNames:
@@ -32,16 +55,20 @@ class ServiceNames:
 
     A spelling resolves to a known service only if it fits no other known service, so two known services are
     never merged: if both ``payment`` and ``payment-service`` are known, each exact name resolves to itself
-    and ``PaymentSvc`` to neither.
+    and ``PaymentSvc`` to neither. *parts* are names that telemetry gives to parts of services (pods,
+    instances, hosts), with the services. Otherwise a name resolves by its form: ``payment-7d9f8b6c5d-x2k4z``,
+    ``shop/payment``, ``payment.shop.svc.cluster.local:8080``, ``oteldemo.PaymentService/Charge``. A name
+    that may mean several services resolves to none.
     """
 
-    def __init__(self, known: Iterable[str]) -> None:
+    def __init__(self, known: Iterable[str], parts: Mapping[str, Sequence[str]] | None = None) -> None:
         self.known = tuple(dict.fromkeys(known))
+        self._parts = dict(parts or {})
         self._exact = frozenset(self.known)
         self._levels = tuple(_unambiguous(self.known, fold) for fold in _FOLDS)
 
-    def resolve(self, name: str) -> str | None:
-        """Return the known service that *name* means, None for none or several."""
+    def spelled(self, name: str) -> str | None:
+        """Return the known service of which *name* is a spelling, None for none or several."""
         if name in self._exact:
             return name
         for fold, level in zip(_FOLDS, self._levels, strict=True):
@@ -49,6 +76,28 @@ class ServiceNames:
             if folded in level:
                 return level[folded]
         return None
+
+    def resolve(self, name: str) -> str | None:
+        """Return the known service that *name* means or is a part of, None for none or several."""
+        found = self._meant(name)
+        return found[0] if len(found) == 1 else None
+
+    def _meant(self, name: str) -> tuple[str, ...]:
+        spelled = self.spelled(name)
+        if spelled is not None:
+            return (spelled,)
+        if any(fold(name) in level for fold, level in zip(_FOLDS, self._levels, strict=True)):
+            return ()  # a spelling of several services
+        if name in self._parts:
+            return tuple(self._parts[name])
+        return tuple(dict.fromkeys(service for view in _views(name) if (service := self.spelled(view))))
+
+    def explain(self, name: str) -> str:
+        """Return why *name* resolves to no service: the services that it may mean, or the nearest name."""
+        found = self._meant(name)
+        if len(found) > 1:
+            return f"{name} (a part of {', '.join(found)}; name one of them)"
+        return f"{name}{nearest(name, self.known)}"
 
     def canonical(self, name: str) -> str:
         """Return the known service that *name* means, or the name unchanged."""
@@ -59,11 +108,12 @@ class ServiceNames:
         first, second = self.canonical(one), self.canonical(other)
         if first == second:
             return True
-        return not {first, second} & self._exact and _fold_case(first) == _fold_case(second)
+        return not {first, second} & self._exact and fold_case(first) == fold_case(second)
 
     def including(self, names: Iterable[str]) -> ServiceNames:
-        """Return a resolver that also knows those of *names* that resolve to no known service."""
-        return ServiceNames((*self.known, *(name for name in names if self.resolve(name) is None)))
+        """Return a resolver that also knows those of *names* that are no spelling of a known service."""
+        added = (name for name in names if self.spelled(name) is None)
+        return ServiceNames((*self.known, *added), self._parts)
 
 
 def _unambiguous(known: Iterable[str], fold: Callable[[str], str]) -> Mapping[str, str | None]:
@@ -78,11 +128,11 @@ def same_operation(expected: str, found: str | None) -> bool:
     """Return whether *found* is the expected operation, in full or in its last part.
 
     ``Charge`` matches ``oteldemo.PaymentService/Charge`` and ``/cart`` matches ``GET /cart``;
-    case does not matter.
+    case, parameters of an address and the brackets of a call do not matter.
     """
     if found is None:
         return False
-    want, have = _fold_case(expected), _fold_case(found)
+    want, have = fold_case(expected), fold_case(found.partition("?")[0]).removesuffix("()")
     if have == want:
         return True
     if not want or not have.endswith(want):

@@ -45,5 +45,12 @@ def _spans() -> pa.Table:
             "Duration": pa.array([1000] * len(services), pa.uint64()),
             "StatusCode": ["Error" if service == "payment" else "Unset" for service in services],
             "StatusMessage": [""] * len(services),
+            "ResourceAttributes": pa.array(
+                [
+                    [("host.name", "node-b"), ("service.instance.id", f"{index}f1c")]
+                    for index in (2, 3, 4, 5, 6)
+                ],
+                pa.map_(pa.string(), pa.string()),
+            ),
         }
     )

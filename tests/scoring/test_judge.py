@@ -56,6 +56,18 @@ async def test_ranks_of_services_operations_and_mechanisms_are_separate(facts):
     assert not verdict.top1
 
 
+async def test_a_part_that_telemetry_gives_to_a_service_is_that_service(facts):
+    scenario = faulty(root_causes=(ExpectedRootCause(service="payment"),))
+    diagnosis = said(cause("node-b"), cause("4f1c"), cause("paymnt"))
+    verdict = await judge(diagnosis, scenario, facts())
+    assert verdict.parts == {
+        "node-b": ("cart", "checkout", "frontend", "payment", "redis"),
+        "4f1c": ("payment",),
+    }
+    assert verdict.service_rank == 2
+    assert verdict.unknown_services == ("node-b", "paymnt")
+
+
 async def test_the_right_mechanism_of_another_service_does_not_count(facts):
     scenario = faulty(root_causes=(ExpectedRootCause(service="payment", mechanisms=("cpu",)),))
     verdict = await judge(said(cause("cart", mechanism="cpu"), cause("payment")), scenario, facts())

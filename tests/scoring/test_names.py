@@ -66,6 +66,51 @@ def test_unknown_names_are_the_same_only_up_to_case():
     assert resolver.canonical("ghost") == "ghost"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "payment-7d9f8b6c5d-x2x1z",
+        "payment-0",
+        "otel-demo/payment",
+        "deployment/payment",
+        "payment.otel-demo",
+        "payment.otel-demo.svc.cluster.local:8080",
+        "payment-7d9f8b6c5d-x2x1z.otel-demo",
+        "oteldemo.PaymentService",
+        "oteldemo.PaymentService/Charge",
+        "payment (Charge)",
+        "payment:50051",
+        "the payment service",
+        "`payment` ",
+        "payment pod",
+        "payment\u2011service",
+    ],
+)
+def test_a_longer_name_means_the_service_that_it_is_about(name):
+    assert ServiceNames(["payment", "cart", "frontend"]).resolve(name) == "payment"
+
+
+@pytest.mark.parametrize(
+    "name", ["frontend/payment", "payment-gateway", "payment-gateway-cache", "prepayment", "x/y"]
+)
+def test_other_services_and_names_of_two_services_mean_none(name):
+    assert ServiceNames(["payment", "cart", "frontend"]).resolve(name) is None
+
+
+def test_what_telemetry_calls_a_part_means_its_only_service():
+    names = ServiceNames(["payment", "cart"], {"10.0.0.7": ["payment"], "node-b": ["cart", "payment"]})
+    assert names.resolve("10.0.0.7") == "payment"
+    assert names.including(["db"]).canonical("10.0.0.7") == "payment"
+    assert names.resolve("node-b") is None
+    assert names.explain("node-b") == "node-b (a part of cart, payment; name one of them)"
+    assert names.explain("paymnt") == "paymnt (did you mean 'payment'?)"
+
+
+def test_an_expected_service_is_not_taken_for_a_part_of_another():
+    names = ServiceNames(["order"]).including(["order-2"])
+    assert names.resolve("order-2") == "order-2"
+
+
 def test_including_adds_only_what_is_not_spelled_yet():
     wider = ServiceNames(["paymentservice"]).including(["payment", "cart"])
     assert wider.known == ("paymentservice", "cart")
@@ -82,6 +127,8 @@ def test_including_adds_only_what_is_not_spelled_yet():
         ("Charge", None, False),
         ("", "Charge", False),
         ("Charge", "Charge/Refund", False),
+        ("Charge", "PaymentService.Charge()", True),
+        ("GET /api/cart", "GET /api/cart?sessionId=1", True),
     ],
 )
 def test_operations_match_whole_or_as_the_last_part(expected, found, same):
