@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     )
     from pytest_otel_diag.runs.runner import PreparedScenario, Runner
     from pytest_otel_diag.scoring.assertions import DiagnosedSession, DiagnosisMissed, SessionNotScored
+    from pytest_otel_diag.secret import SecretText
 
 __version__ = "0.1.0"
 
@@ -157,6 +158,7 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "ScenarioRejected",
+    "SecretText",
     "ServedFlag",
     "ServiceHealth",
     "ServiceHealthOf",
@@ -267,6 +269,7 @@ _MODULES = {
     ),
     "runs.runner": ("PreparedScenario", "Runner"),
     "scoring.assertions": ("DiagnosedSession", "DiagnosisMissed", "SessionNotScored"),
+    "secret": ("SecretText",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from pytest_otel_diag.secret import cleaned
+
 
 class OtelDiagError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package. Their texts never contain a credential that an option holds."""
+
+    def __str__(self) -> str:
+        return cleaned(super().__str__())
 
 
 class ConfigurationError(OtelDiagError):

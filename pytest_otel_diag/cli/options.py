@@ -95,5 +95,9 @@ def _typed(option: Option) -> Any:
 
 def _help(option: Option) -> str:
     text = option.help[0].upper() + option.help[1:] if option.help[0].islower() else option.help
-    shown = "" if option.default in (None, "") or option.parse is boolean else f" (default: {option.default})"
+    shown = (
+        ""
+        if str(option.default) in ("None", "") or option.parse is boolean
+        else f" (default: {option.default})"
+    )
     return f"{text}{shown} [{option.environment}]"

@@ -57,9 +57,9 @@ class Order:
 def endpoint(options: RealTimeShopOptions) -> OtlpEndpoint:
     """Return the collector that the options name; raises ConfigurationError."""
     return OtlpEndpoint.parse(
-        options.otlp,
+        options.otlp.reveal(),
         protocol=options.otlp_protocol,
-        headers=options.otlp_headers,
+        headers=options.otlp_headers.reveal(),
         compression=options.otlp_compression,
         timeout_s=options.otlp_timeout_s,
     )

@@ -23,6 +23,7 @@ from pytest_otel_diag.config.declaration import (
     share,
 )
 from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.secret import SecretText, masked
 
 Source = Literal["command line", "environment", "ini", "default"]
 
@@ -59,8 +60,11 @@ class Options:
         "whether an INCONCLUSIVE gate fails the run",
         metavar="fail|pass",
     )
-    store: str = option(
-        str, "", "ClickHouse DSN; without one, chDB runs embedded with a cache on disk", metavar="DSN"
+    store: SecretText = option(
+        SecretText,
+        SecretText(""),
+        "ClickHouse DSN; without one, chDB runs embedded with a cache on disk",
+        metavar="DSN",
     )
     cache: str = option(str, "", "folder of imported recordings and embedded stores", metavar="DIR")
     reports: str = option(str, "reports", "folder in which each run creates a folder", metavar="DIR")
@@ -131,22 +135,22 @@ class Options:
         legacy_environment="MAX_CONCURRENT_SESSIONS",
         pytest_only=True,
     )
-    frontend: str = option(
-        str,
-        "http://localhost:8080",
+    frontend: SecretText = option(
+        SecretText,
+        SecretText("http://localhost:8080"),
         "live: address of the demo's frontend-proxy, through which traffic, flagd and flagd-ui are reached",
         metavar="URL",
     )
-    flags: str = option(
-        str,
-        "",
+    flags: SecretText = option(
+        SecretText,
+        SecretText(""),
         "live: where flags are written, file:PATH, flagd-ui:URL, configmap:NAMESPACE/NAME, command:… or "
         "class:module:attribute (default: the flagd-ui behind the frontend)",
         metavar="SPEC",
     )
-    flagd: str = option(
-        str,
-        "",
+    flagd: SecretText = option(
+        SecretText,
+        SecretText(""),
         "live: where flags are evaluated, ofrep:URL, flagd:URL or grpc:HOST:PORT (default: the flagd behind "
         "the frontend)",
         metavar="SPEC",
@@ -162,9 +166,9 @@ class Options:
     drive: bool = option(
         boolean, True, "live: send the rare requests that a fault needs to show", metavar="on|off"
     )
-    restart: str = option(
-        str,
-        "",
+    restart: SecretText = option(
+        SecretText,
+        SecretText(""),
         "live: command that restarts a service on which a fault leaves a residual effect, with {service} in "
         "it",
         metavar="COMMAND",
@@ -266,4 +270,4 @@ def _parse(option: Option, raw: Any, spelling: str) -> Any:
         if "convert" in reason or "invalid literal" in reason:
             kind = "whole number" if option.parse is int else option.parse.__name__
             reason = f"must be a {kind}"
-        raise ValueError(f"{spelling}={raw!r}: {reason}") from None
+        raise ValueError(f"{spelling}={masked(str(raw))!r}: {reason}") from None

@@ -11,13 +11,14 @@ from typing import Any, Self
 from pytest_otel_diag.config.options import OPTIONS, Options, Resolved, Source
 from pytest_otel_diag.model.scenario import Timing
 from pytest_otel_diag.model.session import Budget
+from pytest_otel_diag.secret import masked
 
 _TIMING = ("impact_timeout_s", "impact_poll_s", "observe_s", "analyze_timeout_s")
 
 
 @dataclass(frozen=True, slots=True)
 class SettingSource:
-    """The text of a value and where it came from."""
+    """The text of a value, its credentials masked, and where it came from."""
 
     value: str
     source: Source
@@ -34,7 +35,7 @@ class Settings(Options):
     def of(cls, resolved: Mapping[str, Resolved]) -> Self:
         """Return the settings for resolved options; those not among them keep their defaults."""
         sources = {
-            name: SettingSource(str(item.value), item.source, item.spelling)
+            name: SettingSource(masked(str(item.value)), item.source, item.spelling)
             for name, item in resolved.items()
         }
         return cls(**{name: item.value for name, item in resolved.items()}, sources=sources)

@@ -12,15 +12,16 @@ from typing import Self
 
 from pytest_otel_diag.config.declaration import Option, above_zero, declared, option
 from pytest_otel_diag.config.options import Resolved
+from pytest_otel_diag.secret import SecretText, hidden
 
 
 @dataclass(frozen=True, kw_only=True)
 class RealTimeShopOptions:
     """The options of ``otel-diag shop run`` that the environment may set too."""
 
-    otlp: str = option(
-        str,
-        "",
+    otlp: SecretText = option(
+        SecretText,
+        SecretText(""),
         "address of the OTLP collector (default: this machine, the protocol's usual port)",
         metavar="URL",
         legacy_environment="OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -33,9 +34,9 @@ class RealTimeShopOptions:
         legacy_environment="OTEL_EXPORTER_OTLP_PROTOCOL",
         alias="--protocol",
     )
-    otlp_headers: str = option(
-        str,
-        "",
+    otlp_headers: SecretText = option(
+        hidden,
+        SecretText(""),
         "headers of every request: key=value,key2=value2",
         metavar="HEADERS",
         legacy_environment="OTEL_EXPORTER_OTLP_HEADERS",

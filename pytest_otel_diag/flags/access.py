@@ -14,7 +14,7 @@ from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.flags.surface import FlagAddress, FlagReader, Surface
 from pytest_otel_diag.model.base import Nanos
-from pytest_otel_diag.model.secret import masked
+from pytest_otel_diag.secret import masked
 
 _HERE = "pytest_otel_diag.flags"
 
@@ -77,7 +77,7 @@ def open_flags(access: FlagAddress, *, now: Callable[[], Nanos]) -> SurfaceFlags
 
     Raises ConfigurationError.
     """
-    return SurfaceFlags(open_surface(access.control), open_reader(access.served), now=now)
+    return SurfaceFlags(open_surface(access.control.reveal()), open_reader(access.served.reveal()), now=now)
 
 
 def _factory(place: str) -> Callable[[str], Any]:

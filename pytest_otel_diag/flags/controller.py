@@ -15,6 +15,7 @@ from pytest_otel_diag.flags.readers.answers import UnknownFlag
 from pytest_otel_diag.flags.surface import FlagAddress, FlagReader, Surface
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import Flag, FlagChange, FlagDocument, FlagValue, ServedFlag
+from pytest_otel_diag.secret import SecretText
 
 RESTORE_ATTEMPTS = 5
 
@@ -44,7 +45,7 @@ class SurfaceFlags:
     @property
     def access(self) -> FlagAddress:
         """What opens the same flags in another process."""
-        return FlagAddress(control=self.surface.control, served=self.reader.address)
+        return FlagAddress(control=SecretText(self.surface.control), served=SecretText(self.reader.address))
 
     async def document(self) -> FlagDocument:
         """Return the stored document, exactly; raises FlagError for one that flagd would refuse or lose."""

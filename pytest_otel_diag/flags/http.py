@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError
 from pytest_otel_diag.extras import require
-from pytest_otel_diag.model.secret import masked
+from pytest_otel_diag.secret import masked
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 _SHOWN = 120

@@ -12,19 +12,31 @@ from typing import Protocol
 
 from pytest_otel_diag.model.base import Model
 from pytest_otel_diag.model.flags import FlagValue, ServedFlag
+from pytest_otel_diag.secret import SecretText
 
 
 class FlagAddress(Model):
-    """Where the flags of a system are written and evaluated: two texts that a journal can store.
+    """Where the flags of a system are written and evaluated.
 
     ``control`` names the surface (``file:/path/demo.flagd.json``,
     ``flagd-ui:http://localhost:8080/feature``, ``configmap:namespace/name``, ``command:…``,
     ``class:module:attribute``), ``served`` the reader (``ofrep:http://localhost:8016``,
     ``flagd:http://localhost:8080/flagservice``, ``grpc:localhost:8013``). Module ``access`` opens both.
+    JSON shows both without credentials.
     """
 
-    control: str
-    served: str
+    control: SecretText
+    served: SecretText
+
+    @property
+    def complete(self) -> bool:
+        """Whether credentials are there, so that it can be opened."""
+        return self.control.complete and self.served.complete
+
+    def completed_by(self, known: FlagAddress) -> FlagAddress:
+        """Return this address with the credentials of *known*, where that is the same address."""
+        same = (str(self.control), str(self.served)) == (str(known.control), str(known.served))
+        return known if same else self
 
 
 class RemoteLease(Protocol):

@@ -11,10 +11,10 @@ from typing import NamedTuple
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.extras import Extra, install
-from pytest_otel_diag.model.secret import masked
 from pytest_otel_diag.operations.checks import CheckResult
 from pytest_otel_diag.runs.opening import open_analyzer
 from pytest_otel_diag.runs.runner import Runner
+from pytest_otel_diag.secret import SecretText
 from pytest_otel_diag.telemetry import Store
 
 
@@ -46,7 +46,7 @@ def installation_checks(settings: Settings) -> Iterator[CheckResult]:
     yield CheckResult("ok" if supported else "failed", "python", f"{sys.version.split()[0]}{needs}")
     yield CheckResult("ok", "version", metadata.version("pytest-otel-diag"))
     for name, item in settings.not_default().items():
-        yield CheckResult("ok", "setting", f"{name}={masked(item.value)} ({item.source}: {item.spelling})")
+        yield CheckResult("ok", "setting", f"{name}={item.value} ({item.source}: {item.spelling})")
     yield from map(_package, _PACKAGES)
     live = settings.target.partition(":")[0] == "live"
     if not live:
@@ -74,10 +74,10 @@ def _installed(module: str) -> bool:
 
 
 def _store(settings: Settings) -> CheckResult:
-    dsn = settings.store or "chdb://memory"
+    dsn = settings.store or SecretText("chdb://memory")
     try:
-        with closing(Store.open(dsn)) as store:
-            return CheckResult("ok", "store", f"{masked(dsn)}: {len(store.databases())} databases")
+        with closing(Store.open(dsn.reveal())) as store:
+            return CheckResult("ok", "store", f"{dsn}: {len(store.databases())} databases")
     except OtelDiagError as error:
         return CheckResult("failed", "store", str(error))
 

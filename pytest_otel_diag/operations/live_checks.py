@@ -77,7 +77,7 @@ class _LiveChecks:
     async def _frontend(self) -> AsyncIterator[CheckResult]:
         url, needed = self._settings.frontend, self._settings.drive
         try:
-            client = HttpClient(url, remedy="give its address with --otel-diag-frontend")
+            client = HttpClient(url.reveal(), remedy="give its address with --otel-diag-frontend")
         except ConfigurationError as error:  # httpx is not installed, or this is no address
             yield CheckResult("failed" if needed else "warning", "frontend", str(error))
             return
@@ -103,7 +103,7 @@ class _LiveChecks:
             found = self._target.document.take(found_flags.document)
             self._demo = found.demo
             yield await _surface(flags)
-            yield _writable(self._target.access.control)
+            yield _writable(self._target.access.control.reveal())
             yield _release(found)
             for check in _served(found_flags):
                 yield check

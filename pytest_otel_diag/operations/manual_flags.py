@@ -142,7 +142,7 @@ async def set_flag(manual: ManualFlags, name: str, variant: str, *, force: bool 
     """
     found = await overview(manual.flags)
     if not force:
-        _refuse_stale(found, manual.flags.access.control)
+        _refuse_stale(found, str(manual.flags.access.control))
     key = key_of(name, found.document.flags)
     contexts = contexts_of(found.document.flags[key], found.comparison.demo)
     return FlagSet(key, variant, await _set(manual, FlagChange(key=key, variant=variant), contexts))

@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare every option for the command line and the ini file."""
     group = parser.getgroup("otel-diag", "diagnosis of OpenTelemetry systems under test")
     for option in OPTIONS:
-        default = "" if option.default in (None, "", False) else f" (default: {option.default})"
+        default = "" if str(option.default) in ("None", "", "False") else f" (default: {option.default})"
         explain = f"{option.help}{default} [{option.environment}]"
         if option.flag:
             group.addoption(option.cli, dest=option.ini, action="store_const", const="true", help=explain)

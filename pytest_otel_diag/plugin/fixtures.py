@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import pytest
 
 from pytest_otel_diag.errors import ScenarioError, ScenarioRejected
-from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.base import Nanos, to_json
 from pytest_otel_diag.model.diagnosis import Usage
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
 from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario
@@ -24,7 +24,6 @@ from pytest_otel_diag.plugin.runtime import Runtime, runtime_of
 from pytest_otel_diag.plugin.scenarios import NO_SCENARIO
 from pytest_otel_diag.plugin.xdist import SPOOL
 from pytest_otel_diag.ports import TargetSession
-from pytest_otel_diag.runs.files import to_json
 from pytest_otel_diag.runs.runner import PreparedScenario
 from pytest_otel_diag.scoring.assertions import DiagnosedSession, SessionNotScored
 from pytest_otel_diag.scoring.measures import time_to_root_cause_s

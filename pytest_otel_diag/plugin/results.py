@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
+from pytest_otel_diag.model.base import to_json
 from pytest_otel_diag.plugin.fixtures import HELD, PROPERTY, RETAINED, SESSIONS
 from pytest_otel_diag.plugin.runtime import runtime_of, settings_of
 from pytest_otel_diag.plugin.settings import place_of
-from pytest_otel_diag.runs.files import to_json
 from pytest_otel_diag.runs.kept_telemetry import kept_folder, shell_command
 from pytest_otel_diag.scoring.assertions import DiagnosisMissed, SessionNotScored
 from pytest_otel_diag.scoring.text import one_line

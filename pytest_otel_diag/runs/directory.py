@@ -11,10 +11,10 @@ from typing import Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.base import Nanos, to_json
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.runs.document import RunDocument
-from pytest_otel_diag.runs.files import RunUnreadable, to_json, write_atomically
+from pytest_otel_diag.runs.files import RunUnreadable, write_atomically
 from pytest_otel_diag.runs.manifest import Manifest
 from pytest_otel_diag.runs.migrations import current_version, migrated, readable_versions
 from pytest_otel_diag.scoring.gate import GateSettings

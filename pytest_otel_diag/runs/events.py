@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from pytest_otel_diag.model.base import Model
+from pytest_otel_diag.model.base import Model, to_json
 from pytest_otel_diag.model.events import (
     EVENT,
     ImpactMeasured,
@@ -33,7 +33,7 @@ from pytest_otel_diag.model.events import (
 )
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND
-from pytest_otel_diag.runs.files import LineAppender, RunUnreadable, to_json
+from pytest_otel_diag.runs.files import LineAppender, RunUnreadable
 
 EVENTS_FILE = "events.jsonl"
 SCHEMA_VERSION = 1

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from pydantic import BaseModel
-from pydantic_core import PydanticSerializationError
 
 from pytest_otel_diag.errors import OtelDiagError
+from pytest_otel_diag.model.base import to_json
 
 
 class RunUnreadable(OtelDiagError):
     """A run directory cannot be read or written; the message names file and line."""
-
-
-def to_json(value: BaseModel) -> str:
-    """Return one line of JSON. Lone surrogates (broken text in telemetry) are kept as escapes.
-
-    Read it back with ``Model.model_validate(json.loads(text))``: pydantic's own JSON parser refuses
-    such escapes.
-    """
-    try:
-        return value.model_dump_json()
-    except PydanticSerializationError:
-        return json.dumps(value.model_dump(mode="python"))
 
 
 def write_atomically(file: Path, value: BaseModel) -> None:

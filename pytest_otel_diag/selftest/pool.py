@@ -14,6 +14,7 @@ from multiprocessing.util import Finalize
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.ports import Target
 from pytest_otel_diag.runs.runner import Runner, seeded_environment
+from pytest_otel_diag.secret import SecretText
 from pytest_otel_diag.selftest.proof import Proof, prove
 from pytest_otel_diag.selftest.subjects import Subject
 
@@ -47,7 +48,7 @@ def _prove(subject: Subject, settings: Settings) -> Proof:
 
 
 @cache
-def _target(spec: str, store: str, cache_dir: str) -> Target:
+def _target(spec: str, store: SecretText, cache_dir: str) -> Target:
     name = multiprocessing.current_process().name
     runner = Runner(Settings(target=spec, store=store, cache=cache_dir), worker=f"self-test-{name}")
     Finalize(None, runner.close, exitpriority=1)  # processes of a pool skip atexit

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
+from pytest_otel_diag.model.base import without_credentials
 from pytest_otel_diag.model.events import SessionEvent
 from pytest_otel_diag.model.session import Blame, Phase, SessionResult, Status
 from pytest_otel_diag.ports import Analyzer, Target
@@ -85,7 +86,7 @@ class SessionEngine:
     def _hand_over(self, log: SessionLog) -> SessionResult:
         with log.phase(Phase.RECORD):
             pass  # the result must hold this phase too, so it ends before the result is stored
-        result = log.result()
+        result = without_credentials(log.result())
         try:
             self._keep(result)
         except Exception as error:

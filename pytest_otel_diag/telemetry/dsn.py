@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pytest_otel_diag.errors import ConfigurationError, nearest
-from pytest_otel_diag.model.secret import masked
+from pytest_otel_diag.secret import masked
 
 MEMORY = ":memory:"
 _SERVER_PORTS = {"clickhouse": 8123, "http": 8123, "clickhouses": 8443, "https": 8443}

@@ -103,9 +103,24 @@ def heal_command(state_dir: Path) -> str:
     return f"otel-diag heal --state {shlex.quote(str(state_dir))}"
 
 
-async def with_flags(entry: Entry, opener: Opener, work: Callable[[Entry, SurfaceFlags], Awaitable[T]]) -> T:
-    """Open the flags of the entry, run *work* on them and close them."""
-    flags = opener(entry.access, now=time.time_ns)
+async def with_flags(
+    entry: Entry,
+    opener: Opener,
+    work: Callable[[Entry, SurfaceFlags], Awaitable[T]],
+    known: FlagAddress | None = None,
+) -> T:
+    """Open the flags of the entry, run *work* on them and close them.
+
+    *known* has the credentials of the same address, which no journal stores. Raises FlagError without them.
+    """
+    access = entry.access if known is None else entry.access.completed_by(known)
+    if not access.complete:
+        raise FlagError(
+            f"the journal stores no credentials, so {access.control}, served by {access.served}, cannot be "
+            "opened; name the same addresses with --flags and --flagd, or with --frontend, or with "
+            "OTEL_DIAG_FLAGS, OTEL_DIAG_FLAGD and OTEL_DIAG_FRONTEND"
+        )
+    flags = opener(access, now=time.time_ns)
     try:
         return await work(entry, flags)
     finally:
@@ -119,15 +134,16 @@ async def heal(
     force: bool = False,
     dry_run: bool = False,
     limits: RestoreLimits | None = None,
+    known: FlagAddress | None = None,
 ) -> list[Healed]:
     """Restore what dead runs left on and what was kept intentionally; return what happened to each entry.
 
     Entries whose owner is alive or on another host are only reported. *force* restores them too, and closes
     entries whose flags nobody serves once the document is restored. *dry_run* only reports. An entry that
-    fails raises nothing.
+    fails raises nothing. *known* is an address with the credentials that the journal lacks.
     """
     journal = Journal(state_dir)
-    healing = _Healing(state_dir, journal, opener, limits, force=force, dry_run=dry_run)
+    healing = _Healing(state_dir, journal, opener, limits, known, force=force, dry_run=dry_run)
     return [
         _damaged(each, state_dir, dry_run=dry_run) if isinstance(each, Damaged) else await healing.one(each)
         for each in list(journal.entries())
@@ -142,6 +158,7 @@ class _Healing:
     journal: Journal
     opener: Opener
     limits: RestoreLimits | None
+    known: FlagAddress | None
     force: bool
     dry_run: bool
 
@@ -195,7 +212,7 @@ class _Healing:
             return done
 
         try:
-            done = await with_flags(entry, self.opener, work)
+            done = await with_flags(entry, self.opener, work, self.known)
         except Exception as error:  # the other entries must be healed all the same
             return _healed(entry, HealOutcome.FAILED, f"A FAULT MAY STILL BE ON: {error}")
         outcome = HealOutcome.UNPROVEN if done.unproven else HealOutcome.RESTORED

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pytest_otel_diag.model.base import Model, Nanos
-from pytest_otel_diag.model.secret import masked_command
+from pytest_otel_diag.secret import masked_command
 from pytest_otel_diag.undo.processes import Process
 
 _COMMAND_LENGTH = 300

@@ -243,7 +243,9 @@ class GuardedFlags:
         # gets the time left.
         left_s = self._deadline_s - time.monotonic()
         self._watched.add(entry.id)
-        await shielded(asyncio.to_thread(self.guardian.ensure, entry.id, deadline_s=left_s))
+        await shielded(
+            asyncio.to_thread(self.guardian.ensure, entry.id, deadline_s=left_s, access=self._access)
+        )
 
     async def _write(self, change: FlagChange) -> None:
         limit_s = self._undo.limits.write_timeout_s

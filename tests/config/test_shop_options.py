@@ -8,6 +8,7 @@ from pytest_otel_diag.config.declaration import duration
 from pytest_otel_diag.config.options import resolve
 from pytest_otel_diag.config.shop_options import SHOP_OPTIONS
 from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.secret import SecretText
 
 OTEL = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
@@ -20,7 +21,8 @@ OTEL = {
 
 def values(environment: dict[str, str], **given: object) -> list[object]:
     command_line = {f"otel_diag_{name}": value for name, value in given.items()}
-    return [item.value for item in resolve(command_line, {}, environment, only=SHOP_OPTIONS).values()]
+    found = [item.value for item in resolve(command_line, {}, environment, only=SHOP_OPTIONS).values()]
+    return [value.reveal() if isinstance(value, SecretText) else value for value in found]
 
 
 def test_environment_variables_of_otlp_exporters_apply() -> None:

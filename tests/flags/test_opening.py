@@ -114,7 +114,7 @@ async def test_flags_remember_how_they_are_opened_from_anywhere(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     access = FlagAddress(control="demo.flagd.json", served="ofrep:http://localhost:8016")
     flags = open_flags(access, now=time.time_ns)
-    assert flags.access == access.model_copy(update={"control": f"file:{tmp_path}/demo.flagd.json"})
+    assert flags.access == FlagAddress(control=f"file:{tmp_path}/demo.flagd.json", served=access.served)
     assert flags.identity == f"{tmp_path}/demo.flagd.json"
     assert flags.name == f"{tmp_path}/demo.flagd.json, served by OFREP at http://localhost:8016"
     await flags.aclose()

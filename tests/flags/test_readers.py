@@ -23,7 +23,7 @@ from pytest_otel_diag.flags.readers.answers import UnknownFlag, number, plain
 from pytest_otel_diag.flags.readers.flagd_grpc import FlagdGrpcReader
 from pytest_otel_diag.flags.readers.flagd_http import FlagdHttpReader
 from pytest_otel_diag.flags.readers.ofrep import OfrepReader
-from pytest_otel_diag.model.secret import masked
+from pytest_otel_diag.secret import masked
 from tests.support.flagd_stand_in import FlagdStandIn
 
 PAGE = b"<!DOCTYPE html><html><body>upstream connect error</body></html>"

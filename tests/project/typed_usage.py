@@ -47,6 +47,7 @@ from pytest_otel_diag import (
     Runner,
     Scenario,
     ScenarioRejected,
+    SecretText,
     ServedFlag,
     ServiceHealth,
     ServiceHealthOf,
@@ -149,7 +150,9 @@ async def run_without_pytest(scenario: Scenario) -> SessionResult:
         if event.kind == "session_ended":
             assert_type(event.status, Status)
 
-    with Runner(Settings(target="shop", seed=7), analyzers={"mine": analyzer}) as runner:
+    with Runner(
+        Settings(target="shop", seed=7, store=SecretText("chdb://memory")), analyzers={"mine": analyzer}
+    ) as runner:
         try:
             prepared = runner.prepare(scenario)
         except ScenarioRejected as rejected:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from pytest_otel_diag.cli.commands.report import command
+from pytest_otel_diag.model.base import to_json
 from pytest_otel_diag.model.session import SessionResult, Status
 from pytest_otel_diag.runs.directory import read_run
 from pytest_otel_diag.runs.events import read_events
-from pytest_otel_diag.runs.files import RunUnreadable, to_json
+from pytest_otel_diag.runs.files import RunUnreadable
 from pytest_otel_diag.runs.migrations import current_version, migrated, readable_versions
 from tests.support.ended import RIGHT, result
 

@@ -336,8 +336,8 @@ def test_the_embedded_receiver_is_for_one_process(demo: LiveDemo) -> None:
 
 def test_the_frontend_is_the_default_for_writing_and_reading_flags(demo: LiveDemo) -> None:
     access = access_of(demo.settings(flags="", flagd="", frontend="http://demo:8080/"))
-    assert access.control == "flagd-ui:http://demo:8080/feature"
-    assert access.served == "flagd:http://demo:8080/flagservice"
+    assert str(access.control) == "flagd-ui:http://demo:8080/feature"
+    assert str(access.served) == "flagd:http://demo:8080/flagservice"
 
 
 def test_the_guardian_waits_for_longer_than_a_session_takes() -> None:

@@ -162,7 +162,7 @@ class Target:
         access = FlagAddress(control=f"file:{PLAN['document']}", served=f"ofrep:{PLAN['ofrep']}")
         real = open_flags(access, now=time.time_ns)
         real.surface = Surface(Path(PLAN["document"]))
-        real.reader = open_reader(access.served)
+        real.reader = open_reader(access.served.reveal())
         limits = RestoreLimits(write_timeout_s=2.0) if PLAN["act"] == "timeout" else RestoreLimits()
         undo = UndoSettings(
             lease_wait_s=self._settings.lease_wait_s,

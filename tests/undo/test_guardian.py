@@ -116,9 +116,9 @@ def test_a_death_is_polled_for_where_the_system_has_no_pidfd(
         assert watch.next() == {"watch": "two", "deadline_s": 60}
         os.write(other, b'ne": true}\n')
         assert watch.next() == {"done": True}
-        watch.turn_to("two", 0.05)
+        watch.turn_to({"watch": "two", "deadline_s": 0.05})
         assert watch.next() == {"late": True}
-        watch.turn_to("two", 60)
+        watch.turn_to({"watch": "two", "deadline_s": 60})
         parent.kill()
         parent.wait()
         assert watch.next() == {"gone": True}

@@ -100,7 +100,7 @@ def test_damaged_entries_fail_the_command_and_their_documents_are_copied(state: 
 
 async def test_flags_that_nobody_serves_are_unproven_by_force_and_failed_without(state: Path, flagd: Flagd):
     entry = left(state, flagd)
-    nobody = entry.access.model_copy(update={"served": "ofrep:http://127.0.0.1:9"})
+    nobody = FlagAddress(control=entry.access.control, served="ofrep:http://127.0.0.1:9")
     Journal(state).write(entry.model_copy(update={"access": nobody}))
     (failed,) = await heal(state, limits=QUICK)
     assert failed.outcome == "failed" and "A FAULT MAY STILL BE ON" in failed.detail

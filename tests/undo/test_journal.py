@@ -262,7 +262,7 @@ async def test_an_entry_of_an_earlier_version_still_restores_the_flags(tmp_path:
     path = Path(__file__).with_name("entry-v1.json")
     entry = decoded(path.read_bytes(), path)
     assert isinstance(entry, Entry), entry
-    assert (entry.owner.user, entry.access.served) == ("alice", "ofrep:http://127.0.0.1:8016")
+    assert (entry.owner.user, str(entry.access.served)) == ("alice", "ofrep:http://127.0.0.1:8016")
     surface = samples.MemorySurface(FlagdDocument(entry.previous).raw)
     flags = SurfaceFlags(surface, samples.MemoryReader(surface), now=lambda: 1)
     await flags.apply(FlagChange(key="a", variant="on"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,12 +12,13 @@ from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.operations.emergency import StillRunning, StopEvent, stop_runs, switch_all_off
+from pytest_otel_diag.targets.live.target import access_of
 from pytest_otel_diag.undo.heal import Healed, HealOutcome, heal
 
 STOP_WAIT_S = 30.0
 
 
-@takes_settings("state", others=False)
+@takes_settings("state", "frontend", "flags", "flagd", others=False)
 def heal_command(
     settings: Settings,
     force: Annotated[
@@ -34,7 +34,8 @@ def heal_command(
     Faults that --otel-diag-skip-cleanup left on are restored too. Runs that are alive are left alone.
     """
     state_dir = settings.state_dir()
-    healed = asyncio.run(heal(state_dir, force=force, dry_run=dry_run))
+    known = access_of(settings)
+    healed = asyncio.run(heal(state_dir, force=force, dry_run=dry_run, known=known))
     if not healed:
         typer.echo(f"nothing to heal: no fault is open in {state_dir}")
     for one in healed:
@@ -43,7 +44,7 @@ def heal_command(
     raise typer.Exit(0 if only_shown or all(one.gone for one in healed) else 1)
 
 
-@takes_settings("state", "flags", "flagd", others=False)
+@takes_settings("state", "frontend", "flags", "flagd", others=False)
 def emergency_stop_command(
     settings: Settings,
     all_off: Annotated[
@@ -55,17 +56,18 @@ def emergency_stop_command(
 ) -> None:
     """End all runs and restore every fault, now; exit code 1 when a fault may still be on."""
     access = _access(settings) if all_off else None
-    raise typer.Exit(asyncio.run(_stop(settings.state_dir(), access, wait_s)))
+    raise typer.Exit(asyncio.run(_stop(settings, access, wait_s)))
 
 
-async def _stop(state_dir: Path, access: FlagAddress | None, wait_s: float) -> int:
+async def _stop(settings: Settings, access: FlagAddress | None, wait_s: float) -> int:
+    state_dir = settings.state_dir()
     typer.echo(f"1. ending the runs at work in {state_dir}")
     good = True
     async for event in stop_runs(state_dir, wait_s=wait_s):
         typer.echo(f"   {_stop_line(event, wait_s)}")
         good = good and not isinstance(event, StillRunning)
     typer.echo("2. restoring every open fault")
-    for one in await heal(state_dir, force=True):
+    for one in await heal(state_dir, force=True, known=access_of(settings)):
         typer.echo(f"   {_line(one)}")
         good = good and one.gone
     if access is not None:

@@ -41,7 +41,7 @@ def command(
             "--store=chdb:///absolute/path"
         )
     listen, layout = f"http={http},grpc={grpc}", Layout(ttl_hours=keep_hours, knows_retries=True)
-    raise typer.Exit(receive(settings.store, database, listen, layout, every, typer.echo))
+    raise typer.Exit(receive(settings.store.reveal(), database, listen, layout, every, typer.echo))
 
 
 def receive(dsn: str, database: str, listen: str, layout: Layout, every_s: float, echo: Echo) -> int:

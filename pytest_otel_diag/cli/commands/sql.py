@@ -14,6 +14,7 @@ from pytest_otel_diag.cli.options import takes_settings
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError, TelemetryError, nearest
 from pytest_otel_diag.operations.telemetry_shell import OpenTelemetry, opened
+from pytest_otel_diag.secret import SecretText
 
 FORMATS = {
     "pretty": "PrettyCompactMonoBlock",
@@ -65,14 +66,14 @@ def command(
 
     A recording is loaded into memory; a server is only read.
     """
-    place = where or settings.store
+    place = SecretText(where) if where else settings.store
     if not place:
         raise ConfigurationError(
             "name a recording, a run, a session of a run or a store: otel-diag sql RUN/SESSION"
         )
     shell = not statement and sys.stdin.isatty()
     chosen = _format(output or ("pretty" if sys.stdout.isatty() else "tsv"))
-    with opened(place, settings.cache_dir()) as telemetry:
+    with opened(place.reveal(), settings.cache_dir()) as telemetry:
         if shell:
             _converse(telemetry, chosen)
             return

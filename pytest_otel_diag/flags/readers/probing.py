@@ -16,7 +16,7 @@ from pytest_otel_diag.flags.readers.flagd_http import FlagdHttpReader
 from pytest_otel_diag.flags.readers.ofrep import OfrepReader
 from pytest_otel_diag.flags.surface import FlagReader
 from pytest_otel_diag.model.flags import FlagValue, ServedFlag
-from pytest_otel_diag.model.secret import masked
+from pytest_otel_diag.secret import masked
 
 _PROBE_TIMEOUT_S = 3.0
 

@@ -37,7 +37,7 @@ from pytest_otel_diag.flags.hosts import is_here
 from pytest_otel_diag.flags.http import HttpAnswer, HttpClient, HttpRefused, base_url
 from pytest_otel_diag.flags.surface import Moved, RemoteLease
 from pytest_otel_diag.flags.surfaces.read_back import RetryPolicy, Uncertain, replace
-from pytest_otel_diag.model.secret import masked
+from pytest_otel_diag.secret import masked
 
 T = TypeVar("T")
 

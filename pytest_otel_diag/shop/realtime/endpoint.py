@@ -11,6 +11,7 @@ from typing import Literal, cast, get_args
 from urllib.parse import unquote, urlsplit
 
 from pytest_otel_diag.errors import ConfigurationError, nearest
+from pytest_otel_diag.secret import masked
 from pytest_otel_diag.shop.realtime.encode import Signal
 
 Protocol = Literal["http/protobuf", "grpc"]
@@ -29,7 +30,7 @@ class OtlpEndpoint:
 
     url: str
     protocol: Protocol = "http/protobuf"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     compression: Compression = "none"
     timeout_s: float = 10.0
 
@@ -70,19 +71,19 @@ class OtlpEndpoint:
         return f"{self.url}/v1/{signal}"
 
     def __str__(self) -> str:
-        return f"{self.url} ({self.protocol})"
+        return f"{masked(self.url)} ({self.protocol})"
 
 
 def parse_headers(text: str) -> dict[str, str]:
     """Parse ``key=value,key2=value2`` into a mapping with lower-case keys and percent-decoded values."""
     headers: dict[str, str] = {}
-    for pair in filter(str.strip, text.split(",")):
+    for number, pair in enumerate(filter(str.strip, text.split(",")), start=1):
         key, equals, value = pair.partition("=")
         key = unquote(key.strip()).lower()
         if not equals or not key:
             raise ConfigurationError(
-                f"OTLP headers: {pair.strip()!r} is not key=value; write key=value,key2=value2, "
-                "with a comma inside a value as %2C"
+                f"OTLP headers: entry {number} is not key=value (not shown, since it may be secret); "
+                "write key=value,key2=value2, with a comma inside a value as %2C"
             )
         headers[key] = unquote(value.strip())
     return headers

@@ -28,6 +28,7 @@ from pytest_otel_diag.model.flags import Flag
 from pytest_otel_diag.model.scenario import Disturbance, Environment, Fault, Scenario, Timing
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import FlagController, TargetSession, Traffic, report_waiting
+from pytest_otel_diag.secret import SecretText
 from pytest_otel_diag.targets.live.clock import LiveClock, measured
 from pytest_otel_diag.targets.live.flags import Found, LiveDocument, reader
 from pytest_otel_diag.targets.live.options import LiveOptions
@@ -57,10 +58,10 @@ log = logging.getLogger("pytest_otel_diag.live")
 
 def access_of(settings: Settings) -> FlagAddress:
     """Return the access to the flags that the settings name."""
-    frontend = settings.frontend.rstrip("/")
+    frontend = settings.frontend.reveal().rstrip("/")
     return FlagAddress(
-        control=settings.flags or f"flagd-ui:{frontend}/feature",
-        served=settings.flagd or f"flagd:{frontend}/flagservice",
+        control=settings.flags or SecretText(f"flagd-ui:{frontend}/feature"),
+        served=settings.flagd or SecretText(f"flagd:{frontend}/flagservice"),
     )
 
 
@@ -79,10 +80,10 @@ class LiveTarget:
         self._settings = settings
         self._worker = worker
         self.access = access_of(settings)
-        self.source = telemetry_source(settings.store, settings.otlp_receiver, worker=worker)
+        self.source = telemetry_source(settings.store.reveal(), settings.otlp_receiver, worker=worker)
         self.document = LiveDocument(reader(self.access), demo=options.demo)
         self._reference = Reference(options.reference_s)
-        self._restart = RestartCommand(settings.restart) if settings.restart else None
+        self._restart = RestartCommand(settings.restart.reveal()) if settings.restart else None
 
     @classmethod
     def from_settings(cls, rest: str, *, settings: Settings, worker: str) -> Self:
@@ -104,8 +105,8 @@ class LiveTarget:
             "name": self.name,
             "version": metadata.version("pytest-otel-diag"),
             "source": f"OpenTelemetry Demo at {self._settings.frontend}",
-            "flags": self.access.control,
-            "served_by": self.access.served,
+            "flags": str(self.access.control),
+            "served_by": str(self.access.served),
             "store": self.source.name,
         }
         try:
@@ -308,7 +309,11 @@ class LiveTarget:
         rng = Random(f"{session_id}/{self._settings.seed}")  # noqa: S311 - chooses customers, no secret
         named = [fault.flag for fault in scenario.faults]
         traffic = LiveTraffic(
-            self._settings.frontend, flags=named, served=flags.served, rng=rng, rate=self._options.rate
+            self._settings.frontend.reveal(),
+            flags=named,
+            served=flags.served,
+            rng=rng,
+            rate=self._options.rate,
         )
         return await stack.enter_async_context(traffic)
 
@@ -325,8 +330,8 @@ class LiveTarget:
         frontend = catalog.service(_FRONTEND, found.demo)
         return {
             "demo": found.demo,
-            "flags": self.access.control,
-            "served_by": self.access.served,
+            "flags": str(self.access.control),
+            "served_by": str(self.access.served),
             **opened.describe(),
             "views": "from the beginning of the session to the present"
             if opened.isolated

@@ -104,7 +104,7 @@ class ReplayTarget:
         paths = [Path(part).expanduser() for part in rest.removeprefix("replay:").split(os.pathsep) if part]
         if not paths:
             raise ScenarioError("the target replay needs a recording; write replay:PATH")
-        return cls(paths, store_dsn=settings.store, cache_dir=settings.cache_dir(), worker=worker)
+        return cls(paths, store_dsn=settings.store.reveal(), cache_dir=settings.cache_dir(), worker=worker)
 
     @cached_property
     def recordings(self) -> tuple[Recording, ...]:

@@ -76,7 +76,7 @@ class ShopTarget:
 
         Raises ConfigurationError for unknown options, values and releases.
         """
-        return cls(ShopOptions.parse(rest), store_dsn=settings.store, cache_dir=settings.cache_dir())
+        return cls(ShopOptions.parse(rest), store_dsn=settings.store.reveal(), cache_dir=settings.cache_dir())
 
     @cached_property
     def _store(self) -> RecordingStore:

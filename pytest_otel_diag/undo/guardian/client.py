@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_otel_diag.errors import FlagError
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.undo.disk import Disk
 from pytest_otel_diag.undo.guardian.log import LOG, open_log
 from pytest_otel_diag.undo.guardian.process import RETRY_S
@@ -53,17 +54,19 @@ class Guardian:
         """Whether the process runs; it may still not answer."""
         return self._process is not None and self._process.poll() is None
 
-    def ensure(self, entry_id: str, *, deadline_s: float) -> None:
+    def ensure(self, entry_id: str, *, deadline_s: float, access: FlagAddress | None = None) -> None:
         """Return once a guardian confirms that it watches the entry; a silent one is replaced.
+
+        *access* has the credentials that the journal lacks; they are passed through a pipe.
 
         Raises FlagError when none can be started: then no flag may be written.
         """
         with self._lock:
             if self._process is not None:
-                if self.running and self._watches(entry_id, deadline_s):
+                if self.running and self._watches(_order(entry_id, deadline_s, access)):
                     return
                 self._end()
-            self._start(entry_id, deadline_s)
+            self._start(_order(entry_id, deadline_s, access))
 
     def dismiss(self) -> None:
         """End the guardian, since nothing is left to restore."""
@@ -83,7 +86,7 @@ class Guardian:
             _close(process)
             threading.Thread(target=process.wait, name="otel-diag guardian", daemon=True).start()
 
-    def _start(self, entry_id: str, deadline_s: float) -> None:
+    def _start(self, order: dict[str, Any]) -> None:
         try:
             Disk().folder(self._state_dir)  # it may have been deleted since
             log = open_log(self._state_dir)
@@ -106,15 +109,14 @@ class Guardian:
         self._send(
             {
                 "state_dir": str(self._state_dir),
-                "watch": entry_id,
+                **order,
                 "opener": self._opener,
                 "import_path": sys.path,
                 "retry_s": self._retry_s,
                 "parent": dataclasses.asdict(Process.this()),
-                "deadline_s": deadline_s,
             }
         )
-        if self._answer(START_S) != {"watching": entry_id}:
+        if self._answer(START_S) != {"watching": order["watch"]}:
             self._end()
             raise FlagError(
                 f"the guardian did not answer within {START_S:g} s; nothing was changed. Its log is "
@@ -122,9 +124,8 @@ class Guardian:
             )
         self._lease.guarded_by(Process.of(self._process.pid))
 
-    def _watches(self, entry_id: str, deadline_s: float) -> bool:
-        order = {"watch": entry_id, "deadline_s": deadline_s}
-        return self._send(order) and self._answer(ANSWER_S) == {"watching": entry_id}
+    def _watches(self, order: dict[str, Any]) -> bool:
+        return self._send(order) and self._answer(ANSWER_S) == {"watching": order["watch"]}
 
     def _send(self, order: dict[str, Any]) -> bool:
         assert self._process is not None
@@ -161,6 +162,13 @@ class Guardian:
             process.kill()
             process.wait(timeout=_END_S)
         _close(process)
+
+
+def _order(entry_id: str, deadline_s: float, access: FlagAddress | None) -> dict[str, Any]:
+    order: dict[str, Any] = {"watch": entry_id, "deadline_s": deadline_s}
+    if access is not None:
+        order["access"] = {"control": access.control.reveal(), "served": access.served.reveal()}
+    return order
 
 
 def _fd(pipe: Any) -> int:

@@ -46,18 +46,19 @@ class Watch:
         self.retry_s: float = first["retry_s"]
         self.parent = Process(**first["parent"])
         self.copy = b""
-        self.turn_to(first["watch"], first["deadline_s"])
+        self.turn_to(first)
         self._source = source
         self._buffer = b""
         self._pidfd = _pidfd(self.parent)
 
-    def turn_to(self, entry_id: str, deadline_s: float) -> None:
-        """Watch this entry, whose deadline is in *deadline_s* seconds."""
-        self.entry_id = entry_id
+    def turn_to(self, order: Orders) -> None:
+        """Watch the entry of the order, whose deadline is in ``deadline_s`` seconds."""
+        self.entry_id: str = order["watch"]
+        self.access: dict[str, str] | None = order.get("access")
         with contextlib.suppress(OSError):  # the file may be deleted or damaged while its fault is on
-            path = self.state_dir / "journal" / f"{entry_id}.json"
+            path = self.state_dir / "journal" / f"{self.entry_id}.json"
             self.copy = read_trusted(path, limit_bytes=ENTRY_BYTES)
-        self.deadline_s = time.monotonic() + deadline_s
+        self.deadline_s = time.monotonic() + order["deadline_s"]
 
     def next(self) -> Orders:
         """Return the next order, ``{"gone": True}`` for a dead run or ``{"late": True}`` at the deadline."""
@@ -115,7 +116,7 @@ def _watch(watch: Watch) -> int:
         if "done" in order:
             return 0
         if "watch" in order:
-            watch.turn_to(order["watch"], order["deadline_s"])
+            watch.turn_to(order)
             _say({"watching": watch.entry_id})
         elif "late" in order:
             watch.deadline_s = float("inf")
@@ -144,7 +145,12 @@ def _act(watch: Watch, *, gone: bool) -> str:
         # Heavy, and rarely needed.
         restore = importlib.import_module("pytest_otel_diag.undo.guardian.restore")
         problem: str = restore.restore_watched(
-            watch.state_dir, watch.entry_id, opener=watch.opener, gone=gone, copy=watch.copy
+            watch.state_dir,
+            watch.entry_id,
+            opener=watch.opener,
+            gone=gone,
+            copy=watch.copy,
+            access=watch.access,
         )
     except Exception as error:  # even a failed import is retried: nobody else will do it
         problem = f"{watch.entry_id}: {type(error).__name__}: {error}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.flags.controller import SurfaceFlags
+from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.undo.guardian.log import log
 from pytest_otel_diag.undo.heal import Opener, with_flags
 from pytest_otel_diag.undo.journal import Damaged, Entry, Journal, State, decoded
@@ -18,12 +19,20 @@ from pytest_otel_diag.undo.remote_lease import release_left
 from pytest_otel_diag.undo.restore import Restored, restore_entry
 
 
-def restore_watched(state_dir: Path, entry_id: str, *, opener: str, gone: bool, copy: bytes = b"") -> str:
+def restore_watched(
+    state_dir: Path,
+    entry_id: str,
+    *,
+    opener: str,
+    gone: bool,
+    copy: bytes = b"",
+    access: Mapping[str, str] | None = None,
+) -> str:
     """Restore the entry; return what went wrong, empty once the fault is off.
 
     With its owner *gone* the entry is closed; otherwise it stays, marked, until the owner has read it.
     *copy* is the text of the entry when the watch began: it is used when the file was damaged, or deleted
-    without being closed.
+    without being closed. *access* is the address of the flags with its credentials, which no file has.
     """
     journal = Journal(state_dir)
     try:
@@ -34,7 +43,8 @@ def restore_watched(state_dir: Path, entry_id: str, *, opener: str, gone: bool, 
         if entry is None or (entry.state is State.KEPT and gone):
             return ""
         work = _restore_and_release if gone else restore_entry
-        outcome = asyncio.run(with_flags(entry, load(opener), work)).sentence
+        known = FlagAddress.model_validate(access) if access else None
+        outcome = asyncio.run(with_flags(entry, load(opener), work, known)).sentence
     except Exception as error:  # the guardian logs it and tries again
         return f"{entry_id}: {type(error).__name__}: {error}"
     why = "whose run has ended" if gone else "whose run exceeded its deadline"

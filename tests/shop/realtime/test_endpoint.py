@@ -74,5 +74,5 @@ def test_headers_may_have_spaces_and_capitals() -> None:
 
 
 def test_a_header_without_a_value_is_rejected() -> None:
-    with pytest.raises(ConfigurationError, match="'secret' is not key=value"):
+    with pytest.raises(ConfigurationError, match="entry 2 is not key=value"):
         parse_headers("a=b,secret")

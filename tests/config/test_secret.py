@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_otel_diag.model.secret import masked, masked_command
+from pytest_otel_diag.secret import masked, masked_command
 
 
 @pytest.mark.parametrize(

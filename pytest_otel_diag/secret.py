@@ -1,0 +1,146 @@
+"""Credentials in addresses and command lines: one type that never prints them, and masks for other texts.
+
+:class:`SecretText` holds a URL, a DSN, a header or a command. Printing, logging or serialising it shows a
+mask; :meth:`SecretText.reveal` returns the text to connect with. Credentials of every such text are
+remembered, so that :func:`cleaned` removes them from other texts, such as the error of a client library.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from urllib.parse import quote, unquote
+
+MASK = "***"
+
+_SHORTEST = 6
+"""Shorter credentials are masked in their place only: elsewhere they would garble words."""
+
+_URL_LOGIN = re.compile(r"//(.*)@", re.DOTALL)
+"""Up to the last @, because a password may contain any character."""
+_BARE_LOGIN = re.compile(r"^([^/@:]*:(?!/).*)@", re.DOTALL)
+_NAME = (
+    r"[\w-]*(?:token|secret|passw(?:or)?d|passphrase|pwd|api[-_]?key|access[-_]?key|private[-_]?key|credential"
+    r"|authorization|signature|cookie)[\w-]*"
+)
+_ASSIGNMENT = re.compile(
+    rf"({_NAME}[\"']?\s*[=:]\s*[\"']?)((?:bearer|basic)\s+)?([^\s&,;\"']+)", re.IGNORECASE
+)
+_SCHEME = re.compile(r"\b(bearer|basic)\s+(\S+)", re.IGNORECASE)
+_OPTION = re.compile(rf"--?{_NAME}", re.IGNORECASE)
+_OPTION_VALUE = re.compile(rf"(--?{_NAME}\s+)([^\s-]\S*)", re.IGNORECASE)
+
+_known: set[str] = set()
+"""Credentials of every SecretText of this process, as they may appear in texts."""
+
+
+class SecretText:
+    """A text that may contain credentials; ``str()``, ``repr()``, formats and JSON show it masked.
+
+    *mask* returns the form to show, :func:`masked` by default.
+    """
+
+    __slots__ = ("_shown", "_text")
+
+    def __init__(self, text: str, *, mask: Callable[[str], str] | None = None) -> None:
+        self._text = text
+        self._shown = (mask or masked)(text)
+        for fragment in (*_credentials(text), *([] if mask is None else _values(text))):
+            _remember(fragment)
+
+    def reveal(self) -> str:
+        """Return the text with its credentials, to connect with."""
+        return self._text
+
+    @property
+    def complete(self) -> bool:
+        """Whether the credentials are there; they are not where the text was read from a file of ours."""
+        return MASK not in self._text
+
+    def __str__(self) -> str:
+        return self._shown
+
+    def __repr__(self) -> str:
+        return repr(self._shown)
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretText) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema  # noqa: PLC0415 - options are read without pydantic
+
+        return core_schema.no_info_plain_validator_function(
+            lambda value: value if isinstance(value, cls) else cls(_text(value)),
+            serialization=core_schema.to_string_ser_schema(),
+        )
+
+
+def hidden(text: str) -> SecretText:
+    """Return a text of which every value is secret, such as ``key=value`` headers: only names are shown."""
+    return SecretText(text, mask=lambda whole: re.sub(r"=[^,]*", f"={MASK}", whole) if "=" in whole else MASK)
+
+
+def masked(text: str) -> str:
+    """Return one value, such as a URL, a DSN or a header, with its credentials replaced by ``***``.
+
+    Masked are the login of a URL (the user too, since it may be a token), that of ``user:password@host``,
+    values of names such as ``password`` or ``--api-key``, and what follows ``Bearer`` and ``Basic``.
+    """
+    shown = _URL_LOGIN.sub(f"//{MASK}@", text) if "//" in text else _BARE_LOGIN.sub(f"{MASK}@", text)
+    shown = _ASSIGNMENT.sub(rf"\1{MASK}", _OPTION_VALUE.sub(rf"\1{MASK}", shown))
+    return _SCHEME.sub(rf"\1 {MASK}", shown)
+
+
+def masked_command(words: Sequence[str]) -> str:
+    """Return a command line with the credentials of each word masked, values of secret options included."""
+    return " ".join(
+        MASK if _OPTION.fullmatch(before) else masked(word)
+        for word, before in zip(words, ("", *words), strict=False)
+    )
+
+
+def cleaned(text: str) -> str:
+    """Return the text without the credentials of any SecretText of this process."""
+    for fragment in sorted(_known, key=len, reverse=True):
+        if fragment in text:
+            text = text.replace(fragment, MASK)
+    return text
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")
+    return value
+
+
+def _remember(fragment: str) -> None:
+    if len(fragment) >= _SHORTEST and fragment != MASK:
+        _known.update({fragment, unquote(fragment), quote(fragment, safe="")})
+
+
+def _credentials(text: str) -> Iterator[str]:
+    login = _URL_LOGIN.search(text) if "//" in text else _BARE_LOGIN.search(text)
+    if login is not None:
+        user, colon, password = login.group(1).partition(":")
+        yield password if colon else user
+        yield base64.b64encode(unquote(f"{user}:{password}").encode()).decode()
+    for found in _ASSIGNMENT.finditer(text):
+        yield found.group(3)
+    for found in _SCHEME.finditer(text):
+        yield found.group(2)
+    for found in _OPTION_VALUE.finditer(text):
+        yield found.group(2)
+
+
+def _values(text: str) -> Iterator[str]:
+    for part in text.split(","):
+        yield part.partition("=")[2].strip()
