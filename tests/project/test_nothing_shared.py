@@ -14,13 +14,13 @@ ANALYZER = PACKAGE / "analyzers" / "builtin"
 SHOP = PACKAGE / "shop"
 
 OPENTELEMETRY = {
-    *("Server", "Consumer", "ms", "ns"),
+    *("Server", "Consumer", "ms", "ns", "TRACE", "DEBUG", "INFO"),
     *("otel_traces", "otel_logs", "otel_metrics_", "Timestamp", "TimeUnix", "StartTimeUnix", "Body", "Value"),
     *("traces", "logs", "metrics", "trace_id", "error", "gauge", "histogram", "bounds", "counts", "points"),
 }
-"""Kinds of spans, units, tables and columns of the exporter, signals and what they are made of."""
+"""Kinds of spans, units, severities, tables and columns of the exporter, signals and their parts."""
 
-ENGLISH = {" of ", "critical", "kept", "service"}
+ENGLISH = {" of ", "critical", "kept", "service", "waiting"}
 
 
 def files(folder: Path, suffix: str) -> list[Path]:
