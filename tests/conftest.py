@@ -9,17 +9,31 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
 
+_LONGEST = (
+    "test_kill_matrix.py",
+    "test_docs.py",
+    "test_record.py",
+    "test_capture.py",
+    "test_live_target.py",
+    "test_runs.py",
+    "test_command.py",
+    "test_init.py",
+    "test_progress.py",
+)
 _WHOLE_RUNS = ("undo", "project", "scenarios", "plugin", "cli", "targets")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start long tests first: one that starts last leaves the other workers of pytest-xdist idle.
+    """Start the files that take longest first: one that starts last leaves the other workers idle.
 
-    First come groups that share a worker, then folders whose tests start whole runs.
+    Then come folders whose tests start whole runs. The tests of a file run in one process, which opens the
+    fixtures of the module once.
     """
+    ranks = {name: rank for rank, name in enumerate(_LONGEST)}
     items.sort(
         key=lambda item: (
-            item.get_closest_marker("xdist_group") is None,
+            ranks.get(item.path.name, len(ranks)),
             item.path.parent.name not in _WHOLE_RUNS,
+            str(item.path),
         )
     )

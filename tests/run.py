@@ -49,7 +49,7 @@ def main() -> int:
     options = parser.parse_args()
     measured = ["-m", "coverage", "run"] if options.coverage else []
     pytest = [PYTHON, *measured, "-m", "pytest", "-q"]
-    spread = ["-n", options.workers, "--dist", "loadgroup", "--no-loadscope-reorder"]  # see tests/conftest.py
+    spread = ["-n", options.workers, "--dist", "loadfile", "--no-loadscope-reorder"]  # see tests/conftest.py
     others = [*spread, f"--ignore={WALL_TIME}", *SLOWEST, *options.rest]
     if options.coverage:
         subprocess.run([PYTHON, "-m", "coverage", "erase"], check=True)

@@ -25,8 +25,6 @@ from tests.support.clickhouse_server import clickhouse_server
 from tests.support.frontend_stand_in import frontend
 from tests.support.live_demo import LiveDemo, live_demo
 
-pytestmark = pytest.mark.xdist_group("live_target")
-
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDemo]:

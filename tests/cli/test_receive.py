@@ -34,7 +34,6 @@ def receiving(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
-@pytest.mark.xdist_group("chdb_path")
 def test_everything_received_before_the_signal_is_stored(tmp_path: Path) -> None:
     options = ["--http", "127.0.0.1:0", "--grpc", "off", "--every", "0.1", "--keep-hours", "24"]
     with receiving(tmp_path, "--store", f"chdb://{tmp_path}/store", *options) as process:

@@ -14,8 +14,6 @@ from tests.cli.test_command import otel_diag
 from tests.support import tiny_shop
 from tests.support.deadlines import deadline_s
 
-pytestmark = pytest.mark.xdist_group("record")
-
 SHORT = {"OTEL_DIAG_OBSERVE_S": "30", "OTEL_DIAG_IMPACT_TIMEOUT_S": "60"}
 TARGET = "shop:reference_s=60,settle_s=20"
 

@@ -83,7 +83,6 @@ def serves(flagd, variant, seconds):
         time.sleep(0.02)
 
 
-@pytest.mark.xdist_group("differences")
 @pytest.mark.parametrize("name", [*REFUSED, *TAKEN])
 def test_both_agree(running, name):
     document, flagd = running

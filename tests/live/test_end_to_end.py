@@ -23,8 +23,6 @@ from pytest_otel_diag.testing.running import run_scenario
 from tests.support.deadlines import deadline_s
 from tests.support.flagd import Flagd
 
-pytestmark = pytest.mark.xdist_group("live_end_to_end")
-
 USERS = 50
 REFERENCE_S = 150
 """Metrics come once a minute, and a rate needs two points of a counter."""

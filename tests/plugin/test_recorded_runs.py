@@ -33,7 +33,6 @@ async def silent(investigation):
 """
 
 
-@pytest.mark.xdist_group("recorded runs")
 def test_workers_record_their_sessions_in_one_folder(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TESTS)
     pytester.makepyfile(silence=SILENT)

@@ -21,8 +21,6 @@ import yaml
 from tests.project.test_docker import CASES, DOCKER, merged
 from tests.support.deadlines import deadline_s
 
-pytestmark = pytest.mark.xdist_group("config_check")
-
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "tests/config_check"
 BUILD_TIMEOUT_S = deadline_s(120)

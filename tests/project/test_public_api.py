@@ -51,14 +51,12 @@ def test_importing_the_package_loads_none_of_its_modules() -> None:
     assert [name for name in json.loads(done.stdout) if name.startswith("pytest_otel_diag.")] == []
 
 
-@pytest.mark.xdist_group("mypy")  # one cache
 def test_mypy_accepts_code_as_users_write_it() -> None:
     command = [sys.executable, "-m", "mypy", "--strict", str(USAGE)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.xdist_group("mypy")  # one cache
 def test_type_checkers_refuse_names_that_do_not_exist(tmp_path: Path) -> None:
     misspelt = tmp_path / "misspelt.py"
     misspelt.write_text("from pytest_otel_diag import Diagnosys\n")

@@ -188,7 +188,6 @@ def test_a_receiver_is_started_once_and_leaves_no_threads(store: Store, database
         receiver.start()
 
 
-@pytest.mark.xdist_group("stand_in_server")
 def test_a_clickhouse_server_is_a_store_too() -> None:
     with clickhouse_server() as server, Store.open(server.dsn()) as remote:
         with Receiver(remote, "live", http="127.0.0.1:0", grpc=None) as receiver:

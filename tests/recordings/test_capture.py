@@ -34,8 +34,6 @@ from tests.recordings.captured import FAULTS, Kept, capture_all, replay_all, run
 from tests.recordings.recording_samples import T0, manifest, small_recording, traces
 from tests.support.deadlines import deadline_s, eventually_async
 
-pytestmark = pytest.mark.xdist_group("captured")
-
 PAYMENT = FAULTS[0]
 
 

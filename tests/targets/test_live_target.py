@@ -35,8 +35,6 @@ from tests.support.clickhouse_server import clickhouse_server
 from tests.support.frontend_stand_in import frontend
 from tests.support.live_demo import LiveDemo, live_demo
 
-pytestmark = pytest.mark.xdist_group("live_target")
-
 SHORT = Timing(
     baseline_s=4.0,
     impact_timeout_s=20.0,

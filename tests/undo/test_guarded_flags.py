@@ -35,7 +35,6 @@ from tests.undo import samples
 from tests.undo.cells import until
 
 ON = FlagChange(key="a", variant="on")
-pytestmark = pytest.mark.xdist_group("undo")
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,6 @@ import pytest
 
 from tests.undo.cells import FLAG, VARIANT, Cell, cell, until
 
-pytestmark = pytest.mark.xdist_group("undo alone")
-
 
 def shadow(place: Cell) -> None:
     """Add modules to the tests folder that shadow the standard library."""

@@ -27,7 +27,6 @@ from pytest_otel_diag.undo.verify import RestoreLimits
 from tests.support.flagd import Flagd
 from tests.undo import samples
 
-pytestmark = pytest.mark.xdist_group("undo")
 QUICK = RestoreLimits(served_timeout_s=0.2, read_timeout_s=0.3)
 RULE = {"if": [{"==": [{"var": "who"}, "x"]}, "on", "off"]}
 

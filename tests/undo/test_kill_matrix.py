@@ -157,7 +157,6 @@ def raised(folder: Path) -> dict[tuple[str, str], Ended]:
         return found
 
 
-@pytest.mark.xdist_group("kill matrix")
 def test_the_flags_are_back_in_every_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flagd.binary()
     cells: dict[tuple[str, str], Ended] = {}

@@ -27,7 +27,6 @@ from tests.undo import samples
 
 ON = FlagChange(key="a", variant="on")
 QUICK = RestoreLimits(served_timeout_s=1.5)
-pytestmark = pytest.mark.xdist_group("undo")
 
 
 class Place:

@@ -11,8 +11,6 @@ import pytest
 
 from tests.undo.cells import FLAG, VARIANT, Cell, cell, until
 
-pytestmark = pytest.mark.xdist_group("undo runs")
-
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Cell]:
