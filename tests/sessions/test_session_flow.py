@@ -218,8 +218,8 @@ async def test_a_recording_without_a_baseline_is_diagnosed_all_the_same():
     assert result.status is Status.SCORED
     assert result.windows.baseline is None
     assert "no telemetry before the fault" in result.phases[1].detail
-    assert result.impact is not None and result.impact.reason is ImpactReason.NO_EFFECT
-    assert "nothing to compare with" in result.impact.detail
+    assert result.impact is not None and result.impact.reason is ImpactReason.TOO_RARE
+    assert "no call before the fault to compare with" in result.impact.detail
 
 
 async def test_quiet_windows_stand_in_for_a_missing_baseline():

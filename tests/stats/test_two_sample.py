@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import combinations
 
 import numpy as np
@@ -14,11 +13,11 @@ from scipy import stats
 from pytest_otel_diag.model.session import ImpactReason
 from pytest_otel_diag.sessions.impact.assess import assess
 from pytest_otel_diag.sessions.impact.comparison import Comparison
-from pytest_otel_diag.sessions.impact.deviations import SIGNALS, Measurement
+from pytest_otel_diag.sessions.impact.deviations import Measurement
+from pytest_otel_diag.sessions.impact.levels import shared
 from pytest_otel_diag.stats.two_sample import (
     Load,
     binomial_at_least,
-    calls_needed,
     error_p,
     latency_p,
     latency_ratio,
@@ -50,12 +49,16 @@ def test_the_binomial_tail_at_its_edges():
     before=st.tuples(st.integers(1, 3000), st.floats(0, 1)),
     after=st.tuples(st.integers(1, 3000), st.floats(0, 1)),
 )
-def test_the_error_test_is_the_conditional_test_of_two_rates(before, after):
+def test_the_error_test_is_fishers_with_half_of_the_observed_table(before, after):
     a = load(before[0], round(before[0] * before[1]))
     b = load(after[0], round(after[0] * after[1]))
-    assume(a.errors + b.errors)
-    known = stats.binomtest(b.errors, a.errors + b.errors, b.calls / (a.calls + b.calls), "greater")
-    assert error_p(a, b) == pytest.approx(known.pvalue, rel=1e-6, abs=1e-12)
+    given_totals = stats.hypergeom(a.calls + b.calls, a.errors + b.errors, b.calls)
+    known = given_totals.sf(b.errors) + given_totals.pmf(b.errors) / 2
+    assert error_p(a, b) == pytest.approx(known, rel=1e-6, abs=1e-9)
+
+
+def test_six_of_nineteen_charges_against_none_are_an_impact():
+    assert error_p(load(19, 0), load(19, 6)) < 0.005 < error_p(load(19, 0), load(19, 5))
 
 
 def test_without_calls_on_both_sides_nothing_is_said_of_errors():
@@ -118,37 +121,6 @@ def test_ratios_of_nothing_are_zero():
     assert load(0).error_ratio == 0.0 and Load(5, 0, 0.0).rate == 0.0
 
 
-def test_calls_needed_grow_as_the_effect_shrinks():
-    before = load(2000)
-    needed = [calls_needed(before, effect=e, alpha=1e-4, power=0.95) for e in (1.0, 0.5, 0.2, 0.1)]
-    assert needed == sorted(needed) and needed[0] <= 5 and 50 < needed[-1] < 200
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    calls=st.integers(200, 3000),
-    errors=st.floats(0, 0.05),
-    effect=st.floats(0.05, 0.9),
-    power=st.floats(0.5, 0.99),
-)
-def test_calls_needed_reach_the_power_they_promise(calls, errors, effect, power):
-    before = load(calls, round(calls * errors))
-    needed = calls_needed(before, effect=effect, alpha=1e-3, power=power)
-    assume(needed is not None)
-    ratio = min(1.0, before.error_ratio + effect)
-    reached = math.fsum(
-        stats.binom.pmf(k, needed, ratio)
-        for k in range(needed + 1)
-        if error_p(before, load(needed, k)) <= 1e-3
-    )
-    assert reached >= power - 1e-9
-
-
-def test_a_thin_baseline_can_prove_nothing():
-    assert calls_needed(load(0), effect=0.1, alpha=1e-4, power=0.95) is None
-    assert calls_needed(load(10), effect=0.1, alpha=1e-4, power=0.95) is None
-
-
 def test_the_false_alarm_rate_of_the_latency_test_is_its_level():
     values = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
     alarms = [
@@ -181,12 +153,15 @@ def test_quiet_systems_are_seldom_called_visible():
             expected=frozenset("a"),
             watched=frozenset("a"),
             bucket_s=5.0,
-            alpha=level / 12 / SIGNALS,
+            levels=shared(level, (), tests=3, looks=12),
             power=0.95,
             effect=0.1,
         )
         after = [quiet_system(rng, 1) for _ in range(12)]
-        looks = [assess(comparison, Measurement({"a": together(after[: count + 1])})) for count in range(12)]
+        looks = [
+            assess(comparison, Measurement({"a": together(after[:look])}, last=look == 12))
+            for look in range(1, 13)
+        ]
         visible += any(look.reason is ImpactReason.VISIBLE for look in looks)
     assert visible <= stats.binom.ppf(0.999, waits, level)
 

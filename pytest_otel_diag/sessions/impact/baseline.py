@@ -15,8 +15,8 @@ from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.sessions.context import SessionContext
 from pytest_otel_diag.sessions.impact.assess import looks
 from pytest_otel_diag.sessions.impact.comparison import Comparison, health_in, loads_of
-from pytest_otel_diag.sessions.impact.deviations import SIGNALS
-from pytest_otel_diag.sessions.impact.evidence import EvidenceBaseline, count_of
+from pytest_otel_diag.sessions.impact.evidence import EvidenceBaseline
+from pytest_otel_diag.sessions.impact.levels import SERVICE_SIGNALS, count_of, expected_checks, shared
 from pytest_otel_diag.sessions.impact.samples import samples
 from pytest_otel_diag.sessions.impact.watchlist import observe, watchlist
 from pytest_otel_diag.sessions.investigation.threads import both, together
@@ -70,24 +70,23 @@ async def learn(context: SessionContext, window: Window) -> Baseline:
     callers = {edge.caller for edge in edges if edge.callee in causes}
     watched = frozenset(expected | callers) if expected else frozenset(loads)
     beside = watchlist(expectation, traced=loads)
-    tests = SIGNALS * max(1, len(watched)) + count_of(beside)
+    before = await observe(telemetry, (window, *reference), bucket_s, beside)
     settings, wait_s = context.settings, context.impact_timeout_s
-    count = looks(context.timing, wait_s)
     comparison = Comparison(
         loads=loads,
         expected=frozenset(expected),
         watched=watched,
         bucket_s=bucket_s,
-        alpha=settings.alpha / count / tests,
+        levels=shared(
+            settings.alpha,
+            expected_checks(expectation, loads, beside, before),
+            tests=len(SERVICE_SIGNALS) * max(1, len(watched)) + count_of(beside),
+            looks=looks(context.timing, wait_s),
+        ),
         power=settings.power,
         effect=settings.min_error_ratio,
-        evidence=EvidenceBaseline(
-            watched=beside,
-            before=await observe(telemetry, (window, *reference), bucket_s, beside),
-            alpha=settings.alpha / tests,
-            looks=count,
-            wait_s=wait_s,
-        ),
+        causes=frozenset(causes),
+        evidence=EvidenceBaseline(watched=beside, before=before, wait_s=wait_s),
     )
     return Baseline(own, comparison, edges, tuple(samples(health, window, bucket_s)))
 

@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pytest_otel_diag.errors import SchemaError
+from pytest_otel_diag.model.diagnosis import Signal
 from pytest_otel_diag.model.telemetry import ServiceHealth
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.sessions.impact.evidence import EvidenceBaseline
-from pytest_otel_diag.stats.two_sample import Load, calls_needed
+from pytest_otel_diag.sessions.impact.levels import Check, Levels
+from pytest_otel_diag.stats.sample_size import Needed, calls_needed, calls_to_show
+from pytest_otel_diag.stats.two_sample import Load
 
 _UNSETTLED_BUCKETS = 2
 """Newest buckets that are left out when traffic is tested for a drop."""
@@ -21,19 +24,20 @@ class Comparison:
     """The baseline of a session with the statistics of one look at telemetry.
 
     ``loads`` are the services before the fault. ``expected`` are the services that the scenario expects to
-    suffer, empty for all; ``watched`` are those and the callers of its root causes, since a slow network
-    shows on the caller's side. ``bucket_s`` is the width of a bucket in seconds. ``alpha`` is the chance of a
-    false alarm of one test (service, signal and look), ``power`` the chance of seeing ``effect`` more failed
-    calls. ``evidence`` is the baseline of everything else that the scenario expects to see.
+    suffer, empty for all, ``causes`` its root causes among them; ``watched`` are those and the callers of its
+    root causes, since a slow network shows on the caller's side. ``bucket_s`` is the width of a bucket in
+    seconds. ``levels`` are the chances of a false alarm, ``power`` is the chance of seeing ``effect`` more
+    failed calls. ``evidence`` is the baseline of everything else that the scenario expects to see.
     """
 
     loads: Mapping[str, Load]
     expected: frozenset[str]
     watched: frozenset[str]
     bucket_s: float
-    alpha: float
+    levels: Levels
     power: float
     effect: float
+    causes: frozenset[str] = frozenset()
     evidence: EvidenceBaseline = field(default_factory=EvidenceBaseline)
 
     @property
@@ -41,13 +45,24 @@ class Comparison:
         """Whether the baseline holds nothing to compare with."""
         return not (self.loads or self.evidence.usable)
 
-    def calls_needed(self, service: str | None, effect: float | None = None) -> int | None:
-        """Return how many calls of the service show *effect* (the usual one); None where that is unknown."""
-        before = self.loads.get(service) if service is not None else None
+    def needed(self, check: Check, before: Load | None, effect: float | None = None) -> Needed:
+        """Return how many calls show *effect* (the usual one) in a test of errors by the last look."""
+        calls, errors = (before.calls, before.errors) if before is not None else (0, 0)
+        return calls_needed(
+            calls,
+            errors,
+            effect=self.effect if effect is None else effect,
+            alpha=self.levels.at(check, last=True),
+            power=self.power,
+        )
+
+    def reachable(self, service: str, effect: float) -> int | None:
+        """Return how many calls show *effect* beside the baseline of the service; None where none do."""
+        before = self.loads.get(service)
         if before is None:
             return None
-        wanted = self.effect if effect is None else effect
-        return calls_needed(before, effect=wanted, alpha=self.alpha, power=self.power)
+        alpha = self.levels.at(Check(service, Signal.ERROR_RATE), last=True)
+        return calls_to_show(before.calls, before.errors, effect=effect, alpha=alpha, power=self.power)
 
 
 async def health_in(telemetry: Telemetry, window: Window, bucket_s: float) -> Sequence[ServiceHealth]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from pytest_otel_diag.model.diagnosis import Signal
 from pytest_otel_diag.model.events import ServiceState
 from pytest_otel_diag.sessions.impact import evidence
 from pytest_otel_diag.sessions.impact.comparison import Comparison
@@ -12,12 +13,10 @@ from pytest_otel_diag.sessions.impact.evidence import (
     LATENCY_CHANGE,
     LATENCY_CHANGE_DRIVEN,
     Deviation,
+    LookLevels,
 )
 from pytest_otel_diag.sessions.impact.watchlist import Observed
 from pytest_otel_diag.stats.two_sample import Load, error_p, latency_p, latency_ratio, rate_p
-
-SIGNALS = 3
-"""Signals a service is compared by: errors, latency, request rate."""
 
 _RATE_CHANGE = 2.0
 
@@ -29,13 +28,14 @@ class Measurement:
     ``loads`` are the services, ``settled`` the same without the newest buckets (None: use ``loads``; see
     :func:`.comparison.settled_loads`). ``observed`` is what the watchlist shows, None where it was not read.
     ``driven`` says that the session added traffic: more requests are then no impact, and what follows the
-    load must have grown by more.
+    load must have grown by more. ``last`` says that no look follows: the tests then have more of their level.
     """
 
     loads: Mapping[str, Load]
     settled: Mapping[str, Load] | None = None
     observed: Observed | None = None
     driven: bool = False
+    last: bool = False
 
     def calls(self, service: str | None) -> int:
         """Return the calls of the service, 0 for an unknown one."""
@@ -49,7 +49,8 @@ def all_deviations(comparison: Comparison, seen: Measurement) -> list[Deviation]
     found = service_deviations(comparison, seen) if any_calls else []
     if seen.observed is not None:
         growth = _growth(comparison, seen.loads) if seen.driven else {}
-        found += evidence.deviations(comparison.evidence, seen.observed, growth)
+        levels = LookLevels(comparison.levels, seen.last)
+        found += evidence.deviations(comparison.evidence, seen.observed, growth, levels)
     return found
 
 
@@ -64,7 +65,8 @@ def service_deviations(comparison: Comparison, seen: Measurement) -> list[Deviat
         before = comparison.loads[service]
         found.extend(_changes(service, before, _load(service, seen.loads), driven=seen.driven))
         found.extend(_drop(service, before, _load(service, settled)))
-    tested = [replace(deviation, alpha=comparison.alpha) for deviation in found]
+    levels = LookLevels(comparison.levels, seen.last)
+    tested = [replace(one, alpha=levels.of(one.service, one.signal)) for one in found]
     return [deviation for deviation in tested if deviation.p_value <= deviation.alpha]
 
 
@@ -78,16 +80,15 @@ def _load(service: str, loads: Mapping[str, Load]) -> Load:
 def _changes(service: str, before: Load, after: Load, *, driven: bool) -> Iterator[Deviation]:
     yield Deviation(
         service,
-        "error_rate",
+        Signal.ERROR_RATE,
         error_p(before, after),
         f"{service} fails {after.errors} of {after.calls} calls, before {before.errors} of {before.calls}",
     )
     ratio = latency_ratio(before, after)
     change = LATENCY_CHANGE_DRIVEN if driven else LATENCY_CHANGE
     if not 1 / change < ratio < change:
-        yield Deviation(
-            service, "latency", latency_p(before, after), f"{service} p95 is {ratio:.2f} times the baseline"
-        )
+        detail = f"p95 of {service} is {ratio:.2f} times the baseline"
+        yield Deviation(service, Signal.LATENCY, latency_p(before, after), detail)
     if before.rate and after.rate >= _RATE_CHANGE * before.rate and not driven:
         yield _rate_change(service, before, after)
 
@@ -99,7 +100,7 @@ def _drop(service: str, before: Load, after: Load) -> Iterator[Deviation]:
 
 def _rate_change(service: str, before: Load, after: Load) -> Deviation:
     detail = f"{service} gets {after.rate:.2f} calls a second, before {before.rate:.2f}"
-    return Deviation(service, "request_rate", rate_p(before, after), detail)
+    return Deviation(service, Signal.REQUEST_RATE, rate_p(before, after), detail)
 
 
 def _growth(comparison: Comparison, after: Mapping[str, Load]) -> dict[str, float]:
@@ -125,10 +126,10 @@ def states_of(found: Iterable[Deviation], settled: Mapping[str, Load]) -> dict[s
         signals.setdefault(deviation.service, set()).add(deviation.signal)
     states: dict[str, ServiceState] = {}
     for service, deviating in signals.items():
-        if "request_rate" in deviating and not _load(service, settled).calls:
+        if Signal.REQUEST_RATE in deviating and not _load(service, settled).calls:
             states[service] = "silent"
         else:
-            states[service] = "failing" if "error_rate" in deviating else "degraded"
+            states[service] = "failing" if Signal.ERROR_RATE in deviating else "degraded"
     return states
 
 

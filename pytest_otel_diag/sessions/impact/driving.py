@@ -71,7 +71,7 @@ def shortages(comparison: Comparison, seen: Mapping[str, Load], remaining_s: flo
 def _wanted(comparison: Comparison, service: str) -> int:
     """Return the calls that show the smallest effect which the baseline allows to be seen at all."""
     for effect in (comparison.effect, 0.5, 1.0):
-        needed = comparison.calls_needed(service, effect)
+        needed = comparison.reachable(service, effect)
         if needed is not None:
             return needed
     return _CALLS_TO_LEARN

@@ -1,7 +1,7 @@
 """Which operations, metrics and logs deviate from their baseline. Pure; :mod:`.watchlist` reads them.
 
-The chance of a false alarm is split evenly over every test that the expectation makes possible (Bonferroni),
-and within one test over its looks, series and templates.
+The chance of a false alarm of each test and look is that of :mod:`.levels`, divided evenly among the spans,
+series and templates that the test covers.
 
 * Operations: failed calls as for services; slow calls by the tail of the distribution. A call exceeds ``r``
   times the slowest of ``n`` calls before with a probability of at most 1 / (r (n + 1)): the chance of being
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from pytest_otel_diag.model.diagnosis import Signal
+from pytest_otel_diag.sessions.impact.levels import LOG_TESTS, OPERATION_TESTS, SLOW, Check, Levels
 from pytest_otel_diag.sessions.impact.watchlist import MetricWatch, Observed, Series, Watchlist
 from pytest_otel_diag.stats.metric_shift import LEAST_POINTS, Point, fall_p, restarts_p, rise_p
 from pytest_otel_diag.stats.two_sample import (
@@ -34,6 +35,7 @@ from pytest_otel_diag.stats.two_sample import (
 
 _SLOW = (3.0, 10.0, 30.0)
 """Multiples of the slowest baseline call from which calls count as slow."""
+
 LATENCY_CHANGE = 1.25
 """Factor by which latency must change to matter."""
 
@@ -62,16 +64,10 @@ class Deviation:
 
 @dataclass(frozen=True)
 class EvidenceBaseline:
-    """The watchlist and what it showed before the fault.
-
-    ``alpha`` is the chance of a false alarm of one test over the whole wait, which lasts ``wait_s`` seconds
-    and takes ``looks`` looks.
-    """
+    """The watchlist and what it showed before the fault; the wait lasts ``wait_s`` seconds."""
 
     watched: Watchlist = field(default_factory=Watchlist)
     before: Observed = field(default_factory=Observed)
-    alpha: float = 0.0
-    looks: int = 1
     wait_s: float = 0.0
 
     @property
@@ -89,56 +85,75 @@ class EvidenceBaseline:
         return any(one.covers(series) for one in self.watched.metrics)
 
 
-def count_of(watched: Watchlist) -> int:
-    """Return how many tests the watchlist makes: three per operation and log, one per metric."""
-    return 3 * len(watched.operations) + len(watched.metrics) + 3 * len(watched.logs)
+@dataclass(frozen=True)
+class LookLevels:
+    """The levels of one look, the *last* of the wait or one before it."""
+
+    levels: Levels
+    last: bool = False
+
+    def of(self, service: str, kind: str, operation: str = "") -> float:
+        """Return the chance of a false alarm that the test may take at this look."""
+        return self.levels.at(Check(service, kind, operation), last=self.last)
 
 
-def deviations(baseline: EvidenceBaseline, after: Observed, growth: Mapping[str, float]) -> list[Deviation]:
+def deviations(
+    baseline: EvidenceBaseline, after: Observed, growth: Mapping[str, float], levels: LookLevels
+) -> list[Deviation]:
     """Return what deviates significantly and by enough to matter.
 
     *growth* is the factor by which the session increased the traffic of a service: what follows the load must
     exceed that as well.
     """
     families = (_operations, _metrics, _logs)
-    found = [deviation for family in families for deviation in family(baseline, after, growth)]
+    found = [deviation for family in families for deviation in family(baseline, after, growth, levels)]
     return [deviation for deviation in found if deviation.p_value <= deviation.alpha]
 
 
 def _operations(
-    baseline: EvidenceBaseline, after: Observed, growth: Mapping[str, float]
+    baseline: EvidenceBaseline, after: Observed, growth: Mapping[str, float], levels: LookLevels
 ) -> Iterator[Deviation]:
-    spans = [key for key in baseline.before.operations if key in after.operations]
-    alpha = baseline.alpha / baseline.looks * len(baseline.watched.operations) / max(1, len(spans))
-    for service, operation in spans:
-        before, now = baseline.before.operations[service, operation], after.operations[service, operation]
-        name = f"{operation} of {service}"
-        yield Deviation(
-            service,
-            "error_rate",
-            error_p(before, now),
-            f"{name} fails {now.errors} of {now.calls} calls, before {before.errors} of {before.calls}",
-            alpha,
-        )
-        slow, p_value = slow_p(before, now)
-        yield Deviation(
-            service,
-            "latency",
-            p_value,
-            f"{slow} of {now.calls} calls of {name} take far longer than the slowest before "
-            f"({max(before.bucket_max_ms, default=0.0):.0f} ms)",
-            alpha,
-        )
-        ratio = latency_ratio(before, now)
-        change = LATENCY_CHANGE_DRIVEN if growth.get(service, 1.0) > 1 else LATENCY_CHANGE
-        if not 1 / change < ratio < change:
-            yield Deviation(
-                service,
-                "latency",
-                latency_p(before, now),
-                f"{name}: p95 is {ratio:.2f} times the baseline",
-                alpha,
-            )
+    for service, operation in baseline.watched.operations:
+        spans = [
+            span for span in baseline.before.operations if baseline.watched.matches(service, operation, span)
+        ]
+        for span in spans:
+            if span in after.operations:
+                yield from _operation(
+                    span,
+                    baseline.before.operations[span],
+                    after.operations[span],
+                    change=LATENCY_CHANGE_DRIVEN if growth.get(service, 1.0) > 1 else LATENCY_CHANGE,
+                    alphas={
+                        kind: levels.of(service, kind, operation) / len(spans) for kind in OPERATION_TESTS
+                    },
+                )
+
+
+def _operation(
+    span: tuple[str, str], before: Load, now: Load, *, change: float, alphas: Mapping[str, float]
+) -> Iterator[Deviation]:
+    service, name = span[0], f"{span[1]} of {span[0]}"
+    yield Deviation(
+        service,
+        Signal.ERROR_RATE,
+        error_p(before, now),
+        f"{name} fails {now.errors} of {now.calls} calls, before {before.errors} of {before.calls}",
+        alphas[Signal.ERROR_RATE],
+    )
+    slow, p_value = slow_p(before, now)
+    yield Deviation(
+        service,
+        Signal.LATENCY,
+        p_value,
+        f"{slow} of {now.calls} calls of {name} take far longer than the slowest before "
+        f"({max(before.bucket_max_ms, default=0.0):.0f} ms)",
+        alphas[SLOW],
+    )
+    ratio = latency_ratio(before, now)
+    if not 1 / change < ratio < change:
+        detail = f"p95 of {name} is {ratio:.2f} times the baseline"
+        yield Deviation(service, Signal.LATENCY, latency_p(before, now), detail, alphas[Signal.LATENCY])
 
 
 def slow_p(before: Load, after: Load) -> tuple[int, float]:
@@ -156,25 +171,29 @@ def slow_p(before: Load, after: Load) -> tuple[int, float]:
     return best
 
 
-def _metrics(baseline: EvidenceBaseline, after: Observed, growth: Mapping[str, float]) -> Iterator[Deviation]:
+def _metrics(
+    baseline: EvidenceBaseline, after: Observed, growth: Mapping[str, float], levels: LookLevels
+) -> Iterator[Deviation]:
     for watch in baseline.watched.metrics:
         grown = growth.get(watch.service, 1.0) if watch.floor.grows else 1.0
         series = [
             one for one, points in baseline.before.metrics.items() if watch.covers(one) and _usable(points)
         ]
-        share = baseline.alpha / max(1, len(series) + (watch.signal is Signal.RESTART))
+        parts = max(1, len(series) + (watch.signal is Signal.RESTART))
+        whole = levels.levels.of(Check(watch.service, watch.signal)) / parts
         for one in series:
-            yield from _metric(watch, one, baseline, after, share=share, grown=grown)
+            looks = _points_expected(baseline.before.metrics[one], baseline, levels.levels.looks)
+            yield from _metric(watch, one, baseline, after, alpha=whole / looks, grown=grown)
         if watch.signal is Signal.RESTART:
             began = after.restarts.get(watch.service, 0)
             before = baseline.before.restarts.get(watch.service, 0)
             yield Deviation(
                 watch.service,
-                "restart",
+                Signal.RESTART,
                 restarts_p(before, baseline.before.seconds, began, after.seconds),
                 f"{began} instances of {watch.service} began in {after.seconds:.0f} s, before {before} in "
                 f"{baseline.before.seconds:.0f} s",
-                share / baseline.looks,
+                levels.of(watch.service, watch.signal) / parts,
             )
 
 
@@ -188,7 +207,7 @@ def _metric(
     baseline: EvidenceBaseline,
     after: Observed,
     *,
-    share: float,
+    alpha: float,
     grown: float,
 ) -> Iterator[Deviation]:
     before = baseline.before.metrics[series]
@@ -209,20 +228,22 @@ def _metric(
         p_value,
         f"{series[1]} of {watch.service} is {now[-1].value:.4g}, "
         f"before {min(values):.4g} to {max(values):.4g}",
-        share / _points_expected(before, baseline),
+        alpha,
     )
 
 
-def _points_expected(before: tuple[Point, ...], baseline: EvidenceBaseline) -> int:
-    """Return how many looks of the wait see a new point: points come more rarely than looks."""
+def _points_expected(before: tuple[Point, ...], baseline: EvidenceBaseline, looks: int) -> int:
+    """Return how many of the *looks* of the wait see a new point: points come more rarely than looks."""
     gaps = sorted(late.at_s - early.at_s for early, late in pairwise(before))
     typical = gaps[len(gaps) // 2]
-    expected = math.ceil(baseline.wait_s / typical) if typical > 0 else baseline.looks
-    return min(max(1, expected), max(1, baseline.looks))
+    expected = math.ceil(baseline.wait_s / typical) if typical > 0 else looks
+    return min(max(1, expected), looks)
 
 
-def _logs(baseline: EvidenceBaseline, after: Observed, growth: Mapping[str, float]) -> Iterator[Deviation]:
-    alpha = baseline.alpha / baseline.looks
+def _logs(
+    baseline: EvidenceBaseline, after: Observed, growth: Mapping[str, float], levels: LookLevels
+) -> Iterator[Deviation]:
+    volume, severe_lines, templates = LOG_TESTS
     for service in baseline.watched.logs:
         now = after.lines.get(service)
         if now is None:
@@ -231,21 +252,22 @@ def _logs(baseline: EvidenceBaseline, after: Observed, growth: Mapping[str, floa
         before = baseline.before.lines.get(service, Load(calls=0, errors=0, seconds=baseline.before.seconds))
         if now.rate >= _VOLUME_CHANGE * grown * before.rate and before.calls:
             detail = f"{service} logs {now.rate:.2f} lines a second, before {before.rate:.2f}"
-            yield Deviation(service, "logs", rate_p(before, now), detail, alpha)
+            yield Deviation(service, Signal.LOGS, rate_p(before, now), detail, levels.of(service, volume))
         severe = (baseline.before.severe_buckets.get(service, 0), after.severe_buckets.get(service, 0))
         yield Deviation(
             service,
-            "logs",
+            Signal.LOGS,
             _more_p(*severe, baseline.before, after),
             f"{service} warns in {severe[1]} of {after.log_buckets} stretches of time, before in {severe[0]} "
             f"of {baseline.before.log_buckets}",
-            alpha,
+            levels.of(service, severe_lines),
         )
-        yield from _templates(service, baseline, after, driven=grown > 1)
+        alpha = levels.of(service, templates)
+        yield from _templates(service, baseline, after, alpha=alpha, driven=grown > 1)
 
 
 def _templates(
-    service: str, baseline: EvidenceBaseline, after: Observed, *, driven: bool
+    service: str, baseline: EvidenceBaseline, after: Observed, *, alpha: float, driven: bool
 ) -> Iterator[Deviation]:
     kinds = [(key, *found) for key, found in after.kinds.items() if key[0] == service]
     for key, buckets, severe in kinds:
@@ -254,11 +276,11 @@ def _templates(
         seen, _ = baseline.before.kinds.get(key, (0, False))
         yield Deviation(
             service,
-            "logs",
+            Signal.LOGS,
             _more_p(seen, buckets, baseline.before, after),
             f"{service} logs {key[1][:80]!r} in {buckets} of {after.log_buckets} stretches of time, before "
             f"in {seen} of {baseline.before.log_buckets}",
-            baseline.alpha / baseline.looks / len(kinds),
+            alpha / len(kinds),
         )
 
 

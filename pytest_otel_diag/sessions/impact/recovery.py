@@ -12,7 +12,8 @@ from pytest_otel_diag.sessions.impact import evidence
 from pytest_otel_diag.sessions.impact.assess import looks
 from pytest_otel_diag.sessions.impact.comparison import Comparison, loads_in
 from pytest_otel_diag.sessions.impact.deviations import Measurement, as_before, service_deviations
-from pytest_otel_diag.sessions.impact.evidence import Deviation, EvidenceBaseline
+from pytest_otel_diag.sessions.impact.evidence import Deviation, EvidenceBaseline, LookLevels
+from pytest_otel_diag.sessions.impact.levels import Levels
 from pytest_otel_diag.sessions.impact.watchlist import observe
 
 _BUCKETS = 6
@@ -33,12 +34,12 @@ class RecoveryGoal:
     def after(cls, comparison: Comparison, timing: Timing, *, alpha: float) -> RecoveryGoal | None:
         """Return the goal of a session with this baseline; None where the baseline is empty.
 
-        ``alpha`` is not divided by the looks: it is harder to count as recovered than as not visibly broken.
+        ``alpha`` is not divided among tests and looks: it is harder to count as recovered than as not
+        visibly broken.
         """
         if comparison.empty:
             return None
-        beside = replace(comparison.evidence, alpha=alpha, looks=1)
-        return cls(replace(comparison, alpha=alpha, evidence=beside), timing)
+        return cls(replace(comparison, levels=Levels(alpha)), timing)
 
     def of_calls(self) -> RecoveryGoal:
         """Return the goal without metrics and logs: memory that stays used has become normal."""
@@ -104,4 +105,5 @@ async def _metric_residue(
     absent = sorted(known - {service for service, *_ in newest})
     missing = f"no point of the metrics of {', '.join(absent)} since the undo" if absent else ""
     now = replace(seen, metrics=newest, restarts={})
-    return evidence.deviations(replace(baseline, watched=metrics_only), now, {}), missing
+    levels = LookLevels(comparison.levels, last=True)
+    return evidence.deviations(replace(baseline, watched=metrics_only), now, {}, levels), missing

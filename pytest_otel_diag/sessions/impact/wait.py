@@ -81,11 +81,11 @@ class ImpactWait:
         step_s, count = timing.impact_poll_s, looks(timing, self._timeout_s)
         if self._comparison.empty:
             step_s, count = self._timeout_s, 1  # nothing to compare with: one look at the end is enough
-        for _ in range(count):
+        for look in range(1, count + 1):
             # The last step is shorter where it would overshoot the wait.
             await self._faults.sleep(max(0.0, min(step_s, self._left_s())))
             await self._faults.check_external_changes()
-            impact, changed = await self._look()
+            impact, changed = await self._look(last=look == count)
             self._context.log.impact_measured(impact, changed)
             if impact.reason is ImpactReason.VISIBLE:
                 break
@@ -107,7 +107,7 @@ class ImpactWait:
         if left_s <= self._timeout_s * _UNDRIVEN:
             await self._driver.drive(self._loads, remaining_s=left_s, step_s=step_s)
 
-    async def _look(self) -> tuple[Impact, tuple[ServiceSample, ...]]:
+    async def _look(self, *, last: bool) -> tuple[Impact, tuple[ServiceSample, ...]]:
         """Return what is visible now, and the buckets of service health that changed since the last look."""
         telemetry, comparison = self._context.system.telemetry, self._comparison
         window = Window(start_ns=self._start_ns, end_ns=max(self._context.now(), self._start_ns))
@@ -122,7 +122,7 @@ class ImpactWait:
                 return Impact(reason=ImpactReason.NOT_YET_EXPORTED, detail=late), ()
         self._loads = loads_of(health, (exported,), comparison.bucket_s)
         settled = settled_loads(health, exported, comparison.bucket_s)
-        seen = Measurement(self._loads, settled, observed, driven=bool(self._driver.calls))
+        seen = Measurement(self._loads, settled, observed, driven=bool(self._driver.calls), last=last)
         found = all_deviations(comparison, seen)
         impact = assess(comparison, seen, found)
         if impact.reason is ImpactReason.VISIBLE:

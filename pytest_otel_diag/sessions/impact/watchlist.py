@@ -69,10 +69,12 @@ class Watchlist:
 
     def operation_of(self, service: str, span_name: str) -> bool:
         """Whether the span is one of the operations."""
-        return any(
-            service == name and (not wanted or same_operation(wanted, span_name))
-            for name, wanted in self.operations
-        )
+        return any(self.matches(name, wanted, (service, span_name)) for name, wanted in self.operations)
+
+    @staticmethod
+    def matches(service: str, operation: str, span: tuple[str, str]) -> bool:
+        """Whether the *span* (service, name) is the operation, any of the service for ""."""
+        return span[0] == service and (not operation or same_operation(operation, span[1]))
 
 
 def watchlist(expectation: Expectation, *, traced: Iterable[str]) -> Watchlist:
