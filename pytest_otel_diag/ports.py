@@ -163,7 +163,14 @@ class Traffic(Protocol):
     """Makes calls to the services of a target."""
 
     async def drive(self, services: Sequence[str], calls: int) -> int:
-        """Cause about *calls* calls of the services; return how many were made, possibly none."""
+        """Cause about *calls* calls of the services; return how many will be tried, 0 where none can be."""
+        ...
+
+    def made(self) -> int:
+        """Return how many calls were really made so far, by what answered them.
+
+        A call that the system failed was made; one that was redirected or refused was not.
+        """
         ...
 
 
@@ -210,7 +217,9 @@ class TargetSession:
     disturbances in :meth:`Target.validate`. ``normal`` maps flags to the variant that a healthy system serves
     although it is not ``off`` (a load generator that is switched on). ``residue`` is called once the faults
     are proven gone: it restarts what outlives a flag, where it can, and returns sentences about the effects
-    that stay. ``recovery_command`` is the shell command that turns off a fault which a failed undo left on.
+    that stay. ``restart`` restarts a service by its name in telemetry and returns why it could not ('' once
+    it did); targets whose services are simulated or recorded have none. ``recovery_command`` is the shell
+    command that turns off a fault which a failed undo left on.
     ``undo_timeout_s`` raises the engine's time limit of an undo.
     ``exporter`` returns an exporter of the visible telemetry for recordings; sessions of targets without it
     cannot be recorded.
@@ -225,6 +234,7 @@ class TargetSession:
     disturb: Callable[[Disturbance], Awaitable[None]] | None = None
     normal: Mapping[str, str] = field(default_factory=dict)
     residue: Callable[[Sequence[Fault]], Awaitable[tuple[str, ...]]] | None = None
+    restart: Callable[[str], Awaitable[str]] | None = None
     recovery_command: str = ""
     undo_timeout_s: float = 0.0
     exporter: Callable[[], Awaitable[TableExporter]] | None = None

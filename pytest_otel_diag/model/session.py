@@ -92,6 +92,7 @@ class ImpactReason(StrEnum):
     NOT_SERVED = "NOT_SERVED"
     NO_TRAFFIC = "NO_TRAFFIC"
     NOT_YET_EXPORTED = "NOT_YET_EXPORTED"
+    NOT_FELT = "NOT_FELT"
     TOO_RARE = "TOO_RARE"
     NO_EFFECT = "NO_EFFECT"
 
@@ -99,11 +100,11 @@ class ImpactReason(StrEnum):
 class Impact(Model):
     """What telemetry shows of the fault.
 
-    ``calls_seen`` and ``calls_needed`` are calls of the busiest expected service since the fault began,
-    ``calls_driven`` calls
-    that the session asked the target to make. ``eta_s`` are the seconds until the calls needed will have been
-    made at the rate so far, None where rate or number are unknown. ``time_to_impact_s`` counts from the start
-    of the fault to the end of the newest bucket that showed it.
+    ``calls_seen`` are the calls of ``service`` since the fault began, of one operation where ``detail`` says
+    so, and ``calls_needed`` those that would show the fault in its errors. ``calls_driven`` are the calls
+    that the session made the target make; a call that was redirected or refused is none. ``eta_s`` are the
+    seconds until the calls needed will have been made at the rate so far, None where the rate is unknown.
+    ``time_to_impact_s`` counts from the start of the fault to the end of the newest bucket that showed it.
     """
 
     reason: ImpactReason

@@ -170,7 +170,7 @@ class SessionLog:
             what, since_s = self._waiting
             self._waited_s += now_s - since_s
             self._waiting = None
-            self.note(f"waited {now_s - since_s:.1f} s for {what}")
+            self.note(f"waited {now_s - since_s:.1f} s: {what}")
         elif text:
             self._waiting = (text, self._waiting[1] if self._waiting else now_s)
         else:

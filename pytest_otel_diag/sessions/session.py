@@ -231,6 +231,7 @@ class Session:
                 interrupt = arrived or interrupt
                 if interrupt is None:
                     await self._find_residue(note)
+                    await self._restart_unfelt()
         if interrupt is not error and interrupt is not None:
             log.end(interrupt)
         with log.phase(Phase.RECOVER) as note:
@@ -272,6 +273,32 @@ class Session:
         self._log.served(*undo.proofs)
         self._log.undone(cleanup)
         return undo.interrupt or cancelled
+
+    async def _restart_unfelt(self) -> None:
+        """Restart the service that a served fault did not reach, so that the next session finds it well.
+
+        After the undo: a restart under the fault would be a second change for the analyzer to explain.
+        """
+        restart, impact = self._system.restart, self._log.impact
+        if (
+            restart is None
+            or impact is None
+            or impact.reason is not ImpactReason.NOT_FELT
+            or not impact.service
+        ):
+            return
+        try:
+            async with asyncio.timeout(self._settings.residue_timeout_s):
+                problem = await restart(impact.service)
+        except TimeoutError:
+            problem = f"that took longer than {self._settings.residue_timeout_s:g} s"
+        except Exception as error:
+            problem = describe(error)
+        self._log.note(
+            f"{impact.service} was not restarted: {problem}"
+            if problem
+            else f"restarted {impact.service}, which a served flag did not reach"
+        )
 
     async def _find_residue(self, note: PhaseNote) -> None:
         """Let the target restart what outlives the flag, and record what it says stays."""

@@ -142,6 +142,7 @@ class TargetContract:
         """Driving no traffic reports no calls."""
         async with target.open(scenario, "contract") as session:
             assert await session.traffic.drive([], 0) == 0
+            assert session.traffic.made() == 0
 
     async def test_sessions_are_isolated(self, target: Target, scenario: Scenario) -> None:
         """Concurrent sessions of a target that is not exclusive do not see each other's fault."""

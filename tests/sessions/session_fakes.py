@@ -386,6 +386,7 @@ class FakeTelemetry(Telemetry):
 class FakeTraffic:
     telemetry: FakeTelemetry
     willing: bool = True
+    astray: bool = False
     asked: list[int] = field(default_factory=list)
 
     async def drive(self, services: Sequence[str], calls: int) -> int:
@@ -393,8 +394,13 @@ class FakeTraffic:
         self.asked.append(calls)
         if not (self.willing and services and calls):
             return 0
+        if self.astray:
+            return calls
         self.telemetry.driven.append((self.telemetry.clock.now(), services[0], calls))
         return calls
+
+    def made(self) -> int:
+        return sum(calls for _, _, calls in self.telemetry.driven)
 
 
 def shop() -> dict[str, Behaviour]:
@@ -430,6 +436,7 @@ class FakeTarget:
         )
         self.traffic = FakeTraffic(self.telemetry)
         self.reference = reference
+        self.system: dict[str, Any] = {}
         self.original = self.flags.raw()
         self.opened = 0
         self.closed = 0
@@ -462,6 +469,7 @@ class FakeTarget:
                 traffic=self.traffic,
                 reference=self.reference,
                 provenance={"target": "fake"},
+                **self.system,
             )
         finally:
             self.closed += 1

@@ -113,7 +113,7 @@ async def test_waiting_counts_against_no_limit_and_is_reported():
     assert result.status is Status.SCORED, result.reason
     assert watcher.waits == ["held by alice@host, pid 12", ""]
     (note,) = result.notes
-    assert note == "waited 90.0 s for held by alice@host, pid 12"
+    assert note == "waited 90.0 s: held by alice@host, pid 12"
     preflight = next(record for record in result.phases if record.phase is Phase.PREFLIGHT)
     assert preflight.wall_s == result.wall_s == 0
 

@@ -57,12 +57,22 @@ def silent() -> FakeTarget:
     return system
 
 
+def unfelt() -> FakeTarget:
+    async def restart(service: str) -> str:
+        return ""
+
+    system = target()
+    system.system["restart"] = restart
+    return system
+
+
 REASONS = {
     ImpactReason.VISIBLE: lambda: target(errors_on=0.5),
     ImpactReason.NOT_SERVED: unserved,
     ImpactReason.NO_TRAFFIC: lambda: target(rate=0.004, errors_on=1.0),
     ImpactReason.NOT_YET_EXPORTED: silent,
     ImpactReason.TOO_RARE: lambda: target(rate=0.3, errors_on=0.1),
+    ImpactReason.NOT_FELT: unfelt,
     ImpactReason.NO_EFFECT: target,
 }
 
@@ -142,6 +152,14 @@ async def test_a_wait_that_may_succeed_is_waited_for_to_its_end():
 async def test_driven_calls_are_reported():
     result = await end_of(target(rate=0.3), QUICK, baseline_s=1200)
     assert result.impact.calls_driven > 20
+
+
+async def test_calls_that_went_astray_are_not_driven_calls():
+    system = target(rate=0.3)
+    system.traffic.astray = True
+    result = await end_of(system, QUICK, baseline_s=1200)
+    assert result.impact.calls_driven == 0 < sum(system.traffic.asked)
+    assert f"traffic was driven in vain: none of {sum(system.traffic.asked)} visits" in result.reason
 
 
 def test_controls_take_as_long_as_faults_by_a_draw():

@@ -46,7 +46,7 @@ async def driven(url: str, flags: Sequence[str], services: Sequence[str] = (), c
 @pytest.mark.parametrize(
     ("flag", "path"),
     [
-        ("adFailure", "GET /api/data/"),
+        ("adFailure", "GET /api/data"),
         ("cartServiceFailure", "POST /api/checkout"),  # by its name of release 1.12
         ("productCatalogFailure", "GET /api/products/OLJCESPC7Z"),
         ("recommendationCacheFailure", "GET /api/recommendations"),
@@ -102,6 +102,47 @@ async def test_errors_of_the_system_are_counted_and_not_raised(shop_front: Front
     assert live.counts == {"200": 6, "500": 3}
 
 
+@pytest.mark.parametrize(
+    ("status", "content", "outcome"),
+    [
+        (308, "", "308"),
+        (302, "", "302"),
+        (404, "", "404"),
+        (405, "", "405"),
+        (429, "", "429"),
+        (503, "", "503"),
+        (200, "text/html; charset=utf-8", "200 page"),
+    ],
+)
+async def test_an_answer_that_is_none_to_the_call_is_no_call(
+    shop_front: Frontend, status: int, content: str, outcome: str
+) -> None:
+    shop_front.status["/api/data"], shop_front.content = status, content
+    async with traffic(shop_front.url, "adFailure") as live:
+        assert await live.drive((), 3) == 3
+        await live.settle()
+        assert (live.counts, live.made()) == ({outcome: 3}, 0)
+        assert await live.drive((), 3) == (3 if status == 503 else 0), "asking on would be in vain"
+
+
+async def test_a_path_that_the_frontend_redirects_is_no_call(
+    shop_front: Frontend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slashed(rng, customer):
+        return (recipes.Request("GET", "/api/data/", {"contextKeys": "travel"}),)
+
+    monkeypatch.setattr(live_traffic, "VISITS", {**VISITS, "ads": slashed})
+    live = await driven(shop_front.url, ["adFailure"])
+    assert (live.counts, live.made()) == ({"308": 3}, 0)
+
+
+async def test_a_visit_counts_when_each_of_its_requests_reached_the_system(shop_front: Frontend) -> None:
+    shop_front.status |= {"/api/checkout": 500}
+    assert (await driven(shop_front.url, ["paymentFailure"])).made() == 3
+    shop_front.status["/api/cart"] = 404
+    assert (await driven(shop_front.url, ["paymentFailure"])).made() == 0
+
+
 async def test_a_connection_that_breaks_is_counted(shop_front: Frontend) -> None:
     shop_front.broken = True
     live = await driven(shop_front.url, ["adFailure"])
@@ -153,7 +194,7 @@ async def test_closing_ends_visits_under_way(shop_front: Frontend) -> None:
 
 async def test_controls_make_visits_of_the_services_they_are_asked_for(shop_front: Frontend) -> None:
     await driven(shop_front.url, [], ["adservice"], calls=2)  # by its name of release 1.12
-    assert shop_front.paths() == ["GET /api/data/"] * 2
+    assert shop_front.paths() == ["GET /api/data"] * 2
 
 
 async def test_controls_that_name_nothing_draw_a_kind(shop_front: Frontend) -> None:
@@ -191,7 +232,7 @@ async def test_without_httpx_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_no_driving_makes_no_call() -> None:
-    assert await NoDriving().drive(["ad"], 5) == 0
+    assert await NoDriving().drive(["ad"], 5) == NoDriving().made() == 0
 
 
 def test_every_flag_of_the_catalog_has_a_visit_but_those_about_traffic() -> None:

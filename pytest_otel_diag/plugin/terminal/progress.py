@@ -58,7 +58,9 @@ def impact_text(impact: Impact) -> str:
     what = " ".join(part for part in (impact.reason.value, impact.service, impact.signal) if part)
     if not impact.calls_needed:
         return what
-    rest = f", {span(impact.eta_s)} more" if impact.eta_s and impact.calls_seen < impact.calls_needed else ""
+    if impact.calls_seen >= impact.calls_needed:
+        return f"{what}, {count(impact.calls_seen, 'call')}"
+    rest = f", {span(impact.eta_s)} more" if impact.eta_s else ""
     return f"{what}, {impact.calls_seen} of {count(impact.calls_needed, 'call')}{rest}"
 
 

@@ -25,7 +25,7 @@ _MARGIN = 1.1
 
 @dataclass
 class TrafficDriver:
-    """Asks the target for missing calls, *most* at most over the whole wait."""
+    """Asks the target for missing calls, *most* at most over the whole wait; ``calls`` were asked for."""
 
     traffic: Traffic
     comparison: Comparison
@@ -52,9 +52,9 @@ class TrafficDriver:
         wanted = min(max(missing.values()), at_once, self.most - self.calls)
         if wanted <= 0:
             return
-        made = await self.traffic.drive(sorted(missing), wanted)
-        self.calls += made
-        self.refused = made == 0
+        tried = await self.traffic.drive(sorted(missing), wanted)
+        self.calls += tried
+        self.refused = tried == 0
 
 
 def shortages(comparison: Comparison, seen: Mapping[str, Load], remaining_s: float) -> dict[str, int]:

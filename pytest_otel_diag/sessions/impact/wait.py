@@ -15,6 +15,7 @@ from pytest_otel_diag.model.events import ServiceSample
 from pytest_otel_diag.model.scenario import Timing
 from pytest_otel_diag.model.session import Impact, ImpactReason
 from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.scoring.text import count as counted
 from pytest_otel_diag.sessions.context import SessionContext
 from pytest_otel_diag.sessions.faults.scheduler import FaultScheduler
 from pytest_otel_diag.sessions.impact.assess import assess, hopeless, looks
@@ -27,6 +28,7 @@ from pytest_otel_diag.sessions.impact.comparison import (
 )
 from pytest_otel_diag.sessions.impact.deviations import Measurement, all_deviations, states_of
 from pytest_otel_diag.sessions.impact.driving import TrafficDriver
+from pytest_otel_diag.sessions.impact.felt import whether_felt
 from pytest_otel_diag.sessions.impact.samples import Changes
 from pytest_otel_diag.sessions.impact.watchlist import observe
 from pytest_otel_diag.sessions.settings import EngineSettings
@@ -97,7 +99,19 @@ class ImpactWait:
                 )
                 impact = impact.model_copy(update={"detail": detail})
                 break
-        return impact.model_copy(update={"calls_driven": self._driver.calls})
+        impact = await whether_felt(self._context, impact, self._comparison.causes, self._start_ns)
+        return self._with_driven(impact)
+
+    def _with_driven(self, impact: Impact) -> Impact:
+        """Return the impact with the calls that were really driven, and say so where none of them was."""
+        asked, made = self._driver.calls, self._context.system.traffic.made()
+        detail = impact.detail
+        if asked and not made and impact.reason is not ImpactReason.VISIBLE:
+            detail = (
+                f"{detail}; traffic was driven in vain: none of {counted(asked, 'visit')} was answered by "
+                "what it was made for, see driven in the provenance"
+            )
+        return impact.model_copy(update={"calls_driven": made, "detail": detail})
 
     def _left_s(self) -> float:
         return self._timeout_s - self._context.seconds_since(self._start_ns)

@@ -12,6 +12,9 @@ from pytest_otel_diag.targets.spec import parse_spec
 
 AUTO = "auto"
 
+WAITING = "waiting: "
+"""What a notice starts with that says what a session waits for."""
+
 
 @dataclass(frozen=True, slots=True)
 class LiveOptions:

@@ -13,7 +13,7 @@ from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, TelemetrySchema
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, seconds_to_ns
 from pytest_otel_diag.ports import Clock
 from pytest_otel_diag.targets.live.clock import TOLERATED_S
-from pytest_otel_diag.targets.live.options import LiveOptions
+from pytest_otel_diag.targets.live.options import WAITING, LiveOptions
 from pytest_otel_diag.telemetry.schema import ALIASES
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 
@@ -114,7 +114,7 @@ async def ready(
         if not problem:
             return found
         if options.wait_s and not notified:
-            notify(f"waiting up to {options.wait_s:g} s: {problem}")
+            notify(f"{WAITING}{problem} (for at most {options.wait_s:g} s)")
             notified = True
         if loop.time() >= deadline_s:
             raise NotReady(f"{problem} (waited {options.wait_s:g} s)")

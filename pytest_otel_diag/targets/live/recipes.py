@@ -55,7 +55,7 @@ def _product(_rng: Random, _customer: str) -> tuple[Request, ...]:
 
 
 def _ads(rng: Random, _customer: str) -> tuple[Request, ...]:
-    return (Request("GET", "/api/data/", {"contextKeys": rng.choice(CATEGORIES)}),)
+    return (Request("GET", "/api/data", {"contextKeys": rng.choice(CATEGORIES)}),)
 
 
 def _recommendations(rng: Random, customer: str) -> tuple[Request, ...]:

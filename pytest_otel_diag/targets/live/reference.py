@@ -15,6 +15,7 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, seconds_to_ns
 from pytest_otel_diag.ports import Clock, FlagController
+from pytest_otel_diag.targets.live.options import WAITING
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 
 LEAST_S = 5.0
@@ -54,7 +55,7 @@ class Reference:
         begins_ns = int(oldest_ns) if rows else clock.now()
         lacking_s = (begins_ns - wanted_ns) / NANOS_PER_SECOND - _GAP_S
         if lacking_s > 0:
-            notify(f"waiting {lacking_s:.0f} s for {self._seconds:g} s of quiet telemetry")
+            notify(f"{WAITING}{lacking_s:.0f} s of {self._seconds:g} s of quiet telemetry are missing")
             await clock.sleep(lacking_s)
         now = clock.now()
         return Window(start_ns=now - seconds_to_ns(self._seconds), end_ns=now)

@@ -31,7 +31,7 @@ from pytest_otel_diag.ports import FlagController, TargetSession, Traffic, repor
 from pytest_otel_diag.secret import SecretText
 from pytest_otel_diag.targets.live.clock import LiveClock, measured
 from pytest_otel_diag.targets.live.flags import Found, LiveDocument, reader
-from pytest_otel_diag.targets.live.options import LiveOptions
+from pytest_otel_diag.targets.live.options import WAITING, LiveOptions
 from pytest_otel_diag.targets.live.preflight import Condition, ready
 from pytest_otel_diag.targets.live.reference import FirstChange, Reference
 from pytest_otel_diag.targets.live.residue import Residue, RestartCommand
@@ -231,6 +231,7 @@ class LiveTarget:
             disturb=self._disturb if self._restart is not None else None,
             normal=found.normal,
             residue=Residue(found.demo, self._restart),
+            restart=self._restarted,
             recovery_command=heal_command(self._settings.state_dir()),
         )
 
@@ -317,6 +318,12 @@ class LiveTarget:
         )
         return await stack.enter_async_context(traffic)
 
+    async def _restarted(self, service: str) -> str:
+        """Restart the service with the user's command; return why that failed, '' on success."""
+        if self._restart is None:
+            return "no command for that is set, see --otel-diag-restart"
+        return await self._restart.run(service)
+
     async def _disturb(self, disturbance: Disturbance) -> None:
         """Restart the service; raises FlagError when the command fails."""
         assert self._restart is not None and disturbance.service is not None, "refused by validate"
@@ -362,8 +369,8 @@ def deadline_s(timing: Timing, session_timeout_s: float | None) -> float:
 def _notify(text: str) -> None:
     """Log the text; what the session waits for is also reported to it."""
     log.warning("%s", text)
-    if text.startswith("waiting"):
-        report_waiting(text)
+    if text.startswith(WAITING):
+        report_waiting(text.removeprefix(WAITING))
 
 
 def _closed(telemetry: StoreTelemetry | None) -> None:

@@ -1,7 +1,9 @@
 """Drives rare requests through the frontend, like a customer; the only module of the targets using httpx.
 
 Visits run in the background, a few per second and at a time, so that they do not become the fault. A system
-under a fault is expected to fail: errors are counted, never raised.
+under a fault is expected to fail: errors are counted, never raised, and a visit that the system failed was
+made. One that was redirected, refused, or answered by a page or a proxy was not made: it did not reach what
+it was for.
 
 A session with a fault makes the visits that trigger its flags. A control makes visits of the same kinds,
 drawn by the session's id, so that the requests do not reveal whether there is a fault.
@@ -32,7 +34,10 @@ TIMEOUT_S = 20.0
 """Limit of one request, longer than the delay of the demo's slowest fault."""
 
 UNREACHABLE = 3
-"""After so many consecutive requests without a connection, no visit is accepted."""
+"""After so many consecutive requests without a connection, or that went astray, no visit is accepted."""
+
+_BY_THE_PROXY = (502, 503)
+"""Errors that a proxy answers for a service it cannot reach."""
 
 Served = Callable[[str, Mapping[str, FlagValue]], Awaitable[ServedFlag]]
 
@@ -56,6 +61,8 @@ class LiveTraffic:
         self._workers: list[asyncio.Task[None]] = []
         self._due_s = 0.0
         self._refused = 0
+        self._astray = 0
+        self._made = 0
         self._client: Any = None
         self.counts: Counter[str] = Counter()
         """Requests by outcome: an HTTP status as text, ``timeout``, ``unreachable``, ``broken``."""
@@ -90,10 +97,11 @@ class LiveTraffic:
     async def drive(self, services: Sequence[str], calls: int) -> int:
         """Queue *calls* visits that reach the services; return how many were accepted.
 
-        Accepts none when no visit is known, or when the frontend cannot be reached.
+        Accepts none when no visit is known, when the frontend cannot be reached, or when it sends the visits
+        elsewhere.
         """
         kinds = self._kinds(services)
-        if not kinds or self._client is None or self._refused >= UNREACHABLE:
+        if not kinds or self._client is None or self._vain:
             return 0
         accepted = 0
         while accepted < calls and not self._waiting.full():
@@ -102,6 +110,14 @@ class LiveTraffic:
         while len(self._workers) < min(AT_ONCE, accepted):
             self._workers.append(asyncio.create_task(self._work()))
         return accepted
+
+    def made(self) -> int:
+        """Return how many visits have ended with each of their requests answered by what it was made for."""
+        return self._made
+
+    @property
+    def _vain(self) -> bool:
+        return max(self._refused, self._astray) >= UNREACHABLE
 
     async def settle(self) -> None:
         """Wait until every accepted visit has ended."""
@@ -132,13 +148,18 @@ class LiveTraffic:
 
     async def _visit(self, kind: str) -> None:
         customer = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+        whole = True
         for request in VISITS[kind](self._rng, customer):
             if self._refused >= UNREACHABLE:
                 self.counts["unreachable"] += 1
                 return
-            self.counts[await self._outcome(request)] += 1
+            outcome, reached = await self._outcome(request)
+            self.counts[outcome] += 1
+            whole = whole and reached
+        self._made += whole
 
-    async def _outcome(self, request: Request) -> str:
+    async def _outcome(self, request: Request) -> tuple[str, bool]:
+        """Return how the request ended, and whether what it was made for had to do with it."""
         httpx = require(
             "httpx", "live", "driving traffic", alternative="turn it off with --otel-diag-drive=off"
         )
@@ -153,14 +174,21 @@ class LiveTraffic:
                 )
         except (httpx.TimeoutException, TimeoutError):
             self._refused = 0
-            return "timeout"
+            return "timeout", True
         except httpx.ConnectError:
             self._refused += 1
-            return "unreachable"
+            return "unreachable", False
         except httpx.HTTPError:
-            return "broken"
+            return "broken", True
         self._refused = 0
-        return str(answer.status_code)
+        return self._judged(answer.status_code, answer.headers.get("content-type", ""))
+
+    def _judged(self, status: int, content: str) -> tuple[str, bool]:
+        """Return the outcome of an answer; no request of a visit asks for a page."""
+        page = 200 <= status < 300 and content.startswith("text/html")
+        astray = page or not (200 <= status < 300 or status >= 500)
+        self._astray = self._astray + 1 if astray else 0
+        return f"{status} page" if page else str(status), not astray and status not in _BY_THE_PROXY
 
     async def _headers(self, request: Request) -> dict[str, str]:
         """Return the headers of a request, with the flag-dependent header that a browser would send."""
@@ -194,4 +222,8 @@ class NoDriving:
 
     async def drive(self, services: Sequence[str], calls: int) -> int:  # noqa: ARG002 - the port
         """Drive nothing; return 0."""
+        return 0
+
+    def made(self) -> int:
+        """Return 0."""
         return 0

@@ -67,6 +67,10 @@ class NoTraffic:
         """Send no request."""
         return 0
 
+    def made(self) -> int:
+        """Return 0."""
+        return 0
+
 
 class ReplayTarget:
     """Recorded incidents and controls as a target.

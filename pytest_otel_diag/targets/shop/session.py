@@ -58,11 +58,18 @@ class ShopTraffic:
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
+        self._made = 0
 
     async def drive(self, services: Sequence[str], calls: int) -> int:
         """Schedule requests that reach the services, ignoring unknown ones; return their number."""
         known = [name for name in services if name in self._shop.services]
-        return self._shop.drive(known, calls)
+        made = self._shop.drive(known, calls)
+        self._made += made
+        return made
+
+    def made(self) -> int:
+        """Return how many requests were scheduled: the simulated users make each."""
+        return self._made
 
     async def disturb(self, disturbance: Disturbance) -> None:
         """Make a harmless change now."""
