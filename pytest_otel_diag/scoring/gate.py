@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -15,6 +16,7 @@ from pytest_otel_diag.model.session import Blame, SessionResult, Status
 from pytest_otel_diag.scoring.measures import MEASURES, Metric, by_analyzer, counting, scored, take
 from pytest_otel_diag.scoring.text import count
 from pytest_otel_diag.stats.intervals import CONFIDENCE, wilson, wilson_size
+from pytest_otel_diag.stats.two_sample import binomial_at_least
 
 EXIT_INTERRUPTED = 2
 EXIT_FAIL = 11
@@ -23,6 +25,11 @@ EXIT_INCONCLUSIVE = 13
 
 MORE_RUNS_CAP = 10_000
 """Largest number of additional runs that the gate suggests."""
+
+_ROUNDING = 1e-9
+"""Tolerance on successes, which are products of rates."""
+
+_SMALL_SAMPLE = 20
 
 
 class GateOutcome(StrEnum):
@@ -220,8 +227,30 @@ def _gate(ran: Sequence[SessionResult], settings: GateSettings) -> GateResult:
     return GateResult(outcome=outcome, criteria=criteria, reasons=reasons)
 
 
-def decide(successes: float, n: int, criterion: GateCriterion, confidence: float = CONFIDENCE) -> GateOutcome:
-    """Return PASS if the whole interval reaches the threshold, FAIL if none of it does, else INCONCLUSIVE."""
+def decide(
+    successes: float, n: int, criterion: GateCriterion, confidence: float = CONFIDENCE, deciding: int = 1
+) -> GateOutcome:
+    """Return PASS if the whole interval reaches the threshold, FAIL if none of it does, else INCONCLUSIVE.
+
+    Wilson intervals of few observations exclude the true rate more often than they promise (0 of 1 excludes
+    0.90), so an exact binomial test must agree. It bounds the chance that the gate as a whole decides wrongly
+    about an analyzer exactly at its thresholds by 1 - *confidence*: one of *deciding* criteria is enough to
+    fail, which divides that chance among them, whereas all have to pass, which does not. Fractional successes
+    count as the next whole number in favour of the threshold.
+    """
+    outcome = _by_interval(successes, n, criterion, confidence)
+    if outcome is GateOutcome.INCONCLUSIVE or not 0.0 < criterion.threshold < 1.0:
+        return outcome
+    high = outcome is GateOutcome.PASS if criterion.direction in (">=", ">") else outcome is GateOutcome.FAIL
+    if high:
+        p = binomial_at_least(math.floor(successes + _ROUNDING), n, criterion.threshold)
+    else:
+        p = binomial_at_least(n - math.ceil(successes - _ROUNDING), n, 1.0 - criterion.threshold)
+    allowed = (1.0 - confidence) / (deciding if outcome is GateOutcome.FAIL else 1)
+    return outcome if p <= allowed else GateOutcome.INCONCLUSIVE
+
+
+def _by_interval(successes: float, n: int, criterion: GateCriterion, confidence: float) -> GateOutcome:
     interval = wilson(successes, n, confidence)
     if interval is None:
         return GateOutcome.INCONCLUSIVE
@@ -237,7 +266,9 @@ def decide(successes: float, n: int, criterion: GateCriterion, confidence: float
     return GateOutcome.FAIL if missed else GateOutcome.INCONCLUSIVE
 
 
-def more_needed(rate: float, n: int, criterion: GateCriterion, confidence: float = CONFIDENCE) -> int | None:
+def more_needed(
+    rate: float, n: int, criterion: GateCriterion, confidence: float = CONFIDENCE, deciding: int = 1
+) -> int | None:
     """Return the smallest k ≥ 1 at which *rate* over n + k observations decides the criterion.
 
     None when it exceeds MORE_RUNS_CAP or the rate equals the threshold.
@@ -245,10 +276,11 @@ def more_needed(rate: float, n: int, criterion: GateCriterion, confidence: float
     size = wilson_size(rate, criterion.threshold, confidence)
     if size is None:
         return None
-    # The closed form gives equality of bound and threshold; strict directions need one more.
-    first = max(n + 1, size - 1)
-    for total in range(first, min(first + 4, n + MORE_RUNS_CAP + 1)):
-        if decide(rate * total, total, criterion, confidence) is not GateOutcome.INCONCLUSIVE:
+    first = max(n + 1, size - 1)  # a closed form of the interval alone; the exact test may ask for more
+    last = min(2 * first + _SMALL_SAMPLE, n + MORE_RUNS_CAP)
+    for total in range(first, last + 1):
+        outcome = decide(rate * total, total, criterion, confidence, deciding)
+        if outcome is not GateOutcome.INCONCLUSIVE:
             return total - n
     return None
 
@@ -264,9 +296,10 @@ def _evaluate(
         repeats_independent=settings.repeats_independent,
     )
     unit = "run" if settings.repeats_independent else "scenario"
+    deciding = sum(each.gates for each in settings.criteria) if criterion.gates else 1
     if metric.value is None:
         best = 1.0 if criterion.direction in (">=", ">") else 0.0
-        more = more_needed(best, 0, criterion, settings.confidence)
+        more = more_needed(best, 0, criterion, settings.confidence, deciding)
         note = (
             "nothing to measure"
             if more is None
@@ -276,10 +309,10 @@ def _evaluate(
         return CriterionResult(
             criterion=criterion, metric=metric, outcome=outcome, more_needed=more, note=note
         )
-    outcome = decide(metric.value * metric.n, metric.n, criterion, settings.confidence)
+    outcome = decide(metric.value * metric.n, metric.n, criterion, settings.confidence, deciding)
     if outcome is not GateOutcome.INCONCLUSIVE:
         return CriterionResult(criterion=criterion, metric=metric, outcome=outcome)
-    more = more_needed(metric.value, metric.n, criterion, settings.confidence)
+    more = more_needed(metric.value, metric.n, criterion, settings.confidence, deciding)
     note = (
         "cannot be decided at this rate"
         if more is None

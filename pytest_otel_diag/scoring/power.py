@@ -25,18 +25,19 @@ class OperatingCharacteristic(Model):
 
 
 def operating_characteristic(
-    rate: float, n: int, criterion: GateCriterion, *, confidence: float = CONFIDENCE
+    rate: float, n: int, criterion: GateCriterion, *, confidence: float = CONFIDENCE, deciding: int = 1
 ) -> OperatingCharacteristic:
     """Return the probability of each outcome of a criterion for unchanged code (an A/A test).
 
-    It sums the binomial probabilities of all numbers of successes by the outcome that they lead to. Raises
-    ValueError for a rate outside 0..1 or n below 1.
+    It sums the binomial probabilities of all numbers of successes by the outcome that they lead to;
+    *deciding* is the number of criteria that decide the gate. Raises ValueError for a rate outside 0..1 or n
+    below 1.
     """
     if not 0.0 <= rate <= 1.0 or n < 1:
         raise ValueError(f"rate {rate} over {n} runs: give a rate from 0 to 1 and at least 1 run")
     chances: dict[GateOutcome, list[float]] = {}
     for successes in range(n + 1):
-        outcome = decide(successes, n, criterion, confidence)
+        outcome = decide(successes, n, criterion, confidence, deciding)
         chances.setdefault(outcome, []).append(binomial_pmf(successes, n, rate))
     passed, failed, inconclusive = (
         min(1.0, math.fsum(chances.get(outcome, ())))

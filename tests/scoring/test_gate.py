@@ -1,5 +1,8 @@
 """The gate: three outcomes from an interval, and runs that never pass."""
 
+import random
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,8 +43,43 @@ def test_an_outcome_needs_the_whole_interval_on_one_side(count, criterion):
     upward = criterion.direction in (">=", ">")
     reached = low >= criterion.threshold if upward else high <= criterion.threshold
     missed = high < criterion.threshold if upward else low > criterion.threshold
-    expected = GateOutcome.PASS if reached else GateOutcome.FAIL if missed else GateOutcome.INCONCLUSIVE
-    assert outcome is expected
+    by_interval = GateOutcome.PASS if reached else GateOutcome.FAIL if missed else GateOutcome.INCONCLUSIVE
+    assert outcome in (by_interval, GateOutcome.INCONCLUSIVE)
+
+
+DECIDING = [criterion for criterion in gates.DEFAULT_CRITERIA if criterion.gates]
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 5, 7, 10, 12, 16, 22, 26, 35, 40, 75, 150])
+def test_an_analyzer_at_a_threshold_is_rarely_judged_wrongly(n):
+    """A/A, by exact sums: any of the criteria fails, or all pass, with a chance of at most 5 %."""
+    at_threshold = [
+        operating_characteristic(each.threshold, n, each, deciding=len(DECIDING)) for each in DECIDING
+    ]
+    assert sum(each.failed for each in at_threshold) <= 0.05
+    assert min(each.passed for each in at_threshold) <= 0.05
+
+
+def test_simulated_suites_of_an_analyzer_at_every_threshold_are_rarely_judged_wrongly():
+    rng, suites, faults, quiet = random.Random(3), 200, 14, 10
+    outcomes = Counter(
+        run_gate(
+            [
+                solved(f"f{i}") if rng.random() < 0.75 else ranked(f"f{i}", 2, detected=rng.random() < 0.6)
+                for i in range(faults)
+            ]
+            + [control(f"q{i}", alarm=rng.random() < 0.10) for i in range(quiet)]
+        ).outcome
+        for _ in range(suites)
+    )
+    assert outcomes[GateOutcome.PASS] <= 10 and outcomes[GateOutcome.FAIL] <= 10
+
+
+def test_one_miss_is_too_little_to_fail():
+    sensitivity = DECIDING[0]
+    assert decide(0, 1, sensitivity) is GateOutcome.INCONCLUSIVE  # its Wilson interval ends at 0.79
+    assert decide(0, 2, sensitivity) is GateOutcome.FAIL
+    assert decide(2, 4, sensitivity) is GateOutcome.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(

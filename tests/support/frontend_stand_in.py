@@ -65,9 +65,7 @@ def frontend() -> Iterator[Frontend]:
                 return
             wanted = [code for prefix, code in stand_in.status.items() if self.path.startswith(prefix)]
             path, _, query = self.path.partition("?")
-            slash = (
-                path.endswith("/") and path != "/"
-            )  # the demo's frontend knows no route with a slash at its end
+            slash = path.endswith("/") and path != "/"  # the demo's frontend redirects these
             self.send_response(308 if slash else wanted[0] if wanted else 200)
             if slash:
                 self.send_header("location", f"{path.rstrip('/')}?{query}")
