@@ -6,6 +6,10 @@ views; *now* lies in a one-column table that the views read as a scalar, so movi
 insert and no DDL. The views also even out exporter releases: metric times are ``DateTime64(9)``,
 attributes are maps, span kinds and status codes have one spelling, the exponential histogram has one
 name, ``otel_logs`` always has ``EventName``.
+
+Over MergeTree tables the condition is a PREWHERE. As a WHERE, the engine would merge it with the conditions of
+the statement and evaluate those on the smallest columns first: on hidden rows too, whose values would then
+show in the engine's errors.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from pytest_otel_diag.telemetry.engine.connection import Connection, quote
 from pytest_otel_diag.telemetry.schema import ALIASES, evened_columns, signal_of
 
 NOW_TABLE = "_now"
+_ENGINES = "SELECT name, engine FROM system.tables WHERE database = {database:String}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,9 @@ class SessionViews:
             connection.command(
                 f"CREATE TABLE {self._table(NOW_TABLE)} (step UInt64, now Int64) ENGINE = Memory"
             )
+            engines = dict(connection.rows(_ENGINES, {"database": self.base.database}))
             for table in self.base.tables:
-                for sql in self._view(table):
+                for sql in self._view(table, "PREWHERE" if "MergeTree" in engines.get(table, "") else "WHERE"):
                     connection.command(sql)
         except BaseException:
             self.drop(connection)
@@ -57,7 +63,7 @@ class SessionViews:
     def _table(self, name: str) -> str:
         return f"{quote(self.name)}.{quote(name)}"
 
-    def _view(self, table: str) -> Iterator[str]:
+    def _view(self, table: str, clause: str) -> Iterator[str]:
         select = self._columns(table)
         if table == SPANS_TABLE:
             start, end = "start_ns", "start_ns + duration_ns"
@@ -77,7 +83,7 @@ class SessionViews:
         # views take no parameters: names are quoted, instants are integers
         yield (
             f"CREATE VIEW {self._table(ALIASES.get(table, table))} AS SELECT {select} "  # noqa: S608
-            f"FROM {quote(self.base.database)}.{quote(table)} WHERE {where}"
+            f"FROM {quote(self.base.database)}.{quote(table)} {clause} {where}"
         )
 
     def _finished(self, start: str, end: str) -> str:
