@@ -91,7 +91,7 @@ class RestoreFailed(FlagError):
     """The undo failed, so a fault may still be on. Never suppressed."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:
     """Return ``" (did you mean 'x'?)"`` for the closest known spelling, or an empty string."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f" (did you mean {matches[0]!r}?)" if matches else ""

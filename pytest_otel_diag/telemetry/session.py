@@ -10,7 +10,7 @@ from functools import cache
 from time import perf_counter
 from typing import Any, TypeVar
 
-from pytest_otel_diag.errors import TelemetryUnavailable
+from pytest_otel_diag.errors import SchemaError, TelemetryUnavailable
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.questions import Question
 from pytest_otel_diag.model.telemetry import SPANS_TABLE, QueryLimits, Table, TelemetrySchema
@@ -34,16 +34,10 @@ _WRITING: Mapping[str, Any] = {
     "max_result_rows": 0,
     "limit": 0,
     "max_rows_to_read": 0,
-    "additional_table_filters": {},
 }
 
 _USUAL = QueryLimits()
 _EXPORTING = QueryLimits(time_s=600.0, result_rows=0)
-
-_OWN_TABLES_ONLY = {
-    "system.tables": "database = currentDatabase() AND NOT startsWith(name, '_')",
-    "system.columns": "database = currentDatabase() AND NOT startsWith(table, '_')",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +78,8 @@ class StoreTelemetry(Telemetry):
         self._now_shown: Nanos | None = None
         self._steps = 0
         self._schema: TelemetrySchema | None = None
-        self._checked: dict[tuple[str, tuple[str, ...]], str] = {}
+        self._checked: dict[tuple[str, tuple[str, ...]], guard.Parsed] = {}
+        self._tables: frozenset[str] | None = None
         self._closed = False
 
     @property
@@ -170,22 +165,23 @@ class StoreTelemetry(Telemetry):
                 self._visibility.drop(connection)
 
     @contextmanager
-    def _open(
-        self, limits: QueryLimits, now: Nanos | None, *, restricted: bool = False
-    ) -> Iterator[Connection]:
-        """Lend a client that shows this session's database up to *now*, within *limits*."""
+    def _open(self, limits: QueryLimits, now: Nanos | None, *, sealed: bool = False) -> Iterator[Connection]:
+        """Lend a client that shows this session's database up to *now*, within *limits*.
+
+        A *sealed* client can neither write nor change a setting; see :meth:`Engine.connection`.
+        """
         if self._closed:
             raise TelemetryUnavailable("this session's telemetry is closed")
         if now is not None:
             self._show(now)
-        settings = {} if self._readonly == 1 else _settings(limits, restricted=restricted)
+        settings = {} if self._readonly == 1 else _settings(limits)
         if self._engine.embedded:
             settings["max_threads"] = self._threads
         elif self._readonly == 0:
-            settings["readonly"] = 2  # a server refuses writes itself; chDB would never forget it
+            settings["readonly"] = 2
             settings["distributed_product_mode"] = "global"  # right wherever the shards keep a trace
         with (
-            self._engine.connection(self.database, settings) as connection,
+            self._engine.connection(self.database, settings, sealed=sealed) as connection,
             translated(limits=limits, schema=self._schema),
         ):
             yield connection
@@ -204,12 +200,15 @@ class StoreTelemetry(Telemetry):
             self._now_shown = now
 
     def _guarded(self, sql: str, parameters: dict[str, Any], limits: QueryLimits, now: Nanos | None) -> Table:
-        checked = self._checked_sql(sql, parameters)
-        if checked.startswith("EXPLAIN"):  # it would tell the engine's limit of rows as if it were written
+        statement = self._checked_statement(sql, parameters)
+        if statement.kind == "show tables":
+            return self._ran(load(__package__, "show_tables"), {}, limits, now)
+        if statement.kind == "show columns":
+            return self._ran(load(__package__, "show_columns"), {"table": statement.table}, limits, now)
+        if statement.kind == "explain":  # it would tell the engine's limit of rows as if it were written
             limits = limits.model_copy(update={"result_rows": 0})
-        shown = checked.startswith("SHOW")  # which the engine answers from its tables of all databases
-        with self._open(limits, now, restricted=shown) as connection:
-            return self._timed(connection, checked, guard.used(checked, parameters), limits)
+        with self._open(limits, now, sealed=True) as connection:
+            return self._timed(connection, statement.text, guard.used(statement.text, parameters), limits)
 
     def _ran(
         self,
@@ -239,28 +238,43 @@ class StoreTelemetry(Telemetry):
             raise too_many_rows(limits)
         return table
 
-    def _checked_sql(self, sql: str, parameters: dict[str, Any]) -> str:
-        """Return the canonical text of an allowed statement; the check runs under separate limits."""
+    def _checked_statement(self, sql: str, parameters: dict[str, Any]) -> guard.Parsed:
+        """Return an allowed statement; the check runs under separate limits."""
         key = (sql, tuple(sorted(parameters)))
         known = self._checked.get(key)
         if known is not None:
             return known
         if self._schema is None:
             self._discover()  # so that errors can name tables and columns
-        canonical, nodes = self._parses.parsed(self._unlimited, sql, parameters)
-        guard.check(canonical, nodes, guard.StatementScope(self.database, cache(self._databases)))
+        statement = self._parses.parsed(self._checking, sql, parameters)
+        try:
+            self._check(statement)
+        except SchemaError:
+            self._tables = None  # the exporter may have made the table since
+            self._check(statement)
         if len(self._checked) >= _CHECKED_MAX:
             self._checked.clear()
-        self._checked[key] = canonical
-        return canonical
+        self._checked[key] = statement
+        return statement
 
-    def _unlimited(self) -> AbstractContextManager[Connection]:
-        """Lend a client without a limit of rows: the engine would write it into the tree that is checked."""
-        return self._open(QueryLimits(result_rows=0), None)
+    def _check(self, statement: guard.Parsed) -> None:
+        scope = guard.StatementScope(self.database, self._known_tables, cache(self._databases))
+        guard.check(statement, scope)
+
+    def _checking(self) -> AbstractContextManager[Connection]:
+        return self._open(_USUAL, None, sealed=True)
+
+    def _known_tables(self) -> frozenset[str]:
+        if self._tables is None:
+            self._tables = self._listed("SELECT name FROM system.tables WHERE database = currentDatabase()")
+        return self._tables
 
     def _databases(self) -> frozenset[str]:
-        with self._unlimited() as connection:
-            return frozenset(str(row[0]) for row in connection.rows("SELECT name FROM system.databases"))
+        return self._listed("SELECT name FROM system.databases")
+
+    def _listed(self, sql: str) -> frozenset[str]:
+        with self._checking() as connection:
+            return frozenset(str(row[0]) for row in connection.rows(sql))
 
     def _discover(self) -> TelemetrySchema:
         with self._open(_USUAL, None) as connection:
@@ -268,8 +282,8 @@ class StoreTelemetry(Telemetry):
             return self._schema
 
 
-def _settings(limits: QueryLimits, *, restricted: bool) -> dict[str, Any]:
-    """Return the engine settings of *limits*; *restricted* hides the schema of other databases."""
+def _settings(limits: QueryLimits) -> dict[str, Any]:
+    """Return the engine settings of *limits*."""
     return {
         "max_execution_time": limits.time_s,
         "max_memory_usage": limits.memory_bytes,
@@ -280,7 +294,6 @@ def _settings(limits: QueryLimits, *, restricted: bool) -> dict[str, Any]:
         "result_overflow_mode": "throw",
         "read_overflow_mode": "throw",
         "timeout_overflow_mode": "throw",
-        "additional_table_filters": dict(_OWN_TABLES_ONLY) if restricted else {},
     }
 
 

@@ -7,8 +7,8 @@ insert and no DDL. The views also even out exporter releases: metric times are `
 attributes are maps, span kinds and status codes have one spelling, the exponential histogram has one
 name, ``otel_logs`` always has ``EventName``.
 
-Over MergeTree tables the condition is a PREWHERE. As a WHERE, the engine would merge it with the conditions of
-the statement and evaluate those on the smallest columns first: on hidden rows too, whose values would then
+Over MergeTree tables the condition is a PREWHERE. As a WHERE, the engine would merge it with the conditions
+of the statement and evaluate those on the smallest columns first: on hidden rows too, whose values would then
 show in the engine's errors.
 """
 
@@ -46,7 +46,9 @@ class SessionViews:
             )
             engines = dict(connection.rows(_ENGINES, {"database": self.base.database}))
             for table in self.base.tables:
-                for sql in self._view(table, "PREWHERE" if "MergeTree" in engines.get(table, "") else "WHERE"):
+                for sql in self._view(
+                    table, "PREWHERE" if "MergeTree" in engines.get(table, "") else "WHERE"
+                ):
                     connection.command(sql)
         except BaseException:
             self.drop(connection)

@@ -23,7 +23,7 @@ from pytest_otel_diag.model.telemetry import TelemetrySchema
 from pytest_otel_diag.telemetry import Store
 from pytest_otel_diag.telemetry.dsn import EmbeddedAddress
 from pytest_otel_diag.telemetry.engine import workers
-from pytest_otel_diag.telemetry.engine.connection import _locked
+from pytest_otel_diag.telemetry.engine.clients import locked
 from pytest_otel_diag.telemetry.engine.failures import from_engine, translated
 from pytest_otel_diag.telemetry.engine.workers import Workers
 from pytest_otel_diag.testing.telemetry_contract import MINUTE, START_NS, sample_traces
@@ -82,7 +82,7 @@ def test_wrong_use_of_the_driver_is_a_failed_query():
     ],
 )
 def test_a_path_that_cannot_be_opened_says_why(reason, says):
-    assert says in _locked(EmbeddedAddress("/data"), reason)
+    assert says in locked(EmbeddedAddress("/data"), reason)
 
 
 @pytest.mark.parametrize(

@@ -18,16 +18,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from pytest_otel_diag.errors import QueryFailed, QueryRejected, TelemetryUnavailable
-from pytest_otel_diag.extras import install
-from pytest_otel_diag.telemetry.dsn import MEMORY, Address, EmbeddedAddress, ServerAddress
+from pytest_otel_diag.telemetry.dsn import Address, EmbeddedAddress
+from pytest_otel_diag.telemetry.engine.clients import embedded_client, server_client
 from pytest_otel_diag.telemetry.engine.failures import translated
-from pytest_otel_diag.telemetry.engine.leftovers import start_removing_dead_stores
 
-CONNECT_TIMEOUT_S = 10
 _KEPT = 3
 """Clients that are opened before one with other settings is changed: for reading, writing and checking."""
 
-REPLY_TIMEOUT_S = 600
+_SEALED_KEPT = 8
+"""Sealed clients that stay open: one for each set of limits, times the statements that run at once."""
+
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
 _generation = 0
@@ -78,6 +78,7 @@ class Connection:
         self._embedded = embedded
         self._home: str = client.database or "default"
         self._settings: dict[str, Any] = {}
+        self.sealed = False
 
     def prepare(self, database: str | None, settings: Mapping[str, Any]) -> None:
         """Select database and settings for what follows; only differences cost a statement."""
@@ -86,6 +87,19 @@ class Connection:
         for name, value in self._changed(settings):
             self._client.set_client_setting(name, value)
             self._settings[name] = value
+
+    def seal(self) -> None:
+        """Give up writing, table functions that reach outside, and changes of settings, for good.
+
+        On a server, where settings travel with each statement, ``readonly`` among them does the same.
+        """
+        if self._embedded and not self.sealed:
+            self._client.set_client_setting("readonly", 1)
+        self.sealed = True
+
+    def fits(self, settings: Mapping[str, Any], *, sealed: bool) -> bool:
+        """Whether :meth:`prepare` and :meth:`seal` can make the client what is wanted."""
+        return self.sealed == sealed and not (self.sealed and self._embedded and self.changes(settings))
 
     def changes(self, settings: Mapping[str, Any]) -> int:
         """Return how many settings :meth:`prepare` would change."""
@@ -210,28 +224,40 @@ class Engine:
 
     @contextmanager
     def connection(
-        self, database: str | None = None, settings: Mapping[str, Any] | None = None
+        self,
+        database: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        sealed: bool = False,
     ) -> Iterator[Connection]:
         """Lend a client for the block; raises TelemetryUnavailable when closed or after a fork.
 
         Each change of a setting costs a statement, so the client that needs the fewest is lent, and a few
-        clients are kept for different uses.
+        clients are kept for different uses. A *sealed* client of the embedded engine has exactly these
+        settings and ``readonly``, for ever: text that others wrote runs on nothing else.
         """
         self._check()
         wanted = settings or {}
+        lent = self._take(wanted, sealed) or self._connect()
+        try:
+            with translated(what="the session's settings"):
+                lent.prepare(database, wanted)
+                if sealed:
+                    lent.seal()
+            yield lent
+        finally:
+            self._give_back(lent)
+
+    def _take(self, wanted: Mapping[str, Any], sealed: bool) -> Connection | None:
+        """Return the idle client that fits best, None where a new one is better."""
         with self._lock:
-            lent = min(self._idle, key=lambda idle: idle.changes(wanted), default=None)
+            fitting = [idle for idle in self._idle if idle.fits(wanted, sealed=sealed)]
+            lent = min(fitting, key=lambda idle: idle.changes(wanted), default=None)
             if lent is not None and self._open < _KEPT and lent.changes(wanted):
                 lent = None
             if lent is not None:
                 self._idle.remove(lent)
-        lent = lent or self._connect()
-        try:
-            with translated(what="the session's settings"):
-                lent.prepare(database, wanted)
-            yield lent
-        finally:
-            self._give_back(lent)
+        return lent
 
     def close(self) -> None:
         """Close idle clients now and lent ones as they return; a second call does nothing."""
@@ -248,11 +274,22 @@ class Engine:
             _slot.leave()
 
     def _give_back(self, connection: Connection) -> None:
+        surplus: Connection | None = connection
         with self._lock:
             if not self._closed:
                 self._idle.append(connection)
-                return
-        connection.close()
+                surplus = self._surplus()
+        if surplus is not None:
+            surplus.close()
+
+    def _surplus(self) -> Connection | None:
+        """Take the sealed client that has been idle longest, once there are too many with other limits."""
+        sealed = [idle for idle in self._idle if idle.sealed]
+        if len(sealed) <= _SEALED_KEPT:
+            return None
+        self._idle.remove(sealed[0])
+        self._open -= 1
+        return sealed[0]
 
     def _check(self) -> None:
         if self._generation != _generation:
@@ -267,84 +304,8 @@ class Engine:
         with self._lock:
             self._open += 1
         if isinstance(self.address, EmbeddedAddress):
-            return Connection(_embedded_client(self.address), embedded=True)
-        return Connection(_server_client(self.address), embedded=False)
-
-
-def _embedded_client(address: EmbeddedAddress) -> Any:
-    try:
-        # importing chDB first distinguishes "not installed" from "locked"
-        import chdb  # noqa: F401, PLC0415 - heavy, loaded on use
-        import clickhouse_connect  # noqa: PLC0415
-        import clickhouse_connect.driver.exceptions as driver  # noqa: PLC0415
-    except ImportError as error:
-        raise TelemetryUnavailable(
-            f"the embedded engine is not installed ({error}); run: {install('embedded')}, "
-            "or use a server's DSN"
-        ) from error
-    try:
-        if address.path == MEMORY:
-            start_removing_dead_stores()
-            return clickhouse_connect.get_client(interface="chdb", tz_mode="aware")
-        return clickhouse_connect.get_client(interface="chdb", path=address.path, tz_mode="aware")
-    except driver.Error as error:
-        raise TelemetryUnavailable(_locked(address, str(error))) from error
-
-
-def _locked(address: EmbeddedAddress, reason: str) -> str:
-    if "already initialized" in reason:
-        return (
-            f"another part of this process already runs chDB on another path, so {address} cannot be opened; "
-            "use that path, or a server's DSN"
-        )
-    if "EmbeddedServer: ." in reason:
-        return (
-            f"{address} is in use by another process (chDB locks a path for one process); "
-            "wait for it, choose another path, or let one process own it and use clickhouse://host:port/database"
-        )
-    return f"{address} cannot be opened: {reason}"
-
-
-def _server_client(address: ServerAddress) -> Any:
-    import clickhouse_connect  # noqa: PLC0415 - heavy, loaded on use
-    import clickhouse_connect.driver.exceptions as driver  # noqa: PLC0415
-
-    options: dict[str, Any] = dict(address.options)
-    try:
-        return clickhouse_connect.get_client(
-            interface="https" if address.secure else "http",
-            host=address.host,
-            port=address.port,
-            username=address.user,
-            password=address.password,
-            database=address.database,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            send_receive_timeout=REPLY_TIMEOUT_S,
-            autogenerate_session_id=False,
-            query_retries=0,
-            tz_mode="aware",
-            **options,
-        )
-    except driver.DatabaseError as error:
-        raise _refused(address, error) from error
-    except (driver.Error, OSError, TypeError, ValueError) as error:
-        raise TelemetryUnavailable(f"{address} cannot be opened: {error}; check the DSN's options") from error
-
-
-def _refused(address: ServerAddress, error: Exception) -> TelemetryUnavailable:
-    code = getattr(error, "code", None)
-    if code == 81:  # UNKNOWN_DATABASE
-        return TelemetryUnavailable(
-            f"{address}: the server has no database {address.database!r}; name one it has, or none"
-        )
-    if code in {516, 192, 193, 194}:  # authentication and unknown users
-        return TelemetryUnavailable(
-            f"{address}: the server refused user or password; check the DSN's credentials"
-        )
-    return TelemetryUnavailable(
-        f"{address} does not answer as a ClickHouse HTTP interface: {error}; check host and port "
-        "(8123 for HTTP, 8443 for HTTPS, not 9000) and that the server runs"
-    )
+            return Connection(embedded_client(self.address), embedded=True)
+        return Connection(server_client(self.address), embedded=False)
 
 
 def quote(name: str) -> str:

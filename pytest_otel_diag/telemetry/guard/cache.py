@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_otel_diag.statements import Statement
 from pytest_otel_diag.telemetry.engine.connection import Connection
-from pytest_otel_diag.telemetry.guard.check import Node, canonical, tree
+from pytest_otel_diag.telemetry.guard.check import Parsed, parse
 
 _MOST = 512
 
@@ -21,21 +21,20 @@ class Parses:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, tuple[str, ...]], tuple[str, tuple[Node, ...]]] = {}
+        self._kept: dict[tuple[str, tuple[str, ...]], Parsed] = {}
 
     def parsed(
         self,
         lend: Callable[[], AbstractContextManager[Connection]],
         sql: str,
         parameters: Mapping[str, Any],
-    ) -> tuple[str, tuple[Node, ...]]:
-        """Return canonical text and tree; raises QueryRejected, and driver errors for bad syntax."""
+    ) -> Parsed:
+        """Return the parsed statement; raises QueryRejected, and driver errors for bad syntax."""
         asked = (sql, tuple(sorted(parameters)))
         found = self._kept.get(asked)
         if found is None:
             with lend() as connection:
-                text = canonical(connection, sql)
-                found = text, tree(connection, text, used(text, parameters))
+                found = parse(connection, sql, used(sql, parameters))
             if len(self._kept) >= _MOST:
                 self._kept.clear()
             self._kept[asked] = found

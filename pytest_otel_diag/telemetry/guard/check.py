@@ -1,99 +1,65 @@
 """Which SQL an analyzer may run: one statement that reads the session's own tables.
 
-The engine's own parser decides, not patterns over text. ``formatQuerySingleLine`` refuses several
-statements and returns the canonical text without comments; ``EXPLAIN AST`` of that text gives the
-tree that is checked; and the canonical text is what runs, so what was checked is what runs.
+``formatQuerySingleLine`` refuses several statements and returns one formatted text without comments. That
+text, and the tree that the engine's analyzer builds of it, are checked, and that text is what runs. Statement
+kinds, functions, table functions, tables and kinds of nodes are lists of what is allowed; everything else is
+refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
-from pytest_otel_diag.errors import QueryRejected, nearest
+from pytest_otel_diag.errors import QueryRejected, SchemaError, nearest
 from pytest_otel_diag.telemetry.engine.connection import Connection
+from pytest_otel_diag.telemetry.guard.functions import TABLE_FUNCTIONS, allowed, allowed_source
+from pytest_otel_diag.telemetry.guard.text import check_formatted, not_allowed, tokens, unquoted
+from pytest_otel_diag.telemetry.guard.tree import Node, parsed
 
-MAX_SQL_CHARS = 200_000
-TABLE_FUNCTIONS = frozenset(
-    {
-        "numbers",
-        "numbers_mt",
-        "zeros",
-        "zeros_mt",
-        "generateseries",
-        "generate_series",
-        "values",
-        "view",
-        "null",
-    }
-)
-_ROOTS = (
-    "SelectWithUnionQuery",
-    "SelectIntersectExceptQuery",
-    "Explain",
-    "DescribeQuery",
-    "ShowTables",
-    "ShowColumns",
-)
-_QUERIES = frozenset(
-    {
-        "SelectQuery",
-        "SelectWithUnionQuery",
-        "SelectIntersectExceptQuery",
-        "TablesInSelectQuery",
-        "DescribeQuery",
-    }
-)
-_EXPLAINS = frozenset({"EXPLAIN AST", "EXPLAIN SYNTAX"})
-"""The forms that tell nothing but the statement: the others name the tables behind the views."""
+Kind = Literal["select", "explain", "describe", "show tables", "show columns"]
 
-_OUTSIDE_FUNCTIONS = re.compile(
-    r"^(?:file|joinGet\w*|dict\w+|catboostEvaluate|evalMLMethod|getMacro|getServerSetting|getMergeTreeSetting|"
-    r"hasColumnInTable|getClientHTTPHeader|sleep\w*|generateSerialID|showCertificate|addressTo\w+|remote\w*)$",
-    re.IGNORECASE,
+_NAME = r"(?:\w+|`[^`\\]+`)"
+_EXPLAIN = re.compile(
+    r"EXPLAIN (?:AST|SYNTAX)(?: (?:oneline|run_query_tree_passes) = [01],?)* (?P<select>[(SW].*)", re.DOTALL
+)
+_DESCRIBE = re.compile(rf"(?:DESCRIBE|DESC) TABLE (?P<table>{_NAME}(?:\.{_NAME})?)")
+_SHOW_TABLES = re.compile(r"SHOW TABLES")
+_SHOW_COLUMNS = re.compile(rf"SHOW COLUMNS FROM (?P<table>{_NAME})")
+_SELECT = re.compile(r"[(\s]*(?:SELECT|WITH)\b")
+_TABLE_HEADINGS = frozenset(
+    {"JOIN TREE", "TABLE EXPRESSION", "LEFT TABLE EXPRESSION", "RIGHT TABLE EXPRESSION"}
 )
 _IN_FUNCTIONS = frozenset(
-    {
-        "in",
-        "notin",
-        "globalin",
-        "globalnotin",
-        "nullin",
-        "notnullin",
-        "globalnullin",
-        "globalnotnullin",
-        "inignoreset",
-        "notinignoreset",
-        "globalinignoreset",
-        "globalnotinignoreset",
-    }
+    f"{prefix}{name}{suffix}".lower()
+    for prefix in ("", "global")
+    for name in ("in", "notIn", "nullIn", "notNullIn")
+    for suffix in ("", "IgnoreSet")
 )
-_NODE = re.compile(r"^(?P<indent> *)(?P<kind>\w+)(?: (?P<rest>.*))?$", re.DOTALL)
-_CHILDREN = re.compile(r" \(children \d+\)$")
-_ALIAS = re.compile(r" \(alias .*\)$", re.DOTALL)
-_STRING = r"'(?:[^'\\]|\\.)*'"
-_TOKEN = re.compile(rf"{_STRING}|`(?:[^`\\]|\\.)*`|\"(?:[^\"\\]|\\.)*\"|\w+|[^\s\w]", re.DOTALL)
-_UNSENDABLE = re.compile("[\0\ud800-\udfff]")
-_SETTINGS = re.compile(r"\bSETTINGS\s+\w+\s*=")
-_IDENTIFIER_PARAMETER = re.compile(r"\{\s*\w+\s*:\s*Identifier\s*\}", re.IGNORECASE)
+_NO_ROWS_FROM = "system.one"
+"""The table that the tree shows for a SELECT without FROM; the text of a statement may not name it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """One line of ``EXPLAIN AST``: depth in the tree, kind of node, what follows it."""
+class Parsed:
+    """A formatted statement: its kind, its text, the tree of its SELECT, the table that it describes."""
 
-    depth: int
-    kind: str
-    rest: str
+    kind: Kind
+    text: str
+    tokens: tuple[str, ...] = ()
+    tree: Node | None = None
+    table: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StatementScope:
-    """What the statement may name: the session's database, and which databases exist (asked when needed)."""
+    """What the statement may name: the session's database, its tables, and which databases exist."""
 
     database: str
+    tables: Callable[[], frozenset[str]]
     databases: Callable[[], frozenset[str]]
 
     @property
@@ -101,195 +67,128 @@ class StatementScope:
         """The databases that the statement may not name."""
         return self.databases() - {self.database}
 
+    @property
+    def readable(self) -> frozenset[str]:
+        """The tables that may be read: those whose name does not start with an underscore."""
+        return frozenset(name for name in self.tables() if not name.startswith("_"))
 
-def check_text(sql: object, parameters: object) -> None:
-    """Raise QueryRejected for what cannot be sent.
 
-    That is a statement that is no text, parameters that are no mapping, or text with lone surrogates
-    (no UTF-8) or NUL (ends a string).
+def parse(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> Parsed:
+    """Return the statement as the engine understands it.
+
+    Raises QueryRejected for what no session may run, and driver errors for bad syntax. *parameters* returns
+    the values for the names in a formatted text.
     """
-    if not isinstance(sql, str):
-        raise QueryRejected(f"the statement must be text, this is {type(sql).__name__}; write one SELECT")
-    if not isinstance(parameters, Mapping):
-        raise QueryRejected(
-            f"parameters must be a mapping of name to value, these are {type(parameters).__name__}"
-        )
-    _check_text("the statement", sql)
-    for name, value in parameters.items():
-        _check_text(f"the name of the parameter {name!r}", name)
-        try:
-            for text in _texts(value):
-                _check_text(f"the parameter {name!r}", text)
-        except RecursionError:
-            raise QueryRejected(f"the parameter {name!r} is nested too deep to be sent; flatten it") from None
-
-
-def _texts(value: object) -> Iterator[str]:
-    """Yield every text in a value, however deep."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _texts(key)
-            yield from _texts(item)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for item in value:
-            yield from _texts(item)
-
-
-def _check_text(where: str, text: object) -> None:
-    found = _UNSENDABLE.search(text) if isinstance(text, str) else None
-    if found:
-        what = "a NUL character" if found.group() == "\0" else f"the lone surrogate {found.group()!r}"
-        raise QueryRejected(
-            f"{where} holds {what} at position {found.start()}, which cannot be sent; remove it, or "
-            "compare with what is really stored (unhex, char)"
-        )
-
-
-def canonical(connection: Connection, sql: str) -> str:
-    """Return the one statement in *sql* as the engine prints it; driver errors tell a syntax error."""
     if not sql.strip():
         raise QueryRejected("the statement is empty; write one SELECT")
-    if len(sql) > MAX_SQL_CHARS:
-        raise QueryRejected(f"the statement has {len(sql):,} characters, {MAX_SQL_CHARS:,} are allowed")
     text = str(connection.rows("SELECT formatQuerySingleLine({sql:String})", {"sql": sql})[0][0])
-    _check_output(text)
-    return text
-
-
-def tree(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> tuple[Node, ...]:
-    """Return the syntax tree of a canonical statement."""
-    return tuple(_nodes("\n".join(connection.lines(f"EXPLAIN AST {sql}", parameters))))
-
-
-def check(sql: str, nodes: Sequence[Node], scope: StatementScope) -> None:
-    """Raise QueryRejected unless the canonical statement only reads what the session may see."""
-    root = nodes[0]
-    if root.kind not in _ROOTS:
-        raise QueryRejected(
-            f"only SELECT, WITH, EXPLAIN, DESCRIBE and SHOW TABLES/COLUMNS may run here, this is {root.kind}"
-        )
-    if _IDENTIFIER_PARAMETER.search(_without_strings(sql)):
-        raise QueryRejected(
-            "parameters of type Identifier cannot be checked; write table and column names out"
-        )
-    _check_kind(sql, nodes)
-    _check_settings(sql, nodes)
-    for index, node in enumerate(nodes):
-        if node.kind == "TableIdentifier":
-            _check_table(node.rest, scope)
-        elif node.kind == "Function":
-            _check_function(node, _ancestry(nodes, index, most=1))
-        elif node.kind == "Identifier" and root.kind.startswith("Show"):
-            _check_shown(node.rest, scope)
-        elif node.kind == "Identifier" and _right_of_in(nodes, index, _ancestry(nodes, index, most=2)):
-            _check_in(node.rest, scope)
-    if root.kind == "ShowColumns":
-        _check_show_columns(sql, scope)
-
-
-def _nodes(text: str) -> Iterator[Node]:
-    for line in text.split("\n"):
-        match = _NODE.match(line)
+    for pattern, kind in _INSPECTIONS:
+        match = pattern.fullmatch(text)
         if match:
-            rest = _ALIAS.sub("", _CHILDREN.sub("", f" {match['rest'] or ''}")).strip()
-            yield Node(len(match["indent"]), match["kind"], rest)
-
-
-def _ancestry(nodes: Sequence[Node], index: int, *, most: int) -> list[Node]:
-    """Return the parents of a node, nearest first, at most so many."""
-    parents: list[Node] = []
-    depth = nodes[index].depth
-    for above in range(index - 1, -1, -1):
-        if len(parents) == most or not depth:
-            break
-        if nodes[above].depth < depth:
-            parents.append(nodes[above])
-            depth = nodes[above].depth
-    return parents
-
-
-def _check_output(sql: str) -> None:
-    """Refuse what would redirect the answer; before EXPLAIN, which would obey it."""
-    tokens = _TOKEN.findall(sql)
-    for token, following in zip(tokens, [*tokens[1:], ""], strict=True):
-        if (token, following) == ("INTO", "OUTFILE"):
-            raise QueryRejected("INTO OUTFILE is not allowed here; the rows are returned to the caller")
-    for position in (len(tokens) - 2, tokens.index("SETTINGS") - 2 if "SETTINGS" in tokens else -1):
-        if position > 0 and tokens[position] == "FORMAT" and tokens[position + 1].isalnum():
-            raise QueryRejected("FORMAT is not allowed here; leave it out, rows are returned as a table")
-
-
-def _check_kind(sql: str, nodes: Sequence[Node]) -> None:
-    for node in nodes:
-        if node.kind.endswith("Query") and node.kind not in _QUERIES:
-            raise QueryRejected(f"only reading is allowed here, the statement holds {node.kind}")
-    if nodes[0].kind == "Explain" and nodes[0].rest not in _EXPLAINS:
+            table = match.groupdict().get("table", "")
+            return Parsed(kind, text, table="".join(map(unquoted, tokens(table))))
+    explained = _EXPLAIN.fullmatch(text)
+    select = explained["select"] if explained else text
+    if not _SELECT.match(select):
         raise QueryRejected(
-            f"{nodes[0].rest} is not allowed here; allowed are {', '.join(sorted(_EXPLAINS))}"
+            "only SELECT, WITH, EXPLAIN AST, EXPLAIN SYNTAX, DESCRIBE TABLE name, SHOW TABLES and "
+            "SHOW COLUMNS FROM name may run here, without further clauses; "
+            f"this is {' '.join(text.split()[:3])}"
         )
-    if nodes[0].kind == "ShowTables" and not re.match(r"SHOW (?:FULL )?TABLES\b", sql):
-        raise QueryRejected("of SHOW only SHOW TABLES and SHOW COLUMNS may run here")
-    for token in _TOKEN.findall(sql):
-        if token[0] in '`"' and "\\" in token:
-            raise QueryRejected(f"the name {token} holds a quote or control character; use a plain alias")
+    found = check_formatted(select)
+    lines = connection.lines(f"EXPLAIN QUERY TREE run_passes = 0 {select}", parameters)
+    tree = parsed(lines)
+    _check_tree(tree)
+    return Parsed("explain" if explained else "select", text, tuple(found), tree)
 
 
-def _check_settings(sql: str, nodes: Sequence[Node]) -> None:
-    """Refuse SETTINGS wherever they stand; EXPLAIN's options are settings, too, and may stay."""
-    explained = nodes[0].kind == "Explain"
-    found = any(node.kind == "Set" and not (explained and node.depth == 1) for node in nodes)
-    if found or _SETTINGS.search(_without_strings(sql)):
-        raise QueryRejected("SETTINGS are not allowed here; leave them out, limits come from QueryLimits")
+_INSPECTIONS: tuple[tuple[re.Pattern[str], Kind], ...] = (
+    (_SHOW_TABLES, "show tables"),
+    (_SHOW_COLUMNS, "show columns"),
+    (_DESCRIBE, "describe"),
+)
 
 
-def _check_private(name: str) -> None:
-    """Refuse names that start with an underscore: such tables steer what the session may see."""
-    if name.rpartition(".")[2].startswith("_"):
-        raise QueryRejected(
-            f"the table {name!r} is private, like all whose name starts with '_'; SHOW TABLES lists those "
-            "that may be read (a subquery or array of that name: give it another)"
-        )
-
-
-def _check_table(name: str, scope: StatementScope) -> None:
-    _check_private(name)
-    database, dot, _ = name.partition(".")
-    own = name.startswith(f"{scope.database}.") and not _foreign(name, scope)
-    if not dot or own:
+def check(statement: Parsed, scope: StatementScope) -> None:
+    """Raise QueryRejected or SchemaError unless the statement only reads what the session may see."""
+    if statement.table:
+        _check_table(statement.table, scope, frozenset())
+    _check_names(statement.tokens, scope)
+    if statement.tree is None:
         return
-    hint = (
-        "SHOW TABLES and DESCRIBE TABLE list tables and columns"
-        if database.lower() == "system"
-        else "write the table's name alone"
-    )
-    raise QueryRejected(f"table {name!r} is outside this session; {hint}")
+    nodes = list(statement.tree.walk())
+    local = frozenset(node.get("cte_name") for node in nodes) | {
+        node.get("alias") for node in nodes if node.kind in {"QUERY", "UNION"}
+    }
+    for node in nodes:
+        if node.kind == "IDENTIFIER" and node.heading in _TABLE_HEADINGS:
+            _check_table(node.get("identifier"), scope, local - {""})
+        elif node.kind == "FUNCTION" and node.get("function_name").lower() in _IN_FUNCTIONS:
+            _check_in(node.under("ARGUMENTS")[1:], scope)
 
 
-def _check_function(node: Node, parents: Sequence[Node]) -> None:
-    name = node.rest
-    if parents and parents[0].kind == "TableExpression" and name.lower() not in TABLE_FUNCTIONS:
+def _check_tree(tree: Node) -> None:
+    """Raise QueryRejected for functions and table functions that no session may use."""
+    for node in tree.walk():
+        if node.kind == "FUNCTION":
+            _check_function(node)
+        elif node.kind == "TABLE_FUNCTION":
+            _check_source(node)
+        elif node.kind == "CONSTANT" and "AggregateFunction(" in node.get("constant_value"):
+            raise QueryRejected("states of aggregate functions are not allowed here; aggregate the rows")
+
+
+def _check_function(node: Node) -> None:
+    name = node.get("function_name")
+    if name != "_CAST" and not allowed(name):  # _CAST is how the engine writes a parameter
+        raise not_allowed(name)
+
+
+def _check_source(node: Node) -> None:
+    name = node.get("table_function_name")
+    if not allowed_source(name):
         raise QueryRejected(
             f"the table function {name!r} reaches outside this session{nearest(name, TABLE_FUNCTIONS)}; "
             f"allowed are {', '.join(sorted(TABLE_FUNCTIONS))}"
         )
-    if _OUTSIDE_FUNCTIONS.match(name):
-        raise QueryRejected(f"the function {name!r} reaches outside this session and is not allowed here")
 
 
-def _right_of_in(nodes: Sequence[Node], index: int, parents: Sequence[Node]) -> bool:
-    """Whether the identifier is the right-hand side of an IN: there it may name a table."""
-    if len(parents) < 2 or parents[1].kind != "Function" or parents[1].rest.lower() not in _IN_FUNCTIONS:
-        return False
-    siblings = [n for n in nodes[index + 1 :] if n.depth <= nodes[index].depth]
-    return not siblings or siblings[0].depth < nodes[index].depth
+def _check_names(found: tuple[str, ...], scope: StatementScope) -> None:
+    """Refuse private tables and other databases wherever their names stand, whatever the tree says."""
+    private = scope.tables() - scope.readable
+    followed = {unquoted(one) for one, after in pairwise(found) if after == "."}
+    for token in found:
+        if token[0] != "'" and unquoted(token) in private:
+            raise _private(unquoted(token))
+    for name in sorted(followed & scope.others) if followed else ():
+        raise _outside(name)
 
 
-def _check_in(name: str, scope: StatementScope) -> None:
-    _check_private(name)
-    if _foreign(name, scope):
-        _check_table(name, scope)
+def _check_table(name: str, scope: StatementScope, local: frozenset[str]) -> None:
+    """Raise unless the name is a readable table of the session or a subquery of the statement."""
+    if name == _NO_ROWS_FROM or name in local:
+        return
+    table = name.removeprefix(f"{scope.database}.")
+    if table.startswith("_"):
+        raise _private(table)
+    if table in scope.readable:
+        return
+    if "." in name:
+        raise _outside(name.partition(".")[0])
+    readable = sorted(scope.readable)
+    raise SchemaError(
+        f"table {name!r} does not exist; known tables: {', '.join(readable)}{nearest(table, readable)}"
+    )
+
+
+def _check_in(right: list[Node], scope: StatementScope) -> None:
+    """Refuse tables of others on the right-hand side of IN; a column or alias may stand there, too."""
+    for node in right:
+        name = node.get("identifier")
+        if name.removeprefix(f"{scope.database}.").startswith("_"):
+            raise _private(name)
+        if _foreign(name, scope):
+            raise _outside(name.partition(".")[0])
 
 
 def _foreign(name: str, scope: StatementScope) -> bool:
@@ -299,16 +198,17 @@ def _foreign(name: str, scope: StatementScope) -> bool:
     return bool(prefixes) and bool(prefixes & scope.others)
 
 
-def _check_shown(name: str, scope: StatementScope) -> None:
-    if name in scope.others:
-        raise QueryRejected(f"database {name!r} is outside this session; write SHOW TABLES alone")
+def _outside(database: str) -> QueryRejected:
+    hint = (
+        "SHOW TABLES and DESCRIBE TABLE list tables and columns"
+        if database.lower() == "system"
+        else "write the names of tables alone"
+    )
+    return QueryRejected(f"the database {database!r} is outside this session; {hint}")
 
 
-def _check_show_columns(sql: str, scope: StatementScope) -> None:
-    for token in _TOKEN.findall(_without_strings(sql)):
-        _check_private(token.strip('`"'))
-        _check_shown(token.strip('`"'), scope)
-
-
-def _without_strings(sql: str) -> str:
-    return re.sub(_STRING, "''", sql, flags=re.DOTALL)
+def _private(name: str) -> QueryRejected:
+    return QueryRejected(
+        f"the table {name!r} is private, like all whose name starts with '_'; SHOW TABLES lists those "
+        "that may be read (a subquery or array of that name: give it another)"
+    )

@@ -1,15 +1,15 @@
 """The functions that SQL of an analyzer may call; every other function is refused.
 
-``functions.txt`` and ``aggregates.txt`` list functions whose value depends on their arguments alone, the clock
-and random numbers. Left out are functions that read files, dictionaries, settings or the server's state, that
-sleep or write logs, that decode states of aggregate functions, and that compare texts or arrays in quadratic
-time, which the engine cannot interrupt.
+``functions.txt`` and ``aggregates.txt`` list functions whose value depends only on their arguments, the clock
+and random numbers. They leave out functions that read files, dictionaries, settings or the server's state,
+that sleep or write logs, that decode states of aggregate functions, and that compare texts or arrays in
+quadratic time, which the engine cannot interrupt.
 """
 
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 TABLE_FUNCTIONS = frozenset({"numbers", "numbers_mt", "generate_series", "generateSeries", "values", "view"})
@@ -30,7 +30,7 @@ def aggregates() -> frozenset[str]:
     return _listed("aggregates.txt")
 
 
-@cache
+@lru_cache(maxsize=4096)
 def allowed(name: str) -> bool:
     """Whether a statement may call the function, which may be an aggregate function with combinators."""
     return name.lower() in _lower(functions()) or _allowed_aggregate(name)
