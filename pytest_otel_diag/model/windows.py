@@ -18,9 +18,12 @@ def seconds_to_ns(seconds: float) -> Nanos:
 
 
 def iso(instant_ns: Nanos) -> str:
-    """Return the instant as ISO 8601 in UTC, with milliseconds."""
+    """Return the instant as ISO 8601 in UTC, with milliseconds; beyond the calendar as a number."""
     whole_s, rest_ns = divmod(instant_ns, NANOS_PER_SECOND)
-    moment = datetime.fromtimestamp(whole_s, tz=UTC)
+    try:
+        moment = datetime.fromtimestamp(whole_s, tz=UTC)
+    except (OverflowError, ValueError, OSError):
+        return f"{instant_ns} ns after 1970"
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest_ns // 1_000_000:03d}Z"
 
 

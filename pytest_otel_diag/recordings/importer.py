@@ -18,7 +18,7 @@ from pytest_otel_diag.recordings.format.layout import BY_TABLE
 from pytest_otel_diag.recordings.format.manifest import ControlWindow, RecordingManifest
 from pytest_otel_diag.recordings.format.writer import sha256_of, write_recording
 from pytest_otel_diag.recordings.labelled_cases import CASES, Cases, read_cases
-from pytest_otel_diag.recordings.quiet_windows import coverage, cut_controls, quiet_windows
+from pytest_otel_diag.recordings.quiet_windows import coverage, cut_controls, quiet_windows, without_telemetry
 
 IMPORT_VERSION = 3
 """Increases when an import of the same input changes, so that caches are not reused."""
@@ -58,6 +58,8 @@ def import_cases(folder: Path, destination: Path) -> RecordingManifest:
     quiet = quiet_windows(known, cases.incidents, cases.policy)
     certain = quiet_windows(known, cases.incidents, cases.policy, strict=True)
     described = _describe(folder, cases, quiet=quiet, controls=_controls(cases, certain))
+    silent = without_telemetry(covered, cases.incidents)
+    described = described.model_copy(update={"notes": (*described.notes, *silent)})
     tables = {table: _stream(folder / name, table, cases.hidden_keys) for name, table in sources.items()}
     return write_recording(destination, described, tables)
 

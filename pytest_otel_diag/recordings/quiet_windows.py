@@ -46,6 +46,20 @@ def quiet_windows(
     return tuple(piece for piece in pieces if piece.duration_s >= policy.min_quiet_s)
 
 
+def without_telemetry(covered: Sequence[Window], incidents: Iterable[Incident]) -> tuple[str, ...]:
+    """Return a sentence for each incident that has no telemetry after its start, in the *covered* windows."""
+    return tuple(
+        f"incident {incident.id!r} has no telemetry from its start at {iso(incident.start_ns)} to "
+        f"{iso(incident.telemetry_to_ns)}, so its session is invalid; is its label in another time zone?"
+        for incident in incidents
+        if not any(window.overlaps(after) for window in covered for after in (_after_start(incident),))
+    )
+
+
+def _after_start(incident: Incident) -> Window:
+    return Window(start_ns=incident.start_ns, end_ns=incident.telemetry_to_ns)
+
+
 def cut_controls(
     quiet: Sequence[Window], wanted: int, *, system: str, policy: QuietPolicy
 ) -> tuple[ControlWindow, ...]:

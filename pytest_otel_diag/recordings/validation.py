@@ -16,13 +16,17 @@ from typing import Any, Literal
 from pytest_otel_diag import arrow
 from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
-from pytest_otel_diag.model.windows import Window, iso
+from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, iso
 from pytest_otel_diag.recordings.format.columns import batches, first_disorder, nanoseconds, open_parquet
 from pytest_otel_diag.recordings.format.layout import BY_NAME, FileLayout, schema_mistakes
 from pytest_otel_diag.recordings.format.manifest import MANIFEST, RecordedFile, RecordingManifest
 from pytest_otel_diag.recordings.format.reader import Recording, read_recording
 from pytest_otel_diag.recordings.format.writer import sha256_of
 from pytest_otel_diag.recordings.labelled_cases import CASES, is_cases_folder
+from pytest_otel_diag.recordings.quiet_windows import coverage, without_telemetry
+from pytest_otel_diag.statements.spellings import KNOWN_STATUSES
+
+_ROWS = 8_192  # few enough that a batch of large values fits into memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +82,26 @@ def validate_recording(folder: Path) -> Validation:
         )
         return Validation(folder, (ValidationFinding("error", CASES, message),))
     try:
-        recording = read_recording(folder)
+        return Validation(folder, tuple(_findings(folder)))
     except RecordingError as error:
         return Validation(folder, (ValidationFinding("error", MANIFEST, str(error)),))
+    except (arrow.arrow().ArrowException, RecursionError, ArithmeticError, ValueError) as error:
+        message = (
+            f"holds values that cannot be read ({type(error).__name__}: {error}); copy the recording again"
+        )
+        return Validation(folder, (ValidationFinding("error", folder.name, message),))
+
+
+def _findings(folder: Path) -> list[ValidationFinding]:
+    recording = read_recording(folder)
+    seconds: set[int] = set()
     findings = [*_timeline(recording.manifest), *_unlisted(recording)]
     for file in recording.manifest.files:
-        findings.extend(_file(recording, file))
-    return Validation(folder, tuple(findings))
+        findings.extend(_file(recording, file, seconds))
+    manifest = recording.manifest
+    inside = [one for one in manifest.incidents if manifest.start_ns <= one.start_ns < manifest.end_ns]
+    silent = without_telemetry(coverage(seconds, manifest.policy.gap_s), inside) if seconds else ()
+    return [*findings, *(ValidationFinding("error", MANIFEST, message) for message in silent)]
 
 
 def _unlisted(recording: Recording) -> Iterator[ValidationFinding]:
@@ -123,7 +140,7 @@ def _disturbed(
             )
 
 
-def _file(recording: Recording, file: RecordedFile) -> Iterator[ValidationFinding]:
+def _file(recording: Recording, file: RecordedFile, seconds: set[int]) -> Iterator[ValidationFinding]:
     path, layout = recording.path(file), BY_NAME[file.name]
     if not path.is_file():
         yield ValidationFinding("error", file.name, "missing; the recording is incomplete, copy it again")
@@ -146,13 +163,14 @@ def _file(recording: Recording, file: RecordedFile) -> Iterator[ValidationFindin
     if rows != file.rows:
         yield ValidationFinding("error", file.name, f"has {rows} rows, {MANIFEST} says {file.rows}")
     if not mistakes:
-        yield from _values(path, file, layout)
+        yield from _values(path, file, layout, seconds)
 
 
-def _values(path: Path, file: RecordedFile, layout: FileLayout) -> list[ValidationFinding]:
-    check = _Values(file, layout)
+def _values(path: Path, file: RecordedFile, layout: FileLayout, seconds: set[int]) -> list[ValidationFinding]:
+    """Return what is wrong with the values of a file; adds the UTC seconds of its rows to *seconds*."""
+    check = _Values(file, layout, seconds)
     try:
-        for batch in batches(path):
+        for batch in batches(path, rows=_ROWS):
             check.look(batch)
     except RecordingError as error:
         check.note("error", None, str(error), [check.rows])
@@ -165,6 +183,7 @@ class _Values:
 
     file: RecordedFile
     layout: FileLayout
+    seconds: set[int]
     rows: int = 0
     last_ns: Nanos | None = None
     first_ns: Nanos | None = None
@@ -184,6 +203,8 @@ class _Values:
             if name == "ServiceName":
                 text = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
                 self._where("warning", name, "empty", pc.equal(text, ""))
+            if name == "StatusCode":
+                self._statuses(column)
         self._times(arrow.compute().drop_null(nanoseconds(batch.column(self.layout.time))))
         self.rows += batch.num_rows
 
@@ -222,7 +243,16 @@ class _Values:
             first, before = self._found.get((severity, column, message), (self.rows + _first(mask), 0))
             self._found[(severity, column, message)] = (first, before + count)
 
+    def _statuses(self, column: Any) -> None:
+        """Report spellings of a status that count as no error because nobody knows them."""
+        pa, pc = arrow.arrow(), arrow.compute()
+        text = pc.utf8_upper(column.cast(pa.string()))
+        unknown = pc.invert(pc.is_in(text, value_set=pa.array(sorted(KNOWN_STATUSES))))
+        self._where("warning", "StatusCode", "unknown spelling of a status, counted as no error", unknown)
+
     def _times(self, times: Any) -> None:
+        pa, pc = arrow.arrow(), arrow.compute()
+        self.seconds.update(pc.unique(pc.divide(times, pa.scalar(NANOS_PER_SECOND, pa.int64()))).to_pylist())
         disorder = first_disorder(times, self.last_ns)
         if disorder is not None:
             self.note("error", self.layout.time, "earlier than the row before it", [self.rows + disorder])

@@ -16,7 +16,7 @@ from types import TracebackType
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.session import Blame, Cleanup, ImpactReason, Phase, Status
-from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.model.windows import Window, iso
 from pytest_otel_diag.ports import Analyzer, Target
 from pytest_otel_diag.sessions.concurrency import TargetState, Unrecovered
 from pytest_otel_diag.sessions.context import SessionContext
@@ -192,7 +192,19 @@ class Session:
                 raise SessionStopped(Status.INVALID, note.detail)
         await faults.sleep(max(0.0, observe_s - self.context.seconds_since(start_ns)))
         await faults.check_undisturbed()
+        await self._check_telemetry_since(start_ns)
         self._log.set_windows(incident=Window(start_ns=start_ns, end_ns=self.context.now()))
+
+    async def _check_telemetry_since(self, start_ns: Nanos) -> None:
+        """Raise SessionStopped without telemetry of the incident: no answer could be right but by chance."""
+        impact = self._log.impact
+        seen = impact is not None and impact.reason is not ImpactReason.NOT_YET_EXPORTED
+        if seen or self._settings.setup_only:
+            return
+        latest = await self.context.system.telemetry.latest()
+        if latest is None or latest <= start_ns:
+            detail = f"no telemetry is newer than the start of the incident at {iso(start_ns)}"
+            raise SessionStopped(Status.INVALID, f"{ImpactReason.NOT_YET_EXPORTED}: {detail}")
 
     def set_up_only(self, faults: FaultScheduler) -> SessionStopped:
         """Return what ends a session that only sets up its fault."""

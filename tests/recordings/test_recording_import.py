@@ -366,3 +366,13 @@ def test_only_folders_with_a_recording_are_suggested(tmp_path):
         find_recordings(tmp_path / "nope")
     with pytest.raises(RecordingError, match=r"^/nope is not a folder; name a folder with a recording$"):
         find_recordings(Path("/nope"))
+
+
+def test_an_import_names_incidents_without_telemetry(tmp_path):
+    folder = write_sample_cases(tmp_path / "source")
+    cases = json.loads((folder / "cases.json").read_text())
+    cases[0]["inject_time"] = "2031-01-01T00:00:00Z"
+    (folder / "cases.json").write_text(json.dumps(cases))
+    made = import_recording(folder, tmp_path / "imported")
+    said = [note for note in made.notes if "has no telemetry from its start at 2031-01-01" in note]
+    assert len(said) == 1

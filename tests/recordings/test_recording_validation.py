@@ -1,11 +1,14 @@
 """Findings of a validation: file, column, row, and severity."""
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.recordings.format.manifest import ControlWindow
+from pytest_otel_diag.recordings.format.writer import write_recording
 from pytest_otel_diag.recordings.validation import ValidationFinding, validate_recording
 from tests.recordings.recording_samples import (
     SECOND,
@@ -13,6 +16,7 @@ from tests.recordings.recording_samples import (
     edit,
     gauges,
     incident,
+    manifest,
     rewrite,
     small_recording,
     traces,
@@ -177,3 +181,68 @@ def test_an_importable_folder_must_be_imported_first(tmp_path):
     (error,) = validate_recording(folder).errors
     assert error.file == "cases.json"
     assert f"otel-diag recordings import {folder} DESTINATION" in error.message
+
+
+def test_an_incident_in_a_hole_of_the_telemetry_is_an_error(tmp_path):
+    times = [T0 + i * SECOND for i in (*range(100), *range(200, 300))]
+    hole, sound = incident("hole", 110, telemetry_to_ns=T0 + 150 * SECOND), incident("sound", 90)
+    folder = tmp_path / "rec"
+    write_recording(folder, manifest(incidents=(hole, sound)), {"otel_traces": iter([traces(times)])})
+    assert [text for text in findings(folder) if "hole" in text] == [
+        "error: recording.json: incident 'hole' has no telemetry from its start at "
+        "2023-11-14T22:15:10.000Z to 2023-11-14T22:15:50.000Z, so its session is invalid; "
+        "is its label in another time zone?"
+    ]
+    assert not any("sound" in text for text in findings(folder))
+
+
+def test_a_spelling_of_a_status_that_nobody_knows_is_a_warning(tmp_path):
+    known = ["Unset", "ERROR", "status_code_ok", "2"] * 75
+    folder = tmp_path / "rec"
+    tables = {"otel_traces": iter([traces(TIMES, StatusCode=pa.array([*known[:-1], "FAILED"]))])}
+    write_recording(folder, manifest(), tables)
+    assert findings(folder) == [
+        "warning: traces.parquet, column StatusCode, row 299: "
+        "unknown spelling of a status, counted as no error"
+    ]
+
+
+def test_a_small_file_that_expands_without_end_is_refused_early(tmp_path):
+    folder = small_recording(tmp_path / "rec")
+    path = folder / "traces.parquet"
+    rows = 20_000
+    batch = traces([T0] * rows, SpanName=pa.array(["x" * 10_000] * rows))
+    pq.write_table(pa.Table.from_batches([batch]), path, compression="zstd")
+    assert path.stat().st_size < 2**17
+    assert any("times its size" in text for text in findings(folder))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        '{"a":' * 5_000 + "1" + "}" * 5_000,
+        '{"schema_version": 1, "id": "a", "source": {"title": "t"}, "start_ns": 1, "end_ns": 1, "notes": '
+        + "[" * 500 + "]" * 500 + "}",
+    ],
+)  # fmt: skip
+def test_a_manifest_beyond_all_bounds_is_a_finding(tmp_path, change):
+    folder = small_recording(tmp_path / "rec")
+    (folder / "recording.json").write_text(change)
+    assert findings(folder)[0].startswith("error: recording.json: ")
+
+
+@pytest.mark.parametrize("instant", [10**30, -(10**30), 2**63])
+@pytest.mark.parametrize("place", ["incident", "quiet", "file", "policy"])
+def test_instants_beyond_the_calendar_are_findings(tmp_path, instant, place):
+    folder = small_recording(tmp_path / "rec", incidents=(incident(),))
+    document = json.loads((folder / "recording.json").read_text())
+    if place == "incident":
+        document["incidents"][0] |= {"start_ns": instant, "telemetry_to_ns": instant + 1}
+    elif place == "quiet":
+        document["quiet"] = [{"start_ns": instant, "end_ns": instant - 1}]
+    elif place == "file":
+        document["files"][0]["end_ns"] = instant
+    else:
+        document["policy"]["settle_s"] = 1e308
+    (folder / "recording.json").write_text(json.dumps(document))
+    assert any(text.startswith("error: ") for text in findings(folder))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import json
 
 import pytest
 
@@ -47,6 +49,23 @@ async def run(target, item, analyzer):
 
 def incident(target, kind):
     return next(item for item in target.scenarios() if item.id.endswith(kind))
+
+
+async def test_an_incident_without_telemetry_after_its_start_is_not_scored(tmp_path):
+    folder = write_sample_cases(tmp_path / "late")
+    cases = json.loads((folder / "cases.json").read_text())
+    for case in cases:  # local time taken for UTC
+        at = datetime.datetime.fromisoformat(case["inject_time"]) + datetime.timedelta(hours=8)
+        case["inject_time"] = at.isoformat()
+    (folder / "cases.json").write_text(json.dumps(cases))
+    late = ReplayTarget([folder], store_dsn="chdb://memory", cache_dir=tmp_path / "cache")
+    try:
+        faulty = next(item for item in late.scenarios() if not item.control)
+        result = await run(late, faulty, names_cart)
+    finally:
+        late.close()
+    assert result.status is Status.INVALID
+    assert "no telemetry is newer than the start of the incident" in result.reason
 
 
 async def names_cart(investigation):

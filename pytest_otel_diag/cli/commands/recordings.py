@@ -34,6 +34,8 @@ def import_(
     typer.echo(
         f"{destination}: {len(manifest.incidents)} incidents, {len(manifest.controls)} controls, {rows}"
     )
+    for note in manifest.notes:
+        typer.echo(f"  {note}")
 
 
 @app.command()

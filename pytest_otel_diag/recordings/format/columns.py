@@ -12,6 +12,8 @@ from pytest_otel_diag.errors import RecordingError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.recordings.format.layout import ROW_GROUP_ROWS, FileLayout, schema_mistakes
 
+_MOST_EXPANSION, _FREE_BYTES = 1_000, 1 << 26
+
 _SORT_CHUNK_ROWS = 1_000_000
 """Rows sorted in memory at once (about 0.3 GB of spans)."""
 
@@ -31,12 +33,17 @@ def open_parquet(path: Path) -> Any:
         ) from error
 
 
-def batches(path: Path, *, columns: list[str] | None = None) -> Iterator[Any]:
-    """Yield the record batches of a Parquet file; raises RecordingError that names the damaged row."""
+def batches(path: Path, *, columns: list[str] | None = None, rows: int = ROW_GROUP_ROWS) -> Iterator[Any]:
+    """Yield the record batches of a Parquet file, of at most *rows* rows.
+
+    Raises RecordingError that names the damaged row, and for a file that expands to more than a thousand
+    times its size: a few kilobytes can hold billions of equal values.
+    """
     pa = arrow.arrow()
     row = 0
     with open_parquet(path) as file:
-        stream = file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=columns)
+        room = _FREE_BYTES + _MOST_EXPANSION * path.stat().st_size
+        stream = file.iter_batches(batch_size=rows, columns=columns)
         while True:
             try:
                 batch = next(stream, None)
@@ -47,6 +54,12 @@ def batches(path: Path, *, columns: list[str] | None = None) -> Iterator[Any]:
                 ) from error
             if batch is None:
                 return
+            room -= batch.nbytes
+            if room < 0:
+                raise RecordingError(
+                    f"{path} expands to more than {_MOST_EXPANSION:,} times its size within {row:,} rows; "
+                    "it is no recording of a real system"
+                )
             yield batch
             row += batch.num_rows
 

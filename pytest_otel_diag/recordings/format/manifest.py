@@ -19,7 +19,8 @@ MANIFEST = "recording.json"
 """Name of the manifest in the folder of a recording."""
 
 SignalName = Literal["traces", "logs", "metrics"]
-_Seconds = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+_LONGEST_S = 1e9
+_Seconds = Annotated[float, Field(ge=0.0, le=_LONGEST_S, allow_inf_nan=False)]
 
 
 class Source(Model):
@@ -61,10 +62,10 @@ class QuietPolicy(Model):
     settle_s: _Seconds = 60.0
     gap_s: _Seconds = 20.0
     min_quiet_s: _Seconds = 10.0
-    baseline_s: float = Field(default=120.0, gt=0, allow_inf_nan=False)
-    reference_span_s: float | None = Field(default=43_200.0, gt=0, allow_inf_nan=False)
-    control_min_s: float = Field(default=15.0, gt=0, allow_inf_nan=False)
-    control_max_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    baseline_s: float = Field(default=120.0, gt=0, le=_LONGEST_S)
+    reference_span_s: float | None = Field(default=43_200.0, gt=0, le=_LONGEST_S)
+    control_min_s: float = Field(default=15.0, gt=0, le=_LONGEST_S)
+    control_max_s: float = Field(default=60.0, gt=0, le=_LONGEST_S)
 
 
 class Incident(Model):

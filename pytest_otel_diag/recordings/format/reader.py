@@ -66,7 +66,7 @@ def read_recording(folder: Path) -> Recording:
         ) from error
     try:
         document = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordingError(f"{path} is not JSON ({error}); copy the recording again") from error
     if not isinstance(document, dict):
         raise RecordingError(f"{path} holds a {type(document).__name__}, must be an object")
@@ -74,6 +74,8 @@ def read_recording(folder: Path) -> Recording:
         manifest = RecordingManifest.model_validate_json(json.dumps(migrate(document, str(path))))
     except ValidationError as error:
         raise RecordingError(f"{path}: {_mistakes(error)}") from error
+    except (RecursionError, OverflowError) as error:
+        raise RecordingError(f"{path} holds values beyond all bounds ({error}); copy it again") from error
     foreign = [file.name for file in manifest.files if file.name not in BY_NAME]
     if foreign:
         raise RecordingError(f"{path} lists {', '.join(foreign)}; choose from {', '.join(BY_NAME)}")
