@@ -16,6 +16,8 @@ from pytest_otel_diag.analyzers.builtin.analyzer import examine
 from pytest_otel_diag.analyzers.builtin.count_tests import Counts, Prior, rise_p
 from pytest_otel_diag.analyzers.builtin.evidence.failures import failure_tests
 from pytest_otel_diag.analyzers.builtin.evidence.observations import (
+    CALL,
+    GAP,
     SERVING,
     MatrixBuilder,
     Metrics,
@@ -24,10 +26,12 @@ from pytest_otel_diag.analyzers.builtin.evidence.observations import (
 )
 from pytest_otel_diag.analyzers.builtin.report import IncidentFindings
 from pytest_otel_diag.analyzers.builtin.slots import Slots
+from pytest_otel_diag.model.diagnosis import Mechanism
 from pytest_otel_diag.model.windows import Window
 
 SLOTS = 14
 SECOND = 1_000_000_000
+QUANTILES = ("low", "mid", "high", "took_mid", "took_high")
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,11 @@ def spread_over(total: int, slots: int) -> list[int]:
     return [total * (index + 1) // slots - total * index // slots for index in range(slots)]
 
 
-def observed(rows: Sequence[Calls]) -> Observations:
-    """Return a system whose operations have these calls, beside thirty operations that never fail."""
+def observed(rows: Sequence[Calls], calls: Sequence[tuple[int, int]] = ()) -> Observations:
+    """Return a system whose operations have these calls, beside thirty operations that never fail.
+
+    *calls* are pairs of rows of which the first calls the second and is answered.
+    """
     quiet = tuple(Window(start_ns=n * 10 * SECOND, end_ns=(n + 1) * 10 * SECOND) for n in range(SLOTS))
     incident = Window(start_ns=150 * SECOND, end_ns=240 * SECOND)
     slots = Slots(incident, quiet, (), SLOTS)
@@ -58,9 +65,7 @@ def observed(rows: Sequence[Calls]) -> Observations:
         operations[op] = Operation(row.service, f"operation {op}", "Server", row.calls + row.quiet_calls, 0)
         failed = [row.failed, *row.quiet_failed]
         failed += [0] * (slots.count - len(failed))
-        cells: dict[str, Sequence[float]] = dict.fromkeys(
-            ("low", "mid", "high", "took_mid", "took_high"), [1.0] * slots.count
-        )
+        cells: dict[str, Sequence[float]] = dict.fromkeys(QUANTILES, [1.0] * slots.count)
         counts = np.maximum([row.calls, *spread_over(row.quiet_calls, SLOTS)], failed)
         builder.add(
             SERVING,
@@ -68,6 +73,11 @@ def observed(rows: Sequence[Calls]) -> Observations:
             range(slots.count),
             cells | {"counts": counts, "failed": failed, "origins": failed, "lonely": [0.0] * slots.count},
         )
+    for caller, callee in calls:
+        nothing = dict.fromkeys((*QUANTILES, "failed", "origins", "lonely"), [0.0] * slots.count)
+        answered = nothing | {"counts": [1.0] * slots.count}
+        for feature, key in ((GAP, (caller, 0, callee)), (CALL, (caller, callee, 0))):
+            builder.add(feature, key, range(slots.count), answered)
     metrics = Metrics.of({}, slots.count)
     return Observations(slots, operations, builder.matrices(), metrics=metrics)
 
@@ -150,6 +160,21 @@ def test_an_alarm_states_the_counts_and_a_silence_states_what_may_be_chance() ->
     assert "may be chance" in silent.alarm.reason
 
 
+def test_a_callee_that_refuses_without_an_error_status_is_blamed() -> None:
+    rows = [Calls("orders", 3, 3, 6), Calls("basket", 0, 3, 6)]
+    first, second = report.root_causes(examine(observed(rows, [(0, 1)])), ())
+    assert (first.service, first.operation) == ("basket", "operation 1")
+    assert (second.service, second.operation) == ("orders", "operation 0")
+    assert first.mechanism is Mechanism.ERROR
+    assert "what basket answers" in first.explanation
+
+
+def test_a_callee_that_refuses_two_callers_is_blamed_alone() -> None:
+    rows = [Calls("orders", 6, 9, 20), Calls("web", 6, 9, 20), Calls("basket", 0, 18, 40)]
+    case = examine(observed(rows, [(0, 2), (1, 2)]))
+    assert [cause.service for cause in report.root_causes(case, ())] == ["basket"]
+
+
 def test_failures_of_a_service_are_tested_over_its_operations_too() -> None:
     found = failure_tests(observed([Calls("billing", 2, 20, 40)] * 6), range(1, SLOTS + 1))
     assert found[0].operation is None
@@ -157,7 +182,7 @@ def test_failures_of_a_service_are_tested_over_its_operations_too() -> None:
     assert str(found[0]).startswith("12 of 120 calls of billing failed")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.integers(0, 30), st.integers(1, 30), st.integers(1, 60), st.lists(st.integers(0, 6), max_size=SLOTS)
 )

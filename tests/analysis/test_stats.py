@@ -120,6 +120,16 @@ def test_a_strong_short_incident_alarms_beside_few_quiet_slots() -> None:
     assert decide(scored(np.array([[6.0]]), np.array([[0.0, 0.1, 0.2, 5.0, 0.0, 0.1]])), [], 0).detected
 
 
+def test_a_sick_stretch_of_another_service_does_not_hide_a_lasting_fault() -> None:
+    quiet, parts = np.zeros((3, 24)), np.zeros((3, 6))
+    quiet[0, 10:14] = 8.0
+    parts[1] = 2.0
+    assert persistence(parts, quiet, 0) <= 0.01
+    alarm = decide(scored(parts, quiet), [], 0)
+    assert alarm.detected
+    assert "stands out from 24 quiet slots" in alarm.reason
+
+
 def test_without_quiet_slots_only_strong_evidence_alarms() -> None:
     nothing = np.zeros((1, 0))
     assert decide(scored(np.array([[4.0]]), nothing), [], 0).detected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from pytest_otel_diag.model.diagnosis import Mechanism, Signal
 
@@ -32,6 +33,7 @@ GOOD = re.compile(r"availability|success", re.IGNORECASE)
 """Shares that are near their maximum in a healthy system."""
 
 
+@lru_cache(maxsize=10_000)
 def meaning(metric: str, unit: str) -> tuple[Signal, Mechanism | None]:
     """Return the signal that a metric measures and the mechanism that its increase indicates."""
     words = [word.lower() for word in _CUT.split(metric) if word]

@@ -24,6 +24,7 @@ from pytest_otel_diag.analyzers.builtin.evidence.observations import (
     LONELY,
     SERVING,
     Observations,
+    Operation,
 )
 from pytest_otel_diag.analyzers.builtin.evidence.traces import known, spans_of, stacked
 from pytest_otel_diag.analyzers.builtin.robust_statistics import ALARM_SPREADS, Z_FLOOR, Floats, dispersion
@@ -33,7 +34,7 @@ ALPHA = 0.05
 P_LEAST = 1e-9
 
 OTHER_END = 0.5
-"""Share of the blame for a callee that one caller does not reach."""
+"""Share of the blame for the less likely end of a failed call."""
 
 
 @dataclass(frozen=True)
@@ -154,13 +155,27 @@ def _matters(counts: Counts) -> bool:
     return counts.hits / counts.trials - counts.quiet_hits / counts.quiet_trials >= score.ERROR_FLOOR
 
 
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """A failing operation: its service, and the operation that it calls if the failures are of calls.
+
+    ``reached`` calls were answered, but by a span without error status: conventions leave it unset on the
+    server for codes such as FAILED_PRECONDITION or 404, which are errors for the caller.
+    """
+
+    service: str
+    callee: Operation | None
+    reached: bool
+
+
 def errors(seen: Observations, reference: list[int], tests: Sequence[FailureTest] = ()) -> Kind:
     """Origins of errors per span.
 
     A failed client span without a server span, although it usually has one, means that the callee was not
     reached. The caller is blamed (the address is part of its configuration) and the callee in part; a callee
-    that several callers cannot reach is down. Operations whose failures are significant by the exact *tests*
-    have at least the strength of an alarm in the incident, however few their calls are.
+    that several callers cannot reach is down. A failed client span whose server span did not fail means that
+    the callee refused: it is blamed, and a single caller in part. Operations whose failures are significant
+    by the exact *tests* have at least the strength of an alarm in the incident, however few their calls are.
     """
     origins = Origins.of(seen).failing()
     scored = score.ratios(origins.hits, origins.trials, reference, score.ERROR_FLOOR)
@@ -168,55 +183,53 @@ def errors(seen: Observations, reference: list[int], tests: Sequence[FailureTest
     proven = {test.op: test.spreads for test in reversed(tests) if test.p_value <= ALPHA}
     z[:, 0] = np.fmax(z[:, 0], [proven.get(op, 0.0) for op in origins.ops])
     scored = replace(scored, z=z)
-    answers = _usual_callees(seen)
+    callees = _usual_callees(seen)
 
-    def unreached(row: int, column: int) -> str | None:
-        """Return the callee that calls of a row did not reach in a slot."""
-        alone = origins.lonely[row, column] > 0.5 * origins.hits[row, column]
-        return answers.get(origins.ops[row]) if alone else None
+    def failing(row: int, column: int) -> Failing:
+        alone = bool(origins.lonely[row, column] > 0.5 * origins.hits[row, column])
+        return Failing(origins.services[row], callees.get(origins.ops[row]), not alone)
 
     def blame(column: int) -> Iterator[BlameShare]:
         rows = np.flatnonzero(scored.z[:, column] > Z_FLOOR)
-        return _held_responsible(
-            {int(row): (origins.services[row], unreached(int(row), column)) for row in rows}
-        )
+        return _held_responsible({int(row): failing(int(row), column) for row in rows})
 
     def describe(row: int, service: str) -> Finding:
-        name = seen.operations[origins.ops[row]].name
-        missed = unreached(row, 0)
-        mechanism = Mechanism.UNREACHABLE if missed else Mechanism.ERROR
-        text = (
-            f"{name!r} fails and {missed} never received the call" if missed else f"{name!r} fails by itself"
-        )
-        words = Words(
-            name if service != missed else None, Signal.ERROR_RATE, mechanism, "ratio", "traces", text
-        )
+        one, name = failing(row, 0), seen.operations[origins.ops[row]].name
+        operation, mechanism, text = name, Mechanism.ERROR, f"{name!r} fails by itself"
+        if one.callee is not None and one.reached:
+            text = f"{name!r} fails by what {one.callee.service} answers"
+            operation = one.callee.name if service == one.callee.service else name
+        elif one.callee is not None:
+            text = f"{name!r} fails and {one.callee.service} never received the call"
+            mechanism = Mechanism.UNREACHABLE
+        unknown = mechanism is Mechanism.UNREACHABLE and service != one.service
+        words = Words(None if unknown else operation, Signal.ERROR_RATE, mechanism, "ratio", "traces", text)
         return finding(scored, row, service, words)
 
     return Kind("errors", Group.ERROR, scored, blame, describe)
 
 
-def _held_responsible(failing: dict[int, tuple[str, str | None]]) -> Iterator[BlameShare]:
-    """Yield the blame for rows of a failing service and for the callee that it did not reach, if any."""
+def _held_responsible(failing: dict[int, Failing]) -> Iterator[BlameShare]:
+    """Yield the blame for the rows of failing operations and for the callee that they call, if any."""
     callers: dict[str, set[str]] = {}
-    for service, missed in failing.values():
-        if missed is not None:
-            callers.setdefault(missed, set()).add(service)
-    for row, (service, missed) in failing.items():
-        if missed is None:
-            yield BlameShare(row, service)
-        elif len(callers[missed]) > 1:
-            yield BlameShare(row, missed)
-        else:
-            yield BlameShare(row, service)
-            yield BlameShare(row, missed, OTHER_END)
+    for one in failing.values():
+        if one.callee is not None:
+            callers.setdefault(one.callee.service, set()).add(one.service)
+    for row, one in failing.items():
+        if one.callee is None:
+            yield BlameShare(row, one.service)
+            continue
+        callee = one.callee.service
+        shared = len(callers[callee]) > 1
+        yield BlameShare(row, callee, 1.0 if shared or one.reached else OTHER_END)
+        if not shared:
+            yield BlameShare(row, one.service, OTHER_END if one.reached else 1.0)
 
 
-def _usual_callees(seen: Observations) -> dict[int, str]:
-    """Return the usual callee of each client operation."""
-    counts: dict[tuple[int, str], float] = {}
+def _usual_callees(seen: Observations) -> dict[int, Operation]:
+    """Return the operation of another service that each client operation usually calls."""
+    counts: dict[tuple[int, int], float] = {}
     matrix = known(seen.feature(GAP), lambda key: key[2] in seen.operations)
     for (op, _, child), row in zip(matrix.keys, matrix.counts, strict=True):
-        callee = seen.operations[child].service
-        counts[op, callee] = counts.get((op, callee), 0.0) + float(row.sum())
-    return {op: callee for (op, callee), _ in sorted(counts.items(), key=lambda item: item[1])}
+        counts[op, child] = counts.get((op, child), 0.0) + float(row.sum())
+    return {op: seen.operations[child] for (op, child), _ in sorted(counts.items(), key=lambda item: item[1])}
