@@ -13,7 +13,7 @@ until the document is restored. Other rules are refused; :meth:`FlagdDocument.re
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -33,6 +33,9 @@ from pytest_otel_diag.model.flags import (
 
 NO_CONTEXT: Mapping[str, Any] = MappingProxyType({})
 
+_MOST_KEPT = 4096
+"""Answers of rules that are kept: a rule may be evaluated for each of many users."""
+
 
 class FlagdDocument:
     """The flags of one flagd document; not thread-safe.
@@ -50,6 +53,9 @@ class FlagdDocument:
         self._evaluator = evaluator
         # Keyed by flag and requested type, since another type is a mismatch.
         self._static: dict[tuple[str, type], Evaluation] = {}
+        self._targeted: dict[Hashable, Evaluation] = {}
+        rules = {key: flag.targeting for key, flag in text.flags.items() if flag.targeting is not None}
+        self._repeatable = {key for key, rule in rules.items() if _reads_context_only(rule)}
 
     @property
     def raw(self) -> bytes:
@@ -78,10 +84,27 @@ class FlagdDocument:
             return Evaluation(default, "", "ERROR")
         if not flag.enabled:
             return Evaluation(default, "", "DISABLED")
+        if key in self._repeatable:
+            return self._repeated(key, default, context)
         answer = self._evaluator.resolve(key, default, context)
         if answer.reason == "STATIC":
             self._static[key, default.__class__] = answer
         return answer
+
+    def _repeated(self, key: str, default: FlagScalar, context: Mapping[str, Any]) -> Evaluation:
+        """Evaluate a flag whose rule answers the same for the same context."""
+        # With classes, since true, 1 and 1.0 are equal in Python but not in a rule.
+        values = tuple([(name, value.__class__, value) for name, value in context.items()])
+        asked = (key, default.__class__, default, values)
+        try:
+            known = self._targeted.get(asked)
+        except TypeError:  # lists and objects in the context are not hashable
+            return self._evaluator.resolve(key, default, context)
+        if known is None:
+            if len(self._targeted) >= _MOST_KEPT:
+                self._targeted.clear()
+            known = self._targeted[asked] = self._evaluator.resolve(key, default, context)
+        return known
 
     def answer(self, key: str, context: Mapping[str, Any] = NO_CONTEXT) -> tuple[str, FlagValue]:
         """Return variant and value for *context*; raises FlagError when the flag has none."""
@@ -151,6 +174,20 @@ class FlagdDocument:
                 f"{self._source} has no flag {key!r}{nearest(key, self._text.flags)}; known flags: {known}"
             )
         return flag
+
+
+def _reads_context_only(rule: Any) -> bool:
+    """Whether a rule reads named members of the context and nothing else, above all not the time."""
+    if isinstance(rule, Mapping):
+        variables = all(_is_member(operand) for operator, operand in rule.items() if operator == "var")
+        return variables and all(map(_reads_context_only, rule.values()))
+    return not isinstance(rule, list | tuple) or all(map(_reads_context_only, rule))
+
+
+def _is_member(variable: Any) -> bool:
+    """Whether the operand of ``var`` names one member of the context, with or without a default."""
+    name = variable[0] if isinstance(variable, list | tuple) and variable else variable
+    return isinstance(name, str) and bool(name) and not name.startswith("$flagd")
 
 
 def _is_fractional(rule: Any) -> bool:

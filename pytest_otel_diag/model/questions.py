@@ -48,6 +48,13 @@ class Question(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class WindowQuestion(Question[T]):
+    """The base of questions about the telemetry that starts in a window, and about nothing else."""
+
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
 class Latest(Question[Nanos | None]):
     """The end of the newest telemetry visible that ended by *until_ns*; None without any."""
 
@@ -58,40 +65,36 @@ class Latest(Question[Nanos | None]):
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceHealthOf(Question[Sequence[ServiceHealth]]):
+class ServiceHealthOf(WindowQuestion[Sequence[ServiceHealth]]):
     """Requests, errors and latency per service and bucket, over server, consumer and root spans."""
 
     name = "service_health"
     signals = ("traces",)
 
-    window: Window
     bucket_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class CallEdges(Question[Sequence[CallEdge]]):
+class CallEdges(WindowQuestion[Sequence[CallEdge]]):
     """The calls between services whose both spans start in the window."""
 
     name = "call_edges"
     signals = ("traces",)
 
-    window: Window
-
 
 @dataclass(frozen=True, slots=True)
-class OperationHealthOf(Question[Sequence[OperationHealth]]):
+class OperationHealthOf(WindowQuestion[Sequence[OperationHealth]]):
     """Calls, errors and latency per operation of the services and bucket, over spans of every kind."""
 
     name = "operation_health"
     signals = ("traces",)
 
-    window: Window
     bucket_s: float
     services: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class MetricLevels(Question[Sequence[MetricLevel]]):
+class MetricLevels(WindowQuestion[Sequence[MetricLevel]]):
     """The metrics of the services per bucket; counters as rates within the window.
 
     A metric belongs to the service that emits it, or that its attributes name as the container,
@@ -101,30 +104,27 @@ class MetricLevels(Question[Sequence[MetricLevel]]):
     name = "metric_levels"
     signals = ("metrics",)
 
-    window: Window
     bucket_s: float
     services: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class LogCounts(Question[Sequence[LogCount]]):
+class LogCounts(WindowQuestion[Sequence[LogCount]]):
     """Log lines of the services per bucket."""
 
     name = "log_counts"
     signals = ("logs",)
 
-    window: Window
     bucket_s: float
     services: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class LogKinds(Question[Sequence[LogKind]]):
+class LogKinds(WindowQuestion[Sequence[LogKind]]):
     """The log templates of the services, those in most buckets first (20,000 at most)."""
 
     name = "log_kinds"
     signals = ("logs",)
 
-    window: Window
     bucket_s: float
     services: tuple[str, ...]

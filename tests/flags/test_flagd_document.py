@@ -357,3 +357,52 @@ def test_answers_are_those_of_the_evaluator_itself(raw, context):
                 wanted = (default, "", "ERROR")
             assert ours.evaluate(key, default, context) == wanted
             assert ours.evaluate(key, default, context) == wanted
+
+
+NOW = {"var": "$flagd.timestamp"}
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {">=": [NOW, 200]},
+        {">=": [{"var": ["$flagd.timestamp", 0]}, 200]},
+        {">=": [{"var": ["absent", NOW]}, 200]},
+        {">=": [{"var": {"cat": ["$fl", "agd.timestamp"]}}, 200]},
+    ],
+)
+def test_a_rule_about_time_is_evaluated_each_time(monkeypatch, condition):
+    read = document({"sale": {**SWITCH, "targeting": {"if": [condition, "on", "off"]}}})
+    moment = 100.0
+    monkeypatch.setattr("time.time", lambda: moment)
+    assert read.evaluate("sale", False).variant == "off"
+    moment = 300.0
+    assert read.evaluate("sale", False).variant == "on"
+
+
+def test_a_rule_without_time_is_evaluated_once_for_a_context(monkeypatch):
+    read = document()
+    evaluated = []
+    resolve = read._evaluator.resolve
+    monkeypatch.setattr(read._evaluator, "resolve", lambda *asked: evaluated.append(asked) or resolve(*asked))
+    for product in ("P1", "P2", "P1", "P2"):
+        read.evaluate("catalog", False, {"product_id": product})
+    assert len(evaluated) == 2
+    read.evaluate("catalog", False, {"product_id": ["P1"]})
+    read.evaluate("catalog", False, {"product_id": ["P1"]})
+    assert len(evaluated) == 4, "a list in the context has no place in a table of answers"
+
+
+def test_equal_values_of_other_types_are_another_context():
+    rule = {"if": [{"in": ["1", {"cat": [{"var": "vip"}]}]}, "on", "off"]}
+    read = document({"sale": {**SWITCH, "targeting": rule}})
+    found = [read.evaluate("sale", False, {"vip": value}).variant for value in (1, True, 1)]
+    assert found == ["on", "off", "on"]
+
+
+def test_a_changed_rule_is_evaluated_anew():
+    read = document()
+    asked = ("catalog", False, {"product_id": "P1"})
+    assert read.evaluate(*asked).variant == "off"
+    read.change("catalog", "on")
+    assert read.evaluate(*asked).variant == "on"

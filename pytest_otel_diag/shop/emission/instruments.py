@@ -87,7 +87,9 @@ class Meter:
 
     def add(self, shape: MetricShape, value: float = 1.0, series: Series = ()) -> None:
         """Add to a counter or up-down counter."""
-        cells = self._sums.setdefault(shape, {})
+        cells = self._sums.get(shape)
+        if cells is None:
+            cells = self._sums[shape] = {}
         cells[series] = cells.get(series, 0.0) + value
 
     def set(self, shape: MetricShape, value: float, series: Series = ()) -> None:
@@ -100,7 +102,9 @@ class Meter:
 
     def histogram(self, shape: MetricShape, series: Series = ()) -> Histogram:
         """Return the histogram of a series, for callers that record often."""
-        cells = self._histograms.setdefault(shape, {})
+        cells = self._histograms.get(shape)
+        if cells is None:
+            cells = self._histograms[shape] = {}
         cell = cells.get(series)
         if cell is None:
             cell = cells[series] = Histogram(shape.bounds)

@@ -72,7 +72,7 @@ def traces(spans: Sequence[SpanRecord]) -> pyarrow.Table:
         "ScopeName": scope.texts(_name),
         "ScopeVersion": scope.texts(_version),
         "SpanAttributes": _shared_maps(attributes),
-        "Duration": pa.array(durations, pa.uint64()),
+        "Duration": _numbers(pa.uint64(), "Q", durations),
         "StatusCode": _repeated(statuses),
         "StatusMessage": _repeated(messages),
     }
@@ -96,7 +96,7 @@ def logs(records: Sequence[LogRecord]) -> pyarrow.Table:
             "SpanId": pa.array(span_ids, pa.string()),
             "TraceFlags": pa.array([_SAMPLED if trace else 0 for trace in trace_ids], pa.uint8()),
             "SeverityText": _repeated(severities),
-            "SeverityNumber": pa.array(numbers, pa.uint8()),
+            "SeverityNumber": _numbers(pa.uint8(), "B", numbers),
             "ServiceName": resource.texts(_service),
             "Body": pa.array(bodies, pa.string()),
             "ResourceAttributes": resource.maps(_resource_attributes),
@@ -130,7 +130,7 @@ def metrics(kind: str, points: Sequence[MetricPoint]) -> pyarrow.Table:
     if kind == "histogram":
         table.update(_histogram_columns(values))
     else:
-        table["Value"] = pa.array(values, pa.float64())
+        table["Value"] = _numbers(pa.float64(), "d", values)
     if kind != "gauge":
         size = len(points)
         table["AggregationTemporality"] = pa.array([CUMULATIVE] * size, pa.int32())
@@ -160,9 +160,7 @@ class _Distinct:
         by_id = dict(zip(keys, objects, strict=True))
         numbers = dict(zip(by_id, range(len(by_id)), strict=True))
         self._objects = list(by_id.values())
-        # a buffer of integers needs no look at each of them, a list does
-        indices = array("i", map(numbers.__getitem__, keys))
-        self._indices = pa.Array.from_buffers(pa.int32(), len(indices), [None, pa.py_buffer(indices)])
+        self._indices = _numbers(pa.int32(), "i", map(numbers.__getitem__, keys))
 
     def texts(self, derive: Callable[[Any], str]) -> pyarrow.Array:
         pa = arrow.arrow()
@@ -184,7 +182,7 @@ def _maps(mappings: Sequence[Mapping[str, AttributeValue]]) -> pyarrow.Array:
     values = list(chain.from_iterable(mapping.values() for mapping in mappings))
     texts = [value if value.__class__ is str else text(value) for value in values]
     return pa.MapArray.from_arrays(
-        pa.array(offsets, pa.int32()), pa.array(keys, pa.string()), pa.array(texts, pa.string())
+        _numbers(pa.int32(), "i", offsets), pa.array(keys, pa.string()), pa.array(texts, pa.string())
     )
 
 
@@ -214,8 +212,8 @@ def _histogram_columns(values: Sequence[HistogramValue]) -> dict[str, pyarrow.Ar
     return {
         "Count": pa.array([value.count for value in values], pa.uint64()),
         "Sum": pa.array([value.sum for value in values], pa.float64()),
-        "BucketCounts": _lists(counts, pa.array(every_count, pa.uint64())),
-        "ExplicitBounds": _lists(bounds, pa.array(every_bound, pa.float64())),
+        "BucketCounts": _lists(counts, _numbers(pa.uint64(), "Q", every_count)),
+        "ExplicitBounds": _lists(bounds, _numbers(pa.float64(), "d", every_bound)),
         "Min": pa.array([value.minimum for value in values], pa.float64()),
         "Max": pa.array([value.maximum for value in values], pa.float64()),
     }
@@ -227,12 +225,21 @@ def _flattened(nested: Sequence[Sequence[T]]) -> tuple[list[int], list[T]]:
 
 def _lists(offsets: list[int], items: pyarrow.Array) -> pyarrow.Array:
     pa = arrow.arrow()
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items)
+    return pa.ListArray.from_arrays(_numbers(pa.int32(), "i", offsets), items)
 
 
 def _instants(instants: Iterable[int]) -> pyarrow.Array:
+    return _numbers(arrow.arrow().timestamp("ns", tz="UTC"), "q", instants)
+
+
+def _numbers(kind: Any, code: str, numbers: Iterable[float]) -> pyarrow.Array:
+    """Return a column of the Arrow type *kind*; *code* is that of the numbers in the module ``array``.
+
+    Arrow takes over a buffer as it is, whereas it looks at each number of a list.
+    """
     pa = arrow.arrow()
-    return pa.array(instants, pa.int64()).cast(pa.timestamp("ns", tz="UTC"))
+    buffer = array(code, numbers)
+    return pa.Array.from_buffers(kind, len(buffer), [None, pa.py_buffer(buffer)])
 
 
 def _repeated(texts: Sequence[str]) -> pyarrow.Array:

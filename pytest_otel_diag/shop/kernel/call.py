@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from contextlib import nullcontext
+from functools import cache
 from typing import Any, cast
 
 from simpy import AllOf, AnyOf, Event, Interrupt, Process, Timeout
@@ -25,6 +27,7 @@ SEVERITIES: Mapping[str, int] = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": 13, 
 _SPELLINGS = {"warning": "WARN", "information": "INFO", "critical": "FATAL", "err": "ERROR"}
 _SCOPE = Scope("")
 _NO_SPAN = SpanContext("", "")
+_UNTRACED = nullcontext()
 
 
 class Call(TraceScope):
@@ -123,28 +126,27 @@ class Call(TraceScope):
         Raises RpcFailure: the failure that the callee's behaviour raised, or the reason why it could not
         be reached. After *timeout_s* the caller gives up (kind "timeout") while the callee continues.
         """
-        shape = self.instance.client_shape(target, operation)
-        if shape is None:
-            return (yield from self._exchange(target, operation, payload, timeout_s))
-        with Span(self, shape, dynamic):
-            return (yield from self._exchange(target, operation, payload, timeout_s))
+        # Each event of a callee travels through the generators of all its callers, so a call has few of them.
+        carried = self._carry(target, operation, payload)
+        if timeout_s is not None:
+            carried = self._within(timeout_s, carried)
+        return self._exchange(carried, self.instance.client_shape(target, operation), dynamic)
 
     def _exchange(
-        self, target: str, operation: str, payload: Any, timeout_s: float | None
+        self, carried: Generator[Event, Any, Any], shape: SpanShape | None, dynamic: dict[str, AttributeValue]
     ) -> Generator[Event, Any, Any]:
         counters = self.world.counters
-        counters.requests_begun += 1
-        try:
-            if timeout_s is None:
-                return (yield from self._carry(target, operation, payload))
-            return (yield from self._carry_within(timeout_s, target, operation, payload))
-        except RpcFailure as failure:
-            counters.requests_failed += 1
-            if failure.kind == "application":
-                raise
-            raise self.instance.spec.rephrase(failure) from None
-        finally:
-            counters.requests_ended += 1
+        with _UNTRACED if shape is None else Span(self, shape, dynamic):
+            counters.requests_begun += 1
+            try:
+                return (yield from carried)
+            except RpcFailure as failure:
+                counters.requests_failed += 1
+                if failure.kind == "application":
+                    raise
+                raise self.instance.spec.rephrase(failure) from None
+            finally:
+                counters.requests_ended += 1
 
     def _carry(self, target: str, operation: str, payload: Any) -> Generator[Event, Any, Any]:
         env, network = self.env, self.world.network
@@ -171,10 +173,8 @@ class Call(TraceScope):
             yield Timeout(env, held_s)
         return reply
 
-    def _carry_within(
-        self, timeout_s: float, target: str, operation: str, payload: Any
-    ) -> Generator[Event, Any, Any]:
-        process = self.env.process(_outcome(self._carry(target, operation, payload)))
+    def _within(self, timeout_s: float, carried: Generator[Event, Any, Any]) -> Generator[Event, Any, Any]:
+        process = self.env.process(_outcome(carried))
         try:
             yield AnyOf(self.env, (process, Timeout(self.env, timeout_s)))
         except Interrupt as death:
@@ -274,17 +274,17 @@ class Call(TraceScope):
         buffer.roll(now_ns)
         traced = correlated and span is not None
         record = LogRecord(
-            exported_ns=buffer.exported_ns,
-            time_ns=now_ns + instance.host.skew_ns,
-            resource=instance.resource,
-            scope=scope,
-            severity_text=severity,
-            severity_number=severity_number(severity),
-            body=body,
-            attributes=attributes,
-            trace_id=self.trace_id if traced else "",
-            span_id=span.span_id if traced and span is not None else "",
-            event_name=event_name,
+            buffer.exported_ns,
+            now_ns + instance.host.skew_ns,
+            instance.resource,
+            scope,
+            severity,
+            severity_number(severity),
+            body,
+            attributes,
+            self.trace_id if traced else "",
+            span.span_id if traced and span is not None else "",
+            event_name,
         )
         buffer.records.append(record)
         self.world.counters.logs += 1
@@ -298,6 +298,7 @@ class Call(TraceScope):
         self.instance.meter.observe(shape, value, series)
 
 
+@cache
 def severity_number(text: str) -> int:
     """Return the severity number of a spelling such as "Information", "warn" or "ERROR"; 0 if unknown."""
     return SEVERITIES.get(_SPELLINGS.get(text.lower(), text.upper()), 0)

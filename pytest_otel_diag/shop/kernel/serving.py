@@ -16,6 +16,7 @@ from pytest_otel_diag.shop.kernel.metrics.runtime_metrics import register
 from pytest_otel_diag.shop.kernel.resources.failures import RpcFailure
 from pytest_otel_diag.shop.kernel.resources.propagation import RequestContext
 from pytest_otel_diag.shop.kernel.service_spec import ServiceSpec
+from pytest_otel_diag.shop.kernel.span import Span
 
 
 class ServingInstance(Instance):
@@ -58,7 +59,7 @@ class ServingInstance(Instance):
                 self.heap.allocate(found.allocates)
                 if shape is None:
                     return (yield from found.behaviour(call, request))
-                with call.span(shape) as span:
+                with Span(call, shape, None) as span:
                     span.start_s = begun_s
                     return (yield from found.behaviour(call, request))
             finally:

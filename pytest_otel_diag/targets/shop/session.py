@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from operator import add, attrgetter
 from typing import Any, TypeVar, cast
 
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.base import Nanos
-from pytest_otel_diag.model.questions import Latest, Question
+from pytest_otel_diag.model.questions import Latest, Question, WindowQuestion
 from pytest_otel_diag.model.scenario import Disturbance
 from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, QueryLimits, Table, TelemetrySchema
 from pytest_otel_diag.model.windows import seconds_to_ns
@@ -16,6 +17,7 @@ from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.shop.emission import rows
 from pytest_otel_diag.shop.records import Batch
 from pytest_otel_diag.shop.simulation import Shop
+from pytest_otel_diag.targets.shop.answers import Answers
 from pytest_otel_diag.telemetry.export import Exporter
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 from pytest_otel_diag.telemetry.store import Store
@@ -24,6 +26,8 @@ T = TypeVar("T")
 
 STEP_NS = seconds_to_ns(20.0)
 """Step of virtual time; other tasks run between steps."""
+
+_STARTED, _LASTED, _TIMED = attrgetter("start_ns"), attrgetter("duration_ns"), attrgetter("time_ns")
 
 
 class ShopClock:
@@ -81,7 +85,7 @@ class ShopTelemetry(Telemetry):
 
     What has become visible is written to the store when a question needs its signal, all at once: many
     small writes would cost more than the simulation. Telemetry that is not visible yet is never in the
-    store. An answer is kept until more is written.
+    store. An answer is kept until telemetry is written that may change it.
     """
 
     def __init__(self, shop: Shop, clock: ShopClock, store: Store, inner: StoreTelemetry) -> None:
@@ -92,7 +96,7 @@ class ShopTelemetry(Telemetry):
         self._lock = asyncio.Lock()
         self._waiting = Batch()
         self._newest_ns: Nanos | None = None
-        self._answers: dict[Question[Any], Any] = {}
+        self._answers = Answers()
         self._writes = 0
         self._writing: asyncio.Future[None] | None = None
 
@@ -100,10 +104,11 @@ class ShopTelemetry(Telemetry):
         """Write the records that became visible since the last call, of these signals or of all."""
         async with self._lock:
             self._receive()
-            tables = rows.tables(_taken(self._waiting, signals or tuple(SIGNAL_TABLES)))
+            batch = _taken(self._waiting, signals or tuple(SIGNAL_TABLES))
+            tables = rows.tables(batch)
             if tables:
                 self._writes += 1
-                self._answers.clear()
+                self._answers.written(batch)
                 # a started write must end even under cancellation, since its rows exist only here
                 self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, tables))
                 await asyncio.shield(self._writing)
@@ -115,9 +120,9 @@ class ShopTelemetry(Telemetry):
         waiting.logs += visible.logs
         waiting.metrics += visible.metrics
         ends_ns = [
-            max((span.start_ns + span.duration_ns for span in visible.spans), default=None),
-            max((record.time_ns for record in visible.logs), default=None),
-            max((point.time_ns for point in visible.metrics), default=None),
+            max(map(add, map(_STARTED, visible.spans), map(_LASTED, visible.spans)), default=None),
+            max(map(_TIMED, visible.logs), default=None),
+            max(map(_TIMED, visible.metrics), default=None),
             self._newest_ns,
         ]
         self._newest_ns = max((end_ns for end_ns in ends_ns if end_ns is not None), default=None)
@@ -142,12 +147,15 @@ class ShopTelemetry(Telemetry):
         if isinstance(question, Latest):
             return cast("T", self._latest(question))
         await self.settle(*question.signals)
-        if question in self._answers:
-            return cast("T", self._answers[question])
+        if not isinstance(question, WindowQuestion):
+            return await self._inner.ask(question)
+        known = self._answers.get(question)
+        if known is not None:
+            return cast("T", known)
         writes = self._writes
-        answer = await self._inner.ask(question)
+        answer: T = await self._inner.ask(question)
         if writes == self._writes:
-            self._answers[question] = answer
+            self._answers.keep(question, answer)
         return answer
 
     def _latest(self, question: Latest) -> Nanos | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle
 
 _SAMPLES = 4096
 
@@ -27,20 +29,22 @@ NO_TAIL = Tail()
 
 
 class Noise:
-    """A cyclic table of factors: log-normal with mean 1, coefficient of variation *variation*, and a tail."""
+    """A cyclic table of factors: log-normal with mean 1, coefficient of variation *variation*, and a tail.
 
-    __slots__ = ("_factors", "_next")
+    ``draw()`` returns the next factor.
+    """
+
+    __slots__ = ("draw",)
+
+    draw: Callable[[], float]
 
     def __init__(self, rng: random.Random, variation: float, tail: Tail = NO_TAIL) -> None:
         sigma = math.sqrt(math.log1p(variation * variation))
-        self._factors = [rng.lognormvariate(-sigma * sigma / 2, sigma) for _ in range(_SAMPLES)]
+        mean = -sigma * sigma / 2
+        factors = [math.exp(rng.normalvariate(mean, sigma)) for _ in range(_SAMPLES)]
         if tail.ratio > 0.0:
             for index in range(_SAMPLES):
                 if rng.random() < tail.ratio:
-                    self._factors[index] *= min(tail.most, tail.least * rng.paretovariate(tail.shape))
-        self._next = rng.randrange(_SAMPLES)
-
-    def draw(self) -> float:
-        """Return the next factor."""
-        self._next = (self._next + 1) % _SAMPLES
-        return self._factors[self._next]
+                    factors[index] *= min(tail.most, tail.least * rng.paretovariate(tail.shape))
+        first = rng.randrange(_SAMPLES) + 1
+        self.draw = cycle(factors[first:] + factors[:first]).__next__
