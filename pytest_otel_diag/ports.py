@@ -219,8 +219,9 @@ class TargetSession:
     are proven gone: it restarts what outlives a flag, where it can, and returns sentences about the effects
     that stay. ``restart`` restarts a service by its name in telemetry and returns why it could not ('' once
     it did); targets whose services are simulated or recorded have none. ``recovery_command`` is the shell
-    command that turns off a fault which a failed undo left on.
-    ``undo_timeout_s`` raises the engine's time limit of an undo.
+    command that turns off a fault which a failed undo left on. ``undo_timeout_s`` raises the engine's time
+    limit of an undo. ``redacted`` says that ``telemetry`` hides evaluations of flags, as
+    ``--otel-diag-leaks=redact`` asks.
     ``exporter`` returns an exporter of the visible telemetry for recordings; sessions of targets without it
     cannot be recorded.
     """
@@ -238,6 +239,7 @@ class TargetSession:
     recovery_command: str = ""
     undo_timeout_s: float = 0.0
     exporter: Callable[[], Awaitable[TableExporter]] | None = None
+    redacted: bool = False
 
 
 waiting: ContextVar[Callable[[str], None]] = ContextVar("otel_diag_waiting", default=lambda _: None)

@@ -194,6 +194,13 @@ class Options:
         legacy_environment="AUTO_CLEANUP_ENABLED",
         inverted=True,
     )
+    leaks: str = option(
+        choice("keep", "redact", "refuse"),
+        "keep",
+        "telemetry that names the injected flag: keep it as systems emit it, redact it in what the session "
+        "reads, or refuse to score the session",
+        metavar="keep|redact|refuse",
+    )
     record: str = option(str, "", "folder to which every session with telemetry is recorded", metavar="DIR")
     keep: str = option(
         choice("none", "failed", "all"),

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError
 from pytest_otel_diag.extras import require
+from pytest_otel_diag.flags import own_requests
 from pytest_otel_diag.secret import masked
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -141,7 +142,9 @@ class HttpClient:
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
             self._client = self._httpx.AsyncClient(
-                timeout=self._timeout_s, trust_env=False, headers={"accept-encoding": "identity"}
+                timeout=self._timeout_s,
+                trust_env=False,
+                headers={**own_requests.headers(), "accept-encoding": "identity"},
             )
             self._loop = loop
         return self._client

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.telemetry import (
     CallEdge,
+    FlagMention,
     LogCount,
     LogKind,
     MetricLevel,
@@ -128,3 +129,14 @@ class LogKinds(WindowQuestion[Sequence[LogKind]]):
 
     bucket_s: float
     services: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FlagMentions(Question[Sequence[FlagMention]]):
+    """The rows of the window that name one of the flags, in any case; for the session, not for analyzers."""
+
+    name = "flag_mentions"
+    signals = ("traces", "logs", "metrics")
+
+    window: Window
+    flags: tuple[str, ...]

@@ -119,13 +119,48 @@ class Impact(Model):
 
 
 class QueryRecord(Model):
-    """One query of the analyzer, as the session metered it."""
+    """One query of the analyzer, as the session metered it.
+
+    ``names_flag`` has ``statement`` if the statement asks for evaluations of flags or names the injected
+    flag, ``answer`` if the answer names it.
+    """
 
     sql: str
     elapsed_s: Finite
     rows: int
     data_sources: tuple[str, ...] = ()
+    names_flag: tuple[Literal["statement", "answer"], ...] = ()
     error: str | None = None
+
+
+LeakPolicy = Literal["keep", "redact", "refuse"]
+"""What happens to telemetry that names the injected flag."""
+
+
+class LeakAudit(Model):
+    """Whether telemetry revealed to the analyzer which flag was on.
+
+    ``rows`` are the rows of the incident that name an injected flag, by kind (see :class:`.FlagMention`), as
+    the analyzer could see them. ``queries_asked`` are its queries for evaluations of flags or for the flag by
+    name, ``queries_answered`` those whose answer named the flag.
+    """
+
+    policy: LeakPolicy = "keep"
+    rows: Mapping[str, int] = Field(default_factory=dict)
+    queries_asked: int = 0
+    queries_answered: int = 0
+
+    @property
+    def read(self) -> bool:
+        """Whether the analyzer read telemetry about flags."""
+        return bool(self.queries_asked or self.queries_answered)
+
+    @property
+    def described(self) -> str:
+        """The rows in words, ``no rows`` without any."""
+        parts = [f"{rows} x {kind.removeprefix('flag_')}" for kind, rows in self.rows.items()]
+        total = sum(self.rows.values())
+        return f"{total} {'row' if total == 1 else 'rows'} ({', '.join(parts)})" if parts else "no rows"
 
 
 class Cleanup(Model):
@@ -163,9 +198,10 @@ class SessionResult(Model):
 
     ``flag_timeline`` is how the flags of the scenario were served, ``disturbances`` which harmless changes
     were made; both in order of time, on the target's clock. ``trace`` is the traceback of an analyzer that
-    raised, from its own code on, of bounded length. ``failures`` are the messages with which the test of the
-    session failed, ``unmet`` the same in one line each. ``exhibits`` is what pictures are drawn from.
-    ``notes`` change no outcome. ``wall_s`` leaves out the time that the session waited for others.
+    raised, from its own code on, of bounded length. ``leaks`` is None for sessions without a flag, and where
+    the analyzer read nothing. ``failures`` are the messages with which the test of the session failed,
+    ``unmet`` the same in one line each. ``exhibits`` is what pictures are drawn from. ``notes`` change no
+    outcome. ``wall_s`` leaves out the time that the session waited for others.
     """
 
     schema_version: Literal[2] = 2
@@ -192,6 +228,7 @@ class SessionResult(Model):
     diagnosis: Diagnosis | None = None
     verdict: Verdict | None = None
     queries: tuple[QueryRecord, ...] = ()
+    leaks: LeakAudit | None = None
     cleanup: Cleanup | None = None
     failures: tuple[str, ...] = ()
     unmet: tuple[str, ...] = ()

@@ -154,3 +154,15 @@ class LogKind(Model):
     severe: bool
     lines: int
     buckets: int
+
+
+class FlagMention(Model):
+    """How many rows name a flag, and where.
+
+    ``kind`` is ``flag_service`` (spans of flagd and of calls to it), ``flag_events`` (span events),
+    ``flag_attributes``, ``flag_metrics`` or ``flag_texts`` (names, messages and log lines). A row counts
+    once.
+    """
+
+    kind: str
+    rows: int

@@ -1,13 +1,11 @@
 """Detects, counts and redacts telemetry that reveals which flag was on.
 
-A system that evaluates feature flags shows it in its telemetry: span events and attributes
-``feature_flag.*``, spans of flagd and its clients, metrics of evaluations, texts that name the flag.
-Recordings keep these leaks by default, since real systems emit them.
+:mod:`pytest_otel_diag.telemetry.leaks` says what counts as one. Recordings keep these leaks by default, since
+real systems emit them.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,15 +21,8 @@ from pytest_otel_diag.recordings.format.nested import (
     offsets_from_zero,
     parts_of_map,
 )
+from pytest_otel_diag.telemetry.leaks import FLAG_KEYS, FLAG_NAMES, FLAG_SERVICES, MASK, TEXTS, flag_texts
 
-MASK = "redacted"
-"""Replacement for the name of a flag in a text."""
-
-_SERVICES = ("flagd", "flagd-ui")
-_NAMES = r"(?i)^(flagd\.|grpc\.flagd\.|/?flagd\.|feature_?flag)"
-_KEYS = r"(?i)feature_?flag"
-_WORDS = (r"feature[ _-]?flags?", r"/feature/api/\S*", r"/flagservice/\S*")
-_TEXTS = ("Body", "StatusMessage", "SpanName")
 _EVENTS = ("Events.Timestamp", "Events.Name", "Events.Attributes")
 
 
@@ -44,8 +35,7 @@ class Leaks:
     """
 
     def __init__(self, flags: Sequence[str]) -> None:
-        words = [*_WORDS, *(re.escape(flag) for flag in flags if flag)]
-        self._text = f"(?i)({'|'.join(words)})"
+        self._text = flag_texts(flags)
         self._counts: Counter[str] = Counter()
 
     @property
@@ -57,7 +47,7 @@ class Leaks:
         """Count the leaks of one batch."""
         for kind, mask in (
             ("flag_service", self._of_service(batch)),
-            ("flag_metrics", _matches(batch, "MetricName", _NAMES)),
+            ("flag_metrics", _matches(batch, "MetricName", FLAG_NAMES)),
             ("flag_events", _with_event(batch)),
             ("flag_attributes", _with_key(batch)),
             ("flag_texts", self._with_text(batch)),
@@ -69,7 +59,7 @@ class Leaks:
     def redacted(self, batch: Any) -> Any:
         """Return the batch with leaking rows and attributes removed and texts masked, without counting."""
         pa, pc = arrow.arrow(), arrow.compute()
-        gone = _either([self._of_service(batch), _matches(batch, "MetricName", _NAMES)])
+        gone = _either([self._of_service(batch), _matches(batch, "MetricName", FLAG_NAMES)])
         batch = batch.filter(pc.invert(gone)) if gone is not None else batch
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
         events = _event_mask(columns.get("Events.Name"))
@@ -82,13 +72,13 @@ class Leaks:
 
     def _of_service(self, batch: Any) -> Any | None:
         pa, pc = arrow.arrow(), arrow.compute()
-        own = pc.is_in(batch.column("ServiceName"), value_set=pa.array(_SERVICES))
-        calls = _matches(batch, "SpanName", _NAMES)
+        own = pc.is_in(batch.column("ServiceName"), value_set=pa.array(FLAG_SERVICES))
+        calls = _matches(batch, "SpanName", FLAG_NAMES)
         return own if calls is None else pc.or_(own, calls)
 
     def _with_text(self, batch: Any) -> Any | None:
         pc = arrow.compute()
-        found: list[Any | None] = [_matches(batch, name, self._text) for name in _TEXTS]
+        found: list[Any | None] = [_matches(batch, name, self._text) for name in TEXTS]
         for column in _maps(batch):
             offsets, _, values = parts_of_map(column)
             found.append(any_in_row(offsets, pc.match_substring_regex(values, self._text)))
@@ -100,7 +90,7 @@ class Leaks:
             return edit_values(keep_keys(column, _other_keys), self._mask)
         if types.is_list(column.type) and types.is_map(column.type.value_type):
             return edit_list(column, lambda maps: edit_values(keep_keys(maps, _other_keys), self._mask))
-        return self._mask(column) if name in _TEXTS else column
+        return self._mask(column) if name in TEXTS else column
 
     def _mask(self, texts: Any) -> Any:
         return arrow.compute().replace_substring_regex(texts, self._text, MASK)
@@ -117,7 +107,7 @@ def _matches(batch: Any, name: str, pattern: str) -> Any | None:
 
 
 def _event_mask(names: Any | None) -> Any | None:
-    return None if names is None else arrow.compute().match_substring_regex(inner(names), _KEYS)
+    return None if names is None else arrow.compute().match_substring_regex(inner(names), FLAG_KEYS)
 
 
 def _with_event(batch: Any) -> Any | None:
@@ -133,7 +123,7 @@ def _with_key(batch: Any) -> Any | None:
     found = []
     for column in _maps(batch):
         offsets, keys, _ = parts_of_map(column)
-        found.append(any_in_row(offsets, pc.match_substring_regex(keys, _KEYS)))
+        found.append(any_in_row(offsets, pc.match_substring_regex(keys, FLAG_KEYS)))
     return _either(found)
 
 
@@ -147,4 +137,4 @@ def _either(masks: Sequence[Any | None]) -> Any | None:
 
 def _other_keys(keys: Any) -> Any:
     pc = arrow.compute()
-    return pc.invert(pc.match_substring_regex(keys, _KEYS))
+    return pc.invert(pc.match_substring_regex(keys, FLAG_KEYS))

@@ -33,7 +33,7 @@ def rewrite(
     recording.verify()
     old = recording.manifest
     step_ns = step_to(old.start_ns, shift.wanted_ns) if shift else 0
-    leaks = Leaks(_flags(old)) if redact else None
+    leaks = Leaks(old.flags) if redact else None
     moved = shifted_manifest(old, step_ns)
     notes = (*moved.notes, *((note_of(step_ns, secret=shift.secret),) if shift else ()))
     update: dict[str, Any] = {"notes": notes, "files": ()}
@@ -41,11 +41,6 @@ def rewrite(
         update["captured"] = tuple(one.model_copy(update={"redacted": True}) for one in moved.captured)
     tables = {file.table: _stream(recording, file.name, step_ns, leaks) for file in old.files}
     return write_recording(destination, moved.model_copy(update=update), tables)
-
-
-def _flags(manifest: RecordingManifest) -> tuple[str, ...]:
-    captured = [fault.flag for one in manifest.captured for fault in one.scenario.faults]
-    return tuple(dict.fromkeys(captured or [incident.flag for incident in manifest.incidents]))
 
 
 def _stream(recording: Recording, name: str, step_ns: int, leaks: Leaks | None) -> Iterator[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.scenario import Disturbance, Fault
 from pytest_otel_diag.model.session import SessionResult, Witness
@@ -74,7 +76,7 @@ def expected_and_found(session: SessionResult) -> Block:
     verdict = session.verdict
     if verdict is None:
         return Block("expected and found", (), ())
-    rows = [*_causes(session, verdict), *_findings(verdict)]
+    rows = [*_causes(session, verdict), *_findings(session, verdict)]
     return Block(
         title="expected and found",
         header=("what", "right", "expected", "found"),
@@ -117,7 +119,7 @@ def _causes(session: SessionResult, verdict: Verdict) -> list[_Row]:
     return rows
 
 
-def _findings(verdict: Verdict) -> list[_Row]:
+def _findings(session: SessionResult, verdict: Verdict) -> list[_Row]:
     rows: list[_Row] = [
         *(_match("anomaly", match) for match in verdict.anomalies),
         *(_match("path", match) for match in verdict.paths),
@@ -129,6 +131,7 @@ def _findings(verdict: Verdict) -> list[_Row]:
         rows.append(("diagnostic query", "shows the culprit", shows, _good(verdict.query.shows_culprit)))
     if verdict.named_flag:
         rows.append(("flag named", "", "the flag itself was named", "warn"))
+    rows += _leaks(session)
     if verdict.unknown_services:
         names = ServiceNames(verdict.known_services, verdict.parts)
         unknown = ", ".join(map(names.explain, verdict.unknown_services))
@@ -136,6 +139,19 @@ def _findings(verdict: Verdict) -> list[_Row]:
     if verdict.named_red_herring is not None:
         rows.append(("red herring", "not first", verdict.named_red_herring, "bad"))
     return rows
+
+
+def _leaks(session: SessionResult) -> Iterator[_Row]:
+    """Yield what telemetry revealed of the flag, and what the analyzer read of that."""
+    leaks = session.leaks
+    if leaks is None:
+        return
+    policy = "" if leaks.policy == "keep" else f", {leaks.policy}"
+    yield "flag in telemetry", "", leaks.described + policy, "warn" if leaks.rows else "plain"
+    if leaks.read:
+        asked = count(leaks.queries_asked, "query", "queries")
+        read = f"{asked} asked for flags, {leaks.queries_answered} returned the injected flag"
+        yield "flag read", "", read, "warn"
 
 
 def _rank(rank: int | None) -> str:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ScenarioRejected
 from pytest_otel_diag.model.events import SessionEvent
 from pytest_otel_diag.model.scenario import Environment, Scenario
-from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.model.session import LeakPolicy, SessionResult
 from pytest_otel_diag.ports import Analyzer, Target, TargetSession
 from pytest_otel_diag.recordings.capture import Capture
 from pytest_otel_diag.runs.kept_telemetry import TelemetryKeeper
@@ -167,6 +167,7 @@ class Runner:
             max_sessions=settings.max_sessions,
             setup_only=settings.setup_only,
             skip_cleanup=settings.skip_cleanup,
+            leaks=cast("LeakPolicy", settings.leaks),
             capture=self._captured if self.capture or self._keeper else None,
         )
 

@@ -99,6 +99,14 @@ def _named_flag(session: SessionResult, verdict: Verdict, _limit: float) -> floa
     return float(verdict.named_flag) if has_flag else None
 
 
+def _flag_in_telemetry(session: SessionResult, _verdict: Verdict, _limit: float) -> float | None:
+    return None if session.leaks is None else float(bool(session.leaks.rows))
+
+
+def _flag_read(session: SessionResult, _verdict: Verdict, _limit: float) -> float | None:
+    return None if session.leaks is None else float(session.leaks.read)
+
+
 def _red_herring(session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
     if not session.scenario.expectation.red_herrings:
         return None
@@ -184,6 +192,8 @@ _ALL = (
     Measure("path_recall", "expected paths found", lambda _s, v, _l: _recall(v.paths)),
     Measure("query_shows_culprit", "query shows the culprit", _query_shows),
     Measure("named_flag", "flag itself named", _named_flag, better="neither"),
+    Measure("flag_in_telemetry", "telemetry names the flag", _flag_in_telemetry, better="neither"),
+    Measure("flag_read", "telemetry about flags read", _flag_read, better="neither"),
     Measure("red_herring_first", "red herring named first", _red_herring, better="lower"),
     Measure("unknown_services", "names an unknown service", _unknown, better="lower"),
     Measure("full_cycle", "session within {limit:g} s", _full_cycle, 300.0, "s"),

@@ -36,6 +36,7 @@ from pytest_otel_diag.model.session import (
     DisturbanceMoment,
     FlagMoment,
     Impact,
+    LeakAudit,
     Phase,
     PhaseRecord,
     QueryRecord,
@@ -100,6 +101,7 @@ class SessionLog:
         self.diagnosis: Diagnosis | None = None
         self.verdict: Verdict | None = None
         self.queries: tuple[QueryRecord, ...] = ()
+        self.leaks: LeakAudit | None = None
         self.cleanup: Cleanup | None = None
         self.exhibits: Exhibits | None = None
 
@@ -357,6 +359,7 @@ class SessionLog:
             diagnosis=self.diagnosis,
             verdict=self.verdict,
             queries=self.queries,
+            leaks=self.leaks,
             cleanup=self.cleanup,
             exhibits=self.exhibits,
             notes=tuple(self._notes),

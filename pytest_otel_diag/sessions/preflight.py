@@ -29,6 +29,7 @@ async def prepare_faults(context: SessionContext) -> FaultScheduler:
     already on and signals that the store lacks, FlagError and TelemetryError where these cannot be read.
     """
     system, scenario = context.system, context.scenario
+    _check_redaction(context)
     document = await system.flags.document()
     changes = resolve_faults(scenario.faults, document)
     _check_disturbances(context)
@@ -40,6 +41,14 @@ async def prepare_faults(context: SessionContext) -> FaultScheduler:
     _check_signals(context, await system.telemetry.schema())
     found = await witness.variants(change.key for change in changes)
     return FaultScheduler(context, schedule_of(scenario, changes, found), witness, document, found)
+
+
+def _check_redaction(context: SessionContext) -> None:
+    if context.settings.leaks == "redact" and not context.system.redacted:
+        raise ScenarioError(
+            "--otel-diag-leaks=redact: this target cannot hide evaluations of flags in its telemetry; "
+            "use keep or refuse, or redact a recording with: otel-diag recordings shift --redact"
+        )
 
 
 def _check_disturbances(context: SessionContext) -> None:

@@ -28,6 +28,7 @@ from pytest_otel_diag.sessions.faults.undo import FaultUndo
 from pytest_otel_diag.sessions.impact.baseline import Baseline, learn, sickness
 from pytest_otel_diag.sessions.impact.recovery import RecoveryGoal, recover
 from pytest_otel_diag.sessions.impact.wait import ImpactWait, control_duration_s
+from pytest_otel_diag.sessions.investigation.leaks import audit_leaks, refuse_leaks
 from pytest_otel_diag.sessions.investigation.run import investigate
 from pytest_otel_diag.sessions.judging import judge_diagnosis
 from pytest_otel_diag.sessions.log import PhaseNote, SessionLog
@@ -77,9 +78,11 @@ async def run_session(
     if settings.setup_only:
         raise session.set_up_only(faults)
     with log.phase(Phase.INVESTIGATE):
+        await refuse_leaks(session.context)
         diagnosis, elapsed_s = await investigate(session.context, parts.analyzer)
         await faults.check_undisturbed()
     with log.phase(Phase.JUDGE):
+        await audit_leaks(session.context)
         await session.judge(faults, baseline, diagnosis, elapsed_s)
 
 

@@ -11,7 +11,7 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.flags import FlagValue
 from pytest_otel_diag.model.scenario import Scenario
-from pytest_otel_diag.model.session import Budget, SessionResult
+from pytest_otel_diag.model.session import Budget, LeakPolicy, SessionResult
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.ports import JudgeFacts, TargetSession
 from pytest_otel_diag.sessions.validation import ValidScenario
@@ -74,8 +74,9 @@ class EngineSettings:
 
     ``max_sessions`` limits the sessions side by side over one target in this process (None: no limit;
     exclusive targets have one). ``setup_only`` ends each session after the impact. ``skip_cleanup`` leaves
-    faults on, on exclusive targets only, whose system outlives the session. ``capture`` gets the open target
-    and the result so far once the flags are restored.
+    faults on, on exclusive targets only, whose system outlives the session. ``leaks`` is what happens to
+    telemetry that names the injected flag; with ``redact`` the target hides it. ``capture`` gets the open
+    target and the result so far once the flags are restored.
     """
 
     witness_reads: int = 3
@@ -96,6 +97,7 @@ class EngineSettings:
     max_sessions: int | None = None
     setup_only: bool = False
     skip_cleanup: bool = False
+    leaks: LeakPolicy = "keep"
     capture: Callable[[TargetSession, SessionResult], Awaitable[None]] | None = None
     capture_timeout_s: float = 300.0
     residue_timeout_s: float = 120.0

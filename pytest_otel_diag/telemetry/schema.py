@@ -60,7 +60,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
 """Columns that statements of this package read."""
 
 _ATTRIBUTES = ("ResourceAttributes", "ScopeAttributes", "SpanAttributes", "LogAttributes", "Attributes")
-_NESTED_ATTRIBUTES = ("Events.Attributes", "Links.Attributes", "Exemplars.FilteredAttributes")
+NESTED_ATTRIBUTES = ("Events.Attributes", "Links.Attributes", "Exemplars.FilteredAttributes")
 _MAP = "Map(LowCardinality(String), String)"
 _READABLE = re.compile(r"^(?:LowCardinality\(|Nullable\(|Array\()*(Map\(|JSON\b|String\b)")
 
@@ -88,7 +88,7 @@ def evened_columns(schema: TelemetrySchema, table: str) -> EvenedColumns:
     """Return how a view evens out a table; raises SchemaError for attributes of an unreadable type."""
     columns = schema.tables[table]
     found: dict[str, str] = {}
-    for name in (*_ATTRIBUTES, *_NESTED_ATTRIBUTES):
+    for name in (*_ATTRIBUTES, *NESTED_ATTRIBUTES):
         kind = _kind_of_attributes(table, name, columns.get(name, "Map("))
         if kind in _TO_MAP:
             found[name] = _as_map(name, _TO_MAP[kind])
@@ -116,7 +116,7 @@ def _kind_of_attributes(table: str, column: str, kind: str) -> str:
 
 
 def _as_map(column: str, expression: str) -> str:
-    if column in _NESTED_ATTRIBUTES:
+    if column in NESTED_ATTRIBUTES:
         return f"arrayMap(one -> {expression.format('one')}, `{column}`)"
     return expression.format(column)
 

@@ -17,6 +17,7 @@ from pytest_otel_diag.telemetry.engine.failures import translated
 from pytest_otel_diag.telemetry.engine.workers import Workers
 from pytest_otel_diag.telemetry.guard import Parses
 from pytest_otel_diag.telemetry.layout import Layout
+from pytest_otel_diag.telemetry.leaks import NOTHING_HIDDEN, Hidden
 from pytest_otel_diag.telemetry.placement import ExporterTable, exporter_tables
 from pytest_otel_diag.telemetry.schema import discover, insertable, json_columns, unreadable_json
 from pytest_otel_diag.telemetry.session import StoreResources, StoreTelemetry, writing
@@ -224,14 +225,15 @@ class Store:
         now: Callable[[], Nanos] | None = None,
         visible: Sequence[Window] | None = None,
         settled: Sequence[Window] = (),
+        hidden: Hidden = NOTHING_HIDDEN,
         threads: int = 0,
     ) -> StoreTelemetry:
         """Return the read-only view of *database* for one session.
 
-        With *now* or *visible* the session gets a private database of views that hides what has not
-        ended by ``now()`` and what lies outside the windows; ``close()`` drops it. *settled* windows
-        (the quiet reference of a recording) are visible beside these whatever the time. Without
-        *now* and *visible* no DDL is made, so a user who may only read is enough, unless attributes are kept
+        With *now*, *visible* or *hidden* the session gets a private database of views that hides what has
+        not ended by ``now()``, what lies outside the windows, and what *hidden* says; ``close()`` drops it.
+        *settled* windows (the quiet reference of a recording) are visible beside these whatever the time.
+        Without these three no DDL is made, so a user who may only read is enough, unless attributes are kept
         as JSON. *threads* is how many
         threads of the embedded engine work on one statement, 0 as many as the machine has: over a few
         hundred thousand rows, starting them costs more than they save. Raises SchemaError for an unknown
@@ -245,9 +247,15 @@ class Store:
             self._require(connection, database)
             base = discover(connection, database)
             json = json_columns(base)
-            if now is not None or visible is not None or json:
-                windows = merged(visible) if visible is not None else None
-                visibility = SessionViews(self._new_name(), base, windows, now is not None, merged(settled))
+            if now is not None or visible is not None or hidden or json:
+                visibility = SessionViews(
+                    self._new_name(),
+                    base,
+                    merged(visible) if visible is not None else None,
+                    bounded=now is not None,
+                    settled=merged(settled),
+                    hidden=hidden,
+                )
                 _make(visibility, connection, json)
         return StoreTelemetry(
             self._resources, database=database, visibility=visibility, now=now, threads=threads

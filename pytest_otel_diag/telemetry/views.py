@@ -5,7 +5,7 @@ point when its time lies in a visible window and not after *now*. The windows ar
 views; *now* lies in a one-column table that the views read as a scalar, so moving it costs one small
 insert and no DDL. The views also even out exporter releases: metric times are ``DateTime64(9)``,
 attributes are maps, span kinds and status codes have one spelling, the exponential histogram has one
-name, ``otel_logs`` always has ``EventName``.
+name, ``otel_logs`` always has ``EventName``. They show nothing that is :class:`.Hidden` from the session.
 
 Over MergeTree tables the condition is a PREWHERE. As a WHERE, the engine would merge it with the conditions
 of the statement and evaluate those on the smallest columns first: on hidden rows too, whose values would then
@@ -14,13 +14,14 @@ show in the engine's errors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.telemetry import SPANS_TABLE, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.telemetry.engine.connection import Connection, quote
+from pytest_otel_diag.telemetry.leaks import NOTHING_HIDDEN, Hidden
 from pytest_otel_diag.telemetry.schema import ALIASES, evened_columns, signal_of
 
 NOW_TABLE = "_now"
@@ -36,6 +37,7 @@ class SessionViews:
     windows: tuple[Window, ...] | None
     bounded: bool
     settled: tuple[Window, ...] = ()
+    hidden: Hidden = NOTHING_HIDDEN
 
     def create(self, connection: Connection) -> None:
         """Make database, clock table and views; nothing is left behind when this fails."""
@@ -66,27 +68,36 @@ class SessionViews:
         return f"{quote(self.name)}.{quote(name)}"
 
     def _view(self, table: str, clause: str) -> Iterator[str]:
-        select = self._columns(table)
+        columns = self.base.tables[table]
         if table == SPANS_TABLE:
             start, end = "start_ns", "start_ns + duration_ns"
         elif signal_of(table) == "traces":
-            start = "Timestamp"
-            end = "toUnixTimestamp64Nano(toDateTime64(Timestamp, 9)) + toInt64(Duration)"
+            start, end = "Timestamp", "toUnixTimestamp64Nano(toDateTime64(Timestamp, 9)) + toInt64(Duration)"
         elif signal_of(table) == "logs":
             start, end = "Timestamp", ""
         elif signal_of(table) == "metrics":
             start, end = "TimeUnix", ""
         else:
             return
-        conditions = [self._finished(start, end), _inside(start, self.windows)]
-        where = " AND ".join(condition for condition in conditions if condition) or "1"
+        seen = self._finished(start, end), _inside(start, self.windows)
+        where = " AND ".join(condition for condition in seen if condition) or "1"
         if self.settled:
             where = f"({where}) OR {_inside(start, self.settled)}"
+        if kept := self.hidden.conditions(columns):
+            where = f"({where}) AND {' AND '.join(kept)}"
         # views take no parameters: names are quoted, instants are integers
         yield (
-            f"CREATE VIEW {self._table(ALIASES.get(table, table))} AS SELECT {select} "  # noqa: S608
-            f"FROM {quote(self.base.database)}.{quote(table)} {clause} {where}"
+            f"CREATE VIEW {self._table(ALIASES.get(table, table))} AS SELECT {self._select(table)} "  # noqa: S608
+            f"FROM {quote(self.base.database)}.{quote(table)} AS t {clause} {where}"
         )
+
+    def _select(self, table: str) -> str:
+        columns = self.base.tables[table]
+        evened = evened_columns(self.base, table)
+        replaced = {**evened.expressions, **self.hidden.replacements(table, columns, evened)}
+        every = ", ".join(f"{expression} AS {quote(name)}" for name, expression in replaced.items())
+        extra = self._missing_log_columns(columns) if signal_of(table) == "logs" else []
+        return ", ".join([f"* REPLACE ({every})" if every else "*", *extra])
 
     def _finished(self, start: str, end: str) -> str:
         if not self.bounded:
@@ -97,15 +108,9 @@ class SessionViews:
         starts = f"{start} <= fromUnixTimestamp64Nano({now})"
         return f"{starts} AND {end} <= {now}" if end else starts
 
-    def _columns(self, table: str) -> str:
-        evened = evened_columns(self.base, table).expressions
-        replaced = ", ".join(f"{expression} AS {quote(column)}" for column, expression in evened.items())
-        every = f"* REPLACE ({replaced})" if replaced else "*"
-        extra: list[str] = []
-        if signal_of(table) == "logs":
-            added = {"EventName": "''", "TimestampTime": "toDateTime(Timestamp)"}
-            extra = [f"{value} AS {name}" for name, value in added.items() if not self.base.has(table, name)]
-        return ", ".join([every, *extra])
+    def _missing_log_columns(self, columns: Mapping[str, str]) -> list[str]:
+        missing = {"EventName": "''", "TimestampTime": "toDateTime(Timestamp)"}
+        return [f"{value} AS {name}" for name, value in missing.items() if name not in columns]
 
 
 def _inside(column: str, windows: Sequence[Window] | None) -> str:

@@ -10,7 +10,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
 from pytest_otel_diag.model.scenario import Environment, Timing
-from pytest_otel_diag.model.session import Cleanup, QueryRecord
+from pytest_otel_diag.model.session import Cleanup, LeakAudit, QueryRecord
 from pytest_otel_diag.model.verdict import Match, QueryVerdict, Verdict
 from pytest_otel_diag.scoring.calibration import calibrate
 from pytest_otel_diag.scoring.compare import compare_paired, mcnemar_exact
@@ -22,9 +22,9 @@ from tests.scoring.samples import control, faulty, ranked, session, solved
 ranks = st.one_of(st.none(), st.integers(1, 8))
 
 
-def judged(name="x", *, scenario=None, wall_s=2.0, queries=(), **verdict):
+def judged(name="x", *, scenario=None, wall_s=2.0, queries=(), leaks=None, **verdict):
     given_verdict = Verdict(**({"fault_present": True, "detected": True} | verdict))
-    return session(scenario or faulty(name), given_verdict, wall_s=wall_s, queries=queries)
+    return session(scenario or faulty(name), given_verdict, wall_s=wall_s, queries=queries, leaks=leaks)
 
 
 def _asked(*signals):
@@ -235,6 +235,12 @@ def test_alternatives_raise_the_top1_of_a_random_guess():
         ("query_shows_culprit", {}, 0.0),
         ("query_shows_culprit", {"fault_present": False}, None),
         ("named_flag", {"named_flag": True}, 1.0),
+        ("flag_in_telemetry", {"leaks": LeakAudit(rows={"flag_events": 2})}, 1.0),
+        ("flag_in_telemetry", {"leaks": LeakAudit()}, 0.0),
+        ("flag_in_telemetry", {}, None),
+        ("flag_read", {"leaks": LeakAudit(queries_asked=1)}, 1.0),
+        ("flag_read", {"leaks": LeakAudit(rows={"flag_events": 2})}, 0.0),
+        ("flag_read", {}, None),
         ("red_herring_first", {"named_red_herring": "cart"}, None),
         ("unknown_services", {"unknown_services": ("x",), "known_services": ("a",)}, 1.0),
         ("unknown_services", {}, None),

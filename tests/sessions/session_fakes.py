@@ -23,6 +23,7 @@ from pytest_otel_diag.model.events import (
 from pytest_otel_diag.model.flags import Flag, FlagChange, FlagDocument, ServedFlag
 from pytest_otel_diag.model.questions import (
     CallEdges,
+    FlagMentions,
     Latest,
     LogCounts,
     LogKinds,
@@ -42,6 +43,7 @@ from pytest_otel_diag.model.scenario import (
 from pytest_otel_diag.model.session import Impact, Phase, PhaseRecord, SessionResult
 from pytest_otel_diag.model.telemetry import (
     CallEdge,
+    FlagMention,
     LogCount,
     LogKind,
     MetricLevel,
@@ -231,6 +233,7 @@ class FakeTelemetry(Telemetry):
     gauges: Sequence[Gauge] = ()
     lines: Sequence[Line] = ()
     operations: Sequence[tuple[str, str, Behaviour]] = ()
+    mentions: Sequence[FlagMention] = ()
 
     def _seen_to(self) -> int:
         return min(self.clock.now() - seconds_to_ns(self.lag_s), self.ends_ns)
@@ -264,6 +267,8 @@ class FakeTelemetry(Telemetry):
                 answer = self._log_kinds(window, bucket_s, services)
             case CallEdges():
                 answer = self._call_edges()
+            case FlagMentions():
+                answer = self.mentions
             case _:
                 raise AssertionError(question)
         return cast("T", answer)
@@ -423,9 +428,11 @@ class FakeTarget:
         wall: bool = False,
         exclusive: bool = False,
         reference: tuple[Window, ...] = (),
+        redacted: bool = False,
         **telemetry: Any,
     ) -> None:
         self.exclusive = exclusive
+        self.redacted = redacted
         self.trouble = Trouble()
         self.clock: Clock = WallClock() if wall else VirtualClock(START_NS)
         self.flags = FakeFlags(self.clock, self.trouble)
@@ -469,6 +476,7 @@ class FakeTarget:
                 traffic=self.traffic,
                 reference=self.reference,
                 provenance={"target": "fake"},
+                redacted=self.redacted,
                 **self.system,
             )
         finally:

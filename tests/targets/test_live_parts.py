@@ -16,7 +16,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from pytest_otel_diag.errors import NotReady
+from pytest_otel_diag.errors import NotReady, QueryRejected
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.targets.live import clock as live_clock
 from pytest_otel_diag.targets.live.clock import LiveClock, Offset, measured
@@ -24,6 +24,7 @@ from pytest_otel_diag.targets.live.options import LiveOptions
 from pytest_otel_diag.targets.live.preflight import Condition, lacking, ready
 from pytest_otel_diag.targets.live.reference import LEAST_S, Reference
 from pytest_otel_diag.targets.live.store import Opened, ReceiverSource, telemetry_source
+from pytest_otel_diag.telemetry.leaks import Hidden
 
 SECOND = 1_000_000_000
 
@@ -248,3 +249,22 @@ def test_a_session_is_described_with_where_traces_are(source: ReceiverSource) ->
     opened = source.open()
     assert isinstance(opened, Opened)
     assert set(opened.describe()) == {"store", "database", "engine"}
+
+
+class ReadOnlyStore:
+    """A store whose user may not create views."""
+
+    dsn = "clickhouse://reader@host/otel"
+
+    def telemetry(self, database: str, **seen: object) -> str:
+        if seen:
+            raise QueryRejected("not enough privileges")
+        return database
+
+
+def test_a_user_without_views_sees_everything_but_is_refused_where_flags_are_to_be_hidden() -> None:
+    opened = Opened(ReadOnlyStore(), "otel", ())  # type: ignore[arg-type]
+    assert opened.session(lambda: 0, 0, hidden=Hidden(trace_id="1")) == "otel"
+    assert not opened.isolated
+    with pytest.raises(QueryRejected, match=r"may not create views, which --otel-diag-leaks=redact needs"):
+        opened.session(lambda: 0, 0, hidden=Hidden(flags=("adFailure",)))

@@ -54,6 +54,21 @@ async def times(session, table="otel_traces", column="Timestamp"):
     return list((await session.telemetry.query(sql)).columns[0])
 
 
+async def test_a_redacted_session_hides_evaluations_of_the_recorded_flag(folder, target):
+    redacting = ReplayTarget(
+        [folder / "sample"], store_dsn="chdb://memory", cache_dir=folder / "cache", redact=True
+    )
+    wanted = next(item for item in target.scenarios() if item.faults)
+    try:
+        async with target.open(wanted, "a") as plain, redacting.open(wanted, "b") as redacted:
+            assert redacted.redacted and not plain.redacted
+            assert await times(redacted) == await times(plain)  # the sample has no flagd
+            changed = redacted.telemetry._inner._visibility.hidden.flags
+            assert changed == target.recordings[0].manifest.flags != ()
+    finally:
+        redacting.close()
+
+
 class TestRecordedFlag(FlagControllerContract):
     @pytest.fixture
     def clock(self):

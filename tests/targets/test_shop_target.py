@@ -190,6 +190,23 @@ def named(tmp_path: Path) -> Iterator[ShopTarget]:
     made.close()
 
 
+async def test_a_redacted_session_shows_no_evaluation_of_a_flag(tmp_path: Path) -> None:
+    target = ShopTarget(ShopOptions.parse(SHORT), cache_dir=tmp_path, redact=True)
+    try:
+        async with target.open(_scenario(), "id") as opened:
+            assert opened.redacted and await _count(opened) > 0
+            assert await _count(opened, where="ServiceName = 'flagd'") == 0
+            assert await _count(opened, where="arrayExists(n -> n ILIKE '%feature_flag%', Events.Name)") == 0
+            assert await _count(opened, "otel_traces_slim", "service = 'flagd'") == 0
+            assert await _count(opened, "otel_metrics_sum", "MetricName LIKE 'feature_flag%'") == 0
+            await opened.clock.sleep(30)
+            assert opened.exporter is not None
+            (batch, *_) = (await opened.exporter()).batches("otel_traces", ["ServiceName"], opened.reference)
+            assert "flagd" not in batch.column("ServiceName").to_pylist()
+    finally:
+        target.close()
+
+
 def _left(target: ShopTarget, tmp_path: Path) -> list[str]:
     return [name for name in target._store.store.databases() if tmp_path.name in name]
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from pytest_otel_diag.errors import ConfigurationError, FlagError
 from pytest_otel_diag.extras import require
+from pytest_otel_diag.flags.own_requests import headers
 from pytest_otel_diag.flags.readers.answers import (
     disabled,
     no_variant,
@@ -89,6 +90,7 @@ class FlagdGrpcReader:
         self._timeout_s = timeout_s
         self._now = now
         self._kinds: dict[str, str] = {}
+        self._metadata = tuple((key, value) for key, value in headers().items() if key != "user-agent")
         self._channel: Any = None
         self._stub: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -158,7 +160,7 @@ class FlagdGrpcReader:
         """Return code, message and answer; the answer is None when flagd refused. Raises FlagError."""
         try:
             call = getattr(self._connected(), method)
-            answer = await call(request, timeout=self._timeout_s)
+            answer = await call(request, timeout=self._timeout_s, metadata=self._metadata)
         except self._lib.error as error:
             found: Any = error  # a call's error has code and details, which the base class does not declare
             code, message = found.code().name, found.details() or ""
@@ -182,6 +184,7 @@ class FlagdGrpcReader:
                 # Reconnects quickly to a restarted flagd, since the witness polls every second or so.
                 options=(
                     ("grpc.enable_http_proxy", 0),
+                    ("grpc.primary_user_agent", headers()["user-agent"]),
                     # No compression: about one answer in 25,000 arrived without being decompressed.
                     ("grpc.compression_enabled_algorithms_bitset", 1),
                     ("grpc.initial_reconnect_backoff_ms", 100),

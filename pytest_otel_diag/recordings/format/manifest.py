@@ -189,6 +189,13 @@ class RecordingManifest(Model):
     captured: tuple[CapturedSession, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The keys of the flags that were on, as far as the recording knows them."""
+        captured = [fault.flag for one in self.captured for fault in one.scenario.faults]
+        named = [flag for incident in self.incidents for flag in (incident.flag, *incident.expectation.flags)]
+        return tuple(dict.fromkeys(flag for flag in [*captured, *named] if flag))
+
     @model_validator(mode="after")
     def _unique(self) -> Self:
         names = [incident.id for incident in self.incidents] + [control.id for control in self.controls]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sized
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from pytest_otel_diag.errors import BudgetExceeded
 from pytest_otel_diag.model.questions import Latest, Question
@@ -12,8 +12,10 @@ from pytest_otel_diag.model.session import Budget, QueryRecord
 from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, SPANS_TABLE, QueryLimits, Table, TelemetrySchema
 from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.sessions.ending import writable
+from pytest_otel_diag.sessions.investigation.leaks import FlagReading
 
 T = TypeVar("T")
+Place = Literal["statement", "answer"]
 
 # What is never closed ends with the text; otherwise the search for its end takes quadratic time.
 _NOT_CODE = re.compile(r"'(?:[^'\\]|\\.?|'')*(?:'|\Z)|--[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
@@ -53,9 +55,17 @@ class MeteredTelemetry(Telemetry):
     it and answer with what it has. Whatever limits it asks for, a query gets at most :data:`MOST`.
     """
 
-    def __init__(self, inner: Telemetry, budget: Budget, *, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        inner: Telemetry,
+        budget: Budget,
+        *,
+        monotonic: Callable[[], float],
+        reading: FlagReading | None = None,
+    ) -> None:
         self._inner = inner
         self._budget = budget
+        self._reading = reading or FlagReading(())
         self._monotonic = monotonic
         self._deadline = monotonic() + budget.time_s
         self._records: list[QueryRecord] = []
@@ -74,7 +84,8 @@ class MeteredTelemetry(Telemetry):
         async def ask() -> Table:
             return await self._inner.query(sql, parameters, self._within(limits))
 
-        return cast("Table", await self._metered(sql, data_sources(sql), ask))
+        asks = self._reading.statement(sql, parameters)
+        return cast("Table", await self._metered(sql, data_sources(sql), ask, asks_for_flags=asks))
 
     async def schema(self) -> TelemetrySchema:
         """Return tables and columns; free of charge."""
@@ -100,7 +111,14 @@ class MeteredTelemetry(Telemetry):
             memory_bytes=int(_capped(wanted.memory_bytes, most.memory_bytes)),
         )
 
-    async def _metered(self, sql: str, sources: tuple[str, ...], ask: Callable[[], Awaitable[Sized]]) -> Any:
+    async def _metered(
+        self,
+        sql: str,
+        sources: tuple[str, ...],
+        ask: Callable[[], Awaitable[Sized]],
+        *,
+        asks_for_flags: bool = False,
+    ) -> Any:
         started = self._monotonic()
         if self._asked >= self._budget.queries:
             raise BudgetExceeded(
@@ -111,10 +129,11 @@ class MeteredTelemetry(Telemetry):
                 f"the budget of {self._budget.time_s:g} s is used up; answer with what you have"
             )
         self._asked += 1
-        rows, failure = 0, None
+        rows, failure, answers = 0, None, False
         try:
             result = await ask()
             rows = len(result)
+            answers = self._reading.answer(result)
         except BaseException as error:
             failure = writable(f"{type(error).__name__}: {error}")
             raise
@@ -125,7 +144,13 @@ class MeteredTelemetry(Telemetry):
                     elapsed_s=self._monotonic() - started,
                     rows=rows,
                     data_sources=sources,
+                    names_flag=_places(statement=asks_for_flags, answer=answers),
                     error=failure,
                 )
             )
         return result
+
+
+def _places(*, statement: bool, answer: bool) -> tuple[Place, ...]:
+    found: dict[Place, bool] = {"statement": statement, "answer": answer}
+    return tuple(place for place, named in found.items() if named)

@@ -26,6 +26,7 @@ from pytest_otel_diag.sessions.investigation.closed_line import AnalyzerEnd, End
 from pytest_otel_diag.sessions.investigation.crash import crashed, shortened
 from pytest_otel_diag.sessions.investigation.exits import refuse_silent_exits
 from pytest_otel_diag.sessions.investigation.handles import AnalyzerClock, AnalyzerTelemetry, connect
+from pytest_otel_diag.sessions.investigation.leaks import FlagReading, injected_flags
 from pytest_otel_diag.sessions.investigation.metering import MeteredTelemetry
 
 _SHOWN_ERRORS = 5
@@ -45,7 +46,8 @@ async def investigate(context: SessionContext, analyzer: Analyzer) -> tuple[Diag
     timeout_s = min(context.timing.analyze_timeout_s, plan.budget.time_s)
     budget = plan.budget.model_copy(update={"time_s": timeout_s})
     monotonic = settings.wall.monotonic
-    metered = MeteredTelemetry(context.system.telemetry, budget, monotonic=monotonic)
+    reading = FlagReading(injected_flags(context.scenario))
+    metered = MeteredTelemetry(context.system.telemetry, budget, monotonic=monotonic, reading=reading)
     assert log.windows.incident is not None, "set when the wait for the impact ended"
     windows = log.windows.model_copy(deep=True)
     investigation = Investigation(

@@ -21,6 +21,7 @@ from pytest_otel_diag.receiver.addresses import Listen, parse_listen
 from pytest_otel_diag.targets.replay.recording_store import MEMORY_DSN
 from pytest_otel_diag.telemetry.dsn import EmbeddedAddress, ServerAddress, parse_dsn
 from pytest_otel_diag.telemetry.layout import Layout
+from pytest_otel_diag.telemetry.leaks import NOTHING_HIDDEN, Hidden
 from pytest_otel_diag.telemetry.placement import ExporterTable
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 from pytest_otel_diag.telemetry.store import Store
@@ -78,18 +79,28 @@ class Opened:
         return self.store.telemetry(self.database)
 
     def session(
-        self, now: Callable[[], Nanos], since_ns: Nanos, quiet: Sequence[Window] = ()
+        self,
+        now: Callable[[], Nanos],
+        since_ns: Nanos,
+        quiet: Sequence[Window] = (),
+        hidden: Hidden = NOTHING_HIDDEN,
     ) -> StoreTelemetry:
         """Return the telemetry between *since_ns* and ``now()`` and in the *quiet* windows (blocking).
 
-        Other earlier telemetry may contain the faults of other sessions. Raises TelemetryError.
+        Other earlier telemetry may contain the faults of other sessions. Raises TelemetryError, also where
+        flags are to be hidden and this user may not create views.
         """
         if self.isolated:
             try:
                 window = Window(start_ns=since_ns, end_ns=2**63 - 1)
-                return self.store.telemetry(self.database, now=now, visible=(*quiet, window))
+                return self.store.telemetry(self.database, now=now, visible=(*quiet, window), hidden=hidden)
             except QueryRejected:  # this user may not create views
                 self.isolated = False
+        if hidden.flags is not None:
+            raise QueryRejected(
+                f"the user of {self.store.dsn} may not create views, which --otel-diag-leaks=redact needs; "
+                "let a user with the right CREATE VIEW read it, or use keep"
+            )
         return self.everything()
 
     def describe(self) -> dict[str, str]:

@@ -23,6 +23,7 @@ from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError, FlagError, ScenarioError, nearest
 from pytest_otel_diag.flags.access import open_flags
 from pytest_otel_diag.flags.controller import SurfaceFlags
+from pytest_otel_diag.flags.own_requests import TRACE_ID
 from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.model.flags import Flag
 from pytest_otel_diag.model.scenario import Disturbance, Environment, Fault, Scenario, Timing
@@ -38,6 +39,7 @@ from pytest_otel_diag.targets.live.residue import Residue, RestartCommand
 from pytest_otel_diag.targets.live.store import Opened, telemetry_source
 from pytest_otel_diag.targets.live.traffic import LiveTraffic, NoDriving
 from pytest_otel_diag.targets.private import held
+from pytest_otel_diag.telemetry.leaks import Hidden
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 from pytest_otel_diag.undo.heal import heal_command
 from pytest_otel_diag.undo.owner import Owner
@@ -84,6 +86,7 @@ class LiveTarget:
         self.document = LiveDocument(reader(self.access), demo=options.demo)
         self._reference = Reference(options.reference_s)
         self._restart = RestartCommand(settings.restart.reveal()) if settings.restart else None
+        self._redact = settings.leaks == "redact"
 
     @classmethod
     def from_settings(cls, rest: str, *, settings: Settings, worker: str) -> Self:
@@ -195,13 +198,19 @@ class LiveTarget:
             finally:
                 report_waiting("")
             begun_ns, first_change = clock.now(), FirstChange(flags, clock)
-            views = held(lambda: opened.session(clock.now, begun_ns, quiet), _closed)
+            hidden = Hidden(flags=tuple(found.flags) if self._redact else None, trace_id=TRACE_ID)
+            views = held(lambda: opened.session(clock.now, begun_ns, quiet, hidden), _closed)
             telemetry = await stack.enter_async_context(views)
             traffic = await self._traffic(stack, scenario, session_id, flags)
             provenance = self._provenance(found, opened, clock, condition)
             try:
                 made = self._made(clock, first_change, telemetry, traffic, found, provenance)
-                yield replace(made, reference=quiet, undo_timeout_s=_undo_timeout_s(inner))
+                yield replace(
+                    made,
+                    reference=quiet,
+                    undo_timeout_s=_undo_timeout_s(inner),
+                    redacted=self._redact,
+                )
                 if first_change.first_ns is not None:  # otherwise nothing says that the baseline was quiet
                     self._reference.add(begun_ns, first_change.first_ns)
             finally:

@@ -30,6 +30,7 @@ from pytest_otel_diag.targets.replay.timeline import (
     replay_of_incident,
     scenario_of,
 )
+from pytest_otel_diag.telemetry.leaks import NOTHING_HIDDEN, Hidden
 
 OFF = "off"
 Reference = Literal["recording", "past"]
@@ -78,7 +79,7 @@ class ReplayTarget:
     *paths* are recordings, importable folders, or folders of these. *store_dsn* is the store that telemetry
     is loaded into; empty means the cache folder, where the next start finds it, or memory while another
     process uses the cache. *worker* separates parallel processes on disk. ``reference`` "past" leaves out
-    quiet windows after a session, as in a live system.
+    quiet windows after a session, as in a live system. With *redact*, sessions see no evaluations of flags.
 
     Recordings are read when they are needed. Raises RecordingError for recordings that cannot be read.
     """
@@ -95,11 +96,13 @@ class ReplayTarget:
         cache_dir: Path,
         worker: str = "",
         reference: Reference = "recording",
+        redact: bool = False,
     ) -> None:
         self._paths = tuple(paths)
         self._cache_dir = cache_dir.absolute()
         self._dsns = (store_dsn,) if store_dsn else (f"chdb://{self._store_path(worker)}", MEMORY_DSN)
         self._reference = reference
+        self._redact = redact
         self._resources = ExitStack()
 
     @classmethod
@@ -108,7 +111,13 @@ class ReplayTarget:
         paths = [Path(part).expanduser() for part in rest.removeprefix("replay:").split(os.pathsep) if part]
         if not paths:
             raise ScenarioError("the target replay needs a recording; write replay:PATH")
-        return cls(paths, store_dsn=settings.store.reveal(), cache_dir=settings.cache_dir(), worker=worker)
+        return cls(
+            paths,
+            store_dsn=settings.store.reveal(),
+            cache_dir=settings.cache_dir(),
+            worker=worker,
+            redact=settings.leaks == "redact",
+        )
 
     @cached_property
     def recordings(self) -> tuple[Recording, ...]:
@@ -227,6 +236,7 @@ class ReplayTarget:
                 traffic=NoTraffic(),
                 reference=reference,
                 provenance=self._provenance(replay),
+                redacted=self._redact,
             )
 
     def _telemetry(
@@ -239,6 +249,7 @@ class ReplayTarget:
             clock=clock,
             own=replay.visible(scenario.timing),
             reference=reference,
+            hidden=Hidden(flags=replay.recording.manifest.flags) if self._redact else NOTHING_HIDDEN,
         )
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from pytest_otel_diag.model.telemetry import QueryLimits, Table, TelemetrySchema
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.targets.clock import VirtualClock
+from pytest_otel_diag.telemetry.leaks import NOTHING_HIDDEN, Hidden
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 from pytest_otel_diag.telemetry.store import Store
 
@@ -43,6 +44,7 @@ class ReplayedTelemetry(Telemetry):
         clock: VirtualClock,
         own: Sequence[Window],
         reference: Sequence[Window],
+        hidden: Hidden = NOTHING_HIDDEN,
     ) -> ReplayedTelemetry:
         """Open the view (blocking); *own* are the session's windows, of which the last ends with it."""
         over_ns = own[-1].end_ns
@@ -52,7 +54,8 @@ class ReplayedTelemetry(Telemetry):
             over = now >= over_ns - _ROUNDING_NS
             return max(now, over_ns + seconds_to_ns(DRAIN_S)) if over else now
 
-        return cls(store.telemetry(database, now=horizon, visible=own, settled=reference), clock)
+        view = store.telemetry(database, now=horizon, visible=own, settled=reference, hidden=hidden)
+        return cls(view, clock)
 
     @property
     def database(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from operator import add, attrgetter
 from typing import Any, TypeVar, cast
 
@@ -80,6 +81,19 @@ class ShopTraffic:
         self._shop.disturb(disturbance)
 
 
+@dataclass(frozen=True, slots=True)
+class TelemetryWriter:
+    """Writes what the shop emits to the database of its session."""
+
+    store: Store
+    database: str
+
+    def write(self, tables: Mapping[str, Any]) -> None:
+        """Append Arrow tables to the tables of these names (blocking)."""
+        for name, table in tables.items():
+            self.store.ingest_arrow(self.database, name, table)
+
+
 class ShopTelemetry(Telemetry):
     """The Telemetry port over the database of a session.
 
@@ -88,10 +102,10 @@ class ShopTelemetry(Telemetry):
     store. An answer is kept until telemetry is written that may change it.
     """
 
-    def __init__(self, shop: Shop, clock: ShopClock, store: Store, inner: StoreTelemetry) -> None:
+    def __init__(self, shop: Shop, clock: ShopClock, writer: TelemetryWriter, inner: StoreTelemetry) -> None:
         self._shop = shop
         self._clock = clock
-        self._store = store
+        self._writer = writer
         self._inner = inner
         self._lock = asyncio.Lock()
         self._waiting = Batch()
@@ -110,7 +124,7 @@ class ShopTelemetry(Telemetry):
                 self._writes += 1
                 self._answers.written(batch)
                 # a started write must end even under cancellation, since its rows exist only here
-                self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, tables))
+                self._writing = asyncio.ensure_future(asyncio.to_thread(self._writer.write, tables))
                 await asyncio.shield(self._writing)
 
     def _receive(self) -> None:
@@ -126,10 +140,6 @@ class ShopTelemetry(Telemetry):
             self._newest_ns,
         ]
         self._newest_ns = max((end_ns for end_ns in ends_ns if end_ns is not None), default=None)
-
-    def _write(self, tables: Mapping[str, Any]) -> None:
-        for name, table in tables.items():
-            self._store.ingest_arrow(self._inner.database, name, table)
 
     async def query(
         self, sql: str, parameters: Mapping[str, Any] | None = None, limits: QueryLimits | None = None

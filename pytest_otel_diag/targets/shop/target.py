@@ -32,8 +32,9 @@ from pytest_otel_diag.targets.garbage import paused_collector
 from pytest_otel_diag.targets.private import held
 from pytest_otel_diag.targets.replay.recording_store import MEMORY_DSN, RecordingStore, shared_store
 from pytest_otel_diag.targets.shop.options import ShopOptions
-from pytest_otel_diag.targets.shop.session import ShopClock, ShopTelemetry, ShopTraffic
+from pytest_otel_diag.targets.shop.session import ShopClock, ShopTelemetry, ShopTraffic, TelemetryWriter
 from pytest_otel_diag.telemetry.layout import Layout
+from pytest_otel_diag.telemetry.leaks import NOTHING_HIDDEN, Hidden
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 
 _FIRST_DAY = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
@@ -46,7 +47,8 @@ def _random_id() -> str:
 class ShopTarget:
     """The simulated shop as a target; sessions run concurrently.
 
-    *store_dsn* is the store of telemetry during a session; empty means memory. *new_id* names the databases
+    *store_dsn* is the store of telemetry during a session; empty means memory. With *redact*, sessions see no
+    evaluations of flags. *new_id* names the databases
     of sessions, which are dropped when the sessions close; an embedded store drops those of a killed process
     at its next start.
     """
@@ -61,12 +63,14 @@ class ShopTarget:
         *,
         cache_dir: Path,
         store_dsn: str = "",
+        redact: bool = False,
         new_id: Callable[[], str] = _random_id,
     ) -> None:
         catalog.generation(options.demo)
         self._options = options
         self._dsn = store_dsn or MEMORY_DSN
         self._cache_dir = cache_dir
+        self._redact = redact
         self._new_id = new_id
         self._resources = ExitStack()
 
@@ -76,7 +80,12 @@ class ShopTarget:
 
         Raises ConfigurationError for unknown options, values and releases.
         """
-        return cls(ShopOptions.parse(rest), store_dsn=settings.store.reveal(), cache_dir=settings.cache_dir())
+        return cls(
+            ShopOptions.parse(rest),
+            store_dsn=settings.store.reveal(),
+            cache_dir=settings.cache_dir(),
+            redact=settings.leaks == "redact",
+        )
 
     @cached_property
     def _store(self) -> RecordingStore:
@@ -159,13 +168,17 @@ class ShopTarget:
         database = stored.private_name(self._new_id())
         quiet_ns = start_ns + seconds_to_ns(self._options.settle_s)
         baseline_ns = quiet_ns + seconds_to_ns(self._options.reference_s)
+        hidden = Hidden(flags=tuple(document.flags)) if self._redact else NOTHING_HIDDEN
         async with (
-            held(lambda: _database(stored, database), lambda _: stored.discard(database)) as inner,
+            held(
+                lambda: _database(stored, database, hidden),
+                lambda opened: _discard(stored, database, opened),
+            ) as inner,
             AsyncExitStack() as stack,
         ):
             stack.enter_context(paused_collector())
             clock = ShopClock(shop)
-            telemetry = ShopTelemetry(shop, clock, stored.store, inner)
+            telemetry = ShopTelemetry(shop, clock, TelemetryWriter(stored.store, database), inner)
             stack.push_async_callback(telemetry.close)
             traffic = ShopTraffic(shop)
             await clock.sleep_until(baseline_ns)
@@ -180,13 +193,21 @@ class ShopTarget:
                 provenance=_provenance(variation),
                 disturb=traffic.disturb,
                 normal={flag.key: flag.default_variant for flag in document.flags.values()},
+                redacted=self._redact,
             )
 
 
-def _database(stored: RecordingStore, name: str) -> StoreTelemetry:
+def _database(stored: RecordingStore, name: str, hidden: Hidden) -> StoreTelemetry:
     """Create the database of a session and return its telemetry."""
     stored.store.create_database(name, layout=Layout(in_memory=True))
-    return stored.store.telemetry(name, threads=1)
+    return stored.store.telemetry(name, hidden=hidden, threads=1)
+
+
+def _discard(stored: RecordingStore, name: str, opened: StoreTelemetry | None) -> None:
+    """Drop the databases of a session: that of its views, where it has some, and its own."""
+    if opened is not None and opened.database != name:
+        stored.discard(opened.database)
+    stored.discard(name)
 
 
 def first_instant(seed: int) -> Nanos:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 from pytest_otel_diag.errors import QueryRejected
 from pytest_otel_diag.model.questions import (
     CallEdges,
+    FlagMentions,
     Latest,
     LogCounts,
     LogKinds,
@@ -17,6 +18,7 @@ from pytest_otel_diag.model.questions import (
     ServiceHealthOf,
 )
 from pytest_otel_diag.telemetry.questions.health import call_edges, latest, operation_health, service_health
+from pytest_otel_diag.telemetry.questions.leaks import flag_mentions
 from pytest_otel_diag.telemetry.questions.logs import log_counts, log_kinds
 from pytest_otel_diag.telemetry.questions.metrics import metric_levels
 from pytest_otel_diag.telemetry.questions.statement_runner import StatementRunner
@@ -31,6 +33,7 @@ _ANSWERS: Mapping[type[Question[Any]], Callable[[StatementRunner, Any], Awaitabl
     MetricLevels: metric_levels,
     LogCounts: log_counts,
     LogKinds: log_kinds,
+    FlagMentions: flag_mentions,
 }
 
 
