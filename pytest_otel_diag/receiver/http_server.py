@@ -229,6 +229,10 @@ class _Connection(HttpToolsProtocol):
         if size > self._limits.header_bytes:
             self._refuse_headers()
             raise ValueError("the headers are too large")  # ends the parser
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in self.headers}:
+            # a proxy may believe the other one, and take a part of the body for the next request
+            self._refuse(400, "Content-Length and Transfer-Encoding contradict each other", "not HTTP")
+            raise ValueError("the length of the body is not certain")  # ends the parser
         self._enter(_Phase.BODY)
         self._body_bytes = self._pieces = 0
         super().on_headers_complete()

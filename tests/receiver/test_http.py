@@ -254,6 +254,11 @@ BROKEN = {
         [400],
         "not HTTP",
     ),
+    "chunks beside a length": (
+        head(None, "content-length: 5", "Transfer-Encoding: Chunked") + b"5\r\nabcde\r\n0\r\n\r\n",
+        [400],
+        "not HTTP",
+    ),
     "two lengths": (head(5, "content-length: 6") + b"abcde", [400], "not HTTP"),
     "length that is no number": (head(None, "content-length: -1"), [400], "not HTTP"),
     "unknown transfer encoding": (head(None, "transfer-encoding: gzip"), [400], "broken off"),
