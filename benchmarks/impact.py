@@ -2,7 +2,8 @@
 
 Simulates whole waits for an impact, A/A (the fault changes nothing) and A/B (a share of the payments fails),
 and counts how they end. Orders come as a Poisson process; each makes one call of payment and of checkout and
-twelve of the frontend, whose latencies are log-normal. In each wait one error ratio of 0, 1 or 5 % is drawn
+twelve of the frontend, whose latencies are log-normal. Errors, latency and request rate of the services are
+compared, and errors and latency of the operations. In each wait one error ratio of 0, 1 or 5 % is drawn
 that holds before and after. Five minutes of baseline, five of waiting, a look each five seconds, as in a
 live session; nothing is driven. The verdicts are those of the package: ``expected_checks``, ``shared``,
 ``assess``.
@@ -19,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_otel_diag.model.diagnosis import Signal
 from pytest_otel_diag.model.scenario import Expectation, ExpectedAnomaly, ExpectedRootCause
 from pytest_otel_diag.model.session import Impact, ImpactReason
 from pytest_otel_diag.sessions.impact.assess import assess
 from pytest_otel_diag.sessions.impact.comparison import Comparison
-from pytest_otel_diag.sessions.impact.deviations import Measurement
+from pytest_otel_diag.sessions.impact.deviations import Measurement, all_deviations
 from pytest_otel_diag.sessions.impact.evidence import EvidenceBaseline
 from pytest_otel_diag.sessions.impact.levels import SERVICE_SIGNALS, count_of, expected_checks, shared
 from pytest_otel_diag.sessions.impact.watchlist import Observed, watchlist
@@ -40,7 +42,12 @@ EXPECTATION = Expectation(
     ),
     root_causes=(ExpectedRootCause(service="payment", operation="Charge"),),
 )
+OPERATIONS = {"payment": "oteldemo.PaymentService/Charge", "checkout": "oteldemo.CheckoutService/PlaceOrder"}
+"""Spans of the only operations of their services."""
+
 ERROR_RATIOS = (0.0, 0.01, 0.05)
+Counts = NDArray[np.int64]
+
 LATENCY_SPREAD = 0.5
 """Standard deviation of the logarithm of latencies."""
 
@@ -57,47 +64,60 @@ class Course:
     effect: float = 0.1
 
 
+@dataclass(frozen=True)
+class Buckets:
+    """Calls and errors of a service by bucket; p95 and slowest call in milliseconds of those with calls."""
+
+    calls: tuple[int, ...]
+    errors: tuple[int, ...]
+    p95_ms: tuple[float, ...]
+    max_ms: tuple[float, ...]
+    bucket_s: float
+
+    def first(self, count: int) -> Load:
+        """Return the first *count* buckets as one load."""
+        calls = self.calls[:count]
+        busy = sum(1 for each in calls if each)
+        seconds = len(calls) * self.bucket_s
+        return Load(
+            sum(calls), sum(self.errors[:count]), seconds, calls, self.p95_ms[:busy], self.max_ms[:busy]
+        )
+
+
 @dataclass
 class Traffic:
-    """Calls, errors and p95s of each service by bucket."""
+    """Makes the buckets of each service."""
 
     rng: np.random.Generator
     orders_per_min: float
     error_ratio: float
 
-    def buckets(self, count: int, bucket_s: float, failing: float = 0.0) -> dict[str, list[Load]]:
+    def buckets(self, count: int, bucket_s: float, failing: float = 0.0) -> dict[str, Buckets]:
         """Return *count* buckets of each service while *failing* of the payments fail."""
         orders = self.rng.poisson(self.orders_per_min * bucket_s / 60, count)
         failed = self.rng.binomial(orders, failing)
-        return {
-            service: [
-                self._bucket(int(n) * calls, int(bad), bucket_s)
-                for n, bad in zip(orders, failed, strict=True)
-            ]
-            for service, calls in CALLS_PER_ORDER.items()
-        }
+        return {name: self._of(orders * n, failed, bucket_s) for name, n in CALLS_PER_ORDER.items()}
 
-    def _bucket(self, calls: int, failed: int, bucket_s: float) -> Load:
-        errors = failed + int(self.rng.binomial(calls - failed, self.error_ratio))
-        p95 = np.quantile(self.rng.lognormal(3.0, LATENCY_SPREAD, calls), 0.95) if calls else None
-        return Load(calls, errors, bucket_s, (calls,), () if p95 is None else (float(p95),))
+    def _of(self, calls: Counts, failed: Counts, bucket_s: float) -> Buckets:
+        errors = failed + self.rng.binomial(calls - failed, self.error_ratio)
+        slow = [self._slow(int(n)) for n in calls if n]
+        p95_ms, max_ms = tuple(p95 for p95, _ in slow), tuple(most for _, most in slow)
+        return Buckets(tuple(map(int, calls)), tuple(map(int, errors)), p95_ms, max_ms, bucket_s)
+
+    def _slow(self, calls: int) -> tuple[float, float]:
+        latencies = np.sort(self.rng.lognormal(3.0, LATENCY_SPREAD, calls))
+        return float(latencies[int(0.95 * (calls - 1))]), float(latencies[-1])
 
 
-def together(parts: list[Load]) -> Load:
-    """Return the buckets as one load."""
-    return Load(
-        calls=sum(part.calls for part in parts),
-        errors=sum(part.errors for part in parts),
-        seconds=sum(part.seconds for part in parts),
-        bucket_calls=tuple(count for part in parts for count in part.bucket_calls),
-        bucket_p95_ms=tuple(p95 for part in parts for p95 in part.bucket_p95_ms),
-    )
+def observed(loads: dict[str, Load]) -> Observed:
+    """Return the operations that are watched beside their services."""
+    return Observed({(name, operation): loads[name] for name, operation in OPERATIONS.items()})
 
 
 def comparison_of(loads: dict[str, Load], course: Course) -> Comparison:
     """Return what a session would compare with after this baseline."""
-    beside = watchlist(EXPECTATION, traced=loads)
-    checks = expected_checks(EXPECTATION, loads, beside, Observed())
+    beside, before = watchlist(EXPECTATION, traced=loads), observed(loads)
+    checks = expected_checks(EXPECTATION, loads, beside, before)
     tests = len(SERVICE_SIGNALS) * len(loads) + count_of(beside)
     return Comparison(
         loads=loads,
@@ -108,7 +128,7 @@ def comparison_of(loads: dict[str, Load], course: Course) -> Comparison:
         power=course.power,
         effect=course.effect,
         causes=frozenset({"payment"}),
-        evidence=EvidenceBaseline(wait_s=course.looks * course.bucket_s),
+        evidence=EvidenceBaseline(beside, before, wait_s=course.looks * course.bucket_s),
     )
 
 
@@ -118,16 +138,16 @@ def wait(
     """Return how one wait ends, and after how many seconds."""
     traffic = Traffic(rng, orders_per_min, float(rng.choice(ERROR_RATIOS)))
     before = traffic.buckets(course.baseline_buckets, course.bucket_s)
-    comparison = comparison_of({name: together(parts) for name, parts in before.items()}, course)
+    comparison = comparison_of({name: one.first(len(one.calls)) for name, one in before.items()}, course)
     after = traffic.buckets(course.looks, course.bucket_s, failing)
-    impact = Impact(reason=ImpactReason.NOT_YET_EXPORTED)
     for look in range(1, course.looks + 1):
-        loads = {name: together(parts[:look]) for name, parts in after.items()}
-        settled = {name: together(parts[: max(0, look - 2)]) for name, parts in after.items()}
-        impact = assess(comparison, Measurement(loads, settled, last=look == course.looks))
-        if impact.reason is ImpactReason.VISIBLE:
-            return impact, look * course.bucket_s
-    return impact, course.looks * course.bucket_s
+        loads = {name: one.first(look) for name, one in after.items()}
+        settled = {name: one.first(max(0, look - 2)) for name, one in after.items()}
+        seen = Measurement(loads, settled, observed(loads), last=look == course.looks)
+        found = all_deviations(comparison, seen)
+        if found or seen.last:
+            return assess(comparison, seen, found), look * course.bucket_s
+    raise AssertionError("the last look returns")
 
 
 def waits(

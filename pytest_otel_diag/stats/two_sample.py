@@ -6,8 +6,10 @@
   (H. O. Lancaster, JASA 56, 1961), which counts the observed table half: on average over the outcomes of the
   null hypothesis a mid-p value is ½, as a p-value of a continuous statistic is. For single rates
   it may exceed its level by a little; whoever shares one level among many tests has that much to spare.
-* Request rate: quasi-Poisson z (McCullagh & Nelder, Generalized Linear Models, 1989, ch. 6): variance
-  ``phi * mu * (1 + T1/T0)`` with the dispersion ``phi`` of the baseline's buckets, at least 1.
+* Request rate: calls come in clumps, of ``phi`` calls on average, where ``phi`` is the dispersion of the
+  baseline's buckets (variance over mean, at least 1; McCullagh & Nelder, Generalized Linear Models, 1989,
+  ch. 6). Clumps are compared as two Poisson counts, exactly: given their sum one is binomial. The normal
+  approximation would be off by orders of magnitude at the levels of single looks.
 * Latency: Mann-Whitney U over the p95 of buckets (Mann & Whitney, Ann. Math. Stat. 18, 1947), exact for small
   samples, else the normal approximation with continuity correction.
 
@@ -154,8 +156,14 @@ def rate_p(before: Load, after: Load) -> float:
     expected = before.calls * exposure
     if expected < LEAST_EXPECTED_CALLS:
         return 1.0
-    spread = _dispersion(before.bucket_calls) * expected * (1 + exposure)
-    return math.erfc(abs(after.calls - expected) / math.sqrt(2 * spread))
+    clump = _dispersion(before.bucket_calls)
+    rose = after.calls > expected
+    # Rounded towards "nothing changed".
+    earlier = math.ceil(before.calls / clump) if rose else math.floor(before.calls / clump)
+    now = math.floor(after.calls / clump) if rose else math.ceil(after.calls / clump)
+    total, share = earlier + now, after.seconds / (before.seconds + after.seconds)
+    tail = binomial_at_least(now, total, share) if rose else binomial_at_least(earlier, total, 1 - share)
+    return min(1.0, 2 * tail)
 
 
 def _dispersion(counts: Sequence[int]) -> float:
