@@ -79,8 +79,8 @@ def _with_metrics(
     if before < LEAST_POINTS:
         return (
             ImpactReason.TOO_RARE,
-            f"{before} points of the metrics of {names} before the fault are too few to compare with; "
-            "lengthen baseline_s",
+            f"{before} points of the metrics of {names} before the fault are too few to compare with, it "
+            f"takes {LEAST_POINTS}; lengthen baseline_s",
         )
     if not now:
         return ImpactReason.NOT_YET_EXPORTED, f"no point of the metrics of {names} since the fault began"
