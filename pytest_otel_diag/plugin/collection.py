@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection
 
 import pytest
@@ -26,6 +27,12 @@ from pytest_otel_diag.plugin.settings import is_worker
 from pytest_otel_diag.plugin.yaml_files import ScenarioItem
 from pytest_otel_diag.runs.entry_points import known_targets
 from pytest_otel_diag.scenario_files.knowledge import other_release_only, unknown_targets
+
+ASYNC_MARKS = frozenset({"anyio", "asyncio", "trio", "tornado", "twisted"})
+"""Marks by which plugins know the async tests that they run."""
+
+_RUN_NO_UNMARKED = frozenset({"python", "otel_diag", "asyncio", "anyio"})
+"""Plugins with a hook for calls of tests that run no async test without a mark."""
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
@@ -181,6 +188,11 @@ def _of_item(config: pytest.Config, item: pytest.Item, used: frozenset[str]) -> 
         mistakes = list(rejected.mistakes)
     if isinstance(item, ScenarioItem):
         return mistakes
+    if used and _runs_nothing(item):
+        mistakes.append(
+            "the test is async and no plugin runs it: install pytest-asyncio, and mark the test with asyncio "
+            "or set asyncio_mode=auto"
+        )
     if prepared is None and not mistakes and "diagnosis" in used:
         return [NO_SCENARIO]
     if found and not used:
@@ -188,6 +200,19 @@ def _of_item(config: pytest.Config, item: pytest.Item, used: frozenset[str]) -> 
         fixtures = "diagnosis, diagnose, otel_flags or otel_telemetry"
         mistakes.append(f"marked {names} but asks for none of the fixtures {fixtures}: nothing would run")
     return mistakes
+
+
+def _runs_nothing(item: pytest.Item) -> bool:
+    """Whether the item is an async test that only pytest itself would run, and pytest refuses to.
+
+    Plugins for async tests collect them as items of their own kind, mark them, or run them by a hook.
+    """
+    if type(item) is not pytest.Function or not inspect.iscoroutinefunction(item.obj):
+        return False
+    marked = any(mark.name in ASYNC_MARKS for mark in item.iter_markers())
+    marked = marked or "anyio_backend" in item.fixturenames
+    runners = {found.plugin_name for found in item.config.hook.pytest_pyfunc_call.get_hookimpls()}
+    return not marked and runners <= _RUN_NO_UNMARKED
 
 
 def _skipped(item: pytest.Item) -> bool:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,7 @@ class ResultCollector:
         self._run: Run | None = None
         self._spool: Spool | None = None
         self._seen: set[str] = set()
+        self._hook_errors: list[str] = []
         self._wrong: dict[str, bool] = {}  # whether it missed under the gate, by test that missed or failed
         self._interrupted = ""
         place_of(config)  # the run begins now
@@ -139,6 +141,8 @@ class ResultCollector:
                 session.exitstatus = code
             elif run.undo_failed:
                 session.exitstatus = EXIT_INFRASTRUCTURE
+            elif self._hook_errors:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _note_missed(self) -> None:
         """Let ``--lf`` rerun what missed under the gate: pytest counts it as an expected failure."""
@@ -227,11 +231,16 @@ class ResultCollector:
         else:
             terminalreporter.section("otel-diag")
             from pytest_otel_diag.reports.terminal import summary
+            from pytest_otel_diag.scoring.text import visible
 
             encoding = getattr(terminalreporter._tw._file, "encoding", None) or "utf-8"
             lines = summary(self._run, terminalreporter._tw.fullwidth, self._config.option.verbose)
             for line in [*lines, *self._next_commands()]:
                 terminalreporter.write_line(legible(line, encoding))
+            if self._hook_errors:
+                terminalreporter.section("otel-diag: errors in hooks", red=True, bold=True)
+                for line in self._hook_errors:
+                    terminalreporter.write_line(legible(visible(line), encoding), red=True)
             if self._run.alarms:
                 terminalreporter.section("otel-diag: faults that are on", red=True, bold=True)
                 for line in self._run.alarms:
@@ -280,7 +289,14 @@ class ResultCollector:
             run = self.run({})
             run.add(session)
             run.complete_events(session)
-            self._config.hook.pytest_otel_diag_session_finish(config=self._config, session=session)
+            try:
+                self._config.hook.pytest_otel_diag_session_finish(config=self._config, session=session)
+            except Exception as error:  # of a project's own hook: the session is written, the run goes on
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                self._hook_errors.append(
+                    f"pytest_otel_diag_session_finish of session {session.session_id}: "
+                    f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+                )
 
     def _gate_wanted(self) -> bool:
         if self._config.option.collectonly:

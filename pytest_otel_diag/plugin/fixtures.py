@@ -28,6 +28,7 @@ from pytest_otel_diag.runs.runner import PreparedScenario
 from pytest_otel_diag.scoring.assertions import DiagnosedSession, SessionNotScored
 from pytest_otel_diag.scoring.measures import time_to_root_cause_s
 from pytest_otel_diag.scoring.reasons import reason_of
+from pytest_otel_diag.scoring.text import visible
 
 SESSIONS: pytest.StashKey[list[SessionResult]] = pytest.StashKey()
 """On an item: its sessions that ended, in order."""
@@ -53,7 +54,7 @@ def describe(result: SessionResult) -> str:
         lines += ["", *result.trace.rstrip().splitlines()]
     if result.cleanup is not None and result.cleanup.failed:
         lines.append(f"  A FAULT MAY STILL BE ON: {result.cleanup.detail}")
-    return "\n".join(lines)
+    return visible("\n".join(lines))
 
 
 class PendingDiagnosis:
@@ -68,9 +69,11 @@ class PendingDiagnosis:
 
     def result(self) -> DiagnosedSession:
         """Wait for the answer."""
+        __tracebackhide__ = True
         return _answer(self._pending.result())
 
     def __await__(self) -> Generator[Any, None, DiagnosedSession]:
+        __tracebackhide__ = True
         return self._wait().__await__()
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -79,6 +82,7 @@ class PendingDiagnosis:
         )
 
     async def _wait(self) -> DiagnosedSession:
+        __tracebackhide__ = True
         return _answer(await self._pending)
 
 
@@ -101,13 +105,15 @@ class Diagnose:
         scenario: Scenario | str | None = None,
         expectation: Expectation | None = None,
         analyzer: str | None = None,
+        timing: Mapping[str, float] | None = None,
     ) -> PendingDiagnosis:
         """Start a session with *faults* (``"flag"`` or ``"flag=variant"``), or a whole *scenario*.
 
+        *timing* changes how long its phases may take, in seconds, by the names of the marker otel_timing.
         Without any fault the session is a control. Raises ScenarioError with every mistake, before any flag
         is touched.
         """
-        chosen = self._scenario(faults, scenario)
+        chosen = scenarios.timed(self._scenario(faults, scenario), timing or {})
         if expectation is not None:
             chosen = chosen.model_copy(update={"expectation": expectation})
         prepared = self._runtime.prepare(chosen, repeat=self._repeat, test_id=self._item.nodeid)
@@ -197,6 +203,7 @@ def _fault(fault: str | Fault) -> Fault:
 
 
 def _answer(result: SessionResult) -> DiagnosedSession:
+    __tracebackhide__ = True
     if result.status is Status.SKIPPED:
         pytest.skip(result.reason)
     if result.status is not Status.SCORED:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pytest
 from pydantic import ValidationError
 
-from pytest_otel_diag.errors import ScenarioRejected, nearest
+from pytest_otel_diag.errors import ScenarioError, ScenarioRejected, nearest
 from pytest_otel_diag.model.diagnosis import Mechanism
 from pytest_otel_diag.model.scenario import (
     Disturbance,
@@ -135,6 +135,23 @@ def with_expectation(scenario: Scenario, expect: OtelExpect) -> tuple[Scenario, 
         update["red_herrings"] = tuple(expect.not_blamed)
     expectation = scenario.expectation.model_copy(update=update)
     return scenario.model_copy(update={"expectation": expectation}), mistakes
+
+
+def timed(scenario: Scenario, given: Mapping[str, float]) -> Scenario:
+    """Return the scenario with the given seconds of its timing; raises ScenarioError for what is wrong."""
+    known = OtelTiming.__slots__
+    try:
+        marker = OtelTiming(**given)
+        timing = Timing(**{**scenario.timing.model_dump(), **marker.given()})
+    except TypeError:
+        wrong = [name for name in given if name not in known]
+        hint = nearest(wrong[0], known) if wrong else ""
+        raise ScenarioError(f"timing={dict(given)!r}: choose from {', '.join(known)}{hint}") from None
+    except ValidationError as error:
+        raise ScenarioError("; ".join(f"timing {_what(detail)}" for detail in error.errors())) from None
+    except ValueError as error:
+        raise ScenarioError(f"timing: {error}") from None
+    return scenario.model_copy(update={"timing": timing})
 
 
 def scenarios_by_id(target: Target) -> Mapping[str, Scenario]:

@@ -8,12 +8,16 @@ lasts, since a fault may be on and its undo comes first. Imports the standard li
 from __future__ import annotations
 
 import signal
+import sys
 import threading
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 EXIT_BASE = 128
 """Added to the number of the signal that ended a process, this is its exit code, as in shells."""
+
+
+ABORTED = "otel-diag: interrupted during the cleanup; if a fault is still on, turn it off: otel-diag heal"
 
 
 class Terminated(KeyboardInterrupt):
@@ -35,6 +39,7 @@ class Termination:
         self._before: dict[int, Any] = {}
         self._patient = False
         self._ending = False
+        self._hook_before: Any = None
         self.signum: int | None = None
 
     def install(self, *, patient: bool = False) -> None:
@@ -57,6 +62,21 @@ class Termination:
     def ending(self) -> None:
         """Note that the run is ending already, for whatever reason."""
         self._ending = True
+        self._expect_another()
+
+    def _expect_another(self) -> None:
+        """Let another interrupt, which ends the process in the midst of its cleanup, say so in one line."""
+        if self._hook_before is not None or sys.excepthook is not sys.__excepthook__:
+            return  # another library shows what ends the process
+        self._hook_before = sys.excepthook
+
+        def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+            if issubclass(kind, KeyboardInterrupt):
+                sys.stderr.write(f"\n{ABORTED}\n")
+            else:
+                sys.__excepthook__(kind, error, trace)
+
+        sys.excepthook = show
 
     @property
     def reason(self) -> str:
@@ -71,7 +91,7 @@ class Termination:
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
         if self._patient and self._ending:
             return
-        self._ending = True
+        self.ending()
         self.signum = self.signum or signum
         raise Terminated(signum)
 

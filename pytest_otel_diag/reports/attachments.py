@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import dataclass, replace
 
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.reports.blocks import Block
 from pytest_otel_diag.reports.pictures import pictures
 from pytest_otel_diag.reports.session_tables import expected_and_found, injected, phases, query_answer
+from pytest_otel_diag.scoring.text import visible
 
 SVG = "image/svg+xml"
 TEXT = "text/plain"
 CSV = "text/csv"
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,18 @@ def attachments(result: SessionResult) -> tuple[Attachment, ...]:
             found.append(Attachment("result of the diagnostic query", CSV, _csv(answer)))
     if result.trace:
         found.append(Attachment("traceback of the analyzer", TEXT, result.trace))
-    return tuple(replace(one, content=one.content.encode("utf-8", "replace").decode()) for one in found)
+    return tuple(replace(one, content=visible(one.content)) for one in found)
 
 
 def _csv(table: Block) -> str:
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(table.header)
-    writer.writerows(table.rows)
+    writer.writerows([_cell(text) for text in row] for row in table.rows)
     return stream.getvalue()
+
+
+def _cell(text: str) -> str:
+    """Return the text of a cell that no spreadsheet takes for a formula."""
+    formula = text[:1] in ("=", "+", "-", "@", "\t", "\r") and _NUMBER.fullmatch(text) is None
+    return f"'{text}" if formula else text

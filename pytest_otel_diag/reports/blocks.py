@@ -70,7 +70,7 @@ def facts(card: Scorecard, *, brief: bool = False) -> tuple[str, ...]:
         return ()
     if brief:
         parts = card.by_analyzer or (card,)
-        repeats = [fact for part in parts for fact in _repeats(part)]
+        repeats = [fact for part in parts for fact in (*_usage(part), *_repeats(part))]
         return (
             *(_counts(card) if part is card else f"{part.analyzers[0]}: {_counts(part)}" for part in parts),
             *repeats,
@@ -118,7 +118,16 @@ def _own_facts(card: Scorecard) -> list[str]:
         ("spurious anomalies a session", card.spurious_anomalies),
     )
     lines += [f"{label}: {_summary(summary)}" for label, summary in times if summary is not None]
-    return [*lines, *_repeats(card)]
+    return [*lines, *_usage(card), *_repeats(card)]
+
+
+def _usage(card: Scorecard) -> list[str]:
+    parts = [
+        f"{card.tokens:,} tokens" if card.tokens else "",
+        f"{card.cost_usd:.4g} USD" if card.cost_usd else "",
+    ]
+    used = ", ".join(part for part in parts if part)
+    return [f"the analyzer says it used {used}"] if used else []
 
 
 def _repeats(card: Scorecard) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable
 from typing import TypeAlias
 
@@ -15,13 +16,19 @@ class Markup(str):
 
 Child: TypeAlias = "str | Markup | Iterable[str | Markup]"
 
+_DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _EMPTY_ELEMENTS = frozenset({"meta", "br", "hr"})
 
 
 def text(value: str) -> Markup:
-    """Escape *value*; characters that are invalid in documents become a replacement character."""
+    """Escape *value*; characters that are invalid in documents become a replacement character.
+
+    Those that turn the direction of text are shown as escapes: with them a page could look as if it said
+    something else.
+    """
     if isinstance(value, Markup):
         return value
+    value = _DIRECTION.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
     clean = "".join(char if _allowed(char) else "\N{REPLACEMENT CHARACTER}" for char in value)
     return Markup(html.escape(clean, quote=True))
 

@@ -11,7 +11,13 @@ from pytest_otel_diag.reports.blocks import DASH, Block, Style
 from pytest_otel_diag.reports.markup import Markup, el, join
 from pytest_otel_diag.reports.parts import block, bullets, rows, table
 from pytest_otel_diag.reports.pictures import pictures
-from pytest_otel_diag.reports.session_tables import expected_and_found, injected, phases, query_answer
+from pytest_otel_diag.reports.session_tables import (
+    expected_and_found,
+    injected,
+    phases,
+    query_answer,
+    usage_text,
+)
 from pytest_otel_diag.scoring.judge import describe_anomaly
 from pytest_otel_diag.scoring.reasons import reason_of
 from pytest_otel_diag.scoring.text import clip, count
@@ -99,6 +105,7 @@ def _facts(session: SessionResult) -> Markup:
         ("not in the gate", session.scenario.ungated),
         ("tags", ", ".join(f"{key}={value}" for key, value in session.scenario.tags)),
         ("analyzer", f"{session.analyzer} on {session.target}, seed {session.seed}"),
+        ("usage", usage_text(session.diagnosis.usage) if session.diagnosis is not None else ""),
     ]
     if session.impact is not None:
         seen = session.impact.time_to_impact_s

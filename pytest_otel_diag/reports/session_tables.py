@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.diagnosis import Usage
 from pytest_otel_diag.model.scenario import Disturbance, Fault
 from pytest_otel_diag.model.session import SessionResult, Witness
 from pytest_otel_diag.model.verdict import Match, Verdict
@@ -160,6 +161,19 @@ def _rank(rank: int | None) -> str:
 
 def _match(what: str, match: Match) -> _Row:
     return what, match.expected, match.found or "missed", _good(match.found is not None)
+
+
+def usage_text(usage: Usage) -> str:
+    """Return what the analyzer says it used: prompts, tokens, cost, model; empty where it says nothing."""
+    parts = [
+        count(usage.prompts, "prompt") if usage.prompts else "",
+        f"{count(usage.human_prompts, 'prompt')} to a person" if usage.human_prompts else "",
+        f"{usage.input_tokens:,} tokens read" if usage.input_tokens else "",
+        f"{usage.output_tokens:,} tokens written" if usage.output_tokens else "",
+        f"{usage.cost_usd:.4g} USD" if usage.cost_usd else "",
+        usage.model or "",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def query_answer(session: SessionResult) -> Block:

@@ -212,6 +212,9 @@ def _sentence(document: Document, kind: type[Model], error: Any) -> str:
     if wrong in ("enum", "literal_error"):
         allowed = _QUOTED.findall(str(error["ctx"]["expected"])) or [str(error["ctx"]["expected"])]
         message = f"choose from {', '.join(allowed)}{nearest(str(error['input']), allowed)}"
+    if wrong == "dict_type":
+        hint = "; names alone belong under marks" if place[-1] == "tags" else ""
+        message = f"must be a mapping, such as {{name: value}}{hint}"
     if wrong == "value_error":
         return document.at(place, message)
     return document.at(place, f"{error['input']!r}: {message[0].lower()}{message[1:]}")

@@ -12,7 +12,6 @@ from pytest_otel_diag.model.diagnosis import (
     CriticalPath,
     Diagnosis,
     Direction,
-    Evidence,
     Mechanism,
     RootCause,
     Signal,
@@ -20,6 +19,7 @@ from pytest_otel_diag.model.diagnosis import (
 from pytest_otel_diag.model.scenario import ExpectedAnomaly
 from pytest_otel_diag.model.session import SessionResult, Status
 from pytest_otel_diag.model.verdict import Verdict
+from pytest_otel_diag.scoring.findings import anomaly_rows, cause_rows
 from pytest_otel_diag.scoring.judge import (
     NAMED_WITHIN,
     describe_anomaly,
@@ -28,12 +28,16 @@ from pytest_otel_diag.scoring.judge import (
     sub_path,
 )
 from pytest_otel_diag.scoring.names import ServiceNames, same_operation
-from pytest_otel_diag.scoring.text import count, one_line, table
+from pytest_otel_diag.scoring.text import clip, count, one_line, table
 
 _Term = TypeVar("_Term", bound=StrEnum)
 
 SHOWN = 5
 """Number of findings that a failure message lists."""
+
+
+SUMMARY_CHARS = 400
+"""Characters of the analyzer's own summary that a failure message has."""
 
 
 class DiagnosisMissed(AssertionError):
@@ -70,6 +74,7 @@ class DiagnosedSession:
     @property
     def diagnosis(self) -> Diagnosis:
         """The diagnosis of the analyzer; raises SessionNotScored when the session was not scored."""
+        __tracebackhide__ = True
         result = self.result
         if result.diagnosis is None or result.status is not Status.SCORED:
             blame = f" ({result.blame})" if result.blame is not None else ""
@@ -83,6 +88,7 @@ class DiagnosedSession:
     @property
     def verdict(self) -> Verdict:
         """The comparison with the expectation; raises SessionNotScored without one."""
+        __tracebackhide__ = True
         _ = self.diagnosis
         if self.result.verdict is None:
             raise SessionNotScored(
@@ -95,21 +101,25 @@ class DiagnosedSession:
     @property
     def detected(self) -> bool:
         """Whether the analyzer reports a fault."""
+        __tracebackhide__ = True
         return self.diagnosis.detected
 
     @property
     def anomalies(self) -> tuple[Anomaly, ...]:
         """Anomalies that the analyzer found."""
+        __tracebackhide__ = True
         return self.diagnosis.anomalies
 
     @property
     def root_causes(self) -> tuple[RootCause, ...]:
         """Root cause candidates, best first."""
+        __tracebackhide__ = True
         return self.diagnosis.root_causes
 
     @property
     def paths(self) -> tuple[CriticalPath, ...]:
         """Critical paths that the analyzer found."""
+        __tracebackhide__ = True
         return self.diagnosis.critical_paths
 
     def named(self, service: str, *, top: int = NAMED_WITHIN) -> bool:
@@ -117,20 +127,23 @@ class DiagnosedSession:
 
         Raises ConfigurationError for a service unknown to the session, for which False would be misleading.
         """
+        __tracebackhide__ = True
         names = self._names((service,))
         self._must_exist(service)
         return names.canonical(service) in self._ranking(names)[:top]
 
     def assert_detected(self) -> None:
         """Assert that the analyzer reports a fault."""
+        __tracebackhide__ = True
         if not self.detected:
-            self._miss("no fault was detected", "detected", "nothing wrong", _cause_rows(self.root_causes))
+            self._miss("no fault was detected", "detected", "nothing wrong", cause_rows(self.root_causes))
 
     def assert_healthy(self) -> None:
         """Assert that the analyzer reports no fault."""
+        __tracebackhide__ = True
         if self.detected:
             found = f"a fault, confidence {self.diagnosis.confidence:.2f}"
-            rows = _cause_rows(self.root_causes) or _anomaly_rows(self.anomalies)
+            rows = cause_rows(self.root_causes) or anomaly_rows(self.anomalies)
             self._miss("a fault was reported where there is none", "nothing wrong", found, rows)
 
     def assert_anomaly(
@@ -142,6 +155,7 @@ class DiagnosedSession:
         direction: Direction | None = None,
     ) -> None:
         """Assert that an anomaly of *service* was found; omitted arguments match anything."""
+        __tracebackhide__ = True
         expected = ExpectedAnomaly(
             service=service,
             signal=None if signal is None else _member(Signal, signal),
@@ -157,12 +171,13 @@ class DiagnosedSession:
             "the anomaly was not found",
             describe_expected(expected),
             f"{count(len(self.anomalies), 'anomaly', 'anomalies')}, none of them matches",
-            _anomaly_rows(close or self.anomalies),
+            anomaly_rows(close or self.anomalies),
             hint,
         )
 
     def assert_path(self, *services: str) -> None:
         """Assert that a critical path passes through *services* in this order; hops between are allowed."""
+        __tracebackhide__ = True
         if not services:
             raise ConfigurationError(
                 "assert_path() needs services, for example assert_path('frontend', 'cart')"
@@ -195,6 +210,7 @@ class DiagnosedSession:
         top: int = 1,
     ) -> None:
         """Assert that *service*, with operation and mechanism if given, is among the first *top* named."""
+        __tracebackhide__ = True
         kind = None if mechanism is None else _member(Mechanism, mechanism)
         names = self._names((service,))
         leading = self._ranking(names)[:top]
@@ -213,12 +229,13 @@ class DiagnosedSession:
             "the root cause was not named",
             f"{expected}, in the first {top}" if top > 1 else f"{expected}, first",
             ", ".join(leading) if leading else "no root cause",
-            _cause_rows(self.root_causes),
+            cause_rows(self.root_causes),
             near,
         )
 
     def assert_not_blamed(self, service: str, *, top: int = 1) -> None:
         """Assert that *service* is not among the first *top* services named as root cause."""
+        __tracebackhide__ = True
         if not self.named(service, top=top):
             return
         names = self._names((service,))
@@ -227,11 +244,12 @@ class DiagnosedSession:
             "an innocent service was blamed",
             f"{service} not in the first {top}" if top > 1 else f"{service} not first",
             self._place(blamed),
-            _cause_rows(self.root_causes),
+            cause_rows(self.root_causes),
         )
 
     def assert_query_shows(self, text: str) -> None:
         """Assert that the diagnostic query ran and one of its first rows contains *text*."""
+        __tracebackhide__ = True
         query = self.verdict.query
         expected = f"a row that contains {text!r}"
         if query is None:
@@ -250,6 +268,7 @@ class DiagnosedSession:
 
     def assert_expected(self) -> None:
         """Assert what the scenario expects of detection and root causes."""
+        __tracebackhide__ = True
         verdict = self.verdict
         if not verdict.fault_present:
             self.assert_healthy()
@@ -268,13 +287,14 @@ class DiagnosedSession:
             self._expected_miss("not every root cause was named", wanted)
 
     def _expected_miss(self, what: str, expected: str) -> NoReturn:
+        __tracebackhide__ = True
         rank = self.verdict.service_rank
         names = self._names(())
         self._miss(
             what,
             expected,
             ", ".join(self._ranking(names)[:NAMED_WITHIN]) or "no root cause",
-            _cause_rows(self.root_causes),
+            cause_rows(self.root_causes),
             "not named at all" if rank is None else f"rank {rank} of {len(self._ranking(names))}",
         )
 
@@ -302,6 +322,7 @@ class DiagnosedSession:
         return "" if seen.resolve(service) is not None else nearest(service, seen.known).strip(" ()")
 
     def _must_exist(self, service: str) -> None:
+        __tracebackhide__ = True
         seen = self._seen()
         if self.verdict.known_services and seen.resolve(service) is None:
             raise ConfigurationError(
@@ -320,10 +341,13 @@ class DiagnosedSession:
     def _miss(
         self, what: str, expected: str, found: str, rows: Sequence[Sequence[str]], near: str = ""
     ) -> NoReturn:
+        __tracebackhide__ = True
         result = self.result
         facts = [["expected", expected], ["found", found]]
         if near:
             facts.append(["nearest", near])
+        if result.diagnosis is not None and result.diagnosis.summary:
+            facts.append(["analyzer", clip(result.diagnosis.summary, SUMMARY_CHARS)])
         lines = [
             # never clipped: readers act on this line
             one_line(f"{what} ({result.scenario.id} on {result.target}, analyzer {result.analyzer})"),
@@ -348,47 +372,3 @@ def _member(taxonomy: type[_Term], name: str) -> _Term:
             f"choose from {', '.join(known)}"
         )
     return taxonomy(name)
-
-
-def _cause_rows(causes: Sequence[RootCause]) -> list[list[str]]:
-    if not causes:
-        return []
-    rows = [
-        [
-            str(rank),
-            cause.service,
-            cause.operation or "-",
-            str(cause.mechanism or "-"),
-            f"{cause.score:.3g}",
-            cause.explanation or _summary(cause.evidence),
-        ]
-        for rank, cause in enumerate(causes, start=1)
-    ]
-    return [["#", "service", "operation", "mechanism", "score", "why"], *rows]
-
-
-def _anomaly_rows(anomalies: Sequence[Anomaly]) -> list[list[str]]:
-    if not anomalies:
-        return []
-    rows = [
-        [
-            anomaly.service,
-            anomaly.operation or "-",
-            str(anomaly.signal),
-            anomaly.direction,
-            f"{anomaly.score:.3g}",
-            _change(anomaly),
-        ]
-        for anomaly in sorted(anomalies, key=lambda anomaly: -abs(anomaly.score))
-    ]
-    return [["service", "operation", "signal", "direction", "score", "change"], *rows]
-
-
-def _change(anomaly: Anomaly) -> str:
-    if anomaly.baseline is None or anomaly.observed is None:
-        return _summary(anomaly.evidence)
-    return f"{anomaly.baseline:.4g} → {anomaly.observed:.4g} {anomaly.unit}".rstrip()
-
-
-def _summary(evidence: Sequence[Evidence]) -> str:
-    return evidence[0].summary if evidence else ""

@@ -101,7 +101,8 @@ class Flips(Model):
 class Scorecard(Model):
     """Results of a run for an analyzer, with the counts of all statuses.
 
-    Ungated sessions count only in the counts of statuses and in ``ungated``.
+    Ungated sessions count only in the counts of statuses, in ``ungated``, and in what analyzers say they used
+    (``tokens``, ``cost_usd``).
 
     Metrics are never computed across analyzers: with several of them, ``by_analyzer`` has a full scorecard
     for each, and this one has the counts, a group per analyzer, and the worst gate outcome.
@@ -125,6 +126,8 @@ class Scorecard(Model):
     seconds_to_impact: Summary | None = None
     seconds_to_root_cause: Summary | None = None
     spurious_anomalies: Summary | None = None
+    tokens: int = 0
+    cost_usd: Finite = 0.0
     chance_top1: Ratio | None = None
     calibration: Calibration | None = None
     flips: Flips | None = None
@@ -191,6 +194,7 @@ def _measured(ran: Sequence[SessionResult], settings: GateSettings) -> Scorecard
     pairs = scored(sessions)
     limits = _limits(settings)
     to_impact = [v.time_to_impact_s for _, v in pairs if v.time_to_impact_s is not None]
+    used = [session.diagnosis.usage for session in ran if session.diagnosis is not None]
     to_cause = [seconds for _, v in pairs if (seconds := time_to_root_cause_s(v)) is not None]
     return _counted(ran, settings).model_copy(
         update={
@@ -206,6 +210,8 @@ def _measured(ran: Sequence[SessionResult], settings: GateSettings) -> Scorecard
             "seconds_to_impact": summarise(to_impact),
             "seconds_to_root_cause": summarise(to_cause),
             "spurious_anomalies": summarise([float(verdict.spurious_anomalies) for _, verdict in pairs]),
+            "tokens": sum(usage.input_tokens + usage.output_tokens for usage in used),
+            "cost_usd": math.fsum(usage.cost_usd for usage in used),
             "chance_top1": _chance(pairs),
             "calibration": calibrate(sessions),
             "flips": _flips(pairs),

@@ -27,8 +27,15 @@ def _char_width(char: str) -> int:
 
 def one_line(text: str) -> str:
     """Return *text* on one line with visible control characters and escape sequences."""
-    joined = " ".join(text.split())
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in joined)
+    return visible(" ".join(text.split()))
+
+
+def visible(text: str) -> str:
+    """Return *text* with its lines, and with other control, direction and lone surrogate characters escaped.
+
+    A terminal obeys escape sequences, and a reader cannot see that the direction of text was turned.
+    """
+    return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
 
 
 def clip(text: str, width: int) -> str:

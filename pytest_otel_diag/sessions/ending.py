@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_otel_diag.errors import AnalyzerError, BudgetExceeded, ConfigurationError, OtelDiagError
 from pytest_otel_diag.model.session import Blame, Status
+from pytest_otel_diag.scoring.text import visible
 
 
 class SessionStopped(OtelDiagError):
@@ -25,8 +26,8 @@ class AnalyzerCrashed(AnalyzerError):
 
 
 def writable(text: str) -> str:
-    """Return the text without characters that UTF-8 cannot encode, so that the record can be written."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """Return the text for the record: what UTF-8 cannot encode and what a terminal would obey is escaped."""
+    return visible(text)
 
 
 def describe(error: BaseException) -> str:

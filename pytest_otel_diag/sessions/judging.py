@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from pytest_otel_diag.errors import nearest
 from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.scenario import Expectation
 from pytest_otel_diag.model.session import Blame, Status
 from pytest_otel_diag.model.telemetry import CallEdge
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.ports import JudgeFacts
+from pytest_otel_diag.scoring.names import ServiceNames
 from pytest_otel_diag.sessions.context import SessionContext
 from pytest_otel_diag.sessions.ending import SessionStopped, describe
 from pytest_otel_diag.sessions.exhibits.facts import edges_in, known_windows, service_windows, services_in
@@ -37,7 +40,18 @@ async def judge_diagnosis(
                 raise TypeError(f"returned {type(verdict).__name__}, not a Verdict")
     except Exception as error:
         raise SessionStopped(Status.ERROR, f"judge: {describe(error)}", Blame.INFRASTRUCTURE) from error
+    for note in _never_seen(context.scenario.expectation, facts.known_services):
+        context.log.note(note)
     return verdict
+
+
+def _never_seen(expectation: Expectation, known: Sequence[str]) -> Iterator[str]:
+    """Yield a warning for each expected root cause that telemetry does not know: it may be misspelt."""
+    names = ServiceNames(known)
+    for service in dict.fromkeys(cause.service for cause in expectation.root_causes):
+        if known and names.resolve(service) is None:
+            hint = nearest(service, known)
+            yield f"the expected root cause {service!r} is in no telemetry of the session{hint}"
 
 
 async def _facts(context: SessionContext, known: Sequence[CallEdge], elapsed_s: float) -> JudgeFacts:

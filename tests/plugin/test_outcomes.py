@@ -178,3 +178,51 @@ def test_further_options_of_pytest_keep_their_meaning(pytester, diag, arguments,
     if "no:cacheprovider" in arguments:
         ran.stdout.fnmatch_lines(["run one test alone: *test_check"])
         ran.stdout.no_fnmatch_line("*--lf*")
+
+
+def test_an_error_in_a_hook_of_the_project_fails_the_run_and_loses_no_session(pytester, diag) -> None:
+    pytester.makeconftest("def pytest_otel_diag_session_finish(session): raise LookupError('no \x1b such')")
+    pytester.makepyfile(test_c=CHECKED)
+    ran = diag("-k", "right")
+    assert ran.ret == pytest.ExitCode.TESTS_FAILED
+    ran.assert_outcomes(passed=1, deselected=2)
+    ran.stdout.fnmatch_lines(["*errors in hooks*", "*LookupError: no \\x1b such (*conftest.py:1)"])
+    ran.stdout.no_fnmatch_line("*INTERNALERROR*")
+    assert len(kept(pytester)) == 1
+
+
+def test_an_async_test_that_no_plugin_runs_is_refused_before_its_session(pytester, diag) -> None:
+    pytester.makeini("[pytest]\nasyncio_mode = strict\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makepyfile(
+        test_a="""
+        import pytest
+
+        @pytest.mark.otel_flag("incident-back")
+        async def test_lost(diagnosis):
+            diagnosis.assert_expected()
+        """
+    )
+    ran = diag()
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    ran.stderr.fnmatch_lines(["*the test is async and no plugin runs it: *asyncio_mode=auto*"])
+    assert not (pytester.path / "reports").exists()
+
+
+def test_the_terminal_gets_no_escape_sequence_of_an_analyzer(pytester, diag) -> None:
+    pytester.makepyfile(
+        rude="""
+        def rude(investigation):
+            raise LookupError("\x1b]0;owned\x07 \u202e")
+        """,
+        test_c=CHECKED,
+    )
+    ran = diag("-k", "right", "--alluredir=allure", "--junitxml=junit.xml", analyzer="rude:rude")
+    out = ran.stdout.str()
+    assert "\x1b]0" not in out
+    assert "\\x1b]0;owned\\x07 \\u202e" in out
+    written = [
+        *(pytester.path / "allure").iterdir(),
+        pytester.path / "junit.xml",
+        *run_folder(pytester).iterdir(),
+    ]
+    assert [file.name for file in written if "\x1b" in file.read_text() or "\u202e" in file.read_text()] == []

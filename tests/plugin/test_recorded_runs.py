@@ -37,7 +37,7 @@ def test_workers_record_their_sessions_in_one_folder(pytester: pytest.Pytester) 
     pytester.makepyfile(TESTS)
     pytester.makepyfile(silence=SILENT)
     done = pytester.runpytest_subprocess(
-        *("-q", "-p", "no:cacheprovider", "-n", "2", "--otel-diag-record=kept"),
+        *("-q", "-p", "no:cacheprovider", "-n", "2", "--otel-diag-record=kept", "--otel-diag-keep"),
         *("--otel-diag-target=shop:reference_s=60,settle_s=20", "--otel-diag-analyzer=silence:silent"),
     )
     done.assert_outcomes(passed=2)
@@ -51,6 +51,11 @@ def test_workers_record_their_sessions_in_one_folder(pytester: pytest.Pytester) 
         session["session_id"] for session in sessions
     }
     assert [session["notes"] for session in sessions] == [[], []]
+    missed = next(session for session in sessions if session["scenario"]["faults"])
+    (telemetry,) = (kept.parent / "telemetry").iterdir()  # that of the control is gone: its answer is right
+    assert telemetry.name == missed["session_id"]
+    assert read_recording(telemetry).manifest.captured[0].session_id == missed["session_id"]
+    done.stdout.fnmatch_lines([f"telemetry of paymentUnreachable=on: otel-diag sql *{telemetry.name}"])
 
 
 def test_a_replay_is_not_recorded_again(pytester: pytest.Pytester) -> None:

@@ -232,6 +232,10 @@ BOMB = "schema: 1\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ),
         ("schema: 1\nfaults: [{flag: f, until_s: 3, at_s: 5}]\n", "until_s=3 must lie after at_s=5"),
         (
+            "schema: 1\ncontrol: true\ntags: [payments]\n",
+            "tags: ['payments']: must be a mapping, such as {name: value}; names alone belong under marks",
+        ),
+        (
             "schema: 1\nscenarios: [{id: a, control: true}, {id: a, control: true}]\n",
             "id 'a' is already used",
         ),

@@ -18,6 +18,7 @@ from pytest_otel_diag.model.scenario import (
     Disturbance,
     Environment,
     Expectation,
+    ExpectedRootCause,
     Fault,
     FaultStep,
     Scenario,
@@ -350,3 +351,18 @@ async def test_the_collector_of_cycles_is_left_as_it_was(session: TargetSession,
         assert gc.isenabled() is working
     finally:
         (gc.enable if before else gc.disable)()
+
+
+def test_an_expected_service_that_the_demo_lacks_is_a_mistake() -> None:
+    target = ShopTarget(ShopOptions.parse(SHORT), store_dsn="", cache_dir=Path("unused"))
+
+    def mistakes(*services: str, **fields: object) -> tuple[str, ...]:
+        causes = tuple(ExpectedRootCause(service=service) for service in services)
+        expected = Expectation(root_causes=causes, **fields)
+        return target.validate(_scenario(Fault(flag="paymentFailure", variant="50%"), expectation=expected))
+
+    assert mistakes("paymentservice", "Kafka", red_herrings=("cart-service",)) == ()
+    (mistake,) = mistakes("paymnt")
+    assert "expects 'paymnt', the demo 3.0 has no such service (did you mean 'payment'?); known" in mistake
+    assert len(mistakes("payment", red_herrings=("basket",), paths=(("frontend", "till"),))) == 2
+    assert [target.validate(one) for one in target.scenarios() if target.validate(one)] == []

@@ -12,6 +12,7 @@ import typer
 
 from pytest_otel_diag.cli.commands.run import chosen_scenarios
 from pytest_otel_diag.cli.options import Wanted, takes_settings
+from pytest_otel_diag.cli.progress import phase_lines
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.diagnosis import Diagnosis
@@ -23,6 +24,13 @@ from pytest_otel_diag.recordings.time_shift import ANONYMOUS_NS, Shift, instant_
 from pytest_otel_diag.runs.opening import open_capture
 from pytest_otel_diag.runs.runner import PreparedScenario, Runner
 from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE
+
+RECORD_SETTINGS = (
+    *("target", "repeat", "seed", "store", "cache"),
+    *("frontend", "flags", "flagd", "otlp_receiver", "drive", "restart", "state", "lease_wait_s"),
+    *("impact_timeout_s", "impact_poll_s", "impact_threshold", "observe_s", "session_timeout_s"),
+)
+"""Settings that mean something to a session without an analyzer."""
 
 Echo = Callable[[str], object]
 
@@ -46,7 +54,7 @@ def shift_of(shift_to: str | None, anonymise: bool) -> Shift | None:
     return None if shift_to is None else Shift(instant_of(shift_to))
 
 
-@takes_settings("target", "repeat", "seed", "store")
+@takes_settings(*RECORD_SETTINGS)
 def command(  # noqa: PLR0913 - parameters of a command are its options
     *,
     settings: Settings,
@@ -99,7 +107,8 @@ def _work(runner: Runner, wanted: Sequence[str], controls: int) -> Iterator[tupl
 
 async def _record(runner: Runner, work: Sequence[PreparedScenario], capture: Capture, echo: Echo) -> None:
     for prepared in work:
-        result = await runner.run(prepared, analyzer=_NO_ANALYZER)
+        emit = phase_lines(prepared.scenario.id, echo)
+        result = await runner.run(prepared, analyzer=_NO_ANALYZER, emit=emit)
         kept = next((one for one in capture.kept if one.session_id == result.session_id), None)
         echo(f"{result.scenario.id}  {_line(result, kept)}")
 

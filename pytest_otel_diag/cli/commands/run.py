@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_otel_diag.cli.interruption import Stop
+from pytest_otel_diag.cli.progress import phase_lines
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError, nearest
+from pytest_otel_diag.model.events import SessionEvent
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionResult, Status
 from pytest_otel_diag.ports import Target
@@ -94,7 +96,13 @@ async def _run_each(
         for prepared in work:
             if any(result.cleanup is not None and result.cleanup.left_on for result in ended):
                 return "stopped after the session that left its fault on"
-            await runner.run(prepared, keep, emit=events.emit)
+            lines = phase_lines(prepared.scenario.id, echo)
+
+            def emit(event: SessionEvent, lines: Callable[[SessionEvent], None] = lines) -> None:
+                events.emit(event)
+                lines(event)
+
+            await runner.run(prepared, keep, emit=emit)
     finally:
         events.close()
     return ""

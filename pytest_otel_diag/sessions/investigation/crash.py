@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import TracebackType
 
 from pytest_otel_diag.daemon import ForeignExit
@@ -14,8 +14,12 @@ TRACE_CHARS = 4000
 """Longest traceback that is kept in full; of a longer one the middle is left out."""
 
 _MESSAGE_CHARS = 1000
-_OURS = ("asyncio", "concurrent", "contextvars", "threading", "pytest_otel_diag.sessions")
-_SERVICES = (*_OURS, "pytest_otel_diag.telemetry", "pytest_otel_diag.targets")
+_RUNNING = ("asyncio", "concurrent", "contextvars", "threading")
+_PACKAGE = "pytest_otel_diag"
+_ANALYZERS = f"{_PACKAGE}.analyzers"
+"""The one package of ours with code of analyzers."""
+
+_FOLDER = Path(__file__).parents[2]
 
 
 def crashed(error: Exception) -> AnalyzerCrashed:
@@ -39,7 +43,7 @@ def _message(error: Exception) -> str:
 
 def _own(trace: TracebackType | None) -> TracebackType | None:
     """Return the traceback without the leading frames of the code that runs the analyzer."""
-    while trace is not None and _within(trace, _OURS):
+    while trace is not None and (_ours(trace) or _within(trace, *_RUNNING)):
         trace = trace.tb_next
     return trace
 
@@ -53,7 +57,7 @@ def _place(own: TracebackType | None) -> str:
         return ""
     package, last, step = _module(own).partition(".")[0], own, own.tb_next
     while step is not None:
-        if _module(step).partition(".")[0] == package and not _within(step, _SERVICES):
+        if _module(step).partition(".")[0] == package and not _ours(step):
             last = step
         step = step.tb_next
     code = last.tb_frame.f_code
@@ -61,8 +65,9 @@ def _place(own: TracebackType | None) -> str:
 
 
 def _formatted(error: Exception, own: TracebackType | None) -> str:
-    formatted = traceback.TracebackException(type(error), error, own).format()
-    text = writable("".join(formatted)).rstrip()
+    shown = traceback.TracebackException(type(error), error, own)
+    _leave_ours_out(shown)
+    text = writable("".join(shown.format())).rstrip()
     if len(text) <= TRACE_CHARS:
         return text
     gap = "\n  [...]\n"
@@ -74,6 +79,22 @@ def _module(step: TracebackType) -> str:
     return str(step.tb_frame.f_globals.get("__name__", ""))
 
 
-def _within(step: TracebackType, packages: tuple[str, ...]) -> bool:
+def _within(step: TracebackType, *packages: str) -> bool:
     name = _module(step)
     return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def _ours(step: TracebackType) -> bool:
+    return _within(step, _PACKAGE) and not _within(step, _ANALYZERS)
+
+
+def _leave_ours_out(shown: traceback.TracebackException | None) -> None:
+    """Remove the frames of this package, also from causes."""
+    while shown is not None:
+        kept = [frame for frame in shown.stack if not _our_file(Path(frame.filename))]
+        shown.stack = traceback.StackSummary.from_list(kept)
+        shown = shown.__cause__ or shown.__context__
+
+
+def _our_file(file: Path) -> bool:
+    return file.is_relative_to(_FOLDER) and not file.is_relative_to(_FOLDER / "analyzers")

@@ -25,6 +25,7 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.scenario import Fault, Scenario
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.ports import TargetSession
+from pytest_otel_diag.scoring.names import ServiceNames
 from pytest_otel_diag.shop.flag_provider import NoFlags
 from pytest_otel_diag.shop.simulation import Shop
 from pytest_otel_diag.shop.variation import Variation
@@ -134,18 +135,10 @@ class ShopTarget:
         try:
             variation = self._options.variation(scenario.environment)
             document = FlagdDocument(catalog.demo_document(variation.demo))
+            services = tuple(_service_mistakes(scenario, variation.demo))
         except ConfigurationError as error:
             return (f"scenario {scenario.id!r}: {error}",)
-        mistakes = [*_flag_mistakes(scenario, document, variation)]
-        named = [each.service for each in scenario.disturbances if each.service is not None]
-        services = _services(variation.demo) if named else ()
-        mistakes.extend(
-            f"scenario {scenario.id!r} disturbs {name!r}, the demo {variation.demo} has no such service"
-            f"{nearest(name, services)}; known services: {', '.join(services)}"
-            for name in named
-            if name not in services
-        )
-        return tuple(mistakes)
+        return (*_flag_mistakes(scenario, document, variation), *services)
 
     def open(
         self,
@@ -234,6 +227,27 @@ def model_hash() -> str:
 @cache
 def _services(demo: str) -> tuple[str, ...]:
     return Shop(Variation(demo=demo), NoFlags(), 0).services
+
+
+def _service_mistakes(scenario: Scenario, demo: str) -> Iterator[str]:
+    """Yield a mistake for each service that the release does not have: no diagnosis could be right."""
+    expected = scenario.expectation
+    named = [("disturbs", each.service) for each in scenario.disturbances if each.service is not None]
+    named += [("expects", cause.service) for cause in expected.root_causes]
+    named += [("expects", anomaly.service) for anomaly in expected.anomalies]
+    named += [("expects", service) for path in expected.paths for service in path]
+    named += [("expects", service) for service in expected.red_herrings]
+    if not named:
+        return
+    simulated = _services(demo)
+    names = ServiceNames(simulated).including(catalog.generation(demo).services.values())
+    for does, service in dict.fromkeys(named):
+        # A disturbance has to name the service exactly.
+        if service not in simulated if does == "disturbs" else names.resolve(service) is None:
+            yield (
+                f"scenario {scenario.id!r} {does} {service!r}, the demo {demo} has no such service"
+                f"{nearest(service, names.known)}; known services: {', '.join(names.known)}"
+            )
 
 
 def _flag_mistakes(scenario: Scenario, document: FlagdDocument, variation: Variation) -> Iterator[str]:
