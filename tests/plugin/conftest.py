@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml  # noqa: F401 - once for all runs inside of this process: pytester forgets half of it
 
 import pytest_otel_diag
 from pytest_otel_diag.targets.replay.recording_store import MEMORY_DSN, shared_store
