@@ -43,7 +43,7 @@ def test_the_scorecard_as_text():
         "≥",
         "0.90",
         "INCONCLUSIVE",
-        "+42",
+        "+44",
     ]
     assert any(
         re.match(r"  session within 300 s +1\.00  63  \[0\.94, 1\.00\]  ≥ 0\.90  pass$", s) for s in scores
@@ -67,7 +67,7 @@ def test_the_scorecard_as_text():
     ]
     assert section("calibration")[-1] == "  (Brier 0.077, expected error 0.137)"
     gate = lines[lines.index("gate: INCONCLUSIVE") :]
-    assert gate[1].startswith("  faults detected: 0.97 [0.84, 0.99] n=32, target ≥ 0.90; 42 more scenarios")
+    assert gate[1].startswith("  faults detected: 0.97 [0.84, 0.99] n=32, target ≥ 0.90; 44 more scenarios")
 
 
 def test_repeats_and_impact_are_shown():
@@ -199,7 +199,7 @@ def test_a_disabled_gate_is_not_shown_but_its_criteria_are():
     shown = render_scorecard(card, gated=False)
     assert "gate" not in shown
     assert "INCONCLUSIVE" not in shown
-    assert "inconclusive +42" in shown
+    assert "inconclusive +44" in shown
     assert "+k: so many more" in shown
     painted = render_scorecard(card, gated=False, paint=lambda line, style: f"<{style}>{line}")
     assert not re.search(r"<(?:good|bad|warn)>", painted)
