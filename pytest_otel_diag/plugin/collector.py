@@ -158,6 +158,8 @@ class ResultCollector:
 
     def _interruption(self, session: pytest.Session, exitstatus: int) -> str:
         """Return what interrupted the run, empty for a run that went to its end."""
+        if exitstatus == pytest.ExitCode.INTERNAL_ERROR:
+            return "interrupted (an internal error of pytest or of a plugin, which the output shows)"
         if exitstatus != pytest.ExitCode.INTERRUPTED or self._interrupted:
             return self._interrupted
         return f"interrupted ({session.shouldstop or 'the run was stopped'})"

@@ -28,11 +28,11 @@ from pytest_otel_diag.scoring.text import one_line
 def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
     """Put the sessions of the phase on its report; under the gate, a miss is no failed test."""
     runtime = runtime_of(item.config)
-    ended = [
-        result for result in item.stash.get(SESSIONS, []) if runtime.unreported.pop(result.session_id, None)
-    ]
+    ended = [result for result in item.stash.get(SESSIONS, []) if result.session_id in runtime.unreported]
     if ended:
         vars(report)["otel_diag_sessions"] = [to_json(result) for result in ended]
+        for result in ended:  # only now: what could not be put on a report is kept at the end of the run
+            del runtime.unreported[result.session_id]
         identities = [runtime.identity(name) for name in {result.analyzer for result in ended}]
         vars(report)["otel_diag_target"] = runtime.describe()
         vars(report)["otel_diag_analyzers"] = [identity.model_dump_json() for identity in identities]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import types
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -404,6 +406,31 @@ async def test_an_analyzer_cannot_end_the_run_as_if_it_had_passed(leave):
 
     assert result.blame is Blame.ANALYZER
     assert "would have ended the run without a result" in result.reason
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="lists children by /proc")
+async def test_child_processes_that_an_analyzer_leaves_behind_are_noted():
+    children = []
+
+    def leaves(investigation):
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait()
+        child = os.fork()
+        if not child:
+            time.sleep(deadline_s(60))
+            os._exit(0)
+        children.append(child)
+        return FINE
+
+    result = await engine(FakeTarget(), leaves).run(plan())
+    os.kill(children[0], signal.SIGKILL)
+    await asyncio.to_thread(os.waitpid, children[0], 0)
+
+    assert result.status is Status.SCORED
+    assert result.notes == (
+        f"1 child process of the investigation still running after it (process id {children[0]}); "
+        "let the analyzer end what it starts",
+    )
 
 
 def test_exits_that_nobody_takes_for_success_are_passed_on():

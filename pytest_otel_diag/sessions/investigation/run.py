@@ -22,6 +22,7 @@ from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.ports import Analyzer, Investigation
 from pytest_otel_diag.sessions.context import SessionContext
 from pytest_otel_diag.sessions.ending import AnalyzerCrashed, describe, writable
+from pytest_otel_diag.sessions.investigation.children import left_behind, running_children
 from pytest_otel_diag.sessions.investigation.closed_line import AnalyzerEnd, Ended
 from pytest_otel_diag.sessions.investigation.crash import crashed, shortened
 from pytest_otel_diag.sessions.investigation.exits import refuse_silent_exits
@@ -61,6 +62,7 @@ async def investigate(context: SessionContext, analyzer: Analyzer) -> tuple[Diag
         seed=plan.seed,
     )
     refuse_silent_exits()
+    children = running_children()
     started_s = monotonic()
     try:
         with CONCEALMENT.during_investigation():
@@ -70,6 +72,8 @@ async def investigate(context: SessionContext, analyzer: Analyzer) -> tuple[Diag
     finally:
         log.queries = metered.records
         elapsed_s = monotonic() - started_s
+        if left := left_behind(children):
+            log.note(left)
     log.diagnosed(diagnosis, elapsed_s)
     if diagnosis.usage.cost_usd > budget.cost_usd:
         raise BudgetExceeded(
