@@ -12,6 +12,7 @@ from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario, Timing
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, iso
 from pytest_otel_diag.recordings.format.manifest import ControlWindow
 from pytest_otel_diag.recordings.library import open_recording
+from pytest_otel_diag.secret import SecretText
 from pytest_otel_diag.targets.clock import VirtualClock
 from pytest_otel_diag.targets.replay.target import RecordedFlag, ReplayTarget
 from pytest_otel_diag.targets.replay.timeline import replay_of_control, scenario_of
@@ -391,7 +392,7 @@ def test_the_description_names_recording_and_hash(target):
 
 
 def test_a_spec_names_one_or_several_paths(folder):
-    settings = Settings(store="chdb://memory", cache=str(folder))
+    settings = Settings(store=SecretText("chdb://memory"), cache=str(folder))
     rest = f"replay:{folder}/sample:{folder}/sample"
     target = ReplayTarget.from_settings(rest, settings=settings, worker="")
     assert len(target.recordings) == 1

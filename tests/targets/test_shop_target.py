@@ -26,6 +26,7 @@ from pytest_otel_diag.model.scenario import (
 )
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import TargetSession
+from pytest_otel_diag.secret import SecretText
 from pytest_otel_diag.shop.variation import Variation
 from pytest_otel_diag.targets.shop.options import ShopOptions
 from pytest_otel_diag.targets.shop.target import ShopTarget, first_instant, model_hash
@@ -333,7 +334,7 @@ def test_simulated_time_begins_at_working_hours() -> None:
 
 
 async def test_a_session_without_reference_has_none(tmp_path: Path, scenario: Scenario) -> None:
-    settings = Settings(store="chdb://memory", cache=str(tmp_path))
+    settings = Settings(store=SecretText("chdb://memory"), cache=str(tmp_path))
     bare = ShopTarget.from_settings("reference_s=0,settle_s=5", settings=settings, worker="")
     async with bare.open(scenario, "id") as opened:
         assert opened.reference == ()
