@@ -18,7 +18,8 @@ LOG_ODDS_MOST = 20.0
 ALMOST_EVEN = 1.0 - 1e-9
 """Odds just below an alarm."""
 
-SLOT_MOST = 2 * FIVE_SIGMA
+SLOT_MOST = 4 * FIVE_SIGMA
+"""Largest score of a slot in the persistence test."""
 
 SPREADS = Z_FLOOR
 SPREAD_FLOOR = 0.25
@@ -123,8 +124,8 @@ def persistence(parts: Floats, quiet: Floats, seed: int) -> float:
     T is the maximum over services of the mean score over the parts. Without a fault the parts are ordinary
     slots, so T is as large for the same number of slots drawn at random from all slots:
     p = (1 + #{T* ≥ T}) / (1 + permutations). Transient disturbances affect different services in different
-    slots and average out; a fault stays in one service. A slot counts at most twice the minimum of an alarm,
-    so that one sick stretch of quiet time does not outweigh an incident that lasts. The test assumes
+    slots and average out; a fault stays in one service. A slot counts at most four times the minimum of an
+    alarm, so that one sick stretch of quiet time does not outweigh an incident that lasts. The test assumes
     exchangeable slots, which holds only roughly for neighbours (disturbances last); the minimal score
     compensates for it.
     """
