@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from pytest_otel_diag.model.telemetry import SPANS_TABLE, QueryLimits, Table, Te
 from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.statements import Statement, load
 from pytest_otel_diag.telemetry import guard
+from pytest_otel_diag.telemetry.engine.abandoned import finish
 from pytest_otel_diag.telemetry.engine.connection import Connection, Engine
 from pytest_otel_diag.telemetry.engine.failures import too_many_rows, translated
 from pytest_otel_diag.telemetry.engine.workers import Workers
@@ -157,12 +158,14 @@ class StoreTelemetry(Telemetry):
             return
         self._closed = True
         if self._visibility:
-            settings = writing(self._readonly)
-            with (
-                self._engine.connection(settings=settings) as connection,
-                translated(what="dropping the session's views"),
-            ):
-                self._visibility.drop(connection)
+            finish(partial(self._drop, self._visibility), "otel-diag drop")
+
+    def _drop(self, visibility: SessionViews) -> None:
+        with (
+            self._engine.connection(settings=writing(self._readonly)) as connection,
+            translated(what="dropping the session's views"),
+        ):
+            visibility.drop(connection)
 
     @contextmanager
     def _open(self, limits: QueryLimits, now: Nanos | None, *, sealed: bool = False) -> Iterator[Connection]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,6 +13,7 @@ from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.telemetry import ingest
 from pytest_otel_diag.telemetry.dsn import parse_dsn
+from pytest_otel_diag.telemetry.engine.abandoned import finish
 from pytest_otel_diag.telemetry.engine.connection import Connection, Engine, quote
 from pytest_otel_diag.telemetry.engine.failures import translated
 from pytest_otel_diag.telemetry.engine.workers import Workers
@@ -158,12 +160,15 @@ class Store:
 
     def drop_database(self, name: str) -> None:
         """Drop the database with everything in it; one that is not there is no error."""
+        finish(partial(self._drop, name), "otel-diag drop")
+        self._columns.pop(name, None)
+
+    def _drop(self, name: str) -> None:
         with (
             self._engine.connection(settings=self._writing()) as connection,
             translated(what=f"dropping database {name!r}"),
         ):
             connection.command(f"DROP DATABASE IF EXISTS {quote(name)} SYNC")
-        self._columns.pop(name, None)
 
     def ingest_parquet(self, database: str, table: str, path: Path) -> int:
         """Append a Parquet file to a table and return the number of rows.

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from pytest_otel_diag.daemon import start_thread
 from pytest_otel_diag.errors import QueryLimitExceeded, TelemetryError
+from pytest_otel_diag.telemetry.engine.abandoned import abandon
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ class Workers:
 
     The engine cannot be interrupted, so a call that outlives its deadline, or whose awaiting task is
     cancelled, is left to end by itself: its place becomes free at once, its client returns to the
-    pool when the engine lets go of it, and as a daemon it never keeps the interpreter alive.
+    pool when the engine lets go of it, and it never keeps the process alive; see :mod:`.abandoned`.
     """
 
     def __init__(self, concurrency: int = 4) -> None:
@@ -48,6 +49,9 @@ class Workers:
                     f"the store did not answer within {time_s:g} s (and {GRACE_S:g} s of grace); the call "
                     "was abandoned: narrow the window, aggregate earlier, or raise QueryLimits.time_s"
                 ) from None
+            finally:
+                if not outcome.done():
+                    abandon(outcome)
 
 
 def _work(function: Callable[[], T], outcome: Future[T]) -> None:
