@@ -277,4 +277,6 @@ def _parse(option: Option, raw: Any, spelling: str) -> Any:
         if "convert" in reason or "invalid literal" in reason:
             kind = "whole number" if option.parse is int else option.parse.__name__
             reason = f"must be a {kind}"
+        if option.bare and spelling == option.cli:
+            reason += f"; before a path write {option.cli}={option.bare}"
         raise ValueError(f"{spelling}={masked(str(raw))!r}: {reason}") from None

@@ -225,6 +225,7 @@ def diagnose(
 @pytest.fixture
 def diagnosis(diagnose: Diagnose) -> DiagnosedSession:
     """The answer of the analyzer under test to the scenario that the test's markers name."""
+    __tracebackhide__ = True
     return diagnose.marked().result()
 
 

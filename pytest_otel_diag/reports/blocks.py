@@ -69,11 +69,10 @@ def facts(card: Scorecard, *, brief: bool = False) -> tuple[str, ...]:
     if card.sessions == 0:
         return ()
     if brief:
-        parts = card.by_analyzer or (card,)
-        repeats = [fact for part in parts for fact in (*_usage(part), *_repeats(part))]
-        return (
-            *(_counts(card) if part is card else f"{part.analyzers[0]}: {_counts(part)}" for part in parts),
-            *repeats,
+        return tuple(
+            f"{part.analyzers[0]}: {fact}" if card.by_analyzer else fact
+            for part in card.by_analyzer or (card,)
+            for fact in (_counts(part), *_usage(part), *_repeats(part))
         )
     lines = [_counts(card)] if not card.by_analyzer else [_ran(card)]
     if card.scored:

@@ -136,7 +136,7 @@ class DiagnosedSession:
         """Assert that the analyzer reports a fault."""
         __tracebackhide__ = True
         if not self.detected:
-            self._miss("no fault was detected", "detected", "nothing wrong", cause_rows(self.root_causes))
+            self._miss("no fault was detected", "a fault", "nothing wrong", cause_rows(self.root_causes))
 
     def assert_healthy(self) -> None:
         """Assert that the analyzer reports no fault."""

@@ -118,3 +118,9 @@ def test_legacy_environment_names_of_session_options() -> None:
     ].value
     with pytest.raises(ConfigurationError, match="above 0 and up to 1"):
         resolve({}, {}, {"IMPACT_DETECTION_THRESHOLD": "0"})
+
+
+def test_a_path_taken_for_the_value_of_an_option_is_explained() -> None:
+    with pytest.raises(ConfigurationError, match="choose from none, failed, all; before a path write --otel"):
+        resolve({"otel_diag_keep": "tests"}, {}, {})
+    assert resolve({"otel_diag_keep": "failed"}, {}, {})["keep"].value == "failed"
