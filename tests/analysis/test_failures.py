@@ -50,23 +50,31 @@ def spread_over(total: int, slots: int) -> list[int]:
     return [total * (index + 1) // slots - total * index // slots for index in range(slots)]
 
 
-def observed(rows: Sequence[Calls], calls: Sequence[tuple[int, int]] = ()) -> Observations:
+def observed(
+    rows: Sequence[Calls], calls: Sequence[tuple[int, int]] = (), in_parts: Sequence[int] = ()
+) -> Observations:
     """Return a system whose operations have these calls, beside thirty operations that never fail.
 
-    *calls* are pairs of rows of which the first calls the second and is answered.
+    *calls* are pairs of rows of which the first calls the second and is answered. *in_parts* are the failures
+    of the first row in each part of the incident.
     """
     quiet = tuple(Window(start_ns=n * 10 * SECOND, end_ns=(n + 1) * 10 * SECOND) for n in range(SLOTS))
     incident = Window(start_ns=150 * SECOND, end_ns=240 * SECOND)
-    slots = Slots(incident, quiet, (), SLOTS)
+    parts = [
+        Window(start_ns=(150 + 10 * n) * SECOND, end_ns=(160 + 10 * n) * SECOND) for n in range(len(in_parts))
+    ]
+    slots = Slots(incident, quiet, tuple(parts), SLOTS)
     healthy = [Calls(f"healthy-{n % 6}", 0, 30, 60) for n in range(30)]
     operations: dict[int, Operation] = {}
     builder = MatrixBuilder(slots.count)
     for op, row in enumerate([*rows, *healthy]):
         operations[op] = Operation(row.service, f"operation {op}", "Server", row.calls + row.quiet_calls, 0)
         failed = [row.failed, *row.quiet_failed]
-        failed += [0] * (slots.count - len(failed))
+        failed += [0] * (1 + SLOTS - len(failed))
+        failed += [0] * len(in_parts) if op else in_parts
         cells: dict[str, Sequence[float]] = dict.fromkeys(QUANTILES, [1.0] * slots.count)
-        counts = np.maximum([row.calls, *spread_over(row.quiet_calls, SLOTS)], failed)
+        evenly = [*spread_over(row.quiet_calls, SLOTS), *spread_over(row.calls, len(in_parts))]
+        counts = np.maximum([row.calls, *evenly], failed)
         builder.add(
             SERVING,
             (op, 0, 0),
@@ -173,6 +181,26 @@ def test_a_callee_that_refuses_two_callers_is_blamed_alone() -> None:
     rows = [Calls("orders", 6, 9, 20), Calls("web", 6, 9, 20), Calls("basket", 0, 18, 40)]
     case = examine(observed(rows, [(0, 2), (1, 2)]))
     assert [cause.service for cause in report.root_causes(case, ())] == ["basket"]
+
+
+@pytest.mark.parametrize(
+    ("in_parts", "detected"),
+    [
+        ((0, 6, 0, 0, 0, 0, 0, 0, 0), False),
+        ((1, 0, 1, 1, 0, 1, 0, 1, 1), True),
+        ((0, 0, 0, 0, 0, 1, 1, 2, 2), True),
+    ],
+    ids=["at once", "throughout", "from the middle on"],
+)
+def test_failures_that_come_at_once_are_few_events(in_parts: Sequence[int], detected: bool) -> None:
+    case = examine(observed([Calls("billing", 6, 90, 140)], in_parts=in_parts))
+    assert case.alarm.detected == detected, case.alarm.reason
+
+
+def test_a_system_whose_failures_come_in_bunches_raises_no_alarm_for_one_more() -> None:
+    bunched = [Calls(f"shop-{n}", 0, 90, 140, (0,) * n + (5,)) for n in range(6)]
+    assert examine(observed([Calls("billing", 5, 90, 140)])).alarm.detected
+    assert not examine(observed([Calls("billing", 5, 90, 140), *bunched])).alarm.detected
 
 
 def test_failures_of_a_service_are_tested_over_its_operations_too() -> None:

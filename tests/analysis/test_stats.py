@@ -50,6 +50,18 @@ def test_student_tail_is_scipys(z: float, freedom: int) -> None:
     )
 
 
+@pytest.mark.parametrize("freedom", [1, 2, 5, 9, 39])
+def test_the_quantile_of_chi_square_is_scipys(freedom: int) -> None:
+    expected = scipy_stats.chi2.ppf(0.99, freedom)
+    assert robust_statistics.chi_square_quantile_99(freedom) == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("count", [4, 6, 14, 24, 60])
+def test_few_slots_widen_a_unit_like_a_prediction_interval(count: int) -> None:
+    expected = scipy_stats.t.ppf(0.975, count - 1) / 1.96 * np.sqrt(1 + 1 / count)
+    assert robust_statistics.few_slots(np.array([float(count)]))[0] == pytest.approx(expected, rel=0.02)
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
 def test_benjamini_hochberg_is_scipys(p_values: list[float]) -> None:
     expected = scipy_stats.false_discovery_control(p_values)

@@ -63,7 +63,7 @@ def examine(seen: Observations, seed: int = 0) -> IncidentFindings:
     """Rank the services of the incident and decide whether a fault is present."""
     quiet, parts = quiet_columns(seen), part_columns(seen)
     below, services, clients = reachable(seen.callees()), seen.services, seen.clients()
-    failures = failure_tests(seen, quiet)
+    failures = failure_tests(seen, quiet, parts)
     kinds = evidence_kinds(seen, quiet, failures)
     alike = evidence_kinds(seen, [0, *quiet])
 

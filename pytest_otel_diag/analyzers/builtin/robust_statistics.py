@@ -124,6 +124,12 @@ def dispersion(hits: Floats, expected: Floats) -> Floats:
     return ratio
 
 
+def chi_square_quantile_99(freedom: int) -> float:
+    """Return the 99 % quantile of χ² (Wilson & Hilferty, PNAS 17, 1931)."""
+    part = 2.0 / (9.0 * freedom)
+    return freedom * (1.0 - part + 2.326348 * math.sqrt(part)) ** 3
+
+
 def student_tail(z: float, freedom: int) -> float:
     """Return P(|T| > z) of Student's t, by the closed form for whole degrees of freedom.
 

@@ -27,11 +27,18 @@ from pytest_otel_diag.analyzers.builtin.evidence.observations import (
     Operation,
 )
 from pytest_otel_diag.analyzers.builtin.evidence.traces import known, spans_of, stacked
-from pytest_otel_diag.analyzers.builtin.robust_statistics import ALARM_SPREADS, Z_FLOOR, Floats, dispersion
+from pytest_otel_diag.analyzers.builtin.robust_statistics import (
+    ALARM_SPREADS,
+    Z_FLOOR,
+    Floats,
+    chi_square_quantile_99,
+    dispersion,
+)
 from pytest_otel_diag.model.diagnosis import Mechanism, Signal
 
 ALPHA = 0.05
 P_LEAST = 1e-9
+OPERATIONS_LEAST = 3
 
 OTHER_END = 0.5
 """Share of the blame for the less likely end of a failed call."""
@@ -107,12 +114,15 @@ class FailureTest:
         )
 
 
-def failure_tests(seen: Observations, reference: Sequence[int]) -> list[FailureTest]:
+def failure_tests(
+    seen: Observations, reference: Sequence[int], parts: Sequence[int] = ()
+) -> list[FailureTest]:
     """Test each operation and each service for more failures than in quiet time, most significant first.
 
     Operations without a quiet call have nothing to compare with and are not tested. Each p-value is
     multiplied by the number of tested operations and services (Bonferroni), failing or not. Results whose
-    share of failures rose by less than 1 % have no practical meaning and are left out.
+    share of failures rose by less than 1 % have no practical meaning and are left out. *reference* are the
+    quiet columns, *parts* those of the incident in parts.
     """
     origins, quiet = Origins.of(seen), list(reference)
     tested = (origins.trials[:, 0] > 0) & (origins.trials[:, quiet].sum(axis=1) > 0)
@@ -123,17 +133,18 @@ def failure_tests(seen: Observations, reference: Sequence[int]) -> list[FailureT
     for row in map(int, np.flatnonzero(tested)):
         groups.setdefault(origins.services[row], []).append(row)
     count = int(tested.sum()) + len(groups)
+    bunching = _Bunching.of(origins, quiet, list(parts))
     found: list[FailureTest] = []
     for service, rows in groups.items():
         failing = [row for row in rows if origins.hits[row, 0] > 0]
-        own = [_test(origins, [row], quiet, prior) for row in failing]
+        own = [_test(origins, [row], bunching, prior) for row in failing]
         if not own:
             continue
         first = failing[min(range(len(own)), key=lambda at: own[at][1])]
         for row, (counts, p_value) in zip(failing, own, strict=True):
             name = seen.operations[origins.ops[row]].name
             found.append(FailureTest(service, name, origins.ops[row], counts, min(1.0, count * p_value)))
-        counts, p_value = _test(origins, rows, quiet, prior)
+        counts, p_value = _test(origins, rows, bunching, prior)
         found.append(FailureTest(service, None, origins.ops[first], counts, min(1.0, count * p_value)))
     return sorted((test for test in found if _matters(test.counts)), key=lambda test: test.p_value)
 
@@ -143,12 +154,53 @@ def _prior(hits: Floats, trials: Floats) -> Prior:
     return Prior.of_mean(float((hits.sum(axis=1) / trials.sum(axis=1)).mean()))
 
 
-def _test(origins: Origins, rows: list[int], quiet: list[int], prior: Prior) -> tuple[Counts, float]:
-    hits, trials = origins.hits[rows].sum(axis=0), origins.trials[rows].sum(axis=0)
-    counts = Counts(float(hits[0]), float(trials[0]), float(hits[quiet].sum()), float(trials[quiet].sum()))
-    expected = counts.quiet_hits / counts.quiet_trials * trials[quiet]
-    bunched = max(1.0, float(dispersion(hits[None, quiet], expected[None, :])[0]))
-    return counts, rise_p(counts, prior, bunched)
+@dataclass(frozen=True)
+class _Bunching:
+    """How far failures come in bunches: columns of quiet time and of the parts, and what is usual."""
+
+    quiet: list[int]
+    parts: list[int]
+    usual: float
+
+    @classmethod
+    def of(cls, origins: Origins, quiet: list[int], parts: list[int]) -> _Bunching:
+        """Return the bunching with the median of the operations that failed repeatedly in quiet time.
+
+        It counts from three such operations on, since one or two may have had a sick stretch.
+        """
+        rows = origins.hits[:, quiet].sum(axis=1) > 1
+        if rows.sum() < OPERATIONS_LEAST:
+            return cls(quiet, parts, 1.0)
+        found = _within(origins.hits[rows][:, quiet], origins.trials[rows][:, quiet])
+        return cls(quiet, parts, float(np.median(found)))
+
+    def factor(self, hits: Floats, trials: Floats) -> float:
+        """Return the variance of these counts (one row) over the binomial one, at least 1.
+
+        Within the incident only what exceeds the 99 % quantile of χ² counts, since a fault may also begin
+        late.
+        """
+        own = float(_within(hits[:, self.quiet], trials[:, self.quiet])[0])
+        freedom = int((trials[0, self.parts] > 0).sum()) - 1
+        if freedom < 1:
+            return max(1.0, own, self.usual)
+        excess = freedom / chi_square_quantile_99(freedom)
+        inside = float(_within(hits[:, self.parts], trials[:, self.parts])[0]) * excess
+        return max(1.0, own, self.usual, inside)
+
+
+def _within(hits: Floats, trials: Floats) -> Floats:
+    share = hits.sum(axis=1) / np.maximum(trials.sum(axis=1), 1.0)
+    return dispersion(hits, share[:, None] * trials)
+
+
+def _test(origins: Origins, rows: list[int], bunching: _Bunching, prior: Prior) -> tuple[Counts, float]:
+    hits = origins.hits[rows].sum(axis=0, keepdims=True)
+    trials = origins.trials[rows].sum(axis=0, keepdims=True)
+    quiet = bunching.quiet
+    before = float(hits[0, quiet].sum()), float(trials[0, quiet].sum())
+    counts = Counts(float(hits[0, 0]), float(trials[0, 0]), *before)
+    return counts, rise_p(counts, prior, bunching.factor(hits, trials))
 
 
 def _matters(counts: Counts) -> bool:
