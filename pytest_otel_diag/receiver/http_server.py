@@ -20,6 +20,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from pytest_otel_diag.daemon import start_thread
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.receiver.addresses import join_address, split_address
 from pytest_otel_diag.receiver.asgi import OtlpApplication
@@ -66,10 +67,7 @@ class HttpServer:
         """Listen and return the address; raises ConfigurationError when that is not possible."""
         listener = self._listener()
         port = listener.getsockname()[1]
-        self._thread = threading.Thread(
-            target=self._server.run, args=([listener],), name="otel-diag-receiver-http", daemon=True
-        )
-        self._thread.start()
+        self._thread = start_thread(lambda: self._server.run([listener]), "otel-diag-receiver-http")
         return join_address(self._host, port)
 
     @property

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
+from pytest_otel_diag.daemon import start_thread
 from pytest_otel_diag.errors import TelemetryError
 
 T = TypeVar("T")
@@ -55,9 +56,7 @@ class PrivateDatabases:
         """
         if not self._names():
             return ()
-        work = threading.Thread(target=self._drop_each, daemon=True, name="otel-diag-drop")
-        work.start()
-        work.join(timeout_s)
+        start_thread(self._drop_each, "otel-diag-drop").join(timeout_s)
         return self._names()
 
     def _drop_each(self) -> None:

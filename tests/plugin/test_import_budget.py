@@ -42,6 +42,7 @@ def test_the_entry_imports_the_standard_library_and_pytest_only(loaded) -> None:
         "pytest_otel_diag.plugin.hooks",
         "pytest_otel_diag.runs",
         "pytest_otel_diag.runs.place",
+        "pytest_otel_diag.secret",
     }
     foreign = [name for name in modules if name.partition(".")[0] not in sys.stdlib_module_names]
     assert set(foreign) == set(ours)

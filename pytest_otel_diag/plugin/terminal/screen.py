@@ -21,6 +21,7 @@ import pytest
 
 from pytest_otel_diag.config.options import OPTIONS
 from pytest_otel_diag.config.terminal import can_redraw
+from pytest_otel_diag.daemon import start_thread
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.session import Phase
@@ -186,8 +187,7 @@ class Screen:
         with self._lock:
             self._open = True
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="otel-diag-progress", daemon=True)
-            self._thread.start()
+            self._thread = start_thread(self._run, "otel-diag-progress")
 
     def _leave(self) -> None:
         with self._lock:

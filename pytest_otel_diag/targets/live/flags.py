@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from pytest_otel_diag import catalog
 from pytest_otel_diag.catalog.compare import CatalogComparison, compare
+from pytest_otel_diag.daemon import start_thread
 from pytest_otel_diag.errors import FlagError, OtelDiagError
 from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.model.flags import Flag, FlagDocument
@@ -112,8 +113,7 @@ def _read_in_thread(access: FlagAddress, timeout_s: float) -> FlagDocument:
         except Exception as error:
             errors.append(error)
 
-    thread = threading.Thread(target=run, name="otel-diag flags", daemon=True)
-    thread.start()
+    thread = start_thread(run, "otel-diag flags")
     thread.join(timeout_s + 1.0)  # the read limits itself; a surface that blocks its loop is abandoned
     if answer:
         return answer[0]

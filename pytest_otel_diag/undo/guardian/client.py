@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pytest_otel_diag.daemon import start_thread
 from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.flags.surface import FlagAddress
 from pytest_otel_diag.undo.disk import Disk
@@ -84,7 +85,7 @@ class Guardian:
             with contextlib.suppress(OSError):
                 os.write(_fd(process.stdin), b'{"take_over": true}\n')
             _close(process)
-            threading.Thread(target=process.wait, name="otel-diag guardian", daemon=True).start()
+            start_thread(process.wait, "otel-diag guardian")
 
     def _start(self, order: dict[str, Any]) -> None:
         try:
