@@ -33,6 +33,7 @@ from pytest_otel_diag.model.session import Budget
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Investigation
 from pytest_otel_diag.recordings.format.reader import Recording
+from pytest_otel_diag.secret import SecretText
 from pytest_otel_diag.targets.replay.target import ReplayTarget
 from pytest_otel_diag.targets.replay.timeline import replay_of_incident, scenario_of
 
@@ -174,7 +175,7 @@ def main() -> None:
     every: dict[str, list[Line]] = {}
     python = arguments.python or environment(Path(".venv", "peers"))
     with tempfile.TemporaryDirectory() as cache:
-        settings = Settings(store="chdb://memory", cache=cache)
+        settings = Settings(store=SecretText("chdb://memory"), cache=cache)
         target = ReplayTarget.from_settings(arguments.recording, settings=settings, worker="")
         target.load()
         for recording in target.recordings:
