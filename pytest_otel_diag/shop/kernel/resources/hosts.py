@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
+from itertools import cycle
 
 MAX_SKEW_NS = 3_000_000
 """Clocks of hosts are off by at most this many nanoseconds."""
@@ -32,14 +34,19 @@ class Host:
 
 
 class Network:
-    """Latency between two services: a constant plus a log-normal part, multiplied by ``scale``."""
+    """Latency between two services: a constant plus a log-normal part, multiplied by ``scale``.
 
-    __slots__ = ("_next", "_samples", "scale")
+    ``delay_s()`` returns the latency of the next message in seconds.
+    """
+
+    __slots__ = ("_samples", "delay_s", "scale")
+
+    delay_s: Callable[[], float]
 
     def __init__(self, rng: random.Random, scale: float) -> None:
         self.scale = scale
         self._samples = [0.00012 + rng.lognormvariate(math.log(0.00018), 0.5) for _ in range(_SAMPLES)]
-        self._next = 0
+        self._begin()
 
     def add_stragglers(self, rng: random.Random) -> None:
         """Delay a few messages: a receiver that wakes up late, a delayed acknowledgement."""
@@ -49,8 +56,8 @@ class Network:
                 self._samples[index] += 0.04
             elif lot < 0.006:
                 self._samples[index] += rng.expovariate(1 / 0.004)
+        self._begin()
 
-    def delay_s(self) -> float:
-        """Return the latency of the next message in seconds."""
-        self._next = (self._next + 1) % _SAMPLES
-        return self._samples[self._next] * self.scale
+    def _begin(self) -> None:
+        delays_s = [sample * self.scale for sample in self._samples]
+        self.delay_s = cycle(delays_s[1:] + delays_s[:1]).__next__
