@@ -3,10 +3,9 @@
 Simulates whole waits for an impact, A/A (the fault changes nothing) and A/B (a share of the payments fails),
 and counts how they end. Orders come as a Poisson process; each makes one call of payment and of checkout and
 twelve of the frontend, whose latencies are log-normal. Errors, latency and request rate of the services are
-compared, and errors and latency of the operations. In each wait one error ratio of 0, 1 or 5 % is drawn
-that holds before and after. Five minutes of baseline, five of waiting, a look each five seconds, as in a
-live session; nothing is driven. The verdicts are those of the package: ``expected_checks``, ``shared``,
-``assess``.
+compared, and errors and latency of the operations. A share of 0, 1 or 5 % of the calls fails anyway, before
+and after. Five minutes of baseline, five of waiting, a look each five seconds, as in a live session; nothing
+is driven. The verdicts are those of the package: ``expected_checks``, ``shared``, ``assess``.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ OPERATIONS = {"payment": "oteldemo.PaymentService/Charge", "checkout": "oteldemo
 """Spans of the only operations of their services."""
 
 ERROR_RATIOS = (0.0, 0.01, 0.05)
+RATES_PER_MIN = (3.8, 10.0, 30.0, 60.0)
+FAILING_RATIOS = (0.0, 0.1, 0.5)
 Counts = NDArray[np.int64]
 
 LATENCY_SPREAD = 0.5
@@ -132,11 +134,8 @@ def comparison_of(loads: dict[str, Load], course: Course) -> Comparison:
     )
 
 
-def wait(
-    rng: np.random.Generator, orders_per_min: float, failing: float, course: Course
-) -> tuple[Impact, float]:
+def wait(traffic: Traffic, failing: float, course: Course) -> tuple[Impact, float]:
     """Return how one wait ends, and after how many seconds."""
-    traffic = Traffic(rng, orders_per_min, float(rng.choice(ERROR_RATIOS)))
     before = traffic.buckets(course.baseline_buckets, course.bucket_s)
     comparison = comparison_of({name: one.first(len(one.calls)) for name, one in before.items()}, course)
     after = traffic.buckets(course.looks, course.bucket_s, failing)
@@ -150,23 +149,23 @@ def wait(
     raise AssertionError("the last look returns")
 
 
-def waits(
-    rng: np.random.Generator, orders_per_min: float, failing: float, count: int, course: Course | None = None
-) -> Iterator[tuple[Impact, float]]:
-    """Yield the ends of *count* waits."""
+def waits(traffic: Traffic, failing: float, count: int) -> Iterator[tuple[Impact, float]]:
+    """Yield the ends of *count* waits, and after how many seconds they came."""
+    course = Course()
     for _ in range(count):
-        yield wait(rng, orders_per_min, failing, course or Course())
+        yield wait(traffic, failing, course)
 
 
-def measured(orders_per_min: float, failing: float, count: int, seed: int) -> dict[str, Any]:
+def measured(traffic: Traffic, failing: float, count: int) -> dict[str, Any]:
     """Return how many of *count* waits end in which way, with the interval of those with an impact."""
-    ends = list(waits(np.random.default_rng(seed), orders_per_min, failing, count))
+    ends = list(waits(traffic, failing, count))
     reasons = Counter(str(impact.reason) for impact, _ in ends)
     times = sorted(seconds for impact, seconds in ends if impact.reason is ImpactReason.VISIBLE)
     interval = wilson(reasons[ImpactReason.VISIBLE], count)
     assert interval is not None, "at least one wait"
     return {
-        "orders_per_min": orders_per_min,
+        "orders_per_min": traffic.orders_per_min,
+        "error_ratio": traffic.error_ratio,
         "failing_ratio": failing,
         "waits": count,
         "reasons": dict(reasons),
@@ -179,15 +178,16 @@ def measured(orders_per_min: float, failing: float, count: int, seed: int) -> di
 def main() -> None:
     """Measure A/A and A/B at several rates of orders."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--waits", type=int, default=2000, help="waits of each kind, over all rates together")
+    parser.add_argument("--waits", type=int, default=2000, help="waits of each failing ratio, over all rates")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    rates, found = (3.8, 10.0, 30.0, 60.0), []
-    for failing in (0.0, 0.1, 0.5):
-        for rate in rates:
-            found.append(measured(rate, failing, arguments.waits // len(rates), arguments.seed))
-            print(json.dumps(found[-1]), flush=True)
+    rng, found = np.random.default_rng(arguments.seed), []
+    courses = list(product(FAILING_RATIOS, RATES_PER_MIN, ERROR_RATIOS))
+    for failing, rate, errors in courses:
+        count = max(1, arguments.waits * len(FAILING_RATIOS) // len(courses))
+        found.append(measured(Traffic(rng, rate, errors), failing, count))
+        print(json.dumps(found[-1]), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1))
 

@@ -235,6 +235,7 @@ async def test_a_slow_network_is_seen_at_the_caller():
     result = await impact_of(FakeTarget(services=services), expectation=expectation)
 
     assert (result.impact.service, result.impact.signal) == ("checkout", "latency")
+    assert "(payment fails 0 of " in result.impact.detail, "the root cause is named with its numbers too"
 
 
 async def test_not_knowing_the_callers_is_no_obstacle():

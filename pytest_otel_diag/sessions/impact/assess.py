@@ -41,7 +41,7 @@ def assess(comparison: Comparison, seen: Measurement, found: Sequence[Deviation]
             reason=ImpactReason.VISIBLE,
             service=best.service,
             signal=best.signal,
-            detail=best.detail,
+            detail=best.detail + _root_cause(comparison, seen, best.service),
             calls_seen=subject.calls,
             calls_needed=subject.needed.calls,
         )
@@ -57,6 +57,14 @@ def assess(comparison: Comparison, seen: Measurement, found: Sequence[Deviation]
         calls_needed=subject.needed.calls,
         eta_s=subject.eta_s,
     )
+
+
+def _root_cause(comparison: Comparison, seen: Measurement, service: str) -> str:
+    """Return what the errors of the root cause are where another *service* shows the fault, '' for none."""
+    if service in comparison.causes or not comparison.causes:
+        return ""
+    subject = explaining(comparison, seen)
+    return f" ({subject.numbers})" if subject.service in comparison.causes and subject.calls else ""
 
 
 def _expected_first(comparison: Comparison, one: Deviation) -> tuple[bool, bool, tuple[float, str, str]]:

@@ -2,12 +2,12 @@
 
 The total holds however tests and looks depend on each other, since it is only divided (Boole's inequality):
 
-* **Among tests.** Four fifths go to the tests of what the scenario expects to see first: the signals that its
+* **Among tests.** Nine tenths go to the tests of what the scenario expects to see first: the signals that its
   anomalies name for the root causes, evenly. A fault that shows where it should is then found with few
-  calls. The last fifth is divided evenly among all other tests of watched services, operations, metrics and
+  calls. The last tenth is divided evenly among all other tests of watched services, operations, metrics and
   logs, which show strong faults all the same. The choice is made from scenario and baseline, never from what
   came after.
-* **Among looks.** Four fifths go to the last look, the last fifth evenly to the looks before it. Telemetry
+* **Among looks.** Nine tenths go to the last look, the last tenth evenly to the looks before it. Telemetry
   accumulates, so the last look has most of the power; a strong fault does not need it and ends the wait.
   Metrics are the exception: they come about once a minute, and each point gets the same (:mod:`.evidence`).
 
@@ -27,10 +27,10 @@ from pytest_otel_diag.scoring.names import same_operation
 from pytest_otel_diag.sessions.impact.watchlist import Observed, Watchlist
 from pytest_otel_diag.stats.two_sample import Load
 
-EXPECTED_SHARE = 0.8
+EXPECTED_SHARE = 0.9
 """Share of the total that the tests of expected signals get."""
 
-LAST_LOOK_SHARE = 0.8
+LAST_LOOK_SHARE = 0.9
 """Share of the level of a test that its last look gets."""
 
 SERVICE_SIGNALS = (Signal.ERROR_RATE, Signal.LATENCY, Signal.REQUEST_RATE)

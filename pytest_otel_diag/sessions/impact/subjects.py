@@ -54,6 +54,11 @@ class Subject:
         missing = max(0, self.needed.calls - self.calls)
         return missing * sum(load.seconds for load in known) / calls if calls and self.before else None
 
+    @property
+    def numbers(self) -> str:
+        """The failed calls since the fault began and before it, in words."""
+        return f"{self.name} fails {_of(self.after)} calls, before {_of(self.before)}"
+
     def reason(self) -> tuple[ImpactReason, str]:
         """Return why no impact is visible, with its sentence."""
         if not self.calls:
@@ -63,15 +68,14 @@ class Subject:
                 f"{self.name} fails {_of(self.after)} calls, with no call before the fault to compare with"
             )
             return ImpactReason.TOO_RARE, f"{lacking}; {self._longer_baseline()}"
-        numbers = f"{self.name} fails {_of(self.after)} calls, before {_of(self.before)}"
         if self.decided:
             return (
                 ImpactReason.NO_EFFECT,
-                f"{numbers}: {self.calls} calls of {self.name} look like the baseline",
+                f"{self.numbers}: {self.calls} calls of {self.name} look like the baseline",
             )
         if self.calls_before < self.needed.baseline:
-            return ImpactReason.TOO_RARE, f"{numbers}; {self._longer_baseline()}"
-        return ImpactReason.TOO_RARE, f"{numbers}; {self._more_calls()}"
+            return ImpactReason.TOO_RARE, f"{self.numbers}; {self._longer_baseline()}"
+        return ImpactReason.TOO_RARE, f"{self.numbers}; {self._more_calls()}"
 
     def _no_traffic(self) -> str:
         if self.before is None:
