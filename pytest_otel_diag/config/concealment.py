@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 
 from pytest_otel_diag.config.options import OPTIONS
@@ -23,6 +23,16 @@ _BLANKED = (
     *(option.environment for option in OPTIONS),
     *(option.legacy_environment for option in OPTIONS if option.legacy_environment),
 )
+
+
+def without_test(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for a child process that lives during investigations: nothing names the test."""
+    named = {CURRENT_TEST, *_BLANKED}
+    return {
+        name: value
+        for name, value in (os.environ if environ is None else environ).items()
+        if name not in named
+    }
 
 
 class Concealment:

@@ -148,7 +148,7 @@ def _leaks(session: SessionResult) -> Iterator[_Row]:
     if leaks is None:
         return
     policy = "" if leaks.policy == "keep" else f", {leaks.policy}"
-    yield "flag in telemetry", "", leaks.described + policy, "warn" if leaks.rows else "plain"
+    yield "flag in telemetry", "", leaks.described + policy, "plain"
     if leaks.read:
         asked = count(leaks.queries_asked, "query", "queries")
         read = f"{asked} asked for flags, {leaks.queries_answered} returned the injected flag"

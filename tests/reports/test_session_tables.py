@@ -5,7 +5,7 @@ import pytest
 from pytest_otel_diag.model.diagnosis import DiagnosticQuery, Mechanism
 from pytest_otel_diag.model.exhibits import ExemplarTrace, ExhibitSpan, ServiceSeries
 from pytest_otel_diag.model.scenario import Disturbance, ExpectedRootCause, Fault, FaultStep
-from pytest_otel_diag.model.session import DisturbanceMoment, PhaseRecord, Witness
+from pytest_otel_diag.model.session import DisturbanceMoment, LeakAudit, PhaseRecord, Witness
 from pytest_otel_diag.model.verdict import QueryVerdict
 from pytest_otel_diag.reports.attachments import attachments
 from pytest_otel_diag.reports.pictures.intervals import lanes
@@ -88,6 +88,11 @@ def test_expected_and_found_shows_matches_and_the_first_service():
     found = {row[0]: row[1:] for row in expected_and_found(two).rows}
     assert found["causes named"] == ("✗ no", "2", "1 of 2")
     assert found["flag named"][0] == "! look"
+    read = LeakAudit(policy="redact", rows={"flag_events": 1}, queries_asked=1, queries_answered=2)
+    three = ranked("a", 1).model_copy(update={"leaks": read})
+    found = {row[0]: row[1:] for row in expected_and_found(three).rows}
+    assert found["flag in telemetry"] == ("", "", "1 row (1 x events), redact")
+    assert found["flag read"] == ("! look", "", "1 query asked for flags, 2 returned the injected flag")
 
 
 def test_a_control_is_right_when_nothing_is_wrong():

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_otel_diag.config.concealment import CONCEALED, Concealment
+from pytest_otel_diag.config.concealment import CONCEALED, Concealment, without_test
 from pytest_otel_diag.errors import BudgetExceeded, QueryFailed, QueryRejected
 from pytest_otel_diag.model.questions import CallEdges, ServiceHealthOf
 from pytest_otel_diag.model.session import Blame, Budget, Status
@@ -176,6 +176,12 @@ def test_overlapping_investigations_conceal_until_the_last_one_ends():
         assert environ["PYTEST_CURRENT_TEST"] == CONCEALED
     assert environ == {"PYTEST_CURRENT_TEST": NODE.replace("call", "teardown"), "OTEL_DIAG_TARGET": "x"}
     assert arguments == ["pytest", "-k", "x"]
+
+
+def test_processes_that_outlive_a_phase_start_without_what_names_the_test():
+    environ = {"PYTEST_CURRENT_TEST": NODE, "PYTEST_ADDOPTS": "-k x", "OTEL_DIAG_TARGET": "x", "HOME": "/"}
+    assert without_test(environ) == {"HOME": "/"}
+    assert "PYTEST_CURRENT_TEST" not in without_test()
 
 
 def test_a_test_that_has_ended_meanwhile_is_not_named_again():

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pytest_otel_diag.config.concealment import without_test
 from pytest_otel_diag.daemon import start_thread
 from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.flags.surface import FlagAddress
@@ -100,6 +101,7 @@ class Guardian:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=Path(__file__).parents[3],  # found also where the package is not installed
+                env=without_test(),  # an analyzer may read that of any process of this user
                 start_new_session=True,
                 pass_fds=(self._lease.descriptor,),
             )
