@@ -67,7 +67,7 @@ def left(state_dir: Path, flag_file: Path, **update: object):
 
 def healed(state_dir: Path, **options: object) -> Healed:
     def opener(access, *, now):
-        return flags_of(Path(access.control.removeprefix("file:")))
+        return flags_of(Path(access.control.reveal().removeprefix("file:")))
 
     found = in_time(lambda: asyncio.run(heal(state_dir, opener=opener, limits=QUICK, **options)))
     assert isinstance(found, list), found
@@ -405,7 +405,7 @@ def test_the_lease_of_a_killed_run_goes_with_its_fault(tmp_path: Path):
 
 
 def opened(access, *, now):
-    return flags_of(Path(access.control.removeprefix("file:")))
+    return flags_of(Path(access.control.reveal().removeprefix("file:")))
 
 
 def test_entries_are_listed_though_one_is_foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
