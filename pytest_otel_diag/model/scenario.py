@@ -158,7 +158,8 @@ class Scenario(Model):
     the fault is known to be present. ``disturbances`` are harmless changes beside the faults, ``environment``
     the parameters of a simulated target. ``ungated`` is the reason why the session does not count in the gate
     (empty: it counts); it runs and is reported all the same. ``tags`` are free labels (fault type, system,
-    severity) that scorecards group by.
+    severity) that scorecards group by. ``external`` says what fault somebody makes without a flag (a slowed
+    process, a network fault by a script) once the session injects; its expectation is the whole truth.
     """
 
     id: str = Field(min_length=1)
@@ -166,6 +167,7 @@ class Scenario(Model):
     disturbances: tuple[Disturbance, ...] = ()
     environment: Environment = Environment()
     ungated: str = ""
+    external: str = ""
     expectation: Expectation
     timing: Timing = Timing()
     require_impact: bool = True
@@ -175,3 +177,46 @@ class Scenario(Model):
     def control(self) -> bool:
         """Whether the right answer is that nothing is wrong."""
         return self.expectation.healthy
+
+
+def scenario_mistakes(scenario: Scenario) -> list[str]:
+    """Return what is wrong with a scenario for any target: its kind, its flags and its schedule.
+
+    A fault that comes on after ``observe_s``, counted from the first one, might never be served.
+    """
+    name = f"scenario {scenario.id!r}"
+    mistakes = [f"{name} {mistake}" for mistake in _mistakes_of_kind(scenario)]
+    flags = [fault.flag for fault in scenario.faults]
+    mistakes.extend(
+        f"{name} names flag {flag!r} {flags.count(flag)} times; a flag has one variant"
+        for flag in dict.fromkeys(flags)
+        if flags.count(flag) > 1
+    )
+    first_s = min((fault.at_s for fault in scenario.faults), default=0.0)
+    limit_s = scenario.timing.observe_s
+    mistakes.extend(
+        f"fault {fault} of {name} comes on {fault.at_s - first_s:g} s after the first one, "
+        f"the session observes {limit_s:g} s only; give an earlier at_s or a longer timing.observe_s"
+        for fault in scenario.faults
+        if fault.at_s > first_s and fault.at_s - first_s >= limit_s
+    )
+    return mistakes
+
+
+def _mistakes_of_kind(scenario: Scenario) -> list[str]:
+    answer = scenario.expectation
+    if scenario.external:
+        if scenario.faults or scenario.control:
+            return ["has an external fault beside flags, or as a control; give one of them"]
+        if not (answer.root_causes or answer.anomalies):
+            return [
+                "has an external fault without its truth; add root_causes or anomalies to the expectation"
+            ]
+    elif not scenario.faults and not scenario.control:
+        return [
+            "expects a fault but names none; add a fault, say with external what is done without a flag, "
+            "or set expectation.healthy for a control"
+        ]
+    if scenario.control and not scenario.faults and (answer.root_causes or answer.anomalies):
+        return ["is a control that expects root_causes or anomalies; a control expects that nothing is wrong"]
+    return []

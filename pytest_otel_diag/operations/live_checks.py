@@ -65,6 +65,7 @@ class _LiveChecks:
         self._options = options
         self._settings = settings
         self._receiver_wait_s = receiver_wait_s
+        self._listened_s = 0.0
         self._demo = target.document.demo if options.demo != "auto" else catalog.DEFAULT_DEMO
 
     async def all(self) -> AsyncIterator[CheckResult]:
@@ -170,14 +171,22 @@ class _LiveChecks:
 
     async def _condition(self, telemetry: StoreTelemetry, clock: LiveClock) -> Condition:
         """Return the telemetry's condition; where this process receives it, wait for a collector first."""
-        deadline_s = time.monotonic() + self._receiver_wait_s
+        begin_s = time.monotonic()
+        deadline_s = begin_s + self._receiver_wait_s
         while True:
             await asyncio.to_thread(self._target.source.flush)
             found = await condition(telemetry, clock)
+            self._listened_s = time.monotonic() - begin_s
             late = time.monotonic() >= deadline_s
             if late or not self._target.source.own or (set(found.newest_ns) >= {"traces", "logs"}):
                 return found
             await asyncio.sleep(1.0)
+
+    def _listened(self) -> str:
+        """Return in which time telemetry was looked for: nothing came before this process listened."""
+        if not self._target.source.own:
+            return "the last hour"
+        return f"the {self._listened_s:.0f} s since this process listens (metrics come once a minute)"
 
     def _fresh(self, found: Condition) -> Iterator[CheckResult]:
         allowed = {"traces": self._options.fresh_s, "logs": self._options.fresh_s, "metrics": _METRICS_OLD_S}
@@ -188,7 +197,7 @@ class _LiveChecks:
                 yield CheckResult(
                     state,
                     f"{signal}",
-                    "none in the last hour; faults that show only there cannot be detected",
+                    f"none in {self._listened()}; faults that show only there cannot be detected",
                 )
             elif age_s < -TOLERATED_S:
                 yield CheckResult(

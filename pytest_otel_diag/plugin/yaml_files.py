@@ -132,8 +132,9 @@ def labels_of(case: Case) -> tuple[str, ...]:
 def _base(case: Case, target: Target) -> tuple[Scenario | None, list[str]]:
     """Return the scenario that the case builds on: the target's own, else the catalog's; and mistakes."""
     entry = case.entry
-    if entry.control:
-        return Scenario(id=case.id, expectation=Expectation(healthy=True)), []
+    if entry.control or entry.external:
+        answer = Expectation(healthy=entry.control is not None)
+        return Scenario(id=case.id, expectation=answer), []
     if entry.scenario is not None:
         known = scenarios.scenarios_by_id(target)
         if entry.scenario in known:

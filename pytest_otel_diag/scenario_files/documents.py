@@ -108,7 +108,7 @@ def _items(
 
 def _scalar(node: yaml.ScalarNode, loader: OnOffLoader, place: Place) -> Any:
     keys = [part for part in place if isinstance(part, str)]
-    text = bool(keys) and keys[-1] in TEXT_KEYS and "context" not in keys
+    text = bool(keys) and "context" not in keys and (keys[-1] in TEXT_KEYS or "tags" in keys)
     if text and node.tag != _NULL:
         return str(node.value)
     return loader.construct_object(node)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pytest_otel_diag import catalog
 from pytest_otel_diag.errors import OtelDiagError, nearest
+from pytest_otel_diag.model.scenario import Expectation, Scenario, scenario_mistakes
 from pytest_otel_diag.scenario_files.documents import ScenarioFileError
-from pytest_otel_diag.scenario_files.knowledge import unknown_targets
+from pytest_otel_diag.scenario_files.knowledge import scenario_of, unknown_targets
 from pytest_otel_diag.scenario_files.loading import Case, load_cases
 from pytest_otel_diag.scenario_files.schema import Check, Expect
 
@@ -26,9 +27,21 @@ def lint(path: Path, targets: Collection[str]) -> list[str]:
     found = []
     for case in cases:
         found += [case.at(mistake, "targets") for mistake in unknown_targets(case.entry.targets, targets)]
+        found += [case.at(mistake) for mistake in _of_any_target(case)]
         if _has_catalogued_flags(case, targets):
             found += _against_catalog(case)
     return list(dict.fromkeys(found))  # a matrix repeats them
+
+
+def _of_any_target(case: Case) -> list[str]:
+    """Return what every target would refuse; the scenario of a target is not known here."""
+    entry = case.entry
+    if entry.scenario is not None:
+        return []
+    known = scenario_of(entry.faults, entry.environment.demo or catalog.DEFAULT_DEMO)
+    answer = Expectation(healthy=entry.control is not None)
+    plain = Scenario(id=case.id, faults=entry.faults, expectation=answer)
+    return scenario_mistakes(case.scenario(known or plain))
 
 
 def _has_catalogued_flags(case: Case, targets: Collection[str]) -> bool:

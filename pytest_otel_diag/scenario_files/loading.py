@@ -78,6 +78,8 @@ class Case:
             update["ungated"] = entry.ungated
         if entry.require_impact is not None:
             update["require_impact"] = entry.require_impact
+        if entry.external:
+            update["external"] = entry.external
         update["environment"] = _over(base.environment, entry.environment)
         update["timing"] = _over(base.timing, entry.timing)
         return base.model_copy(update=update)

@@ -158,8 +158,9 @@ class Matrix(Model):
 class ScenarioEntry(Model):
     """One scenario of a file.
 
-    Exactly one of ``faults``, ``control: true`` and ``scenario`` (an id that the target knows, for example a
-    recorded incident) says what runs. ``assert`` lists the assertions; without it the expected detection and
+    Exactly one of ``faults``, ``control: true``, ``external`` (a fault that no flag makes, in words;
+    ``expect`` is its truth) and ``scenario`` (an id that the target knows, for example a recorded incident)
+    says what runs. ``assert`` lists the assertions; without it the expected detection and
     root causes must hold. ``targets`` are the kinds of target for which the scenario is made (empty: any);
     ``marks`` and the values of ``tags`` are markers for ``-m``.
     """
@@ -168,6 +169,7 @@ class ScenarioEntry(Model):
     description: str = ""
     faults: tuple[Fault, ...] = ()
     control: Literal[True] | None = None
+    external: str = ""
     scenario: str | None = None
     disturbances: tuple[Disturbance, ...] = ()
     environment: Environment = Environment()
@@ -188,13 +190,16 @@ class ScenarioEntry(Model):
             for name, given in (
                 ("faults", bool(self.faults)),
                 ("control", self.control is not None),
+                ("external", bool(self.external)),
                 ("scenario", self.scenario is not None),
             )
             if given
         ]
         if len(kinds) != 1:
             found = " and ".join(kinds) or "none of them"
-            raise ValueError(f"needs exactly one of faults, control: true and scenario; this one has {found}")
+            raise ValueError(
+                f"needs exactly one of faults, control: true, external and scenario; this one has {found}"
+            )
         runs = math.prod(
             len(values) for name in Matrix.model_fields if (values := getattr(self.matrix, name)) is not None
         )
@@ -237,8 +242,14 @@ class ListDocument(Model):
     scenarios: tuple[ScenarioEntry, ...] = Field(min_length=1)
 
 
-TEXT_KEYS = frozenset({"demo", "variant", "flag", "ungated", "description", "id", "scenario"})
-"""Keys whose values are always text: YAML would read 3.10 as a number and lose the zero."""
+TEXT_KEYS = frozenset(
+    {
+        *("demo", "variant", "flag", "ungated", "description", "id", "scenario", "external"),
+        *("service", "operation", "fault", "path", "paths", "red_herrings", "not_blamed", "query_shows"),
+        *("root_cause", "tags", "marks", "targets"),
+    }
+)
+"""Keys under which values are always text: YAML would read 3.10 as a number and lose the zero."""
 
 
 def json_schema() -> dict[str, Any]:

@@ -139,7 +139,7 @@ class Session:
     async def inject(self, faults: FaultScheduler, note: PhaseNote) -> None:
         """Set the flags and make the disturbances that are due at once; the schedule starts here."""
         if not self._scenario.faults:
-            note.skip("control without a fault")
+            note.skip(self._scenario.external or "control without a fault")
             await self._system.clock.sleep(self._timing.guard_s)
         await faults.start()
 
@@ -149,7 +149,7 @@ class Session:
         That is the first of the confirming reads: from then on the first fault was in force.
         """
         if not self._scenario.faults:
-            note.skip("control without a fault")
+            note.skip("no flag to be served")
             return self.context.now()
         await faults.prove()
         if not self._log.witnesses:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import NewType
 
 from pytest_otel_diag.errors import ScenarioRejected
-from pytest_otel_diag.model.scenario import Scenario
+from pytest_otel_diag.model.scenario import Scenario, scenario_mistakes
 from pytest_otel_diag.ports import Target
-from pytest_otel_diag.sessions.faults.injection import scenario_mistakes
-from pytest_otel_diag.sessions.faults.schedule import schedule_mistakes
 
 ValidScenario = NewType("ValidScenario", Scenario)
 """A scenario that its target accepted; only :func:`validated` makes one."""
@@ -20,7 +18,7 @@ def validated(scenario: Scenario, target: Target) -> ValidScenario:
     Raises ScenarioRejected with every mistake. Names of flags and variants are checked in the preflight of
     the session, against the flags of the open target.
     """
-    mistakes = (*scenario_mistakes(scenario), *schedule_mistakes(scenario), *target.validate(scenario))
+    mistakes = (*scenario_mistakes(scenario), *target.validate(scenario))
     if mistakes:
         raise ScenarioRejected(dict.fromkeys(mistakes))
     return ValidScenario(scenario)

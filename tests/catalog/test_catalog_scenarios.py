@@ -5,8 +5,7 @@ import pytest
 from pytest_otel_diag import catalog
 from pytest_otel_diag.catalog.scenarios import AFFECTED_PER_MINUTE, DEFAULT_USERS, affected_per_minute
 from pytest_otel_diag.errors import ScenarioError
-from pytest_otel_diag.model.scenario import Fault
-from pytest_otel_diag.sessions.faults.injection import scenario_mistakes
+from pytest_otel_diag.model.scenario import Fault, scenario_mistakes
 
 DEMOS = catalog.load().demos()
 CASES = [(demo, scenario) for demo in DEMOS for scenario in catalog.scenarios(demo)]

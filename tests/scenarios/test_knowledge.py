@@ -7,9 +7,10 @@ from typer.testing import CliRunner
 
 from pytest_otel_diag import catalog
 from pytest_otel_diag.cli.app import app
-from pytest_otel_diag.model.scenario import Fault, FaultStep
+from pytest_otel_diag.model.scenario import Expectation, Fault, FaultStep, Scenario, scenario_mistakes
 from pytest_otel_diag.scenario_files.knowledge import labels, other_release_only, scenario_of
 from pytest_otel_diag.scenario_files.lint import lint
+from pytest_otel_diag.scenario_files.loading import load_cases
 from pytest_otel_diag.testing import each_variant
 
 RUNNER = CliRunner()
@@ -188,3 +189,57 @@ def test_the_command_lints_lists_and_prints_the_schema(write, tmp_path) -> None:
     ):
         assert wanted in listed
     assert '"$schema"' in RUNNER.invoke(app, ["scenarios", "schema"]).output
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (
+            "control: true\nexpect: {healthy: false, root_causes: [{service: ad}]}\n",
+            "expects a fault but names none",
+        ),
+        ("control: true\nexpect: {root_causes: [{service: ad}]}\n", "is a control that expects root_causes"),
+        ("faults: [{flag: adFailure}, {flag: adFailure}]\n", "names flag 'adFailure' 2 times"),
+        ("external: tc\n", "has an external fault without its truth"),
+        ("external: tc\nexpect: {healthy: true}\n", "has an external fault beside flags, or as a control"),
+        (
+            "faults: [{flag: adFailure}, {flag: cartFailure, at_s: 900}]\ntiming: {observe_s: 60}\n",
+            "comes on 900 s after the first one",
+        ),
+    ],
+)
+def test_lint_refuses_what_every_target_refuses(write, text: str, mistake: str) -> None:
+    (found,) = lint(write(f"schema: 1\n{text}"), TARGETS)
+    assert mistake in found
+
+
+def test_a_fault_that_no_flag_makes_is_a_scenario_with_its_truth(write) -> None:
+    path = write("schema: 1\nexternal: tc netem\nexpect: {root_causes: [{service: ad}]}\n")
+    assert lint(path, TARGETS) == []
+    (case,) = load_cases(path)
+    made = case.scenario(Scenario(id="x", expectation=Expectation()))
+    assert (made.external, made.control, made.faults) == ("tc netem", False, ())
+    assert scenario_mistakes(made) == []
+
+
+def test_text_is_text_whatever_yaml_takes_it_for(write) -> None:
+    text = """
+        schema: 1
+        external: 1.10
+        expect:
+          root_causes: [{ service: 007, operation: on }]
+          red_herrings: [1e3, 2026-01-01]
+          paths: [[no, 0x10]]
+        assert: [{ not_blamed: 1.10 }, { root_cause: 007 }]
+        tags: { team: 1.10, on_call: yes }
+        marks: [12_3]
+        """
+    (case,) = load_cases(write(text))
+    expect = case.entry.expect
+    assert case.entry.external == "1.10"
+    assert (expect.root_causes[0].service, expect.root_causes[0].operation) == ("007", "on")
+    assert (expect.red_herrings, expect.paths) == (("1e3", "2026-01-01"), (("no", "0x10"),))
+    assert [check.name for check in case.checks] == ["not_blamed", "root_cause"]
+    assert (case.checks[0].not_blamed.service, case.checks[1].root_cause.service) == ("1.10", "007")
+    assert case.entry.tags == {"team": "1.10", "on_call": "yes"}
+    assert case.entry.marks == ("12_3",)

@@ -9,7 +9,8 @@ import pytest
 
 from pytest_otel_diag.errors import ScenarioRejected
 from pytest_otel_diag.model.diagnosis import Diagnosis, Signal
-from pytest_otel_diag.model.scenario import Expectation, ExpectedAnomaly, Fault
+from pytest_otel_diag.model.events import PhaseStarted, SessionEvent
+from pytest_otel_diag.model.scenario import Expectation, ExpectedAnomaly, ExpectedRootCause, Fault
 from pytest_otel_diag.model.session import Blame, ImpactReason, Phase, SessionResult, Status
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.sessions import EngineSettings, WallTime
@@ -75,6 +76,26 @@ async def test_a_control_sets_nothing_and_waits_for_no_impact():
     assert skipped == {Phase.INJECT, Phase.WITNESS, Phase.IMPACT, Phase.UNDO, Phase.RECOVER}
     assert target.trouble.passed["flags.apply"] == 0
     assert result.windows.incident is not None and result.windows.incident.duration_s == pytest.approx(30)
+
+
+async def test_a_fault_that_no_flag_makes_is_waited_for_and_judged():
+    services = shop()
+    target = FakeTarget(services=services)
+    truth = Expectation(root_causes=(ExpectedRootCause(service="payment"),))
+    case = scenario(external="a broken network card", expectation=truth)
+
+    def make_the_fault(event: SessionEvent) -> None:
+        if isinstance(event, PhaseStarted) and event.phase is Phase.INJECT:
+            services["payment"].errors = 0.5
+
+    result = await engine(target, emit=make_the_fault).run(plan(case))
+
+    assert result.status is Status.SCORED, result.reason
+    assert result.impact is not None and result.impact.reason is ImpactReason.VISIBLE
+    assert result.verdict is not None and result.verdict.fault_present and result.verdict.service_rank == 1
+    assert target.trouble.passed["flags.apply"] == 0
+    inject = next(record for record in result.phases if record.phase is Phase.INJECT)
+    assert (inject.outcome, inject.detail) == ("skipped", "a broken network card")
 
 
 async def test_a_harmless_change_is_a_control_that_is_set_and_taken_back():

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.flags import FlagChange
-from pytest_otel_diag.model.scenario import Disturbance, Expectation, Fault, FaultStep
+from pytest_otel_diag.model.scenario import Disturbance, Expectation, Fault, FaultStep, scenario_mistakes
 from pytest_otel_diag.model.session import Blame, ImpactReason, Phase, Status
 from pytest_otel_diag.model.windows import Window, seconds_to_ns
 from pytest_otel_diag.sessions import EngineSettings
 from pytest_otel_diag.sessions.faults.external_changes import foreign_faults
-from pytest_otel_diag.sessions.faults.schedule import course, schedule_mistakes, schedule_of
+from pytest_otel_diag.sessions.faults.schedule import course, schedule_of
 from pytest_otel_diag.sessions.faults.witness import FlagWitness
 from tests.sessions.session_fakes import (
     QUICK,
@@ -309,9 +309,9 @@ async def test_an_external_change_is_detected_before_the_schedule_overwrites_it(
 def test_a_fault_that_comes_after_the_session_is_a_mistake():
     both = (Fault(flag="adFailure", at_s=10), Fault(flag="paymentFailure", variant="50%", at_s=45))
     case = scenario(faults=both, expectation=PAYMENT)
-    (mistake,) = schedule_mistakes(case)
+    (mistake,) = scenario_mistakes(case)
     assert "paymentFailure=50% of scenario 'case' comes on 35 s after the first one" in mistake
-    assert schedule_mistakes(case.model_copy(update={"faults": both[:1]})) == []
+    assert scenario_mistakes(case.model_copy(update={"faults": both[:1]})) == []
 
 
 async def test_an_unknown_variant_of_a_step_is_refused():

@@ -6,27 +6,10 @@ from collections.abc import Sequence
 
 from pytest_otel_diag.errors import ScenarioError, nearest
 from pytest_otel_diag.model.flags import Flag, FlagChange, FlagDocument
-from pytest_otel_diag.model.scenario import Fault, Scenario
+from pytest_otel_diag.model.scenario import Fault
 
 OFF = "off"
 """Name of the variant that turns a fault off."""
-
-
-def scenario_mistakes(scenario: Scenario) -> list[str]:
-    """Return what is wrong with the scenario for any target."""
-    mistakes = []
-    if not scenario.faults and not scenario.control:
-        mistakes.append(
-            f"scenario {scenario.id!r} expects a fault but names none; "
-            "add a fault, or set expectation.healthy for a control"
-        )
-    flags = [fault.flag for fault in scenario.faults]
-    mistakes.extend(
-        f"scenario {scenario.id!r} names flag {flag!r} {flags.count(flag)} times; a flag has one variant"
-        for flag in dict.fromkeys(flags)
-        if flags.count(flag) > 1
-    )
-    return mistakes
 
 
 def resolve_faults(faults: Sequence[Fault], document: FlagDocument) -> tuple[FlagChange, ...]:

@@ -116,21 +116,5 @@ def schedule_of(scenario: Scenario, changes: Sequence[FlagChange], rest: Mapping
     )
 
 
-def schedule_mistakes(scenario: Scenario) -> list[str]:
-    """Return the faults that come on only after the incident was observed.
-
-    The incident is observed for ``observe_s`` from the first fault on, or longer until its impact is visible:
-    a later fault might never be served.
-    """
-    first_s = min((fault.at_s for fault in scenario.faults), default=0.0)
-    limit_s = scenario.timing.observe_s
-    return [
-        f"fault {fault} of scenario {scenario.id!r} comes on {fault.at_s - first_s:g} s after the first one, "
-        f"the session observes {limit_s:g} s only; give an earlier at_s or a longer timing.observe_s"
-        for fault in scenario.faults
-        if fault.at_s > first_s and fault.at_s - first_s >= limit_s
-    ]
-
-
 def _due(disturbance: Disturbance) -> Nanos:
     return seconds_to_ns(disturbance.at_s)
