@@ -9,11 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pytest_otel_diag.errors import SchemaError
+from pytest_otel_diag.errors import QueryFailed, QueryRejected, SchemaError
 from pytest_otel_diag.model.questions import FlagMentions, ServiceHealthOf
 from pytest_otel_diag.model.telemetry import TelemetrySchema
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.recordings.leaks import Leaks
+from pytest_otel_diag.telemetry.layout import Layout
 from pytest_otel_diag.telemetry.leaks import Hidden
 from pytest_otel_diag.telemetry.schema import evened_columns
 
@@ -139,6 +140,33 @@ def test_the_views_redact_as_recordings_do(store, database, views):
     assert [row[1:] for row in found] == [row[1:] for row in expected]
     slim = seen(telemetry, "SELECT operation FROM otel_traces_slim ORDER BY start_ns")
     assert [row[0] for row in slim] == [row[1] for row in expected]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "toUInt8(StatusMessage) > 1 AND ServiceName = 'flagd'",
+        "toUInt8(StatusMessage) > 1",
+        "toUInt8(SpanName) > 9",
+    ],
+)
+def test_errors_of_the_engine_do_not_show_what_the_views_hide(store, database, condition):
+    row = {"service": "ad", "name": "7", "trace": "a" * 32, "message": "7", "attributes": {}, "events": []}
+    hidden = {**row, "service": "flagd", "name": "adFailure", "message": "adFailure"}
+    for number, in_memory in enumerate((True, False)):
+        name = f"{database} {number}"
+        store.create_database(name, layout=Layout(in_memory=in_memory))
+        rows = [row, hidden, {**row, "message": "adFailure"}]
+        store.ingest_arrow(name, "otel_traces", traces(rows))
+        telemetry = store.telemetry(name, hidden=Hidden(flags=FLAGS))
+        try:
+            answer = str(seen(telemetry, f"SELECT count() FROM otel_traces WHERE {condition}"))
+        except (QueryFailed, QueryRejected) as error:
+            answer = str(error)
+        finally:
+            telemetry.close()
+            store.drop_database(name)
+        assert "adFailure" not in answer and "executing" not in answer
 
 
 def test_logs_and_metrics_are_redacted_and_keep_their_types(store, database, views):

@@ -29,6 +29,8 @@ _PASSING_TEXT = re.compile(
     r"No space left on device|Too many open files|Input/output error|Disk quota exceeded"
 )
 _NAME = re.compile(r"(?:identifier|Table|table|column|columns:|Database|named) ['`]?([\w.\-$]+)['`]?")
+_INSIDE = re.compile(r"[:,.]?\s*while (?:executing|processing)\b.*?(?=\.?\s*\([A-Z_]+\)|$)", re.DOTALL | re.I)
+"""Where in its plan the engine failed: in terms of the views, which may name what they hide."""
 _TRAILER = re.compile(r"\s*(?:\(version [^)]*\))?\s*(?:\(for url [^)]*\))?\s*$", re.DOTALL)
 
 
@@ -118,7 +120,7 @@ def _clean(text: str) -> str:
     start = text.find("Code: ")
     body = text[start:] if start >= 0 else text
     body = re.sub(r"^Code: \d+\.\s*(?:DB::Exception:)?\s*", "", body)
-    body = _TRAILER.sub("", body)
+    body = _INSIDE.sub("", _TRAILER.sub("", body))
     return re.sub(r"\s+", " ", body).strip()[:1000] or "no reason given"
 
 
