@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,7 +14,7 @@ from pytest_otel_diag.model.telemetry import Table
 from pytest_otel_diag.sessions.context import SessionContext
 from pytest_otel_diag.sessions.ending import SessionStopped, describe
 
-_EVALUATIONS = r"feature_?flag"
+_EVALUATIONS = ("feature_flag", "featureflag")
 """In a statement: the attributes, events and metrics that OpenTelemetry gives evaluations of flags."""
 _ROWS_READ = 10_000
 
@@ -25,29 +25,33 @@ def injected_flags(scenario: Scenario) -> tuple[str, ...]:
 
 
 class FlagReading:
-    """Recognises queries that read flags."""
+    """Recognises queries that read flags; upper and lower case are the same."""
 
     def __init__(self, flags: Iterable[str]) -> None:
-        names = [re.escape(flag) for flag in flags if flag]
-        self._answer = re.compile("|".join(names), re.IGNORECASE) if names else None
-        self._statement = re.compile("|".join([_EVALUATIONS, *names]), re.IGNORECASE)
+        self._flags = tuple(flag.lower() for flag in flags if flag)
 
     def statement(self, sql: str, parameters: object) -> bool:
         """Whether the statement asks for evaluations of flags, or names an injected one."""
-        if self._answer is None:
+        if not self._flags:
             return False
-        return bool(self._statement.search(sql) or (parameters and self._statement.search(repr(parameters))))
+        text = f"{sql}\n{parameters!r}".lower()
+        return any(name in text for name in (*_EVALUATIONS, *self._flags))
 
     def answer(self, result: object) -> bool:
         """Whether the first :data:`_ROWS_READ` rows of a result name an injected flag."""
-        if self._answer is None:
+        if not self._flags:
             return False
         if isinstance(result, Table):
-            return any(self._names(column[:_ROWS_READ]) for column in result.columns)
-        return isinstance(result, Sequence) and self._names([_texts(row) for row in result[:_ROWS_READ]])
+            return any(self._named(column[:_ROWS_READ]) for column in result.columns)
+        if not isinstance(result, Sequence) or not result:
+            return False
+        return any(
+            self._named(list({getattr(row, name) for row in result[:_ROWS_READ]}))
+            for name, kind in inspect.get_annotations(type(result[0])).items()
+            if kind in {"str", str}
+        )
 
-    def _names(self, values: Sequence[Any]) -> bool:
-        assert self._answer is not None
+    def _named(self, values: Sequence[Any]) -> bool:
         first = next((value for value in values if value is not None), None)
         if first is None or isinstance(first, int | float):
             return False
@@ -55,11 +59,8 @@ class FlagReading:
             text = "\n".join(values)
         except TypeError:  # maps, arrays and texts that may be missing
             text = repr(values)
-        return self._answer.search(text) is not None
-
-
-def _texts(row: Any) -> str:
-    return "\n".join(value for value in vars(row).values() if isinstance(value, str))
+        text = text.lower()
+        return any(name in text for name in self._flags)
 
 
 async def refuse_leaks(context: SessionContext) -> None:
