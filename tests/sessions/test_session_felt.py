@@ -30,7 +30,7 @@ def test_a_service_that_still_gets_another_variant_does_not_feel_the_fault(reaso
     found = verdict(reason, {"checkout": {"off"}})
     assert (found.reason, found.service) == (ImpactReason.NOT_FELT, "checkout")
     assert found.detail == (
-        "paymentFailure=50% is served, but checkout still evaluates paymentFailure to off: its flag client "
+        "paymentFailure=50% is served, but checkout still evaluates paymentFailure to off; its flag client "
         "probably serves a cached value or has lost its stream from flagd; restart checkout and run the "
         "session again"
     )

@@ -302,11 +302,17 @@ async def test_restarting_is_a_disturbance_with_a_command(demo: LiveDemo, tmp_pa
         assert log.read_text() == "ad\n"
         assert session.residue is not None
         assert await session.residue(PAYMENT.faults) == ()
+        assert session.restart is not None
+        assert await session.restart("cart") == ""
+        assert log.read_text() == "ad\ncart\n"
     failing = live(demo, restart="false {service}")
     async with failing.open(scenario, "x") as session:
         assert session.disturb is not None
         with pytest.raises(FlagError, match="was not restarted"):
             await session.disturb(restart)
+        assert session.restart is not None and "exit code 1" in await session.restart("cart")
+    async with live(demo).open(PAYMENT, "x") as session:
+        assert session.restart is not None and "--otel-diag-restart" in await session.restart("cart")
     target.close()
     failing.close()
 

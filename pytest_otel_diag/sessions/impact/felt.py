@@ -117,7 +117,7 @@ def judged(
     if not service:
         return impact
     remedy = f"{_CLIENT}; restart {service} and run the session again"
-    detail = f"{fault.flag}={served.variant} is served, but {why}: {remedy}"
+    detail = f"{fault.flag}={served.variant} is served, but {why}; {remedy}"
     return impact.model_copy(update={"reason": ImpactReason.NOT_FELT, "service": service, "detail": detail})
 
 
