@@ -265,6 +265,17 @@ def test_several_faults_are_one_incident(kept: dict[str, Kept]) -> None:
     assert set(incident.expectation.flags) >= {"paymentFailure", "adFailure"}
 
 
+def test_a_fault_that_no_flag_makes_is_an_incident_with_its_truth(kept: dict[str, Kept]) -> None:
+    result = kept[PAYMENT].result
+    own = result.scenario.model_copy(update={"faults": (), "external": "a slow disk"})
+    made = result.model_copy(update={"scenario": own, "flag_timeline": (), "witnesses": ()})
+    later = result.windows.incident
+    assert later is not None
+    incident = describe(made, until_ns=later.end_ns).incidents[0]
+    assert (incident.flag, incident.fault_type, incident.label) == ("none", "external", "a slow disk")
+    assert incident.expectation.root_causes == result.scenario.expectation.root_causes
+
+
 def replace_flag(fault: object, flag: str) -> object:
     return fault.model_copy(update={"flag": flag})  # type: ignore[attr-defined]  # a fault
 
