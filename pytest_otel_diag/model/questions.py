@@ -133,7 +133,7 @@ class LogKinds(WindowQuestion[Sequence[LogKind]]):
 
 @dataclass(frozen=True, slots=True)
 class FlagMentions(Question[Sequence[FlagMention]]):
-    """The rows of the window that name one of the flags, in any case; for the session, not for analyzers."""
+    """The rows of the window that name one of the flags, in texts in any case; not for analyzers."""
 
     name = "flag_mentions"
     signals = ("traces", "logs", "metrics")

@@ -219,7 +219,7 @@ def test_rows_that_name_the_injected_flag_are_counted_by_kind(store, database):
         traces(
             [
                 row,
-                {**row, "events": [("feature_flag.evaluation", {"feature_flag.key": "adfailure"})]},
+                {**row, "events": [("feature_flag.evaluation", {"feature_flag.key": "adFailure"})]},
                 {**row, "events": [("feature_flag.evaluation", {"feature_flag.key": "other"})]},
                 {**row, "attributes": {"x": "/flags/adFailure"}},
                 {**row, "message": "adFailure!"},
