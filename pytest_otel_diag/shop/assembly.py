@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_otel_diag.shop.demo.blueprint import Blueprint
 from pytest_otel_diag.shop.demo.topology import TOPIC
+from pytest_otel_diag.shop.kernel import uuid4
 from pytest_otel_diag.shop.kernel.world import World
 from pytest_otel_diag.shop.services import (
     accounting,
@@ -60,6 +61,8 @@ def build(world: World, variation: Variation) -> DemoTraffic:
     """
     blueprint = Blueprint.drawn(variation, world.rng("topology"))
     world.broker.topic(TOPIC)
+    if blueprint.modern:
+        world.recorder.span_metrics.label(uuid4(world.rng("collector")))
     for module in _MODULES:
         for spec in module.specs(blueprint):
             world.add(spec)

@@ -14,6 +14,9 @@ SpanKind = Literal["Internal", "Server", "Client", "Producer", "Consumer"]
 StatusCode = Literal["Unset", "Ok", "Error"]
 
 
+MetricKind = Literal["gauge", "sum", "histogram"]
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Resource:
     """One running instance of a service, compared by identity: a restart creates a new one."""
@@ -103,7 +106,7 @@ class Instrument:
     """The identity of a metric, which points refer to."""
 
     name: str
-    kind: Literal["gauge", "sum", "histogram"]
+    kind: MetricKind
     unit: str = ""
     description: str = ""
     monotonic: bool = True

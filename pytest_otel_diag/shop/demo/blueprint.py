@@ -10,7 +10,7 @@ from functools import cached_property
 from pytest_otel_diag.shop.demo.instrumentation import Rpc, flag_event
 from pytest_otel_diag.shop.demo.releases import DemoRelease, release_of
 from pytest_otel_diag.shop.demo.topology import ServicePlan, plans
-from pytest_otel_diag.shop.kernel.process_spec import FlagClient
+from pytest_otel_diag.shop.kernel.process_spec import IDENTITY, FlagClient
 from pytest_otel_diag.shop.kernel.resources.heap import (
     DOTNET,
     GO,
@@ -61,6 +61,25 @@ _RUNTIME_NAMES = {
     "ruby": ("ruby", "3.4.8"),
     "php": ("fpm-fcgi", "8.4.16"),
     "rust": ("rustc", "1.92.0"),
+}
+
+# resources of 3.x, as SDKs and detectors of each service fill them
+_CRITICALITY = {
+    **dict.fromkeys(("payment", "frontend", "checkout", "frontend-proxy"), "critical"),
+    **dict.fromkeys(("currency", "cart", "shipping", "product-catalog"), "high"),
+    **dict.fromkeys(("quote", "flagd", "load-generator"), "low"),
+}
+_SDK_VERSIONS = {"nodejs": "2.10.0", "python": "1.43.0", "go": "1.45.0"}
+_WITHOUT_DETECTORS = ("product-catalog", "recommendation")
+_PROCESS = ("host.name", "container.id", "process.pid")
+_IDENTITIES: dict[str, tuple[str, ...]] = {
+    "payment": ("service.instance.id", *_PROCESS),
+    "frontend": _PROCESS,
+    "checkout": _PROCESS,
+    "load-generator": _PROCESS,
+    "flagd": ("host.name",),
+    "recommendation": ("service.instance.id",),
+    "product-catalog": (),
 }
 
 NODES = ("node-1", "node-2", "node-3")
@@ -126,29 +145,49 @@ class Blueprint:
         return FlagClient(event=event, remote=remote, operation=operation)
 
     def resource(self, plan: ServicePlan) -> dict[str, str]:
-        """Return the resource attributes of a service, without its name and instance."""
+        """Return the resource attributes of a service, without its name and what identifies its processes."""
         attributes = {
             "service.namespace": "opentelemetry-demo",
             "service.version": f"{self.release.version}.0",
             "telemetry.sdk.language": plan.language,
             "telemetry.sdk.name": "opentelemetry",
-            "deployment.environment.name": "demo",
-            "host.arch": "amd64",
-            "os.type": "linux",
         }
-        runtime = _RUNTIME_NAMES.get(plan.runtime)
-        if runtime is not None:
-            attributes["process.runtime.name"], attributes["process.runtime.version"] = runtime
+        if not self.modern:
+            attributes["deployment.environment.name"] = "demo"
+        else:
+            attributes["service.criticality"] = _CRITICALITY.get(plan.name, "medium")
+            if plan.language in _SDK_VERSIONS:
+                attributes["telemetry.sdk.version"] = _SDK_VERSIONS[plan.language]
+        if self.modern and plan.name == "recommendation":
+            attributes["telemetry.auto.version"] = "0.64b0"
+        if not self.modern or plan.name not in _WITHOUT_DETECTORS:
+            attributes |= {"host.arch": "amd64", "os.type": "linux"}
+            runtime = _RUNTIME_NAMES.get(plan.runtime)
+            if runtime is not None:
+                attributes["process.runtime.name"], attributes["process.runtime.version"] = runtime
         if plan.runtime in ("nginx", "envoy"):
             del attributes["telemetry.sdk.language"], attributes["telemetry.sdk.name"]
         return attributes
+
+    def process(self, plan: ServicePlan) -> dict[str, object]:
+        """Return the fields of :class:`ServiceSpec` for the resource of a service.
+
+        Several replicas always carry an instance id: without one, their counters would be one series.
+        """
+        fields: dict[str, object] = {"resource": self.resource(plan)}
+        if self.modern:
+            identity = _IDENTITIES.get(plan.name, IDENTITY)
+            if self.replicas.get(plan.name, 1) > 1:
+                identity = tuple(dict.fromkeys((*identity, *IDENTITY)))
+            fields["identity"] = identity
+        return fields
 
     def base(self, name: str) -> dict[str, object]:
         """Return the fields of :class:`ServiceSpec` that the plan determines."""
         plan = self.plans[name]
         return {
             "name": name,
-            "resource": self.resource(plan),
+            **self.process(plan),
             "host": CLIENT if name in OUTSIDE else self.nodes[name],
             "replicas": self.replicas.get(name, 1),
             "workers": plan.workers,

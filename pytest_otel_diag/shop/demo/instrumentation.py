@@ -94,7 +94,7 @@ class Rpc:
 
     def server(self, rpc: str) -> SpanShape:
         """Return the shape of the server span of ``package.Service/Method``."""
-        attributes = _rpc_attributes(rpc, new=self.new)
+        attributes = _rpc_attributes(rpc, new=self.new) | self._original(rpc)
         if self.language == "python":
             attributes |= {
                 "net.peer.ip": "172.18.0.25",
@@ -117,7 +117,7 @@ class Rpc:
 
     def client(self, rpc: str, *, host: str = "", port: int = 0) -> SpanShape:
         """Return the shape of the client span of a call to ``host:port``."""
-        attributes = _rpc_attributes(rpc, new=self.new)
+        attributes = _rpc_attributes(rpc, new=self.new) | self._original(rpc)
         if host:
             attributes["server.address"] = host
             attributes["server.port"] = port
@@ -129,9 +129,14 @@ class Rpc:
             SpanOutcome(attributes=_rpc_status("OK", new=self.new)),
             self._client_failed,
             duration=self._duration("client"),
-            duration_series=self._series(rpc, "OK"),
-            failed_series=lambda failure: self._series(rpc, failure.code),
+            duration_series=self._series(rpc, "OK", host, port),
+            failed_series=lambda failure: self._series(rpc, failure.code, host, port),
         )
+
+    def _original(self, rpc: str) -> dict[str, AttributeValue]:
+        """Return the name that the SDK gave the span, where the collector of 3.x renames it."""
+        prefix = {"nodejs": "grpc.", "python": "/"}.get(self.language, "") if self.modern else ""
+        return {"original_span_name": f"{prefix}{rpc}"} if prefix else {}
 
     def _span_name(self, rpc: str) -> str:
         return f"grpc.{rpc}" if self.language == "nodejs" and not self.modern else rpc
@@ -139,8 +144,12 @@ class Rpc:
     def _duration(self, side: str) -> MetricShape | None:
         return _RPC_DURATIONS.get((self.language, side, self.new))
 
-    def _series(self, rpc: str, code: str) -> Series:
+    def _series(self, rpc: str, code: str, host: str = "", port: int = 0) -> Series:
         attributes = _rpc_attributes(rpc, new=self.new) | _rpc_status(code, new=self.new)
+        if host and self.new:
+            attributes |= {"server.address": host, "server.port": port}
+        if self.new and code != "OK":
+            attributes["error.type"] = code
         return tuple(attributes.items())
 
     def _server_failed(self, failure: RpcFailure) -> SpanOutcome:
@@ -148,10 +157,10 @@ class Rpc:
         if self.language == "java":
             return SpanOutcome("Error", "", attributes)
         if self.language == "nodejs":
-            attributes |= {"grpc.error_name": "Error", "grpc.error_message": failure.message}
-            if self.modern:
-                attributes["error.type"] = "Error"
-            return SpanOutcome("Error", failure.message, attributes)
+            error = {"grpc.error_name": "Error", "grpc.error_message": failure.message}
+            if self.modern:  # a span that failed ends without the code
+                return SpanOutcome("Error", failure.message, {**error, "error.type": "Error"})
+            return SpanOutcome("Error", failure.message, attributes | error)
         if self.language == "python":
             return SpanOutcome("Error", f"{failure.code}:{failure.message}", attributes)
         if failure.code not in _SERVER_FAULTS:
@@ -163,7 +172,7 @@ class Rpc:
         if self.language == "nodejs":
             text = node_message(failure)
             attributes |= {"grpc.error_name": "Error", "grpc.error_message": text}
-            return SpanOutcome("Error", text, attributes)
+            return SpanOutcome("Error", "" if self.modern else text, attributes)
         if self.language == "python":
             event = exception_event("grpc._channel._InactiveRpcError", failure.message)
             return SpanOutcome("Error", f"StatusCode.{failure.code}: {failure.message}", attributes, (event,))
@@ -240,7 +249,11 @@ class Http:
             "server.address": host,
             "server.port": int(port or 80),
         }
-        series = (("http.request.method", method), ("server.address", host))
+        series: Series = (
+            ("http.request.method", method),
+            ("server.address", host),
+            ("server.port", int(port or 80)),
+        )
         return SpanShape(
             name or method,
             kind,
@@ -250,7 +263,11 @@ class Http:
             _http_client_failed,
             duration=_seconds("http.client.request.duration", self.scope) if self.metric else None,
             duration_series=(*series, ("http.response.status_code", 200)),
-            failed_series=lambda failure: (*series, ("http.response.status_code", http_error(failure))),
+            failed_series=lambda failure: (
+                *series,
+                ("http.response.status_code", http_error(failure)),
+                ("error.type", str(http_error(failure) or failure.code)),
+            ),
         )
 
 

@@ -25,8 +25,13 @@ class SpanMetrics:
 
     def __init__(self, start_ns: Nanos) -> None:
         self._start_ns = start_ns
+        self._collector: Series = ()
         self._meters: dict[Resource, Meter] = {}
         self._durations: dict[tuple[Resource, str, str, str], Histogram] = {}
+
+    def label(self, collector: str) -> None:
+        """Label all series with the id of the collector, as newer ones do; call it before :meth:`add`."""
+        self._collector = (("collector.instance.id", collector),)
 
     def add(self, spans: Sequence[SpanRecord]) -> None:
         """Count a received batch."""
@@ -42,7 +47,7 @@ class SpanMetrics:
         meter = self._meters.get(resource)
         if meter is None:
             meter = self._meters[resource] = Meter(resource, self._start_ns)
-        series = _labels(resource.service, name, kind, status)
+        series = (*_labels(resource.service, name, kind, status), *self._collector)
         durations = meter.histogram(_DURATION, series)
         # every call has a duration, so the counter equals the histogram's count
         meter.callback(_CALLS, lambda: ((series, float(sum(durations.counts))),))
@@ -65,5 +70,6 @@ def _labels(service: str, name: str, kind: str, status: str) -> Series:
 
 
 def _order(point: MetricPoint) -> tuple[str, ...]:
-    instance = str(point.resource.attributes.get("service.instance.id", ""))
+    attributes = point.resource.attributes
+    instance = str(attributes.get("service.instance.id") or attributes.get("container.id", ""))
     return (point.instrument.name, instance, *map(str, point.attributes.values()))

@@ -265,9 +265,13 @@ class Call(TraceScope):
         event_name: str = "",
         scope: Scope = _SCOPE,
         correlated: bool = True,
+        spelled: bool = True,
         **attributes: AttributeValue,
     ) -> None:
-        """Write a log line; *severity* in the language's spelling, *correlated* with the current span."""
+        """Write a log line; *severity* in the language's spelling, *correlated* with the current span.
+
+        A line that is not *spelled* has the severity's number only.
+        """
         instance, span = self.instance, self.current
         buffer = instance.logs
         now_ns = self.world.now_ns
@@ -278,7 +282,7 @@ class Call(TraceScope):
             now_ns + instance.host.skew_ns,
             instance.resource,
             scope,
-            severity,
+            severity if spelled else "",
             severity_number(severity),
             body,
             attributes,

@@ -95,11 +95,14 @@ class Instance:
         self.state: Any = None
 
     def _identity(self) -> dict[str, str]:
-        return {
-            "service.name": self.spec.name,
+        container = self.id.replace("-", "")
+        known = {
             "service.instance.id": self.id,
-            "host.name": self.spec.resource.get("host.name", self.id.replace("-", "")[:12]),
+            "host.name": self.spec.resource.get("host.name", container[:12]),
+            "container.id": container,
+            "process.pid": str(int(container[:4], 16)),
         }
+        return {"service.name": self.spec.name, **{name: known[name] for name in self.spec.identity}}
 
     def _start_ns(self) -> Nanos:
         return self.world.start_ns + round(self.started_s * 1e9)

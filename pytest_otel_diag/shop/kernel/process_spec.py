@@ -13,6 +13,9 @@ from pytest_otel_diag.shop.kernel.resources.heap import HeapSpec
 from pytest_otel_diag.shop.kernel.resources.noise import NO_TAIL, Tail
 from pytest_otel_diag.shop.kernel.span_shape import EventShape, SpanShape
 
+IDENTITY = ("service.instance.id", "host.name")
+"""Resource attributes that tell the processes of a service apart."""
+
 ClientShapes: TypeAlias = Callable[[str, str], SpanShape | None]
 
 
@@ -49,14 +52,16 @@ class ProcessSpec:
     ``cpu_limit`` in cores, ``heap`` with its limits, ``cpu_noise`` the coefficient of variation of CPU
     times, ``tail`` the rare slow ones, ``idle_cpu`` the cores used while idle, ``warmup`` how many times
     slower a new process is at first; this decays with time constant ``warmup_s``. Telemetry: ``resource``
-    attributes beside service.name and service.instance.id; ``client(target, operation)`` returns the span
-    of an outgoing call (called once per pair), ``rephrase`` converts connection failures to the messages
-    of the client library; ``export`` periods; ``flags`` the flag SDK.
+    attributes beside service.name and those of the process that ``identity`` names;
+    ``client(target, operation)`` returns the span of an outgoing call (called once per pair), ``rephrase``
+    converts connection failures to the messages of the client library; ``export`` periods; ``flags`` the
+    flag SDK.
     """
 
     name: str
     _: KW_ONLY
     resource: Mapping[str, str] = field(default_factory=dict)
+    identity: tuple[str, ...] = IDENTITY
     host: str = "node-1"
     workers: int = 64
     queue_limit: int = 1000

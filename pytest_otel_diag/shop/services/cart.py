@@ -121,7 +121,7 @@ def _command(name: str) -> SpanShape:
 def _client(target: str, operation: str) -> SpanShape | None:
     if target == VALKEY:
         return _command(operation)
-    if operation == flagd.EVENT_STREAM:
+    if operation.endswith(flagd.EVENT_STREAM):
         return None
     return Http(_HTTP).client("POST", f"http://flagd:8013/{operation}")
 

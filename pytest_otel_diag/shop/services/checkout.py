@@ -7,6 +7,7 @@ and logs a warning when an email cannot be sent.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -24,7 +25,7 @@ from pytest_otel_diag.shop.kernel import (
     Steps,
     uuid4,
 )
-from pytest_otel_diag.shop.records import Scope
+from pytest_otel_diag.shop.records import AttributeValue, Scope
 from pytest_otel_diag.shop.services import cart, currency, email, flagd, payment, product_catalog, shipping
 
 PLACE_ORDER = "oteldemo.CheckoutService/PlaceOrder"
@@ -36,6 +37,11 @@ _TRACER = Scope("checkout", "")
 _LOGGER = Scope("checkout", "")
 _HTTP = Scope("go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp", "0.64.0")
 _PORTS = {"cart": 7070, "product-catalog": 3550, "currency": 7001, "payment": 50051, BAD_ADDRESS: 50051}
+_ENDPOINT: dict[str, AttributeValue] = {
+    "user_agent.synthetic.type": "test",
+    "server.address": "checkout",
+    "server.port": 5050,
+}
 _URLS = {
     shipping.GET_QUOTE: "http://shipping:50050/get-quote",
     shipping.SHIP_ORDER: "http://shipping:50050/ship-order",
@@ -73,11 +79,24 @@ class _Service:
 
     def place_order(self, call: Call, order: CheckoutOrder) -> Steps:
         call.set(**{self.user: order.user, self.currency: order.currency})
+        if self.modern:
+            call.set(
+                **_ENDPOINT,
+                **{
+                    "user.hash": f"{zlib.crc32(order.user.encode()):08x}",
+                    "card_number": f"****{order.card[-4:]}",
+                },
+            )
         call.log("INFO", "[PlaceOrder]", scope=_LOGGER, user_id=order.user, user_currency=order.currency)
         try:
             return (yield from self._place(call, order))
         except RpcFailure as failure:
-            call.event("error", **{"exception.message": failure.message})
+            call.event(
+                "exception" if self.modern else "error",
+                **{"exception.type": "*errors.errorString", "exception.message": failure.message}
+                if self.modern
+                else {"exception.message": failure.message},
+            )
             raise
 
     def _place(self, call: Call, order: CheckoutOrder) -> Steps:
@@ -192,7 +211,10 @@ class _Service:
             )
             call.log("WARN", text, scope=_LOGGER)
         else:
-            call.log("INFO", f'order confirmation email sent to "{order.email}"', scope=_LOGGER)
+            if self.modern:  # logged without the context of the request
+                call.log("INFO", "order confirmation email sent", scope=_LOGGER, correlated=False)
+            else:
+                call.log("INFO", f'order confirmation email sent to "{order.email}"', scope=_LOGGER)
 
     def _publish(self, call: Call, placed: PlacedOrder) -> Steps:
         begun_s = call.now_s
@@ -256,7 +278,7 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
 
     def client(target: str, operation: str) -> SpanShape | None:
         if operation in _URLS:
-            return http.client("POST", _URLS[operation], name="HTTP POST")
+            return http.client("POST", _URLS[operation], name="POST" if blueprint.modern else "HTTP POST")
         return rpc.client(operation, host=target, port=_PORTS[target]) if target in _PORTS else None
 
     return [

@@ -7,6 +7,7 @@ rule), the cart (its provider has no cache), the load generator (OFREP over HTTP
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_otel_diag.shop.demo.blueprint import Blueprint
@@ -14,6 +15,7 @@ from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
 from pytest_otel_diag.shop.flag_provider import Evaluation, FlagScalar
 from pytest_otel_diag.shop.kernel import (
     Call,
+    HeapSpec,
     Instance,
     Operation,
     RpcFailure,
@@ -25,7 +27,7 @@ from pytest_otel_diag.shop.kernel import (
 from pytest_otel_diag.shop.kernel.service_spec import Loop
 from pytest_otel_diag.shop.records import Instrument, Scope
 
-SERVICE = "flagd.evaluation.v1.Service"
+SERVICE, SERVICE_V2 = "flagd.evaluation.v1.Service", "flagd.evaluation.v2.Service"
 STREAM_S = 600.0
 """Deadline of an event stream in seconds; the client then reopens it."""
 
@@ -40,7 +42,7 @@ _OFREP = Scope("go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp", 
 _METHODS = {"bool": "ResolveBoolean", "int": "ResolveInt", "float": "ResolveFloat", "str": "ResolveString"}
 DETACHED = "detached/"
 OFREP = "POST /ofrep/v1/evaluate/flags/{key}"
-EVENT_STREAM = f"{SERVICE}/EventStream"
+EVENT_STREAM = "EventStream"
 
 
 def rpc_method(default: FlagScalar) -> str:
@@ -49,8 +51,8 @@ def rpc_method(default: FlagScalar) -> str:
 
 
 def detached_rpc_method(default: FlagScalar) -> str:
-    """Return the RPC for clients that send no trace context: flagd starts a new trace."""
-    return DETACHED + rpc_method(default)
+    """Return the RPC of the newer clients that send no trace context: flagd starts a new trace."""
+    return f"{DETACHED}{SERVICE_V2}/{_METHODS[type(default).__name__]}"
 
 
 _METER = Scope("flagd", "")
@@ -62,17 +64,34 @@ def _count(call: Call, key: str, answer: Evaluation) -> None:
     call.count(_IMPRESSIONS, 1.0, series)
 
 
+@dataclass(frozen=True)
+class _Convention:
+    """Names of a generation of flagd; ``counted`` says whether it sends metrics to the collector."""
+
+    provider: str
+    variant: str
+    ofrep: str
+    evaluator: str
+    counted: bool
+
+
+_OLDER = _Convention("feature_flag.provider_name", "feature_flag.variant", OFREP, "resolveFlag", counted=True)
+_NEWER = _Convention(
+    "feature_flag.provider.name", "feature_flag.result.variant", "POST", "resolveAnyValue", counted=False
+)
+
+
 def _stream_failed(failure: RpcFailure) -> SpanOutcome:
     return SpanOutcome("Error", failure.message, {"rpc.connect_rpc.error_code": "deadline_exceeded"})
 
 
-def _resolver(method: str, *, detached: bool) -> Operation:
+def _resolver(service: str, method: str, names: _Convention, *, detached: bool) -> Operation:
     local = method[0].lower() + method[1:]
     outer = SpanShape(
-        f"{SERVICE}/{method}",
+        f"{service}/{method}",
         "Server",
         _CONNECT,
-        {"rpc.system": "grpc", "rpc.service": SERVICE, "rpc.method": method, "server.port": 8013},
+        {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method, "server.port": 8013},
         SpanOutcome(attributes={"rpc.grpc.status_code": 0}),
     )
     evaluation = SpanShape(local, "Server", _EVALUATION)
@@ -84,10 +103,11 @@ def _resolver(method: str, *, detached: bool) -> Operation:
         with call.span(evaluation) as span:
             yield from call.work(HANDLER_S)
             answer = call.world.flags.evaluate(key, default, context)
-            _count(call, key, answer)
-            attributes = {"feature_flag.key": key, "feature_flag.provider_name": "flagd"}
+            if names.counted:
+                _count(call, key, answer)
+            attributes = {"feature_flag.key": key, names.provider: "flagd"}
             if answer.variant:
-                attributes["feature_flag.variant"] = answer.variant
+                attributes[names.variant] = answer.variant
             span.set(attributes)
             with call.span(evaluator):
                 yield from call.work(0.00003)
@@ -110,22 +130,29 @@ def begin_trace(call: Call) -> None:
     call.parent_id = ""
 
 
-def _ofrep() -> Operation:
-    evaluator = SpanShape("resolveFlag", "Internal", _EVALUATOR)
+def _ofrep(names: _Convention) -> Operation:
+    evaluator = SpanShape(names.evaluator, "Internal", _EVALUATOR)
+    renamed = {"original_span_name": "flagd.ofrep"} if names is _NEWER else {}
     server = SpanShape(
-        OFREP,
+        names.ofrep,
         "Server",
         _OFREP,
-        {"http.request.method": "POST", "http.route": "/ofrep/v1/evaluate/flags/{key}", "server.port": 8016},
+        {
+            **renamed,
+            "http.request.method": "POST",
+            "http.route": "/ofrep/v1/evaluate/flags/{key}",
+            "server.port": 8016,
+        },
         SpanOutcome(attributes={"http.response.status_code": 200}),
     )
 
     def resolve(call: Call, asked: tuple[str, FlagScalar, Any]) -> Steps:
         key, default, context = asked
         answer = call.world.flags.evaluate(key, default, context)
-        _count(call, key, answer)
+        if names.counted:
+            _count(call, key, answer)
         yield from call.work(HANDLER_S)
-        with call.span(evaluator, **{"feature_flag.key": key, "feature_flag.variant": answer.variant}):
+        with call.span(evaluator, **{"feature_flag.key": key, names.variant: answer.variant}):
             yield from call.work(0.00006)
         if answer.reason == "ERROR":
             call.set(**{"http.response.status_code": 404})
@@ -147,36 +174,52 @@ def _all_flags(call: Call, request: Any) -> Steps:  # noqa: ARG001 - a behaviour
 
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the spec of flagd."""
-    operations = {
-        f"{SERVICE}/{method}": _resolver(method, detached=False) for method in _METHODS.values()
-    } | {f"{DETACHED}{SERVICE}/{method}": _resolver(method, detached=True) for method in _METHODS.values()}
-    operations[OFREP] = _ofrep()
-    stream = SpanShape(
-        EVENT_STREAM,
-        "Server",
-        _CONNECT,
-        {"rpc.system": "grpc", "rpc.service": SERVICE},
-        failed=_stream_failed,
-    )
-    operations[EVENT_STREAM] = Operation(_stream, stream, allocates=2_000)
+    names = _NEWER if blueprint.modern else _OLDER
+    operations: dict[str, Operation] = {OFREP: _ofrep(names)}
+    for service in (SERVICE, SERVICE_V2):
+        for method in _METHODS.values():
+            rpc = f"{service}/{method}"
+            operations[rpc] = _resolver(service, method, names, detached=False)
+            operations[DETACHED + rpc] = _resolver(service, method, names, detached=True)
+        stream = SpanShape(
+            f"{service}/{EVENT_STREAM}",
+            "Server",
+            _CONNECT,
+            {"rpc.system": "grpc", "rpc.service": service},
+            failed=_stream_failed,
+        )
+        operations[f"{service}/{EVENT_STREAM}"] = Operation(_stream, stream, allocates=2_000)
     everything = SpanShape(
         f"{SERVICE}/ResolveAll", "Server", _CONNECT, {"rpc.system": "connect_rpc", "rpc.service": SERVICE}
     )
     operations[f"{SERVICE}/ResolveAll"] = Operation(_all_flags, everything, allocates=30_000)
-    return [blueprint.spec("flagd", operations=operations)]
+    if not blueprint.modern:
+        return [blueprint.spec("flagd", operations=operations)]
+    plan = blueprint.plans["flagd"]  # without the runtime's metrics, which it offers to Prometheus only
+    memory = HeapSpec(base_bytes=plan.memory_base, live_bytes=0, limit_bytes=plan.memory_limit)
+    return [blueprint.spec("flagd", operations=operations, heap=memory)]
 
 
-def change_stream(instance: Instance) -> Steps:
-    """Listen to flagd's event stream, reopening it at each deadline."""
-    world = instance.world
-    left_s = instance.rng.uniform(0.02, 1.0) * STREAM_S
-    while True:
-        try:
-            yield from Call.root(instance).request("flagd", EVENT_STREAM, left_s)
-        except RpcFailure as failure:
-            if failure.code != "DEADLINE_EXCEEDED":
-                yield world.sleep(5.0)
-        left_s = STREAM_S
+def listener(service: str) -> Loop:
+    """Return the loop that listens to flagd's event stream, reopening it at each deadline."""
+
+    def listen(instance: Instance) -> Steps:
+        world = instance.world
+        left_s = instance.rng.uniform(0.02, 1.0) * STREAM_S
+        while True:
+            try:
+                yield from Call.root(instance).request("flagd", f"{service}/{EVENT_STREAM}", left_s)
+            except RpcFailure as failure:
+                if failure.code != "DEADLINE_EXCEEDED":
+                    yield world.sleep(5.0)
+            left_s = STREAM_S
+
+    return listen
 
 
-LISTEN: Loop = change_stream
+LISTEN = listener(SERVICE)
+
+
+def listen(blueprint: Blueprint) -> Loop:
+    """Return the loop of the services whose clients speak the newer protocol in 3.x."""
+    return listener(SERVICE_V2) if blueprint.modern else LISTEN

@@ -131,6 +131,8 @@ def _shipping(call: Call, web: HttpRequest) -> Steps:
     return price
 
 
+# 3.x: the route of the file that handles a product
+INDEXED = {"GET /api/products/[productId]": "GET /api/products/[productId]/index"}
 API: dict[str, Handler] = {
     "GET /api/products": _list_products,
     "GET /api/products/[productId]": _get_product,
@@ -156,9 +158,19 @@ class _Routes:
         self.counter = (
             None if blueprint.modern else MetricShape(Instrument("app.frontend.requests", "sum"), _METER)
         )
-        self.servers = {method: self._server(method) for method in ("GET", "POST")}
+        self.files = self._server("GET")
+        self.resolve = SpanShape(
+            "resolve page components",
+            "Internal",
+            _NEXT,
+            {
+                "next.span_type": "NextNodeServer.findPageComponents",
+                "next.span_name": "resolve page components",
+            },
+        )
 
-    def _server(self, method: str) -> SpanShape:
+    def _server(self, method: str, route: str = "") -> SpanShape:
+        """Return the outer span of a request; in 3.x Next.js renames it once it knows the route."""
         attributes: dict[str, AttributeValue]
         if self.blueprint.modern:
             attributes = {
@@ -168,7 +180,10 @@ class _Routes:
                 "server.port": 8080,
                 "network.peer.address": "172.18.0.27",
                 "network.protocol.version": "1.1",
+                "client.address": "172.18.0.27",
             }
+            if route:
+                attributes["http.route"] = route.partition(" ")[2]
             status, name = "http.response.status_code", "http.server.request.duration"
         else:
             attributes = {
@@ -182,12 +197,16 @@ class _Routes:
         unit = "s" if self.blueprint.modern else "ms"
         key = "http.request.method" if self.blueprint.modern else "http.method"
 
+        modern = self.blueprint.modern
+
         def failed(failure: RpcFailure) -> SpanOutcome:
             code = int(failure.code) if failure.code.isdigit() else 500
-            return SpanOutcome("Error", "", {status: code})
+            return SpanOutcome(
+                "Error", "", {status: code, "error.type": str(code)} if modern else {status: code}
+            )
 
         return SpanShape(
-            method,
+            route if modern and route else method,
             "Server",
             _HTTP,
             attributes,
@@ -195,7 +214,12 @@ class _Routes:
             failed,
             duration=MetricShape(Instrument(name, "histogram", unit), _HTTP),
             duration_series=((key, method), (status, 200)),
-            failed_series=lambda failure: ((key, method), (status, 500)),  # noqa: ARG005 - it always responds with 500
+            # it always responds with 500
+            failed_series=lambda _: (
+                (key, method),
+                (status, 500),
+                *((("error.type", "500"),) if modern else ()),
+            ),
         )
 
     def _next(self, route: str) -> SpanShape:
@@ -203,42 +227,54 @@ class _Routes:
         name = route
         if not self.blueprint.modern and route == "GET /api/products/[productId]":
             name = "GET /api/products/{productId}"  # the collector of 2.x renames it to this
-        attributes = {
+        attributes: dict[str, AttributeValue] = {
             "next.span_type": "BaseServer.handleRequest",
             "next.span_name": route,
             "http.method": method,
             "next.route": path,
             "http.route": path,
         }
+        failed: dict[str, AttributeValue] = {"http.status_code": 500}
+        if self.blueprint.modern:
+            attributes |= {"next.rsc": False, "http.target": path}
+            failed["error.type"] = "500"
         done = SpanOutcome(attributes={"http.status_code": 200})
-        return SpanShape(
-            name,
-            "Server",
-            _NEXT,
-            attributes,
-            done,
-            lambda _: SpanOutcome("Error", "", {"http.status_code": 500}),
-        )
+        return SpanShape(name, "Server", _NEXT, attributes, done, lambda _: SpanOutcome("Error", "", failed))
 
     def _handler(self, text: str, path: str, kind: str) -> SpanShape:
         attributes = {"next.span_type": kind, "next.span_name": f"{text} {path}"}
-        return SpanShape(f"{text} {path}", "Internal", _NEXT, attributes, failed=_thrown)
+        thrown = _thrown if self.blueprint.modern else _thrown_with_message
+        return SpanShape(f"{text} {path}", "Internal", _NEXT, attributes, failed=thrown)
+
+    def _received(self, call: Call, web: HttpRequest) -> None:
+        """Set what the request asks for; 3.x separates the query."""
+        if not self.blueprint.modern:
+            call.set(**{"http.target": web.path})
+            return
+        path, _, query = web.path.partition("?")
+        call.set(**{"url.path": path, "url.query": query} if query else {"url.path": path})
+
+    def _resolved(self, call: Call) -> Steps:
+        if self.blueprint.modern:
+            with call.span(self.resolve):
+                yield from call.work(self.around * 0.3)
 
     def api(self, route: str, handler: Handler) -> Operation:
         """Return the operation of an API route."""
-        method, _, path = route.partition(" ")
-        outer = self._next(route)
+        shown = INDEXED.get(route, route) if self.blueprint.modern else route
+        method, _, path = shown.partition(" ")
+        outer = self._next(shown)
         inner = self._handler("executing api route (pages)", path, "Node.runHandler")
         counter, cost, around = self.counter, self.cost, self.around
-        key = "url.path" if self.blueprint.modern else "http.target"
         good, bad = (self._series(method, path, status) for status in (200, 500))
 
         def answer(call: Call, web: HttpRequest) -> Steps:
-            call.set(**{key: web.path})
+            self._received(call, web)
             try:
                 yield from call.work(around)
                 with call.span(outer):
                     yield from call.work(around)
+                    yield from self._resolved(call)
                     try:
                         with call.span(inner):
                             yield from call.work(cost)
@@ -255,35 +291,34 @@ class _Routes:
                 call.count(counter, 1.0, good)
             return reply
 
-        return Operation(answer, self.servers[method], allocates=350_000)
+        return Operation(answer, self._server(method, shown), allocates=350_000)
 
     def page(self, route: str) -> Operation:
         """Return the operation of a page rendered on the server."""
         path = route.partition(" ")[2]
         outer, inner = self._next(route), self._handler("render route (pages)", path, "Render.renderDocument")
-        key = "url.path" if self.blueprint.modern else "http.target"
 
         def answer(call: Call, web: HttpRequest) -> Steps:
-            call.set(**{key: web.path})
+            self._received(call, web)
             yield from call.work(self.around)
             with call.span(outer):
                 yield from call.work(self.around)
+                yield from self._resolved(call)
                 with call.span(inner):
                     yield from call.work(self.page_cost)
                 yield from call.work(self.around)
             yield from call.work(self.around)
 
-        return Operation(answer, self.servers["GET"], allocates=900_000)
+        return Operation(answer, self._server("GET", route), allocates=900_000)
 
     def file(self) -> Operation:
         """Return the operation of a static file."""
-        key = "url.path" if self.blueprint.modern else "http.target"
 
         def answer(call: Call, web: HttpRequest) -> Steps:
-            call.set(**{key: web.path})
+            self._received(call, web)
             yield from call.work(self.file_cost)
 
-        return Operation(answer, self.servers["GET"], allocates=40_000)
+        return Operation(answer, self.files, allocates=40_000)
 
     @staticmethod
     def _series(method: str, path: str, status: int) -> Series:
@@ -291,6 +326,11 @@ class _Routes:
 
 
 def _thrown(failure: RpcFailure) -> SpanOutcome:
+    """Return the outcome of a handler of 3.x, which leaves the text to the exception event."""
+    return _thrown_with_message(failure)._replace(message="")
+
+
+def _thrown_with_message(failure: RpcFailure) -> SpanOutcome:
     text = node_message(failure)
     stack = (
         f"Error: {text}\n    at callErrorFromStatus (/app/node_modules/@grpc/grpc-js/build/src/call.js:32:19)"

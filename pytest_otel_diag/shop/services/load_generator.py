@@ -7,16 +7,30 @@ task. Locust's tasks nest, and each request has a client span of the requests li
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from pytest_otel_diag.shop.demo.blueprint import Blueprint
+from pytest_otel_diag.shop.demo.payloads import HttpRequest
 from pytest_otel_diag.shop.demo.releases import DemoRelease
-from pytest_otel_diag.shop.kernel import HeapSpec, RpcFailure, ServiceSpec, SpanOutcome, SpanShape
+from pytest_otel_diag.shop.emission.instruments import MetricShape, Series
+from pytest_otel_diag.shop.kernel import (
+    Call,
+    HeapSpec,
+    Instance,
+    RpcFailure,
+    ServiceSpec,
+    SpanOutcome,
+    SpanShape,
+)
+from pytest_otel_diag.shop.kernel.resources.heap import GO
 from pytest_otel_diag.shop.kernel.service_spec import Loop
-from pytest_otel_diag.shop.records import Scope, SpanKind
+from pytest_otel_diag.shop.records import Instrument, MetricKind, Scope, SpanKind
 from pytest_otel_diag.shop.services import flagd
 
 NAME = "load-generator"
-_K6 = Scope("k6/x/otel", "")
+_K6 = Scope("load-generator", "")
+_K6_METER = Scope("k6", "")
+_SCENARIO: Series = (("scenario", "default"),)
 _TASKS = Scope("locustfile", "")
 _REQUESTS = Scope("opentelemetry.instrumentation.requests", "0.60b0")
 
@@ -33,6 +47,49 @@ def task_shapes(release: DemoRelease) -> Callable[[str], SpanShape]:
         return made[name]
 
     return shape
+
+
+class LoadMetrics:
+    """What k6 measures of its requests and iterations.
+
+    Requests are grouped by method, route and status; k6 itself uses the address, with every product apart.
+    """
+
+    def __init__(self) -> None:
+        self._requests = MetricShape(_k6("http_reqs", "sum"), _K6_METER)
+        self._failed = MetricShape(_k6("http_req_failed.total", "sum"), _K6_METER)
+        self._duration = MetricShape(_k6("http_req_duration", "histogram", "ms"), _K6_METER)
+        self._waiting = MetricShape(_k6("http_req_waiting", "histogram", "ms"), _K6_METER)
+        self._iterations = MetricShape(_k6("iterations", "sum"), _K6_METER)
+        self._iteration = MetricShape(_k6("iteration_duration", "histogram", "ms"), _K6_METER)
+        self._series: dict[tuple[str, int], Series] = {}
+
+    def request(self, call: Call, web: HttpRequest, took_s: float, status: int) -> None:
+        """Record a request that took *took_s* seconds; status 0 means no answer."""
+        series = self._series.get((web.route, status))
+        if series is None:
+            fine = 200 <= status < 400
+            series = self._series[web.route, status] = (
+                ("expected_response", "true" if fine else "false"),
+                ("method", web.method),
+                ("name", web.route.partition(" ")[2]),
+                ("scenario", "default"),
+                ("status", str(status)),
+            )
+        call.count(self._requests, 1.0, series)
+        call.observe(self._duration, took_s * 1e3, series)
+        call.observe(self._waiting, took_s * 1e3 * 0.96, series)  # the rest is spent receiving
+        if status >= 400 or status == 0:
+            call.count(self._failed, 1.0, series)
+
+    def iteration(self, instance: Instance, took_s: float) -> None:
+        """Record one iteration of a virtual user, its pause included."""
+        instance.meter.add(self._iterations, 1.0, _SCENARIO)
+        instance.meter.observe(self._iteration, took_s * 1e3, _SCENARIO)
+
+
+def _k6(name: str, kind: MetricKind, unit: str = "") -> Instrument:
+    return Instrument(f"k6.{name}", kind, unit, "", monotonic=kind == "sum")
 
 
 def _request_failed(failure: RpcFailure) -> SpanOutcome:
@@ -68,10 +125,13 @@ def spec(blueprint: Blueprint, run: Loop) -> ServiceSpec:
 
     if locust:
         runtime: dict[str, object] = {}
-    else:  # k6 is a Go program whose extension only exports traces: no runtime metrics
+    else:  # k6 is a Go program
         plan = blueprint.plans[NAME]
-        memory = HeapSpec(base_bytes=plan.memory_base, live_bytes=0, limit_bytes=plan.memory_limit)
-        runtime = {"heap": memory, "resource": {**blueprint.resource(plan), "telemetry.sdk.language": "go"}}
+        live = plan.memory_base // 3
+        memory = HeapSpec(
+            GO, base_bytes=plan.memory_base - live, live_bytes=live, limit_bytes=plan.memory_limit
+        )
+        runtime = {"heap": memory, **blueprint.process(replace(plan, language="go", runtime="go"))}
     return blueprint.spec(
         NAME,
         **runtime,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pytest_otel_diag.shop.demo.blueprint import Blueprint
 from pytest_otel_diag.shop.demo.payloads import fields
@@ -51,7 +51,12 @@ class _Service:
     def __init__(self, blueprint: Blueprint) -> None:
         release = blueprint.release
         name = release.attribute
-        self.counter = MetricShape(Instrument(release.metric("payment.transactions"), "sum"), _SCOPE)
+        self.counter = MetricShape(
+            Instrument(
+                release.metric("payment.transactions"), "sum", "{transaction}" if blueprint.modern else ""
+            ),
+            _SCOPE,
+        )
         self.shape = _charge_failed(modern=blueprint.modern)
         self.loyalty = name("user.loyalty")
         self.card_type, self.card_valid = name("payment.card_type"), name("payment.card_valid")
@@ -60,15 +65,16 @@ class _Service:
         self.refusal = f"Payment request failed. Invalid token. {self.loyalty}=gold"
         self.cost, self.framework = blueprint.cpu("payment", 1.2), blueprint.cpu("payment", 0.12)
         self.series: dict[str, Series] = {}
+        self.modern = blueprint.modern
+        self.noted: dict[str, Any] = {} if self.modern else fields({"service.name": "payment"})
 
     def charge(self, call: Call, request: Charge) -> Steps:
-        call.log("info", "Charge request received.", scope=_LOGGER, **fields({"service.name": "payment"}))
+        call.log("info", "Charge request received.", scope=_LOGGER, **self.noted)
         yield from call.work(self.framework)
         try:
             level = yield from self._take(call, request)
         except RpcFailure as failure:
-            error = {"err.type": "Error", "err.message": failure.message}
-            call.log("warn", failure.message, scope=_LOGGER, **fields(error))
+            call.log("warn", failure.message, scope=_LOGGER, **self._error(failure))
             raise
         yield from call.work(self.framework)
         transaction = uuid4(call.instance.rng)
@@ -85,6 +91,16 @@ class _Service:
             series = self.series[request.currency] = ((self.currency, request.currency),)
         call.count(self.counter, 1.0, series)
         return transaction
+
+    def _error(self, failure: RpcFailure) -> dict[str, Any]:
+        if not self.modern:
+            return fields({"err.type": "Error", "err.message": failure.message})
+        return {
+            "err": failure.message,
+            "exception.type": "Error",
+            "exception.message": failure.message,
+            "exception.stacktrace": _STACK.format(failure.message),
+        }
 
     def _take(self, call: Call, request: Charge) -> Steps:
         """Validate and charge the card inside the span; return the customer's loyalty level."""
@@ -103,9 +119,15 @@ class _Service:
                     self.loyalty: level,
                     # orders of the load test are not charged
                     self.charged: call.baggage.get("synthetic_request") != "true",
-                    self.amount: round(request.amount, 2),
+                    **(
+                        {"card_number": f"****{request.card[-4:]}", "user_agent.synthetic.type": "test"}
+                        if self.modern
+                        else {self.amount: round(request.amount, 2)}
+                    ),
                 }
             )
+        if self.modern:
+            call.set(**{self.amount: round(request.amount, 2)})
         return level
 
 
@@ -119,6 +141,6 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
             operations={CHARGE: charge},
             client=lambda target, operation: rpc.client(operation, host=target, port=8013),
             flags=blueprint.flag_client(hook=False),
-            loops=(flagd.LISTEN,),
+            loops=(flagd.listen(blueprint),),
         )
     ]

@@ -13,6 +13,7 @@ from pytest_otel_diag.shop.demo.blueprint import Blueprint
 from pytest_otel_diag.shop.demo.data import BY_ID, PRODUCT_IDS
 from pytest_otel_diag.shop.demo.payloads import fields
 from pytest_otel_diag.shop.demo.releases import DemoRelease
+from pytest_otel_diag.shop.emission.instruments import SECONDS_BOUNDS, MetricShape
 from pytest_otel_diag.shop.kernel import (
     Call,
     Instance,
@@ -22,7 +23,7 @@ from pytest_otel_diag.shop.kernel import (
     SpanShape,
     Steps,
 )
-from pytest_otel_diag.shop.records import AttributeValue, Scope
+from pytest_otel_diag.shop.records import AttributeValue, Instrument, Scope
 from pytest_otel_diag.shop.services import flagd
 from pytest_otel_diag.shop.services.databases import DATABASE
 
@@ -31,12 +32,15 @@ GET = f"{SERVICE}/GetProduct"
 LIST = f"{SERVICE}/ListProducts"
 FAILING = "OLJCESPC7Z"
 FAILURE = "Error: Product Catalog Fail Feature Flag Enabled"
+QUERY = "sql.conn.query"
+"""Name that the database library gives its spans."""
 LOCK_S = 30.0
 CHECK_EVERY_S = 10.0
 """Period at which the locking goroutine evaluates its flag."""
 
 _LOGGER = Scope("product-catalog", "")
 _SQL = Scope("github.com/XSAM/otelsql", "0.41.0")
+_DURATION = MetricShape(Instrument("db.client.operation.duration", "histogram", "s"), _SQL, SECONDS_BOUNDS)
 _QUERIES = {
     "SELECT product": "SELECT p.id, p.name, p.description, p.picture, p.price_currency_code, p.price_units, "
     "p.price_nanos, p.categories FROM catalog.products p WHERE p.id = $1",
@@ -46,14 +50,29 @@ _QUERIES = {
 }
 
 
-def _query(operation: str) -> SpanShape:
+def _query(operation: str, *, modern: bool) -> SpanShape:
     attributes: dict[str, AttributeValue] = {
         "db.system.name": "postgresql",
         "db.query.text": _QUERIES[operation],
         "server.address": DATABASE,
-        "server.port": 5432,
     }
-    return SpanShape("sql.conn.query", "Client", _SQL, attributes)
+    if not modern:
+        return SpanShape(QUERY, "Client", _SQL, {**attributes, "server.port": 5432})
+    # the collector of 3.x names spans of databases after the server
+    series = (
+        ("db.operation.name", QUERY),
+        ("db.system.name", "postgresql"),
+        ("server.address", DATABASE),
+    )
+    return SpanShape(
+        DATABASE,
+        "Client",
+        _SQL,
+        {**attributes, "original_span_name": QUERY},
+        duration=_DURATION,
+        duration_series=series,
+        failed_series=lambda _: (*series, ("error.type", "*errors.errorString")),
+    )
 
 
 def _contention(instance: Instance) -> Steps:
@@ -81,10 +100,6 @@ def _fails(release: DemoRelease) -> Any:
     return targeted if release.modern else single
 
 
-def _client(target: str, operation: str) -> SpanShape | None:
-    return _query(operation) if target == DATABASE else None
-
-
 def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     """Return the spec of the product catalog."""
     release = blueprint.release
@@ -93,6 +108,11 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     get_cost, list_cost = blueprint.cpu("product-catalog", 0.25), blueprint.cpu("product-catalog", 0.6)
     stored, fails = release.catalog_db, _fails(release)
     products = len(PRODUCT_IDS)
+    loaded = "Found {} products from database" if blueprint.modern else "Loaded {} products"
+    loaded = loaded.format(products)
+
+    def client(target: str, operation: str) -> SpanShape | None:
+        return _query(operation, modern=blueprint.modern) if target == DATABASE else None
 
     def get_product(call: Call, product: str) -> Steps:
         call.set(**{id_key: product})
@@ -122,7 +142,7 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
                 yield from call.request(DATABASE, "SELECT products")
             except RpcFailure as failure:
                 raise RpcFailure("INTERNAL", f"failed to load products: {failure.message}") from None
-            call.log("INFO", f"Loaded {products} products", scope=_LOGGER, products=products)
+            call.log("INFO", loaded, scope=_LOGGER, products=products)
         yield from call.work(list_cost)
         call.set(**{count_key: products})
         return PRODUCT_IDS
@@ -130,7 +150,9 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     rpc = blueprint.rpc("go")
     server = rpc.server(GET)
     loops = (
-        (flagd.LISTEN, _contention) if "productCatalogLockContention" in release.flags else (flagd.LISTEN,)
+        (flagd.listen(blueprint), _contention)
+        if "productCatalogLockContention" in release.flags
+        else (flagd.listen(blueprint),)
     )
     remote = "flagd" if blueprint.modern else ""
     return [
@@ -140,7 +162,7 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
                 GET: Operation(get_product, server, allocates=24_000),
                 LIST: Operation(list_products, rpc.server(LIST), allocates=60_000),
             },
-            client=_client,
+            client=client,
             flags=blueprint.flag_client(hook=True, remote=remote, operation=flagd.detached_rpc_method),
             loops=loops,
         )

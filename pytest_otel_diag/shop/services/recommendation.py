@@ -8,6 +8,7 @@ empty id, which fails: an error without a leak.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pytest_otel_diag.shop.demo.blueprint import Blueprint
 from pytest_otel_diag.shop.demo.data import PRODUCT_IDS
@@ -48,9 +49,13 @@ class _Service:
         self.enabled, self.hit = name("recommendation.cache"), name("recommendation.cache_hit")
         self.count, self.recommended = name("product.count"), name("product.recommended.count")
         self.filtered, self.listed = name("product.filtered.count"), name("product.filtered.list")
-        self.requests = MetricShape(Instrument(release.metric("recommendation.requests"), "sum"), _TRACER)
+        unit = "recommendations" if blueprint.modern else ""
+        self.requests = MetricShape(
+            Instrument(release.metric("recommendation.requests"), "sum", unit), _TRACER
+        )
         self.series: Series = (("recommendation.type", "catalog"),)
         self.shape = SpanShape("get_product_list", "Internal", _TRACER, failed=_escaped)
+        self.modern = blueprint.modern
         self.broken = release.version == "2.2"
         self.cost = blueprint.cpu("recommendation", 1.5)
         self.before, self.after = blueprint.cpu("recommendation", 0.2), blueprint.cpu("recommendation", 0.12)
@@ -66,9 +71,20 @@ class _Service:
             span.set({self.filtered: len(others), self.listed: str(chosen)})
         yield from call.work(self.after)
         call.set(**{self.recommended: len(chosen)})
-        call.log("INFO", f"Receive ListRecommendations for product ids:{chosen}", scope=_LOGGER)
+        self._log(call, f"Receive ListRecommendations for product ids:{chosen}")
         call.count(self.requests, float(len(chosen)), self.series)
         return chosen
+
+    def _log(self, call: Call, text: str) -> None:
+        context: dict[str, Any] = {}
+        if self.modern and call.current is not None:
+            context = {
+                "otelSpanID": call.current.span_id,
+                "otelTraceID": call.trace_id,
+                "otelTraceSampled": True,
+                "otelServiceName": "recommendation",
+            }
+        call.log("INFO", text, scope=_LOGGER, **context)
 
     def _known(self, call: Call) -> Steps:
         """Return the number of ids from the catalog or the cache."""
@@ -79,11 +95,11 @@ class _Service:
         call.set(**{self.enabled: True})
         if cache.filled and call.instance.rng.random() >= MISS_RATIO:
             call.set(**{self.hit: True})
-            call.log("INFO", "get_product_list: cache hit", scope=_LOGGER)
+            self._log(call, "get_product_list: cache hit")
             return cache.ids
         cache.filled = True
         call.set(**{self.hit: False})
-        call.log("INFO", "get_product_list: cache miss", scope=_LOGGER)
+        self._log(call, "get_product_list: cache miss")
         if self.broken:
             yield from call.request("product-catalog", product_catalog.GET, "")
         listed = len((yield from call.request("product-catalog", product_catalog.LIST)))
@@ -112,7 +128,9 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
     rpc = blueprint.rpc("python")
 
     def client(target: str, operation: str) -> SpanShape | None:
-        return rpc.client(operation, host=target, port=3550) if target != "flagd" else None
+        if target == "flagd":
+            return None
+        return rpc.client(operation) if blueprint.modern else rpc.client(operation, host=target, port=3550)
 
     def unhandled(call: Call, asked: Sequence[str]) -> Steps:
         try:
@@ -129,6 +147,6 @@ def specs(blueprint: Blueprint) -> list[ServiceSpec]:
             client=client,
             flags=blueprint.flag_client(hook=True),
             state=Cache,
-            loops=(flagd.LISTEN,),
+            loops=(flagd.listen(blueprint),),
         )
     ]

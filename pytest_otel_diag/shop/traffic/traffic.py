@@ -168,8 +168,10 @@ class DemoTraffic:
             if not begun:
                 begun = True
                 yield from user.start()
+            start_s = float(self._world.env.now)
             yield from user.task()
             yield self._world.sleep(user.think_s())
+            user.iterated(float(self._world.env.now) - start_s)
 
     def _traffic(self, instance: Instance, user: User) -> Steps:
         """Return whether users may run a task: release 3.0 evaluates a flag before each task."""

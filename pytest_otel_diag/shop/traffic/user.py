@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from contextlib import suppress
 
 from pytest_otel_diag.shop.demo.data import CATEGORIES, PEOPLE, PRODUCT_IDS, Person
 from pytest_otel_diag.shop.demo.payloads import CartItem, CheckoutOrder, HttpRequest
@@ -14,7 +13,7 @@ from pytest_otel_diag.shop.records import AttributeValue, Scope
 from pytest_otel_diag.shop.services import frontend_proxy, load_generator
 from pytest_otel_diag.shop.traffic import tasks
 
-_LOGGER = Scope("root", "")
+_LOCUST_LOGGER, _K6_LOGGER = Scope("root", ""), Scope("load-generator", "")
 SESSION_S, ANSWER_S = 0.0005, 0.00012
 """CPU time of Locust's session before a request is sent and after the response arrives."""
 _K6_AGENT, _LOCUST_AGENT = "k6/1.4.2 (https://k6.io/)", "python-requests/2.32.5"
@@ -29,6 +28,7 @@ class User:
         self._rng = rng
         self._locust = release.locust
         self._shape = load_generator.task_shapes(release)
+        self._metrics = None if self._locust else load_generator.LoadMetrics()
         self._agent = _LOCUST_AGENT if self._locust else _K6_AGENT
         self._weights = {**tasks.WEIGHTS, **(tasks.REVIEW_WEIGHTS if release.reviews else {})}
         self._session = uuid4(self._rng)
@@ -46,9 +46,14 @@ class User:
         reply, operation = None, frontend_proxy.FORM if web.method == "POST" else frontend_proxy.HTTP
         if self._locust:
             yield from call.work(SESSION_S)
+        begun_s, status = call.now_s, 200
         # the tool counts a failure without setting the status of the task's span
-        with suppress(RpcFailure):
+        try:
             reply = yield from call.request("frontend-proxy", operation, web._replace(agent=self._agent))
+        except RpcFailure as failure:
+            status = int(failure.code) if failure.code.isdigit() else 0
+        if self._metrics is not None:
+            self._metrics.request(call, web, call.now_s - begun_s, status)
         if self._locust:
             yield from call.work(ANSWER_S)
         return reply
@@ -59,8 +64,16 @@ class User:
             return (yield from call.flag(key, default))
         with call.span(self._shape("feature_flag.evaluate"), **{"feature_flag.key": key}):
             value = yield from call.flag(key, default)
-            call.log("INFO", f"Feature flag {key} evaluated to {value}", scope=_LOGGER)
+            self._log(call, f"Feature flag {key} evaluated to {value}")
         return value
+
+    def _log(self, call: Call, text: str) -> None:
+        call.log("INFO", text, scope=_LOCUST_LOGGER if self._locust else _K6_LOGGER, spelled=self._locust)
+
+    def iterated(self, took_s: float) -> None:
+        """Count an iteration that took *took_s* seconds, its pause included."""
+        if self._metrics is not None:
+            self._metrics.iteration(self.instance, took_s)
 
     # a session
 
@@ -68,7 +81,7 @@ class User:
         """Start a session at the front page."""
         call = self._begin(None)
         with call.span(self._shape("user_session_start")):
-            call.log("INFO", f"Starting user session: {self._session}", scope=_LOGGER)
+            self._log(call, f"Starting user session: {self._session}")
             yield from self._ask(call, HttpRequest("GET", "/", "GET /"))
 
     def task(self) -> Steps:
@@ -85,7 +98,7 @@ class User:
         """Open the front page."""
         call = self._begin(None)
         with call.span(self._shape("user_index")):
-            call.log("INFO", "User accessing index page", scope=_LOGGER)
+            self._log(call, "User accessing index page")
             yield from self._ask(call, HttpRequest("GET", "/", "GET /"))
 
     def browse_product(self, product: str = "") -> Steps:
@@ -93,7 +106,7 @@ class User:
         product = product or self._rng.choice(PRODUCT_IDS)
         call = self._begin(None)
         with call.span(self._shape("user_browse_product"), **self._product(product)):
-            call.log("INFO", f"User browsing product: {product}", scope=_LOGGER)
+            self._log(call, f"User browsing product: {product}")
             yield from self._ask(call, _product_page(product))
 
     def get_recommendations(self) -> Steps:
@@ -101,7 +114,7 @@ class User:
         product = self._rng.choice(PRODUCT_IDS)
         call = self._begin(None)
         with call.span(self._shape("user_get_recommendations"), **self._product(product)):
-            call.log("INFO", f"User getting recommendations for product: {product}", scope=_LOGGER)
+            self._log(call, f"User getting recommendations for product: {product}")
             path = f"/api/recommendations?productIds={product}"
             yield from self._ask(call, HttpRequest("GET", path, "GET /api/recommendations", (product, "USD")))
 
@@ -111,7 +124,7 @@ class User:
         call = self._begin(None)
         attributes: dict[str, AttributeValue] = {"category": str(category)}
         with call.span(self._shape("user_get_ads"), **attributes):
-            call.log("INFO", f"User getting ads for category: {category}", scope=_LOGGER)
+            self._log(call, f"User getting ads for category: {category}")
             # the requests library omits a parameter that is None; k6 sends the text
             keys = (category,) if category is not None else (() if self._locust else ("None",))
             yield from self._ask(
@@ -122,7 +135,7 @@ class User:
         """View the cart of no user."""
         call = self._begin(None)
         with call.span(self._shape("user_view_cart")):
-            call.log("INFO", "User viewing cart", scope=_LOGGER)
+            self._log(call, "User viewing cart")
             yield from self._ask(call, HttpRequest("GET", "/api/cart", "GET /api/cart", ("", "USD")))
 
     def add_to_cart(self, user: str = "", outer: Call | None = None) -> Steps:
@@ -133,7 +146,7 @@ class User:
         attributes = {**self._product(product), "user.id": user, "quantity": quantity}
         with call.span(self._shape("user_add_to_cart"), **attributes):
             text = f"User {user} adding {quantity} of product {product} to cart"
-            call.log("INFO", text, scope=_LOGGER)
+            self._log(call, text)
             yield from self._ask(call, _product_page(product))
             yield from self._ask(
                 call, HttpRequest("POST", "/api/cart", "POST /api/cart", (user, CartItem(product, quantity)))
@@ -159,14 +172,14 @@ class User:
                 if items > 1
                 else f"checkout for user {user}"
             )
-            call.log("INFO", f"Starting {what}", scope=_LOGGER)
+            self._log(call, f"Starting {what}")
             for _ in range(items):
                 yield from self.add_to_cart(user, call)
             who = person or self._rng.choice(PEOPLE)
             order = CheckoutOrder(user, who.email, who.country, who.currency, who.card)
             yield from self._ask(call, HttpRequest("POST", "/api/checkout", "POST /api/checkout", order))
             done = "Multi-item checkout" if items > 1 else "Checkout"
-            call.log("INFO", f"{done} completed for user {user}", scope=_LOGGER)
+            self._log(call, f"{done} completed for user {user}")
 
     def flood_home(self) -> Steps:
         """Load the front page as many times as a flag says; its default is 0."""
@@ -176,7 +189,7 @@ class User:
             return
         call = self._begin(None)
         with call.span(self._shape("user_flood_home"), **{"flood.count": number}):
-            call.log("INFO", f"User flooding homepage {number} times", scope=_LOGGER)
+            self._log(call, f"User flooding homepage {number} times")
             for _ in range(number):
                 yield from self._ask(call, HttpRequest("GET", "/", "GET /"))
 

@@ -130,3 +130,8 @@ def run(
         _between(batch, WARM_S, WARM_S + seconds),
         _between(batch, WARM_S + seconds, end_s),
     )
+
+
+def said(span: SpanRecord) -> str:
+    """Return the message of the last exception that the span records."""
+    return str(span.events[-1].attributes["exception.message"])

@@ -107,9 +107,63 @@ def _python_cpu(instance: Instance) -> Iterable[Observation]:
     yield (("type", "system"),), used_s * 0.15
 
 
+def _python_switches(instance: Instance) -> Iterable[Observation]:
+    yield (("type", "voluntary"),), 40.0 * instance.requests
+    yield (("type", "involuntary"),), 3.0 * instance.requests
+
+
+def _python_generations(instance: Instance) -> Iterable[Observation]:
+    for generation, every in enumerate((40, 400, 4000)):
+        labels = (("generation", str(generation)), ("cpython.gc.generation", generation))
+        yield labels, float(instance.requests // every)
+
+
+def _system_cpu(instance: Instance) -> Iterable[Observation]:
+    """Return the seconds that each core of the host was busy and idle since it started."""
+    up_s, used_s = float(instance.env.now) + 3600.0, instance.settle_cpu()
+    for core in range(round(instance.host.cores)):
+        busy_s = used_s / instance.host.cores + 0.1 * up_s
+        yield (("cpu", core + 1), ("state", "user")), busy_s
+        yield (("cpu", core + 1), ("state", "idle")), max(0.0, up_s - busy_s)
+
+
+def _system_memory(instance: Instance) -> Iterable[Observation]:
+    used = 3.6e9 + float(instance.heap.resident)
+    yield (("state", "used"),), used
+    yield (("state", "free"),), 16e9 - used - 4e9
+    yield (("state", "cached"),), 4e9
+
+
+def _system_network(instance: Instance) -> Iterable[Observation]:
+    yield (("device", "eth0"), ("direction", "transmit")), 900.0 * instance.requests + 2e6
+    yield (("device", "eth0"), ("direction", "receive")), 1400.0 * instance.requests + 2e6
+
+
 def _node_delay(instance: Instance) -> float:
     """Return the delay of the event loop: one tick plus the delay of runnable work and pauses."""
     return 0.0101 + 0.002 * instance.runnable + max(0.0, instance.paused_until_s - instance.env.now)
+
+
+def _node_quantile(factor: float) -> Read:
+    """Return the reading of a quantile of the delay, which lies around its mean."""
+    return _one(lambda instance: 0.0101 * min(1.0, factor) + factor * (_node_delay(instance) - 0.0101))
+
+
+def _node_time(instance: Instance) -> Iterable[Observation]:
+    active_s = instance.settle_cpu()
+    yield (("nodejs.eventloop.state", "active"),), active_s
+    yield (
+        (("nodejs.eventloop.state", "idle"),),
+        max(0.0, float(instance.env.now) - instance.started_s - active_s),
+    )
+
+
+def _node_spaces(read: Callable[[float], float]) -> Read:
+    """Return the reading of both spaces of the heap; *read* converts their used bytes."""
+    return lambda instance: (
+        ((("v8js.heap.space.name", "new_space"),), read(float(instance.heap.young))),
+        ((("v8js.heap.space.name", "old_space"),), read(float(instance.heap.live))),
+    )
 
 
 _READINGS: Mapping[str, tuple[tuple[MetricShape, Read], ...]] = {
@@ -125,6 +179,10 @@ _READINGS: Mapping[str, tuple[tuple[MetricShape, Read], ...]] = {
     "go": (
         (_shape(_GO, "go.memory.used", "By"), _go_memory),
         (_shape(_GO, "go.memory.allocated", "By", counter=True), _one(lambda i: float(i.heap.allocated))),
+        (
+            _shape(_GO, "go.memory.allocations", "{allocation}", counter=True),
+            _one(lambda i: i.heap.allocated / 110.0),
+        ),
         (_shape(_GO, "go.memory.gc.goal", "By"), _one(lambda i: float(i.heap.live + i.heap.young_limit))),
         (_shape(_GO, "go.goroutine.count", "{goroutine}"), _one(_goroutines)),
         (_shape(_GO, "go.processor.limit", "{thread}"), _one(lambda i: i.host.cores)),
@@ -157,12 +215,24 @@ _READINGS: Mapping[str, tuple[tuple[MetricShape, Read], ...]] = {
     "node": (
         (_shape(_NODE, "nodejs.eventloop.delay.mean", "s", gauge=True), _one(_node_delay)),
         (_shape(_NODE, "nodejs.eventloop.utilization", "1", gauge=True), _one(_utilization)),
+        (_shape(_NODE, "nodejs.eventloop.delay.min", "s", gauge=True), _node_quantile(0.4)),
+        (_shape(_NODE, "nodejs.eventloop.delay.p50", "s", gauge=True), _node_quantile(0.9)),
+        (_shape(_NODE, "nodejs.eventloop.delay.p90", "s", gauge=True), _node_quantile(1.5)),
+        (_shape(_NODE, "nodejs.eventloop.delay.p99", "s", gauge=True), _node_quantile(3.0)),
+        (_shape(_NODE, "nodejs.eventloop.delay.max", "s", gauge=True), _node_quantile(5.0)),
+        (_shape(_NODE, "nodejs.eventloop.time", "s", counter=True), _node_time),
+        (_shape(_NODE, "v8js.memory.heap.used", "By", gauge=True), _node_spaces(lambda used: used)),
         (
-            _shape(_NODE, "v8js.memory.heap.used", "By"),
-            lambda i: (
-                ((("v8js.heap.space.name", "new_space"),), float(i.heap.young)),
-                ((("v8js.heap.space.name", "old_space"),), float(i.heap.live)),
-            ),
+            _shape(_NODE, "v8js.memory.heap.space.physical_size", "By", gauge=True),
+            _node_spaces(lambda used: used * 1.25 + 1e6),
+        ),
+        (
+            _shape(_NODE, "v8js.memory.heap.space.available_size", "By", gauge=True),
+            _node_spaces(lambda used: used * 0.25 + 1e6),
+        ),
+        (
+            _shape(_NODE, "v8js.memory.heap.space.size", "By"),
+            _node_spaces(lambda used: used * 1.25 + 1e6),
         ),
     ),
     "python": (
@@ -176,6 +246,20 @@ _READINGS: Mapping[str, tuple[tuple[MetricShape, Read], ...]] = {
             _shape(_PYTHON, "process.runtime.cpython.thread_count", "{thread}"),
             _one(lambda i: 4.0 + i.pool.busy),
         ),
+        (
+            _shape(_PYTHON, "process.runtime.cpython.context_switches", "switches", counter=True),
+            _python_switches,
+        ),
+        (_shape(_PYTHON, "process.context_switches", "", counter=True), _python_switches),
+        (_shape(_PYTHON, "process.cpu.time", "s", counter=True), _python_cpu),
+        (_shape(_PYTHON, "process.memory.usage", "By"), _one(lambda i: float(i.heap.resident))),
+        (_shape(_PYTHON, "process.memory.virtual", "By"), _one(lambda i: i.heap.resident * 2.0 + 400e6)),
+        (_shape(_PYTHON, "process.thread.count", ""), _one(lambda i: 4.0 + i.pool.busy)),
+        (_shape(_PYTHON, "process.open_file_descriptor.count", ""), _one(lambda i: 15.0 + i.pool.busy)),
+        (_shape(_PYTHON, "cpython.gc.collections", "{collection}", counter=True), _python_generations),
+        (_shape(_PYTHON, "system.cpu.time", "s", counter=True), _system_cpu),
+        (_shape(_PYTHON, "system.memory.usage", "By", gauge=True), _system_memory),
+        (_shape(_PYTHON, "system.network.io", "By", counter=True), _system_network),
     ),
 }
 
