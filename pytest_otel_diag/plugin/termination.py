@@ -39,7 +39,7 @@ class Termination:
         self._before: dict[int, Any] = {}
         self._patient = False
         self._ending = False
-        self._hook_before: Any = None
+        self._shows: Any = None
         self.signum: int | None = None
 
     def install(self, *, patient: bool = False) -> None:
@@ -54,7 +54,9 @@ class Termination:
                 self._before[number] = signal.signal(number, self._handle)
 
     def restore(self) -> None:
-        """Restore the previous handlers."""
+        """Restore the previous handlers; an interrupt that ends the process now is still to be shown."""
+        if sys.excepthook is self._shows and not isinstance(sys.exc_info()[1], KeyboardInterrupt):
+            sys.excepthook = sys.__excepthook__
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
@@ -66,9 +68,8 @@ class Termination:
 
     def _expect_another(self) -> None:
         """Let another interrupt, which ends the process in the midst of its cleanup, say so in one line."""
-        if self._hook_before is not None or sys.excepthook is not sys.__excepthook__:
+        if sys.excepthook is not sys.__excepthook__:
             return  # another library shows what ends the process
-        self._hook_before = sys.excepthook
 
         def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
             if issubclass(kind, KeyboardInterrupt):
@@ -76,7 +77,7 @@ class Termination:
             else:
                 sys.__excepthook__(kind, error, trace)
 
-        sys.excepthook = show
+        self._shows = sys.excepthook = show
 
     @property
     def reason(self) -> str:

@@ -61,3 +61,10 @@ def test_another_interrupt_during_the_cleanup_ends_in_a_line(monkeypatch, capsys
     assert capsys.readouterr().err == f"\n{ABORTED}\n"
     sys.excepthook(ValueError, ValueError("a bug"), None)
     assert "ValueError: a bug" in capsys.readouterr().err
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        termination.restore()
+    assert sys.excepthook is not sys.__excepthook__, "the interrupt is about to end the process"
+    termination.restore()
+    assert sys.excepthook is sys.__excepthook__
