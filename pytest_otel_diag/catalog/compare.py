@@ -123,10 +123,11 @@ def _flag(flag: Flag, period: Period) -> Iterator[FlagDifference]:
             yield FlagDifference(
                 "value", flag.key, f"{name} is {json.dumps(value)}", f"{name} is {value_found}"
             )
-    if _open(flag.targeting) != _open(period.targeting):
+    default, shipped = flag.default_variant, period.default
+    if _open(flag.targeting, default) != _open(period.targeting, shipped):
         yield FlagDifference("targeting", flag.key, _shown(period.targeting), _shown(flag.targeting))
-    elif _choice(flag.targeting) != _choice(period.targeting):
-        expected, found = _choice(period.targeting), _choice(flag.targeting)
+    elif _choice(flag.targeting, default) != _choice(period.targeting, shipped):
+        expected, found = _choice(period.targeting, shipped), _choice(flag.targeting, default)
         yield FlagDifference("default", flag.key, f"rule gives {expected}", f"rule gives {found}", "switched")
     if flag.default_variant != period.default:
         note = "a rule decides, so this has no effect" if flag.targeting else "switched"
@@ -137,28 +138,34 @@ def _same(one: Any, other: Any) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
-def _choice(targeting: Mapping[str, Any] | None) -> str | None:
-    """Return the variant in a rule ``{"if": [condition, variant, …]}``, where the flag is switched."""
+def _choice(targeting: Mapping[str, Any] | None, default: str) -> str | None:
+    """Return the variant in a rule ``{"if": [condition, variant, …]}``, where the flag is switched.
+
+    A null there means *default*.
+    """
     arguments = (targeting or {}).get("if")
-    if isinstance(arguments, list) and len(arguments) > 1 and isinstance(arguments[1], str):
-        return arguments[1]
+    if isinstance(arguments, list) and len(arguments) > 1:
+        if arguments[1] is None:
+            return default
+        if isinstance(arguments[1], str):
+            return arguments[1]
     return None
 
 
-def _open(targeting: Mapping[str, Any] | None) -> Any:
+def _open(targeting: Mapping[str, Any] | None, default: str) -> Any:
     """Return the rule without the part that switching changes."""
-    if not targeting or _choice(targeting) is None:
+    if not targeting or _choice(targeting, default) is None:
         return targeting or None
     condition, _, *rest = targeting["if"]
     return {**targeting, "if": [condition, None, *rest]}
 
 
 def _served(flag: Flag) -> str:
-    return _choice(flag.targeting) or flag.default_variant
+    return _choice(flag.targeting, flag.default_variant) or flag.default_variant
 
 
 def _served_as_shipped(period: Period) -> str:
-    return _choice(period.targeting) or period.default
+    return _choice(period.targeting, period.default) or period.default
 
 
 def _shown(targeting: Mapping[str, Any] | None) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pytest_otel_diag.errors import FlagError
+from pytest_otel_diag.flags.document_text import definitions
+
 _NAMES_SHOWN = 5
 _WITHOUT_MEANING = ("$schema",)
 """Members that flagd ignores and some places drop."""
@@ -23,13 +26,13 @@ def same_json(one: bytes, other: bytes) -> bool:
 def differing(one: bytes, other: bytes) -> str:
     """Return how two documents differ, for error messages: names of flags where both can be parsed."""
     try:
-        before, after = json.loads(one)["flags"], json.loads(other)["flags"]
+        before, after = (definitions(json.loads(text)) for text in (one, other))
         names = [
             name
             for name in dict.fromkeys((*before, *after))
             if canonical(before.get(name)) != canonical(after.get(name))
         ]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (FlagError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return f"{len(one)} bytes against {len(other)}"
     if not names:
         return "the flags are the same, another part of the document differs"

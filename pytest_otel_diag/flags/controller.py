@@ -50,9 +50,9 @@ class SurfaceFlags:
     async def document(self) -> FlagDocument:
         """Return the stored document, exactly; raises FlagError for one that flagd would refuse or lose."""
         raw = await self.surface.read()
-        flags = dict(document_text.parse(raw, self.surface.name).flags)
-        self._flags = flags
-        return FlagDocument(raw=raw, flags=flags)
+        text = document_text.parse(raw, self.surface.name)
+        self._flags = dict(text.flags)
+        return FlagDocument(raw=raw, flags=self._flags, unusable=dict(text.unusable))
 
     async def apply(self, change: FlagChange) -> None:
         """Set one flag; raises FlagError for an unknown flag or variant, then nothing has changed.
@@ -62,7 +62,7 @@ class SurfaceFlags:
         """
         raw = await self.surface.read()
         document = FlagdDocument(raw, source=self.surface.name)
-        document.change(change.key, change.variant)
+        document.change(change.key, change.variant, change.context)
         self._flags = document.flags
         # Also without a change: a system that missed an earlier write loads the document now.
         await self.surface.write(document.raw, expected=raw)

@@ -3,11 +3,8 @@
 The services of the simulated shop evaluate flags with :class:`FlagdDocument`, which uses flagd's own library
 (see ``evaluator``). :class:`DocumentFlags` is the FlagController over the same document.
 
-Setting a flag makes its services see the variant. Most flags are set by ``defaultVariant``. Targeting rules
-take precedence over the default, so a flag with a rule ``{"if": [condition, variant, …]}`` is set in the
-rule, at position 1; the session's witness then evaluates it in a context that meets the condition. A
-``fractional`` rule splits its users between variants, so it is removed and everyone gets the set variant,
-until the document is restored. Other rules are refused; :meth:`FlagdDocument.retarget` replaces them.
+Setting a flag makes its services see the variant; module ``switching`` decides where it is set. Rules that
+cannot be set to one variant are refused; :meth:`FlagdDocument.retarget` replaces them.
 """
 
 from __future__ import annotations
@@ -18,8 +15,9 @@ from types import MappingProxyType
 from typing import Any
 
 from pytest_otel_diag.errors import FlagError, RestoreFailed, nearest
-from pytest_otel_diag.flags import document_text
+from pytest_otel_diag.flags import document_json, document_text
 from pytest_otel_diag.flags.evaluator import FlagdEvaluator
+from pytest_otel_diag.flags.switching import switched
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import (
     Evaluation,
@@ -69,7 +67,8 @@ class FlagdDocument:
 
     def snapshot(self) -> FlagDocument:
         """Return the whole document, exactly, for a later :meth:`restore`."""
-        return FlagDocument(raw=self._text.raw, flags=dict(self._text.flags))
+        text = self._text
+        return FlagDocument(raw=text.raw, flags=dict(text.flags), unusable=dict(text.unusable))
 
     def evaluate(self, key: str, default: FlagScalar, context: Mapping[str, Any] = NO_CONTEXT) -> Evaluation:
         """Evaluate the flag as an SDK does for a service that requests the type of *default*.
@@ -114,18 +113,19 @@ class FlagdDocument:
                 f"flag {key!r} is DISABLED in {self._source}: services use their own defaults; "
                 "set its state to ENABLED"
             )
-        first = next(iter(flag.variants.values()))
-        numeric = isinstance(first, int | float) and not isinstance(first, bool)
-        evaluation = self._evaluator.resolve(key, 0.0 if numeric else first, context)
-        if not evaluation.variant:
+        variant = self._evaluator.variant(key, context)
+        if not variant:
             raise FlagError(
                 f"flag {key!r} of {self._source} has no variant for the context {dict(context)}; "
                 "check its targeting and default variant"
             )
-        return evaluation.variant, flag.variants[evaluation.variant]
+        return variant, flag.variants[variant]
 
-    def change(self, key: str, variant: str) -> None:
-        """Set the flag, in its rule if it has one; raises FlagError, then nothing has changed."""
+    def change(self, key: str, variant: str, context: Mapping[str, FlagValue] | None = None) -> None:
+        """Set the flag, in its rule if it has one, so that *context* gets the variant; see ``switching``.
+
+        Raises FlagError, then nothing has changed.
+        """
         flag = self._known(key)
         if variant not in flag.variants:
             raise FlagError(
@@ -137,32 +137,44 @@ class FlagdDocument:
                 f"flag {key!r} is DISABLED in {self._source}, so none of its variants is served; "
                 "set its state to ENABLED"
             )
-        body = copy.deepcopy(dict(self._text.body))
-        entry = body["flags"][key]
-        if flag.targeting is None or _is_fractional(flag.targeting):
-            entry.pop("targeting", None)
-            entry["defaultVariant"] = variant
-        else:
-            # The rule may come from $evaluators, which other flags share, so the flag gets a copy.
-            entry["targeting"] = copy.deepcopy(dict(flag.targeting))
-            _choice(key, entry["targeting"])[1] = variant
-        self._rewrite(body)
+        wanted = switched(flag, variant, context)
+        rewritten = self._body()
+        entry = self._entry(rewritten, key)
+        default = wanted.default_variant
+        _set(entry, "defaultVariant", default, keep=default == flag.default_variant)
+        # A rule may come from $evaluators, which other flags share, so a changed flag gets its own.
+        _set(entry, "targeting", wanted.targeting, keep=wanted.targeting == flag.targeting)
+        self._rewrite(rewritten)
 
     def retarget(self, key: str, targeting: Mapping[str, Any] | None) -> None:
         """Replace the flag's rule (None removes it); raises FlagError, then nothing has changed."""
         self._known(key)
-        body = copy.deepcopy(dict(self._text.body))
-        body["flags"][key].pop("targeting", None)
-        if targeting is not None:
-            body["flags"][key]["targeting"] = copy.deepcopy(dict(targeting))
-        self._rewrite(body)
+        rewritten = self._body()
+        _set(self._entry(rewritten, key), "targeting", targeting, keep=False)
+        self._rewrite(rewritten)
+
+    def _body(self) -> dict[str, Any]:
+        return copy.deepcopy(dict(self._text.body))
+
+    def _entry(self, body: Mapping[str, Any], key: str) -> dict[str, Any]:
+        """Return the flag's definition in *body*, to be changed; raises FlagError when "flags" lacks it."""
+        entry = document_text.definitions(body).get(key)
+        if document_text.is_reference(entry):
+            entry = copy.deepcopy(self._text.entries[key])
+            document_text.define(body, key, entry)
+        if not isinstance(entry, dict):
+            raise FlagError(
+                f"flag {key!r} of {self._source} is defined by a reference to '$evaluators' that covers more "
+                "than this flag; write the flag itself into 'flags'"
+            )
+        return entry
 
     def restore(self, raw: bytes) -> None:
         """Replace the document by *raw*; raises FlagError, then nothing has changed."""
         self._take(document_text.parse(raw, self._source))
 
     def _rewrite(self, body: Mapping[str, Any]) -> None:
-        self.restore(document_text.write(body, self._text.raw))
+        self.restore(document_json.write(body, self._text.raw))
 
     def _known(self, key: str) -> Flag:
         flag = self._text.flags.get(key)
@@ -190,28 +202,16 @@ def _is_member(variable: Any) -> bool:
     return isinstance(name, str) and bool(name) and not name.startswith("$flagd")
 
 
-def _is_fractional(rule: Any) -> bool:
-    return isinstance(rule, Mapping) and set(rule) == {"fractional"}
-
-
-def _choice(key: str, targeting: Mapping[str, Any]) -> list[Any]:
-    """Return the arguments of a rule ``{"if": [condition, variant, …]}``; raises FlagError for other rules.
-
-    The variant may also be a ``fractional`` rule.
-    """
-    arguments = targeting.get("if")
-    if set(targeting) != {"if"} or not isinstance(arguments, list) or len(arguments) < 2:
-        found = ", ".join(map(repr, targeting))
-        raise FlagError(
-            f"flag {key!r} has a targeting rule ({found}) that cannot be set to one variant; supported are "
-            '{"if": [condition, variant, …]} and {"fractional": …}. Replace the rule, or remove it'
-        )
-    if not isinstance(arguments[1], str) and not _is_fractional(arguments[1]):
-        raise FlagError(
-            f"flag {key!r} has a rule whose first choice is {arguments[1]!r}, not a variant; "
-            "replace the rule, or remove it"
-        )
-    return arguments
+def _set(entry: dict[str, Any], name: str, value: Any, *, keep: bool) -> None:
+    """Set the member that flagd takes for *name*, or remove it if *value* is None; *keep* does nothing."""
+    if keep:
+        return
+    written = document_json.members(entry, name)
+    if value is None:
+        for each in written:
+            del entry[each]
+    else:
+        entry[written[-1] if written else name] = copy.deepcopy(value)
 
 
 class DocumentFlags:
@@ -227,7 +227,7 @@ class DocumentFlags:
 
     async def apply(self, change: FlagChange) -> None:
         """Set one flag; raises FlagError for an unknown flag or variant, then nothing has changed."""
-        self._document.change(change.key, change.variant)
+        self._document.change(change.key, change.variant, change.context)
 
     async def restore(self, document: FlagDocument) -> None:
         """Restore the document byte for byte; raises RestoreFailed when flagd would refuse it."""

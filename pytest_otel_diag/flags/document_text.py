@@ -1,49 +1,49 @@
-"""Parses, checks and writes the text of a flagd document.
+"""Parses and checks the text of a flagd document.
 
 This module refuses what flagd refuses, and names the flag. A single mistake, such as a default variant that
 a flag does not have, makes flagd refuse the *whole* file and keep the flags it had (none if it has just
 started), which is easy to miss from outside.
 
 Conversely, a flag that flagd accepts but that this package cannot handle (a variant without a value, a rule
-that is a string) does not make the document unusable: the flag is left out, and changing it is refused.
-Tests compare both with the real flagd.
+that is a string, a reference to a rule that does not exist) does not make the document unusable: the flag is
+left out, and changing it is refused with the reason. Tests compare both with the real flagd.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
 from pytest_otel_diag.errors import FlagError, nearest
+from pytest_otel_diag.flags import document_json
+from pytest_otel_diag.flags.document_json import member, members
 from pytest_otel_diag.model.flags import Flag
 
-STATES = ("ENABLED", "DISABLED")
 LONGEST_BYTES = 16 * 1024 * 1024
 """The longest supported document; a ConfigMap holds at most 1 MiB."""
-DEEPEST = 150
-"""Supported levels of nesting; flagd supports more, but no real document has them."""
 
-_INDENT = re.compile(r"\n([ \t]+)\"")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_DISABLED = "DISABLED"
+_TEXTS = ("state", "defaultVariant", "source", "key")
+_OBJECTS = ("variants", "metadata")
+_READ = ("state", "defaultVariant", "variants", "targeting")
+_EMPTY_RULE_LENGTH = 3
+_CHANGED_BY_ESCAPES = frozenset('<>&"\\\u2028\u2029')
+"""Characters that flagd escapes before it looks for a reference, so that it does not find the name."""
 
 
 @dataclass(frozen=True)
 class DocumentText:
     """A checked document: its bytes, its JSON, and its flags with references to shared rules resolved.
 
-    ``unusable`` maps flags that flagd accepts but this package cannot change to the reason.
+    ``entries`` are the resolved flags as JSON. ``unusable`` maps flags that flagd accepts but this package
+    cannot change to the reason.
     """
 
     raw: bytes
     body: Mapping[str, Any]
     flags: Mapping[str, Flag]
+    entries: Mapping[str, Any] = field(default_factory=dict)
     unusable: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -56,166 +56,180 @@ def parse(raw: bytes, source: str = "the flagd document") -> DocumentText:
             f"{source} is empty: a running flagd would keep its flags, and a restarted one have none, so "
             "that services use their defaults; write a temporary file and rename it, never truncate"
         )
-    body = _json(raw, source)
-    if not isinstance(body, dict) or not isinstance(body.get("flags"), dict):
+    body = document_json.read(raw, source)
+    if not isinstance(body, dict) or not members(body, "flags"):
         found = ", ".join(body) if isinstance(body, dict) else type(body).__name__
         raise FlagError(
-            f"{source} has no object 'flags' (it has: {found or 'nothing'}); flagd would have no flags, and "
-            'every service would use its defaults. A document is {"flags": {name: {...}}}'
+            f"{source} has no object 'flags' (it has: {found or 'nothing'}), so flagd refuses it and keeps "
+            'the flags it had. A document is {"flags": {name: {...}}}'
         )
-    evaluators = body.get("$evaluators")
-    if not isinstance(evaluators, dict | None):
-        raise FlagError(f"{source}: '$evaluators' must be an object of named rules, not {evaluators!r}")
     _typed(body, "metadata", dict, source)
+    rules = _rules(body, raw, source)
     flags: dict[str, Flag] = {}
     unusable: dict[str, str] = {}
-    for key, value in body["flags"].items():
-        flag = _flag(key, _with_rules(key, value, evaluators or {}, source), source)
+    entries: dict[str, Any] = {}
+    for key, value in _entries(_resolved(member(body, "flags"), rules), source):
+        flag = _flag(key, value, source, member(body, "metadata"))
+        flags.pop(key, None)  # the last of several flags with one name counts
+        unusable.pop(key, None)
+        entries[key] = value
         if isinstance(flag, Flag):
             flags[key] = flag
         else:
             unusable[key] = flag
-    return DocumentText(raw, body, flags, unusable)
+    return DocumentText(raw, body, flags, entries, unusable)
 
 
-def resembles(raw: bytes, *, like: bytes) -> bool:
-    """Return whether the text is a flagd document, whole or damaged, rather than something else.
+def definitions(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags of a parsed document as they are written, by name; the last of one name counts.
 
-    A JSON object with flags is one, and so is text that begins like such an object and names them, or as the
-    document *like* begins: a killed writer or an edit left it. An empty text and an empty object hold nothing
-    that could be lost.
+    Raises FlagError for a document without flags.
     """
-    if b"".join(like.split()).startswith(b"".join(raw.split())):
-        return True
-    encoding = "utf-16" if raw.startswith(_UTF_16_MARKS) else "utf-8-sig"
-    text = raw.decode(encoding, errors="replace").strip("\0 \t\r\n")
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
-        return not text or (text.startswith("{") and '"flags"' in text.lower())
-    return isinstance(body, dict) and (not body or "flags" in map(str.lower, body))
+    return dict(_entries(member(body, "flags"), "the flagd document"))
 
 
-def _json(raw: bytes, source: str) -> Any:
-    """Return the parsed text; raises FlagError, even for texts that Python reads and flagd does not."""
-    if raw.startswith(_BYTE_ORDER_MARK):
+def define(body: Mapping[str, Any], key: str, entry: Any) -> None:
+    """Replace the definition of a flag in *body*, append a new one, or remove it if *entry* is None."""
+    flags = member(body, "flags")
+    if isinstance(flags, dict):
+        flags.pop(key, None)
+        if entry is not None:
+            flags[key] = entry
+    elif isinstance(flags, list):
+        places = [place for place, found in enumerate(flags) if _name(found) == key]
+        if entry is not None:
+            place = places.pop() if places else len(flags)
+            flags[place : place + 1] = [entry]
+        for place in reversed(places):
+            del flags[place]
+
+
+def is_reference(value: Any) -> bool:
+    """Return whether the JSON value is a reference to a rule in ``$evaluators``."""
+    return isinstance(value, dict) and set(value) == {"$ref"}
+
+
+def _name(entry: Any) -> str:
+    name = member(entry, "key") if isinstance(entry, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _entries(flags: Any, source: str) -> Iterator[tuple[str, Any]]:
+    """Yield names and definitions of an object of flags, or of an array of flags with the member ``key``."""
+    if isinstance(flags, dict):
+        yield from flags.items()
+    elif isinstance(flags, list):
+        yield from ((_name(entry), entry) for entry in flags)
+    elif flags is not None:
         raise FlagError(
-            f"{source} begins with a byte order mark, which flagd refuses, so it serves an older document; "
-            "save the document as UTF-8 without BOM"
+            f"{source}: 'flags' must be an object of flags, or an array of flags with a 'key', not "
+            f"{flags!r}; flagd refuses the whole document for this"
         )
-    try:
-        text = raw.decode("utf-8")  # json would detect other encodings, which flagd does not support
-    except UnicodeDecodeError as error:
-        raise FlagError(
-            f"{source} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8 without BOM"
-        ) from error
-    try:
-        body = json.loads(text, parse_constant=_no_constant, parse_float=_number)
-    except (ValueError, RecursionError) as error:
-        raise FlagError(f"{source} is not JSON: {error}; flagd would keep the flags it had") from error
-    if _deeper(body, DEEPEST):
-        raise FlagError(
-            f"{source} is nested deeper than the supported {DEEPEST} levels; remove the deep part"
-        )
-    return body
-
-
-def _deeper(body: Any, levels: int) -> bool:
-    """Return whether the JSON is nested deeper; iterates by level, since recursion could overflow."""
-    layer = [body]
-    for _ in range(levels):
-        layer = [
-            inner
-            for each in layer
-            for inner in (each.values() if isinstance(each, dict) else each)
-            if isinstance(inner, dict | list)
-        ]
-        if not layer:
-            return False
-    return True
 
 
 def _typed(value: Mapping[str, Any], name: str, wanted: type, where: str) -> None:
     """Raise FlagError for a member whose type makes flagd refuse the whole document."""
-    found = value.get(name)
-    if found is not None and not isinstance(found, wanted):
-        allowed = "an object" if wanted is dict else "a string"
-        raise FlagError(
-            f"{where}: {name!r} must be {allowed}, not {found!r}; flagd refuses the whole document for this"
-        )
+    for written in members(value, name):
+        found = value[written]
+        if found is not None and not isinstance(found, wanted):
+            allowed = "an object" if wanted is dict else "a string"
+            raise FlagError(
+                f"{where}: {written!r} must be {allowed}, not {found!r}; flagd refuses the whole document "
+                "for this"
+            )
 
 
-def write(body: Mapping[str, Any], like: bytes) -> bytes:
-    """Return *body* as JSON with the indentation and the final newline of the text it replaces."""
-    text = like.decode("utf-8", errors="replace")
-    found = _INDENT.search(text)
-    indent, end = found.group(1) if found else None, "\n" if text.endswith("\n") else ""
-    try:
-        return (json.dumps(body, ensure_ascii=False, indent=indent) + end).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair such as "\\ud83d": legal JSON, but no character
-        return (json.dumps(body, indent=indent) + end).encode()
+def _rules(body: Mapping[str, Any], raw: bytes, source: str) -> Mapping[str, Any]:
+    """Return the shared rules; raises FlagError for rules that make flagd refuse the document."""
+    _typed(body, "$evaluators", dict, source)
+    rules: Mapping[str, Any] = member(body, "$evaluators") or {}
+    if not rules:
+        return rules
+    written = document_json.raw_members(document_json.text_of(raw))[members(body, "$evaluators")[-1]]
+    for name, text in document_json.raw_members(written).items():
+        if len(text) < _EMPTY_RULE_LENGTH:
+            raise FlagError(
+                f"{source}: the rule {name!r} in '$evaluators' is {text}; flagd refuses the whole document "
+                "for an empty rule, also for one that no flag refers to"
+            )
+    return rules
 
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _number(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"the number {text} is too large")
-    return number
-
-
-def _with_rules(key: str, value: Any, evaluators: Mapping[str, Any], source: str) -> Any:
+def _resolved(value: Any, rules: Mapping[str, Any]) -> Any:
+    """Return the JSON with references replaced by the rules, as far as flagd finds them."""
+    if is_reference(value):
+        name = value["$ref"]
+        known = isinstance(name, str) and name in rules and not _CHANGED_BY_ESCAPES & set(name)
+        return rules[name] if known else value
     if isinstance(value, dict):
-        if set(value) == {"$ref"}:
-            name = value["$ref"]
-            if not isinstance(name, str) or name not in evaluators:
-                known = ", ".join(evaluators) or "none"
-                raise FlagError(
-                    f"{source}: flag {key!r} refers to the rule {name!r}{nearest(str(name), evaluators)}; "
-                    f"'$evaluators' has {known}"
-                )
-            return evaluators[name]
-        return {inner: _with_rules(key, item, evaluators, source) for inner, item in value.items()}
+        return {inner: _resolved(item, rules) for inner, item in value.items()}
     if isinstance(value, list):
-        return [_with_rules(key, item, evaluators, source) for item in value]
+        return [_resolved(item, rules) for item in value]
     return value
 
 
-def _flag(key: str, value: Any, source: str) -> Flag | str:
-    """Return the flag, or why it is unusable; raises FlagError for a flag that flagd refuses."""
+def _references(value: Any) -> Iterator[Any]:
+    """Yield the names in references that were not resolved."""
+    if is_reference(value):
+        yield value["$ref"]
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _references(inner)
+
+
+def _flag(key: str, value: Any, source: str, shared: Any) -> Flag | str:
+    """Return the flag, or why it is unusable; raises FlagError for a flag that flagd refuses.
+
+    *shared* is the metadata of the document.
+    """
     if value is None:
         return "it is null"
     if not isinstance(value, dict):
         raise FlagError(f"{source}: flag {key!r} must be an object, not {value!r}")
     where = f"{source}: flag {key!r}"
-    state = value.get("state")
-    if state not in STATES:
-        raise FlagError(f"{where} has state {state!r}; choose from {', '.join(STATES)}")
-    variants = value.get("variants")
-    if not isinstance(variants, dict) or not variants:
-        raise FlagError(f"{where} needs 'variants', an object of names and values")
-    default = value.get("defaultVariant")
-    if default not in (None, "") and (not isinstance(default, str) or default not in variants):
+    for name in _TEXTS:
+        _typed(value, name, str, where)
+    for name in _OBJECTS:
+        _typed(value, name, dict, where)
+    variants, default = member(value, "variants") or {}, member(value, "defaultVariant") or ""
+    if default and default not in variants:
         raise FlagError(
             f"{where} has the default variant {default!r}"
-            f"{nearest(str(default), variants)}; it has {', '.join(variants)}. "
+            f"{nearest(str(default), variants)}; it has {', '.join(variants) or 'no variants'}. "
             "flagd refuses the whole document for this, not only the flag"
         )
-    _typed(value, "metadata", dict, where)
-    for name in ("source", "key"):
-        _typed(value, name, str, where)
-    try:
-        return Flag(
-            key=key,
-            variants=variants,
-            default_variant=default or "",
-            targeting=value.get("targeting") or None,
-            enabled=state == "ENABLED",
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return f"{place}: {first['msg']} ({first['input']!r})"
+    problem = _problem(key, value) or _set_problem(value, shared)
+    if problem:
+        return problem
+    return Flag(
+        key=key,
+        variants=variants,
+        default_variant=default,
+        targeting=member(value, "targeting") or None,
+        enabled=member(value, "state") != _DISABLED,
+    )
+
+
+def _problem(key: str, value: Mapping[str, Any]) -> str:
+    """Return why a flag that flagd accepts cannot be used, empty if it can."""
+    if not key:
+        return "it has no name, so flagd leaves it out"
+    twice = [spelt for name in _READ if len(spelt := members(value, name)) > 1]
+    if twice:
+        return f"it has one member more than once, as {', '.join(map(repr, twice[0]))}"
+    variants, rule = member(value, "variants") or {}, member(value, "targeting")
+    if not variants:
+        return "it has no variants, so services use their own defaults"
+    for name, found in variants.items():
+        if found is None or isinstance(found, list):
+            kind = "null" if found is None else "an array"
+            return f"its variant {name!r} is {kind}; supported are booleans, numbers, strings and objects"
+    missing = list(_references(rule))
+    if missing:
+        return f"its rule refers to {missing[0]!r}, which flagd does not find in '$evaluators'"
+    return "" if isinstance(rule, dict | None) else f"its rule is {rule!r}, which is no object"
+
+
+def _set_problem(value: Mapping[str, Any], shared: Any) -> str:
+    named = {**(shared or {}), **(member(value, "metadata") or {})}
+    return "its flag set has an empty name, so flagd leaves it out" if named.get("flagSetId") == "" else ""

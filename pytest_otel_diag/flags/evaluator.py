@@ -39,6 +39,7 @@ class FlagdEvaluator:
         # As text, since the library keeps and changes objects it gets; only the evaluated members, since it
         # refuses others that the schema allows, such as the description of a flag.
         self._core.set_flags(json.dumps({"flags": {key: _evaluated(flag) for key, flag in flags.items()}}))
+        self._flags = flags
         self._resolvers = {
             kind: getattr(self._core, f"resolve_{name}_value") for kind, name in _KINDS.items()
         }
@@ -57,6 +58,14 @@ class FlagdEvaluator:
         ):  # rules may divide by zero or use unknown operators; an SDK then answers the default
             return Evaluation(default, "", "ERROR")
         return Evaluation(details.value, details.variant or "", str(details.reason))
+
+    def variant(self, key: str, context: Mapping[str, Any]) -> str:
+        """Return the variant of a known flag whatever its type, as OFREP does; empty where it has none."""
+        # The library checks types: its floats include booleans, and a flag may mix types.
+        kinds = {type(value): value for value in self._flags[key].variants.values()}
+        defaults = [value if isinstance(value, str | dict) else 0.0 for value in kinds.values()]
+        found = (self.resolve(key, default, context).variant for default in defaults)
+        return next((variant for variant in found if variant), "")
 
 
 def _evaluated(flag: Flag) -> dict[str, Any]:

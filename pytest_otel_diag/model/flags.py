@@ -39,17 +39,25 @@ class Evaluation(NamedTuple):
 
 
 class FlagDocument(Model):
-    """All flags of a source, with the exact bytes that restore them."""
+    """All flags of a source, with the exact bytes that restore them.
+
+    ``unusable`` maps flags that the source has but that cannot be set to the reason.
+    """
 
     raw: bytes
     flags: Mapping[str, Flag]
+    unusable: Mapping[str, str] = Field(default_factory=dict)
 
 
 class FlagChange(Model):
-    """Set one flag to a variant."""
+    """Set one flag to a variant, in such a way that ``context`` gets it where a rule decides the flag.
+
+    Without a context (None) the first choice of the rule is set.
+    """
 
     key: str
     variant: str
+    context: Mapping[str, FlagValue] | None = None
 
 
 class ServedFlag(Model):

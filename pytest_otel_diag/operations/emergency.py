@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import Literal
 from pytest_otel_diag.errors import FlagError, OtelDiagError
 from pytest_otel_diag.flags.access import open_flags
 from pytest_otel_diag.flags.surface import FlagAddress
-from pytest_otel_diag.model.flags import Flag, FlagChange
+from pytest_otel_diag.model.flags import Flag, FlagChange, FlagValue
 from pytest_otel_diag.ports import FlagController
+from pytest_otel_diag.sessions.faults.targeting import probes_of
 from pytest_otel_diag.undo.heal import Liveness, Opener, liveness
 from pytest_otel_diag.undo.journal import Entry, Journal, State
 from pytest_otel_diag.undo.lease import lease_holders
@@ -124,26 +125,35 @@ async def switch_all_off(access: FlagAddress, *, opener: Opener = open_flags) ->
 
 
 async def _switch_off(flag: Flag, flags: FlagController) -> FlagSwitched:
-    other = [name for name in flag.variants if name != OFF]
-    on = flag.default_variant != OFF if flag.targeting is None else _names_any(flag.targeting, other)
+    others = [name for name in flag.variants if name != OFF]
+    on = flag.default_variant != OFF or _names_any(flag.targeting, others)
     try:
-        if on:
-            await flags.apply(FlagChange(key=flag.key, variant=OFF))
-        served = await _served(flag, flags)
+        for context in _contexts(flag) if on else ():
+            await flags.apply(FlagChange(key=flag.key, variant=OFF, context=context))
+        for context in _contexts(flag):
+            served = await _served(flag, flags, context)
+            if served != OFF:
+                found = f"flagd serves {served or 'nothing'!r} after {_SERVED_S:g} s"
+                return FlagSwitched(flag.key, "may be on", found + (f" for {context}" if context else ""))
     except OtelDiagError as error:
         return FlagSwitched(flag.key, "may be on", str(error))
-    if served == OFF:
-        return FlagSwitched(flag.key, "switched off" if on else "was off")
-    return FlagSwitched(flag.key, "may be on", f"flagd serves {served or 'nothing'!r} after {_SERVED_S:g} s")
+    return FlagSwitched(flag.key, "switched off" if on else "was off")
 
 
-async def _served(flag: Flag, flags: FlagController) -> str:
+def _contexts(flag: Flag) -> list[dict[str, FlagValue]]:
+    """Return the contexts that the flag distinguishes, the empty one first."""
+    found: list[dict[str, FlagValue]] = [{}]
+    found.extend(probe for probe in probes_of(flag.targeting) if probe not in found)
+    return found
+
+
+async def _served(flag: Flag, flags: FlagController, context: Mapping[str, FlagValue]) -> str:
     """Return the variant that is served once it is off, or the last one when the time is up."""
     until_s = time.monotonic() + _SERVED_S
     variant = ""
     while time.monotonic() < until_s:
         with suppress(FlagError):
-            variant = (await flags.served(flag.key, {})).variant
+            variant = (await flags.served(flag.key, context)).variant
         if variant == OFF:
             break
         await asyncio.sleep(_POLL_S)

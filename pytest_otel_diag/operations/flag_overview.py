@@ -14,6 +14,7 @@ from pytest_otel_diag.errors import FlagError, ScenarioError, nearest
 from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.flags.document import FlagdDocument
 from pytest_otel_diag.model.flags import Flag, FlagDocument, FlagValue, ServedFlag
+from pytest_otel_diag.sessions.faults.targeting import probes_of
 
 Context = Mapping[str, FlagValue]
 NO_CONTEXT: Context = {}
@@ -92,13 +93,16 @@ class FlagOverview:
         return next(row for row in self.rows if row.flag == flag)
 
 
-def key_of(name: str, flags: Mapping[str, Flag]) -> str:
+def key_of(name: str, document: FlagDocument) -> str:
     """Return the key of the flag that *name* means in a document; names of other releases count too.
 
-    Raises FlagError with the nearest name.
+    Raises FlagError with the nearest name, or with the reason for a flag that cannot be used.
     """
+    flags = document.flags
     if name in flags:
         return name
+    if name in document.unusable:
+        raise FlagError(f"flag {name!r} of the document cannot be used: {document.unusable[name]}")
     here = {folded(key): key for key in flags}
     if folded(name) in here:
         return here[folded(name)]
@@ -127,15 +131,19 @@ def catalog_entry(flag: str, demo: str) -> tuple[FlagEntry, Period] | None:
 def contexts_of(flag: Flag, demo: str) -> tuple[Context, ...]:
     """Return the contexts in which to evaluate a flag.
 
-    These are the context that the fault needs, where a rule decides the flag, and the empty one.
+    These are the context that the fault needs, where a rule decides the flag, and the empty one. For a flag
+    that is not in the catalog it is the first context that its rule distinguishes.
     """
     found = catalog_entry(flag.key, demo) if flag.targeting else None
     own: Context = dict(found[1].context) if found is not None else {}
+    if not own:
+        own = next(probes_of(flag.targeting), {})
     return (own, NO_CONTEXT) if own else (NO_CONTEXT,)
 
 
 def written_variant(flag: Flag) -> str:
     """Return the variant to which a flag is set: in position 1 of its rule, or by default."""
+    # A null there defers to the default.
     arguments = (flag.targeting or {}).get("if")
     if isinstance(arguments, list) and len(arguments) > 1 and isinstance(arguments[1], str):
         return arguments[1]
@@ -163,7 +171,9 @@ async def overview(flags: SurfaceFlags) -> FlagOverview:
         _row(flag, comparison, () if unserved else _answers(key, wanted[key], served, written), on=key in on)
         for key, flag in document.flags.items()
     ]
-    rows += [_unwritten(answer) for (key, _), answer in served.items() if key not in document.flags]
+    rows += [_unusable(key, why) for key, why in document.unusable.items()]
+    written_keys = {*document.flags, *document.unusable}
+    rows += [_unwritten(answer) for (key, _), answer in served.items() if key not in written_keys]
     return FlagOverview(
         written_at=flags.surface.name,
         served_by=flags.reader.name,
@@ -211,6 +221,10 @@ def _row(
         why=_why(flag, rule, answers),
         known=catalog_entry(flag.key, comparison.demo) is not None,
     )
+
+
+def _unusable(key: str, why: str) -> FlagRow:
+    return FlagRow(key, "unusable", "", "", (), on=False, why=f"cannot be set: {why}", known=False)
 
 
 def _unwritten(answer: ServedFlag) -> FlagRow:

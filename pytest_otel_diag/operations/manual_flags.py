@@ -143,9 +143,10 @@ async def set_flag(manual: ManualFlags, name: str, variant: str, *, force: bool 
     found = await overview(manual.flags)
     if not force:
         _refuse_stale(found, str(manual.flags.access.control))
-    key = key_of(name, found.document.flags)
+    key = key_of(name, found.document)
     contexts = contexts_of(found.document.flags[key], found.comparison.demo)
-    return FlagSet(key, variant, await _set(manual, FlagChange(key=key, variant=variant), contexts))
+    change = FlagChange(key=key, variant=variant, context=contexts[0] or None)
+    return FlagSet(key, variant, await _set(manual, change, contexts))
 
 
 def _refuse_stale(found: FlagOverview, control: str) -> None:
@@ -165,7 +166,7 @@ async def _set(manual: ManualFlags, change: FlagChange, contexts: Sequence[Conte
         before = manual.entry()
         document = await flags.document()
         wanted = FlagdDocument(document.raw, source=flags.surface.name)
-        wanted.change(change.key, change.variant)
+        wanted.change(change.key, change.variant, change.context)
         answers = [
             Answer(context=dict(context), variant=(await flags.served(change.key, context)).variant)
             for context in contexts
@@ -191,7 +192,8 @@ async def _set(manual: ManualFlags, change: FlagChange, contexts: Sequence[Conte
             raise
         if flags.surface.same((await flags.document()).raw, entry.previous):
             manual.journal.close(entry, watched=False)
-    return await served_as(flags, wanted, [(change.key, context) for context in contexts], manual.served_s)
+    # The other contexts may be those of other users, whom the change does not concern.
+    return await served_as(flags, wanted, [(change.key, contexts[0])], manual.served_s)
 
 
 async def _forget_if_unwritten(manual: ManualFlags, before: Entry | None, entry: Entry, raw: bytes) -> None:
@@ -219,8 +221,8 @@ async def reset(manual: ManualFlags, names: Sequence[str] = ()) -> FlagsReset | 
 
     Raises RestoreFailed, and FlagError for a flag that was not set by hand.
     """
-    written = (await manual.flags.document()).flags if names else {}
-    keys = [key_of(name, written) for name in names]
+    written = await manual.flags.document() if names else None
+    keys = [key_of(name, written) for name in names] if written else []
     async with manual.held():
         entry = manual.entry()
         if entry is None:
@@ -281,7 +283,7 @@ def _switch_off(document: FlagdDocument, demo: str) -> tuple[tuple[str, ...], tu
             continue
         before = document.raw
         try:
-            document.change(key, off)
+            document.change(key, off, contexts_of(flag, demo)[0] or None)
         except FlagError as error:
             left.append(LeftOn(key, str(error)))
             continue

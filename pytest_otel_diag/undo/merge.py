@@ -7,12 +7,12 @@ one again, byte for byte. Otherwise only those flags get their previous definiti
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_otel_diag.errors import FlagError, RestoreFailed
-from pytest_otel_diag.flags import document_text
+from pytest_otel_diag.flags import document_json, document_text
 from pytest_otel_diag.flags.comparison import canonical
 
 
@@ -38,28 +38,34 @@ def merge(previous: bytes, current: bytes, keys: Iterable[str]) -> Merge:
         return Merge(previous, overwritten=("the whole document, which flagd cannot read",))
     try:
         return _merged(previous, current, keys)
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except (FlagError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         what = f"the whole document, which cannot be merged ({type(error).__name__}: {error})"
         return Merge(previous, overwritten=(what,))
 
 
 def _merged(previous: bytes, current: bytes, keys: Iterable[str]) -> Merge:
-    old, body = json.loads(previous), json.loads(current)
-    flags: dict[str, Any] = body["flags"]
+    old, body = _json(previous), _json(current)
+    definitions = document_text.definitions(old)
     for key in keys:
-        flags.pop(key, None)
-        if key in old["flags"]:
-            flags[key] = old["flags"][key]
+        document_text.define(body, key, definitions.get(key))
     external = tuple(_differences(old, body))
     if not external:
         return Merge(previous)
-    merged = document_text.write(body, current)
-    return Merge(merged, external) if readable(merged) else Merge(previous, overwritten=external)
+    merged = document_json.write(body, current)
+    whole = readable(merged) and not _broken(merged, keys, document_text.parse(previous).unusable)
+    return Merge(merged, external) if whole else Merge(previous, overwritten=external)
+
+
+def _broken(raw: bytes, keys: Iterable[str], before: Collection[str]) -> set[str]:
+    """Return the flags *keys* that cannot be used in the document, without those that could not *before*."""
+    return (document_text.parse(raw).unusable.keys() & set(keys)) - set(before)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
-    yield from (f"flag {name}" for name in _unequal(old["flags"], new["flags"]))
-    yield from (name for name in _unequal(old, new) if name != "flags")
+    flags = document_text.definitions(old), document_text.definitions(new)
+    yield from (f"flag {name}" for name in _unequal(*flags))
+    apart = document_json.members({**old, **new}, "flags")
+    yield from (name for name in _unequal(old, new) if name not in apart)
 
 
 def _unequal(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -74,7 +80,14 @@ def _unequal(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 def rewritten(raw: bytes) -> bytes:
     """Return the same content as newly formatted text; raises ValueError, RecursionError for no JSON."""
-    return document_text.write(json.loads(raw), raw)
+    return document_json.write(_json(raw), raw)
+
+
+def _json(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except UnicodeDecodeError:
+        return json.loads(document_json.text_of(raw))
 
 
 def readable(raw: bytes) -> bool:

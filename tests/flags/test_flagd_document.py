@@ -196,6 +196,48 @@ def test_a_choice_of_rules_has_no_place_to_switch():
     assert flags.evaluate("a", False, {"product_id": "P1"}).value is True
 
 
+NOT_P1 = {"!=": [{"var": "product_id"}, "P1"]}
+P1, P2 = {"product_id": "P1"}, {"product_id": "P2"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "context", "default", "choices", "others"),
+    [
+        ({"if": [FOR_P1, None, "off"]}, P1, "on", [None, "off"], "off"),
+        ({"if": [FOR_P1, None, "off"]}, None, "on", [None, "off"], "off"),
+        ({"if": [FOR_P1, None]}, P1, "on", [None], "on"),
+        ({"if": [FOR_P1, None, None]}, P1, "on", [None, None], "on"),
+        ({"if": [FOR_P1, "off"]}, P1, "off", ["on"], "off"),
+        ({"if": [FOR_P1, "off"]}, None, "off", ["on"], "off"),
+        ({"if": [FOR_P1, "off", None]}, P1, "off", ["on", None], "off"),
+        ({"if": [NOT_P1, "off"]}, P1, "on", ["off"], "off"),
+        ({"if": [NOT_P1, "off", None]}, P1, "on", ["off", None], "off"),
+        ({"if": [NOT_P1, "off", "off"]}, P1, "off", ["off", "on"], "off"),
+        ({"if": [NOT_P1, "off", FOR_P1, "off", "off"]}, P1, "off", ["off", FOR_P1, "on", "off"], "off"),
+        ({"if": [FOR_P1, "off", "off"]}, {"product_id": "P3"}, "off", ["off", "on"], "on"),
+    ],
+    ids=str,
+)
+def test_a_rule_is_set_where_it_decides_and_defers_to_the_default(rule, context, default, choices, others):
+    """A null, or a missing last variant, defers to the default variant."""
+    flags = document({"a": {**SWITCH, "targeting": rule}})
+    before = flags.raw
+    flags.change("a", "on", context)
+    changed = flags.flags["a"]
+    assert (changed.default_variant, changed.targeting["if"][1:]) == (default, choices)
+    assert flags.answer("a", context or P1)[0] == "on"
+    assert flags.answer("a", P2)[0] == others
+    flags.change("a", "off", context)
+    assert flags.raw == before
+
+
+def test_a_flag_whose_variants_have_several_types_answers_each():
+    flags = document({"a": {**SWITCH, "variants": {"off": 0, "on": True, "text": "x", "shape": {"n": 1}}}})
+    for variant, value in {"on": True, "text": "x", "shape": {"n": 1}, "off": 0}.items():
+        flags.change("a", variant)
+        assert flags.answer("a") == (variant, value)
+
+
 def test_shared_rules_are_resolved_and_a_switched_flag_gets_its_own():
     rules = {"one product": {"if": [FOR_P1, "off", "off"]}}
     reference = {**SWITCH, "targeting": {"$ref": "one product"}}

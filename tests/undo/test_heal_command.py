@@ -28,7 +28,8 @@ from tests.support.flagd import Flagd
 from tests.undo import samples
 
 QUICK = RestoreLimits(served_timeout_s=0.2, read_timeout_s=0.3)
-RULE = {"if": [{"==": [{"var": "who"}, "x"]}, "on", "off"]}
+WHO = {"==": [{"var": "who"}, "x"]}
+RULE = {"if": [WHO, "on", "off"]}
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +162,9 @@ def test_all_off(state: Path, flagd: Flagd):
     body = json.loads(samples.document(a="on", b="off", quiet="off", ruled="off", other="on"))
     body["flags"]["ruled"]["targeting"] = RULE
     body["flags"]["quiet"]["targeting"] = {"if": [{"==": [{"var": "who"}, "x"]}, "off", "off"]}
+    body["flags"]["ruled"]["defaultVariant"] = "on"
+    body["flags"]["otherwise"] = {**body["flags"]["ruled"], "targeting": {"if": [WHO, "off", "on"]}}
+    body["flags"]["deferred"] = {**body["flags"]["ruled"], "targeting": {"if": [WHO, None, "off"]}}
     body["flags"]["other"]["variants"] = {"on": True, "full": True}
     body["flags"]["gone"] = {"state": "DISABLED", "variants": samples.OFF_ON, "defaultVariant": "on"}
     beside = flagd.document.with_name("new")
@@ -173,12 +177,14 @@ def test_all_off(state: Path, flagd: Flagd):
     now = json.loads(flagd.document.read_bytes())["flags"]
     assert now["a"]["defaultVariant"] == "off" and now["ruled"]["targeting"]["if"][1] == "off"
     assert now["other"]["defaultVariant"] == "on", "it cannot be off"
+    assert now["otherwise"]["targeting"]["if"][1:] == ["off", "off"]
+    assert now["deferred"]["targeting"]["if"][1] is None and now["deferred"]["defaultVariant"] == "off"
 
 
 def test_flags_that_do_not_go_off_are_reported(state: Path, flagd: Flagd, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(emergency, "_SERVED_S", 0.5)
     body = json.loads(samples.document(a="off", odd="off"))
-    body["flags"]["a"]["targeting"] = {"if": [{"==": [{"var": "who"}, "x"]}, "off", "on"]}
+    body["flags"]["a"]["targeting"] = {"if": [True, {"if": [True, "on"]}]}
     body["flags"]["odd"]["targeting"] = {"fractional": [{"var": "who"}, ["on", 50], ["off", 50]]}
     beside = flagd.document.with_name("new")
     beside.write_text(json.dumps(body))

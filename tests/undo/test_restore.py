@@ -64,7 +64,7 @@ def test_flags_that_came_and_went_meanwhile():
     assert set(json.loads(done.raw)["flags"]) == {"a", "new"}
 
 
-@pytest.mark.parametrize("current", [b"", b"{", b"[]", b'{"flags": 3}', b'{"flags": {"a": {"state": "ON"}}}'])
+@pytest.mark.parametrize("current", [b"", b"{", b"[]", b'{"flags": 3}', b'{"flags": {"a": {"state": 1}}}'])
 def test_a_document_that_flagd_could_not_read_is_replaced(current: bytes):
     previous = samples.document(a="off")
     done = merge(previous, current, ["a"])
@@ -80,6 +80,20 @@ def test_an_edit_that_breaks_the_old_flag_gives_way_to_it():
     body["flags"]["a"]["targeting"] = {"if": [True, "on", "on"]}
     done = merge(previous, json.dumps(body).encode(), ["a"])
     assert (done.raw, done.overwritten) == (previous, ("$evaluators",))
+
+
+def test_flags_in_an_array_are_merged_one_by_one():
+    flag = {"state": "ENABLED", "variants": samples.OFF_ON, "defaultVariant": "off"}
+    listed = [{"key": "a", **flag}, {"key": "b", **flag}]
+    previous = json.dumps({"flags": listed}).encode()
+    on = [{"key": "a", **flag, "defaultVariant": "on"}, {"key": "b", **flag}]
+    assert merge(previous, json.dumps({"flags": on}).encode(), ["a"]).raw == previous
+    edited = [on[0], {**on[1], "defaultVariant": "on"}, {"key": "c", **flag}]
+    done = merge(previous, json.dumps({"flags": edited}).encode(), ["a"])
+    assert done.external == ("flag b", "flag c")
+    assert json.loads(done.raw)["flags"] == [listed[0], *edited[1:]]
+    gone = merge(previous, json.dumps({"flags": edited[1:]}).encode(), ["a", "c"])
+    assert json.loads(gone.raw)["flags"] == [edited[1], listed[0]]
 
 
 def test_an_edit_with_half_a_pair_of_escapes_is_kept():

@@ -112,7 +112,7 @@ def show(
     """
     show_row = flags_output.row_json if wants_json(output) else flags_output.row_text
     found = _with_flags(_access(settings), overview)
-    row = found.row(key_of(flag, found.document.flags))
+    row = found.row(key_of(flag, found.document))
     show_row(row, found, found.document.flags[row.flag].variants)
     raise typer.Exit(0 if row.agrees and not found.unserved else DIFFERENT)
 

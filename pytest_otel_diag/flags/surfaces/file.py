@@ -31,7 +31,7 @@ from typing import TypeVar
 from pytest_otel_diag.daemon import in_daemon
 from pytest_otel_diag.errors import ConfigurationError, FlagError, LostUpdate
 from pytest_otel_diag.files import open_regular, read_descriptor
-from pytest_otel_diag.flags import document_text
+from pytest_otel_diag.flags import document_json, document_text
 from pytest_otel_diag.flags.document_text import LONGEST_BYTES
 from pytest_otel_diag.flags.surface import Moved
 from pytest_otel_diag.flags.surfaces.file_lease import LOCK_WAIT_S, FileLease, folder_locked
@@ -218,7 +218,7 @@ class FileSurface:
     def _refuse_other_content(self, old: int | None, raw: bytes) -> None:
         """Raise FlagError for a file that does not hold a flagd document, whole or damaged."""
         found = b"" if old is None else read_descriptor(old, limit_bytes=LONGEST_BYTES, path=self.path)
-        if not document_text.resembles(found, like=raw):
+        if not document_json.resembles(found, like=raw):
             raise FlagError(
                 f"{self.path} does not hold a flagd document any more, so it was not replaced: it begins "
                 f"with {found[:_SHOWN_BYTES]!r}. Put the document back (otel-diag heal writes the previous "

@@ -17,6 +17,9 @@ def resolve_faults(faults: Sequence[Fault], document: FlagDocument) -> tuple[Fla
     changes, mistakes = [], []
     for fault in faults:
         flag = document.flags.get(fault.flag)
+        if fault.flag in document.unusable:
+            mistakes.append(f"flag {fault.flag!r} cannot be used: {document.unusable[fault.flag]}")
+            continue
         if flag is None:
             known = ", ".join(sorted(document.flags)) or "none"
             mistakes.append(
@@ -26,7 +29,7 @@ def resolve_faults(faults: Sequence[Fault], document: FlagDocument) -> tuple[Fla
         variant, mistake = _variant(fault, flag)
         steps = (_unknown(flag, step.variant) for step in fault.steps)
         mistakes.extend(found for found in (mistake, *steps) if found)
-        changes.append(FlagChange(key=fault.flag, variant=variant))
+        changes.append(FlagChange(key=fault.flag, variant=variant, context=dict(fault.context) or None))
     if mistakes:
         raise ScenarioError("; ".join(mistakes))
     return tuple(changes)

@@ -132,7 +132,8 @@ class FaultScheduler:
         written: dict[str, str] = {}
         for key, variant in self.schedule.at(offset_ns).items():
             if self._current[key] != variant or key in always:
-                await self._system.flags.apply(FlagChange(key=key, variant=variant))
+                context = self._witness.contexts.get(key)
+                await self._system.flags.apply(FlagChange(key=key, variant=variant, context=context))
                 self._current[key] = self._unproven[key] = written[key] = variant
         if written:
             self._refuse(await self._detector.adopt(written))
