@@ -13,6 +13,7 @@ from pytest_otel_diag.receiver.otlp_json import Reading
 from pytest_otel_diag.receiver.packages import Signal
 from pytest_otel_diag.receiver.recognition import plausible, wrong_signal, wrong_signal_of_json
 from pytest_otel_diag.receiver.rows.checks import Findings, check
+from pytest_otel_diag.receiver.utf8 import MOST_BYTES, repaired
 
 FULL = "queue full"
 STOPPING = "stopping"
@@ -74,7 +75,7 @@ class ExportService:
             response.partial_success.error_message = f"no records of {signal} are in the request{named}"
             return response
         self.tally.received(signal, findings.records)
-        if as_json or findings.rejected:
+        if reading.rewritten or findings.rejected:
             body = message.SerializeToString()
         self._enqueue(Delivery(signal, body, findings.accepted, findings.weight + len(body)), findings)
         if findings.rejected:
@@ -88,7 +89,7 @@ class ExportService:
         """Return the request; raises Malformed for one that cannot be read or is of another signal."""
         request = packages.services()[signal].request
         try:
-            reading = otlp_json.read(body, request) if as_json else Reading(request.FromString(body))
+            reading = otlp_json.read(body, request) if as_json else _decoded(body, request)
         except (ValueError, packages.decode_error()) as error:
             elsewhere = "" if as_json else wrong_signal(signal, body)
             raise self._malformed(
@@ -111,6 +112,16 @@ class ExportService:
         reason = STOPPING if stopping else UNAVAILABLE if held else FULL
         self.tally.rejected(delivery.signal, findings.records, reason)
         raise Busy(_BUSY[reason], stopping=stopping)
+
+
+def _decoded(body: bytes, request: Any) -> Reading:
+    """Read a protobuf body; bytes in texts that are not UTF-8 are replaced."""
+    try:
+        return Reading(request.FromString(body))
+    except packages.decode_error() as error:
+        if "UTF-8" not in str(error) or len(body) > MOST_BYTES:
+            raise
+        return Reading(request.FromString(repaired(body, request.DESCRIPTOR)), rewritten=True)
 
 
 def _explained(findings: Findings, reading: Reading) -> str:

@@ -37,11 +37,13 @@ _REPORTED = 5  # names of unknown fields, and reasons of rejected records, that 
 class Reading:
     """A request that was read, and what its document has beside it.
 
-    ``rejected`` counts the records left out because of a value that its field cannot hold; ``reasons`` name
-    the first of these fields. ``unknown`` are names of ignored fields.
+    ``rewritten`` says that the body is no longer what the message is. ``rejected`` counts the records left
+    out because of a value that its field cannot hold; ``reasons`` name the first of these fields.
+    ``unknown`` are names of ignored fields.
     """
 
     message: Any = None
+    rewritten: bool = False
     rejected: int = 0
     reasons: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
@@ -74,7 +76,7 @@ def read(body: bytes, request: Any) -> Reading:
     """
     try:
         document = json.loads(body)
-        reading = Reading()
+        reading = Reading(rewritten=True)
         tree = _shape(request.DESCRIPTOR)(document, reading, 1)
         if reading.rejected and not _records(tree):
             raise ValueError("; ".join(reading.reasons))

@@ -233,3 +233,29 @@ def test_spans_without_ids_are_rejected(ids: dict[str, bytes]) -> None:
     assert message == "records that cannot be stored: 1: span without trace id or span id"
     assert named(kept) == ["span 0"]
     assert isinstance(kept, ExportTraceServiceRequest)
+
+
+@pytest.mark.parametrize("place", ["name", "attribute", "resource", "trace_state"])
+def test_a_text_that_is_not_utf_8_costs_no_span(place: str) -> None:
+    request = otlp.spans(2)
+    group = request.resource_spans[0]
+    span_ = group.scope_spans[0].spans[1]
+    if place in {"name", "trace_state"}:
+        setattr(span_, place, "half ~~")
+    else:
+        owner = span_ if place == "attribute" else group.resource
+        owner.attributes.add(key="k").value.string_value = "half ~~"
+    message, kept = Desk().send("traces", request.SerializeToString().replace(b"~~", b"\xe2\x82"))
+    assert message == ""
+    assert len(named(kept)) == 2
+    assert "half \ufffd" in kept.SerializeToString().decode("utf-8", "ignore")
+
+
+@given(st.binary(max_size=60), st.integers(0, 200))
+def test_bodies_that_are_no_protobuf_are_refused_after_the_repair_too(junk: bytes, at: int) -> None:
+    body = otlp.spans(1, service="caf\u00e9").SerializeToString()
+    desk = Desk()
+    desk.send("traces", body[:at] + b"\xff\xfe" + junk + body[at:])
+    counts = desk.tally.snapshot().traces
+    assert counts.received == counts.waiting + sum(counts.rejected.values())
+    assert counts.refused or counts.requests
