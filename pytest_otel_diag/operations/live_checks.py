@@ -27,6 +27,7 @@ from pytest_otel_diag.targets.live.options import LiveOptions
 from pytest_otel_diag.targets.live.preflight import Condition, condition, lacking
 from pytest_otel_diag.targets.live.store import Opened
 from pytest_otel_diag.targets.live.target import LiveTarget
+from pytest_otel_diag.telemetry.rights import excess
 from pytest_otel_diag.telemetry.schema import NEEDED
 from pytest_otel_diag.telemetry.session import StoreTelemetry
 from pytest_otel_diag.undo.heal import heal_command
@@ -36,6 +37,7 @@ from pytest_otel_diag.undo.lease import lease_holders
 RECEIVER_WAIT_S = 40.0
 """How long to wait for a first span: a collector that was refused retries within 30 s."""
 
+_RIGHTS_SHOWN = 5
 _METRICS_OLD_S = 180.0
 """Metrics are exported every minute; older ones are a warning."""
 
@@ -143,6 +145,8 @@ class _LiveChecks:
         yield await self._clock(opened, clock)
         for check in _placement(opened):
             yield check
+        if not self._target.source.own:
+            yield await asyncio.to_thread(_rights, opened)
         telemetry = await asyncio.to_thread(opened.everything)
         try:
             for check in _tables(await telemetry.schema()):
@@ -276,6 +280,24 @@ def _served(found: FlagOverview) -> Iterator[CheckResult]:
     shown = "; ".join(f"{row.flag}: {row.why}" for row in odd[:5])
     detail = shown or f"{len(found.rows)} flags as they are written"
     yield CheckResult("failed" if odd else "ok", "served", f"{found.served_by}: {detail}")
+
+
+def _rights(opened: Opened) -> CheckResult:
+    """Report what the store's user may do beyond what sessions need."""
+    try:
+        found = excess(opened.store.grants(), opened.database)
+    except OtelDiagError as error:
+        return CheckResult("warning", "rights", f"cannot be read: {error}")
+    if not found:
+        return CheckResult("ok", "rights", "the user of the store may do only what sessions need")
+    shown = ", ".join(found[:_RIGHTS_SHOWN])
+    more = f" and {len(found) - _RIGHTS_SHOWN} more" if len(found) > _RIGHTS_SHOWN else ""
+    return CheckResult(
+        "warning",
+        "rights",
+        f"the user of the store has rights that sessions do not need: {shown}{more}. A user of its own makes "
+        "the server refuse what the check of statements might miss; docs/live.md shows how to create it",
+    )
 
 
 def _placement(opened: Opened) -> Iterator[CheckResult]:

@@ -21,6 +21,7 @@ from pytest_otel_diag.telemetry.guard import Parses
 from pytest_otel_diag.telemetry.layout import Layout
 from pytest_otel_diag.telemetry.leaks import NOTHING_HIDDEN, Hidden
 from pytest_otel_diag.telemetry.placement import ExporterTable, exporter_tables
+from pytest_otel_diag.telemetry.rights import PRIVATE_PREFIX
 from pytest_otel_diag.telemetry.schema import discover, insertable, json_columns, unreadable_json
 from pytest_otel_diag.telemetry.session import StoreResources, StoreTelemetry, writing
 from pytest_otel_diag.telemetry.views import SessionViews, merged
@@ -32,7 +33,7 @@ _SYSTEM = frozenset({"system", "information_schema", "INFORMATION_SCHEMA", "defa
 
 
 def _random_name() -> str:
-    return f"otel_diag_view_{uuid.uuid4().hex[:12]}"
+    return f"{PRIVATE_PREFIX}{uuid.uuid4().hex[:12]}"
 
 
 def _make(views: SessionViews, connection: Connection, json: tuple[str, ...]) -> None:
@@ -101,6 +102,11 @@ class Store:
                 str(row[0]) for row in connection.rows("SELECT name FROM system.databases ORDER BY name")
             ]
         return tuple(name for name in names if name not in _SYSTEM)
+
+    def grants(self) -> tuple[str, ...]:
+        """Return the lines of ``SHOW GRANTS`` for the store's user."""
+        with self._engine.connection(settings=self._writing()) as connection, translated(what="SHOW GRANTS"):
+            return tuple(connection.lines("SHOW GRANTS"))
 
     def exporter_tables(self) -> tuple[ExporterTable, ...]:
         """Return the tables of the exporter's layout in all databases, in order of database and name."""

@@ -59,6 +59,7 @@ def test_a_healthy_system_fails_no_check(demo: LiveDemo) -> None:
     assert found["faults"].detail == "none is on"
     assert found["traces"].state == "ok"
     assert "requests a minute of frontend" in found["load"].detail
+    assert found["rights"].state == "warning" and "SOURCES ON *.*" in found["rights"].detail
     assert {"store", "tables", "clock", "journal", "lease", "writable"} <= set(found)
     assert demo.document.read_bytes() == before
 
