@@ -19,7 +19,7 @@ from pytest_otel_diag.flags import http
 from pytest_otel_diag.flags.access import open_reader
 from pytest_otel_diag.flags.http import HttpClient, HttpRefused
 from pytest_otel_diag.flags.readers import flagd_grpc
-from pytest_otel_diag.flags.readers.answers import UnknownFlag, number, plain
+from pytest_otel_diag.flags.readers.answers import FlagDisabled, NotEvaluated, UnknownFlag, number, plain
 from pytest_otel_diag.flags.readers.flagd_grpc import FlagdGrpcReader
 from pytest_otel_diag.flags.readers.flagd_http import FlagdHttpReader
 from pytest_otel_diag.flags.readers.ofrep import OfrepReader
@@ -201,6 +201,49 @@ async def test_ofrep_flags_are_asked_with_their_context_and_errors_name_the_code
         assert "TYPE_MISMATCH, without a reason" in await refusal(OfrepReader(url), "worse")
         assert "is this" in await refusal(OfrepReader(url), "worst")
         assert "did you mean 'plain'" in await refusal(OfrepReader(url), "plane")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "error", "match"),
+    [
+        (200, JSON, {"variant": "on", "value": True, "reason": "CACHED"}, None, ""),
+        (200, JSON, {"variant": "on", "value": True, "reason": None}, None, ""),
+        (200, JSON, {"variant": "on", "value": True, "key": "other"}, FlagError, "not an OFREP evaluation"),
+        (200, JSON, {"variant": "on", "value": [1]}, NotEvaluated, r"the value \[1\]; supported are"),
+        (200, JSON, {"variant": "on"}, NotEvaluated, "has no variant"),
+        (200, JSON, {"value": True}, NotEvaluated, "has no variant"),
+        (200, JSON, {"variant": "off", "value": False, "reason": "DISABLED"}, FlagDisabled, "is DISABLED"),
+        (200, JSON, {"variant": "off", "value": False, "reason": "ERROR"}, NotEvaluated, "ERROR, without"),
+        (200, JSON, {"errorCode": "PARSE_ERROR", "errorDetails": None}, NotEvaluated, "PARSE_ERROR, without"),
+        (404, JSON, {"key": "adFailure"}, UnknownFlag, "serves no flag 'adFailure'"),
+        (404, JSON, {"errorCode": "FLAG_NOT_FOUND", "errorDetails": "is Disabled"}, FlagDisabled, "DISABLED"),
+        (404, "text/plain", "404 page not found", UnknownFlag, "serves no flag 'adFailure'.*known flags: b"),
+        (304, JSON, None, FlagError, "answered 304"),
+    ],
+    ids=str,
+)
+async def test_odd_ofrep_answers(status, kind, body, error, match):
+    def answer(path, asked):
+        if path.endswith("/flags"):
+            return 200, JSON, json.dumps({"flags": [1, {"key": "b", "variant": "x", "value": 1}]}).encode()
+        content = b"" if body is None else json.dumps(body).encode() if kind == JSON else body.encode()
+        return status, kind, content
+
+    with serving(answer) as url:
+        if error is None:
+            assert (await served(OfrepReader(url))).variant == "on"
+        else:
+            with pytest.raises(error, match=match):
+                await served(OfrepReader(url))
+
+
+async def test_odd_flags_among_all_flags_are_left_out():
+    odd = [1, {"variant": "on"}, {"key": "a", "variant": "on"}, {"key": "b", "variant": "on", "value": [1]}]
+    odd += [{"key": "c", "errorCode": "GENERAL"}, {"key": "d", "variant": "on", "value": 0}]
+    with serving(lambda path, body: (200, JSON, json.dumps({"flags": odd}).encode())) as url:
+        reader = OfrepReader(url)
+        assert list(await reader.served_all({})) == ["d"]
+        await reader.aclose()
 
 
 async def test_an_unknown_flag_is_reported_even_without_known_names():

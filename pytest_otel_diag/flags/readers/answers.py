@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_otel_diag.errors import FlagError, nearest
 from pytest_otel_diag.model.base import Nanos
-from pytest_otel_diag.model.flags import FlagValue
+from pytest_otel_diag.model.flags import FlagValue, ServedFlag
 
 
 class NotEvaluated(FlagError):
@@ -59,6 +59,16 @@ def not_evaluated(
         f"flag {key!r} cannot be evaluated by {name} in the context {dict(context)}: {code}, "
         f"{message}; its targeting may name a variant that it does not have"
     )
+
+
+def served_flag(key: str, variant: str, value: Any, name: str, *, at_ns: Nanos) -> ServedFlag:
+    """Return the answer; raises NotEvaluated for a value that no flag can have, such as an array."""
+    if not isinstance(value, bool | int | float | str | dict):
+        raise NotEvaluated(
+            f"{name} answered {variant!r} for flag {key!r} with the value {value!r}; supported are booleans, "
+            "numbers, strings and objects"
+        )
+    return ServedFlag(key=key, variant=variant, value=value, at_ns=at_ns)
 
 
 def number(value: Any) -> int | float | None:

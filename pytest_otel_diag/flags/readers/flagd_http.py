@@ -21,6 +21,7 @@ from pytest_otel_diag.flags.readers.answers import (
     not_evaluated,
     number,
     plain,
+    served_flag,
     unknown,
     wall_ns,
 )
@@ -141,7 +142,7 @@ class FlagdHttpReader:
             value = number(value)
         if value is None:
             raise FlagError(f"{self.name} answered {body!r} for flag {key!r}, which is not a {kind.lower()}")
-        return ServedFlag(key=key, variant=variant, value=plain(value), at_ns=self._now())
+        return served_flag(key, variant, plain(value), self.name, at_ns=self._now())
 
     def _failure(self, answer: HttpAnswer) -> tuple[str, str]:
         """Return code and message of a refused call; raises FlagError for an answer that is not flagd's."""

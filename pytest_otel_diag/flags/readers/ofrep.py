@@ -7,12 +7,21 @@ supplies the names for suggestions when a flag is unknown.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
 from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.flags.http import HttpAnswer, HttpClient
-from pytest_otel_diag.flags.readers.answers import disabled, no_variant, not_evaluated, unknown, wall_ns
+from pytest_otel_diag.flags.readers.answers import (
+    NotEvaluated,
+    disabled,
+    no_variant,
+    not_evaluated,
+    served_flag,
+    unknown,
+    wall_ns,
+)
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import FlagValue, ServedFlag
 
@@ -53,24 +62,31 @@ class OfrepReader:
     async def served(self, key: str, context: Mapping[str, FlagValue]) -> ServedFlag:
         """Evaluate the flag; raises FlagError (unknown, disabled, broken rule, no answer)."""
         answer = await self._http.post(f"{PATH}/{quote(key, safe='')}", {"context": dict(context)})
+        if answer.status == 404 and not _is_json(answer):
+            names = await self._names(context)  # some services answer an unknown flag with a page
+            if names:
+                raise unknown(key, names, self.name)
         body = self._object(answer, "an OFREP evaluation")
-        if answer.status == 200:
-            return self._evaluated(key, body, context)
-        code, details = str(body.get("errorCode", "")), str(body.get("errorDetails", ""))
-        if not code:
+        if body.get("key", key) != key:
             raise self._unexpected(answer)
-        if code == "FLAG_NOT_FOUND":
-            if "disabled" in details:
+        code, details = str(body.get("errorCode") or ""), str(body.get("errorDetails") or "")
+        if answer.status == 200 and not code:
+            return self._evaluated(key, body, context)
+        if code == "FLAG_NOT_FOUND" or (answer.status == 404 and not code and "key" in body):
+            if "disabled" in details.lower():
                 raise disabled(key, self.name)
             raise unknown(key, await self._names(context), self.name)
+        if not code:
+            raise self._unexpected(answer)
         raise not_evaluated(key, context, self.name, code, details or "without a reason")
 
     async def served_all(self, context: Mapping[str, FlagValue]) -> Mapping[str, ServedFlag]:
-        """Evaluate every flag; flags without a value (disabled, broken rule) are left out."""
-        flags = await self._all(context)
-        return {
-            key: self._evaluated(key, body, context) for key, body in flags.items() if body.get("variant")
-        }
+        """Evaluate every flag; flags without a value (disabled, broken rule, odd answer) are left out."""
+        found = {}
+        for key, body in (await self._all(context)).items():
+            with suppress(NotEvaluated):
+                found[key] = self._evaluated(key, body, context)
+        return found
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -87,18 +103,26 @@ class OfrepReader:
         if answer.status != 200:
             raise self._unexpected(answer)
         flags = self._object(answer, "an OFREP bulk evaluation").get("flags")
-        if not isinstance(flags, list) or not all(isinstance(flag, dict) and "key" in flag for flag in flags):
+        if not isinstance(flags, list):
             raise self._unexpected(answer)
-        return {str(flag["key"]): flag for flag in flags}
+        found = {str(flag["key"]): flag for flag in flags if isinstance(flag, dict) and "key" in flag}
+        if flags and not found:
+            raise self._unexpected(answer)
+        return found
 
     def _evaluated(self, key: str, body: Mapping[str, Any], context: Mapping[str, FlagValue]) -> ServedFlag:
-        variant, value = body.get("variant"), body.get("value")
+        variant, value, reason = body.get("variant"), body.get("value"), str(body.get("reason") or "").upper()
+        if reason == "DISABLED":
+            raise disabled(key, self.name)
+        if reason == "ERROR" or body.get("errorCode"):
+            code, details = body.get("errorCode") or reason, body.get("errorDetails") or "without a reason"
+            raise not_evaluated(key, context, self.name, str(code), str(details))
         if not isinstance(variant, str) or not variant or value is None:
             raise no_variant(key, context, self.name)
-        return ServedFlag(key=key, variant=variant, value=value, at_ns=self._now())
+        return served_flag(key, variant, value, self.name, at_ns=self._now())
 
     def _object(self, answer: HttpAnswer, expected: str) -> Mapping[str, Any]:
-        if answer.status == 404 and not answer.content_type.startswith("application/json"):
+        if answer.status == 404 and not _is_json(answer):
             raise FlagError(
                 f"{answer.url} answered 404 with {answer.excerpt()}: no OFREP service there; {REMEDY}. "
                 "For flagd's own protocol, use flagd:URL"
@@ -113,3 +137,7 @@ class OfrepReader:
             f"{answer.url} answered {answer.status} with {answer.excerpt()}, not an OFREP "
             f"evaluation; {REMEDY}"
         )
+
+
+def _is_json(answer: HttpAnswer) -> bool:
+    return answer.content_type.startswith("application/json")
