@@ -62,8 +62,8 @@ def times(matrix: Matrix, reference: list[int], services: Sequence[str]) -> Scor
     The interquartile range within a slot measures effect size: a shift within the usual range of requests is
     not a finding, even if it is significant. Medians of few spans prove little, however far they are: if the
     rows of a service that deviate have fewer than about five spans together, z is at most 1.5 times the
-    likelihood-ratio root of half of them, and none of the quiet ones, being that far. *services* are those of
-    the rows.
+    likelihood-ratio root of half of them (three quarters if the lower quartile deviates too), and none of the
+    quiet ones, being that far. *services* are those of the rows.
     """
     between = robust_statistics.spread(matrix.mid[:, reference])
     within = matrix.high - matrix.low
@@ -73,12 +73,16 @@ def times(matrix: Matrix, reference: list[int], services: Sequence[str]) -> Scor
         0.5,
     )
     unit = np.fmax(np.nan_to_num(inner) + TIME_FLOOR_MS, between.unit)
+    centre = between.centre[:, None]
     with np.errstate(invalid="ignore"):
-        change = np.nan_to_num((matrix.mid - between.centre[:, None]) / unit[:, None])
+        change = np.nan_to_num((matrix.mid - centre) / unit[:, None])
+        lowest = np.nan_to_num((matrix.low - centre) / unit[:, None])
     far = np.abs(change) > robust_statistics.Z_FLOOR
+    least = np.where(lowest > robust_statistics.Z_FLOOR, 0.75, 0.5) * matrix.counts
+    hits = _by_service(np.where(far, least, 0.0), services)
     spans = _by_service(np.where(far, matrix.counts, 0.0), services)
     rest = _by_service(np.where(far, _elsewhere(matrix.counts, reference), 0.0), services)
-    most = SURPRISE * robust_statistics.rate_deviance(spans / 2.0, spans, np.zeros_like(rest), rest)
+    most = SURPRISE * robust_statistics.rate_deviance(hits, spans, np.zeros_like(rest), rest)
     few = most < robust_statistics.ALARM_SPREADS
     z = np.where(few, np.sign(change) * np.minimum(np.abs(change), most), change)
     enough = matrix.counts[:, reference].sum(axis=1) >= MIN_REFERENCE
