@@ -19,7 +19,7 @@ help:
 	@echo "make lint                    run ruff, mypy and import-linter only"
 	@echo "make docs                    build the documentation into build/docs; warnings are errors"
 	@echo "make report-picture          take the picture of the report for README.md (needs Chromium)"
-	@echo "make bench                   measure sessions by phase, the shop, the store, the analysis and the receiver"
+	@echo "make bench                   measure sessions by phase, waits for an impact, the shop, the store, the analysis and the receiver"
 	@echo "make clean                   remove .venv and all caches"
 
 $(VENV)/.run: pyproject.toml constraints.txt
@@ -61,6 +61,7 @@ report-picture: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.sessions
+	$(BIN)/python -m benchmarks.impact
 	$(BIN)/python -m benchmarks.shop
 	$(BIN)/python -m benchmarks.telemetry --spans 1000000
 	$(BIN)/python -m benchmarks.telemetry --spans 10000000
