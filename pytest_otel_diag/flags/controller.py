@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pytest_otel_diag.errors import FlagError, LostUpdate, RestoreFailed
 from pytest_otel_diag.flags import document_text
 from pytest_otel_diag.flags.document import FlagdDocument
-from pytest_otel_diag.flags.readers.answers import UnknownFlag
+from pytest_otel_diag.flags.readers.answers import UnknownFlag, UnnamedAnswer
 from pytest_otel_diag.flags.surface import FlagAddress, FlagReader, Surface
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.flags import Flag, FlagChange, FlagDocument, FlagValue, ServedFlag
@@ -107,6 +107,8 @@ class SurfaceFlags:
         """Evaluate the flag; raises FlagError (unknown flag, no answer)."""
         try:
             return self._typed(await self.reader.served(key, context))
+        except UnnamedAnswer as error:
+            return self._typed(self._named(key, error))
         except UnknownFlag as error:
             if key not in self._flags:
                 raise
@@ -127,9 +129,22 @@ class SurfaceFlags:
         finally:
             await self.reader.aclose()
 
+    def _named(self, key: str, answer: UnnamedAnswer) -> ServedFlag:
+        """Return the answer as the only variant with its value; raises *answer* where there is none."""
+        flag, value = self._flags.get(key), answer.value
+        variants = {} if flag is None else flag.variants
+        names = [name for name, found in variants.items() if _same(found, value)]
+        if len(names) != 1:
+            raise answer
+        return ServedFlag(key=key, variant=names[0], value=value, at_ns=self._now())
+
     def _typed(self, answer: ServedFlag) -> ServedFlag:
         value, flag = answer.value, self._flags.get(answer.key)
         written = None if flag is None else flag.variants.get(answer.variant)
-        if written is not None and isinstance(written, bool) == isinstance(value, bool) and written == value:
+        if written is not None and _same(written, value):
             value = written
         return answer.model_copy(update={"value": value, "at_ns": self._now()})
+
+
+def _same(one: object, other: object) -> bool:
+    return isinstance(one, bool) == isinstance(other, bool) and one == other

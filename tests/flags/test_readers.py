@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 from pytest_otel_diag.errors import ConfigurationError, FlagError
 from pytest_otel_diag.flags import http
 from pytest_otel_diag.flags.access import open_reader
+from pytest_otel_diag.flags.controller import SurfaceFlags
 from pytest_otel_diag.flags.http import HttpClient, HttpRefused
 from pytest_otel_diag.flags.readers import flagd_grpc
 from pytest_otel_diag.flags.readers.answers import FlagDisabled, NotEvaluated, UnknownFlag, number, plain
 from pytest_otel_diag.flags.readers.flagd_grpc import FlagdGrpcReader
 from pytest_otel_diag.flags.readers.flagd_http import FlagdHttpReader
 from pytest_otel_diag.flags.readers.ofrep import OfrepReader
+from pytest_otel_diag.flags.surfaces.file import FileSurface
 from pytest_otel_diag.secret import masked
 from tests.support.flagd_stand_in import FlagdStandIn
 
@@ -235,6 +237,22 @@ async def test_odd_ofrep_answers(status, kind, body, error, match):
         else:
             with pytest.raises(error, match=match):
                 await served(OfrepReader(url))
+
+
+@pytest.mark.parametrize(("value", "variant"), [(1, "on"), (1.0, "on"), (0, "off"), (True, ""), (7, "")])
+async def test_an_ofrep_answer_without_a_variant_is_named_by_its_value(value, variant, tmp_path):
+    path = tmp_path / "demo.flagd.json"
+    flag = {"state": "ENABLED", "variants": {"on": 1, "off": 0}, "defaultVariant": "off"}
+    path.write_text(json.dumps({"flags": {"adFailure": flag}}))
+    with serving(lambda asked, body: (200, JSON, json.dumps({"value": value}).encode())) as url:
+        flags = SurfaceFlags(FileSurface(path), OfrepReader(url), now=lambda: 1)
+        await flags.document()
+        if variant:
+            assert (await flags.served("adFailure", {})).variant == variant
+        else:
+            with pytest.raises(NotEvaluated, match="has no variant"):
+                await flags.served("adFailure", {})
+        await flags.aclose()
 
 
 async def test_odd_flags_among_all_flags_are_left_out():

@@ -15,6 +15,14 @@ class NotEvaluated(FlagError):
     """The service answered without a value: the flag is unknown, disabled or broken."""
 
 
+class UnnamedAnswer(NotEvaluated):
+    """The service answered with *value* but named no variant, which OFREP allows."""
+
+    def __init__(self, text: str, value: Any) -> None:
+        super().__init__(text)
+        self.value = value
+
+
 class UnknownFlag(NotEvaluated):
     """The service has no flag of that name."""
 

@@ -15,6 +15,7 @@ from pytest_otel_diag.errors import FlagError
 from pytest_otel_diag.flags.http import HttpAnswer, HttpClient
 from pytest_otel_diag.flags.readers.answers import (
     NotEvaluated,
+    UnnamedAnswer,
     disabled,
     no_variant,
     not_evaluated,
@@ -117,8 +118,11 @@ class OfrepReader:
         if reason == "ERROR" or body.get("errorCode"):
             code, details = body.get("errorCode") or reason, body.get("errorDetails") or "without a reason"
             raise not_evaluated(key, context, self.name, str(code), str(details))
-        if not isinstance(variant, str) or not variant or value is None:
-            raise no_variant(key, context, self.name)
+        problem = no_variant(key, context, self.name)
+        if value is None:
+            raise problem
+        if not isinstance(variant, str) or not variant:
+            raise UnnamedAnswer(str(problem), value)
         return served_flag(key, variant, value, self.name, at_ns=self._now())
 
     def _object(self, answer: HttpAnswer, expected: str) -> Mapping[str, Any]:
