@@ -20,7 +20,7 @@ OPENTELEMETRY = {
 }
 """Kinds of spans, units, severities, tables and columns of the exporter, signals and their parts."""
 
-ENGLISH = {" of ", "critical", "kept", "service", "waiting"}
+ENGLISH = {" of ", "critical", "high", "kept", "low", "medium", "service", "waiting"}
 
 
 def files(folder: Path, suffix: str) -> list[Path]:
