@@ -264,6 +264,12 @@ ALLOWED = [
     "SELECT a FROM values('a String, b UInt8', ('x', 1)) AS v, view(SELECT 1) AS w",
     'SELECT count() AS "Error %", 1 AS `p95 (ms)`, SpanName AS format FROM otel_traces GROUP BY format',
     "SELECT {n:UInt8} + 1, {names:Array(String)}",
+    "SELECT CAST([1, {n:UInt8}], 'Array(String)'), {n:UInt8}::String, CAST('x' AS Enum('x' = 1)), "
+    "accurateCastOrDefault('x', 'UInt8', {n:UInt8}), CAST((1, 2), 'Tuple(`a b` UInt8, c UInt8)')",
+    "SELECT MetricName, argMax(Value, TimeUnix) - argMin(Value, TimeUnix) FROM otel_metrics_sum GROUP BY "
+    "GROUPING SETS ((MetricName), ()) LIMIT 3 BY MetricName",
+    "SELECT cramersV(ServiceName, StatusCode), sumForEach(groupArray(Duration)) OVER () FROM otel_traces "
+    "GROUP BY ServiceName",
     "EXPLAIN SYNTAX oneline = 1 SELECT 1",
     "EXPLAIN AST SELECT 1",
     "DESC otel_traces",
@@ -281,6 +287,36 @@ async def test_a_table_that_is_not_there_is_named_with_those_that_are(telemetry)
     for name in ("otel_trace", "`/etc/hostname`", "nothing"):
         with pytest.raises(SchemaError, match="known tables: otel_logs"):
             await telemetry.query(f"SELECT 1 FROM {name}")
+
+
+STATES = [
+    "CAST(unhex('00'), 'AggregateFunction (any, String)')",
+    "CAST(unhex('00'), '`AggregateFunction`(any, String)')",
+    "CAST(unhex('00'), '`Aggregate\\\\x46unction`(any, String)')",
+    "CAST(unhex('00'), concat('Aggregate', 'Function(any, String)'))",
+    "CAST(unhex('00'), (SELECT 'String'))",
+    "CAST(unhex('00'), {s:String})",
+    "CAST(unhex('00'), (({s:String}) AS t))",
+    "arrayMap(x -> accurateCastOrNull(x, {s:String}), [''])",
+    "unhex('00')::Map(String, AggregateFunction(any, String))",
+    "{s:`Aggregate\\x46unction`(any, String)}",
+    "(SELECT any(a) FROM values('a `Aggregate\\\\x46unction`(any, String)', ('')))",
+    "(SELECT any(a) FROM values(('a String DEFAULT 1'), (1)))",
+    "(SELECT any(a) FROM values(({s:String}), (1)))",
+]
+
+
+@pytest.mark.parametrize("expression", STATES)
+async def test_no_type_is_hidden_from_the_check(telemetry, expression):
+    for sql in (f"SELECT {expression}", f"WITH {expression} AS t SELECT t"):
+        with pytest.raises(QueryRejected, match=r"states of aggregate|must be a literal|takes literals"):
+            await telemetry.query(sql, {"s": "String"})
+
+
+async def test_a_syntax_error_shows_nothing_of_the_check(telemetry):
+    with pytest.raises(TelemetryError, match="Syntax error") as refused:
+        await telemetry.query("SELECT count() FROM otel_traces WHERE (1")
+    assert "formatQuery" not in str(refused.value)
 
 
 def test_a_sealed_client_cannot_reach_outside_even_without_the_guard(store, secret_file):
@@ -336,6 +372,7 @@ def test_the_engine_has_the_functions_of_the_lists_and_nothing_harmful_is_on_the
         "arrayLevenshteinDistance",
         "IfIf",
         "hostName",
+        "lowCardinalityKeys",
     ):
         assert not allowed(name)
 

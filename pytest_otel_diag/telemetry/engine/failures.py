@@ -31,6 +31,8 @@ _PASSING_TEXT = re.compile(
 _NAME = re.compile(r"(?:identifier|Table|table|column|columns:|Database|named) ['`]?([\w.\-$]+)['`]?")
 _INSIDE = re.compile(r"[:,.]?\s*while (?:executing|processing)\b.*?(?=\.?\s*\([A-Z_]+\)|$)", re.DOTALL | re.I)
 """Where in its plan the engine failed: in terms of the views, which may name what they hide."""
+_CHECK = re.compile(r":? In scope SELECT formatQuerySingleLine\(.*\)(?=\.?\s*\([A-Z_]+\)|$)", re.DOTALL)
+"""The guard's own statement, around a statement that cannot be parsed."""
 _TRAILER = re.compile(r"\s*(?:\(version [^)]*\))?\s*(?:\(for url [^)]*\))?\s*$", re.DOTALL)
 
 
@@ -120,7 +122,7 @@ def _clean(text: str) -> str:
     start = text.find("Code: ")
     body = text[start:] if start >= 0 else text
     body = re.sub(r"^Code: \d+\.\s*(?:DB::Exception:)?\s*", "", body)
-    body = _INSIDE.sub("", _TRAILER.sub("", body))
+    body = _INSIDE.sub("", _CHECK.sub("", _TRAILER.sub("", body)))
     return re.sub(r"\s+", " ", body).strip()[:1000] or "no reason given"
 
 

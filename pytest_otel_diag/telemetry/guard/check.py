@@ -17,7 +17,16 @@ from typing import Any, Literal
 from pytest_otel_diag.errors import QueryRejected, SchemaError, nearest
 from pytest_otel_diag.telemetry.engine.connection import Connection
 from pytest_otel_diag.telemetry.guard.functions import TABLE_FUNCTIONS, allowed, allowed_source
-from pytest_otel_diag.telemetry.guard.text import check_formatted, not_allowed, tokens, unquoted
+from pytest_otel_diag.telemetry.guard.text import (
+    TYPED_FUNCTIONS,
+    check_formatted,
+    check_structure,
+    check_type,
+    computed_type,
+    not_allowed,
+    tokens,
+    unquoted,
+)
 from pytest_otel_diag.telemetry.guard.tree import Node, parsed
 
 Kind = Literal["select", "explain", "describe", "show tables", "show columns"]
@@ -134,14 +143,25 @@ def _check_tree(tree: Node) -> None:
             _check_function(node)
         elif node.kind == "TABLE_FUNCTION":
             _check_source(node)
-        elif node.kind == "CONSTANT" and "AggregateFunction(" in node.get("constant_value"):
-            raise QueryRejected("states of aggregate functions are not allowed here; aggregate the rows")
+        elif node.kind == "CONSTANT":
+            check_type(node.get("constant_value"), names_type=False)
 
 
 def _check_function(node: Node) -> None:
     name = node.get("function_name")
-    if name != "_CAST" and not allowed(name):  # _CAST is how the engine writes a parameter
+    if name == "_CAST":  # how the engine writes a parameter
+        return
+    if not allowed(name):
         raise not_allowed(name)
+    for argument in _named_type(node):
+        if argument.kind != "CONSTANT":
+            raise computed_type(name)
+        check_type(argument.get("constant_value"))
+
+
+def _named_type(call: Node) -> list[Node]:
+    """Return the argument of the call that names a type, none where no argument does."""
+    return call.under("ARGUMENTS")[1:2] if call.get("function_name").lower() in TYPED_FUNCTIONS else []
 
 
 def _check_source(node: Node) -> None:
@@ -151,6 +171,9 @@ def _check_source(node: Node) -> None:
             f"the table function {name!r} reaches outside this session{nearest(name, TABLE_FUNCTIONS)}; "
             f"allowed are {', '.join(sorted(TABLE_FUNCTIONS))}"
         )
+    for argument in node.under("ARGUMENTS")[:1]:
+        if name.lower() == "values" and argument.kind == "CONSTANT":
+            check_structure(argument.get("constant_value"))
 
 
 def _check_names(found: tuple[str, ...], scope: StatementScope) -> None:

@@ -2,7 +2,8 @@
 
 ``functions.txt`` and ``aggregates.txt`` list functions whose value depends only on their arguments, the clock
 and random numbers. They leave out functions that read files, dictionaries, settings or the server's state,
-that sleep or write logs, that decode states of aggregate functions, and that compare texts or arrays in
+that sleep or write logs, that decode states of aggregate functions, that show how a column is stored
+(a dictionary may hold values of hidden rows), and that compare texts or arrays in
 quadratic time, which the engine cannot interrupt.
 """
 

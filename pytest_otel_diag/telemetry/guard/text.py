@@ -28,6 +28,20 @@ _UNSENDABLE = re.compile("[\0\ud800-\udfff]")
 _LIKE_ATTRIBUTE = re.compile(r",\s*[\w ]+: ")
 _CONTROL_ESCAPE = re.compile(r"\\[^\\']")
 _COLUMN_DEFAULT = re.compile(r"\b(?:DEFAULT|MATERIALIZED|EPHEMERAL|ALIAS|CODEC|TTL)\b", re.IGNORECASE)
+_PARAMETER = "{}"
+"""The token that stands for a parameter, whose value is not known here."""
+_STATES = "AggregateFunction"
+TYPED_FUNCTIONS = frozenset(
+    {
+        "cast",
+        "accuratecast",
+        "accuratecastornull",
+        "accuratecastordefault",
+        "dynamicelement",
+        "variantelement",
+    }
+)
+"""Functions whose second argument names a type, in lower case."""
 _KEYWORDS = re.compile(
     "SELECT|FROM|WHERE|PREWHERE|AND|OR|NOT|IN|GLOBAL|ON|BY|OVER|USING|JOIN|ALL|DISTINCT|EXCEPT|INTERSECT|"
     "UNION|HAVING|QUALIFY|COLUMNS|REPLACE|APPLY|SETS|LIMIT|OFFSET|INTERPOLATE|AS|LIKE|ILIKE|BETWEEN|THEN|WHEN|ELSE|"
@@ -64,7 +78,10 @@ def check_text(sql: object, parameters: object) -> None:
 
 
 def tokens(text: str) -> list[str]:
-    """Return the tokens of a formatted text; raises QueryRejected for a parameter that names a table."""
+    """Return the tokens of a formatted text, one for each parameter.
+
+    Raises QueryRejected for a parameter that names a table, or whose type is a state.
+    """
     found: list[str] = []
     inside = False
     for token in _TOKEN.findall(text):
@@ -72,10 +89,11 @@ def tokens(text: str) -> list[str]:
             raise QueryRejected(
                 "parameters of type Identifier cannot be checked; write table and column names out"
             )
-        if inside and "AggregateFunction" in token:
-            raise QueryRejected("states of aggregate functions are not allowed here; aggregate the rows")
+        if inside:
+            check_type(token)
         if token in {"{", "}"}:
             inside = token == "{"  # noqa: S105 - a token of SQL
+            found.extend([_PARAMETER] if inside else [])
         elif not inside:
             found.append(token)
     return found
@@ -86,6 +104,7 @@ def check_formatted(text: str) -> list[str]:
     found = tokens(text)
     for token in found:
         _check_name(token)
+    _check_computed_types(found)
     for index, (token, following) in enumerate(zip(found, [*found[1:], ""], strict=True)):
         previous = found[index - 1] if index else ""
         if (token, following) == ("INTO", "OUTFILE"):
@@ -128,8 +147,55 @@ def _check_literal(token: str, following: list[str]) -> None:
         raise QueryRejected(
             f"the first argument of {unquoted(token)} must be a literal, the name of an aggregate function"
         )
-    if name == "values" and (first in {",", ")"} or _COLUMN_DEFAULT.search(literal)):
-        raise QueryRejected("values() takes literals, and columns of a name and a type, without defaults")
+    if name == "values" and first == ")":
+        raise _bad_values()
+
+
+def check_type(text: str, *, names_type: bool = True) -> None:
+    """Raise QueryRejected for a state of an aggregate function: the engine decodes it without checks.
+
+    A text that *names_type* may not hide one behind an escape in a quoted name either.
+    """
+    hidden = names_type and "\\" in text and ("`" in text or '"' in text)
+    if _STATES in text or hidden:
+        raise QueryRejected("states of aggregate functions are not allowed here; aggregate the rows")
+
+
+def check_structure(text: str) -> None:
+    """Raise QueryRejected unless the first argument of ``values`` holds only names and types."""
+    check_type(text)
+    if _COLUMN_DEFAULT.search(text):
+        raise _bad_values()
+
+
+def _bad_values() -> QueryRejected:
+    return QueryRejected("values() takes literals, and columns of a name and a type, without defaults")
+
+
+def _check_computed_types(found: list[str]) -> None:
+    """Refuse a parameter as the type of a cast or of columns; the tree shows it as if it were a literal."""
+    calls: list[str] = []
+    commas: list[int] = []
+    for previous, token in zip(["", *found], found, strict=False):
+        if token in {"(", "["}:
+            calls.append(unquoted(previous).lower() if token == "(" else "")  # noqa: S105 - a token of SQL
+            commas.append(0)
+        elif token in {")", "]"} and calls:
+            calls.pop()
+            commas.pop()
+        elif token == "," and calls:  # noqa: S105 - a token of SQL
+            commas[-1] += 1
+        elif token == _PARAMETER:
+            for call, before in zip(calls, commas, strict=True):
+                if call in TYPED_FUNCTIONS and before == 1:
+                    raise computed_type(call)
+                if call == "values" and before == 0:
+                    raise _bad_values()
+
+
+def computed_type(function: str) -> QueryRejected:
+    """Return the error for a type that is not written as a literal."""
+    return QueryRejected(f"the type in {function} must be a literal, such as 'UInt8'; write it out")
 
 
 def not_allowed(name: str) -> QueryRejected:
