@@ -20,17 +20,35 @@ _SHORTEST = 6
 
 _URL_LOGIN = re.compile(r"//(.*)@", re.DOTALL)
 """Up to the last @, because a password may contain any character."""
-_BARE_LOGIN = re.compile(r"^([^/@:]*:(?!/).*)@", re.DOTALL)
+_BARE_LOGIN = re.compile(r"^([^/@:]*:(?!/).*|\w+:/(?!/)[^/@:]*:[^@]*)@", re.DOTALL)
+"""A login without //, also where a slash of a URL is missing."""
 _NAME = (
-    r"[\w-]*(?:token|secret|passw(?:or)?d|passphrase|pwd|api[-_]?key|access[-_]?key|private[-_]?key|credential"
-    r"|authorization|signature|cookie)[\w-]*"
+    r"[\w-]*(?:token|secret|passw(?:or)?d|passphrase|pass(?![a-z])|pwd|api[-_]?key|access[-_]?key|auth[-_]?key"
+    r"|private[-_]?key|credential|authorization|signature|cookie)[\w-]*"
 )
-_ASSIGNMENT = re.compile(
-    rf"({_NAME}[\"']?\s*[=:]\s*[\"']?)((?:bearer|basic)\s+)?([^\s&,;\"']+)", re.IGNORECASE
+_QUERY_NAME = r"(?:[\w-]*(?:auth|key|sig|jwt)|code|pw|session[\w-]*|sid)"
+"""Names that mean a credential in the query of a URL, where others mean an option."""
+_PATTERNS = (
+    re.compile(
+        r"((?:authorization|cookie)[\"']?\s*[=:]\s*[\"']?)([a-z][\w-]*\s+)?([^\s\"'][^\"'\r\n]*)",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        rf"({_NAME}[\"']?\s*(?:[=:]|%3d)\s*[\"']?)((?:bearer|basic)\s+)?([^\s&,;\"']+)", re.IGNORECASE
+    ),
+    re.compile(rf"([?&]{_QUERY_NAME}(?:=|%3d))()([^\s&#\"']+)", re.IGNORECASE),
+    re.compile(r"(\b(?:bearer|basic)[\s:]+)()([^\s,;\"']+)", re.IGNORECASE),
+    re.compile(rf"(--?{_NAME}\s+)()([^\s-]\S*)", re.IGNORECASE),
+    re.compile(r"((?:^|\s)(?:-u|--(?:proxy-)?user)[\s=]*[\"']?)()([^\s:\"']+:[^\s\"']+)"),
+    re.compile(
+        r"((?:^|\s)(?:-H|--header)[\s=]*[\"']?[\w-]+:\s*(?:(?:bearer|basic)\s+)?)()([^\"'\r\n]+)",
+        re.IGNORECASE,
+    ),
 )
-_SCHEME = re.compile(r"\b(bearer|basic)\s+(\S+)", re.IGNORECASE)
+"""What precedes a credential, its scheme, the credential."""
 _OPTION = re.compile(rf"--?{_NAME}", re.IGNORECASE)
-_OPTION_VALUE = re.compile(rf"(--?{_NAME}\s+)([^\s-]\S*)", re.IGNORECASE)
+_USER_OPTION = re.compile("-u|--(?:proxy-)?user")
+_HEADER_OPTION = re.compile("-H|--header")
 
 _known: set[str] = set()
 """Credentials of every SecretText of this process, as they may appear in texts."""
@@ -93,19 +111,25 @@ def masked(text: str) -> str:
     """Return one value, such as a URL, a DSN or a header, with its credentials replaced by ``***``.
 
     Masked are the login of a URL (the user too, since it may be a token), that of ``user:password@host``,
-    values of names such as ``password`` or ``--api-key``, and what follows ``Bearer`` and ``Basic``.
+    values of names such as ``password`` or ``--api-key``, headers of a command, and what follows ``Bearer``
+    and ``Basic``.
     """
     shown = _URL_LOGIN.sub(f"//{MASK}@", text) if "//" in text else _BARE_LOGIN.sub(f"{MASK}@", text)
-    shown = _ASSIGNMENT.sub(rf"\1{MASK}", _OPTION_VALUE.sub(rf"\1{MASK}", shown))
-    return _SCHEME.sub(rf"\1 {MASK}", shown)
+    for pattern in _PATTERNS:
+        shown = pattern.sub(rf"\1{MASK}", shown)
+    return shown
 
 
 def masked_command(words: Sequence[str]) -> str:
     """Return a command line with the credentials of each word masked, values of secret options included."""
-    return " ".join(
-        MASK if _OPTION.fullmatch(before) else masked(word)
-        for word, before in zip(words, ("", *words), strict=False)
-    )
+    return " ".join(_masked_word(word, before) for word, before in zip(words, ("", *words), strict=False))
+
+
+def _masked_word(word: str, before: str) -> str:
+    if _OPTION.fullmatch(before) or (_USER_OPTION.fullmatch(before) and ":" in word):
+        return MASK
+    name, colon, _ = word.partition(":")
+    return f"{name}: {MASK}" if colon and _HEADER_OPTION.fullmatch(before) else masked(word)
 
 
 def cleaned(text: str) -> str:
@@ -124,7 +148,10 @@ def _text(value: object) -> str:
 
 def _remember(fragment: str) -> None:
     if len(fragment) >= _SHORTEST and fragment != MASK:
-        _known.update({fragment, unquote(fragment), quote(fragment, safe="")})
+        plain = unquote(fragment)
+        _known.update(
+            {fragment, plain, *(quote(one, safe=safe) for one in (fragment, plain) for safe in ("", "/"))}
+        )
 
 
 def _credentials(text: str) -> Iterator[str]:
@@ -133,12 +160,10 @@ def _credentials(text: str) -> Iterator[str]:
         user, colon, password = login.group(1).partition(":")
         yield password if colon else user
         yield base64.b64encode(unquote(f"{user}:{password}").encode()).decode()
-    for found in _ASSIGNMENT.finditer(text):
-        yield found.group(3)
-    for found in _SCHEME.finditer(text):
-        yield found.group(2)
-    for found in _OPTION_VALUE.finditer(text):
-        yield found.group(2)
+    for pattern in _PATTERNS:
+        for found in pattern.finditer(text):
+            yield found.group(3)
+            yield re.split(r"[\s,;]", found.group(3))[0]
 
 
 def _values(text: str) -> Iterator[str]:

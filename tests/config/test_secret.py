@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_otel_diag.secret import masked, masked_command
+from pytest_otel_diag.secret import SecretText, cleaned, masked, masked_command
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,11 @@ from pytest_otel_diag.secret import masked, masked_command
         (["--api-token", "abc", "-q"], "--api-token *** -q"),
         (["--password=abc,x=1", "a?api_key=abc&b=1"], "--password=***,x=1 a?api_key=***&b=1"),
         (["Authorization: Bearer abc"], "Authorization: ***"),
-        (["-H", "X: Basic abc"], "-H X: Basic ***"),
+        (["-H", "X-Auth: abc"], "-H X-Auth: ***"),
+        (["curl", "-u", "admin:abc", "--user=me:abc", "http://host"], "curl -u *** --user=*** http://host"),
+        (["sh", "-c", "PASS=abc x"], "sh -c PASS=*** x"),
+        (["sh", "-c", "curl -H 'X-Auth: abc d' host"], "sh -c curl -H 'X-Auth: ***' host"),
+        (["sort", "-u", "names"], "sort -u names"),
         (["pytest", "-k", "cart", "tests"], "pytest -k cart tests"),
     ],
 )
@@ -31,7 +35,21 @@ def test_credentials_in_a_command_line_are_masked(words, shown):
         ("configmap:namespace/name", "configmap:namespace/name"),
         ("file:/flags/a@b.json", "file:/flags/a@b.json"),
         ("host:8013", "host:8013"),
+        ("http:/user:secret@host", "***@host"),
+        ("http://host/?auth=secret&key=secret#x", "http://host/?auth=***&key=***#x"),
+        ("http://host/?a=1&password%3Dsecret", "http://host/?a=1&password%3D***"),
+        ("Authorization: Token secret", "Authorization: ***"),
+        ("{'Authorization': 'ApiKey secret'}", "{'Authorization': '***'}"),
+        ("Cookie: a=secret; b=secret", "Cookie: ***"),
     ],
 )
 def test_logins_in_addresses_are_masked(text, shown):
     assert masked(text) == shown
+
+
+@pytest.mark.parametrize("secret", ["s3cr/t wort", "s3cr%2Ft%20wort"])
+@pytest.mark.parametrize("form", ["http://u:{}@host/", "restart -u me:{}", "http://host/?sig={}"])
+def test_a_credential_is_removed_in_every_encoding(form, secret):
+    SecretText(form.format(secret.replace(" ", "%20")))
+    for spelling in ("s3cr/t%20wort", "s3cr%2Ft%20wort"):
+        assert cleaned(f"no route to {spelling}!") == "no route to ***!"
