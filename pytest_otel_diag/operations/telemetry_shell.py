@@ -126,7 +126,7 @@ def _kept(run: Path, wanted: str) -> Path:
 def _why_not_kept(sessions: Sequence[SessionResult]) -> str:
     if sessions and all(session.target == "replay" for session in sessions):
         return "its sessions replayed a recording; open that recording"
-    return "run with --otel-diag-keep (failed sessions) or --otel-diag-keep=all"
+    return "run pytest with --otel-diag-keep (failed sessions) or --otel-diag-keep=all"
 
 
 def _listed(choices: Iterator[str] | Sequence[str]) -> str:

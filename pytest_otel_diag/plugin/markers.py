@@ -171,8 +171,14 @@ _NOT_A_NAME = re.compile(r"\W+")
 def registration_lines() -> Iterator[str]:
     """Yield the line of each marker for ``pytest --markers``."""
     for name, kind in MARKERS.items():
-        signature = str(inspect.signature(kind)).removesuffix(" -> None")
-        yield f"{name}{signature}: {inspect.getdoc(kind)}"
+        yield f"{name}{_signature(kind)}: {inspect.getdoc(kind)}"
+
+
+def _signature(kind: type[Marker]) -> str:
+    """Return the parameters of a marker with their defaults, as ``(key, variant=None)``."""
+    parameters = inspect.signature(kind).parameters.values()
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
+    return str(inspect.Signature(bare))
 
 
 def label_name(text: str) -> str:
@@ -216,6 +222,7 @@ def parse(
             parsed.append(MARKERS[mark.name](*mark.args, **mark.kwargs))
         except (TypeError, ValueError) as error:
             reason = str(error).replace(f"{MARKERS[mark.name].__name__}.__init__()", "it")
-            signature = str(inspect.signature(MARKERS[mark.name])).removesuffix(" -> None")
-            mistakes.append(f"@pytest.mark.{mark.name}: {reason}; use {mark.name}{signature}")
+            mistakes.append(
+                f"@pytest.mark.{mark.name}: {reason}; use {mark.name}{_signature(MARKERS[mark.name])}"
+            )
     return parsed, mistakes

@@ -18,6 +18,7 @@ from pytest_otel_diag.reports.session_tables import (
     query_answer,
     usage_text,
 )
+from pytest_otel_diag.scoring.findings import change_text, score_text
 from pytest_otel_diag.scoring.judge import describe_anomaly
 from pytest_otel_diag.scoring.reasons import reason_of
 from pytest_otel_diag.scoring.text import clip, count
@@ -137,11 +138,15 @@ def _pictures(session: SessionResult) -> Markup:
 
 def _diagnosis(diagnosis: Diagnosis) -> list[Markup]:
     causes = [
-        (c.service, c.operation or DASH, str(c.mechanism or DASH), f"{c.score:.3g}", c.explanation)
+        (c.service, c.operation or DASH, str(c.mechanism or DASH), score_text(c.score), c.explanation)
         for c in diagnosis.root_causes[:FINDINGS_SHOWN]
     ]
     anomalies = [
-        (describe_anomaly(a), f"{a.score:.3g}", "; ".join(evidence.summary for evidence in a.evidence))
+        (
+            describe_anomaly(a),
+            score_text(a.score),
+            "; ".join(evidence.summary for evidence in a.evidence) or change_text(a),
+        )
         for a in sorted(diagnosis.anomalies, key=lambda a: -abs(a.score))[:FINDINGS_SHOWN]
     ]
     paths = [

@@ -19,6 +19,7 @@ from pytest_otel_diag.reports.blocks import (
 from pytest_otel_diag.reports.html import REPORT_FILE
 from pytest_otel_diag.runs.document import RunDocument
 from pytest_otel_diag.runs.kept_telemetry import FOLDER, kept_folder, shell_command
+from pytest_otel_diag.runs.place import from_here
 from pytest_otel_diag.runs.run import Run
 from pytest_otel_diag.scoring.scorecard import Scorecard
 from pytest_otel_diag.scoring.text import WIDTH, clip, one_line, table, wrapped
@@ -96,12 +97,13 @@ def summary(run: Run, width: int, verbosity: int = 0) -> list[str]:
     lines = text.splitlines()
     if run.inconclusive_accepted:
         lines.append("  accepted, since the settings say inconclusive=pass")
-    folder = shlex.quote(str(run.directory))
+    directory = from_here(run.directory)
+    folder = shlex.quote(str(directory))
     whole = [] if verbosity > 0 else [f"all scores: otel-diag report {folder}"]
     return [
         *lines,
         "",
-        f"report: {run.directory / REPORT_FILE}",
+        f"report: {directory / REPORT_FILE}",
         *whole,
         *_by_hand(run.document, run.directory),
     ]
@@ -114,7 +116,7 @@ def _by_hand(document: RunDocument, directory: Path) -> list[str]:
         f"telemetry of {one_line(session.scenario.id)}: {shell_command(directory, session.session_id)}"
         for session in kept[:COMMANDS_SHOWN]
     ]
-    more = [f"telemetry of {len(kept) - COMMANDS_SHOWN} more: in {directory / FOLDER}"]
+    more = [f"telemetry of {len(kept) - COMMANDS_SHOWN} more: in {from_here(directory / FOLDER)}"]
     return lines + (more if len(kept) > COMMANDS_SHOWN else [])
 
 

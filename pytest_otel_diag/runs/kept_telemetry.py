@@ -16,6 +16,7 @@ from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import TargetSession
 from pytest_otel_diag.recordings.capture import Capture
+from pytest_otel_diag.runs.place import from_here
 
 FOLDER = "telemetry"
 """Folder of a run with one recording for each session whose telemetry was kept, named by its id."""
@@ -30,7 +31,7 @@ def kept_folder(run: Path, session_id: str) -> Path:
 
 def shell_command(run: Path, session_id: str) -> str:
     """Return the command that opens the kept telemetry of a session for queries by hand."""
-    return f"otel-diag sql {shlex.quote(str(run / session_id))}"
+    return f"otel-diag sql {shlex.quote(str(from_here(run / session_id)))}"
 
 
 @dataclass(frozen=True)

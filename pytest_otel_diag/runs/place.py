@@ -36,6 +36,14 @@ def new_run_id(now_ns: int, rng: random.Random) -> str:
     return f"{moment:%Y%m%dT%H%M%SZ}-{rng.getrandbits(24):06x}"
 
 
+def from_here(path: Path) -> Path:
+    """Return the path as one would type it in the current folder: relative to it where it is below it."""
+    try:
+        return path.relative_to(Path.cwd())
+    except (ValueError, OSError):  # elsewhere, or the current folder is gone
+        return path
+
+
 def why_unwritable(folder: Path) -> str:
     """Return why nothing can be written to *folder*, which may not exist yet; empty if something can."""
     existing = folder

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 import re
-import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
 from pydantic import ValidationError
 
 from pytest_otel_diag.errors import nearest
 from pytest_otel_diag.model.base import Model
+from pytest_otel_diag.model.fields import known_keys
 from pytest_otel_diag.model.scenario import Environment, Expectation, Scenario
 from pytest_otel_diag.scenario_files.documents import Document, Place, ScenarioFileError, read_document
 from pytest_otel_diag.scenario_files.schema import (
@@ -205,7 +205,7 @@ def _sentence(document: Document, kind: type[Model], error: Any) -> str:
     place: Place = error["loc"]
     wrong = error["type"]
     if wrong == "extra_forbidden":
-        known = _keys(_model_at(kind, place[:-1]))
+        known = known_keys(kind, place[:-1])
         hint = nearest(str(place[-1]), known)
         return document.at(place, f"unknown key{hint}; known: {', '.join(known)}")
     if wrong == "missing":
@@ -220,30 +220,3 @@ def _sentence(document: Document, kind: type[Model], error: Any) -> str:
     if wrong == "value_error":
         return document.at(place, message)
     return document.at(place, f"{error['input']!r}: {message[0].lower()}{message[1:]}")
-
-
-def _keys(model: type[Model] | None) -> list[str]:
-    fields = model.model_fields if model is not None else {}
-    return [info.alias or name for name, info in fields.items()]
-
-
-def _model_at(model: type[Model], place: Place) -> type[Model] | None:
-    """Return the model that describes the mapping at *place*."""
-    current: Any = model
-    for part in place:
-        if isinstance(part, str):
-            fields = {info.alias or name: info.annotation for name, info in current.model_fields.items()}
-            current = _inner_model(fields.get(part))
-        if current is None:
-            return None
-    return current if isinstance(current, type) else None
-
-
-def _inner_model(annotation: Any) -> type[Model] | None:
-    """Return the model inside optionals, annotations and tuples, or None."""
-    if isinstance(annotation, type) and issubclass(annotation, Model):
-        return annotation
-    if get_origin(annotation) in (Annotated, Union, types.UnionType, tuple, dict):
-        found = (_inner_model(argument) for argument in get_args(annotation))
-        return next((model for model in found if model is not None), None)
-    return None

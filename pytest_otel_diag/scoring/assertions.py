@@ -170,7 +170,7 @@ class DiagnosedSession:
         self._miss(
             "the anomaly was not found",
             describe_expected(expected),
-            f"{count(len(self.anomalies), 'anomaly', 'anomalies')}, none of them matches",
+            _others([describe_anomaly(anomaly) for anomaly in self.anomalies], "anomalies", "matches"),
             anomaly_rows(close or self.anomalies),
             hint,
         )
@@ -196,7 +196,7 @@ class DiagnosedSession:
         self._miss(
             "no critical path passes here",
             " → ".join(services),
-            f"{count(len(self.paths), 'path')}, none of them in this order",
+            _others([" → ".join(path.services) for path in self.paths], "paths", "is in this order"),
             [["priority", "path"], *rows] if rows else [],
             near,
         )
@@ -336,7 +336,8 @@ class DiagnosedSession:
     def _place(self, cause: RootCause) -> str:
         parts = (cause.service, cause.operation, cause.mechanism)
         shown = " ".join(part for part in parts if part)
-        return f"#{self.root_causes.index(cause) + 1} {shown} (score {cause.score:.3g})"
+        score = f" (score {cause.score:.3g})" if cause.score else ""
+        return f"#{self.root_causes.index(cause) + 1} {shown}{score}"
 
     def _miss(
         self, what: str, expected: str, found: str, rows: Sequence[Sequence[str]], near: str = ""
@@ -361,6 +362,13 @@ class DiagnosedSession:
                 lines.append(f"    and {left} more")
         lines.append(f"  session   {one_line(result.session_id)}")
         raise DiagnosisMissed("\n".join(lines), one_line(f"{what}: expected {expected}, found {found}"))
+
+
+def _others(found: Sequence[str], kind: str, wanted: str) -> str:
+    """Return what was found instead: itself where that is one, else how many of the *kind*."""
+    if len(found) == 1:
+        return found[0]
+    return f"{len(found)} {kind}, none of them {wanted}" if found else f"no {kind}"
 
 
 def _member(taxonomy: type[_Term], name: str) -> _Term:

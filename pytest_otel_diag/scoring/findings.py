@@ -17,7 +17,7 @@ def cause_rows(causes: Sequence[RootCause]) -> list[list[str]]:
             cause.service,
             cause.operation or "-",
             str(cause.mechanism or "-"),
-            f"{cause.score:.3g}",
+            score_text(cause.score),
             cause.explanation or _summary(cause.evidence),
         ]
         for rank, cause in enumerate(causes, start=1)
@@ -35,15 +35,21 @@ def anomaly_rows(anomalies: Sequence[Anomaly]) -> list[list[str]]:
             anomaly.operation or "-",
             str(anomaly.signal),
             anomaly.direction,
-            f"{anomaly.score:.3g}",
-            _change(anomaly),
+            score_text(anomaly.score),
+            change_text(anomaly),
         ]
         for anomaly in sorted(anomalies, key=lambda anomaly: -abs(anomaly.score))
     ]
     return [["service", "operation", "signal", "direction", "score", "change"], *rows]
 
 
-def _change(anomaly: Anomaly) -> str:
+def score_text(score: float) -> str:
+    """Return a score; a dash for 0, its default, since the analyzer gave none."""
+    return f"{score:.3g}" if score else "-"
+
+
+def change_text(anomaly: Anomaly) -> str:
+    """Return from where to where the signal went, or the evidence where the analyzer states no values."""
     if anomaly.baseline is None or anomaly.observed is None:
         return _summary(anomaly.evidence)
     return f"{anomaly.baseline:.4g} → {anomaly.observed:.4g} {anomaly.unit}".rstrip()

@@ -75,6 +75,24 @@ def test_statements_come_from_standard_input(recording, tmp_path, capfdbinary, m
     assert capfdbinary.readouterr().out == b"one\n1\n"
 
 
+def test_a_script_may_contain_the_commands_of_the_shell(
+    recording, tmp_path, capfdbinary, monkeypatch
+) -> None:
+    script = (
+        "SELECT 1 AS one;\n\\d\n\\d otel_logs;\nSELECT '\n\\\\d' AS text;\n\\q\nSELECT 'after' AS the_end"
+    )
+    monkeypatch.setattr("sys.stdin", io.StringIO(script))
+    ask(recording, tmp_path)
+    printed = capfdbinary.readouterr().out
+    assert printed.startswith(b"one\n1\n")
+    assert b"otel_traces" in printed
+    assert b"SeverityText" in printed
+    assert b"\\\\d" in printed
+    assert b"the_end" not in printed
+    with pytest.raises(ConfigurationError, match=r"there is no command \\x"):
+        ask(recording, tmp_path, "-c", "\\x\nSELECT 1")
+
+
 def test_an_unknown_format_and_no_place_are_refused(recording, tmp_path) -> None:
     with pytest.raises(ConfigurationError, match=r"--format=.jsn.: choose from pretty.*did you mean 'json'"):
         ask(recording, tmp_path, "--format", "jsn", "-c", "SELECT 1")
@@ -102,7 +120,8 @@ def test_the_shell_goes_on_after_a_mistake_and_shows_no_control_characters(
     assert "nothing" in err
     assert "otel_traces" in out
     assert "SeverityText" in out
-    assert out.count("Tab completes") == 2
+    assert "there is no command \\?" in err
+    assert "Tab completes" in out
     assert "\\x1b]0;x\\x07" in out
     assert "\x1b" not in out
 
@@ -119,7 +138,7 @@ def test_words_are_completed_in_any_case(recording, tmp_path) -> None:
 def test_a_run_opens_by_its_kept_session_or_lists_them(tmp_path) -> None:
     right, wrong, other = solved("a"), ranked("b", 2), ranked("c", 3)
     run = run_with(tmp_path, right, wrong, other)
-    with pytest.raises(ConfigurationError, match="run with --otel-diag-keep"):
+    with pytest.raises(ConfigurationError, match="run pytest with --otel-diag-keep"):
         recording_folder(run)
     for one in (wrong, other):
         folder = kept_folder(run, one.session_id)

@@ -82,7 +82,7 @@ def test_a_missed_root_cause_shows_expected_found_nearest_and_evidence():
         "    #  service   operation            mechanism  score  why\n"
         "    1  checkout  PlaceOrder           latency    4.2    slow since 14:07\n"
         "    2  payment   demo.Payment/Charge  error      3.14\n"
-        "    3  cart      -                    -          0      3 errors\n"
+        "    3  cart      -                    -          -      3 errors\n"
         "  session   s-payment-down-0"
     )
 
@@ -154,7 +154,7 @@ def test_a_missed_path_shows_the_path_with_most_services_in_common():
     assert "nearest   checkout → frontend → payment" in message
     assert "    high      frontend → cart" in message
     assert "nearest" not in missed(result.assert_path, "email")
-    assert "0 paths" in missed(diagnosed().assert_path, "email")
+    assert "no paths" in missed(diagnosed().assert_path, "email")
     with pytest.raises(ConfigurationError, match="needs services"):
         result.assert_path()
 
@@ -336,7 +336,7 @@ def test_an_expected_service_missing_in_telemetry_gets_no_spelling_hint():
     assert "did you mean" not in missed(gone.assert_anomaly, service="paymen")
 
 
-def test_counts_of_one_are_singular():
+def test_the_only_finding_is_named_instead_of_counted():
     one = diagnosed(anomalies=(anomaly("cart", "cpu"),), critical_paths=(path("cart", "email"),))
-    assert "found     1 anomaly, none" in missed(one.assert_anomaly, service="email")
-    assert "found     1 path, none" in missed(one.assert_path, "email", "cart")
+    assert "found     cart cpu changed" in missed(one.assert_anomaly, service="email")
+    assert "found     cart → email" in missed(one.assert_path, "email", "cart")

@@ -75,7 +75,7 @@ async def test_an_analyzer_that_exits_ends_its_session_and_nothing_else(exit_):
         ([FINE], "(list), not a Diagnosis"),
         ("x" * 500, "xxx... (str)"),
         ({}, "not a valid Diagnosis: detected: Field required"),
-        ({"detected": True, "root_cause": "x"}, "root_cause: Extra inputs are not permitted"),
+        ({"detected": True, "root_cause": "x"}, "root_cause: unknown field (did you mean 'root_causes'?)"),
         ({"detected": True, "root_causes": [{"servce": "x"}]}, "root_causes.0.service: Field required"),
         ({"detected": True, "confidence": float("nan")}, "confidence: "),
         ({str(i): i for i in range(9)}, "and 5 more"),

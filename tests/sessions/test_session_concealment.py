@@ -294,7 +294,7 @@ def cyclic():
     ("answer", "says"),
     [
         (endless_mapping, "not a valid Diagnosis: "),
-        (cyclic, "usage.detected: Extra inputs"),
+        (cyclic, "usage.detected: unknown field"),
         (lambda: {"detected": True, "summary": "x" * 5_000_000}, "5.0 MB long"),
         (lambda: {"detected": True, "confidence": float("nan")}, "confidence: "),
         (lambda: {"detected": True, "usage": {"cost_usd": float("inf")}}, "usage.cost_usd: "),

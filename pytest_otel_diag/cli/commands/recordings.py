@@ -107,7 +107,7 @@ def _lines(recording: Recording) -> Iterator[str]:
     yield f"  source     {manifest.source.title} ({manifest.source.licence or 'licence not stated'})"
     yield f"  sha256     {recording.sha256}"
     counted = ", ".join(f"{kind} {n}" for kind, n in kinds.most_common())
-    yield f"  incidents  {len(manifest.incidents)}: {counted}"
+    yield f"  incidents  {len(manifest.incidents)}{counted and f': {counted}'}"
     quiet_s = sum(quiet.duration_s for quiet in manifest.quiet)
     yield f"  controls   {len(manifest.controls)}, quiet windows {len(manifest.quiet)}, {quiet_s:.0f} s"
     for file in manifest.files:

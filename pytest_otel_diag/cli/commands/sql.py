@@ -29,13 +29,17 @@ FORMATS = {
 _OWN_FORMAT = re.compile(r"\bFORMAT\s+\w+\s*$", re.IGNORECASE)
 _PART = re.compile(
     r"""
-      (?P<quoted> '(?:[^'\\]|\\.|'')*' | "(?:[^"\\]|\\.)*" | `(?:[^`\\]|\\.)*` )
+      (?P<command> ^[ \t]*\\[^\n]* )
+    | (?P<quoted> '(?:[^'\\]|\\.|'')*' | "(?:[^"\\]|\\.)*" | `(?:[^`\\]|\\.)*` )
     | (?P<comment> --[^\n]* | /\*.*?\*/ )
     | (?P<end> ; )
     | (?P<rest> . )
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
+_END = ("\\q", "exit", "quit")
+"""What ends the shell, or a script."""
+
 _HELP = """statements end with ;   \\d lists tables   \\d TABLE lists its columns   \\q ends
 Tab completes tables, columns, functions and keywords"""
 
@@ -77,8 +81,7 @@ def command(
         if shell:
             _converse(telemetry, chosen)
             return
-        for one in statements(statement or sys.stdin.read()):
-            _print(telemetry, one, chosen)
+        _run(telemetry, statement or sys.stdin.read(), chosen)
 
 
 def _format(name: str) -> str:
@@ -91,10 +94,15 @@ def _format(name: str) -> str:
 
 
 def statements(text: str) -> Iterator[str]:
-    """Yield the statements of a text, which semicolons outside of quotes and comments separate."""
+    r"""Yield the statements of a text, which semicolons outside of quotes and comments separate.
+
+    A command such as ``\d`` ends with its line.
+    """
     current = ""
     for part in _PART.finditer(text):
-        if part.lastgroup == "end":
+        if part.lastgroup == "command" and not current.strip():
+            yield part.group().strip()
+        elif part.lastgroup == "end":
             if current.strip():
                 yield current.strip()
             current = ""
@@ -104,6 +112,14 @@ def statements(text: str) -> Iterator[str]:
             current += part.group()
     if current.strip():
         yield current.strip()
+
+
+def _run(telemetry: OpenTelemetry, text: str, output: str) -> None:
+    r"""Print the answers to the statements and commands of a text, up to ``\q``."""
+    for one in statements(text):
+        if one in _END:
+            return
+        _print(telemetry, _meant(one), output)
 
 
 def _print(telemetry: OpenTelemetry, sql: str, output: str) -> None:
@@ -129,9 +145,8 @@ def _converse(telemetry: OpenTelemetry, output: str) -> None:
         typer.echo(f"parameters: {', '.join(f'{{{name}:Int64}}' for name in telemetry.parameters)}")
     while (sql := _read()) is not None:
         try:
-            for one in statements(_meant(sql)):
-                _print(telemetry, one, output)
-        except TelemetryError as error:
+            _run(telemetry, sql, output)
+        except (ConfigurationError, TelemetryError) as error:
             typer.echo(f"{error}", err=True)
 
 
@@ -149,7 +164,7 @@ def _read() -> str | None:
             lines.clear()
             continue
         text = "\n".join(lines).strip()
-        if text in ("\\q", "exit", "quit"):
+        if text in _END:
             return None
         if text.endswith(";") or text.startswith("\\") or not text:
             return text
@@ -164,8 +179,7 @@ def _meant(text: str) -> str:
         return f"DESCRIBE TABLE {name}"
     if word == "\\d":
         return "SELECT name, total_rows FROM system.tables WHERE database = currentDatabase() ORDER BY name"
-    typer.echo(_HELP)
-    return ""
+    raise ConfigurationError(f"there is no command {word}\n{_HELP}")
 
 
 def _complete_with(words: Sequence[str]) -> None:

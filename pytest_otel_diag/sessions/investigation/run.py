@@ -13,12 +13,13 @@ from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from pytest_otel_diag.config.concealment import CONCEALMENT
 from pytest_otel_diag.daemon import ForeignExit, start_thread
-from pytest_otel_diag.errors import AnalyzerError, BudgetExceeded
+from pytest_otel_diag.errors import AnalyzerError, BudgetExceeded, nearest
 from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.fields import known_keys
 from pytest_otel_diag.ports import Analyzer, Investigation
 from pytest_otel_diag.sessions.context import SessionContext
 from pytest_otel_diag.sessions.ending import AnalyzerCrashed, describe, writable
@@ -224,10 +225,19 @@ def _fields(answer: Mapping[str, Any]) -> dict[str, Any]:
 def _readable(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_context=False)
     lines = [
-        f"{'.'.join(map(str, item['loc'])) or 'answer'}: {item['msg']}" for item in found[:_SHOWN_ERRORS]
+        f"{'.'.join(map(str, item['loc'])) or 'answer'}: {_problem(item)}" for item in found[:_SHOWN_ERRORS]
     ]
     more = f"; and {len(found) - _SHOWN_ERRORS} more" if len(found) > _SHOWN_ERRORS else ""
     return "; ".join(lines) + more
+
+
+def _problem(error: ErrorDetails) -> str:
+    if error["type"] != "extra_forbidden":
+        return error["msg"]
+    *place, name = error["loc"]
+    known = known_keys(Diagnosis, place)
+    hint = nearest(str(name), known) or f"; known: {', '.join(known)}"
+    return f"unknown field{hint}"
 
 
 def _short(value: object) -> str:
