@@ -318,13 +318,8 @@ class LiveTarget:
             return NoDriving()
         rng = Random(f"{session_id}/{self._settings.seed}")  # noqa: S311 - chooses customers, no secret
         named = [fault.flag for fault in scenario.faults]
-        traffic = LiveTraffic(
-            self._settings.frontend.reveal(),
-            flags=named,
-            served=flags.served,
-            rng=rng,
-            rate=self._options.rate,
-        )
+        frontend, rate = self._settings.frontend.reveal(), self._options.rate
+        traffic = LiveTraffic(frontend, flags=named, served=flags.served, rng=rng, rate=rate)
         return await stack.enter_async_context(traffic)
 
     async def _restarted(self, service: str) -> str:
