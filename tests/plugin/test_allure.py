@@ -240,8 +240,13 @@ def test_results_that_cannot_be_written_are_reported_and_change_no_outcome(pytes
         def broken(session):
             raise RuntimeError("no pictures today")
 
+        whole = allure.attachments
+
         def pytest_runtest_setup():
             allure.attachments = broken
+
+        def pytest_unconfigure():  # the module outlives a run inside of the test process
+            allure.attachments = whole
         """
     )
     pytester.makepyfile(

@@ -131,29 +131,17 @@ class CommandSurface(_ReadBackSurface):
 
     async def _run(self, verb: str, given: bytes) -> bytes:
         shown = shlex.join((*self._words, verb))
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *self._words,
-                verb,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,  # so that its children can be killed with it
-            )
-        except OSError as error:
-            raise FlagError(
-                f"the command {shown} cannot be started: {error.strerror or error}; name a program on the "
-                "PATH, or its path"
-            ) from error
+        process = None
         try:
             async with asyncio.timeout(self._timeout_s):
+                process = await self._started(verb, shown)
                 out, err = await _talk(process, given, shown)
         except TimeoutError as error:
             raise FlagError(
                 f"the command {shown} did not exit within {self._timeout_s:g} s and was killed; make it exit"
             ) from error
         finally:
-            if process.returncode is None:
+            if process is not None and process.returncode is None:
                 await _kill(process)
         if process.returncode:
             raise FlagError(
@@ -166,6 +154,22 @@ class CommandSurface(_ReadBackSurface):
                 f"(standard error: {_tail(err)})"
             )
         return out
+
+    async def _started(self, verb: str, shown: str) -> asyncio.subprocess.Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                *self._words,
+                verb,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,  # so that its children can be killed with it
+            )
+        except OSError as error:
+            raise FlagError(
+                f"the command {shown} cannot be started: {error.strerror or error}; name a program on the "
+                "PATH, or its path"
+            ) from error
 
 
 def _refuse_relative(word: str) -> None:

@@ -28,7 +28,7 @@ _PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 class OtlpEndpoint:
     """A collector: ``url`` has a scheme and no trailing slash; ``timeout_s`` bounds one request."""
 
-    url: str
+    url: str = field(repr=False)
     protocol: Protocol = "http/protobuf"
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     compression: Compression = "none"

@@ -199,6 +199,11 @@ def _check_table(name: str, scope: StatementScope, local: frozenset[str]) -> Non
     if "." in name:
         raise _outside(name.partition(".")[0])
     readable = sorted(scope.readable)
+    if not readable:
+        raise SchemaError(
+            f"table {name!r} does not exist; database {scope.database!r} holds no telemetry tables: point "
+            "the DSN at the database that the collector's ClickHouse exporter writes to"
+        )
     raise SchemaError(
         f"table {name!r} does not exist; known tables: {', '.join(readable)}{nearest(table, readable)}"
     )

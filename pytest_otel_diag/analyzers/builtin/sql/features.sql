@@ -12,7 +12,10 @@
 -- 3        span     child span      child service number of child calls (failed: failed ones)
 -- 6        span     template        -             number of log lines
 -- 4        span     event           next event    1 start, 2 end, else child span or template
-WITH events AS (
+WITH failing AS (
+    SELECT cityHash64(trace, parent) FROM spans WHERE error AND parent != 0
+),
+events AS (
     SELECT cityHash64(trace, span) AS id, toUInt8(0) AS role, start_ns, end_ns,
         cityHash64(service, operation, kind) AS op, cityHash64(service) AS svc,
         toUInt8(multiIf(kind = 'Client', 1, kind = 'Producer', 2, 0)) AS out, error
@@ -20,8 +23,10 @@ WITH events AS (
     UNION ALL
     SELECT cityHash64(trace, parent) AS id, toUInt8(1) AS role, start_ns, end_ns,
         cityHash64(service, operation, kind) AS op, cityHash64(service) AS svc,
-        toUInt8(0) AS out, error
-    FROM spans WHERE parent != 0 AND parent != span
+        toUInt8(0) AS out,
+        -- an internal span that passes a failure on often ends without a status
+        toUInt8(error OR (kind = 'Internal' AND id_of IN failing)) AS error
+    FROM (SELECT *, cityHash64(trace, span) AS id_of FROM spans) WHERE parent != 0 AND parent != span
     UNION ALL
     SELECT id, toUInt8(2) AS role, at_ns AS start_ns, at_ns AS end_ns, template AS op, toUInt64(0) AS svc,
         toUInt8(0) AS out, toUInt8(0) AS error
