@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from pytest_otel_diag.errors import FlagError, nearest
 from pytest_otel_diag.flags import document_json
 from pytest_otel_diag.flags.document_json import member, members
@@ -201,13 +203,16 @@ def _flag(key: str, value: Any, source: str, shared: Any) -> Flag | str:
     problem = _problem(key, value) or _set_problem(value, shared)
     if problem:
         return problem
-    return Flag(
-        key=key,
-        variants=variants,
-        default_variant=default,
-        targeting=member(value, "targeting") or None,
-        enabled=member(value, "state") != _DISABLED,
-    )
+    try:
+        return Flag(
+            key=key,
+            variants=variants,
+            default_variant=default,
+            targeting=member(value, "targeting") or None,
+            enabled=member(value, "state") != _DISABLED,
+        )
+    except ValidationError as error:  # a name holds half a character, which is legal JSON
+        return f"it cannot be read: {error.errors()[0]['msg']}"
 
 
 def _problem(key: str, value: Mapping[str, Any]) -> str:

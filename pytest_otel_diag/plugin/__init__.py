@@ -18,6 +18,7 @@ from pytest_otel_diag.plugin import hooks, markers
 from pytest_otel_diag.plugin.collector import ResultCollector, register_reporters
 from pytest_otel_diag.plugin.settings import ACTIVE, check_reports, is_worker, options_of
 from pytest_otel_diag.plugin.termination import TERMINATION
+from pytest_otel_diag.secret import masked
 
 if TYPE_CHECKING:
     from pytest_otel_diag.config.settings import Settings
@@ -67,7 +68,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
         if argument == "--":
             return
         if name.startswith("--otel-diag-") and name not in known:
-            raise pytest.UsageError(f"unrecognized arguments: {argument}{nearest(name, known)}")
+            raise pytest.UsageError(f"unrecognized arguments: {masked(argument)}{nearest(name, known)}")
 
 
 def pytest_configure(config: pytest.Config) -> None:

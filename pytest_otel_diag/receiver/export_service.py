@@ -72,7 +72,9 @@ class ExportService:
         if not findings.records and (reading.unknown if as_json else body and not message.ListFields()):
             self.tally.refused(signal, UNRECOGNISED)
             named = f"; unknown fields: {', '.join(reading.unknown)}" if reading.unknown else ""
-            response.partial_success.error_message = f"no records of {signal} are in the request{named}"
+            response.partial_success.error_message = _sendable(
+                f"no records of {signal} are in the request{named}"
+            )
             return response
         self.tally.received(signal, findings.records)
         if reading.rewritten or findings.rejected:
@@ -82,7 +84,7 @@ class ExportService:
             for reason, number in findings.rejected.items():
                 self.tally.rejected(signal, number, reason)
             setattr(response.partial_success, _REJECTED_FIELDS[signal], sum(findings.rejected.values()))
-            response.partial_success.error_message = _explained(findings, reading)
+            response.partial_success.error_message = _sendable(_explained(findings, reading))
         return response
 
     def _read(self, signal: Signal, body: bytes, *, as_json: bool) -> Reading:
@@ -103,7 +105,7 @@ class ExportService:
 
     def _malformed(self, signal: Signal, message: str) -> Malformed:
         self.tally.refused(signal, MALFORMED)
-        return Malformed(message)
+        return Malformed(_sendable(message))
 
     def _enqueue(self, delivery: Delivery, findings: Findings) -> None:
         if not delivery.records or self.backlog.put(delivery):
@@ -122,6 +124,11 @@ def _decoded(body: bytes, request: Any) -> Reading:
         if "UTF-8" not in str(error) or len(body) > MOST_BYTES:
             raise
         return Reading(request.FromString(repaired(body, request.DESCRIPTOR)), rewritten=True)
+
+
+def _sendable(text: str) -> str:
+    """Return the text with ``?`` for half a character, which names of fields in JSON may hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _explained(findings: Findings, reading: Reading) -> str:

@@ -103,6 +103,15 @@ def test_a_flag_that_flagd_takes_and_we_do_not_is_refused_once_it_is_used(flag, 
     assert list(document.flags) == ["a"] and json.loads(document.raw)["flags"]["odd"] == flag
 
 
+@pytest.mark.parametrize("name", ["\ud83d", "x\udc00"])
+def test_half_a_character_in_a_name_costs_its_flag_only(name):
+    document = FlagdDocument(json.dumps({"flags": {name: GOOD, "a": GOOD}}).encode())
+    with pytest.raises(FlagError, match="cannot be used: it cannot be read"):
+        document.change(name, "on")
+    document.change("a", "on")
+    assert list(document.flags) == ["a"] and json.loads(document.raw)["flags"][name] == GOOD
+
+
 @pytest.mark.parametrize("state", ["enabled", "ON", "", None])
 def test_every_state_but_disabled_is_enabled(state):
     document = FlagdDocument(json.dumps({"flags": {"a": {**GOOD, "state": state}}}).encode())

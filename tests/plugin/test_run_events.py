@@ -101,6 +101,10 @@ def test_other_plugins_get_each_ended_session(pytester, diag) -> None:
             "unrecognized arguments: --otel-diag-analyser=x (did you mean '--otel-diag-analyzer'?)",
         ),
         (
+            ["--otel-diag-stroe=clickhouse://me:secret@host"],
+            "unrecognized arguments: --otel-diag-stroe=clickhouse://***@host (did you mean",
+        ),
+        (
             ["--otel-diag-target=shp"],
             "no target 'shp' in 'shp' (did you mean 'shop'?); choose from live, replay, shop",
         ),

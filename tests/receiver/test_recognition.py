@@ -259,3 +259,19 @@ def test_bodies_that_are_no_protobuf_are_refused_after_the_repair_too(junk: byte
     counts = desk.tally.snapshot().traces
     assert counts.received == counts.waiting + sum(counts.rejected.values())
     assert counts.refused or counts.requests
+
+
+def test_half_a_character_in_the_name_of_a_field_is_answered_with_a_question_mark() -> None:
+    desk, half = Desk(), "\ud83d"
+    refusals = (
+        {half: 1},
+        {half: [{}], "resourceSpans": [{"scopeSpans": [{half: 1}]}]},
+        {"resourceSpans": {half: 1}},
+        [half],
+    )
+    for document in refusals:
+        complaint, _ = desk.send("traces", document)
+        assert complaint == complaint.encode().decode()
+    complaint, kept = desk.send("traces", traces(span(1), span(2, attributes=half), span(3, **{half: 1})))
+    assert "ignored fields: " in complaint and "?" in complaint
+    assert [one.name for one in kept.resource_spans[0].scope_spans[0].spans] == ["span 1", "span 3"]
