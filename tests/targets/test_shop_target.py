@@ -256,6 +256,8 @@ def test_mistakes_are_named_with_the_nearest_spelling(target: ShopTarget) -> Non
 
     assert "did you mean 'paymentFailure'" in mistakes(Fault(flag="paymentFailur"))
     assert "did you mean '50%'" in mistakes(Fault(flag="paymentFailure", variant="50"))
+    truth = Expectation(root_causes=(ExpectedRootCause(service="ad"),))
+    assert "run it on a live system" in mistakes(external="a slow disk", expectation=truth)
     ramp = Fault(flag="paymentFailure", variant="10%", steps=(FaultStep(at_s=5, variant="half"),))
     assert "'half'" in mistakes(ramp)
     assert "did you mean 'cart'" in mistakes(disturbances=[Disturbance(kind="restart", service="carts")])

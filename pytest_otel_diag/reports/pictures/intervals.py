@@ -15,11 +15,15 @@ BARS_SHOWN = 60
 
 @dataclass(frozen=True)
 class Bar:
-    """An interval in which a variant was served; an instantaneous change has length 0."""
+    """An interval in which a variant was served; an instantaneous change has length 0.
+
+    A harmless one is a disturbance of the scenario, no fault.
+    """
 
     start_ns: Nanos
     end_ns: Nanos
     words: str
+    harmless: bool = False
 
 
 Lane = tuple[str, tuple[Bar, ...]]
@@ -35,7 +39,7 @@ def lanes(session: SessionResult, end_ns: Nanos) -> tuple[Lane, ...]:
     for made in session.disturbances:
         if made.at_ns < end_ns:
             until = end_ns if made.disturbance.kind == "load" else made.at_ns
-            found.append((disturbed(made.disturbance), (Bar(made.at_ns, until, ""),)))
+            found.append((disturbed(made.disturbance), (Bar(made.at_ns, until, "", harmless=True),)))
     return tuple((name, pieces) for name, pieces in found if pieces)
 
 

@@ -148,7 +148,8 @@ def _lanes(rows: Sequence[Lane], scale: _Scale, top: float) -> Markup:
             left, right = scale.x(piece.start_ns), scale.x(piece.end_ns)
             words = f"{name} = {piece.words}" if piece.words else name
             width = max(2.0, right - left)
-            box = shape("rect", x=left, y=y, width=width, height=LANE - 4, class_="od-lane", rx=2.0)
+            kind = "od-lane od-harmless" if piece.harmless else "od-lane"
+            box = shape("rect", x=left, y=y, width=width, height=LANE - 4, class_=kind, rx=2.0)
             parts.append(titled(f"{words}, {iso(piece.start_ns)}", box))
             if width > wide(words) + 8:
                 parts.append(label(left + 4, y + 10.5, words, "od-small"))

@@ -132,6 +132,11 @@ class ShopTarget:
 
     def validate(self, scenario: Scenario) -> tuple[str, ...]:
         """Return the parts of a scenario that the shop does not support, with the nearest spellings."""
+        if scenario.external:
+            return (
+                f"scenario {scenario.id!r}: nothing outside of a simulation can make {scenario.external!r}; "
+                "run it on a live system, and write targets: [live] to skip it elsewhere",
+            )
         try:
             variation = self._options.variation(scenario.environment)
             document = FlagdDocument(catalog.demo_document(variation.demo))
