@@ -42,6 +42,20 @@ def test_a_valid_recording_has_no_findings(tmp_path):
     assert (validation.findings, validation.errors, validation.warnings) == ((), (), ())
 
 
+@pytest.mark.parametrize("name", ["ResourceAttributes", "TraceId", "extra"])
+def test_a_column_that_is_there_twice_is_an_error(tmp_path, name):
+    folder = small_recording(tmp_path / "rec")
+    table = pa.Table.from_batches([traces(TIMES)])
+    again = table.column("TraceId" if name == "extra" else name)
+    for _ in range(2):
+        table = table.append_column(name, again)
+    rewrite(folder, "traces.parquet", table)
+    count = 2 if name == "extra" else 3
+    assert findings(folder) == [
+        f"error: traces.parquet, column {name}: there are {count} columns of that name"
+    ]
+
+
 @pytest.mark.parametrize(
     ("batch", "message"),
     [

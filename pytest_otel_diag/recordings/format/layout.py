@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -185,10 +186,15 @@ def fits(arrow_type: Any, wanted: Family) -> bool:
 
 
 def schema_mistakes(schema: Any, layout: FileLayout) -> list[tuple[str, str]]:
-    """Return (column, message) for each missing or mistyped column of an Arrow schema."""
-    mistakes = []
+    """Return (column, message) for each missing, repeated or mistyped column of an Arrow schema."""
+    counts = Counter(schema.names)
+    mistakes = [
+        (name, f"there are {count} columns of that name") for name, count in counts.items() if count > 1
+    ]
     for column, wanted in {**layout.required, **layout.optional}.items():
         index = schema.get_field_index(column)
+        if counts[column] > 1:
+            continue
         if index < 0:
             if column in layout.required:
                 mistakes.append((column, f"missing; it must be a {wanted}, found {', '.join(schema.names)}"))
