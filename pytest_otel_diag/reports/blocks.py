@@ -108,13 +108,13 @@ def _own_facts(card: Scorecard) -> list[str]:
     if card.chance_top1 is not None:
         lines.append(f"a random guess reaches root cause top-1 {card.chance_top1:.2f}")
     times = (
-        ("seconds a session", card.seconds),
+        ("seconds per session", card.seconds),
         ("seconds to impact", card.seconds_to_impact),
         (
             "seconds to the right root cause (to impact on the target's clock + analysis in wall time)",
             card.seconds_to_root_cause,
         ),
-        ("spurious anomalies a session", card.spurious_anomalies),
+        ("spurious anomalies per session", card.spurious_anomalies),
     )
     lines += [f"{label}: {_summary(summary)}" for label, summary in times if summary is not None]
     return [*lines, *_usage(card), *_repeats(card)]
@@ -268,7 +268,7 @@ def _groups(groups: Sequence[TagGroup]) -> Iterator[Block]:
             header=(tag, *_GROUP_HEADER),
             rows=tuple(map(_group, members)),
             right=(1, 2, 3, 4, 6, 7, 8, 9),
-            notes=("n: faults + controls; interval: of top-1; s: median seconds a session",),
+            notes=("n: faults + controls; interval: of top-1; s: median seconds per session",),
             redundant=len(members) < 2,
         )
 

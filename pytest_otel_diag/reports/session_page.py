@@ -111,7 +111,8 @@ def _facts(session: SessionResult) -> Markup:
     if session.impact is not None:
         seen = session.impact.time_to_impact_s
         after = "" if seen is None else f" after {seen:.1f} s"
-        shown.append(("impact", f"{session.impact.reason}{after} {session.impact.detail}"))
+        words = (f"{session.impact.reason}{after}", session.impact.detail)
+        shown.append(("impact", ": ".join(filter(None, words))))
     if session.cleanup is not None:
         shown += _left(session.cleanup)
     shown += [("note", note) for note in session.notes]

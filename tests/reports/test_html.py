@@ -109,7 +109,7 @@ def test_html_of_a_diagnosis_without_verdict():
         )
     )
     assert "SELECT 1" in page.words
-    assert "NO_EFFECT " in page.words
+    assert "NO_EFFECT" in page.words
     assert not any("NOT PROVEN" in word for word in page.words)
     assert any("ended 2025-11-24" in word for word in page.words)
 

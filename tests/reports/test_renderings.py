@@ -52,7 +52,7 @@ def test_the_scorecard_as_text():
         "  fault_type     n  detected  alarms  top-1  interval      top-3  Avg@5  mechanism  s",
         "  cpu         30+0      1.00       –   1.00  [0.89, 1.00]   1.00   1.00          –  2",
         "  network      2+0      0.50       –   0.00  [0.00, 0.66]   0.50   0.40          –  2",
-        "  (n: faults + controls; interval: of top-1; s: median seconds a session)",
+        "  (n: faults + controls; interval: of top-1; s: median seconds per session)",
     ]
     assert section("missed or failed") == [
         "  test   outcome       why",

@@ -72,7 +72,9 @@ class FlagdUiSurface:
         self._url = base_url(url, "flagd-ui").removesuffix(_BASE_PATH)
         self._retry = retry or RetryPolicy()
         self._client = HttpClient(
-            self._url, remedy="check the address and that flagd-ui runs", timeout_s=timeout_s
+            self._url,
+            remedy="check that flagd-ui runs, and its address (--otel-diag-frontend or --otel-diag-flags)",
+            timeout_s=timeout_s,
         )
         self._timeout_s = timeout_s
         self._routes: _Routes | None = None
