@@ -17,6 +17,9 @@ Value = TypeVar("Value")
 Default = TypeVar("Default")
 Number = TypeVar("Number", int, float)
 
+ENVIRONMENT_PREFIX = "OTEL_DIAG_"
+"""How the names of environment variables of options begin."""
+
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 
@@ -62,7 +65,7 @@ class Option:
     @property
     def environment(self) -> str:
         """Name of the environment variable."""
-        return f"OTEL_DIAG_{self.name.upper()}"
+        return f"{ENVIRONMENT_PREFIX}{self.name.upper()}"
 
 
 def option(

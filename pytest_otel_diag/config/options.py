@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pytest_otel_diag.config.declaration import (
+    ENVIRONMENT_PREFIX,
     Option,
     above_zero,
     boolean,
@@ -22,7 +23,7 @@ from pytest_otel_diag.config.declaration import (
     ratio,
     share,
 )
-from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.secret import SecretText, masked
 
 Source = Literal["command line", "environment", "ini", "default"]
@@ -247,6 +248,19 @@ def resolve(
     if mistakes:
         raise ConfigurationError("otel-diag options:\n  " + "\n  ".join(mistakes))
     return resolved
+
+
+def misspelt_variables(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return a sentence for each environment variable whose name is nearly that of an option's."""
+    environ = os.environ if environment is None else environment
+    known = [option.environment for option in OPTIONS]
+    return [
+        f"{name} is not the variable of an option, so it has no effect{hint}"
+        for name in environ
+        if name.startswith(ENVIRONMENT_PREFIX)
+        and name not in known
+        and (hint := nearest(name, known, cutoff=0.9))
+    ]
 
 
 def _resolve(

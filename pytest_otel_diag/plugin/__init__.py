@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_otel_diag.config.options import OPTIONS
+from pytest_otel_diag.config.options import OPTIONS, misspelt_variables
 from pytest_otel_diag.errors import nearest
 from pytest_otel_diag.plugin import hooks, markers
 from pytest_otel_diag.plugin.collector import ResultCollector, register_reporters
@@ -95,13 +95,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Show each setting that differs from its default with its source; nothing in runs without any."""
+    """Show each setting that differs from its default with its source, and misspelt variables."""
     given = [
         f"{name}={item.value} ({item.source}: {item.spelling})"
         for name, item in options_of(config).items()
         if item.source != "default"
     ]
-    return [f"otel-diag: {', '.join(given)}"] if given else []
+    shown = [f"otel-diag: {', '.join(given)}"] if given else []
+    return shown + [f"otel-diag: warning: {sentence}" for sentence in misspelt_variables()]
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_otel_diag.config.options import OPTIONS, resolve
+from pytest_otel_diag.config.options import OPTIONS, misspelt_variables, resolve
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.config.shop_options import SHOP_OPTIONS
 from pytest_otel_diag.errors import ConfigurationError
@@ -124,3 +124,17 @@ def test_a_path_taken_for_the_value_of_an_option_is_explained() -> None:
     with pytest.raises(ConfigurationError, match="choose from none, failed, all; before a path write --otel"):
         resolve({"otel_diag_keep": "tests"}, {}, {})
     assert resolve({"otel_diag_keep": "failed"}, {}, {})["keep"].value == "failed"
+
+
+def test_a_variable_that_is_nearly_an_option_is_reported() -> None:
+    others = {
+        "OTEL_DIAG_TARGET": "shop",
+        "OTEL_DIAG_FLAGD_PORT": "8013",
+        "OTEL_DIAG_DOCKER": "1",
+        "HOME": "/",
+    }
+    assert misspelt_variables(others) == []
+    (found,) = misspelt_variables({**others, "OTEL_DIAG_ANALYSER": "agent:diagnose"})
+    assert found.startswith("OTEL_DIAG_ANALYSER ")
+    assert "did you mean 'OTEL_DIAG_ANALYZER'?" in found
+    assert "agent" not in found
