@@ -18,14 +18,15 @@ MASK = "***"
 _SHORTEST = 6
 """Shorter credentials are masked in their place only: elsewhere they would garble words."""
 
-_URL_LOGIN = re.compile(r"//(.*)@", re.DOTALL)
-"""Up to the last @, because a password may contain any character."""
 _BARE_LOGIN = re.compile(r"^([^/@:]*:(?!/).*|\w+:/(?!/)[^/@:]*:[^@]*)@", re.DOTALL)
 """A login without //, also where a slash of a URL is missing."""
-_NAME = (
-    r"[\w-]*(?:token|secret|passw(?:or)?d|passphrase|pass(?![a-z])|pwd|api[-_]?key|access[-_]?key|auth[-_]?key"
-    r"|private[-_]?key|credential|authorization|signature|cookie)[\w-]*"
+_KIND = (
+    r"(?:token|secret|passw(?:or)?d|passphrase|pass(?![a-z])|pwd|api[-_]?key|access[-_]?key|auth[-_]?key"
+    r"|private[-_]?key|credential|authorization|signature|cookie)"
 )
+_REST = rf"[\w-]{{0,64}}{_KIND}[\w-]{{0,64}}"
+"""Bounded, so that long words cost linear time."""
+_NAME = rf"(?<![\w-]){_REST}"
 _QUERY_NAME = r"(?:[\w-]*(?:auth|key|sig|jwt)|code|pw|session[\w-]*|sid)"
 """Names that mean a credential in the query of a URL, where others mean an option."""
 _PATTERNS = (
@@ -38,7 +39,7 @@ _PATTERNS = (
     ),
     re.compile(rf"([?&]{_QUERY_NAME}(?:=|%3d))()([^\s&#\"']+)", re.IGNORECASE),
     re.compile(r"(\b(?:bearer|basic)[\s:]+)()([^\s,;\"']+)", re.IGNORECASE),
-    re.compile(rf"(--?{_NAME}\s+)()([^\s-]\S*)", re.IGNORECASE),
+    re.compile(rf"((?<![\w-])-{_REST}\s+)()([^\s-]\S*)", re.IGNORECASE),
     re.compile(r"((?:^|\s)(?:-u|--(?:proxy-)?user)[\s=]*[\"']?)()([^\s:\"']+:[^\s\"']+)"),
     re.compile(
         r"((?:^|\s)(?:-H|--header)[\s=]*[\"']?[\w-]+:\s*(?:(?:bearer|basic)\s+)?)()([^\"'\r\n]+)",
@@ -46,7 +47,7 @@ _PATTERNS = (
     ),
 )
 """What precedes a credential, its scheme, the credential."""
-_OPTION = re.compile(rf"--?{_NAME}", re.IGNORECASE)
+_OPTION = re.compile(rf"-{_REST}", re.IGNORECASE)
 _USER_OPTION = re.compile("-u|--(?:proxy-)?user")
 _HEADER_OPTION = re.compile("-H|--header")
 
@@ -114,7 +115,8 @@ def masked(text: str) -> str:
     values of names such as ``password`` or ``--api-key``, headers of a command, and what follows ``Bearer``
     and ``Basic``.
     """
-    shown = _URL_LOGIN.sub(f"//{MASK}@", text) if "//" in text else _BARE_LOGIN.sub(f"{MASK}@", text)
+    begin, end = _login(text)
+    shown = f"{text[:begin]}{MASK}{text[end:]}" if end else text
     for pattern in _PATTERNS:
         shown = pattern.sub(rf"\1{MASK}", shown)
     return shown
@@ -123,6 +125,17 @@ def masked(text: str) -> str:
 def masked_command(words: Sequence[str]) -> str:
     """Return a command line with the credentials of each word masked, values of secret options included."""
     return " ".join(_masked_word(word, before) for word, before in zip(words, ("", *words), strict=False))
+
+
+def _login(text: str) -> tuple[int, int]:
+    """Return where the login of a URL begins and ends, zeros where there is none.
+
+    It ends at the last @, because a password may contain any character.
+    """
+    slashes, end = text.find("//"), text.rfind("@")
+    if slashes >= 0:
+        return (slashes + 2, end) if slashes + 2 <= end else (0, 0)
+    return (0, end) if _BARE_LOGIN.search(text) else (0, 0)
 
 
 def _masked_word(word: str, before: str) -> str:
@@ -155,9 +168,9 @@ def _remember(fragment: str) -> None:
 
 
 def _credentials(text: str) -> Iterator[str]:
-    login = _URL_LOGIN.search(text) if "//" in text else _BARE_LOGIN.search(text)
-    if login is not None:
-        user, colon, password = login.group(1).partition(":")
+    begin, end = _login(text)
+    if end:
+        user, colon, password = text[begin:end].partition(":")
         yield password if colon else user
         yield base64.b64encode(unquote(f"{user}:{password}").encode()).decode()
     for pattern in _PATTERNS:

@@ -53,3 +53,11 @@ def test_a_credential_is_removed_in_every_encoding(form, secret):
     SecretText(form.format(secret.replace(" ", "%20")))
     for spelling in ("s3cr/t%20wort", "s3cr%2Ft%20wort"):
         assert cleaned(f"no route to {spelling}!") == "no route to ***!"
+
+
+@pytest.mark.parametrize(
+    "part", ["A", "token", "//", "@//", "password ", "?key", "-u ", "a:", "Bearer ", "--token"]
+)
+def test_long_texts_take_linear_time(part):
+    text = part * 20_000  # quadratic time would be minutes
+    assert len(masked(text)) <= len(text) + 3 * 20_000
