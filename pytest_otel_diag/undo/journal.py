@@ -60,7 +60,7 @@ class Change(Model):
     """One changed flag: the variants it was set to, or is about to be, in order, and its answers before."""
 
     key: str
-    variants: tuple[str, ...]
+    variants: tuple[str, ...] = Field(min_length=1)
     before: tuple[Answer, ...]
 
 
@@ -221,7 +221,10 @@ class Journal:
     def _found(self, path: Path) -> Entry | Damaged | None:
         try:
             check_state_folder(self.folder.parent, self.folder.name)
-            return decoded(read_trusted(path, limit_bytes=ENTRY_BYTES), path)
+            found = decoded(read_trusted(path, limit_bytes=ENTRY_BYTES), path)
+            if isinstance(found, Entry) and path != self.path(found.id):  # closing it would delete another
+                return Damaged(path, f"it holds the entry of the file {found.id}{_SUFFIX}")
+            return found
         except FileNotFoundError:
             return None  # closed in between
         except Untrusted as error:

@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import Field
+
 from pytest_otel_diag.model.base import Model, Nanos
 from pytest_otel_diag.secret import masked_command
 from pytest_otel_diag.undo.processes import Process
@@ -21,7 +23,7 @@ class Owner(Model):
     process: Process
     user: str
     command: str
-    since_ns: Nanos
+    since_ns: Nanos = Field(ge=0, lt=1 << 63)
     run_id: str = ""
     session_id: str = ""
     worker: str = ""

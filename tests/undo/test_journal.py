@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import stat
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -88,6 +90,45 @@ def test_legible_facts_of_a_damaged_file_are_reported_with_the_document(tmp_path
 )
 def test_files_that_are_no_entries_are_damaged(raw: bytes):
     assert isinstance(decoded(raw, Path("x")), Damaged)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("changes", 0, "variants"), []),
+        (("owner", "since_ns"), 10**400),
+        (("owner", "since_ns"), -1),
+        (("id",), "../elsewhere"),
+        (("owner", "command"), ["x" * 70_000]),
+        (("access", "control"), "token-" * 20_000),
+    ],
+)
+def test_an_entry_with_a_right_checksum_and_impossible_facts_hurts_nobody(
+    place: tuple[Any, ...], value: object
+):
+    entry = samples.entry().model_copy(update={"changes": (Change(key="a", variants=("on",), before=()),)})
+    inner = body = json.loads(encoded(entry))["entry"]
+    for part in place[:-1]:
+        inner = inner[part]
+    inner[place[-1]] = value
+    checksum = hashlib.sha256(json.dumps(body).encode()).hexdigest()
+    raw = json.dumps({"schema_version": 1, "checksum": checksum, "entry": body}).encode()
+    read = decoded(raw, Path("entry"))
+    if place[0] == "access":
+        assert isinstance(read, Entry) and read.faults == "a=on"
+    else:
+        assert isinstance(read, Damaged) and "cannot be used" in read.sentence
+
+
+def test_a_copy_of_an_entry_does_not_stand_for_another_file(tmp_path: Path):
+    journal, entry = Journal(tmp_path), samples.entry()
+    journal.write(entry)
+    journal.path("copy").write_bytes(journal.path(entry.id).read_bytes())
+    journal.path("copy").chmod(0o600)
+    damaged = [each for each in journal.entries() if isinstance(each, Damaged)]
+    assert [each.path.stem for each in damaged] == ["copy"] and entry.id in damaged[0].problem
+    journal.close(entry)
+    assert journal.path("copy").exists()
 
 
 def test_a_newer_version_is_left_to_that_version():
