@@ -23,5 +23,8 @@ def main() -> None:
     try:
         app()
     except OtelDiagError as error:
-        sys.stderr.write(f"otel-diag: {as_typed(str(error))}\n")
+        from pytest_otel_diag.scoring.text import visible
+
+        # names of flags and telemetry are in errors, and a terminal would obey their escape sequences
+        sys.stderr.write(f"otel-diag: {visible(as_typed(str(error)))}\n")
         sys.exit(2)

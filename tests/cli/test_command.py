@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_otel_diag.cli import main
+from pytest_otel_diag.errors import FlagError
 from tests.plugin.conftest import ANALYZERS
 from tests.support import tiny_shop
 from tests.support.deadlines import deadline_s
@@ -145,3 +147,16 @@ def test_characters_that_a_terminal_lacks_are_replaced(place: Path) -> None:
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "frontend ? checkout ? cart" in done.stdout
+
+
+def test_escape_sequences_in_an_error_do_not_reach_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> None:
+        raise FlagError("no flag 'x'; known:\n  a\x1b[2J\u202eb")
+
+    monkeypatch.setattr("pytest_otel_diag.cli.app.app", fails)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().err == "otel-diag: no flag 'x'; known:\n  a\\x1b[2J\\u202eb\n"
