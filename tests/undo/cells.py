@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,6 +89,19 @@ class Cell:
         self._started.append(process)
         return process
 
+    def popen(self, *arguments: str, output: str) -> subprocess.Popen[bytes]:
+        """Start ``otel-diag`` with the state of the cell, with its output in the file *output*."""
+        with (self.folder / output).open("w") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pytest_otel_diag.cli", *arguments],
+                cwd=self.folder,
+                env=self.plan(),
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        self._started.append(process)
+        return process
+
     def command(self, *arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run ``otel-diag`` with the state of the cell."""
         return subprocess.run(
@@ -119,10 +131,6 @@ class Cell:
     def printed(self, name: str) -> str:
         """The contents of the output file."""
         return (self.folder / name).read_text()
-
-    def go_on_after(self, seconds: float) -> None:
-        """Let the process continue from its point after *seconds*."""
-        threading.Timer(seconds, self.go_on).start()
 
     def end(self) -> None:
         """Kill the processes; guardians then end by themselves."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadlines import deadline_s
 from tests.undo.cells import FLAG, VARIANT, Cell, cell, until
 
 
@@ -86,12 +87,14 @@ def test_the_fault_of_a_stopped_run_ends_at_its_deadline_and_the_run_reports_it(
 def test_emergency_stop_ends_runs_and_undoes_their_faults(place: Cell):
     run = place.start(point="impact wait")
     place.reached(run)
-    place.go_on_after(0.5)
     flags = ("--flags", f"file:{place.document}", "--flagd", f"ofrep:{place.flagd.ofrep}")
-    stopped = place.command("emergency-stop", "--all-off", *flags)
-    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
-    assert f"process {run.pid} asked to end" in stopped.stdout
-    assert "no fault of ours is on" in stopped.stdout
+    stopping = place.popen("emergency-stop", "--all-off", *flags, output="stopping")
+    assert until(lambda: "asked to end" in place.printed("stopping"), 60)
+    place.go_on()
+    assert stopping.wait(deadline_s(60)) == 0, place.printed("stopping")
+    printed = place.printed("stopping")
+    assert f"process {run.pid} asked to end" in printed
+    assert "no fault of ours is on" in printed
     run.wait(60)
     variants = place.served()
     assert variants[FLAG] == "off" and not place.entries
