@@ -8,7 +8,18 @@ from typing import Any, Literal
 from pytest_otel_diag.errors import ConfigurationError
 
 Extra = Literal[
-    "local", "embedded", "builtin", "shop", "otlp", "live", "kubernetes", "html", "allure", "xdist"
+    "local",
+    "embedded",
+    "builtin",
+    "shop",
+    "otlp",
+    "live",
+    "kubernetes",
+    "agents",
+    "llm",
+    "html",
+    "allure",
+    "xdist",
 ]
 """The extras of this package that ``pyproject.toml`` declares."""
 
