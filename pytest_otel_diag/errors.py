@@ -75,6 +75,13 @@ class AnalyzerError(OtelDiagError):
     """The analyzer raised an error, or returned something that is not a diagnosis."""
 
 
+class ModelUnavailable(OtelDiagError):
+    """The provider of a language model does not answer usably; no failure of the analyzer that asked it.
+
+    The text has the provider's words.
+    """
+
+
 class FlagError(OtelDiagError):
     """A flag cannot be read, written, witnessed or restored."""
 

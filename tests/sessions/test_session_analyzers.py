@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from pytest_otel_diag.errors import (
     AnalyzerError,
     BudgetExceeded,
+    ConfigurationError,
+    ModelUnavailable,
     QueryFailed,
     TelemetryUnavailable,
 )
@@ -35,6 +37,23 @@ async def run(analyzer, target=None, knobs=QUICK, **changes):
     assert target.restored
     assert target.opened == target.closed == 1
     return result
+
+
+@pytest.mark.parametrize(
+    ("error", "blame"),
+    [
+        (ModelUnavailable("503: the engine is overloaded"), Blame.INFRASTRUCTURE),
+        (ConfigurationError("the key in OPENAI_API_KEY is refused"), Blame.USER),
+    ],
+)
+async def test_an_analyzer_whose_model_does_not_answer_is_not_to_blame(error, blame):
+    async def ask(investigation):
+        raise error
+
+    result = await engine(FakeTarget(), ask).run(plan())
+
+    assert (result.status, result.blame) == (Status.ERROR, blame)
+    assert str(error) in result.reason
 
 
 async def test_an_analyzer_that_raises_is_to_blame():

@@ -17,7 +17,14 @@ from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from pytest_otel_diag.config.concealment import CONCEALMENT
 from pytest_otel_diag.daemon import ForeignExit, start_thread
-from pytest_otel_diag.errors import AnalyzerError, BudgetExceeded, nearest
+from pytest_otel_diag.errors import (
+    AnalyzerError,
+    BudgetExceeded,
+    ConfigurationError,
+    ModelUnavailable,
+    OtelDiagError,
+    nearest,
+)
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.fields import known_keys
 from pytest_otel_diag.ports import Analyzer, Investigation
@@ -33,7 +40,14 @@ from pytest_otel_diag.sessions.investigation.metering import MeteredTelemetry
 
 _SHOWN_ERRORS = 5
 _FIELDS_READ = 1000
-_CRASH, _BUDGET, _REFUSED = "crash", "budget", "refused"
+_CRASH = "crash"
+_ENDINGS: Mapping[str, type[OtelDiagError]] = {
+    "budget": BudgetExceeded,
+    "refused": AnalyzerError,
+    "unavailable": ModelUnavailable,
+    "configuration": ConfigurationError,
+}
+"""Errors that keep their type on the way to the session, and so who is to blame; all others are crashes."""
 
 MOST_BYTES = 4_000_000
 """Size limit of a diagnosis as JSON: it travels with the test report and is one line of the run."""
@@ -42,7 +56,7 @@ MOST_BYTES = 4_000_000
 async def investigate(context: SessionContext, analyzer: Analyzer) -> tuple[Diagnosis, float]:
     """Let the analyzer answer within its budget; return its diagnosis and the wall seconds it took.
 
-    Its queries and its diagnosis are recorded. Raises AnalyzerError or BudgetExceeded.
+    Its queries and its diagnosis are recorded. Raises what :func:`run_analyzer` raises.
     """
     log, plan, settings = context.log, context.log.plan, context.settings
     timeout_s = min(context.timing.analyze_timeout_s, plan.budget.time_s)
@@ -114,7 +128,7 @@ class _Run:
 async def run_analyzer(
     analyzer: Analyzer, investigation: Investigation, *, timeout_s: float, grace_s: float
 ) -> Diagnosis:
-    """Return the analyzer's diagnosis; raises AnalyzerError or BudgetExceeded.
+    """Return the analyzer's diagnosis; raises one of the errors of ``_ENDINGS``.
 
     The analyzer runs in a daemon thread with its own event loop, so that an analyzer which blocks cannot stop
     the session. What it returns or raises is converted to text there, within its time. It is cancelled after
@@ -166,8 +180,8 @@ def _ending(call: Callable[[], Ended]) -> Ended:
 
 
 def _reported(error: BaseException) -> Ended:
-    if isinstance(error, BudgetExceeded | AnalyzerError):
-        kind = _BUDGET if isinstance(error, BudgetExceeded) else _REFUSED
+    kind = next((name for name, kept in _ENDINGS.items() if isinstance(error, kept)), None)
+    if kind is not None:
         return Ended(kind=kind, reason=shortened(writable(str(error))))
     if not isinstance(error, Exception):  # SystemExit of third-party code must not end this process
         exit_ = ForeignExit(f"{type(error).__name__}: {error}")
@@ -180,10 +194,8 @@ def _diagnosis(ended: Ended) -> Diagnosis:
     """Return the diagnosis that the analyzer's thread wrote down; raises the error that it reports."""
     if ended.kind == _CRASH:
         raise AnalyzerCrashed(ended.reason, ended.trace)
-    if ended.kind == _BUDGET:
-        raise BudgetExceeded(ended.reason)
     if ended.kind:
-        raise AnalyzerError(ended.reason)
+        raise _ENDINGS[ended.kind](ended.reason)
     try:
         return Diagnosis.model_validate_json(ended.answer)
     except ValidationError as error:
