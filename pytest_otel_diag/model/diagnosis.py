@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from pytest_otel_diag.model.base import Finite, Model, Ratio
+from pytest_otel_diag.model.windows import Window
 
 
 class Mechanism(StrEnum):
@@ -45,12 +46,43 @@ class Signal(StrEnum):
 Direction = Literal["up", "down", "changed"]
 
 
+Measure = Literal["calls", "failed", "error_ratio", "p50_ms", "p95_ms", "p99_ms", "log_lines", "metric"]
+"""What a :class:`Figure` measures."""
+
+
+class Figure(Model):
+    """A number that telemetry can confirm.
+
+    ``calls`` are spans of the operation, or without one the requests that the service answers. ``failed`` are
+    those with the status Error, ``error_ratio`` is their share, as a ratio unless ``unit`` is ``%``.
+    Latencies are in milliseconds unless ``unit`` is ``s``, ``us`` or ``ns``. ``subject`` is the name of the
+    metric, or a text that each of the log lines counted contains. ``value`` is compared in the precision in
+    which it is written: 0.37 is any ratio from 0.365 to 0.375.
+    """
+
+    measure: Measure
+    value: Finite
+    service: str
+    operation: str | None = None
+    window: Literal["incident", "baseline"] | Window = "incident"
+    unit: str = ""
+    subject: str = ""
+
+
 class Evidence(Model):
-    """One observation that supports a finding, in words."""
+    """One observation that supports a finding: in words, and in a form that can be checked.
+
+    ``trace_ids`` and ``span_ids`` are hexadecimal, as the exporter writes them. ``services`` and
+    ``operations`` are names that the observation is about beside those of the finding.
+    """
 
     source: Literal["traces", "logs", "metrics"]
     summary: str
     trace_ids: tuple[str, ...] = ()
+    span_ids: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    operations: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
 
 
 class Anomaly(Model):

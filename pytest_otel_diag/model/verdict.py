@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from pytest_otel_diag.model.base import Finite, Model
+from pytest_otel_diag.model.grounding import Grounding, PathCoverage
 
 
 class Match(Model):
@@ -37,6 +38,7 @@ class Verdict(Model):
     ``fault_present`` False marks a control; ``detected`` is then a false positive. ``known_services`` are the
     services that the judge knew, ``candidates`` their number: what a guess chooses from. ``parts`` are names
     in the diagnosis that telemetry gives to parts of services (pods, instances, hosts), with the services.
+    ``grounding`` is None where nothing was checked, ``path`` for scenarios without an investigation path.
     """
 
     fault_present: bool
@@ -66,6 +68,8 @@ class Verdict(Model):
     time_to_diagnosis_s: Finite | None = None
     known_services: tuple[str, ...] = ()
     parts: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    grounding: Grounding | None = None
+    path: PathCoverage | None = None
 
     @property
     def top1(self) -> bool:
