@@ -70,10 +70,15 @@ def load(package: str, name: str) -> Statement:
 def over_spans(statement: Statement, schema: TelemetrySchema) -> Statement:
     """Return the statement with the relation ``spans`` in front of it."""
     source = "spans_slim" if schema.has(SPANS_TABLE) else "spans_raw"
-    relation = load(__name__, source).sql
+    joined = in_front("spans", load(__name__, source), statement)
+    return Statement(f"{statement.name}/{source}", joined.sql)
+
+
+def in_front(name: str, relation: Statement, statement: Statement) -> Statement:
+    """Return the statement with *relation* in front of it, as a common table expression of that name."""
     body = statement.sql
     rest = f",\n{body[4:].lstrip()}" if body[:4].upper() == "WITH" else f"\n{body}"
-    return Statement(f"{statement.name}/{source}", f"WITH spans AS (\n{relation}\n){rest}")
+    return Statement(statement.name, f"WITH {name} AS (\n{relation.sql}\n){rest}")
 
 
 def window_parameters(windows: Sequence[Window]) -> dict[str, list[int]]:

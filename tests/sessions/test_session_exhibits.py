@@ -19,8 +19,8 @@ from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.scoring.judge import judge
 from pytest_otel_diag.sessions import SessionEngine, SessionPlan, as_analyzer
 from pytest_otel_diag.sessions.exhibits.collect import ExhibitSubject, bucket_seconds, collect, subject_of
-from pytest_otel_diag.sessions.exhibits.critical import TraceSpan, TraceTree
 from pytest_otel_diag.sessions.exhibits.exemplar import exemplar, keep
+from pytest_otel_diag.stats.critical_path import TraceSpan, TraceTree
 from pytest_otel_diag.targets.replay.target import ReplayTarget
 from pytest_otel_diag.telemetry import Store
 from pytest_otel_diag.testing.telemetry_contract import SECOND_NS, START_NS, span, traces_table

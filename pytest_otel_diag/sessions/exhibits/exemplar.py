@@ -8,8 +8,8 @@ from pytest_otel_diag.model.exhibits import MAX_SPANS, NAME_CHARS, ExemplarTrace
 from pytest_otel_diag.model.telemetry import TelemetrySchema
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import Telemetry
-from pytest_otel_diag.sessions.exhibits.critical import Interval, TraceSpan, TraceTree
 from pytest_otel_diag.statements import KEY_MAX, load, over_spans, window_parameters
+from pytest_otel_diag.stats.critical_path import Interval, TraceSpan, TraceTree
 
 SPANS_READ = 5_000
 SLACK_S = 300.0

@@ -13,7 +13,7 @@ from pytest_otel_diag.model.telemetry import (
     TelemetrySchema,
 )
 from pytest_otel_diag.statements import Statement
-from pytest_otel_diag.telemetry.questions.relations import missing
+from pytest_otel_diag.statements.relations import missing
 from pytest_otel_diag.telemetry.questions.slices import merge, sliced
 from pytest_otel_diag.telemetry.questions.statement_runner import StatementRunner, bucket_ns_of, over_windows
 from pytest_otel_diag.telemetry.schema import signal_of

@@ -8,7 +8,8 @@ from pytest_otel_diag import statements
 from pytest_otel_diag.model.questions import MetricLevels
 from pytest_otel_diag.model.telemetry import MetricLevel, Table
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.telemetry.questions.relations import missing, named
+from pytest_otel_diag.statements.relations import missing
+from pytest_otel_diag.telemetry.questions.relations import named
 from pytest_otel_diag.telemetry.questions.statement_runner import StatementRunner, bucket_ns_of
 from pytest_otel_diag.telemetry.schema import EXPONENTIAL
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytest_otel_diag import statements
-from pytest_otel_diag.errors import SchemaError
-from pytest_otel_diag.model.telemetry import SPANS_TABLE, TelemetrySchema
+from pytest_otel_diag.model.telemetry import TelemetrySchema
 from pytest_otel_diag.statements import Statement
+from pytest_otel_diag.statements.relations import PATHS, SHARED, over
 
 _READS: Mapping[str, tuple[str, ...]] = {
     "service_health": ("spans",),
@@ -17,9 +17,9 @@ _READS: Mapping[str, tuple[str, ...]] = {
     "compare_edges": ("calls", "spans"),
     "self_time": ("selves", "placed", "spans"),
     "compare_self_time": ("selves", "placed", "spans"),
-    "critical_operations": ("walked", "placed", "spans"),
-    "critical_segments": ("walked", "placed", "spans"),
-    "service_paths": ("walked", "placed", "spans"),
+    "critical_operations": PATHS,
+    "critical_segments": PATHS,
+    "service_paths": PATHS,
     "exemplars": ("spans",),
     "log_templates": ("lines",),
     "compare_templates": ("lines",),
@@ -33,38 +33,18 @@ _READS: Mapping[str, tuple[str, ...]] = {
 }
 """Relations of each statement, each before those it reads itself; ``name:file`` where they differ."""
 
+_SHARED = frozenset({"critical_operations", "service_paths"})
+"""Statements that tools for agents use, too."""
+
 
 def named(name: str, schema: TelemetrySchema) -> Statement:
     """Return the named statement with its relations; raises SchemaError when their table is missing."""
-    statement = statements.load(__package__, name)
+    statement = statements.load(statements.__name__ if name in _SHARED else __package__, name)
     for relation in _READS.get(name, ()):
-        if relation == "spans":
-            _require(schema, SPANS_TABLE if schema.has(SPANS_TABLE) else "otel_traces")
-            statement = statements.over_spans(statement, schema)
+        if relation in SHARED:
+            statement = over([relation], statement, schema)
         else:
-            if relation == "lines":
-                _require(schema, "otel_logs")
-            statement = _in_front(relation, statement)
+            own, _, file = relation.partition(":")
+            source = statements.load(__package__, f"relation_{file or own}")
+            statement = statements.in_front(own, source, statement)
     return statement
-
-
-def missing(schema: TelemetrySchema, table: str) -> SchemaError:
-    """Return the error for a table that a question needs."""
-    there = ", ".join(sorted(schema.tables)) or "none of the exporter's tables"
-    return SchemaError(
-        f"database {schema.database!r} has no table {table!r}, it has {there}; "
-        "point the DSN at the database that the collector's ClickHouse exporter writes to"
-    )
-
-
-def _require(schema: TelemetrySchema, table: str) -> None:
-    if not schema.has(table):
-        raise missing(schema, table)
-
-
-def _in_front(relation: str, statement: Statement) -> Statement:
-    name, _, file = relation.partition(":")
-    defined = f"WITH {name} AS (\n{statements.load(__package__, f'relation_{file or name}').sql}\n)"
-    body = statement.sql
-    joined = f",\n{body[4:].lstrip()}" if body[:4].upper() == "WITH" else f"\n{body}"
-    return Statement(statement.name, defined + joined)

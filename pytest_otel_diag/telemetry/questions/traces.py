@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pytest_otel_diag import statements
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.telemetry.questions.relations import missing
+from pytest_otel_diag.statements.relations import require
 from pytest_otel_diag.telemetry.questions.results import (
     CriticalOperation,
     Exemplar,
@@ -107,8 +107,7 @@ async def exemplars(
     Needs ``otel_traces`` for the trace ids; raises SchemaError without it.
     """
     schema = await telemetry.schema()
-    if not schema.has("otel_traces"):
-        raise missing(schema, "otel_traces")
+    require(schema, "otel_traces")
     answer = await over_windows(
         telemetry, "exemplars", [window], {"service": service, "each": each, "rows": rows}
     )
