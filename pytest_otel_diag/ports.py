@@ -174,6 +174,23 @@ class Traffic(Protocol):
         ...
 
 
+class Sightings(Protocol):
+    """The ids and names that the answers to an analyzer's queries held; upper and lower case are the same.
+
+    ``complete`` is False where the answers held more than is kept.
+    """
+
+    complete: bool
+
+    def saw(self, text: str) -> bool:
+        """Whether an answer held this id or name."""
+        ...
+
+    def queries_that_saw(self, name: str) -> frozenset[int]:
+        """Return the indexes into :attr:`JudgeFacts.queries` of the queries that read this name."""
+        ...
+
+
 @dataclass(frozen=True)
 class JudgeFacts:
     """What a judge gets beside the diagnosis.
@@ -181,11 +198,12 @@ class JudgeFacts:
     ``telemetry`` sees what the analyzer saw, without its budget. ``time_to_diagnosis_s`` is the wall time the
     analyzer took. ``known_services`` are the services that telemetry names in the session's windows,
     ``edges`` the calls between them in baseline and incident together; both are empty where telemetry cannot
-    answer.
+    answer. ``sightings`` are what the queries read, None where that is unknown.
     """
 
     telemetry: Telemetry
     queries: tuple[QueryRecord, ...] = ()
+    sightings: Sightings | None = None
     impact: Impact | None = None
     time_to_diagnosis_s: float | None = None
     known_services: tuple[str, ...] = ()

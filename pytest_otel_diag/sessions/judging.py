@@ -65,6 +65,7 @@ async def _facts(context: SessionContext, known: Sequence[CallEdge], elapsed_s: 
     return JudgeFacts(
         telemetry=telemetry,
         queries=log.queries,
+        sightings=log.sightings,
         impact=log.impact,
         time_to_diagnosis_s=elapsed_s,
         known_services=tuple(sorted({*services, *callers_and_callees})),

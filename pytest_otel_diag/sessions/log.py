@@ -47,7 +47,7 @@ from pytest_otel_diag.model.session import (
 )
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
-from pytest_otel_diag.ports import TargetSession
+from pytest_otel_diag.ports import Sightings, TargetSession
 from pytest_otel_diag.sessions.ending import AnalyzerCrashed, SessionStopped, blame_for, describe, writable
 from pytest_otel_diag.sessions.settings import SessionPlan, WallTime
 
@@ -101,6 +101,7 @@ class SessionLog:
         self.diagnosis: Diagnosis | None = None
         self.verdict: Verdict | None = None
         self.queries: tuple[QueryRecord, ...] = ()
+        self.sightings: Sightings | None = None
         self.leaks: LeakAudit | None = None
         self.cleanup: Cleanup | None = None
         self.exhibits: Exhibits | None = None

@@ -13,6 +13,7 @@ from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, SPANS_TABLE, QueryLi
 from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.sessions.ending import writable
 from pytest_otel_diag.sessions.investigation.leaks import FlagReading
+from pytest_otel_diag.sessions.investigation.sightings import Sightings
 
 T = TypeVar("T")
 Place = Literal["statement", "answer"]
@@ -70,6 +71,7 @@ class MeteredTelemetry(Telemetry):
         self._deadline = monotonic() + budget.time_s
         self._records: list[QueryRecord] = []
         self._asked = 0
+        self.sightings = Sightings()
 
     @property
     def records(self) -> tuple[QueryRecord, ...]:
@@ -85,7 +87,9 @@ class MeteredTelemetry(Telemetry):
             return await self._inner.query(sql, parameters, self._within(limits))
 
         asks = self._reading.statement(sql, parameters)
-        return cast("Table", await self._metered(sql, data_sources(sql), ask, asks_for_flags=asks))
+        return cast(
+            "Table", await self._metered(sql, data_sources(sql), ask, parameters, asks_for_flags=asks)
+        )
 
     async def schema(self) -> TelemetrySchema:
         """Return tables and columns; free of charge."""
@@ -116,6 +120,7 @@ class MeteredTelemetry(Telemetry):
         sql: str,
         sources: tuple[str, ...],
         ask: Callable[[], Awaitable[Sized]],
+        parameters: object = None,
         *,
         asks_for_flags: bool = False,
     ) -> Any:
@@ -129,7 +134,7 @@ class MeteredTelemetry(Telemetry):
                 f"the budget of {self._budget.time_s:g} s is used up; answer with what you have"
             )
         self._asked += 1
-        rows, failure, answers = 0, None, False
+        rows, failure, answers, result = 0, None, False, None
         try:
             result = await ask()
             rows = len(result)
@@ -148,6 +153,8 @@ class MeteredTelemetry(Telemetry):
                     error=failure,
                 )
             )
+            # in the order of the records, so that a query has the same index in both
+            self.sightings.add(sql, parameters, result)
         return result
 
 

@@ -85,7 +85,7 @@ async def investigate(context: SessionContext, analyzer: Analyzer) -> tuple[Diag
                 analyzer, investigation, timeout_s=timeout_s, grace_s=settings.cancel_grace_s
             )
     finally:
-        log.queries = metered.records
+        log.queries, log.sightings = metered.records, metered.sightings
         elapsed_s = monotonic() - started_s
         if left := left_behind(children):
             log.note(left)
