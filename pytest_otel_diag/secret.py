@@ -108,6 +108,12 @@ def hidden(text: str) -> SecretText:
     return SecretText(text, mask=lambda whole: re.sub(r"=[^,]*", f"={MASK}", whole) if "=" in whole else MASK)
 
 
+def credential(text: str) -> SecretText:
+    """Return a text that is a credential as a whole, such as the key of an API."""
+    _remember(text)
+    return SecretText(text, mask=lambda whole: MASK if whole else "")
+
+
 def masked(text: str) -> str:
     """Return one value, such as a URL, a DSN or a header, with its credentials replaced by ``***``.
 

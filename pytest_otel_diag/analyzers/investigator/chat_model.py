@@ -7,6 +7,7 @@ understand. An implementation makes exactly one attempt a call. What may succeed
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -24,11 +25,15 @@ __all__ = [
     "ToolCall",
     "ToolsUnsupported",
     "TransientFailure",
+    "most_tokens",
 ]
 
-Finish = Literal["stop", "tool_calls", "length", "content_filter", "cut"]
-"""Why a reply ended: complete, with tool calls, at the limit of output tokens, by a filter of the provider,
-or because the connection broke before the reply was complete."""
+Finish = Literal["stop", "tool_calls", "length", "content_filter"]
+"""Why a reply ended: complete, with tool calls, at the limit of output tokens, or by the provider's filter.
+A connection that breaks before the end is a :class:`TransientFailure`, whatever arrived."""
+
+_TOKENS_A_MESSAGE = 16
+"""More than the chat templates of known models add around a message."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class ChatRequest:
 
     ``messages`` and ``tools`` have OpenAI's shape; without ``tools`` the model cannot call any. ``timeout_s``
     bounds one attempt. ``temperature`` and ``seed`` are left to the provider where they are None.
+    ``most_input_tokens`` is the caller's upper bound of the input tokens, where it knows a better one than
+    :func:`most_tokens` of the texts.
     """
 
     messages: tuple[Mapping[str, Any], ...]
@@ -54,6 +61,22 @@ class ChatRequest:
     temperature: float | None = None
     seed: int | None = None
     timeout_s: float = 120.0
+    most_input_tokens: int | None = None
+
+    def input_tokens_bound(self) -> int:
+        """Return an upper bound of the input tokens, for the worst case of the cost."""
+        if self.most_input_tokens is not None:
+            return self.most_input_tokens
+        return most_tokens(*self.messages, *self.tools)
+
+
+def most_tokens(*parts: Mapping[str, Any]) -> int:
+    """Return an upper bound of the tokens of messages and tools.
+
+    Tokenizers of chat models work on bytes: a token has at least one, usually three or four.
+    """
+    size = sum(len(json.dumps(part, ensure_ascii=False).encode("utf-8", "surrogatepass")) for part in parts)
+    return size + _TOKENS_A_MESSAGE * len(parts)
 
 
 @dataclass(frozen=True)
