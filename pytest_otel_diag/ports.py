@@ -131,13 +131,34 @@ class Telemetry(Protocol):
         return await self.ask(LogKinds(window, bucket_s, tuple(services)))
 
 
+class Guidance(Protocol):
+    """Where an analyzer asks for help with an answer that may be wrong."""
+
+    async def next(self, diagnosis: Diagnosis | None) -> str | None:
+        """Return a hint if the attempt is wrong or missing, None if it is right or no hint is left.
+
+        Each hint counts as a human prompt of the session. Raises AnalyzerError for what is no diagnosis, and
+        BudgetExceeded once the investigation is over.
+        """
+        ...
+
+
+class NoGuidance:
+    """Guidance without hints."""
+
+    async def next(self, diagnosis: Diagnosis | None) -> str | None:
+        """Return None."""
+        del diagnosis
+        return None
+
+
 @dataclass(frozen=True)
 class Investigation:
     """What an analyzer gets. It holds no expectation, no scenario id and no fault name.
 
     ``incident`` is the window to explain, ``baseline`` the time before it in the same session (None without
     telemetry), ``reference`` further windows known to be quiet, in order of time: anywhere, possibly none.
-    ``seed`` makes randomised analyzers repeatable.
+    ``seed`` makes randomised analyzers repeatable. ``guidance`` gives hints where the run allows them.
     """
 
     session_id: str
@@ -148,6 +169,7 @@ class Investigation:
     clock: Clock
     budget: Budget = field(default_factory=Budget)
     seed: int = 0
+    guidance: Guidance = field(default_factory=NoGuidance)
 
 
 @runtime_checkable

@@ -6,12 +6,18 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pytest_otel_diag.catalog import loading, validation
+from pytest_otel_diag.catalog import hints, loading, validation
 from pytest_otel_diag.catalog.entries import CatalogFile, ExpectationEntry, FlagEntry, Period, ServiceEntry
 from pytest_otel_diag.catalog.names import folded
 from pytest_otel_diag.catalog.system import Generation, System, systems
 from pytest_otel_diag.errors import ConfigurationError, ScenarioError, nearest
-from pytest_otel_diag.model.scenario import Expectation, ExpectedAnomaly, ExpectedRootCause, Fault
+from pytest_otel_diag.model.scenario import (
+    Expectation,
+    ExpectedAnomaly,
+    ExpectedRootCause,
+    Fault,
+    InvestigationStep,
+)
 
 DEFAULT_DEMO = "3.0"
 _SCHEMA = "https://flagd.dev/schema/v0/flags.json"
@@ -141,6 +147,21 @@ class Catalog:
         if chosen == period.default or answer.healthy:
             return Expectation(healthy=True, flags=(period.name,))
         return self._named(answer, demo, flags=(period.name,))
+
+    def investigation_path(
+        self, flag: str, variant: str | None = None, demo: str = DEFAULT_DEMO
+    ) -> tuple[InvestigationStep, ...]:
+        """Return the steps to the right answer, with the names of *demo*; none where nothing is wrong."""
+        if self.expectation(flag, variant, demo).healthy:
+            return ()
+        return tuple(
+            InvestigationStep(
+                hint=hints.PLACE.sub(lambda found: self.service(found[1], demo), step.hint),
+                signal=step.signal,
+                services=tuple(self.service(name, demo) for name in step.services),
+            )
+            for step in self.answer(flag, demo).investigation_path
+        )
 
     def answer(self, flag: FlagEntry | str, demo: str = DEFAULT_DEMO) -> ExpectationEntry:
         """Return the expectation as the data has it, with its reasons and newest names."""

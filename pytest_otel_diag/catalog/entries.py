@@ -13,6 +13,7 @@ from pydantic import Field
 from pytest_otel_diag.model.base import Finite, Model, Ratio
 from pytest_otel_diag.model.diagnosis import Direction, Mechanism, Signal
 from pytest_otel_diag.model.flags import FlagScalar
+from pytest_otel_diag.model.scenario import InvestigationStep
 
 Category = Literal["service_failure", "performance", "system_level"]
 Severity = Literal["low", "medium", "high", "critical"]
@@ -93,13 +94,17 @@ class RedHerringEntry(Model):
 
 
 class ExpectationEntry(Model):
-    """The right answer, with reasons from the code. ``healthy`` means that nothing is wrong."""
+    """The right answer, with reasons from the code. ``healthy`` means that nothing is wrong.
+
+    Hints of ``investigation_path`` write services as ``{payment}``, by their newest name.
+    """
 
     healthy: bool = False
     anomalies: tuple[AnomalyEntry, ...] = ()
     paths: tuple[Annotated[tuple[str, ...], Field(min_length=1)], ...] = ()
     root_causes: tuple[RootCauseEntry, ...] = ()
     red_herrings: tuple[RedHerringEntry, ...] = ()
+    investigation_path: tuple[InvestigationStep, ...] = ()
 
 
 class Traffic(Model):

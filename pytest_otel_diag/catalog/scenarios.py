@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 from pytest_otel_diag.catalog.catalog import DEFAULT_DEMO, Catalog
 from pytest_otel_diag.catalog.entries import FlagEntry, Period
-from pytest_otel_diag.model.scenario import Disturbance, Environment, Expectation, Fault, Scenario, Timing
+from pytest_otel_diag.model.scenario import (
+    Disturbance,
+    Environment,
+    Expectation,
+    Fault,
+    InvestigationStep,
+    Scenario,
+    Timing,
+)
 
 DEFAULT_USERS = 5
 """Simulated users for which the numbers in the catalog hold."""
@@ -40,6 +49,7 @@ def scenario(catalog: Catalog, flag: str, variant: str | None = None, demo: str 
         timing=timing(entry, period, chosen),
         require_impact=not entry.expectation.healthy,
         tags=(("category", entry.category), ("severity", entry.severity), ("flag", entry.key)),
+        investigation_path=catalog.investigation_path(flag, chosen, demo),
     )
 
 
@@ -67,6 +77,7 @@ def together(catalog: Catalog, faults: Sequence[Fault], demo: str = DEFAULT_DEMO
                 }
             ),
             "ungated": "; ".join(dict.fromkeys(part.ungated for part in parts if part.ungated)),
+            "investigation_path": _in_turn(part.investigation_path for part in parts),
             "require_impact": any(part.require_impact for part in parts),
             "timing": first.timing.model_copy(
                 update={
@@ -82,6 +93,12 @@ def together(catalog: Catalog, faults: Sequence[Fault], demo: str = DEFAULT_DEMO
 def _named(fault: Fault, known: Fault) -> Fault:
     context = fault.context or known.context
     return fault.model_copy(update={"flag": known.flag, "variant": known.variant, "context": context})
+
+
+def _in_turn(paths: Iterable[Sequence[InvestigationStep]]) -> tuple[InvestigationStep, ...]:
+    """Return the steps of several faults from general to specific, each once."""
+    rows = zip_longest(*paths)
+    return tuple(dict.fromkeys(step for row in rows for step in row if step is not None))
 
 
 def _most(numbers: Iterable[int | None]) -> int | None:

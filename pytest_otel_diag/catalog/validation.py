@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pytest_otel_diag.catalog.entries import CatalogFile, ExpectationEntry, FlagEntry, ServiceEntry
+from pytest_otel_diag.catalog.hints import PLACE, wrong_hints
 from pytest_otel_diag.catalog.names import folded
 from pytest_otel_diag.catalog.releases import Releases
 from pytest_otel_diag.catalog.system import System
@@ -114,6 +115,7 @@ def _names(flag: FlagEntry, services: Sequence[str]) -> Iterator[str]:
             )
     for answer in answers:
         yield from _contradictions(answer)
+        yield from _hints(flag, answer)
 
 
 def _services_in(answer: ExpectationEntry) -> Iterator[str]:
@@ -122,6 +124,20 @@ def _services_in(answer: ExpectationEntry) -> Iterator[str]:
     yield from (herring.service for herring in answer.red_herrings)
     for path in answer.paths:
         yield from path
+    for step in answer.investigation_path:
+        yield from (*step.services, *PLACE.findall(step.hint))
+
+
+def _hints(flag: FlagEntry, answer: ExpectationEntry) -> Iterator[str]:
+    wrong = wrong_hints(
+        answer.investigation_path,
+        flags=(*flag.names, *flag.aliases),
+        variants=[variant for period in flag.periods for variant in period.variants],
+        culprits=[cause.service for cause in answer.root_causes],
+        control=answer.healthy,
+    )
+    for number, mistake in wrong:
+        yield f"investigation_path: step {number + 1}: {mistake}"
 
 
 def _contradictions(answer: ExpectationEntry) -> Iterator[str]:

@@ -102,6 +102,14 @@ def above_zero(kind: type[Number]) -> Callable[[str], Number]:
     return parse
 
 
+def whole_number(text: str) -> int:
+    """Parse a whole number from 0 on."""
+    value = int(text)
+    if value < 0:
+        raise ValueError("must be a whole number from 0 on")
+    return value
+
+
 def ratio(text: str) -> float:
     """Parse a number from 0 to 1."""
     value = float(text)

@@ -22,6 +22,7 @@ from pytest_otel_diag.config.declaration import (
     option,
     ratio,
     share,
+    whole_number,
 )
 from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.secret import SecretText, masked
@@ -84,6 +85,12 @@ class Options:
     budget_queries: int = option(above_zero(int), 200, "queries an analyzer may send", metavar="N")
     budget_cost_usd: float = option(
         above_zero(float), 1.0, "money an analyzer may spend, in US dollars", metavar="USD"
+    )
+    hints: int = option(
+        whole_number,
+        0,
+        "most hints for an analyzer after wrong or missing answers; each counts as a human prompt",
+        metavar="N",
     )
     impact_timeout_s: float | None = option(
         above_zero(float),

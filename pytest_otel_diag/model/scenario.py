@@ -135,6 +135,18 @@ class Expectation(Model):
     flags: tuple[str, ...] = ()
 
 
+class InvestigationStep(Model):
+    """One step of an investigation that leads to the right answer, and the hint that points to it.
+
+    ``hint`` is what a person would say to an analyzer that is stuck. A query covers the step if it reads
+    telemetry of ``signal`` about one of ``services``, or about any service where none is given.
+    """
+
+    hint: str = Field(min_length=1, max_length=500)
+    signal: Literal["traces", "logs", "metrics"]
+    services: tuple[str, ...] = ()
+
+
 class Timing(Model):
     """How long the phases of a session take, in seconds of the target's clock.
 
@@ -160,6 +172,8 @@ class Scenario(Model):
     (empty: it counts); it runs and is reported all the same. ``tags`` are free labels (fault type, system,
     severity) that scorecards group by. ``external`` says what fault somebody makes without a flag (a slowed
     process, a network fault by a script) once the session injects; its expectation is the whole truth.
+    ``investigation_path`` are the steps to the answer, from general to specific; where a run gives hints, an
+    analyzer sees one step at a time.
     """
 
     id: str = Field(min_length=1)
@@ -172,6 +186,17 @@ class Scenario(Model):
     timing: Timing = Timing()
     require_impact: bool = True
     tags: tuple[tuple[str, str], ...] = ()
+    investigation_path: tuple[InvestigationStep, ...] = ()
+
+    def expecting(self, expectation: Expectation) -> Self:
+        """Return the scenario with this right answer; steps that lead to other root causes are dropped."""
+        update: dict[str, Any] = {"expectation": expectation}
+        if (expectation.healthy, expectation.root_causes) != (
+            self.expectation.healthy,
+            self.expectation.root_causes,
+        ):
+            update["investigation_path"] = ()
+        return self.model_copy(update=update)
 
     @property
     def control(self) -> bool:

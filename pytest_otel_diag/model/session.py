@@ -137,6 +137,21 @@ LeakPolicy = Literal["keep", "redact", "refuse"]
 """What happens to telemetry that names the injected flag."""
 
 
+class Attempt(Model):
+    """An answer for which the analyzer asked whether it needs another hint.
+
+    ``elapsed_s`` counts from the start of the investigation. ``cause`` is the first root cause named, '' for
+    none. ``right`` is None for an attempt that was not judged. ``hint`` is the text given in reply, ''
+    for none.
+    """
+
+    elapsed_s: Finite
+    detected: bool = False
+    cause: str = ""
+    right: bool | None = None
+    hint: str = ""
+
+
 class LeakAudit(Model):
     """Whether telemetry revealed to the analyzer which flag was on.
 
@@ -199,7 +214,8 @@ class SessionResult(Model):
     ``flag_timeline`` is how the flags of the scenario were served, ``disturbances`` which harmless changes
     were made; both in order of time, on the target's clock. ``trace`` is the traceback of an analyzer that
     raised, from its own code on, of bounded length. ``leaks`` is None for sessions without a flag, and where
-    the analyzer read nothing. ``failures`` are the messages with which the test of the session failed,
+    the analyzer read nothing. ``attempts`` are the answers for which the analyzer asked for a hint; the final
+    one is ``diagnosis``. ``failures`` are the messages with which the test of the session failed,
     ``unmet`` the same in one line each. ``exhibits`` is what pictures are drawn from. ``notes`` change no
     outcome. ``wall_s`` leaves out the time that the session waited for others.
     """
@@ -229,6 +245,7 @@ class SessionResult(Model):
     verdict: Verdict | None = None
     queries: tuple[QueryRecord, ...] = ()
     leaks: LeakAudit | None = None
+    attempts: tuple[Attempt, ...] = ()
     cleanup: Cleanup | None = None
     failures: tuple[str, ...] = ()
     unmet: tuple[str, ...] = ()

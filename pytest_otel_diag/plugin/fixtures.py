@@ -115,7 +115,7 @@ class Diagnose:
         """
         chosen = scenarios.timed(self._scenario(faults, scenario), timing or {})
         if expectation is not None:
-            chosen = chosen.model_copy(update={"expectation": expectation})
+            chosen = chosen.expecting(expectation)
         prepared = self._runtime.prepare(chosen, repeat=self._repeat, test_id=self._item.nodeid)
         return self.start(prepared, analyzer)
 

@@ -134,7 +134,7 @@ def with_expectation(scenario: Scenario, expect: OtelExpect) -> tuple[Scenario, 
     if expect.not_blamed:
         update["red_herrings"] = tuple(expect.not_blamed)
     expectation = scenario.expectation.model_copy(update=update)
-    return scenario.model_copy(update={"expectation": expectation}), mistakes
+    return scenario.expecting(expectation), mistakes
 
 
 def timed(scenario: Scenario, given: Mapping[str, float]) -> Scenario:

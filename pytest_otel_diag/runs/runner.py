@@ -164,6 +164,7 @@ class Runner:
             session_timeout_s=settings.session_timeout_s,
             min_error_ratio=settings.impact_threshold,
             max_driven_calls=EngineSettings.max_driven_calls if settings.drive else 0,
+            hints=settings.hints,
             max_sessions=settings.max_sessions,
             setup_only=settings.setup_only,
             skip_cleanup=settings.skip_cleanup,

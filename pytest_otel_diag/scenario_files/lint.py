@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from pytest_otel_diag import catalog
+from pytest_otel_diag.catalog.hints import wrong_hints
 from pytest_otel_diag.errors import OtelDiagError, nearest
 from pytest_otel_diag.model.scenario import Expectation, Scenario, scenario_mistakes
 from pytest_otel_diag.scenario_files.documents import ScenarioFileError
@@ -28,6 +30,7 @@ def lint(path: Path, targets: Collection[str]) -> list[str]:
     for case in cases:
         found += [case.at(mistake, "targets") for mistake in unknown_targets(case.entry.targets, targets)]
         found += [case.at(mistake) for mistake in _of_any_target(case)]
+        found += _wrong_hints(case)
         if _has_catalogued_flags(case, targets):
             found += _against_catalog(case)
     return list(dict.fromkeys(found))  # a matrix repeats them
@@ -36,12 +39,39 @@ def lint(path: Path, targets: Collection[str]) -> list[str]:
 def _of_any_target(case: Case) -> list[str]:
     """Return what every target would refuse; the scenario of a target is not known here."""
     entry = case.entry
-    if entry.scenario is not None:
-        return []
+    return [] if entry.scenario is not None else scenario_mistakes(_scenario(case))
+
+
+def _scenario(case: Case) -> Scenario:
+    """Return the scenario of the case as far as it is known without a target."""
+    entry = case.entry
     known = scenario_of(entry.faults, entry.environment.demo or catalog.DEFAULT_DEMO)
     answer = Expectation(healthy=entry.control is not None)
     plain = Scenario(id=case.id, faults=entry.faults, expectation=answer)
-    return scenario_mistakes(case.scenario(known or plain))
+    return case.scenario(known or plain)
+
+
+def _wrong_hints(case: Case) -> Iterator[str]:
+    entry, scenario = case.entry, _scenario(case)
+    wrong = wrong_hints(
+        entry.investigation_path,
+        flags=[*(fault.flag for fault in entry.faults), *_flag_names()],
+        variants=[
+            variant
+            for fault in entry.faults
+            for variant in (fault.variant, *(step.variant for step in fault.steps))
+            if variant is not None
+        ],
+        culprits=[cause.service for cause in scenario.expectation.root_causes],
+        control=scenario.control,
+    )
+    for number, mistake in wrong:
+        yield case.at(mistake, "investigation_path", number, "hint")
+
+
+@cache
+def _flag_names() -> tuple[str, ...]:
+    return tuple(name for flag in catalog.load().flags for name in (*flag.names, *flag.aliases))
 
 
 def _has_catalogued_flags(case: Case, targets: Collection[str]) -> bool:
@@ -93,6 +123,9 @@ def _services(case: Case) -> Iterator[tuple[str, tuple[str | int, ...]]]:
     for number, disturbance in enumerate(case.entry.disturbances):
         if disturbance.service is not None:
             yield disturbance.service, ("disturbances", number, "service")
+    for number, step in enumerate(case.entry.investigation_path):
+        for service in step.services:
+            yield service, ("investigation_path", number, "services")
     for place, services in (*_expected(case.entry.expect), *_asserted(case.entry.assertions)):
         for service in services:
             yield service, place

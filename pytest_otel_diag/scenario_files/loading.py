@@ -72,7 +72,6 @@ class Case:
         entry = self.entry
         given = entry.model_fields_set
         update: dict[str, Any] = {"id": self.id, "disturbances": entry.disturbances}
-        update["expectation"] = overridden(base.expectation, entry.expect)
         update["tags"] = tuple({**dict(base.tags), **entry.tags}.items())
         if "ungated" in given:
             update["ungated"] = entry.ungated
@@ -82,7 +81,9 @@ class Case:
             update["external"] = entry.external
         update["environment"] = _over(base.environment, entry.environment)
         update["timing"] = _over(base.timing, entry.timing)
-        return base.model_copy(update=update)
+        if "investigation_path" in given:
+            update["investigation_path"] = entry.investigation_path
+        return base.expecting(overridden(base.expectation, entry.expect)).model_copy(update=update)
 
 
 def overridden(expectation: Expectation, expect: Expect) -> Expectation:

@@ -22,6 +22,7 @@ from pytest_otel_diag.model.scenario import (
     ExpectedAnomaly,
     ExpectedRootCause,
     Fault,
+    InvestigationStep,
     Timing,
 )
 
@@ -176,6 +177,7 @@ class ScenarioEntry(Model):
     timing: Timing = Timing()
     require_impact: bool | None = None
     expect: Expect = Expect()
+    investigation_path: tuple[InvestigationStep, ...] = ()
     assertions: tuple[Assertion, ...] = Field(default=(), alias="assert")
     matrix: Matrix = Matrix()
     tags: dict[Name, Name] = Field(default_factory=dict)
@@ -246,7 +248,7 @@ TEXT_KEYS = frozenset(
     {
         *("demo", "variant", "flag", "ungated", "description", "id", "scenario", "external"),
         *("service", "operation", "fault", "path", "paths", "red_herrings", "not_blamed", "query_shows"),
-        *("root_cause", "tags", "marks", "targets"),
+        *("services", "hint", "root_cause", "tags", "marks", "targets"),
     }
 )
 """Keys under which values are always text: YAML would read 3.10 as a number and lose the zero."""

@@ -16,6 +16,7 @@ from pytest_otel_diag.scoring.names import ServiceNames
 from pytest_otel_diag.sessions.context import SessionContext
 from pytest_otel_diag.sessions.ending import SessionStopped, describe
 from pytest_otel_diag.sessions.exhibits.facts import edges_in, known_windows, service_windows, services_in
+from pytest_otel_diag.sessions.investigation.guidance import Guide, Hints, hints_of
 from pytest_otel_diag.sessions.investigation.threads import both
 from pytest_otel_diag.sessions.settings import Judge
 
@@ -43,6 +44,25 @@ async def judge_diagnosis(
     for note in _never_seen(context.scenario.expectation, facts.known_services):
         context.log.note(note)
     return verdict
+
+
+def guide_of(context: SessionContext, judge: Judge, edges: Sequence[CallEdge]) -> Guide:
+    """Return the guidance of the session: the scenario's hints, as many as the settings allow.
+
+    Attempts are judged as diagnoses are, except for their query, which does not run.
+    """
+    settings, monotonic = context.settings, context.settings.wall.monotonic
+
+    async def right(attempt: Diagnosis) -> bool | None:
+        plain = attempt.model_copy(update={"query": None})
+        try:
+            verdict = await judge_diagnosis(context, judge, plain, edges=edges, elapsed_s=0.0)
+        except SessionStopped as stopped:
+            context.log.note(f"an attempt was not judged, so it got no hint: {stopped.reason}")
+            return None
+        return verdict.solved
+
+    return Guide(Hints(hints_of(context.scenario, settings.hints), right), monotonic=monotonic)
 
 
 def _never_seen(expectation: Expectation, known: Sequence[str]) -> Iterator[str]:

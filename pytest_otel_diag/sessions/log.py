@@ -31,6 +31,7 @@ from pytest_otel_diag.model.events import (
 )
 from pytest_otel_diag.model.exhibits import Exhibits
 from pytest_otel_diag.model.session import (
+    Attempt,
     Blame,
     Cleanup,
     DisturbanceMoment,
@@ -102,6 +103,7 @@ class SessionLog:
         self.verdict: Verdict | None = None
         self.queries: tuple[QueryRecord, ...] = ()
         self.sightings: Sightings | None = None
+        self.attempts: tuple[Attempt, ...] = ()
         self.leaks: LeakAudit | None = None
         self.cleanup: Cleanup | None = None
         self.exhibits: Exhibits | None = None
@@ -361,6 +363,7 @@ class SessionLog:
             verdict=self.verdict,
             queries=self.queries,
             leaks=self.leaks,
+            attempts=self.attempts,
             cleanup=self.cleanup,
             exhibits=self.exhibits,
             notes=tuple(self._notes),

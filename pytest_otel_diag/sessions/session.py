@@ -30,7 +30,7 @@ from pytest_otel_diag.sessions.impact.recovery import RecoveryGoal, recover
 from pytest_otel_diag.sessions.impact.wait import ImpactWait, control_duration_s
 from pytest_otel_diag.sessions.investigation.leaks import audit_leaks, refuse_leaks
 from pytest_otel_diag.sessions.investigation.run import investigate
-from pytest_otel_diag.sessions.judging import judge_diagnosis
+from pytest_otel_diag.sessions.judging import guide_of, judge_diagnosis
 from pytest_otel_diag.sessions.log import PhaseNote, SessionLog
 from pytest_otel_diag.sessions.opening import command_of, open_target
 from pytest_otel_diag.sessions.preflight import prepare_faults
@@ -79,7 +79,9 @@ async def run_session(
         raise session.set_up_only(faults)
     with log.phase(Phase.INVESTIGATE):
         await refuse_leaks(session.context)
-        diagnosis, elapsed_s = await investigate(session.context, parts.analyzer)
+        diagnosis, elapsed_s = await investigate(
+            session.context, parts.analyzer, guide_of(session.context, parts.judge, baseline.edges)
+        )
         await faults.check_undisturbed()
     with log.phase(Phase.JUDGE):
         await audit_leaks(session.context)

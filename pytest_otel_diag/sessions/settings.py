@@ -72,6 +72,8 @@ class EngineSettings:
     limit), ``capture_timeout_s``, ``residue_timeout_s``, and ``cancel_grace_s``, how long an analyzer may
     take to obey its cancellation. ``wall`` is where wall time is read.
 
+    ``hints`` is the largest number of hints that an analyzer gets after wrong or missing answers.
+
     ``max_sessions`` limits the sessions side by side over one target in this process (None: no limit;
     exclusive targets have one). ``setup_only`` ends each session after the impact. ``skip_cleanup`` leaves
     faults on, on exclusive targets only, whose system outlives the session. ``leaks`` is what happens to
@@ -94,6 +96,7 @@ class EngineSettings:
     max_baseline_error_ratio: float = 0.2
     max_driven_calls: int = 500
     flag_context: Mapping[str, FlagValue] = field(default_factory=dict)
+    hints: int = 0
     max_sessions: int | None = None
     setup_only: bool = False
     skip_cleanup: bool = False

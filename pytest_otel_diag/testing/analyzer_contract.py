@@ -34,9 +34,10 @@ from pytest_otel_diag.model.session import Budget
 from pytest_otel_diag.model.telemetry import QueryLimits, Table, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Analyzer, Investigation, Telemetry
+from pytest_otel_diag.sessions.investigation.answer import as_diagnosis
 from pytest_otel_diag.sessions.investigation.loading import as_analyzer
 from pytest_otel_diag.sessions.investigation.metering import MeteredTelemetry
-from pytest_otel_diag.sessions.investigation.run import as_diagnosis, run_analyzer
+from pytest_otel_diag.sessions.investigation.run import run_analyzer
 from pytest_otel_diag.telemetry import Store
 from pytest_otel_diag.testing.telemetry_contract import (
     ODD_NAME,

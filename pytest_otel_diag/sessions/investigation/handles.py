@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar, cast
 
-from pytest_otel_diag.errors import QueryRejected, nearest
+from pytest_otel_diag.errors import AnalyzerError, QueryRejected, nearest
 from pytest_otel_diag.model.base import Nanos
+from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.questions import (
     CallEdges,
     Latest,
@@ -21,7 +22,8 @@ from pytest_otel_diag.model.questions import (
 )
 from pytest_otel_diag.model.telemetry import QueryLimits, Table, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.ports import Clock, Telemetry
+from pytest_otel_diag.ports import Clock, Guidance, Telemetry
+from pytest_otel_diag.sessions.investigation.answer import MOST_BYTES, as_diagnosis, written
 from pytest_otel_diag.sessions.investigation.closed_line import AnalyzerEnd, SessionEnd
 
 T = TypeVar("T")
@@ -76,8 +78,20 @@ class AnalyzerClock:
         await self._line.ask("sleep", seconds)
 
 
-def connect(telemetry: Telemetry, clock: Clock) -> SessionEnd:
-    """Return a line over which an analyzer reaches *telemetry* and *clock*."""
+class AnalyzerGuidance:
+    """Asks the session for a hint; holds nothing but the analyzer's end of the line."""
+
+    def __init__(self, line: AnalyzerEnd) -> None:
+        self._line = line
+
+    async def next(self, diagnosis: Diagnosis | None) -> str | None:
+        """Return the next hint; see :meth:`pytest_otel_diag.ports.Guidance.next`."""
+        attempt = "" if diagnosis is None else as_diagnosis(diagnosis).model_dump_json()
+        return cast("str | None", await self._line.ask("guidance", attempt))
+
+
+def connect(telemetry: Telemetry, clock: Clock, guidance: Guidance) -> SessionEnd:
+    """Return a line over which an analyzer reaches *telemetry*, *clock* and *guidance*."""
 
     async def schema() -> TelemetrySchema:
         found = await telemetry.schema()
@@ -95,7 +109,13 @@ def connect(telemetry: Telemetry, clock: Clock) -> SessionEnd:
         await clock.sleep(seconds)
 
     return SessionEnd(
-        services={"query": telemetry.query, "schema": schema, "ask": ask, "sleep": sleep},
+        services={
+            "query": telemetry.query,
+            "schema": schema,
+            "ask": ask,
+            "sleep": sleep,
+            "guidance": guidance.next,
+        },
         prompt={"now": clock.now},
         plain=plain_arguments,
     )
@@ -115,7 +135,16 @@ def plain_arguments(service: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]
     if service == "sleep":
         (seconds,) = arguments
         return (float(seconds),)
+    if service == "guidance":
+        (attempt,) = arguments
+        return (_attempt(attempt),)
     return ()
+
+
+def _attempt(text: str) -> Diagnosis | None:
+    if len(text) > MOST_BYTES:
+        raise AnalyzerError(f"the attempt has {len(text):,} characters; the limit is {MOST_BYTES:,}")
+    return written(str.__str__(text)) if text else None
 
 
 def _parameters(parameters: object) -> object:

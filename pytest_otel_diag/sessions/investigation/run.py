@@ -9,11 +9,7 @@ from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import Any
-
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from pytest_otel_diag.config.concealment import CONCEALMENT
 from pytest_otel_diag.daemon import ForeignExit, start_thread
@@ -23,23 +19,26 @@ from pytest_otel_diag.errors import (
     ConfigurationError,
     ModelUnavailable,
     OtelDiagError,
-    nearest,
 )
 from pytest_otel_diag.model.diagnosis import Diagnosis
-from pytest_otel_diag.model.fields import known_keys
 from pytest_otel_diag.ports import Analyzer, Investigation
 from pytest_otel_diag.sessions.context import SessionContext
-from pytest_otel_diag.sessions.ending import AnalyzerCrashed, describe, writable
+from pytest_otel_diag.sessions.ending import AnalyzerCrashed, writable
+from pytest_otel_diag.sessions.investigation.answer import as_diagnosis, written
 from pytest_otel_diag.sessions.investigation.children import left_behind, running_children
 from pytest_otel_diag.sessions.investigation.closed_line import AnalyzerEnd, Ended
 from pytest_otel_diag.sessions.investigation.crash import crashed, shortened
 from pytest_otel_diag.sessions.investigation.exits import refuse_silent_exits
-from pytest_otel_diag.sessions.investigation.handles import AnalyzerClock, AnalyzerTelemetry, connect
+from pytest_otel_diag.sessions.investigation.guidance import Guide
+from pytest_otel_diag.sessions.investigation.handles import (
+    AnalyzerClock,
+    AnalyzerGuidance,
+    AnalyzerTelemetry,
+    connect,
+)
 from pytest_otel_diag.sessions.investigation.leaks import FlagReading, injected_flags
 from pytest_otel_diag.sessions.investigation.metering import MeteredTelemetry
 
-_SHOWN_ERRORS = 5
-_FIELDS_READ = 1000
 _CRASH = "crash"
 _ENDINGS: Mapping[str, type[OtelDiagError]] = {
     "budget": BudgetExceeded,
@@ -49,14 +48,12 @@ _ENDINGS: Mapping[str, type[OtelDiagError]] = {
 }
 """Errors that keep their type on the way to the session, and so who is to blame; all others are crashes."""
 
-MOST_BYTES = 4_000_000
-"""Size limit of a diagnosis as JSON: it travels with the test report and is one line of the run."""
 
-
-async def investigate(context: SessionContext, analyzer: Analyzer) -> tuple[Diagnosis, float]:
+async def investigate(context: SessionContext, analyzer: Analyzer, guide: Guide) -> tuple[Diagnosis, float]:
     """Let the analyzer answer within its budget; return its diagnosis and the wall seconds it took.
 
-    Its queries and its diagnosis are recorded. Raises what :func:`run_analyzer` raises.
+    Its queries, its attempts and its diagnosis are recorded. Prompts of *guide* count, whatever the analyzer
+    says of them. Raises what :func:`run_analyzer` raises.
     """
     log, plan, settings = context.log, context.log.plan, context.settings
     timeout_s = min(context.timing.analyze_timeout_s, plan.budget.time_s)
@@ -75,6 +72,7 @@ async def investigate(context: SessionContext, analyzer: Analyzer) -> tuple[Diag
         clock=context.system.clock,
         budget=budget.model_copy(),
         seed=plan.seed,
+        guidance=guide,
     )
     refuse_silent_exits()
     children = running_children()
@@ -86,9 +84,11 @@ async def investigate(context: SessionContext, analyzer: Analyzer) -> tuple[Diag
             )
     finally:
         log.queries, log.sightings = metered.records, metered.sightings
+        log.attempts = guide.attempts
         elapsed_s = monotonic() - started_s
         if left := left_behind(children):
             log.note(left)
+    diagnosis = guide.counted(diagnosis)
     log.diagnosed(diagnosis, elapsed_s)
     if diagnosis.usage.cost_usd > budget.cost_usd:
         raise BudgetExceeded(
@@ -138,10 +138,15 @@ async def run_analyzer(
     It gets the telemetry and clock of *investigation* as handles that lead nowhere else and are of no use
     after this call. The context variables of the session stay with the session.
     """
-    line = connect(investigation.telemetry, investigation.clock)
+    line = connect(investigation.telemetry, investigation.clock, investigation.guidance)
     run = _Run()
     end = line.analyzer_end
-    given = replace(investigation, telemetry=AnalyzerTelemetry(end), clock=AnalyzerClock(end))
+    given = replace(
+        investigation,
+        telemetry=AnalyzerTelemetry(end),
+        clock=AnalyzerClock(end),
+        guidance=AnalyzerGuidance(end),
+    )
     start_thread(partial(Context().run, _analyze, analyzer, given, run, end), "otel-diag analyzer")
     try:
         done, _ = await asyncio.wait({line.ended}, timeout=timeout_s)
@@ -196,65 +201,4 @@ def _diagnosis(ended: Ended) -> Diagnosis:
         raise AnalyzerCrashed(ended.reason, ended.trace)
     if ended.kind:
         raise _ENDINGS[ended.kind](ended.reason)
-    try:
-        return Diagnosis.model_validate_json(ended.answer)
-    except ValidationError as error:
-        raise AnalyzerError(f"the analyzer's answer is not a valid Diagnosis: {_readable(error)}") from error
-
-
-def as_diagnosis(answer: object) -> Diagnosis:
-    """Return *answer* as a valid diagnosis; raises AnalyzerError saying what is wrong with it.
-
-    Dictionaries are validated. Diagnoses are validated again, since ``model_construct`` and ``model_copy``
-    skip the checks, and an invalid one could not be written to the record.
-    """
-    if not isinstance(answer, Diagnosis | Mapping):
-        hint = "; is a return missing?" if answer is None else ""
-        raise AnalyzerError(
-            f"the analyzer returned {_short(answer)} ({type(answer).__name__}), not a Diagnosis{hint}"
-        )
-    try:
-        raw = answer.model_dump(warnings=False) if isinstance(answer, Diagnosis) else _fields(answer)
-        diagnosis = Diagnosis.model_validate(raw)
-        size = len(diagnosis.model_dump_json())
-    except ValidationError as error:
-        raise AnalyzerError(f"the analyzer's answer is not a valid Diagnosis: {_readable(error)}") from error
-    except (PydanticSerializationError, UnicodeError, AttributeError, TypeError, ValueError) as error:
-        raise AnalyzerError(f"the analyzer's answer cannot be written down: {describe(error)}") from error
-    if size > MOST_BYTES:
-        raise AnalyzerError(
-            f"the analyzer's answer is {size / 1e6:.1f} MB long, at most {MOST_BYTES / 1e6:g} MB are kept; "
-            "leave rows of telemetry out of evidence, explanations and hypotheses"
-        )
-    return diagnosis
-
-
-def _fields(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a mapping, so many that what is left out cannot make it valid."""
-    return {key: answer[key] for key in islice(answer, _FIELDS_READ)}
-
-
-def _readable(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_context=False)
-    lines = [
-        f"{'.'.join(map(str, item['loc'])) or 'answer'}: {_problem(item)}" for item in found[:_SHOWN_ERRORS]
-    ]
-    more = f"; and {len(found) - _SHOWN_ERRORS} more" if len(found) > _SHOWN_ERRORS else ""
-    return "; ".join(lines) + more
-
-
-def _problem(error: ErrorDetails) -> str:
-    if error["type"] != "extra_forbidden":
-        return error["msg"]
-    *place, name = error["loc"]
-    known = known_keys(Diagnosis, place)
-    hint = nearest(str(name), known) or f"; known: {', '.join(known)}"
-    return f"unknown field{hint}"
-
-
-def _short(value: object) -> str:
-    try:
-        text = repr(value)
-    except Exception:
-        return "an object whose repr fails"
-    return text if len(text) <= 80 else text[:77] + "..."
+    return written(ended.answer)

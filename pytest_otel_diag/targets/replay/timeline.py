@@ -147,6 +147,7 @@ def scenario_of(replay: Replay) -> Scenario:
         timing=_timing(replay),
         require_impact=False,
         tags=tuple(tags.items()),
+        investigation_path=captured.investigation_path if captured else (),
     )
 
 
