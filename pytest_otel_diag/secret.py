@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import base64
 import re
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
 MASK = "***"
+
+_TOKEN_PREFIX = "otd_"  # noqa: S105 - how tokens begin
+_TOKEN = re.compile(r"otd_[A-Za-z0-9_-]{43}")
+"""A token of :func:`new_token`. It is found by its form, so that nothing has to remember it."""
 
 _SHORTEST = 6
 """Shorter credentials are masked in their place only: elsewhere they would garble words."""
@@ -103,6 +108,11 @@ class SecretText:
         )
 
 
+def new_token() -> SecretText:
+    """Return a random token of 256 bits, which :func:`cleaned` removes from texts in every process."""
+    return SecretText(f"{_TOKEN_PREFIX}{secrets.token_urlsafe(32)}", mask=lambda _: MASK)
+
+
 def hidden(text: str) -> SecretText:
     """Return a text of which every value is secret, such as ``key=value`` headers: only names are shown."""
     return SecretText(text, mask=lambda whole: re.sub(r"=[^,]*", f"={MASK}", whole) if "=" in whole else MASK)
@@ -152,7 +162,9 @@ def _masked_word(word: str, before: str) -> str:
 
 
 def cleaned(text: str) -> str:
-    """Return the text without the credentials of any SecretText of this process."""
+    """Return the text without the credentials of any SecretText of this process, and without tokens."""
+    if _TOKEN_PREFIX in text:
+        text = _TOKEN.sub(MASK, text)
     for fragment in sorted(_known, key=len, reverse=True):
         if fragment in text:
             text = text.replace(fragment, MASK)

@@ -140,3 +140,15 @@ class FlagMentions(Question[Sequence[FlagMention]]):
 
     window: Window
     flags: tuple[str, ...]
+
+
+FOR_ANALYZERS: tuple[type[Question[Any]], ...] = (
+    Latest,
+    ServiceHealthOf,
+    CallEdges,
+    OperationHealthOf,
+    MetricLevels,
+    LogCounts,
+    LogKinds,
+)
+"""The questions that an analyzer may ask."""

@@ -10,16 +10,7 @@ from typing import Any, TypeVar, cast
 from pytest_otel_diag.errors import AnalyzerError, QueryRejected, nearest
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
-from pytest_otel_diag.model.questions import (
-    CallEdges,
-    Latest,
-    LogCounts,
-    LogKinds,
-    MetricLevels,
-    OperationHealthOf,
-    Question,
-    ServiceHealthOf,
-)
+from pytest_otel_diag.model.questions import FOR_ANALYZERS, CallEdges, Question
 from pytest_otel_diag.model.telemetry import QueryLimits, Table, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Clock, Guidance, Telemetry
@@ -28,18 +19,7 @@ from pytest_otel_diag.sessions.investigation.closed_line import AnalyzerEnd, Ses
 
 T = TypeVar("T")
 
-_QUESTIONS = {
-    kind.__name__: kind
-    for kind in (
-        Latest,
-        ServiceHealthOf,
-        CallEdges,
-        OperationHealthOf,
-        MetricLevels,
-        LogCounts,
-        LogKinds,
-    )
-}
+_QUESTIONS = {kind.__name__: kind for kind in FOR_ANALYZERS}
 
 
 class AnalyzerTelemetry(Telemetry):
@@ -194,7 +174,7 @@ def _question(question: object) -> Question[Any]:
             f"{name} is no question to telemetry{nearest(name, _QUESTIONS)}; ask one of {known}"
         )
     values = (_field(getattr(question, field.name)) for field in fields(question))
-    return cast("Question[Any]", kind(*values))
+    return kind(*values)
 
 
 def _field(value: Any) -> Any:
