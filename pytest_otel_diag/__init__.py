@@ -95,6 +95,7 @@ if TYPE_CHECKING:
         TargetSession,
         Telemetry,
         Traffic,
+        Transcript,
         report_waiting,
     )
     from pytest_otel_diag.runs.runner import PreparedScenario, Runner
@@ -184,6 +185,7 @@ __all__ = [
     "TelemetrySchema",
     "Timing",
     "Traffic",
+    "Transcript",
     "Usage",
     "Verdict",
     "Window",
@@ -274,6 +276,7 @@ _MODULES = {
         "TargetSession",
         "Telemetry",
         "Traffic",
+        "Transcript",
         "report_waiting",
     ),
     "runs.runner": ("PreparedScenario", "Runner"),

@@ -152,6 +152,27 @@ class NoGuidance:
         return None
 
 
+class Transcript(Protocol):
+    """The record of what an analyzer thinks, asks and reads, step by step, for people to follow."""
+
+    async def add(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Append one entry; free of charge.
+
+        *kind* is ``message``, ``tool_call``, ``tool_result``, ``usage``, ``hypothesis``, ``output`` or
+        ``note``. *content* is JSON; what JSON cannot hold is written as its ``str()``, and long texts are
+        cut. The session masks credentials, and drops what exceeds its limits. Raises an OtelDiagError for
+        another kind, BudgetExceeded after the investigation.
+        """
+        ...
+
+
+class NoTranscript:
+    """Drops every entry."""
+
+    async def add(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Drop the entry."""
+
+
 @dataclass(frozen=True)
 class Investigation:
     """What an analyzer gets. It holds no expectation, no scenario id and no fault name.
@@ -159,6 +180,7 @@ class Investigation:
     ``incident`` is the window to explain, ``baseline`` the time before it in the same session (None without
     telemetry), ``reference`` further windows known to be quiet, in order of time: anywhere, possibly none.
     ``seed`` makes randomised analyzers repeatable. ``guidance`` gives hints where the run allows them.
+    ``transcript`` takes what the analyzer does, for people.
     """
 
     session_id: str
@@ -170,6 +192,7 @@ class Investigation:
     budget: Budget = field(default_factory=Budget)
     seed: int = 0
     guidance: Guidance = field(default_factory=NoGuidance)
+    transcript: Transcript = field(default_factory=NoTranscript)
 
 
 @runtime_checkable

@@ -164,12 +164,21 @@ class DiagnosticQuery(Model):
 
 
 class Usage(Model):
-    """What the diagnosis cost, as the analyzer reports it; the session meters queries itself."""
+    """What the diagnosis cost, as the analyzer reports it; the session meters queries itself.
+
+    ``prompts`` are the requests to a model. ``cached_tokens`` are among the input tokens,
+    ``reasoning_tokens`` among the output tokens. ``steps`` are the rounds of an agent's loop, ``repairs`` the
+    prompts that asked it to correct its answer or a query.
+    """
 
     prompts: int = 0
     human_prompts: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    steps: int = 0
+    repairs: int = 0
     cost_usd: Finite = 0.0
     model: str | None = None
 

@@ -12,6 +12,7 @@ from pytest_otel_diag.model.base import Finite, Model, Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.exhibits import Exhibits
 from pytest_otel_diag.model.scenario import Disturbance, Scenario
+from pytest_otel_diag.model.transcript import TranscriptSummary
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.model.windows import Window
 
@@ -213,11 +214,12 @@ class SessionResult(Model):
 
     ``flag_timeline`` is how the flags of the scenario were served, ``disturbances`` which harmless changes
     were made; both in order of time, on the target's clock. ``trace`` is the traceback of an analyzer that
-    raised, from its own code on, of bounded length. ``leaks`` is None for sessions without a flag, and where
-    the analyzer read nothing. ``attempts`` are the answers for which the analyzer asked for a hint; the final
-    one is ``diagnosis``. ``failures`` are the messages with which the test of the session failed,
-    ``unmet`` the same in one line each. ``exhibits`` is what pictures are drawn from. ``notes`` change no
-    outcome. ``wall_s`` leaves out the time that the session waited for others.
+    raised, from its own code on, of bounded length. ``transcript`` is how much there is in
+    ``transcripts/<session_id>.jsonl``, None without a transcript. ``leaks`` is None for sessions without a
+    flag, and where the analyzer read nothing. ``attempts`` are the answers for which the analyzer asked for a
+    hint; the final one is ``diagnosis``. ``failures`` are the messages with which the test of the session
+    failed, ``unmet`` the same in one line each. ``exhibits`` is what pictures are drawn from. ``notes``
+    change no outcome. ``wall_s`` leaves out the time that the session waited for others.
     """
 
     schema_version: Literal[2] = 2
@@ -244,6 +246,7 @@ class SessionResult(Model):
     diagnosis: Diagnosis | None = None
     verdict: Verdict | None = None
     queries: tuple[QueryRecord, ...] = ()
+    transcript: TranscriptSummary | None = None
     leaks: LeakAudit | None = None
     attempts: tuple[Attempt, ...] = ()
     cleanup: Cleanup | None = None

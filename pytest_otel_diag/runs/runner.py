@@ -21,6 +21,7 @@ from pytest_otel_diag.recordings.capture import Capture
 from pytest_otel_diag.runs.kept_telemetry import TelemetryKeeper
 from pytest_otel_diag.runs.manifest import AnalyzerIdentity, analyzer_identity
 from pytest_otel_diag.runs.opening import open_analyzer, open_capture, open_target
+from pytest_otel_diag.runs.transcripts import TranscriptFolder
 from pytest_otel_diag.scoring.judge import judge
 from pytest_otel_diag.sessions.engine import SessionEngine
 from pytest_otel_diag.sessions.settings import EngineSettings, SessionPlan
@@ -47,8 +48,8 @@ class Runner:
 
     *worker* names this process among the parallel ones of the run. *target* replaces the one that the
     settings name; the caller closes it. *analyzers* are looked up by name before entry points are.
-    *capture* replaces the recording that ``settings.record`` asks for. *folder* is that of the run, in which
-    telemetry is kept where the settings ask for it. Use it as a context manager, or call
+    *capture* replaces the recording that ``settings.record`` asks for. *folder* is that of the run, for
+    transcripts, and for telemetry where the settings ask to keep it. Use it as a context manager, or call
     :meth:`close`.
     """
 
@@ -70,6 +71,7 @@ class Runner:
         self._capture = capture
         keeps = folder is not None and settings.keep != "none"
         self._keeper = TelemetryKeeper(folder) if folder is not None and keeps else None
+        self._transcripts = TranscriptFolder(folder) if folder is not None else None
 
     @cached_property
     def target(self) -> Target:
@@ -170,6 +172,7 @@ class Runner:
             skip_cleanup=settings.skip_cleanup,
             leaks=cast("LeakPolicy", settings.leaks),
             capture=self._captured if self.capture or self._keeper else None,
+            transcribe=self._transcripts,
         )
 
     async def _captured(self, session: TargetSession, result: SessionResult) -> None:

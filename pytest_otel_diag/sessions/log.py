@@ -46,6 +46,7 @@ from pytest_otel_diag.model.session import (
     Status,
     Witness,
 )
+from pytest_otel_diag.model.transcript import TranscriptSummary
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import Sightings, TargetSession
@@ -104,6 +105,7 @@ class SessionLog:
         self.queries: tuple[QueryRecord, ...] = ()
         self.sightings: Sightings | None = None
         self.attempts: tuple[Attempt, ...] = ()
+        self.transcript: TranscriptSummary | None = None
         self.leaks: LeakAudit | None = None
         self.cleanup: Cleanup | None = None
         self.exhibits: Exhibits | None = None
@@ -362,6 +364,7 @@ class SessionLog:
             diagnosis=self.diagnosis,
             verdict=self.verdict,
             queries=self.queries,
+            transcript=self.transcript,
             leaks=self.leaks,
             attempts=self.attempts,
             cleanup=self.cleanup,

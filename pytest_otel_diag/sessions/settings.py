@@ -12,6 +12,7 @@ from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.flags import FlagValue
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import Budget, LeakPolicy, SessionResult
+from pytest_otel_diag.model.transcript import TranscriptEntry
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.ports import JudgeFacts, TargetSession
 from pytest_otel_diag.sessions.validation import ValidScenario
@@ -78,7 +79,8 @@ class EngineSettings:
     exclusive targets have one). ``setup_only`` ends each session after the impact. ``skip_cleanup`` leaves
     faults on, on exclusive targets only, whose system outlives the session. ``leaks`` is what happens to
     telemetry that names the injected flag; with ``redact`` the target hides it. ``capture`` gets the open
-    target and the result so far once the flags are restored.
+    target and the result so far once the flags are restored. ``transcribe`` stores an entry of the transcript
+    of the session with this id, at once; it may raise OSError.
     """
 
     witness_reads: int = 3
@@ -102,6 +104,7 @@ class EngineSettings:
     skip_cleanup: bool = False
     leaks: LeakPolicy = "keep"
     capture: Callable[[TargetSession, SessionResult], Awaitable[None]] | None = None
+    transcribe: Callable[[str, TranscriptEntry], None] | None = None
     capture_timeout_s: float = 300.0
     residue_timeout_s: float = 120.0
     wall: WallTime = field(default_factory=WallTime)

@@ -23,12 +23,12 @@ from pytest_otel_diag.model.diagnosis import Diagnosis, RootCause
 from pytest_otel_diag.model.session import Blame, Budget, Phase, Status
 from pytest_otel_diag.model.telemetry import QueryLimits
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.ports import NoGuidance
 from pytest_otel_diag.sessions.investigation.answer import MOST_BYTES, as_diagnosis
 from pytest_otel_diag.sessions.investigation.handles import AnalyzerTelemetry, connect
 from pytest_otel_diag.sessions.investigation.metering import MeteredTelemetry, data_sources
 from pytest_otel_diag.sessions.investigation.run import opaque_id
 from tests.sessions.session_fakes import QUICK, FakeTarget, Watcher, blames_payment, engine, plan, scenario
+from tests.support.investigations import investigation_over
 
 FINE = Diagnosis(detected=True, root_causes=(RootCause(service="payment"),))
 
@@ -272,7 +272,7 @@ def test_a_handle_kept_beyond_the_loop_is_refused():
     target = FakeTarget()
 
     async def make():
-        return connect(target.telemetry, target.clock, NoGuidance())
+        return connect(investigation_over(target.telemetry))
 
     handle = AnalyzerTelemetry(asyncio.run(make()).analyzer_end)
 

@@ -1,4 +1,4 @@
-"""Telemetry and clock as the analyzer gets them: closed handles, usable from any thread and event loop."""
+"""Telemetry, clock and transcript for the analyzer: closed handles, for any thread and event loop."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.questions import FOR_ANALYZERS, CallEdges, Question
 from pytest_otel_diag.model.telemetry import QueryLimits, Table, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.ports import Clock, Guidance, Telemetry
+from pytest_otel_diag.ports import Investigation, Telemetry
 from pytest_otel_diag.sessions.investigation.answer import MOST_BYTES, as_diagnosis, written
 from pytest_otel_diag.sessions.investigation.closed_line import AnalyzerEnd, SessionEnd
+from pytest_otel_diag.sessions.investigation.transcript import as_text, checked_entry
 
 T = TypeVar("T")
 
@@ -70,8 +71,20 @@ class AnalyzerGuidance:
         return cast("str | None", await self._line.ask("guidance", attempt))
 
 
-def connect(telemetry: Telemetry, clock: Clock, guidance: Guidance) -> SessionEnd:
-    """Return a line over which an analyzer reaches *telemetry*, *clock* and *guidance*."""
+class AnalyzerTranscript:
+    """Takes the analyzer's transcript; what is sent is text."""
+
+    def __init__(self, line: AnalyzerEnd) -> None:
+        self._line = line
+
+    async def add(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Append one entry; see :meth:`pytest_otel_diag.ports.Transcript.add`."""
+        await self._line.ask("transcript", kind, as_text(content))
+
+
+def connect(investigation: Investigation) -> SessionEnd:
+    """Return a line over which an analyzer reaches what the session gives to it."""
+    telemetry, clock = investigation.telemetry, investigation.clock
 
     async def schema() -> TelemetrySchema:
         found = await telemetry.schema()
@@ -94,7 +107,8 @@ def connect(telemetry: Telemetry, clock: Clock, guidance: Guidance) -> SessionEn
             "schema": schema,
             "ask": ask,
             "sleep": sleep,
-            "guidance": guidance.next,
+            "guidance": investigation.guidance.next,
+            "transcript": investigation.transcript.add,
         },
         prompt={"now": clock.now},
         plain=plain_arguments,
@@ -104,7 +118,7 @@ def connect(telemetry: Telemetry, clock: Clock, guidance: Guidance) -> SessionEn
 def plain_arguments(service: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the arguments of a request as plain values, whose use runs no code of the analyzer.
 
-    Raises QueryRejected and TypeError for what the service does not take.
+    Raises QueryRejected, BadEntry and TypeError for what the service does not take.
     """
     if service == "query":
         sql, parameters, limits = arguments
@@ -118,6 +132,9 @@ def plain_arguments(service: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]
     if service == "guidance":
         (attempt,) = arguments
         return (_attempt(attempt),)
+    if service == "transcript":
+        kind, text = arguments
+        return checked_entry(_plain(kind), text)
     return ()
 
 

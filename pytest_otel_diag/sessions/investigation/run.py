@@ -21,6 +21,7 @@ from pytest_otel_diag.errors import (
     OtelDiagError,
 )
 from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.transcript import TranscriptEntry
 from pytest_otel_diag.ports import Analyzer, Investigation
 from pytest_otel_diag.sessions.context import SessionContext
 from pytest_otel_diag.sessions.ending import AnalyzerCrashed, writable
@@ -34,10 +35,12 @@ from pytest_otel_diag.sessions.investigation.handles import (
     AnalyzerClock,
     AnalyzerGuidance,
     AnalyzerTelemetry,
+    AnalyzerTranscript,
     connect,
 )
 from pytest_otel_diag.sessions.investigation.leaks import FlagReading, injected_flags
 from pytest_otel_diag.sessions.investigation.metering import MeteredTelemetry
+from pytest_otel_diag.sessions.investigation.transcript import SessionTranscript
 
 _CRASH = "crash"
 _ENDINGS: Mapping[str, type[OtelDiagError]] = {
@@ -63,6 +66,7 @@ async def investigate(context: SessionContext, analyzer: Analyzer, guide: Guide)
     metered = MeteredTelemetry(context.system.telemetry, budget, monotonic=monotonic, reading=reading)
     assert log.windows.incident is not None, "set when the wait for the impact ended"
     windows = log.windows.model_copy(deep=True)
+    transcript = SessionTranscript(_writer(context), settings.wall)
     investigation = Investigation(
         session_id=opaque_id(plan.session_id),
         incident=windows.incident or log.windows.incident,
@@ -73,6 +77,7 @@ async def investigate(context: SessionContext, analyzer: Analyzer, guide: Guide)
         budget=budget.model_copy(),
         seed=plan.seed,
         guidance=guide,
+        transcript=transcript,
     )
     refuse_silent_exits()
     children = running_children()
@@ -84,7 +89,7 @@ async def investigate(context: SessionContext, analyzer: Analyzer, guide: Guide)
             )
     finally:
         log.queries, log.sightings = metered.records, metered.sightings
-        log.attempts = guide.attempts
+        log.attempts, log.transcript = guide.attempts, transcript.summary
         elapsed_s = monotonic() - started_s
         if left := left_behind(children):
             log.note(left)
@@ -96,6 +101,11 @@ async def investigate(context: SessionContext, analyzer: Analyzer, guide: Guide)
             f"the budget is {budget.cost_usd:g} USD"
         )
     return diagnosis, elapsed_s
+
+
+def _writer(context: SessionContext) -> Callable[[TranscriptEntry], None] | None:
+    transcribe = context.settings.transcribe
+    return None if transcribe is None else partial(transcribe, context.log.plan.session_id)
 
 
 def opaque_id(session_id: str) -> str:
@@ -135,10 +145,10 @@ async def run_analyzer(
     *timeout_s* wall seconds and abandoned after *grace_s* more. Python cannot kill a thread: a busy loop uses
     CPU until the process ends, but the session goes on.
 
-    It gets the telemetry and clock of *investigation* as handles that lead nowhere else and are of no use
-    after this call. The context variables of the session stay with the session.
+    It gets the telemetry, clock and transcript of *investigation* as handles that lead nowhere else and are
+    of no use after this call. The context variables of the session stay with the session.
     """
-    line = connect(investigation.telemetry, investigation.clock, investigation.guidance)
+    line = connect(investigation)
     run = _Run()
     end = line.analyzer_end
     given = replace(
@@ -146,6 +156,7 @@ async def run_analyzer(
         telemetry=AnalyzerTelemetry(end),
         clock=AnalyzerClock(end),
         guidance=AnalyzerGuidance(end),
+        transcript=AnalyzerTranscript(end),
     )
     start_thread(partial(Context().run, _analyze, analyzer, given, run, end), "otel-diag analyzer")
     try:
