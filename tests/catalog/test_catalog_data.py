@@ -245,3 +245,27 @@ def test_every_entry_of_a_flag_is_complete(flag):
     assert flag.diagnosable.why.endswith(".")
     for text in (flag.does, flag.behaviour, *(note.why for note in flag.variants)):
         assert text.endswith(".")
+
+
+@pytest.mark.parametrize("demo", catalog.load().demos())
+def test_every_fault_has_a_path_that_ends_at_its_root_cause(demo):
+    for scenario in catalog.scenarios(demo):
+        path = scenario.investigation_path
+        if scenario.expectation.healthy:
+            assert path == ()
+            continue
+        assert 2 <= len(path) <= 4, scenario.id
+        assert path[0].services == (), scenario.id
+        culprits = {cause.service for cause in scenario.expectation.root_causes}
+        assert culprits & set(path[-1].services), scenario.id
+        assert not any("{" in step.hint for step in path)
+
+
+def test_hints_name_services_as_the_release_does():
+    assert "paymentservice" in catalog.scenario("paymentFailure", demo="1.12").investigation_path[-1].hint
+
+
+def test_paths_of_two_faults_go_from_general_to_specific_together():
+    both = catalog.together([catalog.fault("adFailure"), catalog.fault("emailMemoryLeak")])
+    first, second = (catalog.scenario(key).investigation_path for key in ("adFailure", "emailMemoryLeak"))
+    assert both.investigation_path == tuple(step for pair in zip(first, second, strict=True) for step in pair)

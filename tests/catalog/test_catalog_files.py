@@ -185,3 +185,16 @@ def test_a_catalog_without_files_knows_nothing():
         Catalog(()).generation("3.0")
     with pytest.raises(ScenarioError, match="known: none"):
         Catalog(()).flag("adFailure")
+
+
+def test_hints_that_give_the_answer_away_are_mistakes(extended):
+    said = ["Is payment cache leak on?", "Look at {paymnt}.", "Look at {payment}."]
+    steps = [{"hint": hint, "signal": "traces"} for hint in said]
+    steps[0]["hint"] += " It is payment."
+    with pytest.raises(ConfigurationError) as caught:
+        extended(changed(expectation={**FLAG["expectation"], "investigation_path": steps}))
+    message = str(caught.value)
+    assert "step 1: the hint names the flag 'paymentCacheLeak'" in message
+    assert "step 1: the hint names 'payment', the service of the root cause" in message
+    assert "service 'paymnt' is not listed (did you mean 'payment'?)" in message
+    assert "step 3" not in message
