@@ -15,6 +15,9 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+LEASE = "pytest_otel_diag.lease"
+"""Key of a request's scope under which the tools of MCP find their access."""
+
 MOST_BODY_BYTES = 8 << 20
 """Size limit of a request: a diagnosis has at most 4 MB, and JSON may escape half of its characters."""
 
