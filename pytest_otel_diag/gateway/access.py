@@ -63,8 +63,8 @@ class Connection(Protocol):
 class Lease:
     """One open access as the server sees it; what changes does so on the server's loop.
 
-    ``tasks`` are the calls that run, ``arriving_bytes`` the bytes of request bodies in memory. ``over`` says
-    why the access has ended.
+    ``tasks`` are the requests that run, ``calls`` the number of calls of tools so far, ``arriving_bytes`` the
+    bytes of request bodies in memory. ``over`` says why the access has ended.
     """
 
     investigation: Investigation
@@ -72,6 +72,7 @@ class Lease:
     digest: bytes
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     connections: WeakSet[Connection] = field(default_factory=WeakSet)
+    calls: int = 0
     arriving_bytes: int = 0
     over: str = ""
 

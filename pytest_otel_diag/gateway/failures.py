@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pytest_otel_diag.errors import (
+    AnalyzerError,
     BudgetExceeded,
     OtelDiagError,
     QueryFailed,
@@ -28,6 +29,7 @@ _KINDS: Mapping[str, tuple[type[OtelDiagError], int]] = {
     "telemetry_unavailable": (TelemetryUnavailable, 503),
     "telemetry": (TelemetryError, 503),
     "budget_exceeded": (BudgetExceeded, 429),
+    "analyzer": (AnalyzerError, 400),
 }
 """Kind of an error → its class and HTTP status; subclasses before their bases."""
 
@@ -42,7 +44,7 @@ def refused(error: Exception) -> Refused:
         if isinstance(cause, class_):
             details = {"code": cause.code} if isinstance(cause, QueryFailed) else {}
             return Refused(status, kind, message, details=details)
-    if isinstance(error, ToolError | ValidationError):
+    if isinstance(error, OtelDiagError | ValidationError | ValueError):
         return Refused(400, _BAD_ARGUMENTS, message)
     return Refused(500, "internal", f"{type(error).__name__}: {message}")
 

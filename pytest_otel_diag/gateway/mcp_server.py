@@ -22,8 +22,8 @@ from mcp_types import (
 )
 
 from pytest_otel_diag.gateway.access import Lease
+from pytest_otel_diag.gateway.calls import call_tool
 from pytest_otel_diag.gateway.exchange import LEASE, MOST_BODY_BYTES, Receive, Scope, Send
-from pytest_otel_diag.model.base import to_json
 from pytest_otel_diag.tools import ToolError
 
 _NAME = "otel-diag"
@@ -116,8 +116,7 @@ async def _list_tools(context: _Context, _: PaginatedRequestParams | None) -> Li
 async def _call_tool(context: _Context, call: CallToolRequestParams) -> CallToolResult:
     """Return the result as text and as structured content; errors are text that a model can act on."""
     try:
-        result = await _lease(context).toolbox.call(call.name, call.arguments or {})
-        text = to_json(result)
+        text = await call_tool(_lease(context), call.name, call.arguments or {})
     except ToolError as error:
         return _failed(str(error))
     except Exception as error:

@@ -83,6 +83,19 @@ _OTHERS: Mapping[str, tuple[str, str, dict[str, Any] | None, dict[str, Any]]] = 
         {**_fields(seconds={"type": "number"}), "required": ["seconds"]},
         _fields(now_ns=_INTEGER),
     ),
+    "/v1/guidance": (
+        "post",
+        "Ask for a hint after an attempt; null for a right answer, or when no hint is left. Each counts as a "
+        "human prompt.",
+        _fields(diagnosis={"type": ["object", "null"]}),
+        _fields(hint={"type": ["string", "null"]}),
+    ),
+    "/v1/transcript": (
+        "post",
+        "Record one step for the people who read the report; free of charge.",
+        {**_fields(kind=_TEXT, content=_OBJECT), "required": ["kind", "content"]},
+        _OBJECT,
+    ),
 }
 
 

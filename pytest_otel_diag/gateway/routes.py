@@ -10,9 +10,10 @@ from typing import Any, Literal
 from pytest_otel_diag.daemon import in_daemon
 from pytest_otel_diag.gateway import wire
 from pytest_otel_diag.gateway.access import Lease
+from pytest_otel_diag.gateway.calls import call_tool
 from pytest_otel_diag.gateway.exchange import Refused, json_bytes
 from pytest_otel_diag.gateway.openapi import document
-from pytest_otel_diag.model.base import to_json
+from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.tools import Tool
 
@@ -49,7 +50,7 @@ def _tools(lease: Lease) -> Sequence[Tool]:
 
 
 async def _call(name: str, lease: Lease, arguments: dict[str, Any]) -> bytes:
-    return to_json(await lease.toolbox.call(name, arguments)).encode()
+    return (await call_tool(lease, name, arguments)).encode()
 
 
 async def _openapi(lease: Lease, _: dict[str, Any]) -> bytes:
@@ -115,6 +116,20 @@ async def _sleep(lease: Lease, arguments: dict[str, Any]) -> bytes:
     return await _clock(lease, {})
 
 
+async def _guidance(lease: Lease, arguments: dict[str, Any]) -> bytes:
+    given = _Arguments("/v1/guidance", arguments, optional=("diagnosis",))
+    attempt = given.object("diagnosis")
+    diagnosis = None if attempt is None else Diagnosis.model_validate(attempt)
+    return json_bytes({"hint": await lease.investigation.guidance.next(diagnosis)})
+
+
+async def _transcript(lease: Lease, arguments: dict[str, Any]) -> bytes:
+    given = _Arguments("/v1/transcript", arguments, required=("kind", "content"))
+    content = wire.decoded(given.object("content") or {})
+    await lease.investigation.transcript.add(given.text("kind"), content)
+    return json_bytes({})
+
+
 _ROUTES: Mapping[str, Route] = {
     "/v1/question": Route("GET", _question),
     "/v1/table": Route("POST", _table),
@@ -122,6 +137,8 @@ _ROUTES: Mapping[str, Route] = {
     "/v1/schema": Route("GET", _schema),
     "/v1/clock": Route("GET", _clock),
     "/v1/clock/sleep": Route("POST", _sleep),
+    "/v1/guidance": Route("POST", _guidance),
+    "/v1/transcript": Route("POST", _transcript),
     "/openapi.json": Route("GET", _openapi),
 }
 
@@ -130,7 +147,12 @@ class _Arguments:
     """The arguments of one call, read with their types; raises Refused."""
 
     def __init__(
-        self, path: str, given: Mapping[str, Any], *, required: Sequence[str], optional: Sequence[str] = ()
+        self,
+        path: str,
+        given: Mapping[str, Any],
+        *,
+        required: Sequence[str] = (),
+        optional: Sequence[str] = (),
     ) -> None:
         self._path = path
         self._given = given
