@@ -38,7 +38,7 @@ _BAD_ARGUMENTS = "bad_arguments"
 
 def refused(error: Exception) -> Refused:
     """Return the response to a call that raised *error*."""
-    message = str(error)
+    message = _readable(error) if isinstance(error, ValidationError) else str(error)
     cause = error.__cause__ if isinstance(error, ToolError) else error
     for kind, (class_, status) in _KINDS.items():
         if isinstance(cause, class_):
@@ -47,6 +47,11 @@ def refused(error: Exception) -> Refused:
     if isinstance(error, OtelDiagError | ValidationError | ValueError):
         return Refused(400, _BAD_ARGUMENTS, message)
     return Refused(500, "internal", f"{type(error).__name__}: {message}")
+
+
+def _readable(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in found[:5])
 
 
 def raised(error: Mapping[str, Any]) -> Exception:
