@@ -143,6 +143,10 @@ class Guidance(Protocol):
         ...
 
 
+Person = Callable[[Diagnosis | None], Awaitable[str | None]]
+"""Somebody who reads an attempt of an analyzer and replies with a message, or None to accept it."""
+
+
 class NoGuidance:
     """Guidance without hints."""
 

@@ -12,6 +12,7 @@ from pytest_otel_diag.cli.commands import doctor as doctor_command
 from pytest_otel_diag.cli.commands import flags as flags_command
 from pytest_otel_diag.cli.commands import heal as heal_command
 from pytest_otel_diag.cli.commands import init as init_command
+from pytest_otel_diag.cli.commands import investigate as investigate_command
 from pytest_otel_diag.cli.commands import receive as receive_command
 from pytest_otel_diag.cli.commands import record as record_command
 from pytest_otel_diag.cli.commands import recordings as recordings_command
@@ -38,6 +39,7 @@ app.command("init")(init_command.command)
 app.command("receive")(receive_command.command)
 app.command("record")(record_command.command)
 app.command("report")(report_command.command)
+app.command("investigate")(investigate_command.command)
 app.command("doctor")(doctor_command.command)
 app.command("sql")(sql_command.command)
 app.command("self-test")(self_test_command.command)

@@ -16,7 +16,8 @@ from pytest_otel_diag.errors import ScenarioRejected
 from pytest_otel_diag.model.events import SessionEvent
 from pytest_otel_diag.model.scenario import Environment, Scenario
 from pytest_otel_diag.model.session import LeakPolicy, SessionResult
-from pytest_otel_diag.ports import Analyzer, Target, TargetSession
+from pytest_otel_diag.model.transcript import TranscriptEntry
+from pytest_otel_diag.ports import Analyzer, Person, Target, TargetSession
 from pytest_otel_diag.recordings.capture import Capture
 from pytest_otel_diag.runs.kept_telemetry import TelemetryKeeper
 from pytest_otel_diag.runs.manifest import AnalyzerIdentity, analyzer_identity
@@ -71,7 +72,19 @@ class Runner:
         self._capture = capture
         keeps = folder is not None and settings.keep != "none"
         self._keeper = TelemetryKeeper(folder) if folder is not None and keeps else None
-        self._transcripts = TranscriptFolder(folder) if folder is not None else None
+        self._transcribe: Callable[[str, TranscriptEntry], None] | None = (
+            TranscriptFolder(folder) if folder is not None else None
+        )
+        self._person: Person | None = None
+
+    def attended(
+        self, transcribe: Callable[[str, TranscriptEntry], None], person: Person | None = None
+    ) -> None:
+        """Let somebody follow sessions as they run: *transcribe* gets transcripts instead of the folder.
+
+        A *person* guides analyzers with messages, which replace hints and count as they do.
+        """
+        self._transcribe, self._person = transcribe, person
 
     @cached_property
     def target(self) -> Target:
@@ -172,7 +185,8 @@ class Runner:
             skip_cleanup=settings.skip_cleanup,
             leaks=cast("LeakPolicy", settings.leaks),
             capture=self._captured if self.capture or self._keeper else None,
-            transcribe=self._transcripts,
+            person=self._person,
+            transcribe=self._transcribe,
         )
 
     async def _captured(self, session: TargetSession, result: SessionResult) -> None:

@@ -16,7 +16,7 @@ from pytest_otel_diag.scoring.names import ServiceNames
 from pytest_otel_diag.sessions.context import SessionContext
 from pytest_otel_diag.sessions.ending import SessionStopped, describe
 from pytest_otel_diag.sessions.exhibits.facts import edges_in, known_windows, service_windows, services_in
-from pytest_otel_diag.sessions.investigation.guidance import Guide, Hints, hints_of
+from pytest_otel_diag.sessions.investigation.guidance import Guide, Hints, hints_of, messages_of
 from pytest_otel_diag.sessions.investigation.threads import both
 from pytest_otel_diag.sessions.settings import Judge
 
@@ -47,7 +47,7 @@ async def judge_diagnosis(
 
 
 def guide_of(context: SessionContext, judge: Judge, edges: Sequence[CallEdge]) -> Guide:
-    """Return the guidance of the session: the scenario's hints, as many as the settings allow.
+    """Return the guidance of the session: a person, or as many of the scenario's hints as the settings allow.
 
     Attempts are judged as diagnoses are, except for their query, which does not run.
     """
@@ -62,6 +62,8 @@ def guide_of(context: SessionContext, judge: Judge, edges: Sequence[CallEdge]) -
             return None
         return verdict.solved
 
+    if settings.person is not None:
+        return Guide(messages_of(settings.person), monotonic=monotonic)
     return Guide(Hints(hints_of(context.scenario, settings.hints), right), monotonic=monotonic)
 
 

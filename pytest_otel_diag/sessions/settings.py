@@ -14,7 +14,7 @@ from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import Budget, LeakPolicy, SessionResult
 from pytest_otel_diag.model.transcript import TranscriptEntry
 from pytest_otel_diag.model.verdict import Verdict
-from pytest_otel_diag.ports import JudgeFacts, TargetSession
+from pytest_otel_diag.ports import JudgeFacts, Person, TargetSession
 from pytest_otel_diag.sessions.validation import ValidScenario
 
 RECOVERY_COMMAND = "otel-diag heal"
@@ -73,7 +73,8 @@ class EngineSettings:
     limit), ``capture_timeout_s``, ``residue_timeout_s``, and ``cancel_grace_s``, how long an analyzer may
     take to obey its cancellation. ``wall`` is where wall time is read.
 
-    ``hints`` is the largest number of hints that an analyzer gets after wrong or missing answers.
+    ``hints`` is the largest number of hints that an analyzer gets after wrong or missing answers;
+    where a ``person`` guides analyzers, their messages replace the hints.
 
     ``max_sessions`` limits the sessions side by side over one target in this process (None: no limit;
     exclusive targets have one). ``setup_only`` ends each session after the impact. ``skip_cleanup`` leaves
@@ -99,6 +100,7 @@ class EngineSettings:
     max_driven_calls: int = 500
     flag_context: Mapping[str, FlagValue] = field(default_factory=dict)
     hints: int = 0
+    person: Person | None = None
     max_sessions: int | None = None
     setup_only: bool = False
     skip_cleanup: bool = False

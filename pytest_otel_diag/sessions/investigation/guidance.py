@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import Attempt
+from pytest_otel_diag.ports import Person
 from pytest_otel_diag.sessions.ending import writable
 
 _CAUSE_CHARACTERS = 200
@@ -100,6 +101,15 @@ class Hints:
         if right or unjudged or not self._left:
             return Reply(right=right)
         return Reply(self._left.pop(0), right)
+
+
+def messages_of(person: Person) -> Replies:
+    """Return replies that *person* writes; nothing is judged."""
+
+    async def reply(diagnosis: Diagnosis | None) -> Reply:
+        return Reply((await person(diagnosis)) or "")
+
+    return reply
 
 
 def hints_of(scenario: Scenario, most: int) -> tuple[str, ...]:
