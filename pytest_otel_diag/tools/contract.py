@@ -26,9 +26,9 @@ class Caps:
     time_s: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.characters < 1_000 or self.cell_characters < 40 or not self.time_s > 0:
+        if self.rows < 1 or self.characters < 4_000 or self.cell_characters < 40 or not self.time_s > 0:
             raise ValueError(
-                f"{self} cannot hold a result; allowed are rows from 1, characters from 1,000, "
+                f"{self} cannot hold a result; allowed are rows from 1, characters from 4,000, "
                 "cell_characters from 40, and time_s above 0"
             )
 

@@ -7,13 +7,29 @@ import json
 from collections.abc import Sequence
 
 from pytest_otel_diag.tools.contract import Tool
-from pytest_otel_diag.tools.query import QUERY
-from pytest_otel_diag.tools.submit import SUBMIT
+from pytest_otel_diag.tools.functions.aliases import LIST_DATABASES, LIST_TABLES, RUN_QUERY
+from pytest_otel_diag.tools.functions.compare import COMPARE_WINDOWS
+from pytest_otel_diag.tools.functions.describe import DESCRIBE_TABLES
+from pytest_otel_diag.tools.functions.logs import LOG_TEMPLATES
+from pytest_otel_diag.tools.functions.paths import CRITICAL_PATHS
+from pytest_otel_diag.tools.functions.query import QUERY
+from pytest_otel_diag.tools.functions.services import LIST_SERVICES
+from pytest_otel_diag.tools.functions.submit import SUBMIT
+from pytest_otel_diag.tools.functions.trace import GET_TRACE
 
-TOOLS: tuple[Tool, ...] = (QUERY, SUBMIT)
+TOOLS: tuple[Tool, ...] = (
+    LIST_SERVICES,
+    COMPARE_WINDOWS,
+    CRITICAL_PATHS,
+    LOG_TEMPLATES,
+    GET_TRACE,
+    DESCRIBE_TABLES,
+    QUERY,
+    SUBMIT,
+)
 """The tools that a model is offered, in the order in which an investigation uses them."""
 
-ALIASES: tuple[Tool, ...] = ()
+ALIASES: tuple[Tool, ...] = (RUN_QUERY, LIST_DATABASES, LIST_TABLES)
 """Tools under the names of mcp-clickhouse, for prompts that were written for it."""
 
 

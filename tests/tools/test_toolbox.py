@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pytest_otel_diag.model.session import Budget
-from pytest_otel_diag.tools import TOOLS, TOOLS_VERSION, Caps, Toolbox, ToolError, version_of
+from pytest_otel_diag.tools import ALIASES, TOOLS, TOOLS_VERSION, Caps, Toolbox, ToolError, version_of
 from tests.support.investigations import investigation_over
 
 
@@ -122,7 +122,7 @@ async def test_a_diagnosis_nested_too_deep_is_refused(box):
     assert "root_causes" in await refused(box, "submit_diagnosis", {"summary": deep})
 
 
-@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
+@pytest.mark.parametrize("tool", (*TOOLS, *ALIASES), ids=lambda tool: tool.name)
 def test_texts_for_models_stand_alone(tool):
     schema = tool.schema()
     assert "$ref" not in json.dumps(schema) + json.dumps(tool.result_schema())

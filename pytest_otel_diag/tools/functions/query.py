@@ -7,12 +7,9 @@ from typing import Any
 from pydantic import Field, JsonValue
 
 from pytest_otel_diag.model.base import Model
-from pytest_otel_diag.model.telemetry import QueryLimits, Table
-from pytest_otel_diag.tools.cells import LEAST, json_value, prefix, row_size, shortened, text_size
-from pytest_otel_diag.tools.contract import Caps, Tool, ToolContext
-
-_FRAME = 300
-"""Characters of a result's JSON beside its columns and rows."""
+from pytest_otel_diag.model.telemetry import QueryLimits
+from pytest_otel_diag.tools.contract import Tool, ToolContext
+from pytest_otel_diag.tools.rows import Rows, fitted
 
 
 class QueryArguments(Model):
@@ -27,40 +24,6 @@ class QueryArguments(Model):
         default=None,
         description='Values of {name:Type} in the SQL, for example {"service": "service-a"} for '
         "ServiceName = {service:String}.",
-    )
-
-
-class Rows(Model):
-    """Rows of an answer; where ``truncated``, some rows or columns were left out."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[JsonValue, ...], ...]
-    truncated: bool = False
-    rows_left_out: int = 0
-    columns_left_out: int = 0
-    note: str = ""
-
-
-def fitted(table: Table, caps: Caps) -> Rows:
-    """Return the first columns and rows of the table that the caps allow; one row always fits."""
-    room = caps.characters - _FRAME
-    shown = [shortened(name, caps.cell_characters) for name in table.names]
-    columns = prefix(shown, most=len(shown), characters=room, size=lambda name: text_size(name) + LEAST + 1)
-    room -= sum(text_size(name) + 1 for name in columns)
-    cell = min(caps.cell_characters, room // max(1, len(columns)) - 2)
-    values = (tuple(json_value(value, cell) for value in row[: len(columns)]) for row in table.rows())
-    rows = prefix(values, most=caps.rows, characters=room, size=row_size)
-    left = len(table) - len(rows)
-    dropped = len(table.names) - len(columns)
-    return Rows(
-        columns=tuple(columns),
-        rows=tuple(rows),
-        truncated=bool(left or dropped),
-        rows_left_out=left,
-        columns_left_out=dropped,
-        note="select fewer columns, aggregate, or add LIMIT and OFFSET to see the rest"
-        if left or dropped
-        else "",
     )
 
 

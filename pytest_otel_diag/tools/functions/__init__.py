@@ -1,0 +1,1 @@
+"""The tools, each with its arguments, its result and its statements."""
