@@ -119,13 +119,22 @@ class TransientFailure(Exception):
     """One attempt failed and another may succeed: rate limit, overload, timeout, lost connection.
 
     The text is the provider's. ``retry_after_s`` is how long it asks to wait. ``billable`` says that it may
-    charge for the attempt, because it took the request and did not refuse it.
+    charge for the attempt, because it took the request and did not refuse it. ``rate_limited`` says that it
+    refused because of the number of requests, so that parallel sessions should wait as well.
     """
 
-    def __init__(self, words: str, *, retry_after_s: float | None = None, billable: bool = False) -> None:
+    def __init__(
+        self,
+        words: str,
+        *,
+        retry_after_s: float | None = None,
+        billable: bool = False,
+        rate_limited: bool = False,
+    ) -> None:
         super().__init__(words)
         self.retry_after_s = retry_after_s
         self.billable = billable
+        self.rate_limited = rate_limited
 
 
 class ContextOverflow(Exception):

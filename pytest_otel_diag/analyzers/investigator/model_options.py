@@ -35,7 +35,8 @@ class ModelOptions:
 
     ``temperature`` and ``seed`` are left to the provider where they are None. ``context_tokens`` is the size
     of the model's context where the user knows it. ``stream`` asks for streamed answers. ``price`` replaces
-    the known price.
+    the known price. ``reasoning_effort`` is left to the provider where it is None. ``api_base`` is the
+    provider's address for ``llm:``, without credentials.
     """
 
     temperature: float | None = None
@@ -46,10 +47,21 @@ class ModelOptions:
     stream: bool = False
     tools: Protocol = "auto"
     price: Price | None = None
+    reasoning_effort: str | None = None
+    api_base: str | None = None
 
     def describe(self) -> Mapping[str, str]:
         """Return the values that change answers, as texts; what is not set is left out."""
-        shown = ("temperature", "seed", "max_output_tokens", "context_tokens", "tools", "price")
+        shown = (
+            "temperature",
+            "seed",
+            "max_output_tokens",
+            "context_tokens",
+            "tools",
+            "price",
+            "reasoning_effort",
+            "api_base",
+        )
         values = {name: getattr(self, name) for name in shown}
         return {name: str(value) for name, value in values.items() if value is not None}
 
@@ -80,6 +92,12 @@ def _temperature(text: str) -> float:
     return value
 
 
+def _address(text: str) -> str:
+    if not text.startswith(("http://", "https://")) or "@" in text:
+        raise ValueError("must be http://HOST or https://HOST, without credentials")
+    return text
+
+
 def _price(text: str) -> Price:
     """Parse ``IN/OUT``; 0 is free."""
     into, slash, out = text.partition("/")
@@ -101,5 +119,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "stream": boolean,
     "tools": choice(*get_args(Protocol)),
     "price": _price,
+    "reasoning_effort": choice("none", "minimal", "low", "medium", "high"),
+    "api_base": _address,
 }
 assert set(_PARSERS) == {field.name for field in dataclasses.fields(ModelOptions)}

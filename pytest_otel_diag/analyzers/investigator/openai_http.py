@@ -49,6 +49,8 @@ class OpenAiModel:
         self._url = _endpoint(url)
         self._key = key
         self._options = options or ModelOptions()
+        if self._options.api_base is not None:
+            raise ConfigurationError("api_base is an option of llm:; write chat:MODEL@URL")
         self._httpx = require("httpx", "agents", "an OpenAI-compatible endpoint (chat:)")
         self._tokens_field = "max_tokens"
 
@@ -146,6 +148,8 @@ class OpenAiModel:
             payload["temperature"] = request.temperature
         if request.seed is not None:
             payload["seed"] = request.seed
+        if self._options.reasoning_effort is not None:
+            payload["reasoning_effort"] = self._options.reasoning_effort
         if self._options.stream:
             payload |= {"stream": True, "stream_options": {"include_usage": True}}
         return payload

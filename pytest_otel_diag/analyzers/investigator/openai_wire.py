@@ -159,8 +159,12 @@ def failure_of(
     if status in _LATER or status >= 500:
         if _NO_CREDIT.search(words):
             return ModelUnavailable(words)
-        wait_s = retry_after_s(headers)
-        return TransientFailure(words, retry_after_s=wait_s, billable=status in _TOOK_THE_REQUEST)
+        return TransientFailure(
+            words,
+            retry_after_s=retry_after_s(headers),
+            billable=status in _TOOK_THE_REQUEST,
+            rate_limited=status == 429,
+        )
     if _FILTERED.search(words):
         message = {"role": "assistant", "content": ""}
         return ChatReply(message=message, finish="content_filter", refusal=words)
