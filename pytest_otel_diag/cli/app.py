@@ -13,6 +13,7 @@ from pytest_otel_diag.cli.commands import flags as flags_command
 from pytest_otel_diag.cli.commands import heal as heal_command
 from pytest_otel_diag.cli.commands import init as init_command
 from pytest_otel_diag.cli.commands import investigate as investigate_command
+from pytest_otel_diag.cli.commands import mcp_bridge as mcp_bridge_command
 from pytest_otel_diag.cli.commands import receive as receive_command
 from pytest_otel_diag.cli.commands import record as record_command
 from pytest_otel_diag.cli.commands import recordings as recordings_command
@@ -36,6 +37,7 @@ app.add_typer(shop_command.shop, name="shop")
 app.add_typer(scenarios_command.app, name="scenarios")
 app.add_typer(flags_command.app, name="flags")
 app.command("init")(init_command.command)
+app.command("mcp-bridge")(mcp_bridge_command.command)
 app.command("receive")(receive_command.command)
 app.command("record")(record_command.command)
 app.command("report")(report_command.command)

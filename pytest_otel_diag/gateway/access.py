@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakSet
 
+from pytest_otel_diag.config import agent_access
 from pytest_otel_diag.ports import Investigation
 from pytest_otel_diag.secret import SecretText
 from pytest_otel_diag.tools import Toolbox
@@ -37,9 +38,9 @@ class Access:
 def environment(access: Access) -> dict[str, str]:
     """Return the environment variables in which an agent finds its access; one holds the token."""
     return {
-        "OTEL_DIAG_URL": access.url,
-        "OTEL_DIAG_MCP_URL": access.mcp_url,
-        "OTEL_DIAG_TOKEN": access.token.reveal(),
+        agent_access.URL: access.url,
+        agent_access.MCP_URL: access.mcp_url,
+        agent_access.TOKEN: access.token.reveal(),
     }
 
 

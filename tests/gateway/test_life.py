@@ -20,28 +20,9 @@ import pytest
 from pytest_otel_diag.gateway import Gateway, environment, shared_gateway
 from pytest_otel_diag.secret import cleaned
 from tests.gateway.conftest import client_of
+from tests.gateway.hanging import Hanging
 from tests.support.deadlines import deadline_s, eventually
 from tests.support.investigations import investigation_over
-
-
-class Hanging:
-    """Telemetry whose queries wait until they are cancelled."""
-
-    def __init__(self, telemetry) -> None:
-        self._inner = telemetry
-        self.begun = threading.Event()
-        self.cancelled = threading.Event()
-
-    def __getattr__(self, name):
-        return getattr(self._inner, name)
-
-    async def query(self, sql, parameters=None, limits=None):
-        self.begun.set()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            self.cancelled.set()
-            raise
 
 
 @pytest.fixture
