@@ -162,7 +162,7 @@ def _span(row: Mapping[str, Any], attributes: dict[str, str]) -> _Span:
     if row["message"]:
         attributes = {"status_message": shortened(row["message"], _TEXT_CHARACTERS), **attributes}
     events = [
-        shortened(f"{name} {exception}".strip(), _TEXT_CHARACTERS)
+        shortened(f"{name} {exception.strip()}".strip(), _TEXT_CHARACTERS)
         for name, exception in zip(row["events"], row["exceptions"], strict=True)
     ]
     return _Span(
