@@ -26,6 +26,7 @@ from pytest_otel_diag.gateway.routes import Route, paths, route_of
 
 MCP_PATH = "/mcp"
 _MOST_CALLS = 64
+_SHOWN = 100  # characters of what a client sent
 _LAST_WORDS_S = 1.0
 _CLOSE = ("connection", "close")
 _BEARER = "bearer"
@@ -137,7 +138,9 @@ def _route(lease: Lease, scope: Scope) -> Route:
     route = route_of(lease, path)
     if route is None:
         known = (*paths(lease), MCP_PATH)
-        text = f"there is no {path!r}{nearest(path, known)}; GET /openapi.json lists the paths"
+        text = (
+            f"there is no {path[:_SHOWN]!r}{nearest(path[:_SHOWN], known)}; GET /openapi.json lists the paths"
+        )
         raise Refused(404, "not_found", text)
     if method != route.method:
         text = f"{path} takes {route.method}, not {method}"

@@ -44,7 +44,7 @@ def refused(error: Exception) -> Refused:
         if isinstance(cause, class_):
             details = {"code": cause.code} if isinstance(cause, QueryFailed) else {}
             return Refused(status, kind, message, details=details)
-    if isinstance(error, OtelDiagError | ValidationError | ValueError):
+    if isinstance(error, OtelDiagError | ValidationError | ValueError | OverflowError):
         return Refused(400, _BAD_ARGUMENTS, message)
     return Refused(500, "internal", f"{type(error).__name__}: {message}")
 

@@ -1,0 +1,102 @@
+"""The gateway inside an investigation: over the closed line of a session, metered as for any analyzer."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from pytest_otel_diag.errors import AnalyzerError
+from pytest_otel_diag.gateway import Gateway
+from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.ports import Investigation
+from pytest_otel_diag.sessions.investigation.run import run_analyzer
+from tests.gateway.conftest import client_of
+from tests.gateway.hanging import Hanging
+from tests.support.deadlines import deadline_s
+from tests.support.investigations import investigation_over
+
+
+class Agent:
+    """An adapter whose agent is a client in another thread."""
+
+    def __init__(self, gateway: Gateway, *calls: tuple[str, dict]) -> None:
+        self._gateway = gateway
+        self._calls = calls
+        self.answers: list[httpx.Response] = []
+        self.access = None
+
+    async def diagnose(self, investigation: Investigation) -> Diagnosis:
+        with self._gateway.access(investigation) as access:
+            self.access = access
+            await asyncio.to_thread(self._agent, access)
+        return Diagnosis(detected=access.toolbox.submitted is not None)
+
+    def _agent(self, access) -> None:
+        with client_of(access) as client:
+            for path, body in self._calls:
+                self.answers.append(client.post(path, json=body))
+
+
+class Kept:
+    """A transcript in memory."""
+
+    def __init__(self) -> None:
+        self.entries = []
+
+    async def add(self, kind, content) -> None:
+        self.entries.append((kind, dict(content)))
+
+
+async def test_what_is_read_is_metered_and_in_the_transcript(gateway, investigation):
+    kept = Kept()
+    agent = Agent(
+        gateway,
+        ("/v1/query", {"sql": "SELECT count() FROM otel_traces"}),
+        ("/v1/tools/query", {"sql": "SELECT nothing"}),
+        ("/v1/ask", {"question": "latest"}),
+        ("/v1/diagnosis", {"detected": True}),
+    )
+    given = replace(investigation, transcript=kept)
+    diagnosis = await run_analyzer(agent, given, timeout_s=deadline_s(20), grace_s=1)
+    assert diagnosis.detected
+    assert [answer.status_code for answer in agent.answers] == [200, 422, 200, 200]
+    first, second = investigation.telemetry.records
+    assert (first.data_sources, first.rows, first.error) == (("traces",), 1, None)
+    assert second.error is not None
+    assert [(kind, content["name"]) for kind, content in kept.entries] == [
+        (kind, name)
+        for name in ("query", "query", "submit_diagnosis")
+        for kind in ("tool_call", "tool_result")
+    ]
+    assert kept.entries[3][1]["error"]
+    assert client_of(agent.access).get("/v1/clock").status_code == 401
+
+
+async def test_the_session_goes_on_when_a_call_hangs(gateway, telemetry):
+    hanging = Hanging(telemetry)
+    agent = Agent(gateway, ("/v1/query", {"sql": "SELECT 1"}))
+    with pytest.raises(AnalyzerError, match="no diagnosis within"):
+        await run_analyzer(agent, investigation_over(hanging), timeout_s=0.5, grace_s=deadline_s(5))
+    assert hanging.cancelled.is_set() or not hanging.begun.is_set()
+    assert agent.access is None or client_of(agent.access).get("/v1/clock").status_code == 401
+
+
+async def test_sessions_in_parallel_have_their_own_tokens(gateway, telemetry):
+    agents = [Agent(gateway, ("/v1/diagnosis", {"summary": str(number)})) for number in range(4)]
+    runs = (
+        run_analyzer(agent, investigation_over(telemetry), timeout_s=deadline_s(20), grace_s=1)
+        for agent in agents
+    )
+    assert all(diagnosis.detected for diagnosis in await asyncio.gather(*runs))
+    assert [agent.access.toolbox.submitted["summary"] for agent in agents] == ["0", "1", "2", "3"]
+
+
+async def test_the_server_thread_holds_nothing_of_the_session(gateway, investigation):
+    await run_analyzer(Agent(gateway), investigation, timeout_s=deadline_s(20), grace_s=1)
+    (thread,) = {one for one in threading.enumerate() if one.name == "otel-diag gateway"}
+    assert thread._args == ([],)
+    assert gateway._running.leases.all() == ()
