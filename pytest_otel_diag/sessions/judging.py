@@ -12,6 +12,8 @@ from pytest_otel_diag.model.session import Blame, Status
 from pytest_otel_diag.model.telemetry import CallEdge
 from pytest_otel_diag.model.verdict import Verdict
 from pytest_otel_diag.ports import JudgeFacts
+from pytest_otel_diag.scoring.grounding.grounded import ground
+from pytest_otel_diag.scoring.grounding.path import path_coverage
 from pytest_otel_diag.scoring.names import ServiceNames
 from pytest_otel_diag.sessions.context import SessionContext
 from pytest_otel_diag.sessions.ending import SessionStopped, describe
@@ -19,6 +21,9 @@ from pytest_otel_diag.sessions.exhibits.facts import edges_in, known_windows, se
 from pytest_otel_diag.sessions.investigation.guidance import Guide, Hints, hints_of, messages_of
 from pytest_otel_diag.sessions.investigation.threads import both
 from pytest_otel_diag.sessions.settings import Judge
+
+_GROUNDING_S = 60.0
+"""Limit of checking the evidence, which takes milliseconds on an embedded store."""
 
 
 async def judge_diagnosis(
@@ -33,6 +38,20 @@ async def judge_diagnosis(
 
     *edges* are the calls of the baseline where they are known, *elapsed_s* the wall time the analyzer took.
     """
+    verdict, facts = await _judged(context, judge, diagnosis, edges=edges, elapsed_s=elapsed_s)
+    for note in _never_seen(context.scenario.expectation, facts.known_services):
+        context.log.note(note)
+    return await _grounded(context, diagnosis, verdict, facts)
+
+
+async def _judged(
+    context: SessionContext,
+    judge: Judge,
+    diagnosis: Diagnosis,
+    *,
+    edges: Sequence[CallEdge],
+    elapsed_s: float,
+) -> tuple[Verdict, JudgeFacts]:
     try:
         async with asyncio.timeout(context.settings.judge_timeout_s):
             facts = await _facts(context, edges, elapsed_s)
@@ -41,9 +60,7 @@ async def judge_diagnosis(
                 raise TypeError(f"returned {type(verdict).__name__}, not a Verdict")
     except Exception as error:
         raise SessionStopped(Status.ERROR, f"judge: {describe(error)}", Blame.INFRASTRUCTURE) from error
-    for note in _never_seen(context.scenario.expectation, facts.known_services):
-        context.log.note(note)
-    return verdict
+    return verdict, facts
 
 
 def guide_of(context: SessionContext, judge: Judge, edges: Sequence[CallEdge]) -> Guide:
@@ -56,7 +73,7 @@ def guide_of(context: SessionContext, judge: Judge, edges: Sequence[CallEdge]) -
     async def right(attempt: Diagnosis) -> bool | None:
         plain = attempt.model_copy(update={"query": None})
         try:
-            verdict = await judge_diagnosis(context, judge, plain, edges=edges, elapsed_s=0.0)
+            verdict, _ = await _judged(context, judge, plain, edges=edges, elapsed_s=0.0)
         except SessionStopped as stopped:
             context.log.note(f"an attempt was not judged, so it got no hint: {stopped.reason}")
             return None
@@ -65,6 +82,22 @@ def guide_of(context: SessionContext, judge: Judge, edges: Sequence[CallEdge]) -
     if settings.person is not None:
         return Guide(messages_of(settings.person), monotonic=monotonic)
     return Guide(Hints(hints_of(context.scenario, settings.hints), right), monotonic=monotonic)
+
+
+async def _grounded(
+    context: SessionContext, diagnosis: Diagnosis, verdict: Verdict, facts: JudgeFacts
+) -> Verdict:
+    """Return the verdict with what telemetry says of the evidence; where that fails, the verdict stands."""
+    scenario = context.scenario
+    expected = [cause.service for cause in scenario.expectation.root_causes]
+    path = path_coverage(scenario.investigation_path, facts.queries, facts.sightings)
+    grounding = None
+    try:
+        async with asyncio.timeout(min(_GROUNDING_S, context.settings.judge_timeout_s)):
+            grounding = await ground(diagnosis, verdict, facts, expected)
+    except Exception as error:
+        context.log.note(f"whether the evidence is real is unknown: {describe(error)}")
+    return verdict.model_copy(update={"grounding": grounding, "path": path})
 
 
 def _never_seen(expectation: Expectation, known: Sequence[str]) -> Iterator[str]:

@@ -12,26 +12,19 @@ def _words(text: str) -> frozenset[str]:
 
 
 TO_MS = {
-    **dict.fromkeys(
-        _words(
-            """ns nanoseconds"), 1e-6), **dict.fromkeys(_words("us µs μs microseconds"), 1e-3),
-    **dict.fromkeys(_words("ms msec millisecond milliseconds"""
-        ),
-        1.0,
-    ),
+    **dict.fromkeys(_words("ns nanoseconds"), 1e-6),
+    **dict.fromkeys(_words("us µs μs microseconds"), 1e-3),
+    **dict.fromkeys(_words("ms msec millisecond milliseconds"), 1.0),
     **dict.fromkeys(_words("s sec secs second seconds"), 1e3),
 }
 """Unit of a duration → milliseconds."""
 
-PERCENT = _words(
-    """% percent") UNITS = frozenset(TO_MS) | PERCENT QUANTILES: dict[str, Measure] = {"p50": "p50_ms",
-    "median": "p50_ms", "p95": "p95_ms", "p99": "p99_ms"} CALLS = _words("call calls request requests
-    span spans invocation invocations rpcs"""
-)
-LINES = _words(
-    """line lines records entries messages") FAIL = _words("fail fails failed failing failure failures
-    error errors errored erroring"""
-)
+PERCENT = _words("% percent")
+UNITS = frozenset(TO_MS) | PERCENT
+QUANTILES: dict[str, Measure] = {"p50": "p50_ms", "median": "p50_ms", "p95": "p95_ms", "p99": "p99_ms"}
+CALLS = _words("call calls request requests span spans invocation invocations rpcs")
+LINES = _words("line lines records entries messages")
+FAIL = _words("fail fails failed failing failure failures error errors errored erroring")
 NOT_FAIL = _words(
     """success successful successfully succeed succeeded succeeds succeeding available availability not no
     without never neither nor cpu memory heap disk latency confidence confident probability likely
