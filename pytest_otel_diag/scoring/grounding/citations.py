@@ -24,6 +24,8 @@ MOST_CHARS = 100_000
 _FIGURES_OF_A_TEXT = 50
 _ID_CHARS = 64
 _NAME_CHARS = 300
+_NEAR_CHARS = 500
+_MOST_TOUCHED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class Citations:
         left = max(0, MOST_CHARS - self.chars)
         self.chars += min(len(text), left)
         for said in islice(read_figures(text[:left]), _FIGURES_OF_A_TEXT):
-            self.state(CitedFigure(said, place, service, operation, said.period, text=text[:left]))
+            self.state(CitedFigure(said, place, service, operation, said.period, text=around(text, said)))
 
     def _add(self, into: dict[K, V], key: K, value: V, most: int) -> None:
         if key in into:
@@ -125,6 +127,11 @@ def citations_of(diagnosis: Diagnosis) -> Citations:
     return found
 
 
+def around(text: str, said: Said) -> str:
+    """Return the part of *text* in which the names stand that the figure is about."""
+    return text[max(0, said.at - _NEAR_CHARS) : said.at + _NEAR_CHARS]
+
+
 def _findings(diagnosis: Diagnosis) -> Iterator[tuple[str, str, str | None, tuple[Evidence, ...]]]:
     for nth, cause in enumerate(diagnosis.root_causes):
         yield f"root_causes.{nth}", cause.service, cause.operation, cause.evidence
@@ -133,7 +140,7 @@ def _findings(diagnosis: Diagnosis) -> Iterator[tuple[str, str, str | None, tupl
 
 
 def _evidence(found: Citations, one: Evidence, place: str, service: str, operation: str | None) -> None:
-    touched = (service, *one.services)
+    touched = (service, *one.services[:_MOST_TOUCHED])
     for name in one.services:
         found.name(Entity("service", name, place, cited=True))
     for name in one.operations:

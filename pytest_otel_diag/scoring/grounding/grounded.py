@@ -83,14 +83,14 @@ class _Grounding:
             told = figure.place == "query.description" and returned(figure, verdict.query)
             claims.append(judge.confirmed(figure) if told else judge.check(figure))
         claims += check_query(diagnosis, verdict.query, self.checker.names)
-        entities = []
-        if self.checker.names.known:
-            for entity in self.citations.entities.values():
-                checked = self.checker.entity(entity)
-                entities.append(checked)
-                if entity.cited:
-                    claims.append(checked)
-        unknown = [one for one in entities if one.outcome == "refuted" and one not in claims]
+        known, unknown, entities = 0, [], self.citations.entities if self.checker.names.known else {}
+        for entity in entities.values():
+            checked = self.checker.entity(entity)
+            known += checked.outcome != "refuted"
+            if entity.cited:
+                claims.append(checked)
+            elif checked.outcome == "refuted":
+                unknown.append(checked)
         shown = [one for wanted in ("refuted", "unchecked") for one in claims if one.outcome == wanted]
         return Grounding(
             confirmed=_count(claims, "confirmed"),
@@ -98,7 +98,7 @@ class _Grounding:
             unchecked=_count(claims, "unchecked"),
             left_out=self.citations.left_out,
             entities=len(entities),
-            entities_known=sum(one.outcome != "refuted" for one in entities),
+            entities_known=known,
             claims=tuple((*unknown, *shown)[:MOST_CLAIMS]),
         )
 

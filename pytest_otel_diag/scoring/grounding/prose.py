@@ -56,12 +56,13 @@ class Said:
     """A statement about the calls (or log lines) of one window; its amounts belong together.
 
     ``part`` says that it may be about a part of the calls only, so that a greater total does not contradict
-    it. ``compared`` says that it may be about any quiet time.
+    it. ``compared`` says that it may be about any quiet time. ``at`` is its place in the text.
     """
 
     amounts: tuple[Amount, ...]
     period: Period
     text: str
+    at: int = 0
     part: bool = False
     compared: bool = False
 
@@ -240,7 +241,8 @@ def _said(clause: Clause, amounts: tuple[Amount, ...], index: int, last: int) ->
             RESTRICTING_AFTER - {"from"} if moves else RESTRICTING_AFTER
         )
     text = clause.quoted(clause.low, clause.high - 1)
-    return Said(amounts, period, text, part=bool(restricted), compared=compared)
+    at = clause.tokens[index].start
+    return Said(amounts, period, text, at, part=bool(restricted), compared=compared)
 
 
 def _period(clause: Clause, index: int) -> tuple[Period, bool]:

@@ -11,7 +11,7 @@ from pytest_otel_diag.model.diagnosis import Diagnosis, Measure
 from pytest_otel_diag.model.grounding import Claim
 from pytest_otel_diag.model.verdict import QueryVerdict
 from pytest_otel_diag.scoring.grounding.checks import claim
-from pytest_otel_diag.scoring.grounding.citations import CitedFigure
+from pytest_otel_diag.scoring.grounding.citations import CitedFigure, around
 from pytest_otel_diag.scoring.grounding.prose import Amount, read_figures
 from pytest_otel_diag.scoring.judged_query import SAMPLE_ROWS, reads_telemetry
 from pytest_otel_diag.scoring.names import ServiceNames, mentions
@@ -57,7 +57,7 @@ def described(diagnosis: Diagnosis) -> list[CitedFigure]:
     service, operation = (first.service, first.operation) if first else ("", None)
     text = diagnosis.query.description
     return [
-        CitedFigure(said, "query.description", service, operation, said.period, text=text)
+        CitedFigure(said, "query.description", service, operation, said.period, text=around(text, said))
         for said in islice(read_figures(text), _MOST)
     ]
 

@@ -80,21 +80,26 @@ class Sightings:
         self._seen |= new
 
 
-def _texts(values: Iterable[Any], depth: int = 0) -> set[str]:
+def _texts(column: Iterable[Any]) -> set[str]:
     """Return the distinct texts of a column, also inside of arrays, tuples and maps."""
-    values = list(values)
+    values = list(column)
     first = next((value for value in values if value is not None), None)
-    if isinstance(first, bool | int | float):
+    if isinstance(first, int | float):
         return set()
-    if isinstance(first, str | bytes):
-        return {_text(value) for value in set(values) if isinstance(value, str | bytes)}
-    inner: list[Any] = []
-    for value in values if depth < _DEEPEST else ():
-        if isinstance(value, Mapping):
-            inner += [*value.keys(), *value.values()]
-        elif isinstance(value, list | tuple | set | frozenset):
-            inner += value
-    return _texts(inner, depth + 1) if inner else set()
+    if isinstance(first, str):  # a column has one type; names repeat
+        values = list(set(values))
+    found: set[str] = set()
+    for _ in range(_DEEPEST):
+        inner: list[Any] = []
+        for value in values:
+            if isinstance(value, str | bytes):
+                found.add(_text(value))
+            elif isinstance(value, Mapping):
+                inner += [*value.keys(), *value.values()]
+            elif isinstance(value, list | tuple | set | frozenset):
+                inner += value
+        values = inner
+    return found
 
 
 def _text(value: str | bytes) -> str:
@@ -104,6 +109,5 @@ def _text(value: str | bytes) -> str:
 def _literals(statement: str, parameters: object) -> set[str]:
     found = set(_LITERAL.findall(statement[:_SEARCHED_CHARS]))
     if isinstance(parameters, Mapping):
-        for value in parameters.values():
-            found |= _texts([value])
+        found |= _texts([list(parameters.values())])
     return found
