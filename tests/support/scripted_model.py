@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -72,10 +73,13 @@ Answer = Say | Fail | Stall
 
 @dataclass(frozen=True)
 class Conversation:
-    """What the model sees, and ``attempt``, the number of requests of this server so far, from 1."""
+    """What the model sees; ``attempt`` is the number of requests of this server so far, from 1.
+
+    ``offered`` are the names of the tools, as the request or the system prompt of a text protocol has them.
+    """
 
     messages: Messages
-    tools: tuple[str, ...]
+    offered: tuple[str, ...]
     attempt: int
     body: Mapping[str, Any]
 
@@ -86,11 +90,15 @@ class Conversation:
 
     def tool(self, name: str) -> str:
         """Return the offered tool of this name; agents may put a prefix before names of MCP tools."""
-        return next((tool for tool in self.tools if tool == name or tool.endswith(f"_{name}")), name)
+        return next((tool for tool in self.offered if tool == name or tool.endswith(f"_{name}")), name)
 
     def results(self) -> list[str]:
         """Return the results of tools so far, as texts."""
-        return [text_of(message) for message in self.messages if message["role"] == "tool"]
+        return [
+            text_of(message)
+            for message in self.messages
+            if message["role"] == "tool" or text_of(message).startswith("Result of ")
+        ]
 
     def asked(self) -> str:
         """Return everything that system and user said."""
@@ -140,7 +148,8 @@ class ScriptedModel:
         tokens = _tokens(body["messages"]) + _tokens(body.get("tools") or [])
         if refused := self._refused(body, names, tokens):
             return _error(refused)
-        answer = self.policy(Conversation(body["messages"], names, attempt, body))
+        listed = re.findall(r"^([a-z_]+): .*\nArguments: ", text_of(body["messages"][0]), re.MULTILINE)
+        answer = self.policy(Conversation(body["messages"], names or tuple(listed), attempt, body))
         if isinstance(answer, Fail):
             return _error(answer)
         if isinstance(answer, Stall):
