@@ -10,6 +10,7 @@ from typer.main import get_command
 from pytest_otel_diag.cli.app import app
 from pytest_otel_diag.config.options import OPTIONS
 from pytest_otel_diag.model.events import SessionEvent
+from pytest_otel_diag.tools import ALIASES, TOOLS, Tool
 
 DOCS = Path(__file__).parent
 BEGIN, END = "<!-- table: written by docs/tables.py -->\n", "<!-- end of table -->"
@@ -76,7 +77,25 @@ def _events() -> Iterator[tuple[str, str, str]]:
         yield f"`{event.model_fields['kind'].default}`", ", ".join(own), meaning
 
 
-PAGES = {"options.md": options, "commands.md": commands, "events.md": events}
+def tools() -> str:
+    """Return what a model reads of every tool, in the order of the list."""
+    return "\n".join(_tool(tool) for tool in (*TOOLS, *ALIASES))
+
+
+def _tool(tool: Tool) -> str:
+    text, _, example = tool.description.partition(" Example: ")
+    parts = [f"### `{tool.name}`\n", f"{text}\n", f"```json\n{example}\n```\n"]
+    arguments = tool.arguments.model_fields.items()
+    if arguments:
+        rows = [
+            (f"`{name}`" + (" (required)" if field.is_required() else ""), field.description or "")
+            for name, field in arguments
+        ]
+        parts.append(table(("argument", "meaning"), rows))
+    return "\n".join(parts)
+
+
+PAGES = {"options.md": options, "commands.md": commands, "events.md": events, "agents/tools.md": tools}
 
 
 def written(name: str) -> str:

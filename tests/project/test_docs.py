@@ -24,7 +24,7 @@ from tests.support import tiny_shop
 
 ROOT = Path(__file__).parents[2]
 TOP = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docker/README.md")]
-PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*TOP, *sorted((ROOT / "docs").rglob("*.md"))]
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -76,7 +76,7 @@ def test_pages_name_commands_that_exist(page: Path) -> None:
         assert not groups[command] or not below or below in groups[command], below
 
 
-@pytest.mark.parametrize("page", ["options.md", "commands.md", "events.md"])
+@pytest.mark.parametrize("page", ["options.md", "commands.md", "events.md", "agents/tools.md"])
 def test_tables_made_from_the_code_are_current(page: str) -> None:
     script = runpy.run_path(str(ROOT / "docs" / "tables.py"))
     assert script["written"](page) == (ROOT / "docs" / page).read_text(), "write it: python docs/tables.py"
