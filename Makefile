@@ -19,7 +19,7 @@ help:
 	@echo "make lint                    run ruff, mypy and import-linter only"
 	@echo "make docs                    build the documentation into build/docs; warnings are errors"
 	@echo "make report-picture          take the picture of the report for README.md (needs Chromium)"
-	@echo "make bench                   measure sessions by phase, waits for an impact, the shop, the store, the analysis and the receiver"
+	@echo "make bench                   measure sessions by phase, waits for an impact, the shop, the store, the analysis, the receiver and the gateway"
 	@echo "make clean                   remove .venv and all caches"
 
 $(VENV)/.run: pyproject.toml constraints.txt
@@ -66,6 +66,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.telemetry --spans 1000000
 	$(BIN)/python -m benchmarks.telemetry --spans 10000000
 	$(BIN)/python -m benchmarks.receiver --seconds 60
+	$(BIN)/python -m benchmarks.gateway
 	@if [ -n "$(RECORDING)" ]; then $(BIN)/python -m benchmarks.peers $(RECORDING); fi
 
 clean:

@@ -21,7 +21,7 @@ from pytest_otel_diag.errors import (
 from pytest_otel_diag.gateway.exchange import Refused
 from pytest_otel_diag.tools import ToolError
 
-_KINDS: Mapping[str, tuple[type[OtelDiagError], int]] = {
+KINDS: Mapping[str, tuple[type[OtelDiagError], int]] = {
     "query_limit_exceeded": (QueryLimitExceeded, 422),
     "query_failed": (QueryFailed, 422),
     "query_rejected": (QueryRejected, 400),
@@ -40,7 +40,7 @@ def refused(error: Exception) -> Refused:
     """Return the response to a call that raised *error*."""
     message = _readable(error) if isinstance(error, ValidationError) else str(error)
     cause = error.__cause__ if isinstance(error, ToolError) else error
-    for kind, (class_, status) in _KINDS.items():
+    for kind, (class_, status) in KINDS.items():
         if isinstance(cause, class_):
             details = {"code": cause.code} if isinstance(cause, QueryFailed) else {}
             return Refused(status, kind, message, details=details)
@@ -57,7 +57,7 @@ def _readable(error: ValidationError) -> str:
 def raised(error: Mapping[str, Any]) -> Exception:
     """Return the exception that ``error`` of a response means, for clients in Python."""
     message = str(error.get("message", ""))
-    class_, _ = _KINDS.get(str(error.get("kind")), (OtelDiagError, 500))
+    class_, _ = KINDS.get(str(error.get("kind")), (OtelDiagError, 500))
     if issubclass(class_, QueryFailed):
         code = error.get("code")
         return class_(message, code if isinstance(code, int) else None)

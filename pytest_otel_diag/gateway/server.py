@@ -49,6 +49,9 @@ class Server:
                 f"cannot listen on a port of {HOST} for agents: {error}; "
                 "the agent under test needs it to reach telemetry"
             ) from error
+        # asyncio does this for sockets that name their protocol only; head and body of a response are two
+        # writes, and the second would wait 40 ms for the client to acknowledge the first
+        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = self._listener.getsockname()[1]
         self._config = uvicorn.Config(
             application,

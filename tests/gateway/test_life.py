@@ -207,6 +207,13 @@ def test_only_the_loopback_of_ipv4_listens(access):
     assert [line[1] for line in lines if line[3] == "0A" and line[1].endswith(port)] == [f"0100007F{port}"]
 
 
+def test_responses_do_not_wait_for_acknowledgements(gateway, client):
+    client.get("/v1/clock")
+    (connection,) = server_of(gateway)._state.connections
+    accepted = connection.transport.get_extra_info("socket")
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_strangers_hold_few_connections(gateway, investigation):
     with gateway.access(investigation) as access:
         strangers = [socket.create_connection(("127.0.0.1", _port(access))) for _ in range(140)]
