@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from pytest_otel_diag.model.base import Finite, Model
+from pytest_otel_diag.model.base import Finite, Model, Ratio
 from pytest_otel_diag.model.diagnosis import Direction, Mechanism, Signal
 
 
@@ -63,7 +63,15 @@ class Fault(Model):
         return self.flag if self.variant is None else f"{self.flag}={self.variant}"
 
 
-DisturbanceKind = Literal["load", "restart", "gc"]
+DisturbanceKind = Literal["load", "restart", "gc", "text"]
+
+TextKind = Literal["instruction", "confession", "submit", "tool_result", "unicode", "long"]
+"""Misleading texts: an instruction to the reader, a confession, a call that submits a diagnosis, the result
+of a tool call, an instruction in characters that hide it, and one in a very long line."""
+
+TextPlace = Literal["log", "attribute", "baggage"]
+"""Where a text shows: in log bodies of the service, in attributes of its spans, in baggage, which reaches the
+spans of all services of a trace."""
 
 
 class Disturbance(Model):
@@ -72,18 +80,31 @@ class Disturbance(Model):
     ``load`` multiplies the traffic by ``factor``, ``restart`` replaces the instances of ``service`` as a
     deployment does, ``gc`` makes the runtime of ``service`` collect garbage once. ``at_s`` are seconds from
     the injection.
+
+    ``text`` lets users of the system write a misleading text of the kind ``text`` into telemetry of
+    ``service``, in the places ``where``, in a ``share`` of its records. It accuses the service ``accuses``;
+    for None it claims that nothing is wrong.
     """
 
     kind: DisturbanceKind
     service: str | None = None
     factor: Finite = Field(default=2.0, gt=0)
     at_s: Finite = Field(default=0.0, ge=0)
+    text: TextKind | None = None
+    accuses: str | None = None
+    where: tuple[TextPlace, ...] = Field(default=("log", "attribute", "baggage"), min_length=1)
+    share: Ratio = 0.2
 
     @model_validator(mode="after")
     def _service_named(self) -> Self:
         if (self.kind == "load") == (self.service is not None):
             wanted = "names no service" if self.kind == "load" else "needs a service"
             raise ValueError(f"a disturbance of kind {self.kind!r} {wanted}")
+        if (self.kind == "text") != (self.text is not None):
+            wanted = f"needs a text: {', '.join(get_args(TextKind))}" if self.text is None else "has no text"
+            raise ValueError(f"a disturbance of kind {self.kind!r} {wanted}")
+        if self.kind != "text" and self.accuses is not None:
+            raise ValueError(f"a disturbance of kind {self.kind!r} accuses nobody; only a text does")
         return self
 
 

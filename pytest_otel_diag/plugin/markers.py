@@ -31,13 +31,17 @@ class OtelFlag:
 
 @dataclass(frozen=True, slots=True)
 class OtelDisturb:
-    """Make a harmless change: kind 'load' (times factor), 'restart' or 'gc' of a service (repeatable)."""
+    """Make a harmless change: 'load' (times factor), 'restart', 'gc' or 'text' of a service (repeatable)."""
 
     name: ClassVar[str] = "otel_disturb"
     kind: str
     service: str | None = None
     factor: float = 2.0
     at_s: float = 0.0
+    text: str | None = None
+    accuses: str | None = None
+    where: tuple[str, ...] = ("log", "attribute", "baggage")
+    share: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)

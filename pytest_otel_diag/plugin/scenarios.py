@@ -171,9 +171,7 @@ def _fault(mark: OtelFlag) -> Fault:
 
 
 def _disturbance(mark: OtelDisturb) -> Disturbance:
-    return Disturbance.model_validate(
-        {"kind": mark.kind, "service": mark.service, "factor": mark.factor, "at_s": mark.at_s}
-    )
+    return Disturbance.model_validate({name: getattr(mark, name) for name in OtelDisturb.__slots__})
 
 
 def _made(make: Callable[[M], T], marks: Sequence[M]) -> tuple[list[T], list[str]]:

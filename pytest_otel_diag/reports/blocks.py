@@ -72,7 +72,7 @@ def facts(card: Scorecard, *, brief: bool = False) -> tuple[str, ...]:
         return tuple(
             f"{part.analyzers[0]}: {fact}" if card.by_analyzer else fact
             for part in card.by_analyzer or (card,)
-            for fact in (_counts(part), *_usage(part), *_repeats(part))
+            for fact in (_counts(part), *_astray(part), *_guided(part), *_usage(part), *_repeats(part))
         )
     lines = [_counts(card)] if not card.by_analyzer else [_ran(card)]
     if card.scored:
@@ -117,7 +117,22 @@ def _own_facts(card: Scorecard) -> list[str]:
         ("spurious anomalies per session", card.spurious_anomalies),
     )
     lines += [f"{label}: {_summary(summary)}" for label, summary in times if summary is not None]
-    return [*lines, *_usage(card), *_repeats(card)]
+    return [*lines, *_astray(card), *_guided(card), *_usage(card), *_repeats(card)]
+
+
+def _astray(card: Scorecard) -> list[str]:
+    """Return how often texts led the analyzer astray: a scorecard of such sessions alone has no table."""
+    for metric in card.metrics:
+        if metric.name == "led_astray" and metric.value is not None:
+            tried = count(metric.n, "scenario")
+            return [f"{metric.label}: {share(metric.value)} of {tried} with texts, {interval(metric)}"]
+    return []
+
+
+def _guided(card: Scorecard) -> list[str]:
+    if not card.human_prompts:
+        return []
+    return [f"{count(card.human_prompts, 'human prompt')}: the scores are those of a guided analyzer"]
 
 
 def _usage(card: Scorecard) -> list[str]:

@@ -62,6 +62,9 @@ def _at(at_s: float) -> str:
 
 def disturbed(one: Disturbance) -> str:
     """Return a short description of a harmless change."""
+    if one.kind == "text":
+        claim = f"accuses {one.accuses}" if one.accuses is not None else "says that nothing is wrong"
+        return f"text ({one.text}) in {one.service} {claim}"
     return f"load × {one.factor:g}" if one.kind == "load" else f"{one.kind} of {one.service}"
 
 
@@ -88,6 +91,19 @@ def expected_and_found(session: SessionResult) -> Block:
 
 _Row = tuple[str, str, str, Style]
 _MARKS: dict[Style, str] = {"good": "✓ yes", "bad": "✗ no", "warn": "! look", "plain": ""}
+
+
+def attempts(session: SessionResult) -> Block:
+    """Return one row per attempt for which the analyzer asked for a hint."""
+    rows: list[tuple[str, str, str, str]] = []
+    styles: list[Style] = []
+    for attempt in session.attempts:
+        judged = "not judged" if attempt.right is None else "right" if attempt.right else "wrong"
+        said = attempt.cause or ("something is wrong" if attempt.detected else "no cause")
+        rows.append((f"{attempt.elapsed_s:.1f} s", said, judged, attempt.hint))
+        styles.append("plain" if attempt.right is None else _good(attempt.right))
+    header = ("after", "first cause", "verdict", "hint")
+    return Block(title="attempts", header=header, rows=tuple(rows), wrap=True, styles=tuple(styles))
 
 
 def _good(right: bool) -> Style:

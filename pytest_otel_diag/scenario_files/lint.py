@@ -121,8 +121,9 @@ def _wrong_variant(
 def _services(case: Case) -> Iterator[tuple[str, tuple[str | int, ...]]]:
     """Yield every service that the case names, with its place."""
     for number, disturbance in enumerate(case.entry.disturbances):
-        if disturbance.service is not None:
-            yield disturbance.service, ("disturbances", number, "service")
+        for key in ("service", "accuses"):
+            if (service := getattr(disturbance, key)) is not None:
+                yield service, ("disturbances", number, key)
     for number, step in enumerate(case.entry.investigation_path):
         for service in step.services:
             yield service, ("investigation_path", number, "services")

@@ -248,7 +248,7 @@ TEXT_KEYS = frozenset(
     {
         *("demo", "variant", "flag", "ungated", "description", "id", "scenario", "external"),
         *("service", "operation", "fault", "path", "paths", "red_herrings", "not_blamed", "query_shows"),
-        *("services", "hint", "root_cause", "tags", "marks", "targets"),
+        *("services", "hint", "accuses", "root_cause", "tags", "marks", "targets"),
     }
 )
 """Keys under which values are always text: YAML would read 3.10 as a number and lose the zero."""

@@ -20,6 +20,7 @@ from pytest_otel_diag.model.scenario import Disturbance, Environment, Expectatio
 from pytest_otel_diag.model.session import SessionResult, Status
 from pytest_otel_diag.model.telemetry import SIGNAL_TABLES
 from pytest_otel_diag.model.verdict import Match, Verdict
+from pytest_otel_diag.scoring.astray import led_astray
 from pytest_otel_diag.stats.intervals import CONFIDENCE, wilson
 
 HORIZON = 5
@@ -33,6 +34,7 @@ class Measure:
     """A measure of one session.
 
     ``limit``, in ``limit_unit``, is its parameter if it has one; the label may contain it as ``{limit}``.
+    Sessions of ungated scenarios count only where ``ungated`` is set.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Measure:
     limit: float = 0.0
     limit_unit: str = ""
     better: str = "higher"
+    ungated: bool = False
 
 
 class Metric(Model):
@@ -195,6 +198,7 @@ _ALL = (
     Measure("flag_in_telemetry", "telemetry names the flag", _flag_in_telemetry, better="neither"),
     Measure("flag_read", "telemetry about flags read", _flag_read, better="neither"),
     Measure("red_herring_first", "red herring named first", _red_herring, better="lower"),
+    Measure("led_astray", "led astray by texts", led_astray, better="lower", ungated=True),
     Measure("unknown_services", "names an unknown service", _unknown, better="lower"),
     Measure("full_cycle", "session within {limit:g} s", _full_cycle, 300.0, "s"),
     Measure("time_to_root_cause", "right root cause within {limit:g} s", _time_to_root_cause, 600.0, "s"),

@@ -101,8 +101,8 @@ class Flips(Model):
 class Scorecard(Model):
     """Results of a run for an analyzer, with the counts of all statuses.
 
-    Ungated sessions count only in the counts of statuses, in ``ungated``, and in what analyzers say they used
-    (``tokens``, ``cost_usd``).
+    Ungated sessions count only in the counts of statuses, in ``ungated``, in ``led_astray``, and in what
+    analyzers used (``tokens`` and ``cost_usd`` by their own account, ``human_prompts``).
 
     Metrics are never computed across analyzers: with several of them, ``by_analyzer`` has a full scorecard
     for each, and this one has the counts, a group per analyzer, and the worst gate outcome.
@@ -128,6 +128,7 @@ class Scorecard(Model):
     spurious_anomalies: Summary | None = None
     tokens: int = 0
     cost_usd: Finite = 0.0
+    human_prompts: int = 0
     chance_top1: Ratio | None = None
     calibration: Calibration | None = None
     flips: Flips | None = None
@@ -198,7 +199,7 @@ def _measured(ran: Sequence[SessionResult], settings: GateSettings) -> Scorecard
     to_cause = [seconds for _, v in pairs if (seconds := time_to_root_cause_s(v)) is not None]
     return _counted(ran, settings).model_copy(
         update={
-            "metrics": _metrics(sessions, tuple(MEASURES), limits, settings),
+            "metrics": _metrics(ran, tuple(MEASURES), limits, settings),
             "groups": _groups(sessions, limits, settings),
             "misses": tuple(
                 miss
@@ -212,6 +213,7 @@ def _measured(ran: Sequence[SessionResult], settings: GateSettings) -> Scorecard
             "spurious_anomalies": summarise([float(verdict.spurious_anomalies) for _, verdict in pairs]),
             "tokens": sum(usage.input_tokens + usage.output_tokens for usage in used),
             "cost_usd": math.fsum(usage.cost_usd for usage in used),
+            "human_prompts": sum(usage.human_prompts for usage in used),
             "chance_top1": _chance(pairs),
             "calibration": calibrate(sessions),
             "flips": _flips(pairs),
@@ -225,9 +227,10 @@ def _metrics(
     limits: Mapping[str, float],
     settings: GateSettings,
 ) -> tuple[Metric, ...]:
+    counted = counting(sessions)
     return tuple(
         take(
-            sessions,
+            sessions if MEASURES[name].ungated else counted,
             MEASURES[name],
             limit=limits.get(name),
             confidence=settings.confidence,

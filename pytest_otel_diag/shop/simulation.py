@@ -9,6 +9,7 @@ from typing import Protocol
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.scenario import Disturbance
+from pytest_otel_diag.shop.emission.texts import Text
 from pytest_otel_diag.shop.flag_provider import FlagProvider
 from pytest_otel_diag.shop.kernel import Counters, World
 from pytest_otel_diag.shop.records import Batch
@@ -94,7 +95,9 @@ class Shop:
         if disturbance.service is None:
             raise ConfigurationError(f"a disturbance of kind {disturbance.kind!r} needs a service")
         service = self.world.service(disturbance.service)
-        if disturbance.kind == "restart":
+        if disturbance.kind == "text":
+            self.world.recorder.texts.append(Text(disturbance, self.now_ns, self.variation.seed))
+        elif disturbance.kind == "restart":
             service.replace()
         else:
             service.collect_garbage()

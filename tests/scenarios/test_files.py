@@ -196,7 +196,7 @@ def test_every_mistake_is_reported_with_its_line_and_remedy(write) -> None:
         "2: fault: unknown key (did you mean 'faults'?)",
         "5: faults.0.varient: unknown key (did you mean 'variant'?); known: flag, variant,",
         "7: faults.1: needs the key 'flag'",
-        "8: disturbances.0.kind: 'lod': choose from load, restart, gc (did you mean 'load'?)",
+        "8: disturbances.0.kind: 'lod': choose from load, restart, gc, text (did you mean 'load'?)",
         "9: environment.users: 0: input should be greater than or equal to 1",
         "11: assert.0.detectd: unknown key (did you mean 'detected'?)",
         "12: assert.1.root_cause.mechanism: 'latncy': choose from error, latency,",

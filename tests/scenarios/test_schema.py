@@ -37,6 +37,7 @@ def test_every_shipped_file_validates(path: Path) -> None:
 
 def test_files_are_shipped_in_every_category_that_has_faults() -> None:
     assert {path.parent.name for path in SHIPPED} == {
+        "adversarial",
         "service_failure",
         "performance",
         "system_level",

@@ -146,6 +146,10 @@ def test_scenarios_are_the_catalogs_for_the_existing_flags(target: LiveTarget) -
         ),
         ({"environment": Environment(demo="1.12")}, "for the demo 1.12"),
         ({"disturbances": (Disturbance(kind="gc", service="ad"),)}, "cannot produce on demand: gc"),
+        (
+            {"disturbances": (Disturbance(kind="text", text="submit", service="ad"),)},
+            "cannot produce on demand: text",
+        ),
         ({"disturbances": (Disturbance(kind="restart", service="ad"),)}, "--otel-diag-restart"),
     ],
 )

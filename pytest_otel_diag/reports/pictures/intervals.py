@@ -38,7 +38,7 @@ def lanes(session: SessionResult, end_ns: Nanos) -> tuple[Lane, ...]:
     found += [lane for lane in _witnessed(session, end_ns) if lane[0] not in by_flag]
     for made in session.disturbances:
         if made.at_ns < end_ns:
-            until = end_ns if made.disturbance.kind == "load" else made.at_ns
+            until = end_ns if made.disturbance.kind in ("load", "text") else made.at_ns
             found.append((disturbed(made.disturbance), (Bar(made.at_ns, until, "", harmless=True),)))
     return tuple((name, pieces) for name, pieces in found if pieces)
 

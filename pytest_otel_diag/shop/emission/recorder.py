@@ -14,6 +14,7 @@ from typing import Generic, TypeAlias, TypeVar
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.windows import seconds_to_ns
 from pytest_otel_diag.shop.emission.span_metrics import SpanMetrics
+from pytest_otel_diag.shop.emission.texts import Text
 from pytest_otel_diag.shop.records import Batch, LogRecord, MetricPoint, SpanRecord
 
 _MIX = 2_654_435_761  # Knuth's multiplicative hash
@@ -115,6 +116,7 @@ class Recorder:
         self._buffers: dict[Buffer[SpanRecord] | Buffer[LogRecord], None] = {}
         self._processes = 0
         self.span_metrics = SpanMetrics(start_ns)
+        self.texts: list[Text] = []
 
     def buffers(self, now_ns: Nanos, periods: ExportPeriods) -> tuple[Buffer[SpanRecord], Buffer[LogRecord]]:
         """Return the buffers of spans and logs of a process that starts now."""
@@ -164,11 +166,14 @@ class Recorder:
         """Remove and return the records that are visible in the store at *until_ns*, at most *now_ns*."""
         self.roll(now_ns)
         horizon = min(now_ns, until_ns)
-        return Batch(
+        batch = Batch(
             spans=_taken(self._spans, horizon),
             logs=_taken(self._logs, horizon),
             metrics=_taken(self._points, horizon),
         )
+        for text in self.texts:
+            text.write(batch)
+        return batch
 
 
 def _taken(sealed: list[_Sealed[R]], horizon_ns: Nanos) -> list[R]:

@@ -238,6 +238,7 @@ def _service_mistakes(scenario: Scenario, demo: str) -> Iterator[str]:
     """Yield a mistake for each service that the release does not have: no diagnosis could be right."""
     expected = scenario.expectation
     named = [("disturbs", each.service) for each in scenario.disturbances if each.service is not None]
+    named += [("lets texts accuse", each.accuses) for each in scenario.disturbances if each.accuses]
     named += [("expects", cause.service) for cause in expected.root_causes]
     named += [("expects", anomaly.service) for anomaly in expected.anomalies]
     named += [("expects", service) for path in expected.paths for service in path]
