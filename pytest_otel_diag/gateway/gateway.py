@@ -15,7 +15,7 @@ from pytest_otel_diag.extras import require
 from pytest_otel_diag.gateway.access import Access, Lease, Leases
 from pytest_otel_diag.gateway.application import Application
 from pytest_otel_diag.ports import Investigation
-from pytest_otel_diag.secret import new_token
+from pytest_otel_diag.secret import SecretText, new_token
 from pytest_otel_diag.tools import Caps, Toolbox
 
 if TYPE_CHECKING:
@@ -42,21 +42,33 @@ class _Running:
 
 
 class Gateway:
-    """Opens investigations to agents; starts on the first access, and may be used from any thread."""
+    """Opens investigations to agents; starts on the first access, and may be used from any thread.
 
-    def __init__(self) -> None:
+    It listens on *port* of 127.0.0.1, on a free one where that is 0.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self._port = port
         self._lock = threading.Lock()
         self._running: _Running | None = None
 
     @contextmanager
-    def access(self, investigation: Investigation, *, caps: Caps = Caps()) -> Iterator[Access]:  # noqa: B008 - immutable
+    def access(
+        self,
+        investigation: Investigation,
+        *,
+        caps: Caps = Caps(),  # noqa: B008 - immutable
+        token: SecretText | None = None,
+    ) -> Iterator[Access]:
         """Open the gateway to one investigation; the token is valid inside the block only.
+
+        It is a new one unless the caller made *token*, to use it for one investigation after another.
 
         Leaving the block cancels the calls that run and closes their connections. Raises ConfigurationError
         where the extra ``agents`` is missing or no port is free.
         """
         running = self._start()
-        token = new_token()
+        token = token or new_token()
         toolbox = Toolbox(investigation, caps=caps)
         lease = running.leases.admit(investigation, toolbox, token)
         base = f"http://127.0.0.1:{running.server.port}"
@@ -91,7 +103,9 @@ class Gateway:
                 )
                 leases = Leases()
                 application = Application(leases)
-                self._running = _Running(os.getpid(), leases, application, serving.Server(application))
+                self._running = _Running(
+                    os.getpid(), leases, application, serving.Server(application, self._port)
+                )
             return self._running
 
 

@@ -39,14 +39,15 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Server:
-    """Listens on a free port of 127.0.0.1 from creation to :meth:`stop`."""
+    """Listens on a port of 127.0.0.1, a free one where *port* is 0, from creation to :meth:`stop`."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, port: int = 0) -> None:
         try:
-            self._listener = socket.create_server((HOST, 0), family=socket.AF_INET, backlog=_BACKLOG)
+            self._listener = socket.create_server((HOST, port), family=socket.AF_INET, backlog=_BACKLOG)
         except OSError as error:
+            where = f"port {port}" if port else "a port"
             raise ConfigurationError(
-                f"cannot listen on a port of {HOST} for agents: {error}; "
+                f"cannot listen on {where} of {HOST} for agents: {error}; "
                 "the agent under test needs it to reach telemetry"
             ) from error
         # asyncio does this for sockets that name their protocol only; head and body of a response are two

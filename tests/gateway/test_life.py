@@ -17,8 +17,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.gateway import Gateway, environment, shared_gateway
-from pytest_otel_diag.secret import cleaned
+from pytest_otel_diag.secret import cleaned, new_token
 from tests.gateway.conftest import client_of
 from tests.gateway.hanging import Hanging
 from tests.support.deadlines import deadline_s, eventually
@@ -156,6 +157,24 @@ def test_a_closed_gateway_frees_its_port_and_starts_again(investigation):
     with gateway.access(investigation) as access:
         assert client_of(access).get("/v1/clock").status_code == 200
     gateway.close()
+    gateway.close()
+
+
+def test_a_chosen_port_and_token_serve_one_access_after_another(investigation):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(ConfigurationError, match=f"port {port} of 127.0.0.1"),
+            Gateway(port).access(investigation),
+        ):
+            pass
+    gateway, token = Gateway(port), new_token()
+    for _ in range(2):
+        with gateway.access(investigation, token=token) as access, client_of(access) as client:
+            assert access.url == f"http://127.0.0.1:{port}"
+            assert client.get("/v1/clock").status_code == 200
+    with httpx.Client(base_url=access.url, headers={"authorization": f"Bearer {token.reveal()}"}) as late:
+        assert late.get("/v1/clock").status_code == 401
     gateway.close()
 
 
