@@ -82,6 +82,10 @@ class ModelUnavailable(OtelDiagError):
     """
 
 
+class SpendingLimitReached(OtelDiagError):
+    """The run may not spend what the next call of a model can cost; says nothing about the analyzer."""
+
+
 class FlagError(OtelDiagError):
     """A flag cannot be read, written, witnessed or restored."""
 

@@ -208,6 +208,20 @@ class Analyzer(Protocol):
         ...
 
 
+@runtime_checkable
+class PreparedAnalyzer(Analyzer, Protocol):
+    """An analyzer that depends on something which can be checked before a fault is turned on."""
+
+    async def prepare(self) -> tuple[str, ...]:
+        """Make sure that an investigation can begin; return remarks for the record of the session.
+
+        Called before each session, in several processes of a run, on an event loop that it must not block.
+        Raises ConfigurationError for what the user must change, ModelUnavailable for a provider that does not
+        answer, and SpendingLimitReached where the run may not pay for the session.
+        """
+        ...
+
+
 class Traffic(Protocol):
     """Makes calls to the services of a target."""
 

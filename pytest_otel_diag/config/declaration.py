@@ -137,6 +137,14 @@ def choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def tape(text: str) -> str:
+    """Parse ``record:DIR`` or ``replay:DIR``; an empty text is neither."""
+    kind, _, folder = text.partition(":")
+    if text and (kind not in ("record", "replay") or not folder):
+        raise ValueError(f"must be record:DIR or replay:DIR{nearest(kind, ('record', 'replay'))}")
+    return text
+
+
 def boolean(text: str) -> bool:
     """Parse the usual spellings of yes and no; an empty text is no."""
     spellings = {"1": True, "true": True, "yes": True, "on": True}

@@ -22,6 +22,7 @@ from pytest_otel_diag.config.declaration import (
     option,
     ratio,
     share,
+    tape,
     whole_number,
 )
 from pytest_otel_diag.errors import ConfigurationError, nearest
@@ -91,6 +92,19 @@ class Options:
         0,
         "most hints for an analyzer after wrong or missing answers; each counts as a human prompt",
         metavar="N",
+    )
+    max_cost: float | None = option(
+        above_zero(float),
+        None,
+        "most that all sessions of the run may spend on models together, in US dollars; a call whose worst "
+        "case exceeds what is left is not made, and its session is skipped (default: no limit)",
+        metavar="USD",
+    )
+    llm_tape: str = option(
+        tape,
+        "",
+        "answers of models: record:DIR writes them to a folder, replay:DIR reads them and calls nobody",
+        metavar="record:DIR|replay:DIR",
     )
     impact_timeout_s: float | None = option(
         above_zero(float),

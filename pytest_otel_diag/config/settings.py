@@ -27,9 +27,13 @@ class SettingSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Options):
-    """All options as typed values, with the source of each that was resolved."""
+    """All options as typed values, with the source of each that was resolved.
+
+    ``run_folder`` is the folder of the run, which all of its processes share; None outside of a run.
+    """
 
     sources: Mapping[str, SettingSource] = field(default_factory=dict)
+    run_folder: Path | None = None
 
     @classmethod
     def of(cls, resolved: Mapping[str, Resolved]) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import pytest
 
@@ -30,6 +30,9 @@ from pytest_otel_diag.scenario_files.knowledge import other_release_only, unknow
 
 ASYNC_MARKS = frozenset({"anyio", "asyncio", "trio", "tornado", "twisted"})
 """Marks by which plugins know the async tests that they run."""
+
+_DIAGNOSING = frozenset({"diagnosis", "diagnose"})
+"""Fixtures that ask the analyzer."""
 
 _RUN_NO_UNMARKED = frozenset({"python", "otel_diag", "asyncio", "anyio"})
 """Plugins with a hook for calls of tests that run no async test without a mark."""
@@ -142,7 +145,7 @@ def validate(config: pytest.Config, items: list[pytest.Item]) -> None:
                 pytest.UsageError,
             ) as error:  # of target or analyzer: the same for every test
                 mistakes[item] = [str(error)]
-    mistakes = {item: found for item, found in mistakes.items() if found}
+    mistakes = {item: found for item, found in mistakes.items() if found} or _unready(config, mistakes)
     if not mistakes:
         return
     if is_worker(config):
@@ -150,6 +153,23 @@ def validate(config: pytest.Config, items: list[pytest.Item]) -> None:
         items[:] = list(mistakes)
         return
     raise pytest.UsageError(_listed(mistakes))
+
+
+def _unready(config: pytest.Config, items: Iterable[pytest.Item]) -> dict[pytest.Item, list[str]]:
+    """Return the items that the analyzer cannot diagnose now, with the reason; asks it once a process."""
+    diagnosed = [item for item in items if _is_diagnosed(item)]
+    settings = settings_of(config)
+    if not diagnosed or config.option.collectonly or settings.setup_only:
+        return {}
+    try:
+        runtime_of(config).prepare_analyzer(settings.analyzer)
+    except OtelDiagError as error:
+        return {item: [str(error)] for item in diagnosed}
+    return {}
+
+
+def _is_diagnosed(item: pytest.Item) -> bool:
+    return isinstance(item, ScenarioItem) or not _DIAGNOSING.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 class _MistakenItems:

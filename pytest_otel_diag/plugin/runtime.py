@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from pytest_otel_diag.config.settings import Settings
-from pytest_otel_diag.errors import OtelDiagError
+from pytest_otel_diag.errors import OtelDiagError, SpendingLimitReached
 from pytest_otel_diag.model.events import SessionEvent
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.plugin.loop_thread import LoopThread, Pending
 from pytest_otel_diag.plugin.settings import ACTIVE, options_of, place_of
-from pytest_otel_diag.ports import Analyzer, Target
+from pytest_otel_diag.ports import Analyzer, PreparedAnalyzer, Target
 from pytest_otel_diag.runs.events import EventWriter
 from pytest_otel_diag.runs.manifest import AnalyzerIdentity
 from pytest_otel_diag.runs.place import RunPlace
@@ -85,6 +86,13 @@ class Runtime:
             return self._runner.analyzer(spec)
         except OtelDiagError as error:
             raise pytest.UsageError(str(error)) from None
+
+    def prepare_analyzer(self, spec: str) -> None:
+        """Let the analyzer check what it depends on; raises ConfigurationError and ModelUnavailable."""
+        analyzer = self.analyzer(spec)
+        if isinstance(analyzer, PreparedAnalyzer):
+            with suppress(SpendingLimitReached):  # its sessions are skipped with this reason
+                self.loop.submit(analyzer.prepare()).result()
 
     def identity(self, spec: str) -> AnalyzerIdentity:
         """Return module, version and source hash of the analyzer that *spec* names."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -64,7 +64,7 @@ class Runner:
         capture: Capture | None = None,
         folder: Path | None = None,
     ) -> None:
-        self.settings = settings
+        self.settings = settings if folder is None else replace(settings, run_folder=folder)
         self._worker = worker
         self._given = target
         self._analyzers = dict(analyzers or {})

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pytest_otel_diag.errors import RestoreFailed
+from pytest_otel_diag.errors import RestoreFailed, SpendingLimitReached
 from pytest_otel_diag.model.base import Nanos
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.events import (
@@ -293,6 +293,8 @@ class SessionLog:
         self._interrupted = not isinstance(error, Exception)
         if isinstance(error, SessionStopped):
             self._status, self._reason, self._blame = error.status, error.reason, error.blame
+        elif isinstance(error, SpendingLimitReached):
+            self._status, self._reason, self._blame = Status.SKIPPED, describe(error), None
         elif isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
             cause = _cancellation_cause(error)
             kind = "" if isinstance(error, asyncio.CancelledError) else f" ({type(error).__name__})"

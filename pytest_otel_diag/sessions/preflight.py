@@ -1,4 +1,4 @@
-"""Checks before anything is touched: flags, disturbances, signals, faults of other clients."""
+"""Checks before anything is touched: analyzer, flags, disturbances, signals, faults of other clients."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pytest_otel_diag.errors import ScenarioError
 from pytest_otel_diag.model.diagnosis import Signal
 from pytest_otel_diag.model.session import Blame, Status
 from pytest_otel_diag.model.telemetry import TelemetrySchema
+from pytest_otel_diag.ports import Analyzer, PreparedAnalyzer
 from pytest_otel_diag.sessions.context import SessionContext
 from pytest_otel_diag.sessions.ending import SessionStopped
 from pytest_otel_diag.sessions.faults.external_changes import foreign_faults, refuse_foreign
@@ -14,6 +15,7 @@ from pytest_otel_diag.sessions.faults.not_served import disabled
 from pytest_otel_diag.sessions.faults.schedule import schedule_of
 from pytest_otel_diag.sessions.faults.scheduler import FaultScheduler, refuse_not_served
 from pytest_otel_diag.sessions.faults.witness import FlagWitness, contexts_of
+from pytest_otel_diag.sessions.log import SessionLog
 
 _NEEDS: dict[Signal, tuple[str, ...]] = {
     Signal.LOGS: ("logs",),
@@ -41,6 +43,13 @@ async def prepare_faults(context: SessionContext) -> FaultScheduler:
     _check_signals(context, await system.telemetry.schema())
     found = await witness.variants(change.key for change in changes)
     return FaultScheduler(context, schedule_of(scenario, changes, found), witness, document, found)
+
+
+async def prepare_analyzer(analyzer: Analyzer, log: SessionLog) -> None:
+    """Let the analyzer check what it depends on; raises what :meth:`PreparedAnalyzer.prepare` raises."""
+    if isinstance(analyzer, PreparedAnalyzer):
+        for remark in await analyzer.prepare():
+            log.note(remark)
 
 
 def _check_redaction(context: SessionContext) -> None:

@@ -33,7 +33,7 @@ from pytest_otel_diag.sessions.investigation.run import investigate
 from pytest_otel_diag.sessions.judging import guide_of, judge_diagnosis
 from pytest_otel_diag.sessions.log import PhaseNote, SessionLog
 from pytest_otel_diag.sessions.opening import command_of, open_target
-from pytest_otel_diag.sessions.preflight import prepare_faults
+from pytest_otel_diag.sessions.preflight import prepare_analyzer, prepare_faults
 from pytest_otel_diag.sessions.settings import EngineSettings, Judge
 
 
@@ -61,6 +61,8 @@ async def run_session(
     """
     settings = parts.settings
     with log.phase(Phase.PREFLIGHT):
+        if not settings.setup_only:
+            await prepare_analyzer(parts.analyzer, log)
         system = await open_target(
             parts.target, log, stack, waits=waits, close_timeout_s=settings.close_timeout_s
         )

@@ -19,6 +19,7 @@ from pytest_otel_diag.errors import (
     ConfigurationError,
     ModelUnavailable,
     OtelDiagError,
+    SpendingLimitReached,
 )
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.transcript import TranscriptEntry
@@ -48,6 +49,7 @@ _ENDINGS: Mapping[str, type[OtelDiagError]] = {
     "refused": AnalyzerError,
     "unavailable": ModelUnavailable,
     "configuration": ConfigurationError,
+    "spent": SpendingLimitReached,
 }
 """Errors that keep their type on the way to the session, and so who is to blame; all others are crashes."""
 
