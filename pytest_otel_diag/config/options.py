@@ -26,7 +26,7 @@ from pytest_otel_diag.config.declaration import (
     whole_number,
 )
 from pytest_otel_diag.errors import ConfigurationError, nearest
-from pytest_otel_diag.secret import SecretText, masked
+from pytest_otel_diag.secret import SecretText, credential, masked
 
 Source = Literal["command line", "environment", "ini", "default"]
 
@@ -105,6 +105,25 @@ class Options:
         "",
         "answers of models: record:DIR writes them to a folder, replay:DIR reads them and calls nobody",
         metavar="record:DIR|replay:DIR",
+    )
+    llm_steps: int = option(
+        above_zero(int), 40, "calls of its model that the LLM investigator may make in a session", metavar="N"
+    )
+    llm_tokens: int = option(
+        above_zero(int),
+        1_000_000,
+        "tokens of all calls together that the LLM investigator may use in a session",
+        metavar="N",
+    )
+    llm_prompts: str = option(
+        str, "", "folder with prompts that replace those of the LLM investigator, by name", metavar="DIR"
+    )
+    chat_key: SecretText = option(
+        credential,
+        SecretText(""),
+        "key of the endpoint of chat:, best given by the environment (default: OPENAI_API_KEY, which is sent "
+        "to this machine and over https only)",
+        metavar="KEY",
     )
     impact_timeout_s: float | None = option(
         above_zero(float),

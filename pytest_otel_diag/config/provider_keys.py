@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, MutableMapping
 
-from pytest_otel_diag.secret import credential
+from pytest_otel_diag.secret import SecretText, credential
 
 _KEY = re.compile(r"[A-Z0-9_]*(?:API_KEY|ACCESS_KEY|AUTH_TOKEN|SESSION_TOKEN|API_TOKEN|ACCESS_TOKEN)")
 _SHORTEST = 12
@@ -21,6 +21,12 @@ def hide_provider_keys(environment: Mapping[str, str] | None = None) -> None:
     for name, value in (os.environ if environment is None else environment).items():
         if _KEY.fullmatch(name) and len(value) >= _SHORTEST:
             credential(value)
+
+
+def openai_key(environment: Mapping[str, str] | None = None) -> SecretText | None:
+    """Return what OPENAI_API_KEY holds, None where it is not set."""
+    key = (os.environ if environment is None else environment).get("OPENAI_API_KEY", "").strip()
+    return credential(key) if key else None
 
 
 def keep_litellm_offline(environment: MutableMapping[str, str] | None = None) -> None:

@@ -20,6 +20,7 @@ from pytest_otel_diag.analyzers.investigator.model_options import ModelOptions, 
 from pytest_otel_diag.analyzers.investigator.openai_http import OpenAiModel
 from pytest_otel_diag.analyzers.investigator.openai_wire import StreamedReply, retry_after_s
 from pytest_otel_diag.analyzers.investigator.retries import RetryPolicy, complete
+from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.secret import credential
 from tests.support.deadlines import deadline_s
@@ -315,3 +316,41 @@ async def test_a_server_that_checks_like_the_api():
             await model(server).complete(ChatRequest(messages=asks))
         with pytest.raises(ToolsUnsupported):
             await model(server).complete(ASK)
+
+
+def test_a_spec_names_model_address_and_options():
+    made = OpenAiModel.from_spec("org/m@1@http://user:pw@h:1/v1#temperature=0", Settings())
+
+    assert made.name == "org/m@1"
+    assert made.describe() == {
+        "model": "org/m@1",
+        "endpoint": "http://***@h:1/v1/chat/completions",
+        "temperature": "0.0",
+        "max_output_tokens": "8192",
+        "tools": "auto",
+    }
+
+
+@pytest.mark.parametrize("rest", ["", "m", "@http://h", "m@h:1", "m@http://h#api_base=http://x"])
+def test_specs_that_cannot_be_used(rest):
+    with pytest.raises(ConfigurationError, match="chat:MODEL@"):
+        OpenAiModel.from_spec(rest, Settings())
+
+
+@pytest.mark.parametrize(
+    ("url", "chat_key", "sent"),
+    [
+        ("http://127.0.0.1:1", "", "sk-of-openai"),
+        ("https://api.example.com", "", "sk-of-openai"),
+        ("http://api.example.com", "", None),
+        ("http://api.example.com", "own-key", "own-key"),
+        ("http://127.0.0.1.example.com", "", None),
+    ],
+)
+def test_the_key_of_openai_is_sent_nowhere_in_plain_text(monkeypatch, url, chat_key, sent):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai")
+
+    made = OpenAiModel.from_spec(f"m@{url}", Settings(chat_key=credential(chat_key)))
+
+    assert made.key == (credential(sent) if sent else None)
+    assert "sk-of-openai" not in str(made.describe())

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from pytest_otel_diag.analyzers.investigator.chat_model import (
@@ -17,7 +18,7 @@ from pytest_otel_diag.analyzers.investigator.chat_model import (
     ModelUnavailable,
     TransientFailure,
 )
-from pytest_otel_diag.analyzers.investigator.model_options import ModelOptions
+from pytest_otel_diag.analyzers.investigator.model_options import ModelOptions, split_spec
 from pytest_otel_diag.analyzers.investigator.openai_wire import (
     StreamedReply,
     failure_of,
@@ -25,11 +26,15 @@ from pytest_otel_diag.analyzers.investigator.openai_wire import (
     shortened,
     words_of,
 )
+from pytest_otel_diag.config.provider_keys import openai_key
+from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.extras import require
 from pytest_otel_diag.secret import SecretText, masked
 
 KEY_VARIABLES = "OTEL_DIAG_CHAT_KEY or OPENAI_API_KEY"
+
+_WRITE = "write chat:MODEL@http://HOST:PORT/v1"
 
 _MOST_BYTES = 16 * 1024 * 1024
 _PATH = "/chat/completions"
@@ -42,30 +47,39 @@ class OpenAiModel:
     they would carry the key to another address.
     """
 
+    @classmethod
+    def from_spec(cls, rest: str, settings: Settings) -> Self:
+        """Return the model of ``chat:MODEL@URL#options``; raises ConfigurationError for another form."""
+        spec, options = split_spec(rest)
+        name, at, url = _split_address(spec)
+        if not (name and at):
+            raise ConfigurationError(f"chat:{masked(rest)} names no model and address; {_WRITE}")
+        return cls(name, url, key=_key(url, settings), options=options)
+
     def __init__(
         self, name: str, url: str, *, key: SecretText | None = None, options: ModelOptions | None = None
     ) -> None:
         self.name = name
         self._url = _endpoint(url)
-        self._key = key
-        self._options = options or ModelOptions()
-        if self._options.api_base is not None:
-            raise ConfigurationError("api_base is an option of llm:; write chat:MODEL@URL")
+        self.key = key
+        self.options = options or ModelOptions()
+        if self.options.api_base is not None:
+            raise ConfigurationError(f"api_base is an option of llm:; {_WRITE}")
         self._httpx = require("httpx", "agents", "an OpenAI-compatible endpoint (chat:)")
         self._tokens_field = "max_tokens"
 
     @property
     def supports_tools(self) -> bool | None:
         """What the option ``tools`` says; None for ``auto``."""
-        return {"native": True, "text": False}.get(self._options.tools)
+        return {"native": True, "text": False}.get(self.options.tools)
 
     def describe(self) -> Mapping[str, str]:
         """Return name, address without credentials, and parameters."""
-        return {"model": self.name, "endpoint": masked(self._url.reveal()), **self._options.describe()}
+        return {"model": self.name, "endpoint": masked(self._url.reveal()), **self.options.describe()}
 
     def worst_case_cost_usd(self, request: ChatRequest) -> float | None:
         """Return the price of all tokens that the request may use; None where no price was given."""
-        price = self._options.price
+        price = self.options.price
         return None if price is None else price.of(request.input_tokens_bound(), request.max_output_tokens)
 
     async def complete(self, request: ChatRequest) -> ChatReply:
@@ -121,12 +135,11 @@ class OpenAiModel:
         if status in {401, 403}:
             raise ConfigurationError(
                 f"{self._shown} refuses the key ({words}); it is read from {KEY_VARIABLES}"
-                f"{'' if self._key else ', neither of which is used'}"
+                f"{'' if self.key else ', neither of which is used'}"
             )
         if status == 404:
             raise ConfigurationError(
-                f"{self._shown} does not know the model {self.name!r}, or is no chat API ({words}); "
-                "write chat:MODEL@http://HOST:PORT/v1"
+                f"{self._shown} does not know the model {self.name!r}, or is no chat API ({words}); {_WRITE}"
             )
         if 300 <= status < 400:
             place = masked(response.headers.get("location", "no place"))
@@ -148,16 +161,16 @@ class OpenAiModel:
             payload["temperature"] = request.temperature
         if request.seed is not None:
             payload["seed"] = request.seed
-        if self._options.reasoning_effort is not None:
-            payload["reasoning_effort"] = self._options.reasoning_effort
-        if self._options.stream:
+        if self.options.reasoning_effort is not None:
+            payload["reasoning_effort"] = self.options.reasoning_effort
+        if self.options.stream:
             payload |= {"stream": True, "stream_options": {"include_usage": True}}
         return payload
 
     def _headers(self) -> dict[str, str]:
         headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
-        if self._key:
-            headers["authorization"] = f"Bearer {self._key.reveal()}"
+        if self.key:
+            headers["authorization"] = f"Bearer {self.key.reveal()}"
         return headers
 
     def _client(self, timeout_s: float) -> Any:
@@ -177,7 +190,7 @@ class OpenAiModel:
         return context
 
     def _priced(self, reply: ChatReply) -> ChatReply:
-        price = self._options.price
+        price = self.options.price
         if price is None:
             return reply
         cost = price.of(reply.usage.input_tokens, reply.usage.output_tokens)
@@ -191,10 +204,23 @@ class OpenAiModel:
         return f"{self._shown} {what} ({shortened(str(error)) or type(error).__name__})"
 
 
+def _split_address(spec: str) -> tuple[str, str, str]:
+    """Return model, ``@`` and address; names of models may have an @ too, and logins in addresses."""
+    found = re.search(r"@(?=https?://)", spec)
+    return (spec[: found.start()], "@", spec[found.end() :]) if found else (spec, "", "")
+
+
+def _key(url: str, settings: Settings) -> SecretText | None:
+    """Return the key of the endpoint. OpenAI's own goes to no other machine over plain HTTP."""
+    if settings.chat_key:
+        return settings.chat_key
+    return openai_key() if is_loopback(url) or urlsplit(url).scheme == "https" else None
+
+
 def is_loopback(url: str) -> bool:
     """Return whether the address is on this machine."""
     host = urlsplit(url).hostname or ""
-    return host in {"localhost", "::1"} or host.startswith("127.")
+    return host in {"localhost", "::1"} or re.fullmatch(r"127(?:\.\d+){3}", host) is not None
 
 
 def _endpoint(url: str) -> SecretText:

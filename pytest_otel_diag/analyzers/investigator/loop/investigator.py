@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
 
 from pytest_otel_diag.analyzers.investigator.chat_model import ChatModel
 from pytest_otel_diag.analyzers.investigator.loop.hypotheses import HypothesisLog
@@ -14,6 +16,7 @@ from pytest_otel_diag.analyzers.investigator.loop.run import InvestigationRun, S
 from pytest_otel_diag.analyzers.investigator.model_options import ModelOptions
 from pytest_otel_diag.analyzers.investigator.prompts import Prompts, load_prompts
 from pytest_otel_diag.analyzers.investigator.retries import RetryPolicy
+from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.ports import Investigation
 from pytest_otel_diag.tools import TOOLS, Caps, version_of
@@ -33,6 +36,16 @@ class InvestigatorSettings:
     limits: Limits = field(default_factory=Limits)
     prompts: Prompts = field(default_factory=load_prompts)
     policy: RetryPolicy = field(default_factory=RetryPolicy)
+
+    @classmethod
+    def of(cls, settings: Settings, options: ModelOptions) -> Self:
+        """Return the settings of a run; raises ConfigurationError for prompts that cannot be used."""
+        folder = Path(settings.llm_prompts).expanduser() if settings.llm_prompts else None
+        return cls(
+            options=options,
+            limits=Limits(steps=settings.llm_steps, tokens=settings.llm_tokens),
+            prompts=load_prompts(folder),
+        )
 
     @property
     def caps(self) -> Caps:
