@@ -177,6 +177,10 @@ class NoTranscript:
         """Drop the entry."""
 
 
+asked_by: ContextVar[str] = ContextVar("otel_diag_asked_by", default="")
+"""The tool that asks telemetry, which the session writes beside the query; '' for the analyzer itself."""
+
+
 @dataclass(frozen=True)
 class Investigation:
     """What an analyzer gets. It holds no expectation, no scenario id and no fault name.

@@ -122,6 +122,8 @@ class Impact(Model):
 class QueryRecord(Model):
     """One query of the analyzer, as the session metered it.
 
+    ``at_s`` are the wall seconds from the start of the investigation to the query, None in results of earlier
+    versions. ``tool`` is the tool that an agent called and that asked, '' for a query of its own.
     ``names_flag`` has ``statement`` if the statement asks for evaluations of flags or names the injected
     flag, ``answer`` if the answer names it.
     """
@@ -129,6 +131,8 @@ class QueryRecord(Model):
     sql: str
     elapsed_s: Finite
     rows: int
+    at_s: Finite | None = None
+    tool: str = ""
     data_sources: tuple[str, ...] = ()
     names_flag: tuple[Literal["statement", "answer"], ...] = ()
     error: str | None = None

@@ -191,6 +191,8 @@ def _queries(queries: Sequence[QueryRecord]) -> Markup:
     found = rows(
         [
             (
+                "" if query.at_s is None else f"{query.at_s:.1f}",
+                query.tool,
                 clip(query.sql, 160),
                 f"{query.elapsed_s:.3f}",
                 str(query.rows),
@@ -200,6 +202,6 @@ def _queries(queries: Sequence[QueryRecord]) -> Markup:
             for query in queries
         ]
     )
-    header = ("statement", "s", "rows", "read", "error")
+    header = ("at s", "tool", "statement", "s", "rows", "read", "error")
     asked = f"{count(len(queries), 'query', 'queries')} of the analyzer"
     return el("details", el("summary", asked), table(header, found))

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from pytest_otel_diag.errors import BudgetExceeded, TelemetryError, nearest
 from pytest_otel_diag.model.base import Model
-from pytest_otel_diag.ports import Investigation
+from pytest_otel_diag.ports import Investigation, asked_by
 from pytest_otel_diag.tools.cells import shortened
 from pytest_otel_diag.tools.contract import Answers, Caps, Tool, ToolContext, ToolError
 from pytest_otel_diag.tools.listed import ALIASES, TOOLS
@@ -66,6 +66,7 @@ class Toolbox:
             shown = shortened(str(name), _SHOWN_CHARACTERS)
             raise ToolError(f"there is no tool {shown!r}{nearest(shown, self._by_name)}; call one of {known}")
         given = _validated(tool, arguments)
+        calling = asked_by.set(tool.name)
         try:
             return await tool.run(self._context, given)
         except BudgetExceeded as error:
@@ -73,6 +74,8 @@ class Toolbox:
         except TelemetryError as error:
             text = _OF_PYTHON.sub("", str(error))
             raise ToolError(shortened(text, _MOST_ERROR_CHARACTERS)) from error
+        finally:
+            asked_by.reset(calling)
 
 
 def _validated(tool: Tool, arguments: Mapping[str, Any]) -> Model:

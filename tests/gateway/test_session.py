@@ -57,15 +57,19 @@ async def test_what_is_read_is_metered_and_in_the_transcript(gateway, investigat
         gateway,
         ("/v1/query", {"sql": "SELECT count() FROM otel_traces"}),
         ("/v1/tools/query", {"sql": "SELECT nothing"}),
+        ("/v1/table", {"sql": "SELECT 1"}),
         ("/v1/ask", {"question": "latest"}),
         ("/v1/diagnosis", {"detected": True}),
     )
     given = replace(investigation, transcript=kept)
     diagnosis = await run_analyzer(agent, given, timeout_s=deadline_s(20), grace_s=1)
     assert diagnosis.detected
-    assert [answer.status_code for answer in agent.answers] == [200, 422, 200, 200]
-    first, second = investigation.telemetry.records
+    assert [answer.status_code for answer in agent.answers] == [200, 422, 200, 200, 200]
+    first, second, own = investigation.telemetry.records
+    assert own.tool == ""
     assert (first.data_sources, first.rows, first.error) == (("traces",), 1, None)
+    assert (first.tool, second.tool) == ("query", "query")
+    assert 0 <= first.at_s <= second.at_s
     assert second.error is not None
     assert [(kind, content["name"]) for kind, content in kept.entries] == [
         (kind, name)

@@ -236,9 +236,11 @@ def test_arguments_are_plain_before_the_session_uses_them():
         def keys(self):
             raise AssertionError("never asked")
 
-    sql, parameters, limits = plain_arguments(
-        "query", (Hostile("SELECT 1"), {Hostile("a"): [Hostile("b"), (1, {"c": Map(d=2.0)})]}, QueryLimits())
+    sent = {Hostile("a"): [Hostile("b"), (1, {"c": Map(d=2.0)})]}
+    sql, parameters, limits, tool = plain_arguments(
+        "query", (Hostile("SELECT 1"), sent, QueryLimits(), Hostile("x" * 200))
     )
+    assert type(tool) is str and tool == "x" * 100
     assert type(sql) is str and parameters == {"a": ["b", (1, {"c": {"d": 2.0}})]}
     assert type(next(iter(parameters))) is str and limits == QueryLimits()
     assert plain_arguments("sleep", (3,)) == (3.0,)
@@ -249,16 +251,16 @@ def test_arguments_are_plain_before_the_session_uses_them():
 
     window = Window(start_ns=1, end_ns=2)
     asked = ServiceHealthOf(window, 5)
-    assert plain_arguments("ask", (asked,)) == (asked,)
+    assert plain_arguments("ask", (asked, None)) == (asked, "")
     for question in (Sleepy(window, 5.0), 7, type("CallEdges", (), {})()):
         with pytest.raises(QueryRejected, match="is no question to telemetry"):
-            plain_arguments("ask", (question,))
+            plain_arguments("ask", (question, ""))
     nested: list[object] = []
     nested.append(nested)
     with pytest.raises(QueryRejected, match="nested too deep"):
-        plain_arguments("query", ("SELECT 1", {"a": nested}, None))
+        plain_arguments("query", ("SELECT 1", {"a": nested}, None, ""))
     with pytest.raises(TypeError, match="limits must be QueryLimits, these are dict"):
-        plain_arguments("query", ("SELECT 1", None, {}))
+        plain_arguments("query", ("SELECT 1", None, {}, ""))
 
 
 def slow_mapping(seconds: float):

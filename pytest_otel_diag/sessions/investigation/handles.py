@@ -13,12 +13,14 @@ from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.questions import FOR_ANALYZERS, CallEdges, Question
 from pytest_otel_diag.model.telemetry import QueryLimits, Table, TelemetrySchema
 from pytest_otel_diag.model.windows import Window
-from pytest_otel_diag.ports import Investigation, Telemetry
+from pytest_otel_diag.ports import Investigation, Telemetry, asked_by
 from pytest_otel_diag.sessions.investigation.answer import MOST_BYTES, as_diagnosis, written
 from pytest_otel_diag.sessions.investigation.closed_line import AnalyzerEnd, SessionEnd
 from pytest_otel_diag.sessions.investigation.transcript import as_text, checked_entry
 
 T = TypeVar("T")
+
+_LONGEST_NAME = 100  # of a tool
 
 _QUESTIONS = {kind.__name__: kind for kind in FOR_ANALYZERS}
 
@@ -33,7 +35,7 @@ class AnalyzerTelemetry(Telemetry):
         self, sql: str, parameters: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
     ) -> Table:
         """Run one SELECT; see :meth:`pytest_otel_diag.ports.Telemetry.query`."""
-        return cast("Table", await self._line.ask("query", sql, parameters, limits))
+        return cast("Table", await self._line.ask("query", sql, parameters, limits, asked_by.get()))
 
     async def schema(self) -> TelemetrySchema:
         """Return tables and columns; free of charge."""
@@ -41,7 +43,7 @@ class AnalyzerTelemetry(Telemetry):
 
     async def ask(self, question: Question[T]) -> T:
         """Answer a typed question; counts as a query over its signals, :class:`.Latest` is free of charge."""
-        return cast("T", await self._line.ask("ask", question))
+        return cast("T", await self._line.ask("ask", question, asked_by.get()))
 
 
 class AnalyzerClock:
@@ -92,7 +94,12 @@ def connect(investigation: Investigation) -> SessionEnd:
             found.database, {name: dict(columns) for name, columns in found.tables.items()}
         )
 
-    async def ask(question: Question[Any]) -> Any:
+    async def query(sql: str, parameters: Any, limits: QueryLimits | None, tool: str) -> Table:
+        asked_by.set(tool)
+        return await telemetry.query(sql, parameters, limits)
+
+    async def ask(question: Question[Any], tool: str) -> Any:
+        asked_by.set(tool)
         answer = await telemetry.ask(question)  # the target may keep it and give it to the judge too
         if isinstance(question, CallEdges):
             return [edge.model_copy() for edge in answer]
@@ -103,7 +110,7 @@ def connect(investigation: Investigation) -> SessionEnd:
 
     return SessionEnd(
         services={
-            "query": telemetry.query,
+            "query": query,
             "schema": schema,
             "ask": ask,
             "sleep": sleep,
@@ -121,11 +128,11 @@ def plain_arguments(service: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]
     Raises QueryRejected, BadEntry and TypeError for what the service does not take.
     """
     if service == "query":
-        sql, parameters, limits = arguments
-        return _plain(sql), _parameters(parameters), _limits(limits)
+        sql, parameters, limits, tool = arguments
+        return _plain(sql), _parameters(parameters), _limits(limits), _tool(tool)
     if service == "ask":
-        (question,) = arguments
-        return (_question(question),)
+        question, tool = arguments
+        return _question(question), _tool(tool)
     if service == "sleep":
         (seconds,) = arguments
         return (float(seconds),)
@@ -136,6 +143,10 @@ def plain_arguments(service: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]
         kind, text = arguments
         return checked_entry(_plain(kind), text)
     return ()
+
+
+def _tool(name: object) -> str:
+    return str.__str__(name)[:_LONGEST_NAME] if isinstance(name, str) else ""
 
 
 def _attempt(text: str) -> Diagnosis | None:

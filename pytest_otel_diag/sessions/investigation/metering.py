@@ -10,7 +10,7 @@ from pytest_otel_diag.errors import BudgetExceeded
 from pytest_otel_diag.model.questions import Latest, Question
 from pytest_otel_diag.model.session import Budget, QueryRecord
 from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, SPANS_TABLE, QueryLimits, Table, TelemetrySchema
-from pytest_otel_diag.ports import Telemetry
+from pytest_otel_diag.ports import Telemetry, asked_by
 from pytest_otel_diag.sessions.ending import writable
 from pytest_otel_diag.sessions.investigation.leaks import FlagReading
 from pytest_otel_diag.sessions.investigation.sightings import Sightings
@@ -68,7 +68,8 @@ class MeteredTelemetry(Telemetry):
         self._budget = budget
         self._reading = reading or FlagReading(())
         self._monotonic = monotonic
-        self._deadline = monotonic() + budget.time_s
+        self._began = monotonic()
+        self._deadline = self._began + budget.time_s
         self._records: list[QueryRecord] = []
         self._asked = 0
         self.sightings = Sightings()
@@ -148,6 +149,8 @@ class MeteredTelemetry(Telemetry):
                     sql=writable(sql),
                     elapsed_s=self._monotonic() - started,
                     rows=rows,
+                    at_s=started - self._began,
+                    tool=writable(asked_by.get()),
                     data_sources=sources,
                     names_flag=_places(statement=asks_for_flags, answer=answers),
                     error=failure,
