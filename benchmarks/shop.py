@@ -126,7 +126,7 @@ def session(seed: int) -> tuple[float, float]:
     assert known is not None
     usual = known.environment.model_copy(update={"users": None, "browser_users": None})
     prepared = runner.prepare(known.model_copy(update={"environment": usual}))
-    runner.analyzer(settings.analyzer)
+    runner.analyzer(settings.analyzer.reveal())
     cpu, wall = time.process_time(), time.perf_counter()
     asyncio.run(runner.run(prepared))
     return time.process_time() - cpu, time.perf_counter() - wall

@@ -226,6 +226,22 @@ class PreparedAnalyzer(Analyzer, Protocol):
         ...
 
 
+@runtime_checkable
+class DescribedAnalyzer(Analyzer, Protocol):
+    """An analyzer that names what its answers depend on, and holds something beyond an investigation."""
+
+    def describe(self) -> Mapping[str, str]:
+        """Return model, hash of the prompt, parameters, versions: a part of its identity in the manifest.
+
+        Must be cheap, and must not contain credentials.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release what it holds once the run is over; may do nothing."""
+        ...
+
+
 class Traffic(Protocol):
     """Makes calls to the services of a target."""
 

@@ -63,15 +63,17 @@ _known: set[str] = set()
 class SecretText:
     """A text that may contain credentials; ``str()``, ``repr()``, formats and JSON show it masked.
 
-    *mask* returns the form to show, :func:`masked` by default.
+    *mask* returns the form to show, :func:`masked` by default. The text may begin with *plain*, in which
+    nothing is a credential.
     """
 
     __slots__ = ("_shown", "_text")
 
-    def __init__(self, text: str, *, mask: Callable[[str], str] | None = None) -> None:
+    def __init__(self, text: str, *, mask: Callable[[str], str] | None = None, plain: str = "") -> None:
         self._text = text
-        self._shown = (mask or masked)(text)
-        for fragment in (*_credentials(text), *([] if mask is None else _values(text))):
+        rest = text.removeprefix(plain)
+        self._shown = text[: len(text) - len(rest)] + (mask or masked)(rest)
+        for fragment in (*_credentials(rest), *([] if mask is None else _values(rest))):
             _remember(fragment)
 
     def reveal(self) -> str:
@@ -116,6 +118,12 @@ def new_token() -> SecretText:
 def hidden(text: str) -> SecretText:
     """Return a text of which every value is secret, such as ``key=value`` headers: only names are shown."""
     return SecretText(text, mask=lambda whole: re.sub(r"=[^,]*", f"={MASK}", whole) if "=" in whole else MASK)
+
+
+def spec(text: str) -> SecretText:
+    """Return ``scheme:rest``, such as ``chat:MODEL@URL``, of which only the rest may hold credentials."""
+    scheme, colon, _ = text.partition(":")
+    return SecretText(text, plain=f"{scheme}{colon}")
 
 
 def credential(text: str) -> SecretText:

@@ -26,7 +26,7 @@ from pytest_otel_diag.config.declaration import (
     whole_number,
 )
 from pytest_otel_diag.errors import ConfigurationError, nearest
-from pytest_otel_diag.secret import SecretText, credential, masked
+from pytest_otel_diag.secret import SecretText, credential, masked, spec
 
 Source = Literal["command line", "environment", "ini", "default"]
 
@@ -50,8 +50,12 @@ class Options:
         "system under fault: shop, shop:demo=2.2,users=25, live (a running demo), or replay:PATH",
         metavar="SPEC",
     )
-    analyzer: str = option(
-        str, "builtin", "diagnosis under test: a registered name or module:attribute", metavar="SPEC"
+    analyzer: SecretText = option(
+        spec,
+        spec("builtin"),
+        "diagnosis under test: a registered name, module:attribute, or an agent: command:…, agent:FILE.yaml, "
+        "http://…, chat:MODEL@URL, llm:MODEL",
+        metavar="SPEC",
     )
     repeat: int = option(above_zero(int), 1, "run every diagnosis this many times", metavar="N")
     gate: bool = option(

@@ -11,7 +11,7 @@ from typing import Any, Self
 from pytest_otel_diag.config.options import OPTIONS, Options, Resolved, Source
 from pytest_otel_diag.model.scenario import Timing
 from pytest_otel_diag.model.session import Budget
-from pytest_otel_diag.secret import masked
+from pytest_otel_diag.secret import SecretText, masked
 
 _TIMING = ("impact_timeout_s", "impact_poll_s", "observe_s", "analyze_timeout_s")
 
@@ -39,7 +39,7 @@ class Settings(Options):
     def of(cls, resolved: Mapping[str, Resolved]) -> Self:
         """Return the settings for resolved options; those not among them keep their defaults."""
         sources = {
-            name: SettingSource(masked(str(item.value)), item.source, item.spelling)
+            name: SettingSource(_shown(item.value), item.source, item.spelling)
             for name, item in resolved.items()
         }
         return cls(**{name: item.value for name, item in resolved.items()}, sources=sources)
@@ -72,6 +72,10 @@ class Settings(Options):
         All runs on a machine should share one: runs with different folders do not see each other's faults.
         """
         return _folder(self.state, "XDG_STATE_HOME", Path(".local") / "state", environment)
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, SecretText) else masked(str(value))
 
 
 def _folder(setting: str, variable: str, in_home: Path, environment: Mapping[str, str] | None) -> Path:

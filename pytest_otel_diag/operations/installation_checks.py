@@ -84,10 +84,10 @@ def _store(settings: Settings) -> CheckResult:
 
 def _analyzer(settings: Settings) -> CheckResult:
     try:
-        open_analyzer(settings.analyzer)
+        open_analyzer(settings.analyzer.reveal(), settings)
     except OtelDiagError as error:
         return CheckResult("failed", "analyzer", str(error))
-    return CheckResult("ok", "analyzer", settings.analyzer)
+    return CheckResult("ok", "analyzer", str(settings.analyzer))
 
 
 def _target(settings: Settings) -> Iterator[CheckResult]:

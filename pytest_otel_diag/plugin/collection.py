@@ -162,7 +162,7 @@ def _unready(config: pytest.Config, items: Iterable[pytest.Item]) -> dict[pytest
     if not diagnosed or config.option.collectonly or settings.setup_only:
         return {}
     try:
-        runtime_of(config).prepare_analyzer(settings.analyzer)
+        runtime_of(config).prepare_analyzer(settings.analyzer.reveal())
     except OtelDiagError as error:
         return {item: [str(error)] for item in diagnosed}
     return {}
@@ -200,7 +200,7 @@ def _of_item(config: pytest.Config, item: pytest.Item, used: frozenset[str]) -> 
     found, mistakes = markers_of(item)
     if mistakes:
         return mistakes
-    runtime_of(config).analyzer(settings_of(config).analyzer)
+    runtime_of(config).analyzer(settings_of(config).analyzer.reveal())
     prepared = None
     try:
         prepared = item.prepared() if isinstance(item, ScenarioItem) else scenarios.prepared_of(item)

@@ -76,7 +76,7 @@ class ResultCollector:
 
             try:
                 check_target(resolved["target"].value)
-                check_analyzer(resolved["analyzer"].value)
+                check_analyzer(resolved["analyzer"].value.reveal())
             except ConfigurationError as error:
                 raise pytest.UsageError(f"otel-diag: {error}") from None
         if self._asked_for() or resolved["reports"].source != "default":

@@ -95,7 +95,7 @@ class Runtime:
                 self.loop.submit(analyzer.prepare()).result()
 
     def identity(self, spec: str) -> AnalyzerIdentity:
-        """Return module, version and source hash of the analyzer that *spec* names."""
+        """Return what identifies the analyzer that *spec* names, also in the form that results show."""
         return self._runner.identity(spec)
 
     def prepare(self, scenario: Scenario, *, repeat: int = 0, test_id: str = "") -> PreparedScenario:
@@ -115,7 +115,7 @@ class Runtime:
 
         *target* replaces the target of the run.
         """
-        spec = analyzer or self.settings.analyzer
+        spec = analyzer or self.settings.analyzer.reveal()
         self.analyzer(spec)
         session = self._runner.run(prepared, keep, emit=self._emitter(), analyzer=spec, target=target)
         return self.loop.submit(session)

@@ -14,7 +14,7 @@ from pytest_otel_diag.reports.parts import rows as lines
 from pytest_otel_diag.reports.pictures import style as style_of_pictures
 from pytest_otel_diag.reports.session_page import folded
 from pytest_otel_diag.runs.document import RunDocument
-from pytest_otel_diag.runs.manifest import Manifest
+from pytest_otel_diag.runs.manifest import AnalyzerIdentity, Manifest
 from pytest_otel_diag.scoring.scorecard import Scorecard
 
 REPORT_FILE = "report.html"
@@ -74,7 +74,7 @@ def _manifest(manifest: Manifest) -> Markup:
     rows = [
         *(("target", f"{key}: {value}") for key, value in manifest.target.items()),
         *(("recording", f"{key}: {value}") for key, value in manifest.recordings.items()),
-        *(("analyzer", f"{a.id} {a.source} {a.version} {a.sha256[:12]}") for a in manifest.analyzers),
+        *(("analyzer", _identity(a)) for a in manifest.analyzers),
         ("python", f"{manifest.python}, {manifest.platform}"),
         *(("setting", f"{s.name} = {s.value} ({s.source})") for s in manifest.settings),
         *(("package", f"{name} {version}") for name, version in manifest.packages.items()),
@@ -83,6 +83,12 @@ def _manifest(manifest: Manifest) -> Markup:
         changed = " with changes" if manifest.code.dirty else ""
         rows.insert(0, ("code", f"{manifest.code.commit}{changed}"))
     return el("details", el("summary", "where this run comes from"), table((), lines(rows)))
+
+
+def _identity(analyzer: AnalyzerIdentity) -> str:
+    details = ", ".join(f"{name}: {value}" for name, value in analyzer.details.items())
+    known = f"{analyzer.id} {analyzer.source} {analyzer.version} {analyzer.sha256[:12]}"
+    return f"{known}; {details}" if details else known
 
 
 class HtmlWriter:

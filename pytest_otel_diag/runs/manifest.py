@@ -16,6 +16,7 @@ from typing import Literal
 from pydantic import Field
 
 from pytest_otel_diag.model.base import Model, Nanos
+from pytest_otel_diag.secret import cleaned
 
 GIT_TIMEOUT_S = 5.0
 SOURCE_SUFFIXES = frozenset({".py", ".sql", ".json", ".toml", ".txt", ".md"})
@@ -37,12 +38,16 @@ class CodeRevision(Model):
 
 
 class AnalyzerIdentity(Model):
-    """Id of an analyzer, the place of its definition, its version and a hash of its source."""
+    """Id of an analyzer, the place of its definition, its version and a hash of its source.
+
+    ``details`` are what it reports about itself: model, hash of its prompt, parameters.
+    """
 
     id: str
     source: str = ""
     version: str = ""
     sha256: str = ""
+    details: Mapping[str, str] = Field(default_factory=dict)
 
 
 class Manifest(Model):
@@ -124,11 +129,14 @@ def _git(directory: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def analyzer_identity(analyzer_id: str, analyzer: object) -> AnalyzerIdentity:
+def analyzer_identity(
+    analyzer_id: str, analyzer: object, details: Mapping[str, str] | None = None
+) -> AnalyzerIdentity:
     """Return id, module, version and source hash of an analyzer (an instance, a class or a function).
 
     The hash covers the source files of the package that defines it, or the one file where the module
-    is not part of a package; it is empty where there is no source.
+    is not part of a package; it is empty where there is no source. *details* are what it reports about
+    itself.
     """
     defined = analyzer if inspect.isclass(analyzer) or inspect.isroutine(analyzer) else type(analyzer)
     module = getattr(defined, "__module__", "") or ""
@@ -137,6 +145,7 @@ def analyzer_identity(analyzer_id: str, analyzer: object) -> AnalyzerIdentity:
         source=f"{module}:{getattr(defined, '__qualname__', type(analyzer).__qualname__)}",
         version=_version(module),
         sha256=_source_hash(defined),
+        details={name: cleaned(text) for name, text in sorted((details or {}).items())},
     )
 
 
@@ -216,7 +225,9 @@ def _flat(manifest: Manifest, name: str) -> dict[str, str]:
     if name == "settings":
         return {f"settings.{setting.name}": setting.value for setting in manifest.settings}
     if name == "analyzers":
-        return {
-            f"analyzers.{one.id}": f"{one.version} {one.sha256[:12]}".strip() for one in manifest.analyzers
-        }
+        found = {}
+        for one in manifest.analyzers:
+            found[f"analyzers.{one.id}"] = f"{one.version} {one.sha256[:12]}".strip()
+            found |= {f"analyzers.{one.id}.{detail}": text for detail, text in one.details.items()}
+        return found
     return {name: str(value)}

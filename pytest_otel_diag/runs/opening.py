@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from importlib import metadata
+import asyncio
+import logging
 from pathlib import Path
 from typing import Protocol
 
 from pytest_otel_diag.config.settings import Settings
-from pytest_otel_diag.errors import ConfigurationError
+from pytest_otel_diag.daemon import start_thread
+from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.extras import install
-from pytest_otel_diag.ports import Analyzer, Target
+from pytest_otel_diag.ports import Analyzer, DescribedAnalyzer, Target
 from pytest_otel_diag.recordings.capture import Capture
-from pytest_otel_diag.runs.entry_points import ANALYZERS, check_target
-from pytest_otel_diag.sessions.investigation.loading import load_analyzer
+from pytest_otel_diag.runs.entry_points import check_analyzer, check_target, known_schemes
+from pytest_otel_diag.sessions.investigation.loading import described, from_entry_point, from_module
+
+_LOG = logging.getLogger(__name__)
+_CLOSE_S = 10.0
+"""How long the end of a run waits for an analyzer to close."""
 
 
 class TargetFactory(Protocol):
@@ -45,9 +51,59 @@ def open_target(settings: Settings, worker: str) -> Target:
     return factory.from_settings(rest, settings=settings, worker=worker)
 
 
-def open_analyzer(spec: str) -> Analyzer:
-    """Return the analyzer with this entry-point name or ``module:attribute``; raises ConfigurationError."""
-    return load_analyzer(spec, metadata.entry_points(group=ANALYZERS))
+class AnalyzerFactory(Protocol):
+    """What an entry point of the group ``pytest_otel_diag.analyzer_schemes`` provides."""
+
+    def __call__(self, rest: str, settings: Settings) -> DescribedAnalyzer:
+        """Return the analyzer for the setting ``analyzer=SCHEME:rest``.
+
+        Raises ConfigurationError for what can be known to be wrong before a fault is injected.
+        """
+        ...
+
+
+def open_analyzer(spec: str, settings: Settings) -> DescribedAnalyzer:
+    """Return the analyzer that *spec* names: ``scheme:rest``, an installed name or ``module:attribute``.
+
+    A scheme comes before a module of its name; ``python:module:attribute`` is always the module. The caller
+    closes it. Raises ConfigurationError.
+    """
+    named = check_analyzer(spec)
+    if named.point is None:
+        return described(_of_module(named.rest))
+    if not named.scheme:
+        return described(from_entry_point(named.point))
+    try:
+        factory: AnalyzerFactory = named.point.load()
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"analyzers {named.scheme}:… need the package {error.name!r}; run: {install('agents', 'llm')}"
+        ) from error
+    return factory(named.rest, settings)
+
+
+def _of_module(spec: str) -> Analyzer:
+    try:
+        return from_module(spec)
+    except ConfigurationError as error:
+        missing = isinstance(error.__cause__, ModuleNotFoundError)
+        module = spec.partition(":")[0]
+        hint = nearest(module, known_schemes()) if missing else ""
+        if not hint:
+            raise
+        raise ConfigurationError(f"{error}; it is no scheme of agents either{hint}") from error
+
+
+def close_analyzer(analyzer: DescribedAnalyzer) -> None:
+    """Close the analyzer, with and without a running event loop; a failure is logged."""
+
+    def close() -> None:
+        try:
+            asyncio.run(analyzer.close())
+        except Exception:
+            _LOG.warning("an analyzer could not be closed", exc_info=True)
+
+    start_thread(close, "otel-diag closing an analyzer").join(_CLOSE_S)
 
 
 def open_capture(settings: Settings) -> Capture | None:

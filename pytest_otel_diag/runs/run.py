@@ -220,7 +220,7 @@ def _lost_session(settings: Settings, session_id: str, test_id: str, reason: str
         test_id=test_id,
         scenario=Scenario(id=test_id, expectation=Expectation()),
         target=settings.target.partition(":")[0],
-        analyzer=settings.analyzer,
+        analyzer=str(settings.analyzer),
         status=Status.ERROR,
         blame=Blame.INFRASTRUCTURE,
         reason=reason,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import secrets
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self, cast
 
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ScenarioRejected
@@ -17,14 +18,16 @@ from pytest_otel_diag.model.events import SessionEvent
 from pytest_otel_diag.model.scenario import Environment, Scenario
 from pytest_otel_diag.model.session import LeakPolicy, SessionResult
 from pytest_otel_diag.model.transcript import TranscriptEntry
-from pytest_otel_diag.ports import Analyzer, Person, Target, TargetSession
+from pytest_otel_diag.ports import Analyzer, DescribedAnalyzer, Person, Target, TargetSession
 from pytest_otel_diag.recordings.capture import Capture
+from pytest_otel_diag.runs.entry_points import shown as shown_spec
 from pytest_otel_diag.runs.kept_telemetry import TelemetryKeeper
 from pytest_otel_diag.runs.manifest import AnalyzerIdentity, analyzer_identity
-from pytest_otel_diag.runs.opening import open_analyzer, open_capture, open_target
+from pytest_otel_diag.runs.opening import close_analyzer, open_analyzer, open_capture, open_target
 from pytest_otel_diag.runs.transcripts import TranscriptFolder
 from pytest_otel_diag.scoring.judge import judge
 from pytest_otel_diag.sessions.engine import SessionEngine
+from pytest_otel_diag.sessions.investigation.loading import described
 from pytest_otel_diag.sessions.settings import EngineSettings, SessionPlan
 from pytest_otel_diag.sessions.validation import ValidScenario, validated
 
@@ -67,7 +70,9 @@ class Runner:
         self.settings = settings if folder is None else replace(settings, run_folder=folder)
         self._worker = worker
         self._given = target
-        self._analyzers = dict(analyzers or {})
+        self._analyzers = {name: described(one) for name, one in (analyzers or {}).items()}
+        self._opened: dict[str, DescribedAnalyzer] = {}
+        self._specs: dict[str, str] = {}  # by the form that results show
         self._identities: dict[str, AnalyzerIdentity] = {}
         self._capture = capture
         keeps = folder is not None and settings.keep != "none"
@@ -96,18 +101,24 @@ class Runner:
         """What records the telemetry of sessions; raises ConfigurationError for a replay."""
         return self._capture or open_capture(self.settings)
 
-    def analyzer(self, spec: str) -> Analyzer:
+    def analyzer(self, spec: str) -> DescribedAnalyzer:
         """Return the analyzer that *spec* names, opened once; raises ConfigurationError."""
-        if spec not in self._analyzers:
-            self._analyzers[spec] = open_analyzer(spec)
-        return self._analyzers[spec]
+        if spec in self._analyzers:
+            return self._analyzers[spec]
+        if spec not in self._opened:
+            self._opened[spec] = open_analyzer(spec, self.settings)
+        return self._opened[spec]
 
     def identity(self, spec: str) -> AnalyzerIdentity:
-        """Return module, version and source hash of the analyzer that *spec* names."""
+        """Return what identifies the analyzer that *spec* names, also where its credentials are masked.
+
+        That is module, version, source hash and what it reports about itself.
+        """
+        spec = self._specs.get(spec, spec)
         if spec not in self._identities:
             analyzer = self.analyzer(spec)
-            written = getattr(analyzer, "__wrapped__", analyzer)  # as inspect.unwrap: what the user wrote
-            self._identities[spec] = analyzer_identity(spec, written)
+            written = inspect.unwrap(cast("Callable[..., Any]", analyzer))  # what the user wrote
+            self._identities[spec] = analyzer_identity(shown_spec(spec), written, analyzer.describe())
         return self._identities[spec]
 
     def prepare(self, scenario: Scenario, *, repeat: int = 0, test_id: str = "") -> PreparedScenario:
@@ -152,7 +163,9 @@ class Runner:
         happens, on the event loop. *analyzer* and *target* replace those of the run, *session_id* a random
         one. Raises nothing but what cancels the session, and that after its undo.
         """
-        spec = analyzer or self.settings.analyzer
+        spec = analyzer or self.settings.analyzer.reveal()
+        shown = shown_spec(spec)
+        self._specs[shown] = spec
         plan = SessionPlan(
             scenario=prepared.scenario,
             session_id=session_id or secrets.token_hex(8),
@@ -160,7 +173,7 @@ class Runner:
             test_id=prepared.test_id,
             repeat=prepared.repeat,
             seed=self.settings.seed + prepared.repeat,
-            analyzer_name=spec,
+            analyzer_name=shown,
             budget=self.settings.budget,
         )
         engine = SessionEngine(
@@ -196,7 +209,10 @@ class Runner:
                 await hook(session, result)
 
     def close(self) -> None:
-        """Close the target if this runner opened it."""
+        """Close the analyzers and the target that this runner opened."""
+        while self._opened:
+            _, analyzer = self._opened.popitem()
+            close_analyzer(analyzer)
         if self._given is None and "target" in self.__dict__:
             self.target.close()
             del self.__dict__["target"]

@@ -1,16 +1,14 @@
 """The workflow of one session, in virtual and in wall time."""
 
 from pytest_otel_diag.sessions.engine import SessionEngine
-from pytest_otel_diag.sessions.investigation.loading import EntryPointLike, as_analyzer, load_analyzer
+from pytest_otel_diag.sessions.investigation.loading import as_analyzer
 from pytest_otel_diag.sessions.settings import EngineSettings, Judge, SessionPlan, WallTime
 
 __all__ = [
     "EngineSettings",
-    "EntryPointLike",
     "Judge",
     "SessionEngine",
     "SessionPlan",
     "WallTime",
     "as_analyzer",
-    "load_analyzer",
 ]

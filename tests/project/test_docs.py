@@ -109,10 +109,10 @@ def test_the_site_builds_without_warnings_and_loads_nothing_from_elsewhere(tmp_p
 def test_the_examples_of_readme_and_tutorial_run(pytester: pytest.Pytester) -> None:
     tests, agent = blocks("README.md")
     (grown,) = blocks("docs/tutorial.md")
-    pytester.makepyfile(test_readme=tests, test_tutorial=grown, agent=agent)
+    pytester.makepyfile(test_readme=tests, test_tutorial=grown, my_agent=agent)
     shown = pytester.runpytest_subprocess()
     shown.assert_outcomes(passed=3)
-    own = pytester.runpytest_subprocess("--otel-diag-analyzer=agent:slowest", "-k", "raise_no_alarm")
+    own = pytester.runpytest_subprocess("--otel-diag-analyzer=my_agent:slowest", "-k", "raise_no_alarm")
     own.assert_outcomes(failed=1, deselected=2)
     own.stdout.fnmatch_lines(["*test_more_shoppers_raise_no_alarm*"])
 

@@ -13,7 +13,8 @@ from pytest_otel_diag.errors import (
 )
 from pytest_otel_diag.model.diagnosis import Diagnosis, RootCause
 from pytest_otel_diag.ports import Analyzer
-from pytest_otel_diag.sessions import as_analyzer, load_analyzer
+from pytest_otel_diag.sessions import as_analyzer
+from pytest_otel_diag.sessions.investigation.loading import from_entry_point, from_module
 from tests.sessions.session_fakes import FakeTarget, engine, plan
 
 FINE = Diagnosis(detected=True, root_causes=(RootCause(service="payment"),))
@@ -133,24 +134,19 @@ POINTS = [Point("builtin", AsyncOne), Point("broken", ImportError("no module nam
 
 
 def test_an_installed_analyzer_is_found_by_name():
-    assert isinstance(load_analyzer("builtin", POINTS), AsyncOne)
+    assert isinstance(from_entry_point(POINTS[0]), AsyncOne)
 
 
 def test_an_analyzer_is_found_by_module_and_attribute(monkeypatch):
     monkeypatch.setitem(sys.modules, "their_agents", sys.modules[__name__])
 
-    assert isinstance(load_analyzer("their_agents:AsyncOne", ()), AsyncOne)
-    assert load_analyzer("their_agents:NESTED.agents.best", ()) is NESTED.agents.best
+    assert isinstance(from_module("their_agents:AsyncOne"), AsyncOne)
+    assert from_module("their_agents:NESTED.agents.best") is NESTED.agents.best
 
 
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        (
-            "bultin",
-            "no analyzer 'bultin' (did you mean 'builtin'?); known: broken, builtin; own ones are written",
-        ),
-        ("broken", "installed but cannot be imported: ImportError: no module named litellm"),
         (":x", "not of the form module:attribute"),
         ("x:", "not of the form module:attribute"),
         ("no_such_module_here:x", "cannot import module 'no_such_module_here': ModuleNotFoundError"),
@@ -163,13 +159,13 @@ def test_an_analyzer_that_cannot_be_loaded_says_why(spec, says, monkeypatch):
     monkeypatch.setitem(sys.modules, "their_agents", sys.modules[__name__])
 
     with pytest.raises(ConfigurationError) as caught:
-        load_analyzer(spec, POINTS)
+        from_module(spec)
     assert says in str(caught.value)
 
 
-def test_no_installed_analyzer_is_said():
-    with pytest.raises(ConfigurationError, match="known: none installed"):
-        load_analyzer("x", ())
+def test_an_installed_analyzer_that_cannot_be_imported_says_why():
+    with pytest.raises(ConfigurationError, match="installed but cannot be imported: ImportError: no module"):
+        from_entry_point(POINTS[1])
 
 
 def missing(module):
@@ -183,7 +179,7 @@ def missing(module):
 def test_what_our_own_analyzer_needs_is_named_with_the_command(module):
     points = [SimpleNamespace(name="builtin", load=missing(module))]
     with pytest.raises(ConfigurationError) as caught:
-        load_analyzer("builtin", points)
+        from_entry_point(*points)
     assert f"it needs the module {module!r}, which is not installed" in str(caught.value)
     assert str(caught.value).endswith('run: pip install "pytest-otel-diag[builtin]"')
 
@@ -191,13 +187,13 @@ def test_what_our_own_analyzer_needs_is_named_with_the_command(module):
 def test_what_a_foreign_analyzer_needs_is_named():
     points = [SimpleNamespace(name="theirs", load=missing("litellm"))]
     with pytest.raises(ConfigurationError, match=r"needs the module 'litellm', which is not installed; run"):
-        load_analyzer("theirs", points)
+        from_entry_point(*points)
 
 
 def test_a_missing_module_is_distinguished_from_a_missing_dependency(tmp_path, monkeypatch):
     (tmp_path / "needy_agents.py").write_text("import no_such_dependency_of_theirs\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigurationError, match="needs the module 'no_such_dependency_of_theirs', which"):
-        load_analyzer("needy_agents:diagnose", ())
+        from_module("needy_agents:diagnose")
     with pytest.raises(ConfigurationError, match=r"check the spelling, and that its folder is on sys\.path"):
-        load_analyzer("no_such_agents.inner:diagnose", ())
+        from_module("no_such_agents.inner:diagnose")

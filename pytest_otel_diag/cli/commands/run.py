@@ -40,7 +40,7 @@ def run(settings: Settings, wanted: Sequence[str], controls: bool, echo: Echo) -
     with Runner(settings, folder=place.directory) as runner:
         chosen = chosen_scenarios(runner.target, wanted, controls)
         prepared = runner.prepare_each(runner.repeated(chosen))
-        identity = runner.identity(settings.analyzer)
+        identity = runner.identity(settings.analyzer.reveal())
         manifest = begin(place, settings, Path.cwd(), runner.target.describe())
         kept = Run(settings, place, manifest, writers=run_writers())
         stop = Stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from pytest_otel_diag.daemon import in_daemon
 from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.extras import install
 from pytest_otel_diag.model.diagnosis import Diagnosis
-from pytest_otel_diag.ports import Analyzer, Investigation
+from pytest_otel_diag.ports import Analyzer, DescribedAnalyzer, Investigation, PreparedAnalyzer
 
 _SHAPES = "a class or object with diagnose(investigation), or a function of the investigation, sync or async"
 
@@ -103,30 +103,53 @@ def _check_arity(call: Callable[..., Any], name: str) -> None:
         return  # a builtin without a signature: only calling it shows
 
 
-def load_analyzer(spec: str, entry_points: Iterable[EntryPointLike]) -> Analyzer:
-    """Return the analyzer named *spec*: an entry point, or ``module:attribute`` (dots allowed).
+def described(analyzer: Analyzer) -> DescribedAnalyzer:
+    """Return the analyzer itself if it describes itself, else one that has nothing to add."""
+    if isinstance(analyzer, DescribedAnalyzer):
+        return analyzer
+    return (
+        _UndescribedPrepared(analyzer) if isinstance(analyzer, PreparedAnalyzer) else _Undescribed(analyzer)
+    )
 
-    Raises ConfigurationError naming what was found and the nearest spelling.
-    """
-    return as_analyzer(_from_module(spec) if ":" in spec else _from_entry_point(spec, entry_points))
+
+class _Undescribed:
+    """An analyzer that holds nothing and reports nothing about itself."""
+
+    def __init__(self, analyzer: Analyzer) -> None:
+        self._analyzer = analyzer
+        self.__wrapped__ = analyzer  # for inspect.unwrap: what the user wrote
+
+    async def diagnose(self, investigation: Investigation) -> Diagnosis:
+        """Let the analyzer diagnose."""
+        return await self._analyzer.diagnose(investigation)
+
+    def describe(self) -> Mapping[str, str]:
+        """Return nothing."""
+        return {}
+
+    async def close(self) -> None:
+        """Do nothing."""
 
 
-def _from_entry_point(spec: str, entry_points: Iterable[EntryPointLike]) -> Any:
-    by_name = {point.name: point for point in entry_points}
-    if spec not in by_name:
-        known = ", ".join(sorted(by_name)) or "none installed"
-        raise ConfigurationError(
-            f"no analyzer {spec!r}{nearest(spec, by_name)}; known: {known}; "
-            "own ones are written module:attribute, for example mypkg.agents:diagnose"
-        )
+class _UndescribedPrepared(_Undescribed):
+    """The same for an analyzer that checks what it depends on."""
+
+    def __init__(self, analyzer: PreparedAnalyzer) -> None:
+        super().__init__(analyzer)
+        self.prepare = analyzer.prepare
+
+
+def from_entry_point(point: EntryPointLike) -> Analyzer:
+    """Return the analyzer of an entry point; raises ConfigurationError that says what to install."""
     try:
-        return by_name[spec].load()
+        found = point.load()
     except Exception as error:
-        install = _INSTALLED_BY.get(spec, "")
+        install = _INSTALLED_BY.get(point.name, "")
         raise ConfigurationError(
-            f"analyzer {spec!r} is installed but cannot be imported: "
+            f"analyzer {point.name!r} is installed but cannot be imported: "
             f"{type(error).__name__}: {error}{_remedy(error, install=install)}"
         ) from error
+    return as_analyzer(found)
 
 
 def _remedy(error: Exception, *, asked: str = "", install: str = "") -> str:
@@ -143,7 +166,11 @@ def _remedy(error: Exception, *, asked: str = "", install: str = "") -> str:
     )
 
 
-def _from_module(spec: str) -> Any:
+def from_module(spec: str) -> Analyzer:
+    """Return the analyzer ``module:attribute`` (dots allowed).
+
+    Raises ConfigurationError naming what was found and the nearest spelling.
+    """
     module_name, _, path = spec.partition(":")
     if not module_name or not path:
         raise ConfigurationError(f"analyzer {spec!r} is not of the form module:attribute")
@@ -162,4 +189,4 @@ def _from_module(spec: str) -> Any:
             raise ConfigurationError(
                 f"analyzer {spec!r}: {module_name!r} has no {path!r}{nearest(part, names)}"
             ) from None
-    return found
+    return as_analyzer(found)
