@@ -145,9 +145,9 @@ LeakPolicy = Literal["keep", "redact", "refuse"]
 class Attempt(Model):
     """An answer for which the analyzer asked whether it needs another hint.
 
-    ``elapsed_s`` counts from the start of the investigation. ``cause`` is the first root cause named, '' for
-    none. ``right`` is None for an attempt that was not judged. ``hint`` is the text given in reply, ''
-    for none.
+    ``elapsed_s`` counts from the start of the investigation, without the time that replies took. ``cause`` is
+    the first root cause named, '' for none. ``right`` is None for an attempt that was not judged. ``hint`` is
+    the text given in reply, '' for none.
     """
 
     elapsed_s: Finite

@@ -190,6 +190,7 @@ def hash_files(root: Path, files: Iterable[Path]) -> str:
 
 
 _MATTERS = frozenset({"target", "recordings", "seeds"})
+_MATTERING_SETTINGS = frozenset({"settings.hints"})
 _IGNORED = frozenset({"schema_version", "run_id", "started_at_ns", "ended_at_ns", "gated"})
 _BY_KEY = ("packages", "target", "recordings")
 
@@ -198,7 +199,7 @@ def compare_manifests(first: Manifest, second: Manifest) -> tuple[ManifestDiffer
     """Return the differences in provenance of two runs, those that make them incomparable first.
 
     Analyzers may differ: comparing them is the purpose. With another target, recording or seed the scenarios
-    were not the same.
+    were not the same, and with other hints the analyzer had other help.
     """
     found: list[ManifestDifference] = []
     for name in Manifest.model_fields:
@@ -212,7 +213,7 @@ def compare_manifests(first: Manifest, second: Manifest) -> tuple[ManifestDiffer
                         field=key,
                         first=one.get(key, "(absent)"),
                         second=other.get(key, "(absent)"),
-                        matters=name in _MATTERS,
+                        matters=name in _MATTERS or key in _MATTERING_SETTINGS,
                     )
                 )
     return tuple(sorted(found, key=lambda difference: not difference.matters))

@@ -45,6 +45,9 @@ class Keyboard:
     def fileno(self) -> int:
         return self.read_end
 
+    def isatty(self) -> bool:
+        return False
+
     def close(self) -> None:
         os.close(self.write_end)
 
@@ -69,7 +72,7 @@ def test_a_person_guides_with_messages_that_count_as_prompts(recording, tmp_path
     out = capsys.readouterr().out
     keyboard.close()
     assert code == 0
-    assert "the analyzer has no answer yet\nyour message (empty: accept the answer)> " in out
+    assert "the analyzer has no answer yet\nyour message (empty: accept the answer)> front\n" in out
     assert "message: text = looking\\x1b[2J around\n" in out and "\x1b" not in out
     assert out.index("1  front") < out.index("1  middle")
     assert "1 query, 2 human prompts" in out

@@ -156,6 +156,7 @@ def test_manifests_of_two_runs_alike_have_no_differences():
             False,
         ),
         ({"settings": (Setting(name="x", value="1", source="ini"),)}, {}, "settings.x", False),
+        ({"settings": (Setting(name="hints", value="2", source="ini"),)}, {}, "settings.hints", True),
     ],
 )
 def test_differences_name_the_field_and_whether_it_matters(first, second, field, matters):

@@ -2,20 +2,24 @@
 
 import pytest
 
-from pytest_otel_diag.model.diagnosis import DiagnosticQuery, Mechanism
+from pytest_otel_diag.model.diagnosis import Diagnosis, DiagnosticQuery, Mechanism, Usage
 from pytest_otel_diag.model.exhibits import ExemplarTrace, ExhibitSpan, ServiceSeries
 from pytest_otel_diag.model.scenario import Disturbance, ExpectedRootCause, Fault, FaultStep
-from pytest_otel_diag.model.session import DisturbanceMoment, LeakAudit, PhaseRecord, Witness
+from pytest_otel_diag.model.session import Attempt, DisturbanceMoment, LeakAudit, PhaseRecord, Witness
 from pytest_otel_diag.model.verdict import QueryVerdict
 from pytest_otel_diag.reports.attachments import attachments
+from pytest_otel_diag.reports.blocks import facts
 from pytest_otel_diag.reports.pictures.intervals import lanes
+from pytest_otel_diag.reports.session_page import body
 from pytest_otel_diag.reports.session_tables import (
+    attempts,
     expected_and_found,
     fault_start_ns,
     injected,
     phases,
     query_answer,
 )
+from pytest_otel_diag.scoring.scorecard import build_scorecard
 from tests.reports.documents import BROKEN
 from tests.scoring.samples import SECOND, control, ranked, solved
 
@@ -151,3 +155,28 @@ def test_phases_count_from_the_opening_of_the_target():
 def test_inconsistent_exhibits_are_rejected(wrong):
     with pytest.raises(ValueError, match=r"differ in length|are not among"):
         wrong()
+
+
+def test_attempts_show_what_was_said_and_which_hint_followed():
+    one = solved("a").model_copy(
+        update={
+            "attempts": (
+                Attempt(elapsed_s=1.0, hint="Compare errors."),
+                Attempt(elapsed_s=2.0, detected=True, cause="cart", right=False, hint="Look at Charge."),
+                Attempt(elapsed_s=3.0, detected=True, cause="payment", right=True),
+            )
+        }
+    )
+    block = attempts(one)
+    assert block.rows == (
+        ("1.0 s", "no cause", "not judged", "Compare errors."),
+        ("2.0 s", "cart", "wrong", "Look at Charge."),
+        ("3.0 s", "payment", "right", ""),
+    )
+    assert block.styles == ("plain", "bad", "good")
+    assert "Look at Charge." in body(one) and ">attempts<" not in body(solved("b"))
+
+
+def test_a_scorecard_of_guided_sessions_says_so():
+    guided = solved("a", diagnosis=Diagnosis(detected=True, usage=Usage(human_prompts=2)))
+    assert "2 human prompts: the scores are those of a guided analyzer" in facts(build_scorecard([guided]))

@@ -12,6 +12,7 @@ from pytest_otel_diag.model.diagnosis import Diagnosis, DiagnosticQuery, RootCau
 from pytest_otel_diag.model.scenario import InvestigationStep
 from pytest_otel_diag.model.session import Status
 from pytest_otel_diag.sessions.investigation.guidance import ON_CONTROLS
+from pytest_otel_diag.sessions.settings import WallTime
 from tests.sessions.session_fakes import QUICK, FakeTarget, engine, judge, plan, scenario
 
 PATH = (
@@ -74,6 +75,26 @@ async def test_asking_on_after_the_last_reply_reveals_nothing():
     assert got[2:] == [None, None, None]
     assert [attempt.right for attempt in result.attempts] == [False, False, False]
     assert result.verdict.human_prompts == 2
+
+
+async def test_the_time_of_replies_is_not_that_of_the_analyzer():
+    now_s = [0.0]
+
+    async def judged(diagnosis, case, facts):
+        now_s[0] += 100.0
+        return await judge(diagnosis, case, facts)
+
+    async def asks(investigation):
+        await investigation.guidance.next(WRONG)
+        now_s[0] += 7.0
+        await investigation.guidance.next(WRONG)
+        return RIGHT
+
+    case, settings = guided(wall=WallTime(monotonic=lambda: now_s[0]))
+    result = await engine(FakeTarget(), asks, settings=settings, judge=judged).run(plan(case))
+
+    assert [attempt.elapsed_s for attempt in result.attempts] == [0.0, 7.0]
+    assert result.verdict.time_to_diagnosis_s == 7.0
 
 
 @pytest.mark.parametrize(("claimed", "counted"), [(0, 1), (-5, 1), (1, 1), (4, 4)])

@@ -146,6 +146,8 @@ class Show:
         self._echo(_PROMPT, nl=False)
         # A thread that nobody waits for: a blocked read must not keep Ctrl-C from ending the command.
         typed = await in_daemon(self._read, "otel-diag keyboard")
+        if not sys.stdin.isatty():  # a terminal shows what is typed
+            self._echo(visible(typed))
         return typed.strip() or None
 
 

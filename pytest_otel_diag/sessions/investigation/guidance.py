@@ -38,7 +38,8 @@ Replies = Callable[[Diagnosis | None], Awaitable[Reply]]
 class Guide:
     """Guidance of one investigation: records each attempt and counts the hints that were given.
 
-    The first reply without a hint is the last one: whoever asks further learns nothing more.
+    The first reply without a hint is the last one: whoever asks further learns nothing more. ``replying_s``
+    is how long the replies took, which is not the analyzer's time.
     """
 
     def __init__(self, replies: Replies, *, monotonic: Callable[[], float]) -> None:
@@ -48,14 +49,19 @@ class Guide:
         self._over = False
         self._turn = asyncio.Lock()
         self.attempts: tuple[Attempt, ...] = ()
+        self.replying_s = 0.0
 
     async def next(self, diagnosis: Diagnosis | None) -> str | None:
         """Return the next hint; see :meth:`pytest_otel_diag.ports.Guidance.next`."""
         async with self._turn:
             if self._over:
                 return None
-            elapsed_s = self._monotonic() - self._started_s
-            reply = await self._replies(diagnosis)
+            asked_s = self._monotonic()
+            elapsed_s = asked_s - self._started_s - self.replying_s
+            try:
+                reply = await self._replies(diagnosis)
+            finally:
+                self.replying_s += self._monotonic() - asked_s
             self._over = not reply.hint
             if reply.hint or reply.right is not None:
                 self.attempts = (*self.attempts, _attempt(diagnosis, reply, elapsed_s))

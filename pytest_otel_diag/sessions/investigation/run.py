@@ -55,7 +55,7 @@ _ENDINGS: Mapping[str, type[OtelDiagError]] = {
 
 
 async def investigate(context: SessionContext, analyzer: Analyzer, guide: Guide) -> tuple[Diagnosis, float]:
-    """Let the analyzer answer within its budget; return its diagnosis and the wall seconds it took.
+    """Let the analyzer answer within its budget; return its diagnosis and the wall seconds it took itself.
 
     Its queries, its attempts and its diagnosis are recorded. Prompts of *guide* count, whatever the analyzer
     says of them. Raises what :func:`run_analyzer` raises.
@@ -92,7 +92,7 @@ async def investigate(context: SessionContext, analyzer: Analyzer, guide: Guide)
     finally:
         log.queries, log.sightings = metered.records, metered.sightings
         log.attempts, log.transcript = guide.attempts, transcript.summary
-        elapsed_s = monotonic() - started_s
+        elapsed_s = monotonic() - started_s - guide.replying_s
         if left := left_behind(children):
             log.note(left)
     diagnosis = guide.counted(diagnosis)
