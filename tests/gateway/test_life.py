@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.gateway import Gateway, environment, shared_gateway
+from pytest_otel_diag.gateway import Gateway, environment, exchange, server, shared_gateway
 from pytest_otel_diag.secret import cleaned, new_token
 from tests.gateway.conftest import client_of
 from tests.gateway.hanging import Hanging
@@ -87,12 +87,12 @@ def _port(access) -> int:
     return port
 
 
-def _head(access, *more: str, token: bool = True) -> str:
-    """Return the head of a request with a body of 19 bytes."""
+def _head(access, *more: str, path: str = "/v1/query", size: int = 19, token: bool = True) -> str:
+    """Return the head of a request with a body of *size* bytes."""
     lines = [
-        "POST /v1/query HTTP/1.1",
+        f"POST {path} HTTP/1.1",
         f"Host: 127.0.0.1:{_port(access)}",
-        "Content-Length: 19",
+        f"Content-Length: {size}",
         *([f"Authorization: Bearer {access.token.reveal()}"] if token else []),
         *more,
     ]
@@ -110,14 +110,14 @@ def test_many_accesses_with_stalling_clients_leave_nothing(hanging):
             stalled.append(_begin_call(access))  # never reads, never closes
             assert hanging.begun.wait(deadline_s(10))
             hanging.begun.clear()
-    server = server_of(gateway)
-    assert eventually(lambda: server.connections == 0)
+    running = server_of(gateway)
+    assert eventually(lambda: running.connections == 0)
     assert threading.active_count() == threads
     for client in stalled:
         client.close()
     assert eventually(lambda: _open_files() <= files)
     assert len(gateway._running.leases) == 0
-    tasks = asyncio.run_coroutine_threadsafe(_tasks(), server.loop).result(deadline_s(5))
+    tasks = asyncio.run_coroutine_threadsafe(_tasks(), running.loop).result(deadline_s(5))
     assert tasks == 2  # the server, and the one that counts
     gateway.close()
     assert eventually(lambda: threading.active_count() < threads)
@@ -127,7 +127,7 @@ def test_a_client_that_does_not_read_its_answer_ends_with_the_access(gateway, in
     before = server_of(gateway).connections
     with gateway.access(investigation) as access:
         body = json.dumps({"sql": "SELECT repeat('x', 200) FROM numbers(100000)"})
-        head = _head(access).replace("19", str(len(body))).replace("/v1/query", "/v1/table")
+        head = _head(access, path="/v1/table", size=len(body))
         with socket.socket() as stalled:
             stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             stalled.connect(("127.0.0.1", _port(access)))
@@ -240,6 +240,14 @@ def test_strangers_hold_few_connections(gateway, investigation):
         assert client_of(access).get("/v1/clock").status_code == 200
         for stranger in strangers:
             stranger.close()
+
+
+def test_strangers_and_slow_bodies_are_not_waited_for(gateway, investigation, monkeypatch):
+    monkeypatch.setattr(server, "_UNKNOWN_S", 0.2)
+    monkeypatch.setattr(exchange, "_BODY_S", 0.2)
+    with gateway.access(investigation) as access:
+        assert _raw(access, b"POST /v1/query HTTP/1.1\r\nHost:") == b""
+        assert b"did not arrive within 0.2 s" in _raw(access, f"{_head(access)}\r\n{{".encode())
 
 
 @pytest.mark.parametrize(

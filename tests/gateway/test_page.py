@@ -15,12 +15,13 @@ from pytest_otel_diag.gateway import environment, failures
 from tests.support.deadlines import deadline_s
 
 PAGE = (Path(__file__).parents[2] / "docs" / "agents" / "gateway.md").read_text(encoding="utf-8")
+(FUNCTION,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
 COMMANDS = re.findall(r"```console\n\$ (.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_commands_work_in_order(access):
-    query, question, diagnosis = (json.loads(_run(command, access)) for command in COMMANDS)
+    question, query, diagnosis = (json.loads(_run(command, access)) for command in COMMANDS)
     assert query["columns"] == ["spans"]
     assert query["rows"][0][0] > 0
     assert set(question["incident"]) == {"start_ns", "end_ns"}
@@ -31,7 +32,7 @@ def test_the_commands_work_in_order(access):
 def _run(command: str, access) -> str:
     variables = {"PATH": os.environ["PATH"], **environment(access)}
     done = subprocess.run(
-        ["sh", "-c", command],
+        ["sh", "-c", FUNCTION + command],
         env=variables,
         capture_output=True,
         text=True,

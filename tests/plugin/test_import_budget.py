@@ -6,7 +6,20 @@ import sys
 
 import pytest
 
-HEAVY = ("numpy", "pandas", "pyarrow", "pydantic", "clickhouse_connect", "chdb", "drain3", "litellm", "httpx")
+HEAVY = (
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "clickhouse_connect",
+    "chdb",
+    "drain3",
+    "litellm",
+    "httpx",
+    "mcp",
+    "starlette",
+    "uvicorn",
+)
 
 LOADED = """
 import json, sys
@@ -72,3 +85,11 @@ def test_a_run_that_does_not_use_the_plugin_is_left_alone(pytester: pytest.Pytes
     assert "runtime" not in line
     assert "model" not in line
     assert not (pytester.path / "reports").exists()
+
+
+def test_the_gateway_loads_a_server_with_the_first_access_and_mcp_with_its_first_request() -> None:
+    names = "access, application, gateway, mcp_door, routes, wire"
+    code = f"import sys; from pytest_otel_diag.gateway import {names}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"chdb", "httpx", "mcp", "numpy", "pyarrow", "starlette", "uvicorn"}
+    assert heavy & set(done.stdout.split()) == set()
