@@ -1,6 +1,5 @@
 """The loop over a scripted model: what each behaviour of a model leads to."""
 
-import itertools
 import json
 
 import pytest
@@ -347,10 +346,16 @@ async def test_tokens_end_before_they_are_exceeded(bench):
 
 
 async def test_time_ends_with_a_last_turn(bench):
-    now = itertools.count(0.0, 12.0)
-    diagnosis = await bench.diagnose(does.competent, budget=Budget(time_s=210.0), monotonic=lambda: next(now))
+    passed_s = 0.0
 
-    assert "ended by: time (the budget of 210 s is used up)" in diagnosis.summary
+    def policy(conversation):
+        nonlocal passed_s
+        passed_s += 0.0 if conversation.offered == ("submit_diagnosis",) else 40.0
+        return does.competent(conversation)
+
+    diagnosis = await bench.diagnose(policy, budget=Budget(time_s=300.0), monotonic=lambda: passed_s)
+
+    assert "ended by: time (the budget of 300 s is used up)" in diagnosis.summary
     assert causes(diagnosis) == ["front"]
 
 

@@ -24,7 +24,7 @@ from pytest_otel_diag.tools import TOOLS, Caps, version_of
 VERSION = "1"
 """Version of the loop; another one may reach other diagnoses with the same model and prompts."""
 
-_CHARACTERS = 12_000
+_CHARACTERS, _LEAST_CHARACTERS = 12_000, 4_000
 _ROWS = 100
 
 
@@ -53,7 +53,7 @@ class InvestigatorSettings:
         context = self.options.context_tokens
         return Caps(
             rows=_ROWS,
-            characters=_CHARACTERS if context is None else min(_CHARACTERS, max(1_000, context)),
+            characters=_CHARACTERS if context is None else min(_CHARACTERS, max(_LEAST_CHARACTERS, context)),
         )
 
 

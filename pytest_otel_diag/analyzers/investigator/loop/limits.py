@@ -98,7 +98,7 @@ class Meter:
         self._check_tokens(planned)
         self._check_cost(planned)
         if left_s <= 0:
-            raise Exhausted(End.TIME, f"the budget of {self._budget.time_s:g} s is used up")
+            raise self.out_of_time()
         return dataclasses.replace(request, timeout_s=min(request.timeout_s, left_s))
 
     def replied(self, reply: ChatReply) -> None:
@@ -122,10 +122,9 @@ class Meter:
         ModelUnavailable where the provider asks to wait longer than what is left.
         """
         if failure.billable:
-            cost = self._model.worst_case_cost_usd(request) or 0.0
-            self._add(cost_usd=cost, input_tokens=request.input_tokens_bound())
+            self.stopped(request)
             if cut:
-                raise Exhausted(End.TIME, f"the budget of {self._budget.time_s:g} s is used up")
+                raise self.out_of_time()
         self._failed = failure
         left_s = self.left_s(last=True)
         if wait_s >= left_s:
@@ -133,6 +132,15 @@ class Meter:
                 f"the model {self._model.name} does not answer: {failure}; the next attempt is due in "
                 f"{wait_s:.3g} s, {max(left_s, 0.0):.3g} s are left of {self._budget.time_s:g} s"
             )
+
+    def stopped(self, request: ChatRequest) -> None:
+        """Count a call without a reply at its worst: the provider may charge for it."""
+        cost = self._model.worst_case_cost_usd(request) or 0.0
+        self._add(cost_usd=cost, input_tokens=request.input_tokens_bound())
+
+    def out_of_time(self) -> Exhausted:
+        """Return the end by the budget of time."""
+        return Exhausted(End.TIME, f"the budget of {self._budget.time_s:g} s is used up")
 
     def repaired(self) -> None:
         """Count a turn in which the model was asked to correct its answer."""

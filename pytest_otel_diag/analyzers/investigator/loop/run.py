@@ -270,14 +270,20 @@ class InvestigationRun:
             await self._record.note(f"the model does not answer: {failure}; next attempt in {wait_s:.3g} s")
             self._meter.failed(failure, asked, wait_s, cut=asked.timeout_s < request.timeout_s)
 
-        return await complete(
-            self._setup.model,
-            request,
-            policy=self._setup.policy,
-            rng=self._rng,
-            before=lambda one: self._meter.before(one, last=last),
-            after=after,
-        )
+        try:
+            # Bounds what attempts do not: waits for another process whose provider asked for one.
+            async with asyncio.timeout(max(self._meter.left_s(last=last), 0.0)):
+                return await complete(
+                    self._setup.model,
+                    request,
+                    policy=self._setup.policy,
+                    rng=self._rng,
+                    before=lambda one: self._meter.before(one, last=last),
+                    after=after,
+                )
+        except TimeoutError:
+            self._meter.stopped(request)
+            raise self._meter.out_of_time() from None
 
     async def _fit(self, request: ChatRequest) -> None:
         """Shorten results of tools while a context of known size would overflow."""
