@@ -221,6 +221,8 @@ def proposal(service: str, reason: str) -> Call:
 
 def competent(conversation: Conversation) -> Answer:
     """Find the culprit by queries; in the last turn, submit the most suspicious service."""
+    if conversation.offered == ("ready",):  # the preflight of a run
+        return Say(calls=(Call("ready"),))
     if conversation.offered == ("submit_diagnosis",):
         found = suspects(table_with(conversation, "incident_calls") or [])
         return submitting(found[0])(conversation) if found else Say("I have not found anything yet.")
