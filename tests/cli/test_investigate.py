@@ -12,6 +12,7 @@ import typer
 
 from pytest_otel_diag.cli.commands import investigate
 from pytest_otel_diag.cli.commands.investigate import Show, entry_lines, lines_of
+from pytest_otel_diag.cli.options import RUN_SETTINGS
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.diagnosis import Diagnosis, RootCause
@@ -146,3 +147,10 @@ def test_lines_are_read_as_they_come():
     assert [read(), read()] == ["one", "two"]
     keyboard.close()
     assert [read(), read()] == ["thr", ""]
+
+
+def test_settings_that_are_left_out_exist():
+    assert set(RUN_SETTINGS) > investigate.ELSEWHERE
+    assert {"analyzer", "hints", "budget_cost_usd", "leaks", "cache"} <= set(
+        RUN_SETTINGS
+    ) - investigate.ELSEWHERE

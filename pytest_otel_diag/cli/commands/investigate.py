@@ -13,7 +13,7 @@ from typing import Annotated, Any, Protocol
 import typer
 
 from pytest_otel_diag.cli.interruption import Stop
-from pytest_otel_diag.cli.options import Format, takes_settings, wants_json
+from pytest_otel_diag.cli.options import RUN_SETTINGS, Format, takes_settings, wants_json
 from pytest_otel_diag.cli.output import print_json, width
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.daemon import in_daemon
@@ -43,18 +43,18 @@ _ANOMALIES = 10
 _PROMPT = "your message (empty: accept the answer)> "
 
 
-@takes_settings(
-    "analyzer",
-    "hints",
-    "seed",
-    "budget_time_s",
-    "budget_queries",
-    "budget_cost_usd",
-    "analyze_timeout_s",
-    "leaks",
-    "store",
-    "cache",
+ELSEWHERE = frozenset(
+    {
+        *("target", "frontend", "flags", "flagd", "otlp_receiver", "drive", "restart", "state"),
+        *("lease_wait_s", "setup_only", "skip_cleanup", "record", "keep", "reports", "repeat"),
+        *("impact_timeout_s", "impact_poll_s", "impact_threshold", "observe_s", "session_timeout_s"),
+        *("inconclusive", "min_sensitivity", "max_false_positives", "min_top1"),
+    }
 )
+"""Settings of a run that mean nothing to one investigation of a recording."""
+
+
+@takes_settings(*(name for name in RUN_SETTINGS if name not in ELSEWHERE))
 def command(
     settings: Settings,
     where: Annotated[
