@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, JsonValue
 from pydantic.config import JsonDict
 
 from pytest_otel_diag.model.base import Model
-from pytest_otel_diag.model.diagnosis import Mechanism, Signal
+from pytest_otel_diag.model.diagnosis import Measure, Mechanism, Signal
 from pytest_otel_diag.tools.contract import Tool, ToolContext, ToolError
 
 MOST_CHARACTERS = 1_000_000
@@ -18,7 +18,25 @@ MOST_CHARACTERS = 1_000_000
 
 _WRAPPERS = ("diagnosis", "answer", "result", "submission")
 _TEXT: JsonDict = {"type": "string"}
+_TEXTS: JsonDict = {"type": "array", "items": _TEXT}
 _RATIO: JsonDict = {"type": "number", "minimum": 0, "maximum": 1}
+_FIGURES: JsonDict = {
+    "type": "array",
+    "description": "Numbers that telemetry confirms, as read: error_ratio from 0 to 1, latencies in ms.",
+    "items": {
+        "type": "object",
+        "properties": {
+            "measure": {"enum": list(get_args(Measure))},
+            "value": {"type": "number"},
+            "service": _TEXT,
+            "operation": _TEXT,
+            "window": {"enum": ["incident", "baseline"]},
+            "unit": _TEXT,
+            "subject": {**_TEXT, "description": "Name of the metric, or a text in the log lines counted."},
+        },
+        "required": ["measure", "value", "service", "window"],
+    },
+}
 _EVIDENCE: JsonDict = {
     "type": "array",
     "description": "What telemetry shows, each with ids or figures that can be checked.",
@@ -27,7 +45,11 @@ _EVIDENCE: JsonDict = {
         "properties": {
             "source": {"enum": ["traces", "logs", "metrics"]},
             "summary": _TEXT,
-            "trace_ids": {"type": "array", "items": _TEXT},
+            "trace_ids": _TEXTS,
+            "span_ids": _TEXTS,
+            "services": _TEXTS,
+            "operations": _TEXTS,
+            "figures": _FIGURES,
         },
     },
 }
@@ -84,7 +106,7 @@ class Submission(Model):
     critical_path: JsonValue = Field(
         default=None,
         description="Services along the affected call path, from the entry to the culprit.",
-        json_schema_extra={"type": "array", "items": _TEXT},
+        json_schema_extra=_TEXTS,
     )
     query: JsonValue = Field(
         default=None,
