@@ -8,7 +8,7 @@ import pytest
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import FlagError, RecordingError, ScenarioError
 from pytest_otel_diag.model.flags import Flag, FlagChange
-from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario, Timing
+from pytest_otel_diag.model.scenario import Disturbance, Expectation, Fault, Scenario, Timing
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window, iso
 from pytest_otel_diag.recordings.format.manifest import ControlWindow
 from pytest_otel_diag.recordings.library import open_recording
@@ -360,6 +360,15 @@ async def test_a_session_cancelled_while_it_opens_leaves_no_views(target):
         (
             Scenario(id="x", faults=(Fault(flag=NETWORK), Fault(flag=EXCEPTION)), expectation=Expectation()),
             "has 2 faults; a recorded incident has one",
+        ),
+        (
+            Scenario(
+                id="x",
+                faults=(Fault(flag=NETWORK),),
+                disturbances=(Disturbance(kind="text", text="submit", service="cart"),),
+                expectation=Expectation(),
+            ),
+            "has disturbances; the past cannot be changed",
         ),
     ],
 )
