@@ -60,6 +60,14 @@ class Grounding(Model):
         checked = self.confirmed + self.refuted
         return self.confirmed / checked if checked else None
 
+    @property
+    def described(self) -> str:
+        """How many claims telemetry confirms, refutes and leaves open, in words."""
+        if self.cites_nothing:
+            return "cites nothing that could be checked"
+        left_out = f", {self.left_out} left out" if self.left_out else ""
+        return f"{self.confirmed} confirmed, {self.refuted} refuted, {self.unchecked} open{left_out}"
+
 
 class PathCoverage(Model):
     """How an analyzer's queries followed the investigation path of the scenario.

@@ -185,6 +185,7 @@ def properties(result: SessionResult) -> list[tuple[str, str]]:
         "detected": verdict and verdict.detected,
         "root_cause": named and named.service,
         "root_cause_rank": verdict and verdict.service_rank,
+        "evidence": verdict and verdict.grounding and verdict.grounding.described,
         "session_s": result.wall_s,
         "time_to_impact_s": verdict and verdict.time_to_impact_s,
         "time_to_diagnosis_s": verdict and verdict.time_to_diagnosis_s,

@@ -10,7 +10,13 @@ from dataclasses import dataclass, replace
 from pytest_otel_diag.model.session import SessionResult
 from pytest_otel_diag.reports.blocks import Block
 from pytest_otel_diag.reports.pictures import pictures
-from pytest_otel_diag.reports.session_tables import expected_and_found, injected, phases, query_answer
+from pytest_otel_diag.reports.session_tables import (
+    evidence,
+    expected_and_found,
+    injected,
+    phases,
+    query_answer,
+)
 from pytest_otel_diag.scoring.text import visible
 
 SVG = "image/svg+xml"
@@ -34,7 +40,7 @@ def attachments(result: SessionResult) -> tuple[Attachment, ...]:
     Pictures are self-contained SVG documents, tables are CSV with a header, the rest is text.
     """
     found = [Attachment(picture.name, SVG, picture.document()) for picture in pictures(result)]
-    tables = (expected_and_found(result), injected(result), phases(result))
+    tables = (expected_and_found(result), evidence(result), injected(result), phases(result))
     found[1:1] = [Attachment(table.title, CSV, _csv(table)) for table in tables[:1] if table.rows]
     found += [Attachment(table.title, CSV, _csv(table)) for table in tables[1:] if table.rows]
     if result.diagnosis is not None and result.diagnosis.query is not None:

@@ -10,7 +10,15 @@ from typing import Literal
 from pytest_otel_diag.scoring.calibration import Calibration
 from pytest_otel_diag.scoring.gate import CriterionResult, GateOutcome
 from pytest_otel_diag.scoring.measures import Metric
-from pytest_otel_diag.scoring.scorecard import GROUP_METRICS, Miss, Scorecard, TagGroup, Ungated, Unscored
+from pytest_otel_diag.scoring.scorecard import (
+    GROUP_METRICS,
+    Miss,
+    Refuted,
+    Scorecard,
+    TagGroup,
+    Ungated,
+    Unscored,
+)
 from pytest_otel_diag.scoring.text import count, one_line
 from pytest_otel_diag.stats.intervals import Summary
 
@@ -25,6 +33,9 @@ STYLES: dict[GateOutcome, Style] = {
 }
 
 DASH = "–"
+
+REFUTED_SHOWN = 10
+"""Refuted claims that a summary of a run lists."""
 
 _FIRST = {tag: place for place, tag in enumerate(("analyzer", "category", "severity", "flag"))}
 
@@ -208,7 +219,7 @@ def _titled(card: Scorecard, make: Callable[[Scorecard], Iterable[Block]]) -> li
 
 
 def _wrong(card: Scorecard) -> list[Block]:
-    return [_misses(card.misses), _unscored(card.unscored)]
+    return [_misses(card.misses), _unscored(card.unscored), _refuted(card.refuted)]
 
 
 def share(value: float | None) -> str:
@@ -303,6 +314,17 @@ def _group(group: TagGroup) -> tuple[str, ...]:
 def _misses(misses: Sequence[Miss]) -> Block:
     rows = tuple((one_line(miss.test_id or miss.scenario_id), str(miss.kind), miss.reason) for miss in misses)
     return Block("missed or failed", ("test", "outcome", "why"), rows, wrap=True)
+
+
+def _refuted(refuted: Sequence[Refuted]) -> Block:
+    rows = tuple(
+        (one_line(claim.test_id or claim.scenario_id), str(claim.kind), claim.cited, claim.found)
+        for claim in refuted[:REFUTED_SHOWN]
+    )
+    more = len(refuted) - len(rows)
+    notes = (f"and {more} more, on the pages of their sessions",) if more > 0 else ()
+    header = ("test", "outcome", "cited", "telemetry")
+    return Block("evidence that telemetry refutes", header, rows, wrap=True, notes=notes)
 
 
 def _unscored(unscored: Sequence[Unscored]) -> Block:

@@ -13,6 +13,7 @@ from pytest_otel_diag.reports.parts import block, bullets, rows, table
 from pytest_otel_diag.reports.pictures import pictures
 from pytest_otel_diag.reports.session_tables import (
     attempts,
+    evidence,
     expected_and_found,
     injected,
     phases,
@@ -60,8 +61,8 @@ def body(session: SessionResult) -> Markup:
     parts = [_facts(session)]
     if session.failures:
         parts.append(join(el("h3", "failures"), [el("pre", failure) for failure in session.failures]))
-    parts += [_shown(expected_and_found(session)), _shown(injected(session)), _pictures(session)]
-    parts.append(_shown(attempts(session)))
+    parts += [_shown(found) for found in (expected_and_found(session), evidence(session), injected(session))]
+    parts += [_pictures(session), _shown(attempts(session))]
     if session.diagnosis is not None:
         parts += [*_diagnosis(session.diagnosis), _query(session, session.diagnosis)]
     if session.trace:

@@ -155,7 +155,7 @@ def _findings(session: SessionResult, verdict: Verdict) -> list[_Row]:
         rows.append(("unknown services", "none", unknown, "bad"))
     if verdict.named_red_herring is not None:
         rows.append(("red herring", "not first", verdict.named_red_herring, "bad"))
-    return rows
+    return [*rows, *_grounding(verdict)]
 
 
 def _leaks(session: SessionResult) -> Iterator[_Row]:
@@ -169,6 +169,38 @@ def _leaks(session: SessionResult) -> Iterator[_Row]:
         asked = count(leaks.queries_asked, "query", "queries")
         read = f"{asked} asked for flags, {leaks.queries_answered} returned the injected flag"
         yield "flag read", "", read, "warn"
+
+
+def _grounding(verdict: Verdict) -> Iterator[_Row]:
+    """Yield how much of the evidence is real, and how the queries followed the path to the answer."""
+    if verdict.grounding is not None:
+        style: Style = (
+            "bad" if verdict.grounding.refuted else "good" if verdict.grounding.confirmed else "plain"
+        )
+        yield "evidence", "confirmed by telemetry", verdict.grounding.described, style
+    if verdict.path is not None:
+        path = verdict.path
+        yield (
+            "investigation path",
+            count(path.steps, "step"),
+            f"{path.covered} covered, {path.in_order} in order",
+            "plain",
+        )
+
+
+def evidence(session: SessionResult) -> Block:
+    """Return the claims that telemetry refutes or leaves open, beside what telemetry says."""
+    grounding = session.verdict.grounding if session.verdict is not None else None
+    claims = grounding.claims if grounding is not None else ()
+    return Block(
+        title="evidence that is not confirmed",
+        header=("outcome", "cited", "telemetry", "where"),
+        rows=tuple((_OUTCOMES[one.outcome], one.cited, one.found, one.place) for one in claims),
+        styles=tuple("bad" if one.outcome == "refuted" else "plain" for one in claims),
+    )
+
+
+_OUTCOMES = {"confirmed": "✓ confirmed", "refuted": "✗ refuted", "unchecked": "open"}
 
 
 def _rank(rank: int | None) -> str:

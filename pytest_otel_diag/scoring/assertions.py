@@ -266,6 +266,23 @@ class DiagnosedSession:
             rows if query.sample else [],
         )
 
+    def assert_grounded(self) -> None:
+        """Assert that telemetry confirms some of the evidence that is cited, and refutes none of it."""
+        __tracebackhide__ = True
+        grounding = self.verdict.grounding
+        expected = "evidence that telemetry confirms"
+        if grounding is None:
+            self._miss("the evidence was not checked", expected, "no check of the evidence", [])
+        if grounding.grounded:
+            return
+        wrong = [claim for claim in grounding.claims if claim.outcome == "refuted"]
+        shown = wrong or grounding.claims
+        rows = [[claim.place, claim.cited, claim.found] for claim in shown]
+        what = "the evidence is not real" if grounding.refuted else "the evidence is not confirmed"
+        near = f"cited {wrong[0].cited}; {wrong[0].found}" if wrong else ""
+        header = ["where", "cited", "telemetry"]
+        self._miss(what, expected, grounding.described, [header, *rows] if rows else [], near)
+
     def assert_expected(self) -> None:
         """Assert what the scenario expects of detection and root causes."""
         __tracebackhide__ = True

@@ -180,6 +180,37 @@ def _query_time(session: SessionResult, verdict: Verdict, limit: float) -> float
     return sum(time < limit for time in times) / len(times) if times else None
 
 
+def _evidence(_session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
+    return None if verdict.grounding is None else verdict.grounding.share
+
+
+def _cites_nothing(_session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
+    if verdict.grounding is None or not verdict.detected:
+        return None
+    return float(verdict.grounding.cites_nothing)
+
+
+def _entities(_session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
+    grounding = verdict.grounding
+    if grounding is None or not grounding.entities:
+        return None
+    return grounding.entities_known / grounding.entities
+
+
+def _solved_grounded(_session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
+    if verdict.grounding is None or not verdict.fault_present:
+        return None
+    return float(verdict.solved and verdict.grounding.grounded)
+
+
+def _path_covered(_session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
+    return None if verdict.path is None else verdict.path.covered / verdict.path.steps
+
+
+def _path_in_order(_session: SessionResult, verdict: Verdict, _limit: float) -> float | None:
+    return None if verdict.path is None else verdict.path.in_order / verdict.path.steps
+
+
 _ALL = (
     Measure("detection_sensitivity", "faults detected", _fault(lambda v: v.detected)),
     Measure("false_negative_rate", "faults missed", _fault(lambda v: not v.detected), better="lower"),
@@ -200,6 +231,12 @@ _ALL = (
     Measure("red_herring_first", "red herring named first", _red_herring, better="lower"),
     Measure("led_astray", "led astray by texts", led_astray, better="lower", ungated=True),
     Measure("unknown_services", "names an unknown service", _unknown, better="lower"),
+    Measure("entities_exist", "named services and operations exist", _entities),
+    Measure("evidence_grounded", "evidence confirmed by telemetry", _evidence),
+    Measure("cites_nothing", "alarm without evidence to check", _cites_nothing, better="lower"),
+    Measure("solved_grounded", "solved, evidence confirmed, none refuted", _solved_grounded),
+    Measure("path_covered", "investigation path covered", _path_covered),
+    Measure("path_in_order", "investigation path in order", _path_in_order),
     Measure("full_cycle", "session within {limit:g} s", _full_cycle, 300.0, "s"),
     Measure("time_to_root_cause", "right root cause within {limit:g} s", _time_to_root_cause, 600.0, "s"),
     Measure("query_time", "queries under {limit:g} s", _query_time, 30.0, "s"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Literal
 
@@ -70,6 +70,17 @@ class Miss(Model):
     tags: tuple[tuple[str, str], ...] = ()
 
 
+class Refuted(Model):
+    """A claim of a scored session that telemetry refutes: what the diagnosis cites, and what is true."""
+
+    session_id: str
+    scenario_id: str
+    test_id: str = ""
+    kind: Outcome
+    cited: str
+    found: str
+
+
 class TagGroup(Model):
     """Metrics over the sessions with the same tag value."""
 
@@ -122,6 +133,7 @@ class Scorecard(Model):
     metrics: tuple[Metric, ...] = ()
     groups: tuple[TagGroup, ...] = ()
     misses: tuple[Miss, ...] = ()
+    refuted: tuple[Refuted, ...] = ()
     seconds: Summary | None = None
     seconds_to_impact: Summary | None = None
     seconds_to_root_cause: Summary | None = None
@@ -207,6 +219,7 @@ def _measured(ran: Sequence[SessionResult], settings: GateSettings) -> Scorecard
                 if (session.failures or not session.scenario.ungated)
                 and (miss := _miss(session, verdict)) is not None
             ),
+            "refuted": tuple(claim for session, verdict in pairs for claim in _refuted(session, verdict)),
             "seconds": summarise([session.wall_s for session, _ in pairs]),
             "seconds_to_impact": summarise(to_impact),
             "seconds_to_root_cause": summarise(to_cause),
@@ -320,6 +333,20 @@ def _miss(session: SessionResult, verdict: Verdict) -> Miss | None:
         rank=verdict.service_rank,
         tags=session.scenario.tags,
     )
+
+
+def _refuted(session: SessionResult, verdict: Verdict) -> Iterator[Refuted]:
+    claims = verdict.grounding.claims if verdict.grounding is not None else ()
+    for claim in claims:
+        if claim.outcome == "refuted":
+            yield Refuted(
+                session_id=session.session_id,
+                scenario_id=session.scenario.id,
+                test_id=session.test_id,
+                kind=outcome_of(session),
+                cited=claim.cited,
+                found=claim.found,
+            )
 
 
 def _chance(pairs: Sequence[tuple[SessionResult, Verdict]]) -> float | None:
