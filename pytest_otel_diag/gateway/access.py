@@ -51,6 +51,11 @@ def _digest(token: bytes) -> bytes:
 class Connection(Protocol):
     """A connection of a client."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed, or about to be."""
+        ...
+
     def admitted(self) -> None:
         """Record that the client has shown a valid token."""
         ...

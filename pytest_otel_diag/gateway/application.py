@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_otel_diag.errors import nearest
 from pytest_otel_diag.gateway import failures
-from pytest_otel_diag.gateway.access import Lease, Leases
+from pytest_otel_diag.gateway.access import Connection, Lease, Leases
 from pytest_otel_diag.gateway.exchange import (
     Disconnected,
     Receive,
@@ -25,7 +25,7 @@ from pytest_otel_diag.gateway.mcp_door import McpDoor
 from pytest_otel_diag.gateway.routes import Route, paths, route_of
 
 MCP_PATH = "/mcp"
-_MOST_CALLS = 64
+_MOST_CONNECTIONS = 128  # of one access; an agent must not use up the files that the process may open
 _SHOWN = 100  # characters of what a client sent
 _LAST_WORDS_S = 1.0
 _CLOSE = ("connection", "close")
@@ -44,6 +44,7 @@ class Application:
         connection = scope["state"]["connection"]
         try:
             lease = self._lease(scope)
+            _check_room(lease, connection)
         except Refused as refused:
             await discard_body(scope, receive)
             refusal = refused.reply()
@@ -105,9 +106,6 @@ class Application:
 
     async def _serve(self, lease: Lease, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:
-            if len(lease.tasks) > _MOST_CALLS:
-                text = f"{_MOST_CALLS} calls run at once, which is the most; wait for one to end"
-                raise Refused(503, "busy", text, headers=(("retry-after", "1"),))
             if scope["path"].rstrip("/") == MCP_PATH:
                 await self._mcp.serve(lease, scope, receive, answer.send)
                 return
@@ -118,6 +116,15 @@ class Application:
             await discard_body(scope, receive)
             reply = Reply(reply.status, reply.body, (*reply.headers, _CLOSE))
         await send_reply(answer.send, reply)
+
+
+def _check_room(lease: Lease, connection: Connection) -> None:
+    """Refuse a further connection of an access that has as many as it may."""
+    if connection in lease.connections:
+        return
+    if sum(not one.closed for one in lease.connections) >= _MOST_CONNECTIONS:
+        text = f"the agent has {_MOST_CONNECTIONS} connections, which is the most; use one for several calls"
+        raise Refused(503, "busy", text, headers=(("retry-after", "1"),))
 
 
 async def _reply(lease: Lease, scope: Scope, receive: Receive) -> Reply:

@@ -46,6 +46,8 @@ def refused(error: Exception) -> Refused:
             return Refused(status, kind, message, details=details)
     if isinstance(error, OtelDiagError | ValidationError | ValueError | OverflowError):
         return Refused(400, _BAD_ARGUMENTS, message)
+    if isinstance(error, RecursionError):
+        return Refused(400, _BAD_ARGUMENTS, "the arguments are nested too deep")
     return Refused(500, "internal", f"{type(error).__name__}: {message}")
 
 

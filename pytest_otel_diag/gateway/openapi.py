@@ -32,7 +32,7 @@ _ERRORS = {
     "401": "The token is missing, unknown or revoked.",
     "422": "The engine refused or stopped the statement.",
     "429": "The budget of the investigation is used up.",
-    "503": "Telemetry cannot be reached, or too many calls run at once.",
+    "503": "Telemetry cannot be reached, or the agent has too many connections.",
 }
 
 

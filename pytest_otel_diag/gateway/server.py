@@ -163,6 +163,11 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
         self.app_state.clear()  # it leads back here
 
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed, or about to be."""
+        return self.transport.is_closing()
+
     def admitted(self) -> None:
         """Record that the client has shown a valid token."""
         self._state.unknown.pop(self, None)

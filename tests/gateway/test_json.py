@@ -8,6 +8,8 @@ from pytest_otel_diag.model.session import Budget
 from tests.gateway.conftest import client_of
 from tests.support.investigations import investigation_over
 
+DEEP = b'{"sql": "", "parameters": ' + b'{"a":' * 900 + b"1" + b"}" * 901
+
 
 def test_a_query_answers_columns_and_rows(client):
     body = {"sql": "SELECT {x:UInt8} AS x", "parameters": {"x": 7}}
@@ -65,6 +67,13 @@ def test_a_budget_that_is_used_up_is_429(gateway, telemetry):
         ("POST", "/v1/query", {"content": b"[1]"}, 400, "send an object"),
         ("POST", "/v1/query", {"content": b'{"sql": NaN}'}, 400, "NaN"),
         ("POST", "/v1/query", {"content": b"[" * 100_000}, 400, "nested too deep"),
+        (
+            "POST",
+            "/v1/table",
+            {"content": b'{"sql": "", "parameters": ' + b'{"a":' * 900 + b"1" + b"}" * 901},
+            400,
+            "deep",
+        ),
         ("POST", "/v1/query", {"content": b" " * 9_000_000}, 413, "8,388,608"),
         ("POST", "/v1/query", {"headers": {"content-encoding": "gzip"}, "content": b"x"}, 415, "gzip"),
         ("POST", "/v1/query", {"headers": {"host": "evil.example"}}, 421, "evil.example"),

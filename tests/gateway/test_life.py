@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from pytest_otel_diag.errors import ConfigurationError
-from pytest_otel_diag.gateway import Gateway, environment, exchange, server, shared_gateway
+from pytest_otel_diag.gateway import Gateway, application, environment, exchange, server, shared_gateway
 from pytest_otel_diag.secret import cleaned, new_token
 from tests.gateway.conftest import client_of
 from tests.gateway.hanging import Hanging
@@ -126,7 +126,7 @@ def test_many_accesses_with_stalling_clients_leave_nothing(hanging):
 def test_a_client_that_does_not_read_its_answer_ends_with_the_access(gateway, investigation):
     before = server_of(gateway).connections
     with gateway.access(investigation) as access:
-        body = json.dumps({"sql": "SELECT repeat('x', 200) FROM numbers(100000)"})
+        body = json.dumps({"sql": "SELECT repeat('x', 100) FROM numbers(100000)"})
         head = _head(access, path="/v1/table", size=len(body))
         with socket.socket() as stalled:
             stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -226,6 +226,17 @@ def test_only_the_loopback_of_ipv4_listens(access):
     assert [line[1] for line in lines if line[3] == "0A" and line[1].endswith(port)] == [f"0100007F{port}"]
 
 
+def test_an_agent_holds_few_connections(gateway, investigation, monkeypatch):
+    monkeypatch.setattr(application, "_MOST_CONNECTIONS", 2)
+    with gateway.access(investigation) as access:
+        clients = [client_of(access) for _ in range(3)]
+        assert [client.get("/v1/clock").status_code for client in clients] == [200, 200, 503]
+        clients.pop(0).close()
+        assert eventually(lambda: clients[-1].get("/v1/clock").status_code == 200)
+        for client in clients:
+            client.close()
+
+
 def test_responses_do_not_wait_for_acknowledgements(gateway, client):
     client.get("/v1/clock")
     (connection,) = server_of(gateway)._state.connections
@@ -245,6 +256,7 @@ def test_strangers_hold_few_connections(gateway, investigation):
 def test_strangers_and_slow_bodies_are_not_waited_for(gateway, investigation, monkeypatch):
     monkeypatch.setattr(server, "_UNKNOWN_S", 0.2)
     monkeypatch.setattr(exchange, "_BODY_S", 0.2)
+    monkeypatch.setattr(exchange, "_DISCARD_S", 0.1)
     with gateway.access(investigation) as access:
         assert _raw(access, b"POST /v1/query HTTP/1.1\r\nHost:") == b""
         assert b"did not arrive within 0.2 s" in _raw(access, f"{_head(access)}\r\n{{".encode())
