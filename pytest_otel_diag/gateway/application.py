@@ -72,10 +72,12 @@ class Application:
         """Cancel the calls of a revoked access and close its connections; runs on the server's loop."""
         for task in set(lease.tasks):
             task.cancel()
-        if lease.tasks:
-            await asyncio.wait(set(lease.tasks))
-        for connection in set(lease.connections):
-            connection.end()
+        try:
+            if lease.tasks:
+                await asyncio.wait(set(lease.tasks))
+        finally:
+            for connection in set(lease.connections):
+                connection.end()
 
     async def close(self) -> None:
         """End what runs beside requests; runs on the server's loop."""
@@ -110,8 +112,12 @@ class Application:
                 await self._mcp.serve(lease, scope, receive, answer.send)
                 return
             reply = await _reply(lease, scope, receive)
-        except Refused as refused:
-            reply = refused.reply()
+        except (Disconnected, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            if answer.begun:
+                raise
+            reply = failures.refused(error).reply()
         if reply.status in {408, 413, 415}:  # the body is not read to its end
             await discard_body(scope, receive)
             reply = Reply(reply.status, reply.body, (*reply.headers, _CLOSE))
@@ -128,16 +134,10 @@ def _check_room(lease: Lease, connection: Connection) -> None:
 
 
 async def _reply(lease: Lease, scope: Scope, receive: Receive) -> Reply:
-    """Return the response of the JSON API; raises Refused and Disconnected."""
+    """Return the response of the JSON API; raises Refused, Disconnected and what the call raises."""
     route = _route(lease, scope)
     arguments = await read_object(lease, scope, receive)
-    try:
-        body = await _unless_left(route.answer(lease, arguments), receive)
-    except (Refused, Disconnected):
-        raise
-    except Exception as error:
-        raise failures.refused(error) from error
-    return Reply(200, body)
+    return Reply(200, await _unless_left(route.answer(lease, arguments), receive))
 
 
 def _route(lease: Lease, scope: Scope) -> Route:
@@ -179,18 +179,18 @@ class _Answer:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._begun = False
+        self.begun = False
 
     async def send(self, message: Any) -> None:
         """Send a part of the response."""
-        self._begun = True
+        self.begun = True
         await self._send(message)
 
     async def cut_short(self, why: str) -> None:
         """End the response of a call that was cancelled because its access ended."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S):
-                if self._begun:
+                if self.begun:
                     await self._send({"type": "http.response.body", "body": b""})
                 else:
                     await send_reply(self._send, _unauthorized(f"the token is revoked: {why}").reply())

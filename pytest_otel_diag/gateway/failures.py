@@ -38,6 +38,8 @@ _BAD_ARGUMENTS = "bad_arguments"
 
 def refused(error: Exception) -> Refused:
     """Return the response to a call that raised *error*."""
+    if isinstance(error, Refused):
+        return error
     message = _readable(error) if isinstance(error, ValidationError) else str(error)
     cause = error.__cause__ if isinstance(error, ToolError) else error
     for kind, (class_, status) in KINDS.items():
