@@ -18,7 +18,8 @@ from pytest_otel_diag.gateway.exchange import (
     Scope,
     Send,
     discard_body,
-    read_object,
+    parse_object,
+    read_body,
     send_reply,
 )
 from pytest_otel_diag.gateway.mcp_door import McpDoor
@@ -136,7 +137,7 @@ def _check_room(lease: Lease, connection: Connection) -> None:
 async def _reply(lease: Lease, scope: Scope, receive: Receive) -> Reply:
     """Return the response of the JSON API; raises Refused, Disconnected and what the call raises."""
     route = _route(lease, scope)
-    arguments = await read_object(lease, scope, receive)
+    arguments = parse_object(await read_body(lease, scope, receive))
     return Reply(200, await _unless_left(route.answer(lease, arguments), receive))
 
 

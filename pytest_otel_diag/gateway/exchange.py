@@ -105,8 +105,8 @@ async def discard_body(scope: Scope, receive: Receive) -> None:
                 more = event.get("more_body", False)
 
 
-async def read_object(lease: Lease, scope: Scope, receive: Receive) -> dict[str, Any]:
-    """Return the body, a JSON object; no body is an empty object. Raises Refused and Disconnected."""
+async def read_body(lease: Lease, scope: Scope, receive: Receive) -> bytes:
+    """Return the body of a request; raises Refused and Disconnected."""
     headers = headers_of(scope)
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"", "identity"}:
@@ -135,7 +135,7 @@ async def read_object(lease: Lease, scope: Scope, receive: Receive) -> dict[str,
         raise Refused(408, "too_slow", f"the body did not arrive within {_BODY_S:g} s") from None
     finally:
         lease.arriving_bytes -= held
-    return parse_object(b"".join(pieces))
+    return b"".join(pieces)
 
 
 def _too_large() -> Refused:
@@ -143,7 +143,7 @@ def _too_large() -> Refused:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that *body* is; raises Refused."""
+    """Return the JSON object that *body* is, an empty one for no body; raises Refused."""
     if not body.strip():
         return {}
     try:

@@ -9,6 +9,8 @@ import os
 import select
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -24,6 +26,36 @@ from tests.gateway.conftest import client_of
 from tests.gateway.hanging import Hanging
 from tests.support.deadlines import deadline_s, eventually
 from tests.support.investigations import investigation_over
+
+ENDING = """
+import asyncio, sys, threading, urllib.request
+from pytest_otel_diag.gateway import shared_gateway
+from pytest_otel_diag.model.windows import Window
+from pytest_otel_diag.ports import Investigation
+
+begun = threading.Event()
+
+class Hanging:
+    async def schema(self):
+        begun.set()
+        await asyncio.Event().wait()
+
+def call():
+    request = urllib.request.Request(f"{access.url}/v1/schema")
+    request.add_header("Authorization", f"Bearer {access.token.reveal()}")
+    try:
+        urllib.request.urlopen(request)
+    except OSError:
+        pass
+
+given = Investigation("x", Window(start_ns=0, end_ns=1), None, (), Hanging(), None)
+opened = shared_gateway().access(given)
+access = opened.__enter__()
+threading.Thread(target=call, daemon=True).start()
+begun.wait()
+sys.exit(7)
+"""
+"""A program that ends inside of an access."""
 
 
 @pytest.fixture
@@ -72,6 +104,17 @@ def test_a_query_is_cancelled_when_its_client_leaves(gateway, hanging):
         assert hanging.begun.wait(deadline_s(10))
         leaver.close()
         assert hanging.cancelled.wait(deadline_s(10))
+
+
+@pytest.mark.parametrize("path", ["/v1/query", "/mcp"])
+def test_a_client_that_leaves_within_its_body_is_no_event(access, path, caplog):
+    with caplog.at_level("INFO"):
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", _port(access))) as leaver:
+                leaver.sendall(f"{_head(access, path=path)}\r\n{{".encode())
+        with client_of(access) as client:
+            assert client.get("/v1/clock").status_code == 200
+    assert [record for record in caplog.records if record.name != "httpx"] == []
 
 
 def _begin_call(access) -> socket.socket:
@@ -210,6 +253,13 @@ def test_a_forked_child_starts_its_own_server(investigation):
         os.waitpid(child, 0)
         os.close(reading)
         assert client_of(access).get("/v1/clock").status_code == 200
+
+
+def test_a_process_ends_while_a_call_hangs():
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING], capture_output=True, text=True, check=False, timeout=deadline_s(30)
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
 
 
 def test_the_token_is_masked_wherever_it_is_shown(access):
