@@ -70,6 +70,17 @@ async def test_the_tools_are_listed_with_their_schemas_and_called(access, mode):
     assert access.toolbox.submitted == {"detected": False}
 
 
+async def test_every_tool_answers_with_an_object_of_its_schema(access):
+    async with mcp_client(access, "legacy") as client:
+        tools = (await client.list_tools()).tools
+        assert [tool.name for tool in tools if tool.output_schema["type"] != "object"] == []
+        called = [tool.name for tool in tools if not tool.input_schema.get("required")]
+        for name in set(called) - {"submit_diagnosis"}:
+            answer = await client.call_tool(name, {})  # the client compares the answer with the schema
+            assert not answer.is_error, (name, answer.content[0].text)
+    assert {"list_services", "describe_tables", "list_tables"} <= set(called)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
