@@ -219,7 +219,7 @@ _WORST_FIRST = (
 def _gate(ran: Sequence[SessionResult], settings: GateSettings) -> GateResult:
     sessions = counting(ran)
     criteria = tuple(_evaluate(sessions, criterion, settings) for criterion in settings.criteria)
-    broken = _left_on(ran) or _broken(sessions, settings)
+    broken = _left_on(ran) or _all_ungated(ran, sessions) or _broken(sessions, settings)
     if broken is not None:
         outcome, reason = broken
         return GateResult(outcome=outcome, criteria=criteria, reasons=(reason,))
@@ -356,6 +356,16 @@ def _left_on(sessions: Sequence[SessionResult]) -> tuple[GateOutcome, str] | Non
         GateOutcome.INFRASTRUCTURE,
         f"{what}, first {first.session_id} of {first.scenario.id}{detail}",
     )
+
+
+def _all_ungated(
+    ran: Sequence[SessionResult], counted: Sequence[SessionResult]
+) -> tuple[GateOutcome, str] | None:
+    if counted or not ran:
+        return None
+    reason = ran[0].scenario.ungated
+    sessions = count(len(ran), "session")
+    return GateOutcome.INFRASTRUCTURE, f"none of {sessions} counts in the gate; first reason: {reason}"
 
 
 def _broken(sessions: Sequence[SessionResult], settings: GateSettings) -> tuple[GateOutcome, str] | None:

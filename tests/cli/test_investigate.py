@@ -77,6 +77,7 @@ def test_a_person_guides_with_messages_that_count_as_prompts(recording, tmp_path
     assert "message: text = looking\\x1b[2J around\n" in out and "\x1b" not in out
     assert out.index("1  front") < out.index("1  middle")
     assert "1 query, 2 human prompts" in out
+    assert ": nothing; hint: front\n" in out and ": front; hint: middle\n" in out
     assert "verdict: the root cause was not named first" in out or "verdict: right" in out
 
 

@@ -23,7 +23,7 @@ from pytest_otel_diag.scoring.gate import (
 )
 from pytest_otel_diag.scoring.measures import MEASURES
 from pytest_otel_diag.scoring.power import operating_characteristic
-from tests.scoring.samples import control, faulty, ranked, session, solved
+from tests.scoring.samples import control, faulty, quiet, ranked, session, solved
 
 directions = st.sampled_from([">=", ">", "<=", "<"])
 criteria = st.builds(
@@ -203,6 +203,7 @@ def test_without_a_gating_criterion_no_run_passes():
     ("sessions", "reason"),
     [
         ([], "no session to judge; select tests that use a diagnosis"),
+        ([session(quiet(ungated="a trap"))], "none of 1 session counts in the gate; first reason: a trap"),
         ([session(faulty(), status="skipped")], "nothing ran: 1 session, skipped (no reason was given)"),
         (
             [session(faulty(), status="skipped", reason="no flagd")] * 2,

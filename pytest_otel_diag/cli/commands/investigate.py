@@ -211,6 +211,11 @@ def result_lines(result: SessionResult, *, judge: bool) -> Iterator[str]:
     if result.diagnosis is None:
         yield f"no diagnosis: {visible(result.reason)}"
         return
+    for attempt in result.attempts:
+        said = attempt.cause or ("something is wrong" if attempt.detected else "nothing")
+        verdict = "" if attempt.right is None or not judge else " (right)" if attempt.right else " (wrong)"
+        hint = f"; hint: {visible(attempt.hint)}" if attempt.hint else ""
+        yield f"attempt after {attempt.elapsed_s:.1f} s: {visible(said)}{verdict}{hint}"
     yield from answer_lines(result.diagnosis)
     usage = result.diagnosis.usage
     yield f"{count(len(result.queries), 'query', 'queries')}, {count(usage.human_prompts, 'human prompt')}"
