@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_otel_diag.analyzers.investigator.loop.answers import diagnosis_from
+from pytest_otel_diag.analyzers.agents.answers import diagnosis_from
 from pytest_otel_diag.analyzers.investigator.loop.diagnostic_query import REPAIRS, problem_with_query
 from pytest_otel_diag.analyzers.investigator.prompts import Prompts
 from pytest_otel_diag.errors import AnalyzerError, BudgetExceeded

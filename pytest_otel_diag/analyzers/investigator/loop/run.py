@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pytest_otel_diag.analyzers.agents.answers import Unparsed, read_answer
 from pytest_otel_diag.analyzers.investigator.chat_model import (
     ChatModel,
     ChatReply,
@@ -18,7 +19,6 @@ from pytest_otel_diag.analyzers.investigator.chat_model import (
     ToolsUnsupported,
     TransientFailure,
 )
-from pytest_otel_diag.analyzers.investigator.loop.answers import Unparsed, read_answer
 from pytest_otel_diag.analyzers.investigator.loop.conversation import Conversation
 from pytest_otel_diag.analyzers.investigator.loop.hypotheses import HypothesisLog
 from pytest_otel_diag.analyzers.investigator.loop.limits import (
