@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import threading
 from collections.abc import Iterator
@@ -98,9 +99,8 @@ class Gateway:
     def _start(self) -> _Running:
         with self._lock:
             if self._running is None:
-                serving = require(
-                    "pytest_otel_diag.gateway.server", "agents", "serving telemetry to an agent"
-                )
+                require("uvicorn", "agents", "serving telemetry to an agent")
+                serving = importlib.import_module("pytest_otel_diag.gateway.server")
                 leases = Leases()
                 application = Application(leases)
                 self._running = _Running(

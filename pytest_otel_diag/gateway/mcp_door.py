@@ -7,6 +7,7 @@ on its token. Answers are event streams, because only those notice that a client
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def _after(body: bytes, receive: Receive) -> Receive:
 async def _build() -> McpServer:
     def load() -> type[McpServer]:
         require("mcp", "agents", "MCP for agents", alternative="use the JSON API")
-        found: type[McpServer] = require("pytest_otel_diag.gateway.mcp_server", "agents", "MCP").McpServer
+        found: type[McpServer] = importlib.import_module("pytest_otel_diag.gateway.mcp_server").McpServer
         return found
 
     return await (await in_daemon(load, "otel-diag gateway imports mcp")).started()

@@ -262,6 +262,23 @@ def test_a_process_ends_while_a_call_hangs():
     assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
 
 
+def test_missing_packages_are_named_with_their_extra(investigation, monkeypatch):
+    gateway = Gateway()
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with (
+        pytest.raises(ConfigurationError, match=r"agent needs uvicorn.*pytest-otel-diag\[agents\]"),
+        gateway.access(investigation),
+    ):
+        pass
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    with gateway.access(investigation) as access, client_of(access) as client:
+        answer = client.post("/mcp", json={})
+        assert (answer.status_code, answer.json()["error"]["kind"]) == (501, "not_installed")
+        assert "use the JSON API" in answer.json()["error"]["message"]
+    gateway.close()
+
+
 def test_the_token_is_masked_wherever_it_is_shown(access):
     token = access.token.reveal()
     assert token not in f"{access} {access!r} {access.token}"
