@@ -21,6 +21,7 @@ from pytest_otel_diag.cli.commands import report as report_command
 from pytest_otel_diag.cli.commands import run as run_command
 from pytest_otel_diag.cli.commands import scenarios as scenarios_command
 from pytest_otel_diag.cli.commands import self_test as self_test_command
+from pytest_otel_diag.cli.commands import serve as serve_command
 from pytest_otel_diag.cli.commands import shop as shop_command
 from pytest_otel_diag.cli.commands import sql as sql_command
 from pytest_otel_diag.cli.options import RUN_SETTINGS, Wanted, takes_settings
@@ -42,6 +43,7 @@ app.command("receive")(receive_command.command)
 app.command("record")(record_command.command)
 app.command("report")(report_command.command)
 app.command("investigate")(investigate_command.command)
+app.command("serve")(serve_command.command)
 app.command("doctor")(doctor_command.command)
 app.command("sql")(sql_command.command)
 app.command("self-test")(self_test_command.command)

@@ -29,7 +29,7 @@ class Toolbox:
     """The tools of one investigation; state such as the submitted diagnosis belongs to it.
 
     ``tools`` are listed to models. ``aliases`` can be called too, and are served to agents whose prompts were
-    written for other servers.
+    written for other servers. ``calls`` counts the calls so far, ``running`` those that have not ended.
     """
 
     def __init__(
@@ -43,6 +43,8 @@ class Toolbox:
         self.aliases = tuple(one for one in ALIASES if any(one.alias_of == tool.name for tool in tools))
         self._by_name = {tool.name: tool for tool in (*self.tools, *self.aliases)}
         self._context = ToolContext(investigation, caps, Answers())
+        self.calls = 0
+        self.running = 0
 
     @property
     def submitted(self) -> Mapping[str, Any] | None:
@@ -60,6 +62,14 @@ class Toolbox:
         Raises ToolError for unknown tools, arguments that do not fit, failed queries and budgets that are
         used up; its text says what to do.
         """
+        self.calls += 1
+        self.running += 1
+        try:
+            return await self._call(name, arguments)
+        finally:
+            self.running -= 1
+
+    async def _call(self, name: str, arguments: Mapping[str, Any]) -> Model:
         tool = self._by_name.get(name)
         if tool is None:
             known = ", ".join(self._by_name)
