@@ -25,6 +25,7 @@ async def test_a_competent_model_finds_the_culprit_through_results_of_tools(benc
     assert causes(diagnosis) == [ODD_NAME]
     assert diagnosis.root_causes[0].mechanism is Mechanism.ERROR
     assert diagnosis.query is not None
+    assert [path.services for path in diagnosis.critical_paths] == [("front", "middle", ODD_NAME)]
     evidence = diagnosis.root_causes[0].evidence[0]
     assert len(evidence.trace_ids) == len(evidence.span_ids) == 3
     assert {figure.measure for figure in evidence.figures} == {"calls", "failed"}

@@ -18,7 +18,7 @@ from pytest_otel_diag.analyzers.investigator.chat_model import (
 from pytest_otel_diag.analyzers.investigator.loop.conversation import Conversation
 from pytest_otel_diag.analyzers.investigator.loop.investigator import Investigator, InvestigatorSettings
 from pytest_otel_diag.analyzers.investigator.loop.limits import LAST_TURN_TOKENS, Exhausted, Limits, Meter
-from pytest_otel_diag.analyzers.investigator.loop.protocols import NativeProtocol, TextProtocol
+from pytest_otel_diag.analyzers.investigator.loop.protocols import NativeProtocol, TextProtocol, spoken
 from pytest_otel_diag.analyzers.investigator.model_options import ModelOptions, Price
 from pytest_otel_diag.analyzers.investigator.openai_http import OpenAiModel
 from pytest_otel_diag.analyzers.investigator.prompts import PLACEHOLDERS, load_prompts
@@ -108,6 +108,32 @@ def test_any_arguments_are_an_object_or_a_problem_and_go_back_as_json(arguments)
 
     assert isinstance(call.arguments, dict)
     assert isinstance(json.loads(sent or "{}"), dict) or call.problem == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "thought"),
+    [
+        ("<think>payment?</think>\nRoot cause: cart", "Root cause: cart", "payment?"),
+        ("payment? {</think>Root cause: cart", "Root cause: cart", "payment? {"),
+        ("<thinking>a</thinking>b<think>c", "b", "<think>c"),
+        ("no thoughts", "no thoughts", ""),
+    ],
+)
+def test_thoughts_in_the_text_are_no_answer(text, content, thought):
+    reply = spoken(said(text))
+
+    assert reply.content == reply.message["content"] == content
+    assert thought in reply.reasoning
+
+
+def test_a_server_that_cuts_messages_in_silence_is_noticed():
+    talk = talk_with("x" * 40_000)
+    request = ChatRequest(messages=talk.messages)
+
+    assert "4,096 tokens in 40," in talk.counted(ReplyUsage(input_tokens=4_096), request)
+    assert talk.tokens_bound(()) > 40_000
+    assert talk.counted(ReplyUsage(input_tokens=10_000), request) == ""
+    assert talk.counted(ReplyUsage(input_tokens=4_096, reported=False), request) == ""
 
 
 def talk_with(*results: str) -> Conversation:

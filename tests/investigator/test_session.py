@@ -25,6 +25,7 @@ async def test_the_verdict_counters_and_transcript_of_a_session_over_the_shop(tm
     assert verdict.solved
     assert verdict.mechanism_rank == 1
     assert verdict.query.shows_culprit
+    assert all(path.found for path in verdict.paths)
     assert verdict.first_hypothesis_right is False
     assert (verdict.grounding.refuted, verdict.grounding.confirmed > 5) == (0, True)
     assert verdict.queries_total == 4

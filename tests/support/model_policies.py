@@ -126,6 +126,17 @@ def deepest(names: list[str], edges: list[dict[str, Any]]) -> str:
     )
 
 
+def path_to(culprit: str, names: list[str], edges: list[dict[str, Any]]) -> list[str]:
+    """Return the suspects that call each other down to the culprit."""
+    path = [culprit]
+    while callers := [edge["caller"] for edge in edges if edge["callee"] == path[0]]:
+        suspected = [name for name in callers if name in names and name not in path]
+        if not suspected:
+            break
+        path.insert(0, suspected[0])
+    return path
+
+
 def diagnosis_of(
     asked: str, health: list[dict[str, Any]], culprit: str, traces: list[dict]
 ) -> dict[str, Any]:
@@ -208,7 +219,8 @@ def missing(conversation: Conversation) -> Iterator[Call]:
     if records and "keep_hypothesis" not in made:
         key = f"h{made.count('propose_hypothesis')}"
         yield Call("keep_hypothesis", {"id": key, "reason": "nothing that it calls changed"})
-    yield Call(submit, diagnosis_of(asked, health or [], culprit, traces or []))
+    answer = diagnosis_of(asked, health or [], culprit, traces or [])
+    yield Call(submit, {**answer, "critical_path": path_to(culprit, found, edges or [])})
 
 
 def proposal(service: str, reason: str) -> Call:

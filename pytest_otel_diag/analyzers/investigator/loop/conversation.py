@@ -14,6 +14,8 @@ _LEVELS = ((2_000, 600, 2), (2_000, 600, 0), (400, 300, 2), (200, 80, 0))
 
 _NOTE_BYTES = 200
 """More than a reduction adds to a result."""
+_MOST_BYTES_A_TOKEN = 8
+"""Texts of known tokenizers have fewer."""
 _BYTES_A_TOKEN = 3
 """Before the first count: results of tools are mostly numbers and ids."""
 
@@ -59,11 +61,23 @@ class Conversation:
         """Append results of tools."""
         self._entries.extend(_Entry(message, result=True) for message in messages)
 
-    def counted(self, usage: ReplyUsage, request: ChatRequest) -> None:
-        """Note how many tokens the messages so far have, as the provider counted those of the request."""
-        if usage.reported and usage.input_tokens:
-            self._tokens, self._counted = usage.input_tokens, len(self._entries)
-            self._tokens_a_byte = usage.input_tokens / most_tokens(*request.messages, *request.tools)
+    def counted(self, usage: ReplyUsage, request: ChatRequest) -> str:
+        """Note how many tokens the messages so far have, as the provider counted those of the request.
+
+        Returns a remark when there are too few for the messages: some servers cut them without an error.
+        """
+        if not usage.reported or not usage.input_tokens:
+            return ""
+        size = most_tokens(*request.messages, *request.tools)
+        self._tokens_a_byte = usage.input_tokens / size
+        if usage.input_tokens * _MOST_BYTES_A_TOKEN < most_tokens(*request.messages):
+            self._tokens = None
+            return (
+                f"the server counted {usage.input_tokens:,} tokens in {size:,} bytes: its context is smaller "
+                "and it cuts messages; raise it (Ollama: num_ctx), or set context_tokens"
+            )
+        self._tokens, self._counted = usage.input_tokens, len(self._entries)
+        return ""
 
     def tokens_bound(self, tools: Iterable[Mapping[str, Any]]) -> int:
         """Return an upper bound of the tokens of messages and tools: those counted, and the rest's bytes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pytest_otel_diag.analyzers.investigator.chat_model import ChatReply, ToolCall
@@ -17,6 +17,10 @@ MOST_CALLS = 16
 _SHOWN = 200
 _FENCED = re.compile(r"```[ \t]*[\w-]*[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
+_THOUGHT = re.compile(
+    r"<(think|thinking)>.*?(?:</\1>|\Z)|\A(?:(?!<think).)*?</(?:think|thinking)>", re.DOTALL
+)
+"""Thoughts in a text; chat templates may have written the opening tag already."""
 _NAMES = ("tool", "name", "action", "function")
 _ANSWER = {"detected", "root_causes"}
 """Fields of a diagnosis; an object with one of them is an answer."""
@@ -130,6 +134,24 @@ class TextProtocol:
             {"role": "user", "content": f"Result of {call.name or 'the call'}:\n{text}"}
             for call, text in results
         )
+
+
+def spoken(reply: ChatReply) -> ChatReply:
+    """Return the reply with thoughts that the model wrote into its text moved to its reasoning.
+
+    Servers without a parser for a model's thoughts leave them in the text, where a call or an answer that was
+    only considered would count; models are not meant to see earlier thoughts again.
+    """
+    thoughts = [found[0] for found in _THOUGHT.finditer(reply.content)]
+    if not thoughts:
+        return reply
+    content = _THOUGHT.sub("", reply.content).strip()
+    return replace(
+        reply,
+        content=content,
+        reasoning="\n".join(filter(None, (reply.reasoning, *thoughts))),
+        message={**reply.message, "content": content},
+    )
 
 
 def tool_list(tools: Sequence[Tool]) -> str:

@@ -33,6 +33,7 @@ from pytest_otel_diag.analyzers.investigator.loop.protocols import (
     ParsedCall,
     TextProtocol,
     ToolProtocol,
+    spoken,
     tool_list,
 )
 from pytest_otel_diag.analyzers.investigator.loop.record import Record
@@ -111,6 +112,7 @@ class InvestigationRun:
 
     async def _attempt(self) -> Outcome:
         """Let the model work until it submits, or a budget ends."""
+        self._reviewer = Reviewer(self._investigation.telemetry, self._setup.prompts)
         nudged = False
         while True:
             try:
@@ -197,8 +199,7 @@ class InvestigationRun:
             await self._record.note(f"repair asked for: {repair}")
             raise
         if remark:
-            self._remarks.append(remark)
-            await self._record.note(remark)
+            await self._remark(remark)
         return diagnosis
 
     async def _last_turn(self, exhausted: Exhausted) -> Outcome:
@@ -224,7 +225,7 @@ class InvestigationRun:
             try:
                 await self._fit(request)
                 request = self._request(tools, last=last)
-                reply = await self._complete(request, last=last)
+                reply = spoken(await self._complete(request, last=last))
                 break
             except ContextOverflow as overflow:
                 await self._reduce(str(overflow))
@@ -234,7 +235,8 @@ class InvestigationRun:
                 await self._reduce(str(exhausted), exhausted.end)
             except ToolsUnsupported as refused:
                 await self._without_native_tools(refused)
-        self._talk.counted(reply.usage, request)
+        if cut := self._talk.counted(reply.usage, request):
+            await self._remark(cut)
         if not self._meter.used.steps and not self._meter.price_known:
             await self._record.note(
                 "the price of the model is not known: the budget of cost does not limit it"
@@ -313,6 +315,11 @@ class InvestigationRun:
         self.protocol = TextProtocol()
         self._talk = Conversation()
         await self._open()
+
+    async def _remark(self, text: str) -> None:
+        """Record a remark that the summary of the diagnosis repeats."""
+        self._remarks.append(text)
+        await self._record.note(text)
 
     async def _say(self, role: str, content: str) -> None:
         self._talk.say(role, content)
