@@ -127,13 +127,10 @@ def deepest(names: list[str], edges: list[dict[str, Any]]) -> str:
 
 
 def path_to(culprit: str, names: list[str], edges: list[dict[str, Any]]) -> list[str]:
-    """Return the suspects that call each other down to the culprit."""
+    """Return services that call each other down to the culprit, suspects where there is a choice."""
     path = [culprit]
-    while callers := [edge["caller"] for edge in edges if edge["callee"] == path[0]]:
-        suspected = [name for name in callers if name in names and name not in path]
-        if not suspected:
-            break
-        path.insert(0, suspected[0])
+    while callers := [e["caller"] for e in edges if e["callee"] == path[0] and e["caller"] not in path]:
+        path.insert(0, min(callers, key=lambda name: (name not in names, name)))
     return path
 
 
