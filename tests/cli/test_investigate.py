@@ -17,6 +17,8 @@ from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.diagnosis import Diagnosis, RootCause
 from tests.support import tiny_shop
+from tests.support.model_policies import submitting
+from tests.support.scripted_model import served, text_of
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +157,26 @@ def test_settings_that_are_left_out_exist():
     assert {"analyzer", "hints", "budget_cost_usd", "leaks", "cache"} <= set(
         RUN_SETTINGS
     ) - investigate.ELSEWHERE
+
+
+def test_a_person_guides_a_model_over_http(recording, tmp_path, capsys, monkeypatch):
+    def obeys(conversation):
+        said = [text_of(one) for one in conversation.messages if one["role"] == "user"]
+        service = next(
+            (name for name in ("middle", "back") if said[-1].endswith(f"Look at {name}.")), "front"
+        )
+        return submitting(service)(conversation)
+
+    keyboard = Keyboard("Look at middle.\nLook at back.\n\n")
+    monkeypatch.setattr("sys.stdin", keyboard)
+    with served(obeys) as model:
+        spec = f"chat:scripted@{model.url}"
+        code = run(
+            recording, tmp_path, "--incident", incident(recording), "--interactive", "--analyzer", spec
+        )
+
+    out = capsys.readouterr().out
+    keyboard.close()
+    assert code == 0 and "2 human prompts" in out
+    assert ": front; hint: Look at middle." in out and ": middle; hint: Look at back." in out
+    assert "tool_call: " in out and out.index("1  middle") < out.rindex("1  back")
