@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from pytest_otel_diag.model.base import Finite, Model, Nanos
-from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.diagnosis import Diagnosis, Usage
 from pytest_otel_diag.model.exhibits import Exhibits
 from pytest_otel_diag.model.scenario import Disturbance, Scenario
 from pytest_otel_diag.model.transcript import TranscriptSummary
@@ -259,6 +259,13 @@ class SessionResult(Model):
     exhibits: Exhibits | None = None
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, str] = Field(default_factory=dict)
+
+    @property
+    def usage(self) -> Usage:
+        """What the analyzer says it used: in its diagnosis, or without one in its transcript."""
+        if self.diagnosis is not None:
+            return self.diagnosis.usage
+        return self.transcript.usage if self.transcript is not None else Usage()
 
     @property
     def summary(self) -> str:

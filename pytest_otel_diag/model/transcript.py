@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import Field
 
 from pytest_otel_diag.model.base import Finite, Model, Nanos
+from pytest_otel_diag.model.diagnosis import Usage
 
 TranscriptKind: TypeAlias = Literal[
     "message", "tool_call", "tool_result", "usage", "hypothesis", "output", "note"
@@ -31,7 +32,11 @@ class TranscriptEntry(Model):
 
 
 class TranscriptSummary(Model):
-    """How much of a transcript was kept; ``dropped`` are the entries beyond the limits of a session."""
+    """How much of a transcript was kept; ``dropped`` are the entries beyond the limits of a session.
+
+    ``usage`` is the sum of its entries of the kind ``usage``: what the analyzer used even without an answer.
+    """
 
     entries: int = 0
     dropped: int = 0
+    usage: Usage = Usage()

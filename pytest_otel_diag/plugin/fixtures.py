@@ -10,7 +10,6 @@ import pytest
 
 from pytest_otel_diag.errors import ScenarioError, ScenarioRejected
 from pytest_otel_diag.model.base import Nanos, to_json
-from pytest_otel_diag.model.diagnosis import Usage
 from pytest_otel_diag.model.flags import FlagChange, FlagDocument, FlagValue, ServedFlag
 from pytest_otel_diag.model.scenario import Expectation, Fault, Scenario
 from pytest_otel_diag.model.session import SessionResult, Status
@@ -172,7 +171,7 @@ class Diagnose:
 def properties(result: SessionResult) -> list[tuple[str, str]]:
     """Return the session's outcome as properties of the test, as junit reports show them."""
     verdict = result.verdict
-    usage = result.diagnosis.usage if result.diagnosis else Usage()
+    usage = result.usage
     tokens, cost_usd = usage.input_tokens + usage.output_tokens, usage.cost_usd
     named = result.diagnosis.root_causes[0] if result.diagnosis and result.diagnosis.root_causes else None
     values = {
@@ -190,6 +189,9 @@ def properties(result: SessionResult) -> list[tuple[str, str]]:
         "time_to_impact_s": verdict and verdict.time_to_impact_s,
         "time_to_diagnosis_s": verdict and verdict.time_to_diagnosis_s,
         "time_to_root_cause_s": verdict and time_to_root_cause_s(verdict),
+        "prompts": usage.prompts or None,
+        "human_prompts": usage.human_prompts or None,
+        "steps": usage.steps or None,
         "tokens": tokens or None,
         "cost_usd": cost_usd or None,
     }

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.model.transcript import TranscriptEntry
 from pytest_otel_diag.reports.blocks import Block
 from pytest_otel_diag.reports.pictures import pictures
 from pytest_otel_diag.reports.session_tables import (
@@ -17,6 +19,7 @@ from pytest_otel_diag.reports.session_tables import (
     phases,
     query_answer,
 )
+from pytest_otel_diag.reports.transcript_page import transcript_text
 from pytest_otel_diag.scoring.text import visible
 
 SVG = "image/svg+xml"
@@ -34,7 +37,7 @@ class Attachment:
     content: str
 
 
-def attachments(result: SessionResult) -> tuple[Attachment, ...]:
+def attachments(result: SessionResult, transcript: Sequence[TranscriptEntry] = ()) -> tuple[Attachment, ...]:
     """Return the attachments that the session has, most important first.
 
     Pictures are self-contained SVG documents, tables are CSV with a header, the rest is text.
@@ -51,6 +54,8 @@ def attachments(result: SessionResult) -> tuple[Attachment, ...]:
             found.append(Attachment("result of the diagnostic query", CSV, _csv(answer)))
     if result.trace:
         found.append(Attachment("traceback of the analyzer", TEXT, result.trace))
+    if transcript:
+        found.append(Attachment("transcript", TEXT, transcript_text(transcript)))
     return tuple(replace(one, content=visible(one.content)) for one in found)
 
 

@@ -51,7 +51,8 @@ class Block:
 
     ``right`` lists right-aligned columns; with ``wrap`` the last column is prose, which is wrapped instead of
     shortened; ``styles`` has one entry per row. ``redundant`` marks a table that repeats other tables, for
-    renderings with little space.
+    renderings with little space. ``sessions`` are the ids of the sessions that the rows are about, if each is
+    about one.
     """
 
     title: str
@@ -62,6 +63,7 @@ class Block:
     styles: tuple[Style, ...] = ()
     notes: tuple[str, ...] = ()
     redundant: bool = False
+    sessions: tuple[str, ...] = ()
 
     def style(self, row: int) -> Style:
         """Return the style of a row."""
@@ -147,9 +149,12 @@ def _guided(card: Scorecard) -> list[str]:
 
 
 def _usage(card: Scorecard) -> list[str]:
+    per_solved = card.cost_per_solved_usd
     parts = [
+        count(card.prompts, "prompt") if card.prompts else "",
         f"{card.tokens:,} tokens" if card.tokens else "",
         f"{card.cost_usd:.4g} USD" if card.cost_usd else "",
+        f"{per_solved:.4g} USD for each fault solved" if per_solved is not None else "",
     ]
     used = ", ".join(part for part in parts if part)
     return [f"the analyzer says it used {used}"] if used else []
@@ -313,7 +318,8 @@ def _group(group: TagGroup) -> tuple[str, ...]:
 
 def _misses(misses: Sequence[Miss]) -> Block:
     rows = tuple((one_line(miss.test_id or miss.scenario_id), str(miss.kind), miss.reason) for miss in misses)
-    return Block("missed or failed", ("test", "outcome", "why"), rows, wrap=True)
+    ids = tuple(miss.session_id for miss in misses)
+    return Block("missed or failed", ("test", "outcome", "why"), rows, wrap=True, sessions=ids)
 
 
 def _refuted(refuted: Sequence[Refuted]) -> Block:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 
+from pytest_otel_diag.model.outcome import outcome_of
+from pytest_otel_diag.model.session import SessionResult
+from pytest_otel_diag.model.transcript import TranscriptEntry
 from pytest_otel_diag.model.windows import iso
 from pytest_otel_diag.reports.blocks import STYLES, blocks, facts, gate_lines, headline
 from pytest_otel_diag.reports.markup import Markup, el, join
@@ -15,15 +19,23 @@ from pytest_otel_diag.reports.pictures import style as style_of_pictures
 from pytest_otel_diag.reports.session_page import folded
 from pytest_otel_diag.runs.document import RunDocument
 from pytest_otel_diag.runs.manifest import AnalyzerIdentity, Manifest
+from pytest_otel_diag.runs.transcripts import read_transcript
 from pytest_otel_diag.scoring.scorecard import Scorecard
 
 REPORT_FILE = "report.html"
 """Name of the page in the folder of a run."""
 
+_TRANSCRIPTS_CHARS = 20_000_000
+"""Size of the transcripts on one page, beyond which browsers grow slow."""
+
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def render_html(run: RunDocument) -> str:
+Transcripts = Callable[[str], Sequence[TranscriptEntry]]
+"""Returns the transcript of the session with this id."""
+
+
+def render_html(run: RunDocument, transcripts: Transcripts = lambda _: ()) -> str:
     """Return the page; all texts of telemetry, analyzers and tests are escaped."""
     title = f"{headline(run.scorecard)}, run {run.manifest.run_id}"
     head = el(
@@ -39,14 +51,29 @@ def render_html(run: RunDocument) -> str:
         el("h1", headline(run.scorecard)),
         el("p", f"run {run.manifest.run_id}, {_times(run.manifest)}", class_="dim"),
         [el("p", el("strong", alarm), class_="gate bad") for alarm in run.manifest.alarms],
+        [el("p", remark, class_="warn") for remark in run.remarks],
         [el("p", f"warning: {warning}", class_="warn") for warning in run.warnings],
         _scorecard(run.scorecard, gated=run.gated),
         el("h2", "sessions"),
-        [folded(session) for session in run.sessions],
+        _sessions(run.sessions, transcripts),
         _manifest(run.manifest),
         class_="otel-diag od-page",
     )
     return f"<!doctype html>\n{el('html', head, body, lang='en')}\n"
+
+
+def _sessions(sessions: Sequence[SessionResult], transcripts: Transcripts) -> list[Markup]:
+    """Return the entries of sessions, with transcripts as far as a page can hold them.
+
+    Those of wrong answers come first: they are why a page is read.
+    """
+    drawn: dict[str, Markup] = {}
+    left = _TRANSCRIPTS_CHARS
+    for session in sorted(sessions, key=lambda one: outcome_of(one).right):
+        told = transcripts(session.session_id) if session.transcript is not None and left > 0 else ()
+        drawn[session.session_id] = entry = folded(session, told)
+        left -= len(entry) if told else 0
+    return [drawn[session.session_id] for session in sessions]
 
 
 @cache
@@ -99,5 +126,5 @@ class HtmlWriter:
     def write(self, run: RunDocument, directory: Path) -> Path:
         """Write the page and return the file."""
         file = directory / REPORT_FILE
-        file.write_text(render_html(run), encoding="utf-8")
+        file.write_text(render_html(run, partial(read_transcript, directory)), encoding="utf-8")
         return file

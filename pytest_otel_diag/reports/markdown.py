@@ -52,7 +52,7 @@ class MarkdownWriter:
         """Write the scorecard as Markdown and return the file."""
         file = directory / "scorecard.md"
         alarms = [f"> **{escape(alarm)}**\n" for alarm in run.manifest.alarms]
-        warnings = [f"> {escape(warning)}\n" for warning in run.warnings]
+        warnings = [f"> {escape(warning)}\n" for warning in (*run.remarks, *run.warnings)]
         file.write_text(
             "\n".join([*alarms, *warnings, render_markdown(run.scorecard, gated=run.gated)]), encoding="utf-8"
         )

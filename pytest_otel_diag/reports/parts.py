@@ -21,7 +21,7 @@ def block(shown: Block, *, level: str = "h2") -> Markup:
     rows = [
         el(
             "tr",
-            [cell(text, "right" if column in shown.right else "") for column, text in enumerate(row)],
+            _cells(shown, index, row),
             class_=shown.style(index),
         )
         for index, row in enumerate(shown.rows)
@@ -29,6 +29,20 @@ def block(shown: Block, *, level: str = "h2") -> Markup:
     notes = [el("p", note, class_="dim") for note in shown.notes]
     drawn = table(shown.header, rows, shown.right) if shown.header or shown.rows else Markup("")
     return join(el(level, shown.title), drawn, notes)
+
+
+def _cells(shown: Block, index: int, row: Sequence[str]) -> list[Markup]:
+    """Return the cells of a row; the first one leads to the session that the row is about."""
+    cells = [cell(text, "right" if column in shown.right else "") for column, text in enumerate(row)]
+    if index < len(shown.sessions):
+        link = el("a", row[0], href=f"#{session_anchor(shown.sessions[index])}")
+        cells[0] = el("td", link, class_="short")
+    return cells
+
+
+def session_anchor(session_id: str) -> str:
+    """Return the anchor of a session on the page of its run."""
+    return f"session-{session_id}"
 
 
 def table(header: Sequence[str], rows: Sequence[Markup], right: Sequence[int] = ()) -> Markup:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.outcome import Outcome, outcome_of
 from pytest_otel_diag.model.session import Cleanup, QueryRecord, SessionResult, Status
+from pytest_otel_diag.model.transcript import TranscriptEntry
 from pytest_otel_diag.reports.blocks import DASH, Block, Style
 from pytest_otel_diag.reports.markup import Markup, el, join
-from pytest_otel_diag.reports.parts import block, bullets, rows, table
+from pytest_otel_diag.reports.parts import block, bullets, rows, session_anchor, table
 from pytest_otel_diag.reports.pictures import pictures
 from pytest_otel_diag.reports.session_tables import (
     attempts,
@@ -20,6 +21,7 @@ from pytest_otel_diag.reports.session_tables import (
     query_answer,
     usage_text,
 )
+from pytest_otel_diag.reports.transcript_page import transcript_markup
 from pytest_otel_diag.scoring.findings import change_text, score_text
 from pytest_otel_diag.scoring.judge import describe_anomaly
 from pytest_otel_diag.scoring.reasons import reason_of
@@ -28,8 +30,8 @@ from pytest_otel_diag.scoring.text import clip, count
 FINDINGS_SHOWN = 10
 
 
-def folded(session: SessionResult) -> Markup:
-    """Return the session as a collapsible entry of a page."""
+def folded(session: SessionResult, transcript: Sequence[TranscriptEntry] = ()) -> Markup:
+    """Return the session as a collapsible entry of a page, with its anchor."""
     style, outcome = badge_of(session)
     summary = el(
         "summary",
@@ -38,7 +40,8 @@ def folded(session: SessionResult) -> Markup:
         el("span", f"{session.session_id}, {session.wall_s:.2f} s", class_="dim"),
         _why(session),
     )
-    return el("details", summary, body(session))
+    steps = transcript_markup(session.session_id, transcript)
+    return el("details", summary, body(session), steps, id=session_anchor(session.session_id))
 
 
 def fragment(session: SessionResult) -> Markup:
@@ -109,7 +112,7 @@ def _facts(session: SessionResult) -> Markup:
         ("not in the gate", session.scenario.ungated),
         ("tags", ", ".join(f"{key}={value}" for key, value in session.scenario.tags)),
         ("analyzer", f"{session.analyzer} on {session.target}, seed {session.seed}"),
-        ("usage", usage_text(session.diagnosis.usage) if session.diagnosis is not None else ""),
+        ("usage", usage_text(session.usage)),
     ]
     if session.impact is not None:
         seen = session.impact.time_to_impact_s

@@ -215,9 +215,13 @@ def usage_text(usage: Usage) -> str:
     """Return what the analyzer says it used: prompts, tokens, cost, model; empty where it says nothing."""
     parts = [
         count(usage.prompts, "prompt") if usage.prompts else "",
+        count(usage.steps, "step") if usage.steps and usage.steps != usage.prompts else "",
+        count(usage.repairs, "repair") if usage.repairs else "",
         f"{count(usage.human_prompts, 'prompt')} to a person" if usage.human_prompts else "",
         f"{usage.input_tokens:,} tokens read" if usage.input_tokens else "",
+        f"{usage.cached_tokens:,} of them cached" if usage.cached_tokens else "",
         f"{usage.output_tokens:,} tokens written" if usage.output_tokens else "",
+        f"{usage.reasoning_tokens:,} of them reasoning" if usage.reasoning_tokens else "",
         f"{usage.cost_usd:.4g} USD" if usage.cost_usd else "",
         usage.model or "",
     ]

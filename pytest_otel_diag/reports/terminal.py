@@ -94,7 +94,7 @@ def summary(run: Run, width: int, verbosity: int = 0) -> list[str]:
         text = render_scorecard(card, width=room, gated=gated)
     else:
         text = render_brief(card, width=room, gated=gated, scores=verbosity == 0)
-    lines = text.splitlines()
+    lines = [*text.splitlines(), *(f"  {one_line(remark)}" for remark in run.document.remarks)]
     if run.inconclusive_accepted:
         lines.append("  accepted, since the settings say inconclusive=pass")
     directory = from_here(run.directory)
@@ -128,7 +128,8 @@ class TextWriter:
     def write(self, run: RunDocument, directory: Path) -> Path:
         """Write the scorecard as text and return the file."""
         file = directory / "scorecard.txt"
-        lines = [f"run {run.manifest.run_id}", *(f"warning: {one_line(w)}" for w in run.warnings)]
+        lines = [f"run {run.manifest.run_id}", *map(one_line, run.remarks)]
+        lines += [f"warning: {one_line(w)}" for w in run.warnings]
         file.write_text(
             "\n".join([*lines, render_scorecard(run.scorecard, gated=run.gated), ""]), encoding="utf-8"
         )

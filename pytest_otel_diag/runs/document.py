@@ -25,6 +25,16 @@ class RunDocument:
     warnings: tuple[str, ...] = field(default=())
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader has to know about how the answers came about."""
+        return tuple(
+            f"the model's answers of {analyzer.id} are {analyzer.details['tape']}: no provider was asked, "
+            "and the cost is that of the recording"
+            for analyzer in self.manifest.analyzers
+            if "tape" in analyzer.details
+        )
+
+    @property
     def gated(self) -> bool:
         """Whether the user asked for the gate."""
         return self.manifest.gated

@@ -113,7 +113,8 @@ class Scorecard(Model):
     """Results of a run for an analyzer, with the counts of all statuses.
 
     Ungated sessions count only in the counts of statuses, in ``ungated``, in ``led_astray``, and in what
-    analyzers used (``tokens`` and ``cost_usd`` by their own account, ``human_prompts``).
+    analyzers used (``prompts``, ``steps``, ``tokens`` and ``cost_usd`` by their own account, and
+    ``human_prompts``). ``cost_per_solved_usd`` is the cost of all sessions for each fault solved.
 
     Metrics are never computed across analyzers: with several of them, ``by_analyzer`` has a full scorecard
     for each, and this one has the counts, a group per analyzer, and the worst gate outcome.
@@ -140,6 +141,9 @@ class Scorecard(Model):
     spurious_anomalies: Summary | None = None
     tokens: int = 0
     cost_usd: Finite = 0.0
+    prompts: int = 0
+    steps: int = 0
+    cost_per_solved_usd: Finite | None = None
     human_prompts: int = 0
     chance_top1: Ratio | None = None
     calibration: Calibration | None = None
@@ -207,7 +211,8 @@ def _measured(ran: Sequence[SessionResult], settings: GateSettings) -> Scorecard
     pairs = scored(sessions)
     limits = _limits(settings)
     to_impact = [v.time_to_impact_s for _, v in pairs if v.time_to_impact_s is not None]
-    used = [session.diagnosis.usage for session in ran if session.diagnosis is not None]
+    used = [session.usage for session in ran]
+    cost_usd = math.fsum(usage.cost_usd for usage in used)
     to_cause = [seconds for _, v in pairs if (seconds := time_to_root_cause_s(v)) is not None]
     return _counted(ran, settings).model_copy(
         update={
@@ -225,7 +230,10 @@ def _measured(ran: Sequence[SessionResult], settings: GateSettings) -> Scorecard
             "seconds_to_root_cause": summarise(to_cause),
             "spurious_anomalies": summarise([float(verdict.spurious_anomalies) for _, verdict in pairs]),
             "tokens": sum(usage.input_tokens + usage.output_tokens for usage in used),
-            "cost_usd": math.fsum(usage.cost_usd for usage in used),
+            "cost_usd": cost_usd,
+            "prompts": sum(usage.prompts for usage in used),
+            "steps": sum(usage.steps for usage in used),
+            "cost_per_solved_usd": _cost_per_solved(ran, cost_usd),
             "human_prompts": sum(usage.human_prompts for usage in used),
             "chance_top1": _chance(pairs),
             "calibration": calibrate(sessions),
@@ -358,6 +366,15 @@ def _chance(pairs: Sequence[tuple[SessionResult, Verdict]]) -> float | None:
             accepted = {names.canonical(cause.service) for cause in session.scenario.expectation.root_causes}
             chances.append(min(1.0, len(accepted) / verdict.candidates))
     return math.fsum(chances) / len(chances) if chances else None
+
+
+def _cost_per_solved(ran: Sequence[SessionResult], cost_usd: float) -> float | None:
+    """Return the cost of all sessions divided by the faults whose root cause came first; None without any.
+
+    What failed or found nothing is paid as well.
+    """
+    solved = sum(verdict.fault_present and verdict.solved for _, verdict in scored(ran))
+    return cost_usd / solved if solved and cost_usd else None
 
 
 def _flips(pairs: Sequence[tuple[SessionResult, Verdict]]) -> Flips | None:

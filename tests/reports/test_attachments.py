@@ -64,4 +64,5 @@ def test_a_page_shows_what_turns_the_direction_of_text() -> None:
 def test_usage_is_shown_for_the_session_and_the_run() -> None:
     one = with_cell("x")
     assert "2 prompts, 1,500 tokens read, 0.5 USD, m-1" in render_html(document(one))
-    assert "the analyzer says it used 1,500 tokens, 0.5 USD" in facts(build_scorecard([one]), brief=True)
+    used = "the analyzer says it used 2 prompts, 1,500 tokens, 0.5 USD, 0.5 USD for each fault solved"
+    assert used in facts(build_scorecard([one]), brief=True)

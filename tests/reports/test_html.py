@@ -18,7 +18,7 @@ from tests.scoring.samples import control, faulty, ranked, session, solved
 def test_html_is_safe_from_injection():
     page = parsed(attacked())
     names = {tag for tag, _ in page.tags}
-    assert not names & {"script", "link", "img", "iframe", "a", "form", "object"}
+    assert not names & {"script", "link", "img", "iframe", "form", "object"}
     assert {name for _, attributes in page.tags for name in attributes} <= {
         "lang",
         "charset",
@@ -26,7 +26,11 @@ def test_html_is_safe_from_injection():
         "content",
         "http-equiv",
         "class",
+        "id",
+        "href",
     }
+    links = [attributes["href"] for _, attributes in page.tags if "href" in attributes]
+    assert links and all(link.startswith("#session-") for link in links)
     shown = "".join(page.words)
     assert shown.count(SCRIPT) >= 30  # shown, not run
     assert "\x1b" not in shown

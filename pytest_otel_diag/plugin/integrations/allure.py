@@ -12,7 +12,7 @@ imports allure-python-commons.
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -33,14 +33,17 @@ from allure_commons.utils import now
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import PhaseRecord, SessionResult
 from pytest_otel_diag.model.session import Status as SessionStatus
+from pytest_otel_diag.model.transcript import TranscriptEntry
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, iso
 from pytest_otel_diag.plugin.fixtures import SESSIONS
 from pytest_otel_diag.plugin.integrations.allure_files import Surroundings, write_files
 from pytest_otel_diag.plugin.results import unscored
+from pytest_otel_diag.plugin.settings import place_of
 from pytest_otel_diag.plugin.terminal.progress import ended_text, impact_text, label, span
 from pytest_otel_diag.reports.attachments import attachments
 from pytest_otel_diag.runs.run import is_lost
 from pytest_otel_diag.runs.tracker import state_of
+from pytest_otel_diag.runs.transcripts import read_transcript
 
 PLUGIN = "otel-diag-allure"
 LISTENER = "allure_listener"
@@ -107,7 +110,7 @@ class AllureResults:
         for session in sessions:
             if session.session_id not in self._added:
                 self._added.add(session.session_id)
-                test.steps.append(session_step(session))
+                test.steps.append(session_step(session, self._transcript(session)))
                 self._steps[session.session_id] = test.steps[-1]
                 if session is sessions[0]:
                     _describe(test, session, _given(item))
@@ -119,6 +122,13 @@ class AllureResults:
                 if step is not None and step.status == Status.PASSED:
                     step.status, step.statusDetails = Status.FAILED, StatusDetails(message=line)
         _correct(test, call, report)
+
+    def _transcript(self, session: SessionResult) -> Sequence[TranscriptEntry]:
+        """Return the transcript of a session of this process, which is complete once the session ended."""
+        place = place_of(self._config)
+        if place is None or session.transcript is None:
+            return ()
+        return read_transcript(place.directory, session.session_id)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note tests whose sessions could not be added, in this process or a worker."""
@@ -167,7 +177,7 @@ def lost_result(session: SessionResult) -> TestResult:
     )
 
 
-def session_step(session: SessionResult) -> TestStepResult:
+def session_step(session: SessionResult, transcript: Sequence[TranscriptEntry] = ()) -> TestStepResult:
     """Return the session as a step: its phases as steps, and its attachments, written at once."""
     start_ms = session.started_at_ns // 1_000_000
     step = TestStepResult(
@@ -177,7 +187,7 @@ def session_step(session: SessionResult) -> TestStepResult:
         start=start_ms,
         stop=start_ms + round(session.wall_s * 1000),
         parameters=parameters(session),
-        attachments=[_attached(*file) for file in _files(session)],
+        attachments=[_attached(*file) for file in _files(session, transcript)],
         steps=list(_phase_steps(session, start_ms)),
     )
     if session.reason:
@@ -185,8 +195,8 @@ def session_step(session: SessionResult) -> TestStepResult:
     return step
 
 
-def _files(session: SessionResult) -> Iterable[tuple[str, str, str]]:
-    for one in attachments(session):
+def _files(session: SessionResult, transcript: Sequence[TranscriptEntry]) -> Iterable[tuple[str, str, str]]:
+    for one in attachments(session, transcript):
         yield one.name, one.media_type, one.content
     if session.diagnosis is not None:
         yield "diagnosis", "application/json", session.diagnosis.model_dump_json(indent=2)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast, get_args
 
 from pytest_otel_diag.errors import OtelDiagError, nearest
 from pytest_otel_diag.model.base import without_credentials
+from pytest_otel_diag.model.diagnosis import Usage
 from pytest_otel_diag.model.transcript import TranscriptEntry, TranscriptKind, TranscriptSummary
 from pytest_otel_diag.sessions.settings import WallTime
 
@@ -22,6 +24,7 @@ MOST_ENTRY_CHARACTERS = 400_000
 _LONGEST_TEXT = 100_000
 _DEEPEST = 50
 
+_COUNTED = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost_usd")
 _KINDS = get_args(TranscriptKind)
 
 
@@ -73,6 +76,16 @@ def _clipped(value: Any, depth: int) -> Any:
     return value
 
 
+def _with_call(usage: Usage, call: Mapping[str, Any]) -> Usage:
+    """Return the usage with one more call of a model; what is no number in its entry counts as nothing."""
+    added: dict[str, float] = {"prompts": usage.prompts + 1, "steps": usage.steps + 1}
+    for name in _COUNTED:
+        value = call.get(name)
+        more = float(value) if isinstance(value, int | float) and 0 < value < math.inf else 0.0
+        added[name] = getattr(usage, name) + (more if name == "cost_usd" else int(more))
+    return usage.model_copy(update=added)
+
+
 class SessionTranscript:
     """The transcript of one session; *write* stores an entry, and one that fails ends the transcript.
 
@@ -86,13 +99,14 @@ class SessionTranscript:
         self._entries = 0
         self._bytes = 0
         self._dropped = 0
+        self._usage = Usage()
 
     @property
     def summary(self) -> TranscriptSummary | None:
         """How much was kept; None for a transcript that nobody keeps, or without entries."""
         if not self._entries:
             return None
-        return TranscriptSummary(entries=self._entries, dropped=self._dropped)
+        return TranscriptSummary(entries=self._entries, dropped=self._dropped, usage=self._usage)
 
     async def add(self, kind: str, content: Mapping[str, Any]) -> None:
         """Add an entry; raises BadEntry."""
@@ -102,6 +116,8 @@ class SessionTranscript:
         """Write a checked entry, or drop it beyond the limits."""
         if self._write is None:
             return
+        if kind == "usage":
+            self._usage = _with_call(self._usage, content)
         entry = self._entry(kind, content)
         size = len(entry.model_dump_json())
         if self._dropped or self._entries >= MOST_ENTRIES - 1 or self._bytes + size > MOST_BYTES:
