@@ -237,7 +237,7 @@ def test_results_that_cannot_be_written_are_reported_and_change_no_outcome(pytes
         """
         from pytest_otel_diag.plugin.integrations import allure
 
-        def broken(session):
+        def broken(*_):
             raise RuntimeError("no pictures today")
 
         whole = allure.attachments
