@@ -16,7 +16,7 @@ from pytest_otel_diag.config.options import OPTIONS, misspelt_variables
 from pytest_otel_diag.errors import nearest
 from pytest_otel_diag.plugin import hooks, markers
 from pytest_otel_diag.plugin.collector import ResultCollector, register_reporters
-from pytest_otel_diag.plugin.settings import ACTIVE, check_reports, is_worker, options_of
+from pytest_otel_diag.plugin.settings import ACTIVE, check_reports, expected_cost, is_worker, options_of
 from pytest_otel_diag.plugin.termination import TERMINATION
 from pytest_otel_diag.secret import masked
 
@@ -102,7 +102,14 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         if item.source != "default"
     ]
     shown = [f"otel-diag: {', '.join(given)}"] if given else []
+    shown += [f"otel-diag: {sentence}" for sentence in expected_cost(config)]
     return shown + [f"otel-diag: warning: {sentence}" for sentence in misspelt_variables()]
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    """Show what the collected tests are likely to take and cost, from earlier runs of their analyzer."""
+    ahead = sum(_ours(item) for item in items)
+    return [f"otel-diag: {sentence}" for sentence in expected_cost(config, ahead)] if ahead > 1 else []
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:

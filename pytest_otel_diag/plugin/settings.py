@@ -23,6 +23,7 @@ PLACE: pytest.StashKey[RunPlace] = pytest.StashKey()
 PLACE_INPUT = "otel_diag_place"
 """Key of the place in the input of a worker of pytest-xdist, as ``[folder, start in ns]``."""
 
+ANALYZER = next(option for option in OPTIONS if option.name == "analyzer")
 REPORTS = next(option for option in OPTIONS if option.name == "reports")
 
 
@@ -47,6 +48,17 @@ def place_of(config: pytest.Config) -> RunPlace | None:
             folder, started_ns = given[PLACE_INPUT]
             config.stash[PLACE] = RunPlace(Path(folder), started_ns)
     return config.stash.get(PLACE, None)
+
+
+def expected_cost(config: pytest.Config, ahead: int = 0) -> list[str]:
+    """Return what *ahead* sessions of the analyzer may take and cost, from earlier runs; empty without."""
+    options = options_of(config, (ANALYZER, REPORTS))
+    if options["analyzer"].source == "default" or config.option.collectonly:
+        return []
+    from pytest_otel_diag.runs.forecast import forecast  # noqa: PLC0415 - most runs have no use for it
+
+    found = forecast(config.rootpath / options["reports"].value, str(options["analyzer"].value))
+    return [] if found is None else [found.described(ahead)]
 
 
 def check_reports(config: pytest.Config) -> None:

@@ -20,6 +20,7 @@ from pytest_otel_diag.ports import Target
 from pytest_otel_diag.reports.terminal import summary
 from pytest_otel_diag.reports.writers import run_writers
 from pytest_otel_diag.runs.events import EventWriter
+from pytest_otel_diag.runs.forecast import forecast
 from pytest_otel_diag.runs.place import RunPlace
 from pytest_otel_diag.runs.run import Run, begin
 from pytest_otel_diag.runs.runner import PreparedScenario, Runner
@@ -40,6 +41,8 @@ def run(settings: Settings, wanted: Sequence[str], controls: bool, echo: Echo) -
     with Runner(settings, folder=place.directory) as runner:
         chosen = chosen_scenarios(runner.target, wanted, controls)
         prepared = runner.prepare_each(runner.repeated(chosen))
+        if expected := forecast(place.directory.parent, str(settings.analyzer)):
+            echo(expected.described(len(prepared)))
         identity = runner.identity(settings.analyzer.reveal())
         manifest = begin(place, settings, Path.cwd(), runner.target.describe())
         kept = Run(settings, place, manifest, writers=run_writers())
