@@ -25,6 +25,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email import message_from_bytes
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,19 @@ def unpack(body: bytes, encoding: str) -> bytes:
     raise Refused(1002, f"Content-Encoding {encoding!r} is not supported; use gzip, deflate or lz4")
 
 
+def _form(request: Request, headers: Mapping[str, str]) -> Request:
+    """Return the request with the fields of its form as parameters: how clients send what is long."""
+    kind = headers.get("content-type", "")
+    if not kind.startswith("multipart/form-data"):
+        return request
+    whole = message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + request.body)
+    fields = {
+        str(part.get_param("name", header="content-disposition")): part.get_payload(decode=True).decode()
+        for part in whole.get_payload()
+    }
+    return Request({**request.parameters, **fields}, request.readonly, b"")
+
+
 def profile(headers: Mapping[str, str]) -> int:
     """Return the ``readonly`` of the request's user; raises Refused for a wrong password."""
     user, password = headers.get("x-clickhouse-user", "default"), headers.get("x-clickhouse-key", "")
@@ -259,7 +273,7 @@ def application(engine_path: str) -> Any:
         try:
             readonly = profile(http.headers)
             body = unpack(await http.body(), http.headers.get("content-encoding", ""))
-            request = Request(dict(http.query_params), readonly, body)
+            request = _form(Request(dict(http.query_params), readonly, body), http.headers)
             content = await run_in_threadpool(answer, request, engine_path)
         except Refused as refused:
             headers["X-ClickHouse-Exception-Code"] = str(refused.code)

@@ -9,10 +9,12 @@ import pytest
 
 from pytest_otel_diag.model.telemetry import SPANS_TABLE, TelemetrySchema
 from pytest_otel_diag.ports import Telemetry
-from pytest_otel_diag.testing.analyzer_contract import BASELINE, INCIDENT, ODD_NAME
+from pytest_otel_diag.telemetry import Store
+from pytest_otel_diag.testing.analyzer_contract import BASELINE, INCIDENT, ODD_NAME, incident_traces
 from pytest_otel_diag.testing.sample_telemetry import logs_table, span, traces_table
 from pytest_otel_diag.tools import ALIASES, TOOLS, Caps, Toolbox, ToolError
 from pytest_otel_diag.tools.functions import paths
+from tests.support.clickhouse_server import clickhouse_server
 from tests.support.investigations import investigation_over
 
 READING = [tool.name for tool in (*TOOLS, *ALIASES) if tool.name not in {"submit_diagnosis"}]
@@ -326,3 +328,15 @@ async def test_windows_that_overlap_are_counted_once(box):
     found = await box.call("compare_windows", {"against": whole, "signals": ["traces"]})
     assert found.against.seconds == 60
     assert "same time" in await refused(box, "compare_windows", {"window": "baseline"})
+
+
+async def test_every_tool_reads_a_server(telemetry):
+    with clickhouse_server() as server, Store.open(server.dsn()) as store:
+        store.create_database("served")
+        store.ingest_arrow("served", "otel_traces", incident_traces())
+        served = Toolbox(investigation_over(store.telemetry("served")))
+        embedded = Toolbox(investigation_over(telemetry))
+        for name in READING:
+            assert (await served.call(name, ARGUMENTS.get(name, {}))).model_dump_json()
+        for name, arguments in (("critical_paths", {}), ("compare_windows", {"signals": ["traces"]})):
+            assert await served.call(name, arguments) == await embedded.call(name, arguments)
