@@ -10,12 +10,12 @@ from typing import Any
 from pytest_otel_diag import statements
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.model.diagnosis import Measure
-from pytest_otel_diag.model.telemetry import QueryLimits, TelemetrySchema
+from pytest_otel_diag.model.telemetry import TelemetrySchema
 from pytest_otel_diag.model.windows import NANOS_PER_SECOND, Window
 from pytest_otel_diag.ports import Telemetry
+from pytest_otel_diag.scoring.judged_query import LIMITS  # the same ones: other limits cost another client
 from pytest_otel_diag.scoring.names import fold_case
 
-LIMITS = QueryLimits(time_s=15.0, result_rows=10_000)
 MOST_SERVICES = 50
 
 INCIDENT, BASELINE, REFERENCE, QUIET, FIRST_OTHER = 1, 2, 3, 4, 10
@@ -37,6 +37,12 @@ class Calls:
     longest_ns: int = 0
     first_ns: Sequence[int] = ()
     quantiles_ns: Sequence[float] = ()
+
+    def plus(self, other: Calls) -> Calls:
+        """Return the calls of both, without their durations."""
+        return Calls(
+            self.calls + other.calls, self.failed + other.failed, max(self.longest_ns, other.longest_ns)
+        )
 
     def span_of(self, measure: Measure) -> tuple[float, float] | None:
         """Return the least and greatest true value of the measure, None where it has none.
@@ -71,6 +77,10 @@ class Place:
 
     services: frozenset[str]
     in_windows: bool
+
+    def plus(self, other: Place) -> Place:
+        """Return both places as one."""
+        return Place(self.services | other.services, self.in_windows or other.in_windows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +122,7 @@ class Facts:
     """The answers; ``problems`` says of each kind (calls, ids, lines, points) why it has none."""
 
     calls: dict[tuple[int, str, str | None, str], Calls] = field(default_factory=dict)
-    operations: dict[str, list[str]] = field(default_factory=dict)
+    operations: dict[str, dict[str, None]] = field(default_factory=dict)
     elsewhere: dict[str, set[str]] = field(default_factory=dict)
     traces: dict[str, Place] = field(default_factory=dict)
     spans: dict[str, Place] = field(default_factory=dict)
@@ -183,41 +193,64 @@ class Asker:
         if not self._has_spans():
             self.facts.problems["calls"] = "the session has no traces"
             return
-        parameters = {
-            **self._labelled(),
-            "services": list(wanted.services[:MOST_SERVICES]),
-            "latency": int(wanted.latency),
-        }
-        rows = await self._spans("calls", [window for _, window in self._windows], parameters)
+        services = {"services": list(wanted.services[:MOST_SERVICES])}
+        plain = all(label < FIRST_OTHER for label, _ in self._windows) and not wanted.latency
+        if plain:  # windows that do not overlap, counts only: a fifth of the time
+            windows = [one for one in self._windows if one[0] != QUIET]
+            rows = await self._spans("counts", [window for _, window in windows], services)
+            for row in rows:
+                self._count(row, windows[row["win"] - 1][0])
+        else:
+            labelled = {**self._labelled(), **services}
+            rows = await self._spans("calls", [window for _, window in self._windows], labelled)
+            for row in rows:
+                self._keep(row)
         if len(rows) >= _ROWS:
             self.facts.problems["operations"] = "the services have too many operations"
-        for row in rows:
-            operation = None if row["of_service"] else row["operation_name"]
-            role = "" if row["of_any_role"] else row["role"]
-            self.facts.calls[row["label"], row["service_name"], operation, role] = Calls(
-                row["calls"], row["failed"], row["longest_ns"], row["first_ns"], row["quantiles_ns"]
-            )
-            known = self.facts.operations.setdefault(row["service_name"], [])
-            if operation is not None and operation not in known:
-                known.append(operation)
+        for _, service, operation, _role in self.facts.calls:
+            known = self.facts.operations.setdefault(service, {})
+            if operation is not None:
+                known[operation] = None
+
+    def _count(self, row: Mapping[str, Any], label: int) -> None:
+        """Add the calls of one operation and kind to all that they belong to."""
+        kind = row["kind"]
+        inner = "exit" if kind in {"Client", "Producer"} else "inner"
+        own = "entry" if row["root"] or kind in {"Server", "Consumer"} else inner
+        one = Calls(row["calls"], row["failed"], row["longest_ns"])
+        for name in (label, QUIET) if label in (BASELINE, REFERENCE) else (label,):
+            for operation in (None, row["operation"]):
+                for role in ("", own):
+                    key = (name, row["service"], operation, role)
+                    self.facts.calls[key] = self.facts.calls.get(key, Calls()).plus(one)
+
+    def _keep(self, row: Mapping[str, Any]) -> None:
+        operation = None if row["of_service"] else row["operation_name"]
+        role = "" if row["of_any_role"] else row["role"]
+        self.facts.calls[row["label"], row["service_name"], operation, role] = Calls(
+            row["calls"], row["failed"], row["longest_ns"], row["first_ns"], row["quantiles_ns"]
+        )
 
     async def _ids(self, wanted: Wanted) -> None:
         traces, spans = _spellings(wanted.trace_ids), _spellings(wanted.span_ids)
         around = _around(self._known)
-        if self._has_spans():
-            asked = {"trace_ids": traces, "span_ids": spans}
-            own = len(self._known)
-            for row in await self._spans("cited", [*self._known, around], asked):
-                if row["nth_trace"]:
-                    inside = any(win <= own for win in row["windows"])
-                    place = Place(frozenset(row["services"]), inside)
-                    self.facts.traces[fold_case(traces[row["nth_trace"] - 1])] = place
-                for nth, service, win in row["spans"]:
-                    self.facts.spans[fold_case(spans[nth - 1])] = Place(frozenset({service}), win <= own)
+        bounds = {"start_ns": around.start_ns, "end_ns": around.end_ns}
+        if self._schema.has("otel_traces"):
+            sql = statements.load(__package__, "cited").sql
+            asked = {**bounds, "trace_ids": traces, "span_ids": spans}
+            for row in (await self._telemetry.query(sql, asked, LIMITS)).dicts():
+                reach = Window(start_ns=row["first_ns"], end_ns=row["last_ns"] + 1)
+                inside = any(reach.overlaps(window) for window in self._known)
+                self._found(row["trace_id"], row["spans"], Place(frozenset({row["service"]}), inside))
         missing = [id_ for id_ in traces if fold_case(id_) not in self.facts.traces]
         absent = [id_ for id_ in spans if fold_case(id_) not in self.facts.spans]
         if (missing or absent) and self._schema.has("otel_logs", "TraceId", "SpanId"):
             await self._logged(missing, absent, around)
+
+    def _found(self, trace: str, spans: Sequence[str], place: Place) -> None:
+        for known, ids in ((self.facts.traces, [trace]), (self.facts.spans, spans)):
+            for id_ in map(fold_case, ids):
+                known[id_] = place if id_ not in known else known[id_].plus(place)
 
     async def _logged(self, traces: list[str], spans: list[str], around: Window) -> None:
         """Search ids in log lines: a trace may be sampled out that lines still name."""
@@ -226,10 +259,7 @@ class Asker:
             bounds = {"start_ns": window.start_ns, "end_ns": window.end_ns}
             asked = {**bounds, "trace_ids": traces, "span_ids": spans}
             for row in (await self._telemetry.query(sql, asked, LIMITS)).dicts():
-                place = Place(frozenset(row["services"]), inside)
-                self.facts.traces.setdefault(fold_case(row["trace_id"]), place)
-                for span in row["spans"]:
-                    self.facts.spans.setdefault(fold_case(span), place)
+                self._found(row["trace_id"], row["spans"], Place(frozenset(row["services"]), inside))
 
     async def _lines(self, wanted: Wanted) -> None:
         if not self._schema.has("otel_logs"):

@@ -6,6 +6,7 @@ of times, so that the parser takes linear time whatever the text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -39,6 +40,9 @@ MOST_CHARS = 20_000
 
 Period = Literal["incident", "baseline"]
 
+_WITH_FIGURES = re.compile(r"fail|err|p50|p95|p99|median|log", re.IGNORECASE)
+"""What every text with a figure contains: most texts have none and need no parser."""
+
 _REACH = 14
 """Words after the name of a quantile in which its durations stand."""
 
@@ -69,7 +73,10 @@ class Said:
 
 def read_figures(text: str) -> Iterator[Said]:
     """Yield the figures that *text* states, in order."""
-    for sentence in sentences(text[:MOST_CHARS]):
+    text = text[:MOST_CHARS]
+    if not _WITH_FIGURES.search(text):
+        return
+    for sentence in sentences(text):
         failing = restricted = False
         for clause in clauses(sentence):
             if clause.words & (FAIL | NOT_FAIL):  # else the predicate of the clause before holds on

@@ -11,13 +11,12 @@ SELECT
     count() AS calls,
     countIf(error = 1) AS failed,
     max(duration_ns) AS longest_ns,
-    groupArrayIf(200)(duration_ns, {latency:UInt8}) AS first_ns,
-    quantilesExactIf(0.495, 0.5, 0.505, 0.945, 0.95, 0.955, 0.985, 0.99, 0.995)(duration_ns, {latency:UInt8})
-        AS quantiles_ns
+    groupArray(200)(duration_ns) AS first_ns,
+    quantilesExact(0.495, 0.5, 0.505, 0.945, 0.95, 0.955, 0.985, 0.99, 0.995)(duration_ns) AS quantiles_ns
 FROM spans
 ARRAY JOIN arrayFilter((_, a, b) -> start_ns >= a AND start_ns < b, {window_labels:Array(UInt16)},
     {window_starts:Array(Int64)}, {window_ends:Array(Int64)}) AS label
-WHERE has({services:Array(String)}, toString(service))
+WHERE service IN {services:Array(String)}
 GROUP BY GROUPING SETS (
     (label, service_name), (label, service_name, role),
     (label, service_name, operation_name), (label, service_name, operation_name, role))

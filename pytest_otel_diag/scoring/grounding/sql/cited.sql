@@ -1,13 +1,12 @@
--- The spans of cited traces and the cited spans, by trace: which services they touch, in which windows.
+-- Where cited traces and spans are: for each trace and service the first and last instant, and the cited spans.
 SELECT
-    indexOf(arrayMap(id -> cityHash64(id), {trace_ids:Array(String)}), trace) AS nth_trace,
-    groupUniqArray(100)(toString(service)) AS services,
-    groupUniqArray(64)(win) AS windows,
-    groupUniqArrayIf(500)(
-        (indexOf(arrayMap(id -> cityHash64(id), {span_ids:Array(String)}), span), toString(service), win),
-        span IN (SELECT cityHash64(arrayJoin({span_ids:Array(String)})))) AS spans
-FROM spans
-WHERE trace IN (SELECT cityHash64(arrayJoin({trace_ids:Array(String)})))
-    OR span IN (SELECT cityHash64(arrayJoin({span_ids:Array(String)})))
-GROUP BY trace
-LIMIT 1000
+    toString(TraceId) AS trace_id,
+    toString(ServiceName) AS service,
+    toUnixTimestamp64Nano(toDateTime64(min(Timestamp), 9)) AS first_ns,
+    toUnixTimestamp64Nano(toDateTime64(max(Timestamp), 9)) AS last_ns,
+    groupUniqArrayIf(500)(toString(SpanId), SpanId IN {span_ids:Array(String)}) AS spans
+FROM otel_traces
+WHERE Timestamp >= fromUnixTimestamp64Nano({start_ns:Int64}) AND Timestamp < fromUnixTimestamp64Nano({end_ns:Int64})
+    AND (TraceId IN {trace_ids:Array(String)} OR SpanId IN {span_ids:Array(String)})
+GROUP BY trace_id, service
+LIMIT 5000
