@@ -68,15 +68,19 @@ async def test_a_replay_over_other_telemetry_misses_and_names_the_difference(tmp
         )
 
 
-async def test_a_session_that_the_money_does_not_reach_is_skipped(tmp_path):
-    settings = Settings(run_folder=tmp_path, max_cost=0.05)
+@pytest.mark.parametrize(
+    ("most", "words", "opened"), [(0.05, "the first call of a session", 0), (0.5, "the next call of tiny", 1)]
+)
+async def test_a_session_that_the_money_does_not_reach_is_skipped(tmp_path, most, words, opened):
+    settings, target = Settings(run_folder=tmp_path, max_cost=most), FakeTarget()
     with served(competent) as server:
-        analyzer = open_chat(f"tiny@{server.url}#price=10/40", settings)
-        result = await engine(FakeTarget(), analyzer).run(plan())
+        analyzer = open_chat(f"tiny@{server.url}#price=10/40,max_output_tokens=1000", settings)
+        result = await engine(target, analyzer).run(plan())
 
     assert result.status is Status.SKIPPED and result.blame is None
-    assert "--otel-diag-max-cost=0.05" in result.reason and "may cost" in result.reason
-    assert SharedCalls(tmp_path).spent_usd() < 0.05
+    assert f"--otel-diag-max-cost={most}" in result.reason and words in result.reason
+    assert target.opened == opened
+    assert SharedCalls(tmp_path).spent_usd() < most
 
 
 async def test_a_provider_that_refuses_ends_the_session_before_a_flag_is_touched(tmp_path):

@@ -186,8 +186,8 @@ async def test_a_run_without_money_begins_no_session():
     calls = SharedCalls(None)
     calls.settle(calls.reserve("tiny", 2.0, None), 2.0)
 
-    with pytest.raises(SpendingLimitReached, match="is spent"):
-        await shared(Priced(), calls, most=2.0).prepare()
+    with pytest.raises(SpendingLimitReached, match=r"2 USD .* first call of a session may cost 1 USD"):
+        await shared(Priced(), calls, most=2.5).prepare()
 
 
 def test_processes_never_spend_more_than_the_limit_together(tmp_path):

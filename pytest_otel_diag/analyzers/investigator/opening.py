@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from pytest_otel_diag.analyzers.investigator.chat_model import ChatModel
+from pytest_otel_diag.analyzers.investigator.chat_model import ChatModel, ChatRequest
 from pytest_otel_diag.analyzers.investigator.litellm_model import LitellmModel
 from pytest_otel_diag.analyzers.investigator.loop.investigator import Investigator, InvestigatorSettings
 from pytest_otel_diag.analyzers.investigator.model_options import ModelOptions, split_spec
@@ -18,6 +18,9 @@ from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.ports import Investigation
+
+_FIRST_INPUT_TOKENS = 5_000
+"""About what the first call of a session reads: prompts and descriptions of tools."""
 
 
 class ModelAnalyzer:
@@ -73,7 +76,11 @@ def _replayed(name: str, options: ModelOptions, settings: Settings) -> ModelAnal
 
 def _opened(model: ChatModel, options: ModelOptions, settings: Settings) -> ModelAnalyzer:
     given = InvestigatorSettings.of(settings, options)
-    shared = SharedModel(model, SharedCalls(settings.run_folder), most_usd=settings.max_cost)
+    first = ChatRequest(
+        messages=(), max_output_tokens=options.max_output_tokens, most_input_tokens=_FIRST_INPUT_TOKENS
+    )
+    calls = SharedCalls(settings.run_folder)
+    shared = SharedModel(model, calls, most_usd=settings.max_cost, first_call=first)
     kind, folder = _tape(settings)
     if kind != "record":
         return ModelAnalyzer(Investigator(shared, given), shared)

@@ -24,7 +24,7 @@ _USUAL_WAIT_S = 2.0
 _SPREAD_S = 1.0
 """Processes that waited for the same time go on within so many seconds, not all at once."""
 _PREFLIGHT_TIMEOUT_S = 60.0
-_PREFLIGHT = ChatRequest(
+PREFLIGHT = ChatRequest(
     messages=({"role": "user", "content": "Call the tool `ready`."},),
     tools=(
         {
@@ -50,7 +50,7 @@ class SharedModel:
     """Asks *inner* within what *calls* knows of all processes of the run.
 
     *most_usd* limits the money of the run (None: no limit): a call is refused when its worst case exceeds
-    what is left.
+    what is left. No session begins that cannot pay *first_call*.
     """
 
     def __init__(
@@ -59,12 +59,14 @@ class SharedModel:
         calls: SharedCalls,
         *,
         most_usd: float | None = None,
+        first_call: ChatRequest = PREFLIGHT,
         wall: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._inner = inner
         self._calls = calls
         self._most_usd = most_usd
+        self._first_call = first_call
         self._wall = wall
         self._sleep = sleep
         self._rng = random.Random()  # noqa: S311 - spreads calls
@@ -105,21 +107,23 @@ class SharedModel:
 
         Raises ConfigurationError, ModelUnavailable, and SpendingLimitReached where a run has no money left.
         """
-        probe = self._inner.worst_case_cost_usd(_PREFLIGHT)
-        if self._most_usd is not None and probe is None:
+        needed = self._inner.worst_case_cost_usd(self._first_call)
+        if self._most_usd is not None and needed is None:
             raise ConfigurationError(
                 f"the price of {self.name} is not known, so --otel-diag-max-cost cannot be kept; state it in "
                 f"US dollars per million tokens: …{self.name}#price=IN/OUT"
             )
-        if self._most_usd is not None and self._calls.spent_usd() >= self._most_usd:
+        spent = self._calls.spent_usd()
+        if self._most_usd is not None and spent + (needed or 0.0) > self._most_usd:
             raise SpendingLimitReached(
-                f"--otel-diag-max-cost={self._most_usd:g}: the money of the run is spent"
+                f"--otel-diag-max-cost={self._most_usd:g}: {spent:.4g} USD of the run are spent or reserved, "
+                f"and the first call of a session may cost {needed:.4g} USD"
             )
         if not self._prepared:
             await self._preflight()
             self._prepared = True
         unknown = f"the price of {self.name} is not known, so no budget limits its cost; state #price=IN/OUT"
-        return (unknown,) if probe is None else ()
+        return (unknown,) if needed is None else ()
 
     async def _preflight(self) -> None:
         patience_s = 2 * _PREFLIGHT_TIMEOUT_S
@@ -139,7 +143,7 @@ class SharedModel:
         policy = RetryPolicy(attempts=3)
         try:
             with suppress(ToolsUnsupported):  # it answers; the investigator then uses its text protocol
-                await complete(self, _PREFLIGHT, policy=policy, rng=self._rng)
+                await complete(self, PREFLIGHT, policy=policy, rng=self._rng)
         except tuple(_KINDS.values()) as error:
             kind = next(name for name, each in _KINDS.items() if isinstance(error, each))
             return PreflightOutcome(kind, f"preflight of {self.name}: {error}")
