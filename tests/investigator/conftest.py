@@ -67,6 +67,13 @@ class Bench:
     server: Served | None = None
     investigation: Any = None
 
+    def prepare(self, budget: Budget | None = None) -> None:
+        self.investigation = dataclasses.replace(
+            investigation_over(self.telemetry, budget=budget or Budget(time_s=deadline_s(60))),
+            transcript=self.transcript,
+            guidance=self.guidance,
+        )
+
     async def diagnose(
         self,
         model: Policy | ScriptedModel,
@@ -76,11 +83,7 @@ class Bench:
         monotonic: Any = None,
         **options: Any,
     ) -> Diagnosis:
-        self.investigation = dataclasses.replace(
-            investigation_over(self.telemetry, budget=budget or Budget(time_s=deadline_s(60))),
-            transcript=self.transcript,
-            guidance=self.guidance,
-        )
+        self.prepare(budget)
         chosen = ModelOptions(**{"price": PRICE, "max_output_tokens": 1000, **options})
         settings = InvestigatorSettings(options=chosen, limits=limits or Limits(), policy=QUICK)
         clock = {} if monotonic is None else {"monotonic": monotonic}

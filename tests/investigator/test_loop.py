@@ -302,6 +302,16 @@ async def test_steps_end_with_a_turn_that_can_only_submit(bench):
     assert diagnosis.query is None
 
 
+async def test_a_last_answer_that_is_no_diagnosis_ends_by_the_budget(bench):
+    def policy(conversation):
+        if conversation.offered == ("submit_diagnosis",):
+            return Say(calls=(Call("submit_diagnosis", {"confidence": 1.0}),))
+        return does.curious(conversation)
+
+    with pytest.raises(BudgetExceeded, match=r"ended by: steps .*neither detected nor root_causes"):
+        await bench.diagnose(policy, limits=Limits(steps=3))
+
+
 async def test_a_model_that_never_submits_ends_at_its_steps(bench):
     with pytest.raises(BudgetExceeded, match=r"ended by: steps .*the last turn has no answer"):
         await bench.diagnose(does.curious, limits=Limits(steps=5))

@@ -39,13 +39,15 @@ class Reviewer:
     ) -> tuple[Diagnosis, str]:
         """Return the diagnosis in an answer, and a remark about what was left out of it.
 
-        Raises Repair while the model may repair it, which in the *last* turn it may not; AnalyzerError
-        for an answer that is no diagnosis after its repair.
+        Raises Repair while the model may repair it. An answer that is no diagnosis raises Unfinished in the
+        *last* turn, which has no repairs, and AnalyzerError after its repair.
         """
         try:
             diagnosis = diagnosis_from(answer, services, raw=json.dumps(answer, default=str))
         except AnalyzerError as error:
-            if last or self._shape_repairs >= SHAPE_REPAIRS:
+            if last:
+                raise Unfinished(str(error)) from error
+            if self._shape_repairs >= SHAPE_REPAIRS:
                 raise
             self._shape_repairs += 1
             raise Repair(f"the diagnosis is not accepted yet: {error}") from error
