@@ -9,11 +9,17 @@ from typing import Any
 from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.model.base import Model
 from pytest_otel_diag.ports import Investigation
+from pytest_otel_diag.tools.cells import shortened
 from pytest_otel_diag.tools.schemas import inlined
+
+_ERROR_CHARACTERS = 4_000
 
 
 class ToolError(OtelDiagError):
-    """A call was refused or failed; the text says to a model what it can do about that."""
+    """A call was refused or failed; the text, shortened, says to a model what it can do about that."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(shortened(text, _ERROR_CHARACTERS))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from pytest_otel_diag.tools.listed import ALIASES, TOOLS
 _SHOWN_ERRORS = 5
 _SHOWN_CHARACTERS = 100
 _DEEPEST_PLACE = 6
-_MOST_ERROR_CHARACTERS = 4_000
 _OF_PYTHON = re.compile(r",? or raise QueryLimits\.\w+")
 """Advice that only callers in Python can follow."""
 
@@ -82,8 +81,7 @@ class Toolbox:
         except BudgetExceeded as error:
             raise ToolError(f"{error}; no further query is answered: call submit_diagnosis now") from error
         except TelemetryError as error:
-            text = _OF_PYTHON.sub("", str(error))
-            raise ToolError(shortened(text, _MOST_ERROR_CHARACTERS)) from error
+            raise ToolError(_OF_PYTHON.sub("", str(error))) from error
         finally:
             asked_by.reset(calling)
 

@@ -115,6 +115,24 @@ async def test_a_huge_diagnosis_is_refused(box):
     assert "1,000,000" in await refused(box, "submit_diagnosis", {"summary": "x" * 1_000_001})
 
 
+async def test_half_characters_of_a_diagnosis_are_replaced(box):
+    await box.call("submit_diagnosis", {"summary": "cut \ud83d", "root_causes": [{"service": "é"}]})
+    assert box.submitted == {"summary": "cut ?", "root_causes": [{"service": "é"}]}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("query", {"sql": "x" * 100_000}),
+        ("get_trace", {"operation": "x" * 100_000}),
+        ("x" * 100_000, {}),
+        ("query", {"x" * 100_000: 1}),
+    ],
+)
+async def test_errors_have_a_limited_length(box, name, arguments):
+    assert len(await refused(box, name, arguments)) <= 4_000
+
+
 async def test_a_diagnosis_nested_too_deep_is_refused(box):
     deep: object = 1
     for _ in range(100_000):

@@ -11,6 +11,7 @@ from pydantic.config import JsonDict
 
 from pytest_otel_diag.model.base import Model
 from pytest_otel_diag.model.diagnosis import Measure, Mechanism, Signal
+from pytest_otel_diag.tools.cells import readable
 from pytest_otel_diag.tools.contract import Tool, ToolContext, ToolError
 
 MOST_CHARACTERS = 1_000_000
@@ -174,15 +175,15 @@ async def submit(context: ToolContext, arguments: Submission) -> Accepted:
         unknown = ", ".join(list(answer)[:5])[:200]
         raise ToolError(f"the diagnosis has no field of a diagnosis (it has {unknown}); {_ALLOWED}")
     try:
-        size = len(json.dumps(answer))
-    except (TypeError, ValueError, RecursionError):
-        raise ToolError(f"the diagnosis is nested too deep; {_ALLOWED}") from None
-    if size > MOST_CHARACTERS:
+        text = json.dumps(answer, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        raise ToolError(f"the diagnosis cannot be written as JSON; {_ALLOWED}") from None
+    if len(text) > MOST_CHARACTERS:
         raise ToolError(
-            f"the diagnosis has {size:,} characters, at most {MOST_CHARACTERS:,} are taken; "
+            f"the diagnosis has {len(text):,} characters, at most {MOST_CHARACTERS:,} are taken; "
             "leave rows of telemetry out of evidence and explanations"
         )
-    context.answers.accept(answer)
+    context.answers.accept(json.loads(readable(text)))
     return Accepted()
 
 
