@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -20,12 +21,15 @@ from pytest_otel_diag.analyzers.investigator.chat_model import (
 )
 from pytest_otel_diag.analyzers.investigator.litellm_door import DOOR, installed_version
 from pytest_otel_diag.analyzers.investigator.litellm_model import LitellmModel
+from pytest_otel_diag.analyzers.investigator.loop.investigator import Investigator, InvestigatorSettings
 from pytest_otel_diag.analyzers.investigator.model_options import ModelOptions, Price, split_spec
 from pytest_otel_diag.analyzers.investigator.retries import complete
 from pytest_otel_diag.config.provider_keys import LITELLM_OFFLINE
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.secret import MASK
+from tests.investigator.conftest import PRICE
 from tests.support.deadlines import deadline_s
+from tests.support.model_policies import competent
 from tests.support.scripted_model import Call, Fail, Say, Stall, served
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of litellm and pydantic about each other
@@ -252,3 +256,18 @@ def test_an_identity_without_secrets():
     assert KEY not in json.dumps(dict(described)) and MASK not in json.dumps(dict(described))
     with pytest.raises(ConfigurationError, match="without credentials"):
         split_spec("llm:x#api_base=https://user:pw@host/v1")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_investigation_through_litellm_ends_as_over_plain_http(bench, stream):
+    over_http = await bench.diagnose(competent, stream=stream)
+    options = ModelOptions(price=PRICE, max_output_tokens=1000, stream=stream)
+
+    with served(competent) as server:
+        door = LitellmModel("openai/tiny", options=dataclasses.replace(options, api_base=server.url))
+        analyzer = Investigator(door, InvestigatorSettings(options=options))
+        answer = await analyzer.diagnose(dataclasses.replace(bench.investigation))
+
+    usage = {"model"}
+    assert answer.model_dump(exclude={"usage": usage}) == over_http.model_dump(exclude={"usage": usage})
+    assert answer.usage.steps > 3
