@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ScenarioRejected
@@ -30,6 +30,9 @@ from pytest_otel_diag.sessions.engine import SessionEngine
 from pytest_otel_diag.sessions.investigation.loading import described
 from pytest_otel_diag.sessions.settings import EngineSettings, SessionPlan
 from pytest_otel_diag.sessions.validation import ValidScenario, validated
+
+if TYPE_CHECKING:
+    from pytest_otel_diag.runs.spending import RunSpending
 
 _SEED_STRIDE = 1_000_003
 """Scenarios have base seeds below 100,000; repeats move by more, so that no two sessions share a seed."""
@@ -176,15 +179,29 @@ class Runner:
             analyzer_name=shown,
             budget=self.settings.budget,
         )
+        opened, settings = self.analyzer(spec), self._engine_settings()
+        affordable = None if self._spending is None else self._spending.check_for(opened)
         engine = SessionEngine(
             target or self.target,
-            self.analyzer(spec),
+            opened,
             judge,
             emit=emit,
             keep=keep,
-            settings=self._engine_settings(),
+            settings=replace(settings, affordable=affordable),
         )
-        return await engine.run(plan)
+        result = await engine.run(plan)
+        if self._spending is not None and affordable is not None:
+            self._spending.add(result)
+        return result
+
+    @cached_property
+    def _spending(self) -> RunSpending | None:
+        """What limits the money of the run; None without a limit."""
+        if self.settings.max_cost is None:
+            return None
+        from pytest_otel_diag.runs.spending import RunSpending  # noqa: PLC0415 - loads the investigator
+
+        return RunSpending(self.settings.run_folder, self.settings.max_cost)
 
     def _engine_settings(self) -> EngineSettings:
         settings = self.settings

@@ -16,6 +16,7 @@ from pytest_otel_diag.sessions.faults.schedule import schedule_of
 from pytest_otel_diag.sessions.faults.scheduler import FaultScheduler, refuse_not_served
 from pytest_otel_diag.sessions.faults.witness import FlagWitness, contexts_of
 from pytest_otel_diag.sessions.log import SessionLog
+from pytest_otel_diag.sessions.settings import EngineSettings
 
 _NEEDS: dict[Signal, tuple[str, ...]] = {
     Signal.LOGS: ("logs",),
@@ -45,8 +46,10 @@ async def prepare_faults(context: SessionContext) -> FaultScheduler:
     return FaultScheduler(context, schedule_of(scenario, changes, found), witness, document, found)
 
 
-async def prepare_analyzer(analyzer: Analyzer, log: SessionLog) -> None:
+async def prepare_analyzer(analyzer: Analyzer, log: SessionLog, settings: EngineSettings) -> None:
     """Let the analyzer check what it depends on; raises what :meth:`PreparedAnalyzer.prepare` raises."""
+    if settings.affordable is not None:
+        settings.affordable()
     if isinstance(analyzer, PreparedAnalyzer):
         for remark in await analyzer.prepare():
             log.note(remark)

@@ -62,7 +62,7 @@ async def run_session(
     settings = parts.settings
     with log.phase(Phase.PREFLIGHT):
         if not settings.setup_only:
-            await prepare_analyzer(parts.analyzer, log)
+            await prepare_analyzer(parts.analyzer, log, settings)
         system = await open_target(
             parts.target, log, stack, waits=waits, close_timeout_s=settings.close_timeout_s
         )

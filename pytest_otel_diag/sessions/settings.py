@@ -81,7 +81,8 @@ class EngineSettings:
     faults on, on exclusive targets only, whose system outlives the session. ``leaks`` is what happens to
     telemetry that names the injected flag; with ``redact`` the target hides it. ``capture`` gets the open
     target and the result so far once the flags are restored. ``transcribe`` stores an entry of the transcript
-    of the session with this id, at once; it may raise OSError.
+    of the session with this id, at once; it may raise OSError. ``affordable`` raises SpendingLimitReached for
+    a session that the run cannot pay.
     """
 
     witness_reads: int = 3
@@ -107,6 +108,7 @@ class EngineSettings:
     leaks: LeakPolicy = "keep"
     capture: Callable[[TargetSession, SessionResult], Awaitable[None]] | None = None
     transcribe: Callable[[str, TranscriptEntry], None] | None = None
+    affordable: Callable[[], None] | None = None
     capture_timeout_s: float = 300.0
     residue_timeout_s: float = 120.0
     wall: WallTime = field(default_factory=WallTime)
