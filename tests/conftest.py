@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -21,6 +23,14 @@ _LONGEST = (
     "test_progress.py",
 )
 _WHOLE_RUNS = ("undo", "project", "scenarios", "plugin", "cli", "targets")
+
+
+def pytest_configure() -> None:
+    """Take signals as a terminal would send them: behind ``nohup`` and ``&`` child processes ignore them."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -137,6 +137,26 @@ def test_questions_about_traces_agree_with_the_definitions(odd, forest, seed):
     _check_edges(edges, oracle)
 
 
+def test_spans_that_share_their_id_come_in_one_order_whatever_was_stored_first(odd):
+    store, telemetry, shuffled = odd
+    trace = [
+        span("t", "s", "", service=name, operation="x", kind="Server", at_s=at * NS, ms=20e-6)
+        for name, at in (("a", 5), ("b'", 5), ("a", 3))
+    ]
+    rows, window = _placed(next(_examples), [trace])
+    for row in rows:
+        store.ingest_arrow("odd", "otel_traces", traces_table([row]))
+    for row in reversed(rows):
+        store.ingest_arrow("shuffled", "otel_traces", traces_table([row]))
+    paths = [asyncio.run(questions.trace_paths(source, [window])) for source in (telemetry, shuffled)]
+    assert paths[0] == paths[1]
+    assert [(path.start_ns - window.start_ns, path.service) for path in paths[0]] == [
+        (3, "a"),
+        (5, "a"),
+        (5, "b'"),
+    ]
+
+
 def _check_paths(paths, oracle):
     expected = sorted(tuple(trace.segments(root)) for trace in oracle for root in trace.roots())
     found = []

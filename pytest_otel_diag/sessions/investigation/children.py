@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import os
 from pathlib import Path
 
 from pytest_otel_diag.scoring.text import count
 
-_TASKS = Path("/proc/self/task")
+_PROCESSES = Path("/proc")
+_ENDED = frozenset("ZX")
 
 
 def running_children() -> frozenset[int]:
-    """Return the ids of the child processes that run; empty where the system has no ``/proc`` for that."""
+    """Return the ids of the child processes that run; empty where the system has no ``/proc``.
+
+    The kernel's own lists of children (``/proc/self/task/*/children``) miss those whose thread ends.
+    """
+    own = str(os.getpid())
     found: set[int] = set()
-    for listed in _TASKS.glob("*/children"):
-        with suppress(OSError, ValueError):  # a thread that has ended meanwhile
-            found.update(map(int, listed.read_text(encoding="ascii").split()))
-    return frozenset(pid for pid in found if _state(pid) not in {"", "Z", "X"})
-
-
-def _state(pid: int) -> str:
-    """Return the state of a process as one letter, '' for one that is gone."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return text.rpartition(")")[2].split()[0]
+    for listed in _PROCESSES.glob("[0-9]*/stat"):
+        try:
+            text = listed.read_text(encoding="utf-8", errors="replace")
+        except OSError:  # it has ended meanwhile
+            continue
+        state, parent, *_ = text.rpartition(")")[2].split()
+        if parent == own and state not in _ENDED:
+            found.add(int(listed.parent.name))
+    return frozenset(found)
 
 
 def left_behind(before: frozenset[int]) -> str:

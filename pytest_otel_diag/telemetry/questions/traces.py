@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pytest_otel_diag import statements
 from pytest_otel_diag.model.windows import Window
@@ -62,7 +63,7 @@ async def trace_paths(
     """Return the critical paths of the *rows* longest roots, longest first."""
     tables = await sliced(telemetry, "critical_segments", windows, {"rows": rows})
     found = [row for table in tables for row in table.dicts()]
-    found.sort(key=lambda row: (row["start_ns"] - row["end_ns"], row["trace"], row["root_span"]))
+    found.sort(key=_longest_first)
     return tuple(
         TracePath(
             window=row["win"],
@@ -76,6 +77,12 @@ async def trace_paths(
         )
         for row in found[:rows]
     )
+
+
+def _longest_first(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the key that the statement orders by; a broken SDK gives one id to several spans."""
+    tie = (row["trace"], row["root_span"], row["start_ns"], row["service"], row["operation"], row["segments"])
+    return (row["start_ns"] - row["end_ns"], *tie)
 
 
 async def service_paths(

@@ -25,5 +25,5 @@ FROM
         arrayJoin(arrayFilter((i, p) -> p = 0, arrayEnumerate(parents), parents)) AS root
     FROM (SELECT *, arrayMap(i -> parents[i], chosen) AS owners FROM walked)
 )
-ORDER BY end_ns - start_ns DESC, trace, root_span
+ORDER BY end_ns - start_ns DESC, trace, root_span, start_ns, service, operation, segments
 LIMIT {rows:UInt64}
