@@ -11,7 +11,7 @@ from pytest_otel_diag.analyzers.builtin.evidence.observations import Outgrown
 from pytest_otel_diag.analyzers.builtin.mechanism import mechanism_of
 from pytest_otel_diag.analyzers.builtin.ranking import Candidate, shares
 from pytest_otel_diag.analyzers.builtin.robust_statistics import benjamini_hochberg, student_tail
-from pytest_otel_diag.model.diagnosis import Anomaly, Evidence, Hypothesis, RootCause
+from pytest_otel_diag.model.diagnosis import Anomaly, Evidence, Figure, Hypothesis, RootCause
 
 ANOMALIES_SHOWN, CAUSES_SHOWN, EVIDENCE_SHOWN, HYPOTHESES_SHOWN = 60, 10, 5, 6
 FALSE_DISCOVERY_RATE = 0.05
@@ -70,7 +70,7 @@ def _anomaly(hit: Hit, p_value: float) -> Anomaly:
         unit=found.unit,
         score=round(abs(hit.z), 3),
         p_value=p_value,
-        evidence=(Evidence(source=found.source, summary=found.text),),
+        evidence=(_evidence(found),),
     )
 
 
@@ -96,10 +96,7 @@ def _cause(
 ) -> RootCause:
     listed = [finding for _, finding in findings]
     shown = list({finding.text: finding for finding in listed}.values())[:EVIDENCE_SHOWN]
-    evidence = tuple(
-        Evidence(source=f.source, summary=f.text, trace_ids=tuple(trace_ids) if f.source == "traces" else ())
-        for f in shown
-    )
+    evidence = tuple(_evidence(found, trace_ids if found.source == "traces" else ()) for found in shown)
     if grown is not None:
         evidence += (Evidence(source="metrics", summary=str(grown)),)
     return RootCause(
@@ -110,6 +107,28 @@ def _cause(
         confidence=share,
         explanation="; ".join(finding.text for finding in shown[:3]) or "nothing about it deviates",
         evidence=evidence,
+    )
+
+
+def _evidence(found: Finding, trace_ids: Sequence[str] = ()) -> Evidence:
+    """Return the finding as evidence, with its figure where it is one that telemetry has a name for."""
+    figures: tuple[Figure, ...] = ()
+    if found.measure is not None and found.observed is not None:
+        figures = (
+            Figure(
+                measure=found.measure,
+                service=found.service,
+                operation=found.operation,
+                value=float(f"{found.observed:.4g}"),
+            ),
+        )
+    operations = (found.operation,) if found.operation else ()
+    return Evidence(
+        source=found.source,
+        summary=found.text,
+        trace_ids=tuple(trace_ids),
+        operations=operations,
+        figures=figures,
     )
 
 

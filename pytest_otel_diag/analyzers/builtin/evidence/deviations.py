@@ -17,7 +17,7 @@ import numpy as np
 
 from pytest_otel_diag.analyzers.builtin.robust_statistics import Z_FLOOR
 from pytest_otel_diag.analyzers.builtin.scores import Scores
-from pytest_otel_diag.model.diagnosis import Direction, Mechanism, Signal
+from pytest_otel_diag.model.diagnosis import Direction, Measure, Mechanism, Signal
 
 Source = Literal["traces", "logs", "metrics"]
 
@@ -50,7 +50,7 @@ class BlameShare:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The description of a deviation."""
+    """The description of a deviation; ``observed`` is a ``measure`` of the operation where that is set."""
 
     service: str
     operation: str | None
@@ -62,6 +62,7 @@ class Finding:
     unit: str
     source: Source
     text: str
+    measure: Measure | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ class Words:
     unit: str
     source: Source
     text: str
+    measure: Measure | None = None
 
 
 def finding(scores: Scores, row: int, service: str, words: Words) -> Finding:
@@ -139,7 +141,7 @@ def finding(scores: Scores, row: int, service: str, words: Words) -> Finding:
     text = f"{words.text}: {_number(before)} → {_number(now)} {words.unit}".rstrip()
     return Finding(
         service, words.operation, words.signal, words.mechanism, direction,
-        _finite(before), _finite(now), words.unit, words.source, text,
+        _finite(before), _finite(now), words.unit, words.source, text, words.measure,
     )  # fmt: skip
 
 

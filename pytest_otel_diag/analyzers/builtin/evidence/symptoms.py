@@ -50,7 +50,8 @@ def _latency(seen: Observations, reference: list[int], matrix: Matrix) -> Kind:
 
     def describe(row: int, service: str) -> Finding:
         name = seen.operations[matrix.keys[row][0]].name
-        words = Words(name, Signal.LATENCY, Mechanism.LATENCY, "ms", "traces", f"median duration of {name!r}")
+        text = f"median duration of {name!r}"
+        words = Words(name, Signal.LATENCY, Mechanism.LATENCY, "ms", "traces", text, "p50_ms")
         return finding(scored, row, service, words)
 
     return Kind("latency", Group.SELF, scored, owners(scored, services), describe)
@@ -62,7 +63,8 @@ def _failing(seen: Observations, reference: list[int], matrix: Matrix) -> Kind:
 
     def describe(row: int, service: str) -> Finding:
         name = seen.operations[matrix.keys[row][0]].name
-        words = Words(name, Signal.ERROR_RATE, Mechanism.ERROR, "ratio", "traces", f"{name!r} fails")
+        text = f"{name!r} fails"
+        words = Words(name, Signal.ERROR_RATE, Mechanism.ERROR, "ratio", "traces", text, "error_ratio")
         return finding(scored, row, service, words)
 
     return Kind("failing", Group.ERROR, scored, owners(scored, services), describe)
