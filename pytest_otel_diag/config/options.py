@@ -57,6 +57,12 @@ class Options:
         "http://…, chat:MODEL@URL, llm:MODEL",
         metavar="SPEC",
     )
+    question: str = option(
+        str,
+        "",
+        "file with the question for agents (command:, agent:, http:, https:) in place of the standard one",
+        metavar="FILE",
+    )
     repeat: int = option(above_zero(int), 1, "run every diagnosis this many times", metavar="N")
     gate: bool = option(
         boolean, False, "judge the run as a whole and set the exit code", flag=True, pytest_only=True

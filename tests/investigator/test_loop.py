@@ -55,7 +55,7 @@ async def test_the_model_is_given_windows_and_no_name_of_anything(bench):
     system, task = (message["content"] for message in bench.requests[0]["messages"])
     incident = bench.investigation.incident
     assert f"start_ns {incident.start_ns}, end_ns {incident.end_ns}" in task
-    assert "2023-11-14 22:15:20.000" in task
+    assert "2023-11-14T22:15:20.000Z" in task
     assert "front" not in system + task
     offered = [tool["function"]["name"] for tool in bench.requests[0]["tools"]]
     assert offered[-4:] == [

@@ -6,10 +6,10 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from pytest_otel_diag.analyzers.agents.answers import Unparsed, read_answer
+from pytest_otel_diag.analyzers.agents.question import window_texts
 from pytest_otel_diag.analyzers.investigator.chat_model import (
     ChatModel,
     ChatReply,
@@ -44,7 +44,6 @@ from pytest_otel_diag.analyzers.investigator.prompts import Prompts
 from pytest_otel_diag.analyzers.investigator.retries import RetryPolicy, complete
 from pytest_otel_diag.errors import AnalyzerError, BudgetExceeded
 from pytest_otel_diag.model.diagnosis import Diagnosis
-from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.ports import Investigation
 from pytest_otel_diag.tools import Caps, Tool
 
@@ -108,7 +107,7 @@ class InvestigationRun:
             tools = tool_list(self._kit.tools)
             system = f"{system}\n\n{self._setup.prompts.render('text_protocol', tools=tools)}"
         await self._say("system", system)
-        await self._say("user", self._setup.prompts.render("task", **_windows(self._investigation)))
+        await self._say("user", self._setup.prompts.render("task", **window_texts(self._investigation)))
 
     async def _attempt(self) -> Outcome:
         """Let the model work until it submits, or a budget ends."""
@@ -357,25 +356,3 @@ class InvestigationRun:
 
 def _ended_by(outcome: Outcome) -> str:
     return f"ended by: {outcome.end}" + (f" ({outcome.reason})" if outcome.reason else "")
-
-
-def _windows(investigation: Investigation) -> dict[str, str]:
-    """Return the values of the placeholders of the task."""
-    reference = "; ".join(_window(one) for one in investigation.reference)
-    return {
-        "incident": _window(investigation.incident),
-        "baseline": _window(investigation.baseline) if investigation.baseline else "none",
-        "reference": reference or "none",
-        "now": _instant(investigation.incident.end_ns),
-    }
-
-
-def _window(window: Window) -> str:
-    return (
-        f"{_instant(window.start_ns)} to {_instant(window.end_ns)} UTC "
-        f"(start_ns {window.start_ns}, end_ns {window.end_ns})"
-    )
-
-
-def _instant(at_ns: int) -> str:
-    return datetime.fromtimestamp(at_ns / 1e9, tz=UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
