@@ -9,9 +9,13 @@ _REFERENCE = "#/$defs/"
 
 
 def inlined(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema with its definitions in the places that refer to them; none may contain itself."""
+    """Return the schema with its definitions in the places that refer to them; none may contain itself.
+
+    Defaults of null say nothing to a model, and the schema's own description is for readers of the code.
+    """
     definitions = schema.get("$defs", {})
-    found: dict[str, Any] = _inlined({k: v for k, v in schema.items() if k != "$defs"}, definitions)
+    own = {key: value for key, value in schema.items() if key not in {"$defs", "description"}}
+    found: dict[str, Any] = _inlined(own, definitions)
     return found
 
 
@@ -29,5 +33,5 @@ def _inlined(part: Any, definitions: Mapping[str, Any]) -> Any:
         if key == "properties"
         else _inlined(value, definitions)
         for key, value in part.items()
-        if not (key == "title" and isinstance(value, str))
+        if not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None)
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jsonschema
 import pytest
 
 from pytest_otel_diag.model.session import Budget
@@ -145,6 +146,8 @@ def test_texts_for_models_stand_alone(tool):
     schema = tool.schema()
     assert "$ref" not in json.dumps(schema) + json.dumps(tool.result_schema())
     assert schema["type"] == "object"
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert "null" not in json.dumps(schema["properties"].get("detected", {}))
     assert "xample" in tool.description
     assert all("description" in one for one in schema["properties"].values())
 

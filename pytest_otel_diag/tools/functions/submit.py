@@ -54,6 +54,11 @@ _EVIDENCE: JsonDict = {
         },
     },
 }
+_SAME_EVIDENCE: JsonDict = {
+    "type": "array",
+    "description": "As in root_causes.",
+    "items": {"type": "object"},
+}
 _FINDING: JsonDict = {
     "service": {**_TEXT, "description": "Name of the service as telemetry spells it."},
     "operation": _TEXT,
@@ -101,7 +106,7 @@ class Submission(Model):
             baseline={"type": "number"},
             observed={"type": "number"},
             unit=_TEXT,
-            evidence=_EVIDENCE,
+            evidence=_SAME_EVIDENCE,
         ),
     )
     critical_path: JsonValue = Field(
