@@ -41,7 +41,9 @@ def folded(session: SessionResult, transcript: Sequence[TranscriptEntry] = ()) -
         _why(session),
     )
     steps = transcript_markup(session.session_id, transcript)
-    return el("details", summary, body(session), steps, id=session_anchor(session.session_id))
+    # Browsers open a folded part for an anchor within it, not for its own.
+    inside = el("div", body(session), steps, id=session_anchor(session.session_id), class_="od-anchor")
+    return el("details", summary, inside)
 
 
 def fragment(session: SessionResult) -> Markup:

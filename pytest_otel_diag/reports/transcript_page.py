@@ -35,8 +35,9 @@ def transcript_markup(session_id: str, entries: Sequence[TranscriptEntry]) -> Ma
     if len(entries) > STEPS_SHOWN:
         shown.append(el("p", f"and {len(entries) - STEPS_SHOWN} more steps in the file", class_="dim"))
     summary = el("summary", f"transcript: {count(len(entries), 'step')}")
-    file = el("p", f"transcripts/{session_id}.jsonl", class_="dim")
-    return el("details", summary, file, shown, id=f"{session_id}-transcript")
+    anchor = f"{session_id}-transcript"  # within the folded part, so that browsers open it
+    file = el("p", f"transcripts/{session_id}.jsonl", class_="dim od-anchor", id=anchor)
+    return el("details", summary, file, shown)
 
 
 def transcript_text(entries: Iterable[TranscriptEntry]) -> str:

@@ -14,9 +14,12 @@ from pytest_otel_diag.extras import install
 from pytest_otel_diag.ports import Analyzer, DescribedAnalyzer, Target
 from pytest_otel_diag.recordings.capture import Capture
 from pytest_otel_diag.runs.entry_points import check_analyzer, check_target, known_schemes
+from pytest_otel_diag.runs.entry_points import shown as shown_spec
 from pytest_otel_diag.sessions.investigation.loading import described, from_entry_point, from_module
 
 _LOG = logging.getLogger(__name__)
+_TAPED = ("llm", "chat")
+"""Schemes whose model answers through a tape."""
 _CLOSE_S = 10.0
 """How long the end of a run waits for an analyzer to close."""
 
@@ -69,6 +72,12 @@ def open_analyzer(spec: str, settings: Settings) -> DescribedAnalyzer:
     closes it. Raises ConfigurationError.
     """
     named = check_analyzer(spec)
+    if settings.llm_tape and named.scheme not in _TAPED and spec == settings.analyzer.reveal():
+        raise ConfigurationError(
+            f"--otel-diag-llm-tape={settings.llm_tape}: the analyzer {shown_spec(spec)} asks no model "
+            "through this package, so there is nothing to record or replay; it works with "
+            + " and ".join(_TAPED)
+        )
     if named.point is None:
         return described(_of_module(named.rest))
     if not named.scheme:

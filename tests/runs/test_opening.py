@@ -136,3 +136,10 @@ def test_a_runner_closes_what_it_opened_and_nothing_else(module):
     runner.close()
     runner.close()
     assert (opened.closed, given.closed) == (1, 0)
+
+
+def test_a_tape_without_a_model_is_refused():
+    resolved = resolve({"otel_diag_llm_tape": "record:tapes", "otel_diag_analyzer": "builtin"}, {}, {})
+
+    with pytest.raises(ConfigurationError, match=r"builtin asks no model .* works with llm and chat"):
+        open_analyzer("builtin", Settings.of(resolved))
