@@ -24,14 +24,6 @@ _LOOK_S = 0.05
 _SHOWN_CHARACTERS = 200
 
 
-def question(investigation: Investigation) -> str:
-    """Return what an agent is asked."""
-    windows = [("incident", investigation.incident), ("baseline", investigation.baseline)]
-    windows += [("reference", window) for window in investigation.reference]
-    shown = [f"{name}: {one}, {one.start_ns} to {one.end_ns} ns" for name, one in windows if one is not None]
-    return "\n".join(["What is wrong in the incident, and which service causes it?", *shown])
-
-
 class ServedAnalyzer:
     """An analyzer that opens the gateway and waits for the diagnosis that an agent submits.
 

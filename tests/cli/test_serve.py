@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pytest_otel_diag.analyzers.agents.question import standard_question
 from pytest_otel_diag.cli.commands.investigate import chosen_scenario
 from pytest_otel_diag.cli.commands.serve import JsonLines, Show, Text, serve
 from pytest_otel_diag.config.settings import Settings
@@ -86,10 +87,11 @@ def test_an_agent_is_served_one_diagnosis_after_another(recording, tmp_path):
             assert reply == {"status": "accepted"}
 
     terminal = Terminal("Ctrl-C ends", agent)
-    assert run(recording, tmp_path, Text(terminal), terminal, 2) == 0
+    assert run(recording, tmp_path, Text(terminal, standard_question()), terminal, 2) == 0
     printed = terminal.text
     assert printed.count("export OTEL_DIAG_TOKEN=") == 1, "the second diagnosis uses the same token"
-    assert "incident" in printed and " ns" in printed
+    assert re.search(r"incident: .*Z \(start_ns \d+, end_ns \d+\)", printed)
+    assert "submit_diagnosis" in printed and "incident-back" not in printed
     assert re.search(r"query +\d+ ms +3 rows  \{\"sql\": \"SELECT ServiceName", printed)
     assert "Unknown expression identifier `nope`" in printed
     assert re.search(r"1  back\b", printed) and re.search(r"1  front\b", printed)
@@ -106,8 +108,9 @@ def test_programs_get_json_lines(recording, tmp_path):
             client.post("/v1/diagnosis", json={"detected": False})
 
     terminal = Terminal('"event": "serving"', agent)
-    assert run(recording, tmp_path, JsonLines(terminal), terminal, 1) == 0
+    assert run(recording, tmp_path, JsonLines(terminal, standard_question()), terminal, 1) == 0
     serving, *calls, diagnosis = (json.loads(line) for line in terminal.lines)
+    assert serving["incident"]["end_ns"] == serving["now_ns"]
     assert serving["mcp_url"] == f"{serving['url']}/mcp"
     assert [(call["event"], call["name"], call["error"]) for call in calls] == [
         ("call", "list_services", ""),
@@ -123,5 +126,10 @@ def test_an_unknown_incident_is_refused_before_anything_is_served(recording, tmp
     terminal = Terminal("never", lambda _: None)
     settings = Settings(target=f"replay:{recording}", cache=str(tmp_path))
     with pytest.raises(ConfigurationError, match="choose from"):
-        serve(settings, Text(terminal), 0, lambda known: chosen_scenario(known, "nothing", recording))
+        serve(
+            settings,
+            Text(terminal, standard_question()),
+            0,
+            lambda known: chosen_scenario(known, "nothing", recording),
+        )
     assert not terminal.lines

@@ -11,6 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
+from pytest_otel_diag.analyzers.agents.question import (
+    QuestionTemplate,
+    load_question,
+    question_fields,
+    question_text,
+)
 from pytest_otel_diag.cli.commands.investigate import as_data, chosen_scenario, result_lines, unhurried
 from pytest_otel_diag.cli.interruption import EXIT_CTRL_C, Stop
 from pytest_otel_diag.cli.options import Format, takes_settings, wants_json
@@ -18,7 +24,7 @@ from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.gateway import Access, Gateway, environment
 from pytest_otel_diag.model.scenario import Scenario
 from pytest_otel_diag.model.session import SessionResult
-from pytest_otel_diag.operations.serving import NAME, Calls, ServedAnalyzer, ServedCall, question
+from pytest_otel_diag.operations.serving import NAME, Calls, ServedAnalyzer, ServedCall
 from pytest_otel_diag.operations.telemetry_shell import recording_folder
 from pytest_otel_diag.ports import Investigation
 from pytest_otel_diag.runs.runner import Runner
@@ -32,7 +38,7 @@ _TRY = """curl -s "$OTEL_DIAG_URL/v1/query" -H @- -d '{"sql": "SELECT count() FR
 """An example that keeps the token out of command lines, which other users can read."""
 
 
-@takes_settings("seed", "budget_time_s", "budget_queries", "leaks", "cache")
+@takes_settings("question", "seed", "budget_time_s", "budget_queries", "leaks", "cache")
 def command(
     settings: Settings,
     where: Annotated[
@@ -56,7 +62,8 @@ def command(
     """
     folder = recording_folder(Path(where))
     settings = unhurried(replace(settings, target=f"replay:{folder}"))
-    show: Show = JsonLines(typer.echo) if wants_json(output) else Text(typer.echo)
+    kind = JsonLines if wants_json(output) else Text
+    show = kind(typer.echo, load_question(settings.question))
     code = serve(settings, show, port, lambda known: chosen_scenario(known, incident, folder), judge=judge)
     raise typer.Exit(0 if code == EXIT_CTRL_C else code)
 
@@ -95,8 +102,9 @@ def serve(
 class Show(ABC):
     """Prints what happens; ``openings`` counts how often the gateway was opened."""
 
-    def __init__(self, echo: Echo) -> None:
+    def __init__(self, echo: Echo, question: QuestionTemplate) -> None:
         self._echo = echo
+        self._question = question
         self.openings = 0
 
     def opened(self, access: Access, investigation: Investigation) -> None:
@@ -126,7 +134,8 @@ class Text(Show):
             return
         for name, value in environment(access).items():
             self._echo(f"export {name}={value}")
-        self._echo(f"\n{visible(question(investigation))}\n\nTry it:\n{_TRY}\n\nready; Ctrl-C ends")
+        question = question_text(investigation, template=self._question)
+        self._echo(f"\n{visible(question)}\n\nTry it:\n{_TRY}\n\nready; Ctrl-C ends")
 
     def call(self, call: ServedCall) -> None:
         """Print time, name, duration, rows and arguments of the call; its error on a line of its own."""
@@ -151,7 +160,7 @@ class JsonLines(Show):
     def _reach(self, access: Access, investigation: Investigation) -> None:
         """Print addresses, token and question."""
         reach = {"url": access.url, "mcp_url": access.mcp_url, "token": access.token.reveal()}
-        self._print("serving", {**reach, "question": question(investigation)})
+        self._print("serving", {**reach, **question_fields(investigation, template=self._question)})
 
     def call(self, call: ServedCall) -> None:
         """Print the call."""
