@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -111,6 +113,19 @@ async def test_a_provider_that_refuses_ends_the_session_before_a_flag_is_touched
 def test_mistakes_in_a_spec_are_named(opened, words):
     with pytest.raises(ConfigurationError, match=words):
         opened()
+
+
+def test_opening_a_model_imports_neither_litellm_nor_a_server():
+    code = (
+        "import sys\n"
+        "from pytest_otel_diag.analyzers.investigator.opening import open_llm\n"
+        "from pytest_otel_diag.config.settings import Settings\n"
+        "open_llm('openai/gpt-5-mini', Settings()).describe()\n"
+        "print([name for name in ('litellm', 'mcp', 'uvicorn', 'openai') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"
 
 
 def test_a_replay_of_nothing_is_refused_at_once(tmp_path):

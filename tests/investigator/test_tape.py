@@ -210,6 +210,14 @@ async def test_a_folder_takes_one_run(tmp_path):
     assert (await model.complete(request(user("who?")))).content == "y"
 
 
+async def test_a_tape_that_another_process_has_just_created_is_no_obstacle(tmp_path):
+    (tmp_path / "tape-001.jsonl").touch()
+
+    await recorded(tmp_path, (request(user("why?")), said("x")))
+
+    assert (await replayed(tmp_path).complete(request(user("why?")))).content == "x"
+
+
 def test_what_is_no_tape_is_refused_with_what_to_do(tmp_path):
     with pytest.raises(ConfigurationError, match=r"holds no tape; record one with --otel-diag-llm-tape"):
         replayed(tmp_path)
@@ -221,7 +229,7 @@ def test_what_is_no_tape_is_refused_with_what_to_do(tmp_path):
 async def test_another_model_is_refused(tmp_path):
     await recorded(tmp_path, (request(user("why?")), said("x")))
 
-    with pytest.raises(ConfigurationError, match="recorded with the model 'tiny', not 'large'"):
+    with pytest.raises(ConfigurationError, match="recorded with 'tiny', not with 'large'"):
         replayed(tmp_path, "large")
 
 

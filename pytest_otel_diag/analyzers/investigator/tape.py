@@ -151,6 +151,7 @@ class RecordingModel:
                 "analyzer": dict(self._details) | dict(self.describe()),
             }
             _write(self._file, header)
+            self._file.flush()
         return self._file
 
 
@@ -168,17 +169,16 @@ class ReplayedModel:
         self._turns: dict[str, int] = {}
         self._calls: dict[str, list[Mapping[str, Any]]] = {}
         self._texts: dict[str, str] = {}
-        self._headers = [self._read(file) for file in _tapes(folder)]
-        if not self._headers:
+        headers = [self._read(file) for file in _tapes(folder)]
+        if not headers:
             raise ConfigurationError(
                 f"{folder} holds no tape; record one with --otel-diag-llm-tape=record:{folder}"
             )
         self._parameters = parameters
-        recorded = self._headers[0]["analyzer"].get("model")
-        if recorded != name:
-            raise ConfigurationError(
-                f"the tape in {folder} was recorded with the model {recorded!r}, not {name!r}"
-            )
+        self._headers = [header for header in headers if header["analyzer"].get("model") == name]
+        if not self._headers:
+            recorded = ", ".join(sorted({repr(header["analyzer"].get("model")) for header in headers}))
+            raise ConfigurationError(f"the tape in {folder} was recorded with {recorded}, not with {name!r}")
 
     @property
     def name(self) -> str:
@@ -251,7 +251,8 @@ def _write(stream: Any, line: Mapping[str, Any]) -> None:
 
 
 def _tapes(folder: Path) -> Iterator[Path]:
-    yield from sorted(folder.glob("tape-*.jsonl"))
+    """Yield the tapes in a folder; an empty file is one that its process has just created."""
+    yield from (file for file in sorted(folder.glob("tape-*.jsonl")) if file.stat().st_size)
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
