@@ -58,7 +58,7 @@ def tables(draw) -> Table:
     return Table(names, tuple([draw(CELLS) for _ in range(length)] for _ in range(width)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tables(), CAPS)
 def test_any_table_fits_and_is_json(table, caps):
     found = fitted(table, caps)

@@ -62,7 +62,8 @@ class Comparison(Model):
     operations: Rows | None = Field(default=None, description="Spans of every kind, per service and name.")
     logs: Rows | None = Field(default=None, description="Log lines; severe: warnings and worse.")
     metrics: Rows | None = Field(
-        default=None, description="Mean over the window; kind rate: growth of a counter per second."
+        default=None,
+        description="Mean over the window, of several the newest three; kind rate: growth per second.",
     )
 
 
