@@ -220,7 +220,8 @@ class LitellmModel:
 
 def _words(error: Exception) -> str:
     """Return the provider's words without litellm's own prefixes, or why it was not reached."""
-    text = _PREFIXES.sub("", str(getattr(error, "message", "") or error))
+    text = str(getattr(error, "message", "") or error).partition("Traceback (most recent call last)")[0]
+    text = _PREFIXES.sub("", text).strip()
     lost = next((each for each in _chain(error) if type(each).__name__ in _NOT_CONNECTED), None)
     return masked(text if lost is None else str(lost))
 

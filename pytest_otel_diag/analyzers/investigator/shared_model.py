@@ -24,6 +24,7 @@ _USUAL_WAIT_S = 2.0
 _SPREAD_S = 1.0
 """Processes that waited for the same time go on within so many seconds, not all at once."""
 _PREFLIGHT_TIMEOUT_S = 60.0
+_PREFLIGHT_ATTEMPTS = 3
 PREFLIGHT = ChatRequest(
     messages=({"role": "user", "content": "Call the tool `ready`."},),
     tools=(
@@ -126,7 +127,7 @@ class SharedModel:
         return (unknown,) if needed is None else ()
 
     async def _preflight(self) -> None:
-        patience_s = 2 * _PREFLIGHT_TIMEOUT_S
+        patience_s = (_PREFLIGHT_ATTEMPTS + 1) * _PREFLIGHT_TIMEOUT_S
         model = ", ".join(f"{key}={value}" for key, value in sorted(self.describe().items()))
         while True:
             known = self._calls.begin_preflight(model, self._wall(), patience_s)
@@ -140,7 +141,7 @@ class SharedModel:
             raise _KINDS[known.outcome](known.words)
 
     async def _tried(self) -> PreflightOutcome:
-        policy = RetryPolicy(attempts=3)
+        policy = RetryPolicy(attempts=_PREFLIGHT_ATTEMPTS)
         try:
             with suppress(ToolsUnsupported):  # it answers; the investigator then uses its text protocol
                 await complete(self, PREFLIGHT, policy=policy, rng=self._rng)
