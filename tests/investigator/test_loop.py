@@ -270,6 +270,8 @@ async def test_prose_is_read_after_one_request_for_a_tool_call(bench, texts, cau
 
     assert causes(diagnosis) == [cause]
     assert diagnosis.query is None
+    asked_for_a_call = "{" not in texts[0]
+    assert diagnosis.usage.repairs == 1 + asked_for_a_call
     assert "ended by: answer as text" in bench.transcript.notes()
 
 

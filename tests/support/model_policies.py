@@ -329,7 +329,7 @@ def wrong_names(conversation: Conversation) -> Answer:
 def parallel(conversation: Conversation) -> Answer:
     """Ask everything that needs no earlier result at once."""
     asked, query = conversation.asked(), conversation.tool("query")
-    if conversation.turn > 1:
+    if conversation.turn > 1 or conversation.offered == ("ready",):
         return competent(conversation)
     return Say(calls=(Call(query, {"sql": health_sql(asked)}), Call(query, {"sql": edges_sql(asked)})))
 

@@ -57,7 +57,9 @@ class Reviewer:
             problem, last = f"it was not run, because {error}", True
         if not problem:
             return diagnosis, ""
-        if last or self._query_repairs >= REPAIRS:
+        # A model that writes no query when it is asked for one is not asked again.
+        most = REPAIRS if diagnosis.query is not None else 1
+        if last or self._query_repairs >= most:
             remark = f"the diagnosis has no diagnostic query: {problem}"
             return diagnosis.model_copy(update={"query": None}), remark
         self._query_repairs += 1
