@@ -110,6 +110,15 @@ def whole_number(text: str) -> int:
     return value
 
 
+def variables(text: str) -> str:
+    """Parse names of environment variables, separated by commas."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if not name.isidentifier():
+            raise ValueError(f"{name!r} is no name of an environment variable; give names, not values")
+    return ",".join(names)
+
+
 def ratio(text: str) -> float:
     """Parse a number from 0 to 1."""
     value = float(text)

@@ -23,6 +23,7 @@ from pytest_otel_diag.config.declaration import (
     ratio,
     share,
     tape,
+    variables,
     whole_number,
 )
 from pytest_otel_diag.errors import ConfigurationError, nearest
@@ -56,6 +57,19 @@ class Options:
         "diagnosis under test: a registered name, module:attribute, or an agent: command:…, agent:FILE.yaml, "
         "http://…, chat:MODEL@URL, llm:MODEL",
         metavar="SPEC",
+    )
+    agent_env: str = option(
+        variables,
+        "",
+        "environment variables that isolated analyzers and commands get beside PATH, locale, proxies and "
+        "certificates, such as the key of a model; separated by commas",
+        metavar="NAME,…",
+    )
+    agent_memory_mb: int = option(
+        whole_number,
+        4096,
+        "memory that each process of an isolated analyzer or command may use, in MiB; 0: no limit",
+        metavar="N",
     )
     question: str = option(
         str,
