@@ -13,24 +13,10 @@ from pydantic import ValidationError
 from pytest_otel_diag.catalog import entries
 from pytest_otel_diag.catalog.entries import CatalogFile
 from pytest_otel_diag.errors import ConfigurationError, nearest
-
-try:  # eight times faster; every process with the plugin reads the catalog
-    from yaml import CSafeLoader as SafeLoader
-except ImportError:  # PyYAML was built without libyaml
-    from yaml import SafeLoader  # type: ignore[assignment]
+from pytest_otel_diag.yaml_words import OnOffLoader
 
 SHIPPED = ("system.yaml", "service_failure.yaml", "performance.yaml", "system_level.yaml")
 _SECTIONS = {"releases": "demo", "services": "name", "flags": "key"}
-
-
-class OnOffLoader(SafeLoader):
-    """YAML in which ``on`` and ``off`` are words, not booleans, because variants have these names."""
-
-
-OnOffLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
-    for first, known in SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 class _Loader(OnOffLoader):

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from pytest_otel_diag.catalog.loading import OnOffLoader
 from pytest_otel_diag.errors import ScenarioError
 from pytest_otel_diag.scenario_files.schema import TEXT_KEYS
+from pytest_otel_diag.yaml_words import OnOffLoader
 
 Place = tuple[str | int, ...]
 """Keys and list positions from the top of a document, as pydantic locates errors."""
