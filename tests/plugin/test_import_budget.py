@@ -93,3 +93,10 @@ def test_the_gateway_loads_a_server_with_the_first_access_and_mcp_with_its_first
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"chdb", "httpx", "mcp", "numpy", "pyarrow", "starlette", "uvicorn"}
     assert heavy & set(done.stdout.split()) == set()
+
+
+def test_the_investigator_loads_a_client_with_the_model_that_needs_it() -> None:
+    code = "import sys; from pytest_otel_diag.analyzers.investigator import opening; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"chdb", "httpx", "litellm", "mcp", "numpy", "openai", "pyarrow", "starlette", "uvicorn"}
+    assert heavy & set(done.stdout.split()) == set()
