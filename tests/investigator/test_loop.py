@@ -391,6 +391,25 @@ async def test_an_unknown_price_is_said(bench):
     assert "the price of the model is not known" in bench.transcript.notes()
 
 
+async def test_a_diagnosis_stands_although_its_repair_never_comes(bench):
+    def policy(conversation):
+        bad = does.submitting("front", query={"sql": "SELECT 1"})
+        return bad(conversation) if conversation.turn == 1 else Say("")
+
+    diagnosis = await bench.diagnose(policy)
+
+    assert (causes(diagnosis), diagnosis.query) == (["front"], None)
+    assert "(ended by: no answer (it was empty))" in diagnosis.summary
+
+
+async def test_a_wrong_answer_stands_if_the_hint_leads_to_none(bench):
+    bench.guidance = Hints("look deeper")
+    before = does.submitting("front", query={"sql": "SELECT ServiceName FROM otel_traces"})
+    diagnosis = await bench.diagnose(does.guided("look deeper", before=before, then=does.saying("")))
+
+    assert causes(diagnosis) == ["front"]
+
+
 class Hints:
     """Gives its hints until an attempt names the culprit."""
 

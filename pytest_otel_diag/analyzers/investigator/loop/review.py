@@ -26,11 +26,15 @@ class Repair(Unfinished):
 
 
 class Reviewer:
-    """Reviews the answers of one investigation, and counts their repairs."""
+    """Reviews the answers of one attempt, and counts their repairs.
+
+    ``standing`` is the last diagnosis that was read, without the query that the model was asked to repair.
+    """
 
     def __init__(self, telemetry: Telemetry, prompts: Prompts) -> None:
         self._telemetry = telemetry
         self._prompts = prompts
+        self.standing: Diagnosis | None = None
         self._shape_repairs = 0
         self._query_repairs = 0
 
@@ -57,10 +61,12 @@ class Reviewer:
             problem, last = f"it was not run, because {error}", True
         if not problem:
             return diagnosis, ""
+        without = diagnosis.model_copy(update={"query": None})
         # A model that writes no query when it is asked for one is not asked again.
         most = REPAIRS if diagnosis.query is not None else 1
         if last or self._query_repairs >= most:
             remark = f"the diagnosis has no diagnostic query: {problem}"
-            return diagnosis.model_copy(update={"query": None}), remark
+            return without, remark
         self._query_repairs += 1
+        self.standing = without
         raise Repair(self._prompts.render("query_problem", problem=problem))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_otel_diag.analyzers.agents.answers import Unparsed, read_answer
@@ -86,6 +86,7 @@ class InvestigationRun:
         self._rng = random.Random(investigation.seed)  # noqa: S311 - spreads retries
         self._remarks: list[str] = []
         self._results_read = 0
+        self._stated: Diagnosis | None = None
 
     async def run(self) -> Diagnosis:
         """Return the diagnosis.
@@ -94,7 +95,7 @@ class InvestigationRun:
         """
         await self._open()
         while True:
-            outcome = await self._attempt()
+            outcome = self._standing(await self._attempt())
             await self._record.note(_ended_by(outcome))
             hint = await self._hint(outcome)
             if hint is None:
@@ -135,6 +136,11 @@ class InvestigationRun:
                 nudged = True
                 self._meter.repaired()
                 await self._say("user", self._setup.prompts.render("nudge", problem=str(unfinished)))
+
+    def _standing(self, outcome: Outcome) -> Outcome:
+        """Return the outcome; without a diagnosis, that with the last one the model has stated before."""
+        self._stated = outcome.diagnosis or self._reviewer.standing or self._stated
+        return replace(outcome, diagnosis=self._stated)
 
     async def _read(self, reply: ChatReply, *, trusted: bool, last: bool = False) -> Diagnosis:
         """Return the diagnosis in a turn without tool calls; raises Unfinished where there is none.
