@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pytest_otel_diag.analyzers.agents.answers import Unparsed, diagnosis_from, read_answer
 from pytest_otel_diag.errors import AnalyzerError
 from pytest_otel_diag.model.diagnosis import Diagnosis, Mechanism, Signal
+from pytest_otel_diag.scoring.names import ServiceNames
 
 RIGHT = {"root_causes": [{"service": "payment", "mechanism": "error"}], "detected": True}
 TEXT = json.dumps(RIGHT)
@@ -248,3 +249,37 @@ def test_order_of_keys_and_surrounding_text_do_not_matter(keys, frame):
     answer = json.dumps({key: fields[key] for key in keys})
 
     assert read(frame % answer).root_causes[0].service == "payment"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "Payment",
+        "payment-service",
+        "paymentservice",
+        "payment_svc",
+        "otel-demo/payment",
+        "payment.default.svc.cluster.local",
+        "payment-7d9f8b6c5d-x2k4z",
+        "payment-0",
+        "payment:50051",
+        "oteldemo.PaymentService",
+        "oteldemo.PaymentService/Charge",
+    ],
+)
+def test_names_in_answers_mean_the_service_of_telemetry(written):
+    names = ServiceNames(["cart", "payment", "checkout"])
+
+    for text in (f"Root cause: {written}", json.dumps({"root_causes": [written]})):
+        assert names.resolve(read(text).root_causes[0].service) == "payment"
+
+
+def test_a_name_of_several_services_means_none_and_says_which():
+    names = ServiceNames(["payment", "payment-service"])
+
+    name = read("Root cause: PaymentSvc").root_causes[0].service
+
+    assert names.resolve(name) is None
+    assert ServiceNames(["cart", "payment"]).explain("cart.payment") == (
+        "cart.payment (a part of cart, payment; name one of them)"
+    )
