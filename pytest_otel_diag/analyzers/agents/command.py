@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
+import json
 import os
 import shlex
 import shutil
 import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from pytest_otel_diag.analyzers.agents import templates
 from pytest_otel_diag.analyzers.agents.definition import AgentFile
 from pytest_otel_diag.analyzers.agents.json_paths import found_at, parsed
 from pytest_otel_diag.analyzers.agents.process import AgentProcess, Finished, Limits, Workplace, workplace
-from pytest_otel_diag.analyzers.agents.question import QuestionTemplate, question_text
+from pytest_otel_diag.analyzers.agents.question import QuestionTemplate, question_fields, question_text
 from pytest_otel_diag.analyzers.agents.turns import Reply, diagnosed, usage_from
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import AnalyzerError, ConfigurationError
@@ -79,19 +80,16 @@ class CommandAnalyzer:
         Raises AnalyzerError for an agent without an answer, ConfigurationError for one that does not start.
         """
         with workplace(self._passed) as place, shared_gateway().access(investigation) as access:
-            question = self._text(investigation)
+            question = question_text(investigation, template=self._question)
             await investigation.transcript.add("message", {"role": "user", "text": question})
-            turn = _Turn(self._agent, self._command, self._folder, place, access, investigation)
+            turn = _Turn(
+                self._agent, self._command, self._folder, self._question, place, access, investigation
+            )
             run = _Run(turn, self._limits, _timeout_s(self._agent, investigation))
             return await diagnosed(investigation, run, question, repair=self._agent.repair)
 
     async def close(self) -> None:
         """Hold nothing between investigations."""
-
-    def _text(self, investigation: Investigation) -> str:
-        return question_text(
-            investigation, format="json" if self._agent.stdin == "json" else "text", template=self._question
-        )
 
 
 @dataclass(frozen=True)
@@ -101,18 +99,20 @@ class _Turn:
     agent: AgentFile
     command: Sequence[str]
     folder: Path
+    template: QuestionTemplate
     place: Workplace
     access: Access
     investigation: Investigation
 
 
 class _Run:
-    """The channel to a command: each turn starts it once, in the same folders."""
+    """The channel to a command: each turn starts it once, in the same folders; all share the time."""
 
     def __init__(self, turn: _Turn, limits: Limits, timeout_s: float) -> None:
         self._turn = turn
         self._limits = limits
         self._timeout_s = timeout_s
+        self._ends_s = time.monotonic() + timeout_s
 
     async def ask(self, question: str) -> Reply:
         """Run the command with this question; raises AnalyzerError when it takes too long."""
@@ -126,24 +126,28 @@ class _Run:
             environment={**turn.agent.environment, **environment(turn.access)},
             limits=self._limits,
         )
-        stdin = b"" if turn.agent.stdin == "none" else question.encode("utf-8", "replace")
-        remarks: list[str] = []
-        finished = None
         try:
-            async with asyncio.timeout(self._timeout_s):
-                finished = await process.run(stdin)
-        except TimeoutError:
-            if toolbox.submissions == before:
-                raise AnalyzerError(
-                    f"no answer within {self._timeout_s:.4g} s; the command was stopped"
-                ) from None
-            remarks.append("the agent was stopped: it went on after its answer until its time was over")
+            finished = await process.run(
+                self._stdin(question), timeout_s=max(self._ends_s - time.monotonic(), 0.0)
+            )
         except OSError as error:
             raise ConfigurationError(f"the command of the agent cannot be started: {error}") from error
+        for stream, text in (("stdout", finished.stdout), ("stderr", finished.stderr)):
+            if text:
+                await turn.investigation.transcript.add("output", {"stream": stream, "text": text})
         submitted = toolbox.submitted if toolbox.submissions > before else None
-        if finished is None:
-            return Reply([submitted] if submitted else [], remarks=remarks)
-        return await self._read(finished, submitted)
+        if finished.out_of_time and submitted is None:
+            raise AnalyzerError(f"no answer within {self._timeout_s:.4g} s; the command was stopped")
+        return self._read(finished, submitted)
+
+    def _stdin(self, question: str) -> bytes:
+        turn = self._turn
+        if turn.agent.stdin == "none":
+            return b""
+        if turn.agent.stdin == "json":
+            fields = question_fields(turn.investigation, template=turn.template)
+            question = json.dumps({**fields, "question": question}, ensure_ascii=False)
+        return question.encode("utf-8", "replace")
 
     def _prepared(self, question: str) -> list[str]:
         """Write the files of this turn; return the command."""
@@ -162,16 +166,15 @@ class _Run:
             _write(work / name, templates.filled(text, {**values, "token": turn.access.token.reveal()}))
         return [templates.filled(word, values) for word in turn.command]
 
-    async def _read(self, finished: Finished, submitted: Mapping[str, Any] | None) -> Reply:
+    def _read(self, finished: Finished, submitted: Mapping[str, Any] | None) -> Reply:
         turn = self._turn
-        for stream, text in (("stdout", finished.stdout), ("stderr", finished.stderr)):
-            if text:
-                await turn.investigation.transcript.add("output", {"stream": stream, "text": text})
         code = finished.exit_code
         if code == _NOT_STARTED and finished.stderr.startswith("cannot start "):
             raise ConfigurationError(f"the agent {finished.stderr.strip()[:_SHOWN]}")
         usage, remarks = usage_from(turn.agent.usage, self._report(finished))
-        if code:
+        if finished.out_of_time:
+            remarks = (*remarks, "the agent was stopped: it went on after its answer until its time was over")
+        elif code:
             remarks = (*remarks, f"the agent ended with {_ending(code)}")
         missing = (
             f"the agent ended with {_ending(code)}, and its answer is in none of "

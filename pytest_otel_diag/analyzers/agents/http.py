@@ -8,6 +8,7 @@ import ipaddress
 import json
 import os
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,7 @@ class HttpAnalyzer:
         question = question_text(investigation, template=self._question)
         await investigation.transcript.add("message", {"role": "user", "text": question})
         timeout_s = _timeout_s(self._agent, investigation)
+        ends_s = time.monotonic() + timeout_s
         local = _on_this_machine(urlsplit(self._url.reveal()).hostname or "")
         with shared_gateway().access(investigation) as access:
             async with httpx.AsyncClient(
@@ -95,7 +97,9 @@ class HttpAnalyzer:
                 verify=self._tls,
             ) as client:
                 service = _Service(client, self._call, self._url)
-                channel = _Asked(service, self._agent, self._question, investigation, access, timeout_s)
+                channel = _Asked(
+                    service, self._agent, self._question, investigation, access, timeout_s, ends_s
+                )
                 return await diagnosed(investigation, channel, question, repair=self._agent.repair)
 
     async def close(self) -> None:
@@ -104,7 +108,7 @@ class HttpAnalyzer:
 
 @dataclass(frozen=True)
 class _Asked:
-    """The channel to a service: each turn is one request."""
+    """The channel to a service: each turn is one request; all share the time."""
 
     service: _Service
     agent: AgentFile
@@ -112,6 +116,7 @@ class _Asked:
     investigation: Investigation
     access: Access
     timeout_s: float
+    ends_s: float
 
     async def ask(self, question: str) -> Reply:
         """Send the request; raises what :meth:`HttpAnalyzer.diagnose` raises."""
@@ -127,7 +132,7 @@ class _Asked:
         remarks: tuple[str, ...] = ()
         text = ""
         try:
-            async with asyncio.timeout(self.timeout_s):
+            async with asyncio.timeout(max(self.ends_s - time.monotonic(), 0.0)):
                 text = await self.service.answer(values)
         except TimeoutError:
             if toolbox.submissions == before:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import stat
 import sys
 import tempfile
@@ -46,12 +47,15 @@ class Limits:
 class Finished:
     """How a process ended. ``exit_code`` is 128 plus the number of a signal that ended it.
 
+    ``out_of_time`` says that it was stopped because it took too long.
+
     Of streams that were too long, the middle is left out and says so.
     """
 
     exit_code: int
     stdout: str
     stderr: str
+    out_of_time: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,8 +158,10 @@ class AgentProcess:
         self._environment = {**place.environment, **(environment or {})}
         self._limits = limits
 
-    async def run(self, stdin: bytes = b"") -> Finished:
+    async def run(self, stdin: bytes = b"", *, timeout_s: float | None = None) -> Finished:
         """Run the command until it ends; when cancelled, send SIGTERM, after the grace SIGKILL.
+
+        The same happens after *timeout_s*, and what the command wrote by then is returned.
 
         Raises OSError where no process can be started; a command that cannot be is exit code 127.
         """
@@ -184,14 +190,18 @@ class AgentProcess:
         readers = [asyncio.ensure_future(_read(*pair)) for pair in zip(streams, kept, strict=True)]
         writer = asyncio.ensure_future(_write(process.stdin, stdin))
         try:
-            code = await process.wait()
+            await asyncio.wait_for(process.wait(), timeout_s)
+            out_of_time = False
+        except TimeoutError:
+            out_of_time = True
         finally:
             os.close(control)
             await _ended(process, limits.grace_s)
             await asyncio.wait([*readers, writer], timeout=_CLEANUP_S)
             for task in (*readers, writer):
                 task.cancel()
-        return Finished(code if code >= 0 else 128 - code, kept[0].text(), kept[1].text())
+        code = -signal.SIGKILL if process.returncode is None else process.returncode
+        return Finished(code if code >= 0 else 128 - code, kept[0].text(), kept[1].text(), out_of_time)
 
 
 async def _ended(process: asyncio.subprocess.Process, grace_s: float) -> None:
