@@ -192,6 +192,22 @@ async def test_a_stalling_command_and_all_it_started_end_with_its_time(investiga
     assert len(shared_gateway()._running.leases) == begun
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 8])
+async def test_cancelling_while_it_starts_leaves_nothing(investigation, tmp_path, steps):
+    mark = f"5{os.getpid()}"
+    analyzer = open_agent(sh(tmp_path, f"sleep {mark}"), Settings())
+    task = asyncio.create_task(analyzer.diagnose(investigation))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, deadline_s(30))
+
+    assert running(mark) == []
+    assert left_behind() == []
+
+
 async def test_an_answer_submitted_before_the_time_is_over_counts(investigation, tmp_path):
     script = (
         """curl -s -H "Authorization: Bearer $OTEL_DIAG_TOKEN" """

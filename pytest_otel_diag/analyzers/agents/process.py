@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pytest_otel_diag.analyzers.agents import supervisor
 
@@ -168,8 +169,8 @@ class AgentProcess:
         held, control = os.pipe()
         limits = self._limits
         words = [str(held), str(limits.grace_s), str(limits.memory_bytes), str(self._place.folder)]
-        try:
-            process = await asyncio.create_subprocess_exec(
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-I", "-S", supervisor.__file__, *words, *self._command),
                 stdin=asyncio.subprocess.PIPE,
@@ -180,16 +181,19 @@ class AgentProcess:
                 pass_fds=(held,),
                 start_new_session=True,
             )
-        except BaseException:
+        )
+        cancelled = await _settled(starting)
+        os.close(held)
+        if starting.exception() is not None:
             os.close(control)
-            raise
-        finally:
-            os.close(held)
+        process = starting.result()
         kept = _Kept(limits.output_bytes), _Kept(limits.output_bytes)
         streams = process.stdout, process.stderr
         readers = [asyncio.ensure_future(_read(*pair)) for pair in zip(streams, kept, strict=True)]
         writer = asyncio.ensure_future(_write(process.stdin, stdin))
         try:
+            if cancelled is not None:
+                raise cancelled
             await asyncio.wait_for(process.wait(), timeout_s)
             out_of_time = False
         except TimeoutError:
@@ -202,6 +206,20 @@ class AgentProcess:
                 task.cancel()
         code = -signal.SIGKILL if process.returncode is None else process.returncode
         return Finished(code if code >= 0 else 128 - code, kept[0].text(), kept[1].text(), out_of_time)
+
+
+async def _settled(starting: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Wait for the start of a process even when cancelled; return the cancellation.
+
+    asyncio would kill the supervisor of a start that is cancelled, and so leave the command running.
+    """
+    cancelled = None
+    while not starting.done():
+        try:
+            await asyncio.wait({starting})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return cancelled
 
 
 async def _ended(process: asyncio.subprocess.Process, grace_s: float) -> None:
