@@ -58,6 +58,13 @@ class Options:
         "http://…, chat:MODEL@URL, llm:MODEL",
         metavar="SPEC",
     )
+    isolate: bool = option(
+        boolean,
+        False,
+        "run an analyzer written in Python in a process of its own, so that it cannot reach the test that "
+        "asks it",
+        flag=True,
+    )
     agent_env: str = option(
         variables,
         "",

@@ -9,15 +9,18 @@ from typing import Protocol
 
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.daemon import start_thread
-from pytest_otel_diag.errors import ConfigurationError, nearest
+from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.extras import install
-from pytest_otel_diag.ports import Analyzer, DescribedAnalyzer, Target
+from pytest_otel_diag.ports import DescribedAnalyzer, Target
 from pytest_otel_diag.recordings.capture import Capture
-from pytest_otel_diag.runs.entry_points import check_analyzer, check_target, known_schemes
+from pytest_otel_diag.runs.analyzers import open_in_process
+from pytest_otel_diag.runs.entry_points import check_analyzer, check_target
 from pytest_otel_diag.runs.entry_points import shown as shown_spec
-from pytest_otel_diag.sessions.investigation.loading import described, from_entry_point, from_module
+from pytest_otel_diag.runs.isolation.isolated import IsolatedAnalyzer
 
 _LOG = logging.getLogger(__name__)
+_PYTHON = frozenset({"", "aiopslab"})
+"""Schemes of analyzers that are Python code of the user; the empty one is no scheme."""
 _TAPED = ("llm", "chat")
 """Schemes whose model answers through a tape."""
 _CLOSE_S = 10.0
@@ -54,22 +57,11 @@ def open_target(settings: Settings, worker: str) -> Target:
     return factory.from_settings(rest, settings=settings, worker=worker)
 
 
-class AnalyzerFactory(Protocol):
-    """What an entry point of the group ``pytest_otel_diag.analyzer_schemes`` provides."""
-
-    def __call__(self, rest: str, settings: Settings) -> DescribedAnalyzer:
-        """Return the analyzer for the setting ``analyzer=SCHEME:rest``.
-
-        Raises ConfigurationError for what can be known to be wrong before a fault is injected.
-        """
-        ...
-
-
 def open_analyzer(spec: str, settings: Settings) -> DescribedAnalyzer:
-    """Return the analyzer that *spec* names: ``scheme:rest``, an installed name or ``module:attribute``.
+    """Return the analyzer that *spec* names, in a process of its own where the settings ask for that.
 
-    A scheme comes before a module of its name; ``python:module:attribute`` is always the module. The caller
-    closes it. Raises ConfigurationError.
+    Agents are in such processes anyway, and the language model of an investigator is at its provider. The
+    caller closes the analyzer. Raises ConfigurationError.
     """
     named = check_analyzer(spec)
     if settings.llm_tape and named.scheme not in _TAPED and spec == settings.analyzer.reveal():
@@ -78,29 +70,9 @@ def open_analyzer(spec: str, settings: Settings) -> DescribedAnalyzer:
             "through this package, so there is nothing to record or replay; it works with "
             + " and ".join(_TAPED)
         )
-    if named.point is None:
-        return described(_of_module(named.rest))
-    if not named.scheme:
-        return described(from_entry_point(named.point))
-    try:
-        factory: AnalyzerFactory = named.point.load()
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"analyzers {named.scheme}:… need the package {error.name!r}; run: {install('agents', 'llm')}"
-        ) from error
-    return factory(named.rest, settings)
-
-
-def _of_module(spec: str) -> Analyzer:
-    try:
-        return from_module(spec)
-    except ConfigurationError as error:
-        missing = isinstance(error.__cause__, ModuleNotFoundError)
-        module = spec.partition(":")[0]
-        hint = nearest(module, known_schemes()) if missing else ""
-        if not hint:
-            raise
-        raise ConfigurationError(f"{error}; it is no scheme of agents either{hint}") from error
+    if settings.isolate and named.scheme in _PYTHON:
+        return IsolatedAnalyzer(spec, settings)
+    return open_in_process(named, settings)
 
 
 def close_analyzer(analyzer: DescribedAnalyzer) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import secrets
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ScenarioRejected
@@ -20,9 +19,11 @@ from pytest_otel_diag.model.session import LeakPolicy, SessionResult
 from pytest_otel_diag.model.transcript import TranscriptEntry
 from pytest_otel_diag.ports import Analyzer, DescribedAnalyzer, Person, Target, TargetSession
 from pytest_otel_diag.recordings.capture import Capture
+from pytest_otel_diag.runs.analyzers import identity_of
 from pytest_otel_diag.runs.entry_points import shown as shown_spec
+from pytest_otel_diag.runs.isolation.isolated import IsolatedAnalyzer
 from pytest_otel_diag.runs.kept_telemetry import TelemetryKeeper
-from pytest_otel_diag.runs.manifest import AnalyzerIdentity, analyzer_identity
+from pytest_otel_diag.runs.manifest import AnalyzerIdentity
 from pytest_otel_diag.runs.opening import close_analyzer, open_analyzer, open_capture, open_target
 from pytest_otel_diag.runs.transcripts import TranscriptFolder
 from pytest_otel_diag.scoring.judge import judge
@@ -120,8 +121,10 @@ class Runner:
         spec = self._specs.get(spec, spec)
         if spec not in self._identities:
             analyzer = self.analyzer(spec)
-            written = inspect.unwrap(cast("Callable[..., Any]", analyzer))  # what the user wrote
-            self._identities[spec] = analyzer_identity(shown_spec(spec), written, analyzer.describe())
+            if isinstance(analyzer, IsolatedAnalyzer):  # what it runs was never imported here
+                self._identities[spec] = analyzer.identity
+            else:
+                self._identities[spec] = identity_of(shown_spec(spec), analyzer)
         return self._identities[spec]
 
     def prepare(self, scenario: Scenario, *, repeat: int = 0, test_id: str = "") -> PreparedScenario:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, replace
@@ -12,24 +12,19 @@ from functools import partial
 from typing import Any
 
 from pytest_otel_diag.config.concealment import CONCEALMENT
-from pytest_otel_diag.daemon import ForeignExit, start_thread
+from pytest_otel_diag.daemon import start_thread
 from pytest_otel_diag.errors import (
     AnalyzerError,
     BudgetExceeded,
-    ConfigurationError,
-    ModelUnavailable,
-    OtelDiagError,
-    SpendingLimitReached,
 )
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.model.transcript import TranscriptEntry
 from pytest_otel_diag.ports import Analyzer, Investigation
 from pytest_otel_diag.sessions.context import SessionContext
-from pytest_otel_diag.sessions.ending import AnalyzerCrashed, writable
-from pytest_otel_diag.sessions.investigation.answer import as_diagnosis, written
+from pytest_otel_diag.sessions.investigation.answer import as_diagnosis
 from pytest_otel_diag.sessions.investigation.children import left_behind, running_children
 from pytest_otel_diag.sessions.investigation.closed_line import AnalyzerEnd, Ended
-from pytest_otel_diag.sessions.investigation.crash import crashed, shortened
+from pytest_otel_diag.sessions.investigation.endings import diagnosis_of, ending_of
 from pytest_otel_diag.sessions.investigation.exits import refuse_silent_exits
 from pytest_otel_diag.sessions.investigation.guidance import Guide
 from pytest_otel_diag.sessions.investigation.handles import (
@@ -42,16 +37,6 @@ from pytest_otel_diag.sessions.investigation.handles import (
 from pytest_otel_diag.sessions.investigation.leaks import FlagReading, injected_flags
 from pytest_otel_diag.sessions.investigation.metering import MeteredTelemetry
 from pytest_otel_diag.sessions.investigation.transcript import SessionTranscript
-
-_CRASH = "crash"
-_ENDINGS: Mapping[str, type[OtelDiagError]] = {
-    "budget": BudgetExceeded,
-    "refused": AnalyzerError,
-    "unavailable": ModelUnavailable,
-    "configuration": ConfigurationError,
-    "spent": SpendingLimitReached,
-}
-"""Errors that keep their type on the way to the session, and so who is to blame; all others are crashes."""
 
 
 async def investigate(context: SessionContext, analyzer: Analyzer, guide: Guide) -> tuple[Diagnosis, float]:
@@ -140,7 +125,7 @@ class _Run:
 async def run_analyzer(
     analyzer: Analyzer, investigation: Investigation, *, timeout_s: float, grace_s: float
 ) -> Diagnosis:
-    """Return the analyzer's diagnosis; raises one of the errors of ``_ENDINGS``.
+    """Return the analyzer's diagnosis; raises what :func:`diagnosis_of` raises.
 
     The analyzer runs in a daemon thread with its own event loop, so that an analyzer which blocks cannot stop
     the session. What it returns or raises is converted to text there, within its time. It is cancelled after
@@ -167,7 +152,7 @@ async def run_analyzer(
             line.aside(run.cancel)
             await asyncio.wait({line.ended}, timeout=grace_s)
             raise AnalyzerError(f"no diagnosis within {timeout_s:g} s; the analyzer was stopped")
-        return _diagnosis(line.ended.result())
+        return diagnosis_of(line.ended.result())
     finally:
         if not line.ended.done():
             line.aside(run.cancel)
@@ -182,36 +167,4 @@ def _analyze(analyzer: Analyzer, investigation: Investigation, run: _Run, end: A
         answer = await analyzer.diagnose(investigation)
         return Ended(answer=as_diagnosis(answer).model_dump_json())
 
-    end.post(_ending(lambda: asyncio.run(main())))
-
-
-def _ending(call: Callable[[], Ended]) -> Ended:
-    """Return how *call* ended, whatever it raised."""
-    try:
-        return call()
-    except BaseException as error:
-        try:
-            return _reported(error)
-        except BaseException as other:  # of code that the error runs when it is shown
-            kind, second = type(error).__name__, type(other).__name__
-            return Ended(kind=_CRASH, reason=f"the analyzer raised {kind}, showing it raised {second}")
-
-
-def _reported(error: BaseException) -> Ended:
-    kind = next((name for name, kept in _ENDINGS.items() if isinstance(error, kept)), None)
-    if kind is not None:
-        return Ended(kind=kind, reason=shortened(writable(str(error))))
-    if not isinstance(error, Exception):  # SystemExit of third-party code must not end this process
-        exit_ = ForeignExit(f"{type(error).__name__}: {error}")
-        error = exit_.with_traceback(error.__traceback__)
-    report = crashed(error)
-    return Ended(kind=_CRASH, reason=str(report), trace=report.trace)
-
-
-def _diagnosis(ended: Ended) -> Diagnosis:
-    """Return the diagnosis that the analyzer's thread wrote down; raises the error that it reports."""
-    if ended.kind == _CRASH:
-        raise AnalyzerCrashed(ended.reason, ended.trace)
-    if ended.kind:
-        raise _ENDINGS[ended.kind](ended.reason)
-    return written(ended.answer)
+    end.post(ending_of(lambda: asyncio.run(main())))
