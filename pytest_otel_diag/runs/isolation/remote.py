@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 _UNAUTHORIZED = 401
 _CONNECTIONS = 64
-"""Most connections at a time; the gateway refuses more than about twice as many, and further calls wait here."""
+"""Most connections at a time; the gateway refuses more than about twice as many. Further calls wait here."""
 
 
 class Client:
