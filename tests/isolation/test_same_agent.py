@@ -1,0 +1,40 @@
+"""The same rules give the same diagnosis in process, isolated, and as a program in another language."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pytest_otel_diag.analyzers.agents.definition import READY, read_agent
+from pytest_otel_diag.config.settings import Settings
+from pytest_otel_diag.runs.opening import open_analyzer
+from pytest_otel_diag.sessions.investigation.run import run_analyzer
+from pytest_otel_diag.telemetry import Store
+from pytest_otel_diag.testing.analyzer_contract import ODD_NAME, incident_traces
+from tests.support.deadlines import deadline_s
+from tests.support.investigations import investigation_over
+
+NODE = Path(__file__).parents[2] / "docs/agents/examples/node.yaml"
+
+
+@pytest.mark.parametrize("way", ["in process", "isolated", "node"])
+async def test_it_gives_the_same_diagnosis(way):
+    if way == "node" and shutil.which("node") is None:
+        pytest.skip("node is not on the PATH")
+    spec = f"agent:{NODE}" if way == "node" else "tests.isolation.agents:worst"
+    analyzer = open_analyzer(spec, Settings(isolate=way == "isolated"))
+    with Store.open("chdb://memory") as store:
+        store.create_database("same")
+        store.ingest_arrow("same", "otel_traces", incident_traces())
+        question = investigation_over(store.telemetry("same"))
+        answer = await run_analyzer(analyzer, question, timeout_s=deadline_s(30), grace_s=deadline_s(5))
+    assert (answer.detected, [cause.service for cause in answer.root_causes]) == (True, [ODD_NAME])
+
+
+@pytest.mark.parametrize("file", sorted(READY.glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_files_that_come_with_the_package_can_be_read(file, monkeypatch):
+    for name in ("ANTHROPIC_API_KEY", "CODEX_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, "some-key-for-tests")
+    assert read_agent(file).command
