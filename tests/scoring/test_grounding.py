@@ -186,6 +186,7 @@ async def test_what_was_read_is_not_held_against_an_analyzer_that_read_more_than
         ("7 error log lines", (1, 0, 0)),
         ("70 error log lines", (0, 1, 0)),
         ("3 error log lines", (0, 0, 1)),
+        ("the error rate peaked at 90 %", (0, 0, 1)),
         ("payment is broken, 42 users complained", (0, 0, 0)),
     ],
 )
@@ -250,6 +251,11 @@ async def test_a_comparison_with_quiet_time_may_mean_the_reference(telemetry):
         ("5 of 10 calls failed in the baseline", (0, 1, 0)),
     ):
         assert counts(await grounded(telemetry, cited(text), windows=windows)) == expected
+
+
+async def test_failed_calls_of_a_service_that_answers_none_may_be_those_of_its_callers(telemetry):
+    windows = SessionWindows(baseline=BASELINE, incident=seconds(110, 120))
+    assert counts(await grounded(telemetry, cited("19 of 19 calls failed"), windows=windows)) == (0, 0, 1)
 
 
 async def test_without_a_baseline_its_figures_are_open(telemetry):

@@ -100,6 +100,8 @@ class FigureChecker:
             return self._unchecked(figure, f"it may be about another quiet time; {truth}")
         if figure.said.part and any(_possible(figure.said.amounts, reading.calls) for reading in readings):
             return self._unchecked(figure, f"it may be about a part of the calls; {truth}")
+        if all((label, service, None, "") not in self.checker.facts.calls for service in services):
+            return self._unchecked(figure, f"it may be about calls that only its callers see; {truth}")
         other = {INCIDENT: BASELINE, BASELINE: INCIDENT}.get(label)
         if other is not None and self._agrees(figure, services, (other,)):
             truth += f"; the figure is that of {_WHEN[other]}"

@@ -34,7 +34,8 @@ NOT_FAIL = _words(
 
 RESTRICTING = _words(
     """since after between last first per each every minute minutes hour hours second bucket buckets slot
-    slots pod instance user users when while until sampled among unique distinct these those"""
+    slots pod instance user users when while until sampled among unique distinct these those peak
+    peaks peaked peaking max maximum spike spiked worst average mean avg min minimum trace example sample"""
 ) | {TIME}
 """Words with which a statement may be about some of the calls only."""
 
