@@ -15,19 +15,11 @@ from pytest_otel_diag.errors import OtelDiagError
 from pytest_otel_diag.ports import DescribedAnalyzer
 from pytest_otel_diag.runs.analyzers import identity_of, open_in_process
 from pytest_otel_diag.runs.entry_points import check_analyzer
+from pytest_otel_diag.runs.isolation import RESULT
 from pytest_otel_diag.runs.isolation.remote import remote_investigation
 from pytest_otel_diag.sessions.investigation.answer import as_diagnosis
 from pytest_otel_diag.sessions.investigation.closed_line import Ended
 from pytest_otel_diag.sessions.investigation.endings import ending_of
-
-RESULT = "otel-diag-result.json"
-"""Name of the file in the working directory in which the parent finds the result."""
-
-START = (
-    "import sys, json; job = json.loads(sys.stdin.buffer.read()); sys.path[:] = job['path']; "
-    "from pytest_otel_diag.runs.isolation.child import main; main(job)"
-)
-"""What the interpreter runs: the path has to be set before anything of this package can be imported."""
 
 
 def main(job: Mapping[str, Any]) -> None:

@@ -15,11 +15,11 @@ from pytest_otel_diag.analyzers.agents.process import AgentProcess, Finished, Li
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.daemon import start_daemon
 from pytest_otel_diag.errors import AnalyzerError, ConfigurationError
-from pytest_otel_diag.gateway import shared_gateway
+from pytest_otel_diag.extras import require
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.ports import Investigation
 from pytest_otel_diag.runs.entry_points import shown
-from pytest_otel_diag.runs.isolation.child import RESULT, START
+from pytest_otel_diag.runs.isolation import RESULT, START
 from pytest_otel_diag.runs.manifest import AnalyzerIdentity
 from pytest_otel_diag.sessions.ending import AnalyzerCrashed
 from pytest_otel_diag.sessions.investigation.closed_line import Ended
@@ -48,7 +48,8 @@ class IsolatedAnalyzer:
 
     async def diagnose(self, investigation: Investigation) -> Diagnosis:
         """Let the analyzer diagnose in a new process; raises what it raised."""
-        with workplace(self._passed) as place, shared_gateway().access(investigation) as access:
+        gateway = require("pytest_otel_diag.gateway", "agents", "--otel-diag-isolate").shared_gateway()
+        with workplace(self._passed) as place, gateway.access(investigation) as access:
             job = {"port": urlsplit(access.url).port, "token": access.token.reveal()}
             finished = await self._run(place, job)
             for stream, text in (("stdout", finished.stdout), ("stderr", finished.stderr)):
