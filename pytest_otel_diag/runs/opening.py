@@ -19,8 +19,6 @@ from pytest_otel_diag.runs.entry_points import shown as shown_spec
 from pytest_otel_diag.runs.isolation.isolated import IsolatedAnalyzer
 
 _LOG = logging.getLogger(__name__)
-_PYTHON = frozenset({"", "aiopslab"})
-"""Schemes of analyzers that are Python code of the user; the empty one is no scheme."""
 _TAPED = ("llm", "chat")
 """Schemes whose model answers through a tape."""
 _CLOSE_S = 10.0
@@ -70,7 +68,7 @@ def open_analyzer(spec: str, settings: Settings) -> DescribedAnalyzer:
             "through this package, so there is nothing to record or replay; it works with "
             + " and ".join(_TAPED)
         )
-    if settings.isolate and named.scheme in _PYTHON:
+    if settings.isolate and not named.scheme:
         return IsolatedAnalyzer(spec, settings)
     return open_in_process(named, settings)
 
