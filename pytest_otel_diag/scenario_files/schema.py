@@ -91,6 +91,7 @@ class Check(Model):
     detected: Literal[True] | None = None
     healthy: Literal[True] | None = None
     expected: Literal[True] | None = None
+    grounded: Literal[True] | None = None
     anomaly: AnomalyCheck | None = None
     path: Annotated[tuple[Service, ...], Field(min_length=1)] | None = None
     root_cause: Annotated[RootCauseCheck, BeforeValidator(_service_alone), _NAMED] | None = None
@@ -121,7 +122,7 @@ class Check(Model):
         return f"{self.name}: {value if isinstance(value, str) else ' → '.join(value)}"
 
 
-_BARE = ("detected", "healthy", "expected")
+_BARE = ("detected", "healthy", "expected", "grounded")
 
 
 def _bare(value: Any) -> Any:
