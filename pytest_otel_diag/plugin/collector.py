@@ -131,7 +131,7 @@ class ResultCollector:
         if self._run is None and not wanted:
             return
         from pytest_otel_diag.runs.manifest import AnalyzerIdentity
-        from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE
+        from pytest_otel_diag.scoring.gate_outcome import EXIT_INFRASTRUCTURE
 
         identities = [AnalyzerIdentity.model_validate_json(text) for text in self._analyzers]
         run = self.run({})

@@ -8,7 +8,8 @@ from itertools import groupby
 from typing import Literal
 
 from pytest_otel_diag.scoring.calibration import Calibration
-from pytest_otel_diag.scoring.gate import CriterionResult, GateOutcome
+from pytest_otel_diag.scoring.gate import CriterionResult
+from pytest_otel_diag.scoring.gate_outcome import GateOutcome
 from pytest_otel_diag.scoring.measures import Metric
 from pytest_otel_diag.scoring.scorecard import (
     GROUP_METRICS,

@@ -30,7 +30,8 @@ from pytest_otel_diag.runs.manifest import (
 )
 from pytest_otel_diag.runs.place import RunPlace
 from pytest_otel_diag.runs.tracker import Follower, SessionState
-from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, GateOutcome, GateSettings
+from pytest_otel_diag.scoring.gate import GateSettings
+from pytest_otel_diag.scoring.gate_outcome import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, GateOutcome
 
 _LOG = logging.getLogger(__name__)
 

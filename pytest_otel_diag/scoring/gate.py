@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -13,15 +12,11 @@ from pydantic import Field, field_validator
 from pytest_otel_diag.errors import ConfigurationError, nearest
 from pytest_otel_diag.model.base import Finite, Model, Ratio
 from pytest_otel_diag.model.session import Blame, SessionResult, Status
+from pytest_otel_diag.scoring.gate_outcome import GateOutcome
 from pytest_otel_diag.scoring.measures import MEASURES, Metric, by_analyzer, counting, scored, take
 from pytest_otel_diag.scoring.text import count
 from pytest_otel_diag.stats.intervals import CONFIDENCE, wilson, wilson_size
 from pytest_otel_diag.stats.two_sample import binomial_at_least
-
-EXIT_INTERRUPTED = 2
-EXIT_FAIL = 11
-EXIT_INFRASTRUCTURE = 12
-EXIT_INCONCLUSIVE = 13
 
 MORE_RUNS_CAP = 10_000
 """Largest number of additional runs that the gate suggests."""
@@ -30,27 +25,6 @@ _ROUNDING = 1e-9
 """Tolerance on successes, which are products of rates."""
 
 _SMALL_SAMPLE = 20
-
-
-class GateOutcome(StrEnum):
-    """Outcome of the gate. Only PASS is green; INFRASTRUCTURE and INTERRUPTED do not judge an analyzer."""
-
-    PASS = "PASS"  # noqa: S105 (a verdict, not a password)
-    FAIL = "FAIL"
-    INCONCLUSIVE = "INCONCLUSIVE"
-    INFRASTRUCTURE = "INFRASTRUCTURE"
-    INTERRUPTED = "INTERRUPTED"
-
-    @property
-    def exit_code(self) -> int:
-        """Process exit code, 0 for PASS."""
-        return {
-            GateOutcome.PASS: 0,
-            GateOutcome.FAIL: EXIT_FAIL,
-            GateOutcome.INFRASTRUCTURE: EXIT_INFRASTRUCTURE,
-            GateOutcome.INCONCLUSIVE: EXIT_INCONCLUSIVE,
-            GateOutcome.INTERRUPTED: EXIT_INTERRUPTED,
-        }[self]
 
 
 Direction = Literal[">=", ">", "<=", "<"]

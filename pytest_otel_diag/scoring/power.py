@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from pytest_otel_diag.model.base import Model, Ratio
-from pytest_otel_diag.scoring.gate import GateCriterion, GateOutcome, decide
+from pytest_otel_diag.scoring.gate import GateCriterion, decide
+from pytest_otel_diag.scoring.gate_outcome import GateOutcome
 from pytest_otel_diag.stats.intervals import CONFIDENCE, binomial_pmf
 
 

@@ -29,7 +29,7 @@ from pytest_otel_diag.runs.files import RunUnreadable
 from pytest_otel_diag.runs.place import RunPlace
 from pytest_otel_diag.runs.run import Run, begin
 from pytest_otel_diag.runs.tracker import Follower, Tracker, state_of
-from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE
+from pytest_otel_diag.scoring.gate_outcome import EXIT_INFRASTRUCTURE
 from tests.support.ended import FAULT, RIGHT, result
 
 SECOND_NS = 1_000_000_000

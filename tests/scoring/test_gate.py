@@ -13,14 +13,8 @@ from statsmodels.stats.proportion import proportion_confint
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.model.session import Cleanup
 from pytest_otel_diag.scoring import gate as gates
-from pytest_otel_diag.scoring.gate import (
-    GateCriterion,
-    GateOutcome,
-    GateSettings,
-    decide,
-    more_needed,
-    run_gate,
-)
+from pytest_otel_diag.scoring.gate import GateCriterion, GateSettings, decide, more_needed, run_gate
+from pytest_otel_diag.scoring.gate_outcome import GateOutcome
 from pytest_otel_diag.scoring.measures import MEASURES
 from pytest_otel_diag.scoring.power import operating_characteristic
 from tests.scoring.samples import control, faulty, quiet, ranked, session, solved

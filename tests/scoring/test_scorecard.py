@@ -14,7 +14,7 @@ from pytest_otel_diag.model.session import Cleanup, LeakAudit, QueryRecord
 from pytest_otel_diag.model.verdict import Match, QueryVerdict, Verdict
 from pytest_otel_diag.scoring.calibration import calibrate
 from pytest_otel_diag.scoring.compare import compare_paired, mcnemar_exact
-from pytest_otel_diag.scoring.gate import GateOutcome
+from pytest_otel_diag.scoring.gate_outcome import GateOutcome
 from pytest_otel_diag.scoring.measures import MEASURES, take
 from pytest_otel_diag.scoring.scorecard import Scorecard, build_scorecard
 from tests.scoring.samples import control, faulty, ranked, session, solved

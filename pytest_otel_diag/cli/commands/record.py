@@ -23,7 +23,7 @@ from pytest_otel_diag.recordings.capture import Capture, Kept
 from pytest_otel_diag.recordings.time_shift import ANONYMOUS_NS, Shift, instant_of
 from pytest_otel_diag.runs.opening import open_capture
 from pytest_otel_diag.runs.runner import PreparedScenario, Runner
-from pytest_otel_diag.scoring.gate import EXIT_INFRASTRUCTURE
+from pytest_otel_diag.scoring.gate_outcome import EXIT_INFRASTRUCTURE
 
 RECORD_SETTINGS = (
     *("target", "repeat", "seed", "store", "cache"),
