@@ -24,8 +24,8 @@ from tests.support.deadlines import deadline_s
 from tests.support.flagd import Flagd
 
 READERS = ("ofrep", "flagd", "grpc", "probed URL", "probed address")
-CYCLES = 200
-POLLED_CYCLES = 4
+CYCLES = 60
+POLLED_CYCLES = 2
 
 
 def access(flagd, path, reader):
