@@ -1,54 +1,83 @@
-"""The ``otel-diag`` command, put together from the modules beside this one."""
+"""The ``otel-diag`` command, put together from the modules in ``commands``."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
+from typing import Annotated, Any, cast
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
 
 from pytest_otel_diag import __version__
-from pytest_otel_diag.cli.commands import catalog as catalog_command
-from pytest_otel_diag.cli.commands import doctor as doctor_command
-from pytest_otel_diag.cli.commands import flags as flags_command
-from pytest_otel_diag.cli.commands import heal as heal_command
-from pytest_otel_diag.cli.commands import init as init_command
-from pytest_otel_diag.cli.commands import investigate as investigate_command
-from pytest_otel_diag.cli.commands import mcp_bridge as mcp_bridge_command
-from pytest_otel_diag.cli.commands import receive as receive_command
-from pytest_otel_diag.cli.commands import record as record_command
-from pytest_otel_diag.cli.commands import recordings as recordings_command
-from pytest_otel_diag.cli.commands import report as report_command
-from pytest_otel_diag.cli.commands import run as run_command
-from pytest_otel_diag.cli.commands import scenarios as scenarios_command
-from pytest_otel_diag.cli.commands import self_test as self_test_command
-from pytest_otel_diag.cli.commands import serve as serve_command
-from pytest_otel_diag.cli.commands import shop as shop_command
-from pytest_otel_diag.cli.commands import sql as sql_command
-from pytest_otel_diag.cli.options import RUN_SETTINGS, Wanted, takes_settings
-from pytest_otel_diag.config.settings import Settings
+
+COMMANDS = {
+    "init": "init:command",
+    "mcp-bridge": "mcp_bridge:command",
+    "receive": "receive:command",
+    "record": "record:command",
+    "report": "report:command",
+    "investigate": "investigate:command",
+    "serve": "serve:command",
+    "doctor": "doctor:command",
+    "sql": "sql:command",
+    "self-test": "self_test:command",
+    "heal": "heal:heal_command",
+    "emergency-stop": "heal:emergency_stop_command",
+    "run": "run:command",
+    "recordings": "recordings:app",
+    "catalog": "catalog:app",
+    "shop": "shop:shop",
+    "scenarios": "scenarios:app",
+    "flags": "flags:app",
+}
+"""Every command, in the order of the help: the module in ``commands``, and the function or group there."""
+
+
+class _Commands(Mapping[str, Any]):
+    """Commands by name. The module of each is imported when the command is first used.
+
+    Together they import half of the package, and a user calls one of them at a time.
+    """
+
+    def __getitem__(self, name: str) -> Any:
+        return _loaded(name, COMMANDS[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+@functools.cache
+def _loaded(name: str, place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    found = getattr(import_module(f"pytest_otel_diag.cli.commands.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        command: Any = get_group(found)
+    else:
+        alone = typer.Typer(add_completion=False)
+        alone.command(name)(found)
+        command = get_command(alone)
+    command.name = name
+    return command
+
+
+class _Group(TyperGroup):
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.commands = cast(MutableMapping[str, Any], _Commands())  # nothing adds to it
+
 
 app = typer.Typer(
     help="Put a diagnosis of OpenTelemetry systems under test.",
+    cls=_Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.add_typer(recordings_command.app, name="recordings")
-app.add_typer(catalog_command.app, name="catalog")
-app.add_typer(shop_command.shop, name="shop")
-app.add_typer(scenarios_command.app, name="scenarios")
-app.add_typer(flags_command.app, name="flags")
-app.command("init")(init_command.command)
-app.command("mcp-bridge")(mcp_bridge_command.command)
-app.command("receive")(receive_command.command)
-app.command("record")(record_command.command)
-app.command("report")(report_command.command)
-app.command("investigate")(investigate_command.command)
-app.command("serve")(serve_command.command)
-app.command("doctor")(doctor_command.command)
-app.command("sql")(sql_command.command)
-app.command("self-test")(self_test_command.command)
-app.command("heal")(heal_command.heal_command)
-app.command("emergency-stop")(heal_command.emergency_stop_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -65,17 +94,3 @@ def _options(
     ] = False,
 ) -> None:
     """Options of the command itself."""
-
-
-@app.command()
-@takes_settings(*RUN_SETTINGS)
-def run(
-    settings: Settings,
-    scenario: Wanted = None,
-    controls: Annotated[bool, typer.Option(help="Run the controls too.")] = True,
-) -> None:
-    """Diagnose every scenario of a target without pytest, and judge the run by the gate.
-
-    Exit codes: 0 pass, 11 gate failed, 12 infrastructure, 13 inconclusive.
-    """
-    raise typer.Exit(run_command.run(settings, tuple(scenario or ()), controls, typer.echo))

@@ -100,3 +100,13 @@ def test_the_investigator_loads_a_client_with_the_model_that_needs_it() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"chdb", "httpx", "litellm", "mcp", "numpy", "openai", "pyarrow", "starlette", "uvicorn"}
     assert heavy & set(done.stdout.split()) == set()
+
+
+def test_a_command_loads_no_other_commands() -> None:
+    called = "from pytest_otel_diag.cli.app import app; app(['init', '--help'], standalone_mode=False)"
+    code = f"import sys; {called}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    commands = "pytest_otel_diag.cli.commands"
+    loaded = set(done.stdout.split())
+    assert {name for name in loaded if name.startswith(f"{commands}.")} == {f"{commands}.init"}
+    assert {"chdb", "numpy", "pyarrow"} & loaded == set()

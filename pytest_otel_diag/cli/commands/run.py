@@ -8,8 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from pytest_otel_diag.cli.interruption import Stop
+from pytest_otel_diag.cli.options import RUN_SETTINGS, Wanted, takes_settings
 from pytest_otel_diag.cli.progress import phase_lines
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError, nearest
@@ -26,6 +30,19 @@ from pytest_otel_diag.runs.run import Run, begin
 from pytest_otel_diag.runs.runner import PreparedScenario, Runner
 
 Echo = Callable[[str], object]
+
+
+@takes_settings(*RUN_SETTINGS)
+def command(
+    settings: Settings,
+    scenario: Wanted = None,
+    controls: Annotated[bool, typer.Option(help="Run the controls too.")] = True,
+) -> None:
+    """Diagnose every scenario of a target without pytest, and judge the run by the gate.
+
+    Exit codes: 0 pass, 11 gate failed, 12 infrastructure, 13 inconclusive.
+    """
+    raise typer.Exit(run(settings, tuple(scenario or ()), controls, typer.echo))
 
 
 def run(settings: Settings, wanted: Sequence[str], controls: bool, echo: Echo) -> int:
