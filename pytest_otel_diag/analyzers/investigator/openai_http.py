@@ -53,7 +53,7 @@ class OpenAiModel:
         spec, options = split_spec(rest)
         name, at, url = _split_address(spec)
         if not (name and at):
-            raise ConfigurationError(f"chat:{masked(rest)} names no model and address; {_WRITE}")
+            raise ConfigurationError(f"chat:{masked(rest)} lacks a model or an address; {_WRITE}")
         return cls(name, url, key=_key(url, settings), options=options)
 
     def __init__(
