@@ -238,6 +238,13 @@ def competent(conversation: Conversation) -> Answer:
     return Say("I look at the next thing.", (next_call(conversation),))
 
 
+def closing(conversation: Conversation) -> Answer:
+    """Do the same and stop once a diagnosis is accepted: agents have loops of their own."""
+    if "accepted" in "".join(conversation.results()[-1:]):
+        return Say("I have submitted the diagnosis.")
+    return competent(conversation)
+
+
 def as_text(conversation: Conversation) -> Answer:
     """Do the same in the text protocol."""
     call = next_call(conversation)
@@ -364,6 +371,7 @@ def guided(hint: str, before: Policy, then: Policy = competent) -> Policy:
 
 POLICIES: Mapping[str, Policy] = {
     "competent": competent,
+    "closing": closing,
     "hallucinating": hallucinating,
     "repeating": repeating,
     "curious": curious,
