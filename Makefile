@@ -10,12 +10,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Where bytecode is not cached, each process of pytest compiles the plugin anew, which takes a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help suites test coverage lint docs report-picture bench clean
+.PHONY: help suites test coverage integrations lint docs report-picture bench clean
 help:
 	@echo "make suites                  run all suites on the simulated shop, with the gate and reports"
 	@echo "make suites RECORDING=PATH   run the suites on recorded incidents instead"
 	@echo "make test                    run every check of the project: tests, lint, types, import contracts"
 	@echo "make coverage                run the same and measure branch coverage, which takes twice as long"
+	@echo "make integrations            try real agents against a scripted model (installs about 2 GB below .cache; needs npm)"
 	@echo "make lint                    run ruff, mypy and import-linter only"
 	@echo "make docs                    build the documentation into build/docs; warnings are errors"
 	@echo "make report-picture          take the picture of the report for README.md (needs Chromium)"
@@ -44,6 +45,10 @@ test: $(VENV)/.dev
 
 coverage: $(VENV)/.dev
 	$(BIN)/python -m tests.run --workers $(TEST_WORKERS) --coverage
+
+# Not part of the tests: the agents come from registries, each into an environment of its own.
+integrations: $(VENV)/.dev
+	$(BIN)/python -m tests.integrations.run $(AGENTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from langchain_openai import ChatOpenAI
 
 
 async def main(question: str) -> None:
+    """Let the agent answer with the tools of the gateway."""
     server = {
         "transport": "streamable_http",
         "url": os.environ["OTEL_DIAG_MCP_URL"],

@@ -12,6 +12,7 @@ set_tracing_disabled(True)  # traces of runs would go to OpenAI
 
 
 async def main(question: str) -> None:
+    """Let the agent answer with the tools of the gateway."""
     headers = {"Authorization": f"Bearer {os.environ['OTEL_DIAG_TOKEN']}"}
     params = {"url": os.environ["OTEL_DIAG_MCP_URL"], "headers": headers, "timeout": 60}
     async with MCPServerStreamableHttp(params, client_session_timeout_seconds=60) as telemetry:

@@ -1,0 +1,208 @@
+"""The APIs of Anthropic, OpenAI (Responses) and Google over the policies of the scripted model.
+
+Coding agents speak these instead of chat completions. Only what the agents need is served: each request
+becomes the messages and tools of a :class:`Conversation`, and each part of the answer goes out in one piece.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from tests.support.scripted_model import Conversation, Messages, Say, ScriptedModel, text_of
+
+Json = dict[str, Any]
+
+
+class EveryApi(ScriptedModel):
+    """A scripted model with the other APIs beside chat completions."""
+
+    def __init__(self, policy: Any) -> None:
+        super().__init__(policy)
+        self.app.router.routes += [
+            Route("/v1/messages", self.anthropic, methods=["POST"]),
+            Route("/v1/messages/count_tokens", self.count, methods=["POST"]),
+            Route("/v1/responses", self.responses, methods=["POST"]),
+            Route("/v1beta/models/{call}", self.google, methods=["POST"]),
+        ]
+
+    def says(self, messages: Messages, tools: tuple[str, ...], body: Json) -> Say:
+        self.requests.append(body)
+        answer = self.policy(Conversation(messages, tools, len(self.requests), body))
+        assert isinstance(answer, Say), f"{answer} has no form in this API"
+        return answer
+
+    async def count(self, request: Request) -> Response:
+        return JSONResponse({"input_tokens": len(await request.body()) // 4})
+
+    async def anthropic(self, request: Request) -> Response:
+        body = await request.json()
+        tools = tuple(tool["name"] for tool in body.get("tools") or ())
+        answer = self.says(list(of_anthropic(body)), tools, body)
+        number = len(self.requests)
+        content: list[Json] = [{"type": "text", "text": answer.content}] if answer.content else []
+        content += [
+            {"type": "tool_use", "id": f"toolu_{number}_{at}", "name": call.name, "input": call.arguments}
+            for at, call in enumerate(answer.calls)
+        ]
+        message = {
+            "id": f"msg_{number}",
+            "type": "message",
+            "role": "assistant",
+            "model": body["model"],
+            "content": content,
+            "stop_reason": "tool_use" if answer.calls else "end_turn",
+            "stop_sequence": None,
+            "usage": {"input_tokens": 100, "output_tokens": 20},
+        }
+        return _streamed(anthropic_events(message)) if body.get("stream") else JSONResponse(message)
+
+    async def responses(self, request: Request) -> Response:
+        body = await request.json()
+        offered = [*(body.get("tools") or ())]
+        for item in body["input"]:
+            offered += item.get("tools") or () if item.get("type") == "additional_tools" else ()
+        tools, spaces = tuple(_names(offered)), _namespaces(offered)
+        answer = self.says(list(of_responses(body)), tools, body)
+        number = len(self.requests)
+        output: list[Json] = []
+        if answer.content:
+            part = {"type": "output_text", "text": answer.content, "annotations": []}
+            head = {"type": "message", "id": f"msg_{number}", "role": "assistant", "status": "completed"}
+            output.append({**head, "content": [part]})
+        for at, call in enumerate(answer.calls):
+            item = {"type": "function_call", "id": f"fc_{number}_{at}", "call_id": f"call_{number}_{at}"}
+            where = spaces.get(call.name, {"name": call.name})
+            output.append({**item, **where, "arguments": call.text(), "status": "completed"})
+        usage = {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120}
+        whole = {"id": f"resp_{number}", "object": "response", "status": "completed", "output": output}
+        return _streamed(responses_events({**whole, "usage": usage}))
+
+    async def google(self, request: Request) -> Response:
+        body = await request.json()
+        call = request.path_params["call"]
+        declared = (one for tool in body.get("tools") or () for one in tool.get("functionDeclarations", ()))
+        answer = self.says(list(of_google(body)), tuple(one["name"] for one in declared), body)
+        parts: list[Json] = [{"text": answer.content}] if answer.content else []
+        parts += [{"functionCall": {"name": one.name, "args": one.arguments}} for one in answer.calls]
+        content = {"role": "model", "parts": parts}
+        usage = {"promptTokenCount": 100, "candidatesTokenCount": 20, "totalTokenCount": 120}
+        found = {
+            "candidates": [{"content": content, "finishReason": "STOP", "index": 0}],
+            "usageMetadata": usage,
+        }
+        return _streamed(iter([("", found)])) if "stream" in call else JSONResponse(found)
+
+
+def _call(key: str, name: str, arguments: Any) -> Json:
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return {"id": key, "type": "function", "function": {"name": name, "arguments": text}}
+
+
+def of_anthropic(body: Mapping[str, Any]) -> Iterator[Json]:
+    """Yield the messages as chat completions have them."""
+    yield {"role": "system", "content": text_of({"content": body.get("system") or ""})}
+    for message in body["messages"]:
+        content = message["content"]
+        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        text = "".join(block["text"] for block in blocks if block["type"] == "text")
+        calls = [_call(b["id"], b["name"], b["input"]) for b in blocks if b["type"] == "tool_use"]
+        for block in blocks:
+            if block["type"] == "tool_result":
+                yield {"role": "tool", "tool_call_id": block["tool_use_id"], "content": block["content"]}
+        if text or calls:
+            yield {"role": message["role"], "content": text, **({"tool_calls": calls} if calls else {})}
+
+
+def anthropic_events(message: Json) -> Iterator[tuple[str, Json]]:
+    yield "message_start", {"message": {**message, "content": [], "stop_reason": None}}
+    for index, block in enumerate(message["content"]):
+        used = block["type"] == "tool_use"
+        empty = {**block, "input": {}} if used else {**block, "text": ""}
+        delta = (
+            {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
+            if used
+            else {"type": "text_delta", "text": block["text"]}
+        )
+        yield "content_block_start", {"index": index, "content_block": empty}
+        yield "content_block_delta", {"index": index, "delta": delta}
+        yield "content_block_stop", {"index": index}
+    reason = {"stop_reason": message["stop_reason"], "stop_sequence": None}
+    yield "message_delta", {"delta": reason, "usage": {"output_tokens": 20}}
+    yield "message_stop", {}
+
+
+def _namespaces(tools: Any) -> Mapping[str, Json]:
+    """Return how tools of a namespace are called, by one name for both; Codex groups tools of MCP servers."""
+    return {
+        f"{tool['name']}__{one['name']}": {"namespace": tool["name"], "name": one["name"]}
+        for tool in tools
+        for one in tool.get("tools") or ()
+    }
+
+
+def _names(tools: Any) -> Iterator[str]:
+    yield from (tool.get("name") or tool["type"] for tool in tools if not tool.get("tools"))
+    yield from _namespaces(tools)
+
+
+def of_responses(body: Mapping[str, Any]) -> Iterator[Json]:
+    """Yield the messages as chat completions have them."""
+    yield {"role": "system", "content": body.get("instructions") or ""}
+    for item in body["input"]:
+        kind = item.get("type", "message")
+        if kind == "message":
+            yield {"role": item["role"], "content": item["content"]}
+        elif kind == "function_call":
+            call = _call(item["call_id"], item["name"], item["arguments"])
+            yield {"role": "assistant", "content": "", "tool_calls": [call]}
+        elif kind == "function_call_output":
+            output = item["output"]
+            text = output if isinstance(output, str) else text_of({"content": output})
+            yield {"role": "tool", "tool_call_id": item["call_id"], "content": text}
+
+
+def responses_events(response: Json) -> Iterator[tuple[str, Json]]:
+    yield "response.created", {"response": {**response, "status": "in_progress", "output": []}}
+    for index, item in enumerate(response["output"]):
+        yield "response.output_item.added", {"output_index": index, "item": item}
+        yield "response.output_item.done", {"output_index": index, "item": item}
+    yield "response.completed", {"response": response}
+
+
+def of_google(body: Mapping[str, Any]) -> Iterator[Json]:
+    """Yield the messages as chat completions have them."""
+    system = body.get("systemInstruction") or {}
+    yield {"role": "system", "content": system.get("parts") or ""}
+    for content in body["contents"]:
+        parts = content["parts"]
+        role = "assistant" if content["role"] == "model" else content["role"]
+        text = "".join(part.get("text", "") for part in parts)
+        used = [part["functionCall"] for part in parts if "functionCall" in part]
+        calls = [_call(one.get("id") or one["name"], one["name"], one.get("args", {})) for one in used]
+        for result in (part["functionResponse"] for part in parts if "functionResponse" in part):
+            response = result["response"]
+            said = response.get("output", response)
+            key = result.get("id") or result["name"]
+            yield {
+                "role": "tool",
+                "tool_call_id": key,
+                "content": said if isinstance(said, str) else json.dumps(said),
+            }
+        if text or calls:
+            yield {"role": role, "content": text, **({"tool_calls": calls} if calls else {})}
+
+
+def _streamed(events: Iterator[tuple[str, Json]]) -> Response:
+    async def lines() -> AsyncIterator[bytes]:
+        for name, data in events:
+            head = f"event: {name}\n" if name else ""
+            typed = {"type": name, **data} if name else data
+            yield f"{head}data: {json.dumps(typed)}\n\n".encode()
+
+    return StreamingResponse(lines(), media_type="text/event-stream")
