@@ -49,7 +49,7 @@ class ServedAnalyzer:
         with self._gateway.access(investigation, token=self._token) as access:
             self._opened(access, investigation)
             answer = await self._answer(access)
-        return diagnosis_from(answer, (), raw=json.dumps(answer))
+        return diagnosis_from(answer)
 
     async def _answer(self, access: Access) -> Mapping[str, Any]:
         loop, toolbox, seen, since_s = asyncio.get_running_loop(), access.toolbox, 0, 0.0

@@ -97,7 +97,18 @@ class ServiceNames:
         found = self._meant(name)
         if len(found) > 1:
             return f"{name} (a part of {', '.join(found)}; name one of them)"
+        spelled = self._spelled_alike(name)
+        if spelled:
+            return f"{name} (may mean {' or '.join(spelled)}; name one of them)"
         return f"{name}{nearest(name, self.known)}"
+
+    def _spelled_alike(self, name: str) -> tuple[str, ...]:
+        """Return the known services of which *name* is a spelling alike, strictest normalisation first."""
+        for fold in _FOLDS:
+            alike = tuple(one for one in self.known if fold(one) == fold(name))
+            if alike:
+                return alike
+        return ()
 
     def canonical(self, name: str) -> str:
         """Return the known service that *name* means, or the name unchanged."""

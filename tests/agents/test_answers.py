@@ -16,7 +16,7 @@ TEXT = json.dumps(RIGHT)
 
 
 def read(text: str) -> Diagnosis:
-    return diagnosis_from(read_answer(text), (), raw=text)
+    return diagnosis_from(read_answer(text))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_every_field_is_read_as_agents_spell_it():
         "usage": {"cost_usd": -1},
     }
 
-    diagnosis = diagnosis_from(answer, (), raw="")
+    diagnosis = diagnosis_from(answer)
 
     cause = diagnosis.root_causes[0]
     assert (cause.mechanism, cause.confidence, diagnosis.confidence) == (Mechanism.MEMORY, 0.85, 0.85)
@@ -156,7 +156,7 @@ def test_every_field_is_read_as_agents_spell_it():
     ],
 )
 def test_confidence_is_a_number_or_a_percentage(confidence, read_as):
-    assert diagnosis_from({"detected": True, "confidence": confidence}, (), raw="").confidence == read_as
+    assert diagnosis_from({"detected": True, "confidence": confidence}).confidence == read_as
 
 
 @pytest.mark.parametrize(
@@ -164,13 +164,13 @@ def test_confidence_is_a_number_or_a_percentage(confidence, read_as):
     [["a", "b"], "a -> b", "a → b", [["a", "b"]], {"services": ["a", "b"]}, [{"path": "a > b"}]],
 )
 def test_paths_of_services(path):
-    diagnosis = diagnosis_from({"detected": True, "critical_path": path}, (), raw="")
+    diagnosis = diagnosis_from({"detected": True, "critical_path": path})
 
     assert [one.services for one in diagnosis.critical_paths] == [("a", "b")]
 
 
 def test_an_invented_mechanism_is_left_out_and_said():
-    diagnosis = diagnosis_from({"root_causes": [{"service": "a", "mechanism": "gremlins"}]}, (), raw="")
+    diagnosis = diagnosis_from({"root_causes": [{"service": "a", "mechanism": "gremlins"}]})
 
     assert diagnosis.root_causes[0].mechanism is None
     assert diagnosis.summary == "(left out of the answer: mechanism 'gremlins')"
@@ -188,11 +188,11 @@ def test_an_invented_mechanism_is_left_out_and_said():
 )
 def test_an_answer_without_anything_to_judge_is_an_error_that_shows_the_shape(answer):
     with pytest.raises(AnalyzerError, match='"service": "NAME"'):
-        diagnosis_from(answer, (), raw="")
+        diagnosis_from(answer)
 
 
 def test_false_with_causes_stays_as_it_is_said():
-    diagnosis = diagnosis_from({"detected": False, "root_causes": ["payment"]}, (), raw="")
+    diagnosis = diagnosis_from({"detected": False, "root_causes": ["payment"]})
 
     assert (diagnosis.detected, len(diagnosis.root_causes)) == (False, 1)
 
@@ -224,7 +224,7 @@ KEYS = st.sampled_from(
 @settings(max_examples=80)
 def test_any_object_is_a_valid_diagnosis_or_an_analyzer_error(answer):
     try:
-        diagnosis = diagnosis_from(answer, (), raw="")
+        diagnosis = diagnosis_from(answer)
     except AnalyzerError:
         return
     assert Diagnosis.model_validate_json(diagnosis.model_dump_json()) == diagnosis

@@ -211,3 +211,11 @@ def test_an_address_is_described_without_its_login():
     described = open_http("//user:pass-of-mine@host/x", Settings()).describe()
 
     assert described["endpoint"] == "http://***@host/x"
+
+
+async def test_the_usage_of_an_answer_that_cannot_be_read_is_kept(diagnose, transcript):
+    reply = (200, {"text": "I do not know", "tokens": 90, "cost": 0.25})
+    with pytest.raises(AnalyzerError, match="unparsed"):
+        await diagnose(reply, answer="text", agent={"usage": {"input_tokens": "tokens", "cost_usd": "cost"}})
+    (used,) = [content for kind, content in transcript.entries if kind == "usage"]
+    assert used == {"input_tokens": 90, "cost_usd": 0.25}

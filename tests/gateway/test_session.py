@@ -16,6 +16,7 @@ from pytest_otel_diag.ports import Investigation
 from pytest_otel_diag.sessions.investigation.run import run_analyzer
 from tests.gateway.conftest import client_of
 from tests.gateway.hanging import Hanging
+from tests.gateway.test_mcp import mcp_client
 from tests.support.deadlines import deadline_s
 from tests.support.investigations import investigation_over
 
@@ -78,6 +79,31 @@ async def test_what_is_read_is_metered_and_in_the_transcript(gateway, investigat
     ]
     assert kept.entries[3][1]["error"]
     assert client_of(agent.access).get("/v1/clock").status_code == 401
+
+
+async def test_what_an_agent_reads_over_either_protocol_counts_as_read(gateway, investigation):
+    sql = "SELECT DISTINCT ServiceName, TraceId FROM otel_traces WHERE ServiceName = '{}'"
+
+    async def over_mcp(access) -> None:
+        async with mcp_client(access, "auto") as client:
+            await client.call_tool("query", {"sql": sql.format("middle")})
+
+    class Client:
+        async def diagnose(self, given: Investigation) -> Diagnosis:
+            with gateway.access(given) as access:
+                await over_mcp(access)
+                await asyncio.to_thread(over_json, access)
+            return Diagnosis(detected=False)
+
+    def over_json(access) -> None:
+        with client_of(access) as client:
+            assert client.post("/v1/query", json={"sql": sql.format("front")}).status_code == 200
+
+    await run_analyzer(Client(), investigation, timeout_s=deadline_s(20), grace_s=1)
+    seen = investigation.telemetry.sightings
+    assert seen.queries_that_saw("middle") == {0}
+    assert seen.queries_that_saw("front") == {1}
+    assert not seen.saw("a name that nobody asked for")
 
 
 async def test_the_session_goes_on_when_a_call_hangs(gateway, telemetry):

@@ -148,3 +148,9 @@ def test_operations_match_whole_or_as_the_last_part(expected, found, same):
 )
 def test_mentions_are_whole_words(text, name, found):
     assert mentions(text, name) is found
+
+
+def test_an_ambiguous_spelling_is_explained_by_the_services_that_it_may_mean():
+    names = ServiceNames(("payment", "payment-service", "cart"))
+    assert names.resolve("PaymentSvc") is None
+    assert names.explain("PaymentSvc") == "PaymentSvc (may mean payment or payment-service; name one of them)"

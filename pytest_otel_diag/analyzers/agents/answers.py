@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_otel_diag.analyzers.agents.answer_shapes import AnswerReader
@@ -64,14 +64,13 @@ def read_answer(text: str) -> Mapping[str, Any]:
     raise Unparsed(f"unparsed: neither a diagnosis as JSON nor a line 'Root cause: NAME': {shown}")
 
 
-def diagnosis_from(answer: Mapping[str, Any], services: Sequence[str], *, raw: str) -> Diagnosis:
+def diagnosis_from(answer: Mapping[str, Any]) -> Diagnosis:
     """Return the diagnosis in an answer, however its fields are spelled.
 
     What cannot be used is left out, and the summary says so. Names stay as written: the judge resolves them
     against telemetry. Raises AnalyzerError for an answer that states neither whether something is wrong nor a
     root cause, or whose root causes cannot be read.
     """
-    del services, raw
     for name in _WRAPPERS:
         inner = answer.get(name)
         if isinstance(inner, Mapping) and not _SHAPE & answer.keys():

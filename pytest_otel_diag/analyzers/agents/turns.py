@@ -12,7 +12,7 @@ from pytest_otel_diag.analyzers.agents.answers import Unparsed, diagnosis_from, 
 from pytest_otel_diag.analyzers.agents.json_paths import found_at
 from pytest_otel_diag.errors import AnalyzerError
 from pytest_otel_diag.model.diagnosis import Diagnosis, Usage
-from pytest_otel_diag.ports import Investigation
+from pytest_otel_diag.ports import Investigation, Transcript
 
 _MOST_QUOTED = 20_000
 _REPAIR = (
@@ -53,35 +53,52 @@ async def diagnosed(
 
     Raises AnalyzerError where it gave none, Unparsed where its answer cannot be read.
     """
-    asked, used = question, Usage()
+    asked, turns = question, _Turns(investigation.transcript, channel)
     while True:
         diagnosis, failure = None, None
         try:
-            diagnosis, used = await _attempt(channel, asked, used, repair=repair)
+            diagnosis = await turns.attempt(asked, repair=repair)
         except AnalyzerError as error:
             failure = error
         hint = await investigation.guidance.next(diagnosis)
         if hint is None:
             if diagnosis is None:
                 raise failure or AnalyzerError("the agent gave no answer")
-            return diagnosis.model_copy(update={"usage": used})
+            return diagnosis.model_copy(update={"usage": turns.used})
         await investigation.transcript.add("message", {"role": "user", "text": hint})
         before = "none" if diagnosis is None else diagnosis.model_dump_json(include={"root_causes"})
         asked = f"{question}\n\nYour answer before was not right: {before[:_MOST_QUOTED]}\nA hint: {hint}"
 
 
-async def _attempt(channel: Channel, question: str, used: Usage, *, repair: bool) -> tuple[Diagnosis, Usage]:
-    reply = await channel.ask(question)
-    used = _sum(used, reply.usage)
-    try:
-        return _diagnosis(reply), used
-    except Unparsed:
-        text = next((one for one in reply.texts if isinstance(one, str) and one.strip()), "")
-        if not (repair and text):
-            raise
-    again = await channel.ask(f"{_REPAIR}{text[-_MOST_QUOTED:]}")
-    used = _sum(used, again.usage)
-    return _diagnosis(again), used.model_copy(update={"repairs": used.repairs + 1})
+@dataclass
+class _Turns:
+    """Puts questions to the agent; ``used`` is the usage of all replies, also of those that hold no answer.
+
+    The transcript keeps the usage of each reply: it is the session's where no diagnosis reports one.
+    """
+
+    transcript: Transcript
+    channel: Channel
+    used: Usage = field(default_factory=Usage)
+
+    async def attempt(self, question: str, *, repair: bool) -> Diagnosis:
+        reply = await self._ask(question)
+        try:
+            return _diagnosis(reply)
+        except Unparsed:
+            text = next((one for one in reply.texts if isinstance(one, str) and one.strip()), "")
+            if not (repair and text):
+                raise
+        again = await self._ask(f"{_REPAIR}{text[-_MOST_QUOTED:]}")
+        self.used = self.used.model_copy(update={"repairs": self.used.repairs + 1})
+        return _diagnosis(again)
+
+    async def _ask(self, question: str) -> Reply:
+        reply = await self.channel.ask(question)
+        self.used = _sum(self.used, reply.usage)
+        if reply.usage != Usage():
+            await self.transcript.add("usage", reply.usage.model_dump(exclude_defaults=True))
+        return reply
 
 
 def _diagnosis(reply: Reply) -> Diagnosis:
@@ -92,7 +109,7 @@ def _diagnosis(reply: Reply) -> Diagnosis:
             continue
         try:
             answer = place if isinstance(place, Mapping) else read_answer(place)
-            diagnosis = diagnosis_from(answer, (), raw="")
+            diagnosis = diagnosis_from(answer)
         except AnalyzerError as error:
             failure = failure or error
             continue

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pytest_otel_diag.analyzers.agents.answers import diagnosis_from
@@ -38,16 +37,14 @@ class Reviewer:
         self._shape_repairs = 0
         self._query_repairs = 0
 
-    async def review(
-        self, answer: Mapping[str, Any], services: Sequence[str], *, last: bool
-    ) -> tuple[Diagnosis, str]:
+    async def review(self, answer: Mapping[str, Any], *, last: bool) -> tuple[Diagnosis, str]:
         """Return the diagnosis in an answer, and a remark about what was left out of it.
 
         Raises Repair while the model may repair it. An answer that is no diagnosis raises Unfinished in the
         *last* turn, which has no repairs, and AnalyzerError after its repair.
         """
         try:
-            diagnosis = diagnosis_from(answer, services, raw=json.dumps(answer, default=str))
+            diagnosis = diagnosis_from(answer)
         except AnalyzerError as error:
             if last:
                 raise Unfinished(str(error)) from error

@@ -198,7 +198,7 @@ class InvestigationRun:
     async def _reviewed(self, answer: Mapping[str, Any], *, last: bool) -> Diagnosis:
         """Return the diagnosis in an answer; raises Repair with what the model has to correct."""
         try:
-            diagnosis, remark = await self._reviewer.review(answer, self._kit.services, last=last)
+            diagnosis, remark = await self._reviewer.review(answer, last=last)
         except Repair as repair:
             self._meter.repaired()
             await self._record.note(f"repair asked for: {repair}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +17,6 @@ from pytest_otel_diag.tools import TOOLS, Caps, Tool, Toolbox, ToolError
 
 SUBMIT = "submit_diagnosis"
 
-_NAME_KEYS = frozenset({"service", "services", "servicename", "caller", "callee", "source", "target"})
-_MOST_SERVICES = 2_000
-
 
 @dataclass(frozen=True)
 class Result:
@@ -31,10 +28,7 @@ class Result:
 
 
 class Toolkit:
-    """The functions that the door offers to every agent, and those that record hypotheses.
-
-    ``services`` are the names of services that results have shown.
-    """
+    """The functions that the door offers to every agent, and those that record hypotheses."""
 
     def __init__(self, investigation: Investigation, log: HypothesisLog, caps: Caps) -> None:
         own = log.tools()
@@ -44,7 +38,6 @@ class Toolkit:
         self._unlike = {SUBMIT, *(tool.name for tool in own)}
         self._memory: dict[str, tuple[int, str]] = {}
         self._calls = 0
-        self._services: dict[str, None] = {}
 
     @property
     def tools(self) -> tuple[Tool, ...]:
@@ -60,11 +53,6 @@ class Toolkit:
     def submitted(self) -> Mapping[str, Any] | None:
         """The last diagnosis that was submitted, as it came."""
         return self._box.submitted
-
-    @property
-    def services(self) -> Sequence[str]:
-        """Names of services that results have shown."""
-        return tuple(self._services)
 
     async def call(self, call: ParsedCall) -> Result:
         """Return the result of one call. A call that was answered before is answered from memory."""
@@ -82,13 +70,7 @@ class Toolkit:
         text = to_json(result)
         if call.name not in self._unlike:
             self._memory[key] = (self._calls, text)
-            self._note_services(result.model_dump())
         return Result(text)
-
-    def _note_services(self, value: Any) -> None:
-        for name in _services_in(value):
-            if len(self._services) < _MOST_SERVICES:
-                self._services.setdefault(name)
 
 
 def _key(call: ParsedCall) -> str:
@@ -98,26 +80,3 @@ def _key(call: ParsedCall) -> str:
         for name, value in call.arguments.items()
     }
     return f"{call.name} {json.dumps(arguments, sort_keys=True, default=str)}"
-
-
-def _services_in(value: Any) -> Iterator[str]:
-    """Yield the names of services in the result of a tool: of fields, or of columns of rows."""
-    if isinstance(value, Mapping):
-        columns = value.get("columns")
-        if columns is not None and "rows" in value:
-            places = [at for at, name in enumerate(columns) if _is_name(str(name))]
-            yield from (row[at] for row in value["rows"] for at in places if isinstance(row[at], str))
-            return
-        for key, item in value.items():
-            if _is_name(str(key)):
-                yield from (
-                    one for one in ([item] if isinstance(item, str) else item or ()) if isinstance(one, str)
-                )
-            yield from _services_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _services_in(item)
-
-
-def _is_name(key: str) -> bool:
-    return key.replace("_", "").casefold() in _NAME_KEYS
