@@ -1,4 +1,4 @@
-"""The ``otel-diag`` command as a separate process."""
+"""The ``otel-diag`` command: as a separate process where the process matters, else inside this one."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from pytest_otel_diag.cli import main
 from pytest_otel_diag.errors import FlagError
 from tests.plugin.conftest import ANALYZERS
 from tests.support import tiny_shop
+from tests.support.command import otel_diag
 from tests.support.deadlines import deadline_s
 
 
@@ -24,7 +25,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def otel_diag(place: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def separately(place: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest_otel_diag.cli", *arguments]
     env = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     env |= {"OTEL_DIAG_CACHE": str(place / "cache"), "PYTHONPATH": str(place), "PATH": "/usr/bin:/bin"}
@@ -40,7 +41,7 @@ def otel_diag(place: Path, *arguments: str, **environment: str) -> subprocess.Co
 
 
 def test_help_lists_the_commands(place: Path) -> None:
-    shown = otel_diag(place).stdout
+    shown = separately(place).stdout
     assert all(name in shown for name in ("recordings", "run", "report", "doctor"))
 
 
@@ -71,7 +72,7 @@ def test_validation_fails_for_a_damaged_file(place: Path) -> None:
 
 
 def test_run_judges_every_scenario_and_report_shows_it_again(place: Path) -> None:
-    ran = otel_diag(
+    ran = separately(
         place, "run", "--target", "replay:tiny", "--analyzer", "my_analyzers:slower", "--reports", "kept"
     )
     assert ran.returncode == 13, ran.stderr
@@ -125,7 +126,7 @@ def test_a_mistake_is_one_readable_line(place: Path, arguments: tuple[str, ...],
 
 
 def test_bad_settings_from_the_environment_are_named(place: Path) -> None:
-    done = otel_diag(place, "run", OTEL_DIAG_REPEAT="many")
+    done = separately(place, "run", OTEL_DIAG_REPEAT="many")
     assert done.returncode == 2
     assert "OTEL_DIAG_REPEAT='many'" in done.stderr
 

@@ -1,4 +1,4 @@
-"""``otel-diag record``, and commands over its recordings, in separate processes."""
+"""``otel-diag record``, in a separate process, and commands over its recordings."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_command import otel_diag
+from tests.cli.test_command import separately
 from tests.support import tiny_shop
+from tests.support.command import otel_diag
 from tests.support.deadlines import deadline_s
 
 SHORT = {"OTEL_DIAG_OBSERVE_S": "30", "OTEL_DIAG_IMPACT_TIMEOUT_S": "60"}
@@ -26,7 +27,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def recorded(place: Path) -> Path:
     """Record one fault and one control."""
-    done = otel_diag(
+    done = separately(
         place,
         *("record", "--target", TARGET, "--scenario", "paymentUnreachable", "--controls", "1"),
         *("--out", "kept", "--shift-to", "2026-01-31T08:00:00Z"),
