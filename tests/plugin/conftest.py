@@ -11,6 +11,7 @@ import yaml  # noqa: F401 - once for all runs inside of this process: pytester f
 import pytest_otel_diag
 from pytest_otel_diag.targets.replay.recording_store import MEMORY_DSN, shared_store
 from tests.support import tiny_shop
+from tests.support.plugins import NO_HYPOTHESIS
 
 ANALYZERS = '''
 import asyncio
@@ -110,7 +111,7 @@ def diag(pytester: pytest.Pytester, recording: Path, cache: Path, warm: None):
         chosen = [f"--otel-diag-target={target}"] if target else []
         options = (*chosen, f"--otel-diag-analyzer={analyzer}", f"--otel-diag-cache={cache}", *arguments)
         if own or "-n" in arguments:
-            return pytester.runpytest_subprocess(*options)
+            return pytester.runpytest_subprocess(*options, *NO_HYPOTHESIS)
         pytester.syspathinsert()
         return pytester.runpytest_inprocess(*options)
 

@@ -44,6 +44,7 @@ from pytest_otel_diag.runs.events import EventWriter
 from pytest_otel_diag.runs.tracker import Follower, SessionState, SessionTally, state_of
 from tests.support import terminal
 from tests.support.ended import ALARM, CALM, CONTROL, FAULT, MISSED, RIGHT, WRONG, result
+from tests.support.plugins import NO_HYPOTHESIS
 from tests.support.terminal import frames
 
 SECOND_NS = 1_000_000_000
@@ -374,7 +375,7 @@ def suite(pytester, diag) -> None:
 def on_a_terminal(pytester, recording, cache, *arguments: str, **more) -> tuple[str, list[str]]:
     command = [sys.executable, "-m", "pytest", f"--otel-diag-target=replay:{recording}", *arguments]
     options = [f"--otel-diag-cache={cache}", "--otel-diag-analyzer=slow_analyzer:diagnose"]
-    return terminal.run([*command, *options, "-p", "no:cacheprovider"], pytester.path, **more)
+    return terminal.run([*command, *options, "-p", "no:cacheprovider", *NO_HYPOTHESIS], pytester.path, **more)
 
 
 def test_a_terminal_shows_what_runs_in_place_and_keeps_what_ended(suite, pytester, recording, cache) -> None:

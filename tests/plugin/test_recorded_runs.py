@@ -8,6 +8,7 @@ import pytest
 
 from pytest_otel_diag.recordings.format.reader import read_recording
 from pytest_otel_diag.recordings.library import find_recordings
+from tests.support.plugins import NO_HYPOTHESIS
 
 TESTS = """
 import pytest
@@ -38,6 +39,7 @@ def test_workers_record_their_sessions_in_one_folder(pytester: pytest.Pytester) 
     pytester.makepyfile(silence=SILENT)
     done = pytester.runpytest_subprocess(
         *("-q", "-p", "no:cacheprovider", "-n", "2", "--otel-diag-record=kept", "--otel-diag-keep"),
+        *NO_HYPOTHESIS,
         *("--otel-diag-target=shop:reference_s=60,settle_s=20", "--otel-diag-analyzer=silence:silent"),
     )
     done.assert_outcomes(passed=2)

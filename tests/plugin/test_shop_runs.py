@@ -1,5 +1,7 @@
 """Tests against the simulated shop, the default target: nothing to set up."""
 
+from tests.support.plugins import NO_HYPOTHESIS
+
 LOOK = """
 import pytest
 
@@ -25,7 +27,7 @@ def test_quiet(otel_telemetry, otel_flags):
 
 def test_a_test_queries_the_shop_that_had_the_fault(pytester) -> None:
     pytester.makepyfile(LOOK)
-    done = pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider")
+    done = pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider", *NO_HYPOTHESIS)
     done.assert_outcomes(passed=2)
     sessions = next((pytester.path / "reports").glob("*/sessions.jsonl")).read_text(encoding="utf-8")
     assert sessions.count("\n") == 1, "looking is no session"

@@ -15,6 +15,7 @@ from pytest_otel_diag.plugin.termination import Terminated, Termination
 from pytest_otel_diag.plugin.xdist import Spool, WorkerSpool
 from tests.support import fake_system
 from tests.support.deadlines import deadline_s, eventually
+from tests.support.plugins import NO_HYPOTHESIS
 
 TESTS = """
     import asyncio
@@ -59,10 +60,10 @@ def run(pytester: pytest.Pytester):
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: str, hanging: int = 1) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--otel-diag-target=fake"]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *NO_HYPOTHESIS]
         path = os.pathsep.join([str(pytester.path), str(ROOT), os.environ.get("PYTHONPATH", "")])
         process = subprocess.Popen(
-            [*command, "--otel-diag-analyzer=hanging:quick", *arguments],
+            [*command, "--otel-diag-target=fake", "--otel-diag-analyzer=hanging:quick", *arguments],
             cwd=pytester.path,
             env={**os.environ, "PYTHONPATH": path},
             stdout=(pytester.path / "out.txt").open("wb"),

@@ -21,6 +21,7 @@ from pytest_otel_diag.plugin.markers import MARKERS
 from pytest_otel_diag.runs.events import EventWriter
 from pytest_otel_diag.scoring.assertions import DiagnosedSession
 from tests.support import tiny_shop
+from tests.support.plugins import NO_HYPOTHESIS
 
 ROOT = Path(__file__).parents[2]
 TOP = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docker/README.md")]
@@ -110,9 +111,11 @@ def test_the_examples_of_readme_and_tutorial_run(pytester: pytest.Pytester) -> N
     tests, agent = blocks("README.md")
     (grown,) = blocks("docs/tutorial.md")
     pytester.makepyfile(test_readme=tests, test_tutorial=grown, my_agent=agent)
-    shown = pytester.runpytest_subprocess()
+    shown = pytester.runpytest_subprocess(*NO_HYPOTHESIS)
     shown.assert_outcomes(passed=3)
-    own = pytester.runpytest_subprocess("--otel-diag-analyzer=my_agent:slowest", "-k", "raise_no_alarm")
+    own = pytester.runpytest_subprocess(
+        "--otel-diag-analyzer=my_agent:slowest", "-k", "raise_no_alarm", *NO_HYPOTHESIS
+    )
     own.assert_outcomes(failed=1, deselected=2)
     own.stdout.fnmatch_lines(["*test_more_shoppers_raise_no_alarm*"])
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from pytest_otel_diag import catalog
 from tests.support.deadlines import deadline_s, eventually
 from tests.support.flagd import Flagd
+from tests.support.plugins import ALONE
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -74,7 +75,7 @@ class Cell:
         target: str = "killed",
     ) -> subprocess.Popen[bytes]:
         """Start pytest on the test, with its output in the file *output*."""
-        command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *ALONE]
         command += [f"--otel-diag-target={target}", "--otel-diag-analyzer=killed_target:analyzer", *options]
         with (self.folder / output).open("w") as file:
             process = subprocess.Popen(
