@@ -54,6 +54,9 @@ def traces_table(rows: Sequence[Mapping[str, Any]]) -> pyarrow.Table:
         "ResourceAttributes": pa.array(
             [row["ResourceAttributes"] for row in rows], pa.map_(pa.string(), pa.string())
         ),
+        "SpanAttributes": pa.array(
+            [row.get("SpanAttributes", []) for row in rows], pa.map_(pa.string(), pa.string())
+        ),
         **{name: pa.array([row[name] for row in rows], pa.string()) for name in texts},
     }
     return pa.table(columns)

@@ -59,6 +59,24 @@ def _spans() -> list[dict[str, Any]]:
                 error=failing,
             ),
         ]  # fmt: skip
+        if late and number % 4 == 0:  # never reaches payment
+            rows.append(
+                span(
+                    f"d{trace[1:]}",
+                    span_id(number, 4),
+                    operation=CHARGE,
+                    kind="Client",
+                    at_s=at_s,
+                    error=True,
+                )
+            )
+        if number == 50:
+            rows.append(
+                {
+                    **span(f"e{trace[1:]}", span_id(number, 5), operation="SELECT", kind="Client", at_s=at_s),
+                    "SpanAttributes": [("server.address", "astronomy-db:5432")],
+                }
+            )
         if number % 2:
             rows.append(span(f"c{trace[1:]}", span_id(number, 3), service="cart", operation="Get", at_s=at_s))
     return rows
@@ -169,6 +187,11 @@ async def test_what_was_read_is_not_held_against_an_analyzer_that_read_more_than
         ("3 of 19 calls failed", (1, 0, 0)),
         ("12 of 19 calls failed", (0, 1, 0)),
         ("3 of 25 calls failed", (0, 1, 0)),
+        ("2 of 12 gold calls failed", (0, 0, 1)),
+        ("10 % of gold calls failed", (0, 0, 1)),
+        ("3 of 19 gold calls failed", (1, 0, 0)),
+        ("2 of 12 Charge calls failed", (0, 1, 0)),
+        ("3 of 19 calls of Charge failed", (1, 0, 0)),
         ("15.8 % of calls failed", (1, 0, 0)),
         ("error rate rose to 16 %", (1, 0, 0)),
         ("error rate rose to 15.79 %", (1, 0, 0)),
@@ -256,6 +279,26 @@ async def test_a_comparison_with_quiet_time_may_mean_the_reference(telemetry):
 async def test_failed_calls_of_a_service_that_answers_none_may_be_those_of_its_callers(telemetry):
     windows = SessionWindows(baseline=BASELINE, incident=seconds(110, 120))
     assert counts(await grounded(telemetry, cited("19 of 19 calls failed"), windows=windows)) == (0, 0, 1)
+
+
+async def test_failed_calls_as_their_callers_see_them_are_confirmed(telemetry):
+    for text in ("4 of 4 calls to payment failed", "error rate rose to 100 %"):
+        assert counts(await grounded(telemetry, cited(text))) == (1, 0, 0)
+    assert counts(await grounded(telemetry, cited("5 of 5 calls to payment failed"))) == (0, 1, 0)
+
+
+async def test_a_service_that_passes_failures_of_another_on_may_count_them_as_its_own(telemetry):
+    found = await grounded(telemetry, figure("failed", 3, service="front", operation="GET /checkout"))
+    assert counts(found) == (1, 0, 0)
+    found = await grounded(telemetry, figure("failed", 2, service="front", operation="GET /checkout"))
+    assert counts(found) == (0, 1, 0)
+
+
+async def test_peers_that_only_attributes_of_spans_name_exist(telemetry):
+    found = await grounded(
+        telemetry, anomalies=(Anomaly(signal="latency", service="Astronomy-DB"),), seen=None
+    )
+    assert (found.entities, found.entities_known) == (3, 3)
 
 
 async def test_without_a_baseline_its_figures_are_open(telemetry):

@@ -49,14 +49,19 @@ class Checker:
 
     def entity(self, entity: Entity) -> Claim:
         """Check that a service or operation exists and, where evidence names it, that it was read."""
-        if entity.kind == "service":
-            service = self.names.resolve(entity.name)
-            words = f"service {entity.name}"
-            if service is None:
-                return claim(
-                    "service", entity.place, words, "refuted", f"unknown: {self.names.explain(entity.name)}"
-                )
+        return self._service(entity) if entity.kind == "service" else self._operation(entity)
+
+    def _service(self, entity: Entity) -> Claim:
+        service = self.names.resolve(entity.name)
+        words = f"service {entity.name}"
+        if service is not None:
             return self._read("service", entity, words, (service, entity.name))
+        if fold_case(entity.name) in self.facts.peers:
+            return self._read("service", entity, words, (entity.name,))
+        unknown = f"unknown: {self.names.explain(entity.name)}"
+        return claim("service", entity.place, words, "refuted", unknown)
+
+    def _operation(self, entity: Entity) -> Claim:
         words = f"operation {entity.name} of {entity.service}"
         known = self.operations(self.names.resolve(entity.service) or "", entity.name)
         if known:

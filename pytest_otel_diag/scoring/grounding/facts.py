@@ -124,6 +124,8 @@ class Facts:
     calls: dict[tuple[int, str, str | None, str], Calls] = field(default_factory=dict)
     operations: dict[str, dict[str, None]] = field(default_factory=dict)
     elsewhere: dict[str, set[str]] = field(default_factory=dict)
+    views: dict[tuple[int, str], list[tuple[str, Calls]]] = field(default_factory=dict)
+    peers: set[str] = field(default_factory=set)
     traces: dict[str, Place] = field(default_factory=dict)
     spans: dict[str, Place] = field(default_factory=dict)
     lines: dict[tuple[int, str], Lines] = field(default_factory=dict)
@@ -171,6 +173,52 @@ class Asker:
                 self.facts.elsewhere.setdefault(row["operation_name"], set()).add(row["service_name"])
 
         await self._try("operations", search())
+
+    async def find_peers(self, names: Sequence[str]) -> None:
+        """Search names that no service has: peers that spans name, and containers that metrics measure."""
+        hull = _hull(self._known)
+        asked = {
+            "start_ns": hull.start_ns,
+            "end_ns": hull.end_ns,
+            "names": sorted({fold_case(name) for name in names}),
+        }
+
+        asking = []
+        if self._schema.has("otel_traces", "SpanAttributes"):
+            asking.append(statements.load(__package__, "peers").sql)
+        for table in ("otel_metrics_gauge", "otel_metrics_sum"):
+            if self._schema.has(table, "Attributes", "ResourceAttributes"):
+                asking.append(statements.load(__package__, "measured").sql.replace("metric_table", table))
+
+        async def search() -> None:
+            for sql in asking:
+                answer = await self._telemetry.query(sql, asked, LIMITS)
+                self.facts.peers.update(row["name"] for row in answer.dicts())
+
+        await self._try("peers", search())
+
+    async def look_again(self, services: Sequence[str]) -> None:
+        """Ask for further views on the calls of the services, which a figure may be about."""
+        if not self._has_spans() or not services:
+            return
+
+        async def ask() -> None:
+            labelled = {**self._labelled(), "services": list(services[:MOST_SERVICES])}
+            for row in await self._spans("views", [window for _, window in self._windows], labelled):
+                seen = Calls(
+                    row["calls"], row["failed"], row["longest_ns"], row["first_ns"], row["quantiles_ns"]
+                )
+                self._view(row["label"], row["service"], row["words"], seen)
+            for label, window in self._windows:
+                if label in (INCIDENT, BASELINE):
+                    for edge in await self._telemetry.call_edges(window):
+                        words = f"its calls from {edge.caller}"
+                        self._view(label, edge.callee, words, Calls(edge.calls, edge.errors))
+
+        await self._try("views", ask())
+
+    def _view(self, label: int, service: str, words: str, calls: Calls) -> None:
+        self.facts.views.setdefault((label, service), []).append((words, calls))
 
     async def _try(self, kind: str, asking: Awaitable[None]) -> None:
         try:

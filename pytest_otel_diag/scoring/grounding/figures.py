@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_otel_diag.model.grounding import Claim
@@ -94,18 +94,44 @@ class FigureChecker:
         if True in answers or quiet:
             return self.confirmed(figure)
         truth = _truth(figure.said.amounts, readings, label)
-        if None in answers:
-            return self._unchecked(figure, f"its rounding leaves it open; {truth}")
-        if figure.said.compared and self.has_reference:
-            return self._unchecked(figure, f"it may be about another quiet time; {truth}")
-        if figure.said.part and any(_possible(figure.said.amounts, reading.calls) for reading in readings):
-            return self._unchecked(figure, f"it may be about a part of the calls; {truth}")
-        if all((label, service, None, "") not in self.checker.facts.calls for service in services):
-            return self._unchecked(figure, f"it may be about calls that only its callers see; {truth}")
+        doubt = self._doubt(figure, services, label, readings, open_=None in answers)
+        if doubt:
+            return self._unchecked(figure, f"{doubt}; {truth}")
         other = {INCIDENT: BASELINE, BASELINE: INCIDENT}.get(label)
         if other is not None and self._agrees(figure, services, (other,)):
             truth += f"; the figure is that of {_WHEN[other]}"
         return self._refuted(figure, truth)
+
+    def _doubt(
+        self,
+        figure: CitedFigure,
+        services: Sequence[str],
+        label: int,
+        readings: Sequence[Reading],
+        *,
+        open_: bool,
+    ) -> str:
+        """Return why a figure that agrees with no reading may still be right, '' where it is wrong."""
+        facts, said = self.checker.facts, figure.said
+        if open_:
+            return "its rounding leaves it open"
+        if "views" in facts.problems:
+            return "how its callers see it is unknown"
+        if said.compared and self.has_reference:
+            return "it may be about another quiet time"
+        if self._partial(figure, services) and any(_possible(said.amounts, one.calls) for one in readings):
+            return "it may be about a part of the calls"
+        if all((label, service, None, "") not in facts.calls for service in services):
+            return "it may be about calls that only its callers see"
+        return ""
+
+    def _partial(self, figure: CitedFigure, services: Sequence[str]) -> bool:
+        """Whether it may be about some of the calls: its words restrict it, or qualify them by no name."""
+        names = " ".join((*services, *(name for one in services for name in self._known(one)))).casefold()
+        return figure.said.part or any(word not in names for word in figure.said.qualifiers)
+
+    def _known(self, service: str) -> Iterable[str]:
+        return self.checker.facts.operations.get(service, ())
 
     def _agrees(self, figure: CitedFigure, services: Sequence[str], labels: Sequence[int]) -> bool:
         return any(
@@ -126,27 +152,35 @@ class FigureChecker:
         """Yield the calls that the figure may be about, the likeliest first."""
         facts = self.checker.facts
         found = False
+        for key, words in self._keys(figure, services, label):
+            calls = facts.calls.get(key)
+            if calls is not None:
+                found = True
+                yield Reading(words, calls)
         for service in services:
-            for operation in self._operations(figure, service):
-                for role in _ROLES_OF_OPERATIONS:
-                    calls = facts.calls.get((label, service, operation, role))
-                    if calls is not None:
-                        found = True
-                        yield Reading(f"{service} {operation}", calls)
-        if figure.text or figure.operation is None:
-            for service in services:
-                for role in _ROLES:
-                    calls = facts.calls.get((label, service, None, role))
-                    if calls is not None:
-                        found = True
-                        yield Reading(service, calls)
+            for words, calls in facts.views.get((label, service), ()):
+                yield Reading(f"{service} {words}", calls)
         if not found:
             yield Reading(" ".join(part for part in (services[0], figure.operation) if part), Calls())
 
+    def _keys(
+        self, figure: CitedFigure, services: Sequence[str], label: int
+    ) -> Iterator[tuple[tuple[int, str, str | None, str], str]]:
+        for service in services:
+            for operation in self._operations(figure, service):
+                for role in _ROLES_OF_OPERATIONS:
+                    yield (label, service, operation, role), f"{service} {operation}"
+        if figure.text or figure.operation is None:
+            for service in services:
+                for role in _ROLES:
+                    yield (label, service, None, role), service
+
     def _operations(self, figure: CitedFigure, service: str) -> list[str]:
-        known = self.checker.facts.operations.get(service, ())
+        known = self._known(service)
         text = figure.text.casefold()
+        words = set(_WORD.findall(text))
         named = [name for name in known if len(name) >= _SHORTEST_OPERATION and name.casefold() in text]
+        named += [name for name in known if _short(name) in words]
         own = self.checker.operations(service, figure.operation) if figure.operation else []
         return list(dict.fromkeys([*named, *own]))
 
@@ -181,6 +215,12 @@ class FigureChecker:
         if points.total or written.judged(points.least, points.most) is not False:
             return self._unchecked(figure, f"which of its values is meant is open; {truth}")
         return self._refuted(figure, truth)
+
+
+def _short(operation: str) -> str:
+    """Return the last part of the name of an operation, ``charge`` of ``oteldemo.PaymentService/Charge``."""
+    last = re.split(r"[/.:# ]", operation.casefold())[-1]
+    return last if len(last) >= _SHORTEST_OPERATION else ""
 
 
 def mentioned_in(text: str, names: Sequence[str]) -> list[str]:

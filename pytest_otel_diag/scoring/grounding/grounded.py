@@ -60,7 +60,15 @@ async def ground(
     lost = [entity.name for entity in citations.entities.values() if _lost(entity, checker)]
     if lost and not found.problems.get("calls"):
         await asker.find_operations(sendable(lost)[:_MOST_SEARCHED])
-    return _Grounding(checker, citations, figures, labels, facts.windows).result(diagnosis, verdict)
+    if not _known(facts.windows):
+        return _Grounding(checker, citations, figures, labels, facts.windows).result(diagnosis, verdict)
+    strangers = [one.name for one in citations.entities.values() if _strange(one, names)]
+    if strangers and names.known:
+        await asker.find_peers(sendable(strangers)[:_MOST_SEARCHED])
+    grounding = _Grounding(checker, citations, figures, labels, facts.windows)
+    if any(grounding.wrong(figure) for figure in figures):  # rare: honest figures agree at once
+        await asker.look_again(wanted.services)
+    return grounding.result(diagnosis, verdict)
 
 
 @dataclass(frozen=True)
@@ -71,13 +79,22 @@ class _Grounding:
     labels: dict[Window, int]
     windows: SessionWindows
 
-    def result(self, diagnosis: Diagnosis, verdict: Verdict) -> Grounding:
-        judge = FigureChecker(
+    @property
+    def judge(self) -> FigureChecker:
+        return FigureChecker(
             self.checker,
             self.labels,
             has_baseline=self.windows.baseline is not None,
             has_reference=bool(self.windows.reference),
         )
+
+    def wrong(self, figure: CitedFigure) -> bool:
+        """Whether a figure about calls is refuted by the first look."""
+        about_calls = figure.said.amounts[0].measure not in {"metric", "log_lines"}
+        return about_calls and self.judge.check(figure).outcome == "refuted"
+
+    def result(self, diagnosis: Diagnosis, verdict: Verdict) -> Grounding:
+        judge = self.judge
         claims = [self.checker.id(cited) for cited in self.citations.ids.values()]
         for figure in self.figures:
             told = figure.place == "query.description" and returned(figure, verdict.query)
@@ -167,3 +184,8 @@ def _lost(entity: Entity, checker: Checker) -> bool:
     if entity.kind != "operation":
         return False
     return not checker.operations(checker.names.resolve(entity.service) or "", entity.name)
+
+
+def _strange(entity: Entity, names: ServiceNames) -> bool:
+    """Whether the name is that of no service, and of none of several."""
+    return entity.kind == "service" and names.resolve(entity.name) is None

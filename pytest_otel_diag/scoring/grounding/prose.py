@@ -26,6 +26,7 @@ from pytest_otel_diag.scoring.grounding.vocabulary import (
     MOVES,
     NOT_FAIL,
     PERCENT,
+    PLAIN,
     QUANTILES,
     QUIET,
     RESTRICTING,
@@ -42,6 +43,9 @@ Period = Literal["incident", "baseline"]
 
 _WITH_FIGURES = re.compile(r"fail|err|p50|p95|p99|median|log", re.IGNORECASE)
 """What every text with a figure contains: most texts have none and need no parser."""
+
+_QUALIFIERS = 5
+"""Words before the noun that are looked at."""
 
 _REACH = 14
 """Words after the name of a quantile in which its durations stand."""
@@ -60,7 +64,8 @@ class Said:
     """A statement about the calls (or log lines) of one window; its amounts belong together.
 
     ``part`` says that it may be about a part of the calls only, so that a greater total does not contradict
-    it. ``compared`` says that it may be about any quiet time. ``at`` is its place in the text.
+    it. ``qualifiers`` are the words before the noun ("gold calls"), which may name an operation or a part.
+    ``compared`` says that it may be about any quiet time. ``at`` is its place in the text.
     """
 
     amounts: tuple[Amount, ...]
@@ -69,6 +74,7 @@ class Said:
     at: int = 0
     part: bool = False
     compared: bool = False
+    qualifiers: tuple[str, ...] = ()
 
 
 def read_figures(text: str) -> Iterator[Said]:
@@ -249,7 +255,21 @@ def _said(clause: Clause, amounts: tuple[Amount, ...], index: int, last: int) ->
         )
     text = clause.quoted(clause.low, clause.high - 1)
     at = clause.tokens[index].start
-    return Said(amounts, period, text, at, part=bool(restricted), compared=compared)
+    qualifiers = _qualifiers(clause, last)
+    return Said(amounts, period, text, at, part=bool(restricted), compared=compared, qualifiers=qualifiers)
+
+
+def _qualifiers(clause: Clause, index: int) -> tuple[str, ...]:
+    """Return the words between a number and the calls that it counts."""
+    words: list[str] = []
+    for place in range(index, index + _QUALIFIERS + 1):
+        word = clause.word(place)
+        if word in CALLS:
+            return tuple(one for one in words if one not in PLAIN | PERCENT | FAIL)
+        if clause.is_number(place):
+            break
+        words.append(word)
+    return ()
 
 
 def _period(clause: Clause, index: int) -> tuple[Period, bool]:

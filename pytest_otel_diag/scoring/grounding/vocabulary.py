@@ -23,6 +23,12 @@ PERCENT = _words("% percent")
 UNITS = frozenset(TO_MS) | PERCENT
 QUANTILES: dict[str, Measure] = {"p50": "p50_ms", "median": "p50_ms", "p95": "p95_ms", "p99": "p99_ms"}
 CALLS = _words("call calls request requests span spans invocation invocations rpcs")
+PLAIN = _words(
+    """of the its all in to by server client incoming outgoing inbound outbound total rpc grpc http service
+    - – . / '"""
+)
+"""Words before ``calls`` that leave it all of them."""
+
 LINES = _words("line lines records entries messages")
 FAIL = _words("fail fails failed failing failure failures error errors errored erroring")
 NOT_FAIL = _words(
