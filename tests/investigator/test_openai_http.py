@@ -18,7 +18,7 @@ from pytest_otel_diag.analyzers.investigator.chat_model import (
 )
 from pytest_otel_diag.analyzers.investigator.model_options import ModelOptions, Price, split_spec
 from pytest_otel_diag.analyzers.investigator.openai_http import OpenAiModel
-from pytest_otel_diag.analyzers.investigator.openai_wire import StreamedReply, retry_after_s
+from pytest_otel_diag.analyzers.investigator.openai_wire import StreamedReply, reply_of, retry_after_s
 from pytest_otel_diag.analyzers.investigator.retries import RetryPolicy, complete
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.errors import ConfigurationError
@@ -269,6 +269,38 @@ def test_a_stream_of_whole_calls_without_index_and_usage():
     assert [call.arguments for call in reply.tool_calls] == ['{"x": 1}'] * 2
     assert not reply.usage.reported
     assert reply.usage.input_tokens > 0
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"choices": [1]},
+        {"choices": 5},
+        {"choices": [{"delta": "x"}]},
+        {"choices": [{"delta": {"tool_calls": [{"index": "abc"}]}}]},
+        {"choices": [{"delta": {"tool_calls": [{"index": float("inf")}]}}]},
+        {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"name": 5}}]}}]},
+    ],
+)
+def test_a_chunk_of_another_shape_is_a_failure_of_the_provider(chunk):
+    with pytest.raises(ModelUnavailable, match="chunk is not one of the chat API"):
+        StreamedReply(ASK).line(f"data: {json.dumps(chunk)}")
+
+
+def test_a_chunk_that_is_nested_too_deep_is_broken():
+    with pytest.raises(TransientFailure, match="broken chunk"):
+        StreamedReply(ASK).line("data: " + "[" * 100_000)
+
+
+@pytest.mark.parametrize("tokens", [float("nan"), float("inf"), 1e30, -5, "7", 10**400])
+@pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens"])
+def test_usage_that_cannot_be_is_estimated(name, tokens):
+    usage = {"prompt_tokens": 5, "completion_tokens": 1, name: tokens}
+    reply = reply_of({"choices": [{"message": {"content": "four"}}], "usage": usage}, ASK)
+
+    assert not reply.usage.reported
+    assert reply.usage.input_tokens > 5
+    assert reply.usage.output_tokens == 1
 
 
 @given(st.text(max_size=40))

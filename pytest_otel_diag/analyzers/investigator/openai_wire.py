@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any, cast, get_args
 
@@ -26,6 +27,9 @@ _WORDS = 500
 
 _CHARS_A_TOKEN = 4
 """For usage that is not reported: the usual estimate of providers for English text."""
+
+_MOST_TOKENS = 1_000_000_000
+"""No model reads or writes as much in one request; larger counts are no report."""
 
 _SENT_BACK = ("reasoning_content", "reasoning_details", "reasoning")
 """Fields of an assistant's turn with tool calls that providers of reasoning models want to see again."""
@@ -51,13 +55,20 @@ _TOOK_THE_REQUEST = {408, 504, 524}
 
 def reply_of(answer: Any, request: ChatRequest) -> ChatReply:
     """Return the reply in the body of an answer; raises ModelUnavailable for another shape."""
-    try:
+    with _shape_of("answer", answer):
         choice = answer["choices"][0]
         message = choice["message"]
         return _reply(message, choice.get("finish_reason"), answer.get("usage"), request, answer.get("model"))
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+
+
+@contextmanager
+def _shape_of(what: str, value: Any) -> Iterator[None]:
+    """Raise ModelUnavailable for what code meets in JSON of another shape than the API's."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise ModelUnavailable(
-            f"the answer is not one of the chat API ({type(error).__name__}: {error}): {shortened(answer)}"
+            f"the {what} is not one of the chat API ({type(error).__name__}: {error}): {shortened(value)}"
         ) from error
 
 
@@ -85,7 +96,7 @@ class StreamedReply:
             return
         try:
             chunk = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TransientFailure(
                 f"a broken chunk in the stream: {shortened(data)}", billable=True
             ) from error
@@ -96,7 +107,8 @@ class StreamedReply:
             if isinstance(found, Exception):
                 raise found
             self._filtered, self.ended = found, True
-        self._chunk(chunk)
+        with _shape_of("chunk", chunk):
+            self._chunk(chunk)
 
     def reply(self) -> ChatReply:
         """Return the reply; raises TransientFailure when the stream broke off."""
@@ -112,7 +124,8 @@ class StreamedReply:
         message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
         if self._details:
             message["reasoning_details"] = self._details
-        return _reply(message, self._finish, self._usage, self._request, self._model)
+        with _shape_of("stream", message):
+            return _reply(message, self._finish, self._usage, self._request, self._model)
 
     def _chunk(self, chunk: Mapping[str, Any]) -> None:
         self._usage = chunk.get("usage") or self._usage
@@ -259,8 +272,9 @@ def _finish(finish: Any, calls: tuple[ToolCall, ...]) -> Finish:
 
 
 def _usage(usage: Any, request: ChatRequest, output_chars: int) -> ReplyUsage:
-    """Return the reported usage, or an estimate of four characters a token."""
-    if not isinstance(usage, Mapping) or not usage.get("prompt_tokens"):
+    """Return the reported usage, or an estimate of four characters a token where a number cannot be one."""
+    read, written = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    if not read or written is None:
         sent = len(json.dumps([*request.messages, *request.tools], ensure_ascii=False))
         return ReplyUsage(
             input_tokens=sent // _CHARS_A_TOKEN,
@@ -268,13 +282,17 @@ def _usage(usage: Any, request: ChatRequest, output_chars: int) -> ReplyUsage:
             reported=False,
         )
     return ReplyUsage(
-        input_tokens=_count(usage, "prompt_tokens"),
-        output_tokens=_count(usage, "completion_tokens"),
-        cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
-        reasoning_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
+        input_tokens=read,
+        output_tokens=written,
+        cached_tokens=min(read, _count(usage.get("prompt_tokens_details"), "cached_tokens") or 0),
+        reasoning_tokens=min(
+            written, _count(usage.get("completion_tokens_details"), "reasoning_tokens") or 0
+        ),
     )
 
 
-def _count(counts: Any, name: str) -> int:
-    value = counts.get(name) if isinstance(counts, Mapping) else None
-    return max(0, int(value)) if isinstance(value, int | float) else 0
+def _count(counts: Any, name: str) -> int | None:
+    """Return a number of tokens; None where there is none that a request could have used."""
+    value = counts.get(name, 0) if isinstance(counts, Mapping) else None
+    usable = isinstance(value, int | float) and 0 <= value <= _MOST_TOKENS
+    return int(value) if usable else None
