@@ -294,5 +294,4 @@ def _usage(usage: Any, request: ChatRequest, output_chars: int) -> ReplyUsage:
 def _count(counts: Any, name: str) -> int | None:
     """Return a number of tokens; None where there is none that a request could have used."""
     value = counts.get(name, 0) if isinstance(counts, Mapping) else None
-    usable = isinstance(value, int | float) and 0 <= value <= _MOST_TOKENS
-    return int(value) if usable else None
+    return int(value) if isinstance(value, int | float) and 0 <= value <= _MOST_TOKENS else None
