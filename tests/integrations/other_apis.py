@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.support.scripted_model import Conversation, Messages, Say, ScriptedModel, text_of
+from tests.support.scripted_model import Call, Conversation, Messages, Say, ScriptedModel, text_of
 
 Json = dict[str, Any]
+CODE_MODE = "functions__exec"
 
 
 class EveryApi(ScriptedModel):
@@ -76,9 +77,13 @@ class EveryApi(ScriptedModel):
             head = {"type": "message", "id": f"msg_{number}", "role": "assistant", "status": "completed"}
             output.append({**head, "content": [part]})
         for at, call in enumerate(answer.calls):
-            item = {"type": "function_call", "id": f"fc_{number}_{at}", "call_id": f"call_{number}_{at}"}
+            keys = {"id": f"fc_{number}_{at}", "call_id": f"call_{number}_{at}", "status": "completed"}
+            if CODE_MODE in spaces:
+                script = {"name": "exec", "namespace": "functions", "input": in_code(call)}
+                output.append({"type": "custom_tool_call", **keys, **script})
+                continue
             where = spaces.get(call.name, {"name": call.name})
-            output.append({**item, **where, "arguments": call.text(), "status": "completed"})
+            output.append({"type": "function_call", **keys, **where, "arguments": call.text()})
         usage = {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120}
         whole = {"id": f"resp_{number}", "object": "response", "status": "completed", "output": output}
         return _streamed(responses_events({**whole, "usage": usage}))
@@ -151,6 +156,12 @@ def _names(tools: Any) -> Iterator[str]:
     yield from _namespaces(tools)
 
 
+def in_code(call: Call) -> str:
+    """Return the call as JavaScript, which also lists the tools; some models of Codex have no other way."""
+    return f"""text("all tools: " + ALL_TOOLS.map((tool) => tool.name).join(" ") + "\\n");
+text(JSON.stringify((await tools.mcp__otel_diag__{call.name}({call.text()})).structuredContent));"""
+
+
 def of_responses(body: Mapping[str, Any]) -> Iterator[Json]:
     """Yield the messages as chat completions have them."""
     yield {"role": "system", "content": body.get("instructions") or ""}
@@ -161,7 +172,10 @@ def of_responses(body: Mapping[str, Any]) -> Iterator[Json]:
         elif kind == "function_call":
             call = _call(item["call_id"], item["name"], item["arguments"])
             yield {"role": "assistant", "content": "", "tool_calls": [call]}
-        elif kind == "function_call_output":
+        elif kind == "custom_tool_call":
+            call = _call(item["call_id"], item["name"], {"script": item["input"]})
+            yield {"role": "assistant", "content": "", "tool_calls": [call]}
+        elif kind in {"function_call_output", "custom_tool_call_output"}:
             output = item["output"]
             text = output if isinstance(output, str) else text_of({"content": output})
             yield {"role": "tool", "tool_call_id": item["call_id"], "content": text}

@@ -61,6 +61,9 @@ TARGETS = {
         npm=True,
         words=("-m", "scripted", "-c", 'openai_base_url="{model_url}"'),
     ),
+    "codex-code-mode": Target(
+        ("@openai/codex",), "agent:codex", npm=True, words=("-c", 'openai_base_url="{model_url}"')
+    ),
     "pydantic-ai": Target(
         ("pydantic-ai-slim[openai,mcp]",), "command:python {examples}/pydantic_ai_agent.py"
     ),
@@ -103,7 +106,7 @@ def version(target: Target, folder: Path, programs: Path) -> str:
 def analyzer(name: str, target: Target, programs: Path, model_url: str) -> str:
     """Return the analyzer as the option has it; a ready file that needs more words is copied."""
     if target.words:
-        text = (READY / f"{name}.yaml").read_text()
+        text = (READY / f"{target.analyzer.removeprefix('agent:')}.yaml").read_text()
         head, last, rest = text.rpartition(', "-"]')
         words = ", ".join(json.dumps(word.format(model_url=model_url)) for word in target.words)
         copied = CACHE / f"{name}.yaml"
@@ -143,6 +146,8 @@ def attempt(name: str, target: Target) -> str:
 
     def policy(conversation: Conversation) -> Answer:
         offered.update(conversation.offered)
+        for listed in re.findall(r"^all tools: (.*)$", "\n".join(conversation.results()), re.MULTILINE):
+            offered.update(listed.split())
         return closing(conversation)
 
     with ExitStack() as stack:
