@@ -360,3 +360,11 @@ async def test_hostile_diagnoses_are_capped(telemetry):
     assert len(found.claims) == 40
     assert found.left_out > 100_000
     assert found.confirmed + found.refuted + found.unchecked < 1200
+
+
+async def test_anomalies_state_ratios_that_telemetry_can_confirm(telemetry):
+    for observed, expected in ((3 / 19, (2, 0, 0)), (0.158, (2, 0, 0)), (0.4, (1, 1, 0))):
+        deviation = Anomaly(
+            signal="error_rate", service="payment", baseline=0.0, observed=observed, unit="ratio"
+        )
+        assert counts(await grounded(telemetry, anomalies=(deviation,))) == expected

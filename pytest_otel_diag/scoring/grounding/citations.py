@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal, TypeVar
 
-from pytest_otel_diag.model.diagnosis import Diagnosis, Evidence, Figure
+from pytest_otel_diag.model.diagnosis import Anomaly, Diagnosis, Evidence, Figure, Signal
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.scoring.grounding.prose import Amount, Period, Said, read_figures
 from pytest_otel_diag.scoring.grounding.vocabulary import TO_MS
@@ -113,6 +113,9 @@ def citations_of(diagnosis: Diagnosis) -> Citations:
     for place, service, operation, evidence in _findings(diagnosis):
         for nth, one in enumerate(evidence):
             _evidence(found, one, f"{place}.evidence.{nth}", service, operation)
+    for nth, anomaly in enumerate(diagnosis.anomalies):
+        for figure in _of_anomaly(anomaly, f"anomalies.{nth}"):
+            found.state(figure)
     for nth, cause in enumerate(diagnosis.root_causes):
         found.read(cause.explanation, f"root_causes.{nth}.explanation", cause.service, cause.operation)
     first = diagnosis.root_causes[0] if diagnosis.root_causes else None
@@ -170,6 +173,29 @@ def structured(figure: Figure, place: str) -> CitedFigure:
     )
     said = Said((Amount(figure.measure, written),), "incident", text)
     return CitedFigure(said, place, figure.service, figure.operation, figure.window, figure.subject)
+
+
+def _of_anomaly(anomaly: Anomaly, place: str) -> Iterator[CitedFigure]:
+    """Yield the shares of failed calls that an anomaly states; other signals leave the statistic open."""
+    unit = anomaly.unit.strip().lower()
+    if anomaly.signal is not Signal.ERROR_RATE or unit not in {"ratio", "%", "percent"}:
+        return
+    stated: tuple[tuple[Period, float | None], ...] = (
+        ("incident", anomaly.observed),
+        ("baseline", anomaly.baseline),
+    )
+    for window, value in stated:
+        if value is not None:
+            figure = Figure(
+                measure="error_ratio",
+                service=anomaly.service,
+                operation=anomaly.operation,
+                window=window,
+                value=value,
+                unit="" if unit == "ratio" else "%",
+            )
+            one = structured(figure, f"{place}.{'observed' if window == 'incident' else 'baseline'}")
+            yield replace(one, said=replace(one.said, compared=window == "baseline"))
 
 
 def _named(window: str | Window) -> str:

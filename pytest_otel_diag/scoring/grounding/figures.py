@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pytest_otel_diag.model.grounding import Claim
 from pytest_otel_diag.model.windows import Window
@@ -217,6 +218,7 @@ class FigureChecker:
         return self._refuted(figure, truth)
 
 
+@lru_cache(maxsize=10_000)
 def _short(operation: str) -> str:
     """Return the last part of the name of an operation, ``charge`` of ``oteldemo.PaymentService/Charge``."""
     last = re.split(r"[/.:# ]", operation.casefold())[-1]

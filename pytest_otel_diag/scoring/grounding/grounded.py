@@ -66,8 +66,11 @@ async def ground(
     if strangers and names.known:
         await asker.find_peers(sendable(strangers)[:_MOST_SEARCHED])
     grounding = _Grounding(checker, citations, figures, labels, facts.windows)
-    if any(grounding.wrong(figure) for figure in figures):  # rare: honest figures agree at once
-        await asker.look_again(wanted.services)
+    first = grounding.checked()
+    wrong = [figure for figure, one in zip(figures, first, strict=True) if _wrong(figure, one)]
+    if not wrong:
+        return grounding.result(diagnosis, verdict, first)
+    await asker.look_again(wanted.services)
     return grounding.result(diagnosis, verdict)
 
 
@@ -88,27 +91,30 @@ class _Grounding:
             has_reference=bool(self.windows.reference),
         )
 
-    def wrong(self, figure: CitedFigure) -> bool:
-        """Whether a figure about calls is refuted by the first look."""
-        about_calls = figure.said.amounts[0].measure not in {"metric", "log_lines"}
-        return about_calls and self.judge.check(figure).outcome == "refuted"
+    def checked(self) -> list[Claim]:
+        """Return what the first look says of each figure."""
+        judge = self.judge
+        return [judge.check(figure) for figure in self.figures]
 
-    def result(self, diagnosis: Diagnosis, verdict: Verdict) -> Grounding:
+    def result(
+        self, diagnosis: Diagnosis, verdict: Verdict, figures: Sequence[Claim] | None = None
+    ) -> Grounding:
+        """Return all claims; *figures* are those of the figures where they are known."""
         judge = self.judge
         claims = [self.checker.id(cited) for cited in self.citations.ids.values()]
-        for figure in self.figures:
-            told = figure.place == "query.description" and returned(figure, verdict.query)
-            claims.append(judge.confirmed(figure) if told else judge.check(figure))
+        for figure, checked in zip(self.figures, figures or self.checked(), strict=True):
+            shown = figure.place == "query.description" and returned(figure, verdict.query)
+            claims.append(judge.confirmed(figure) if shown else checked)
         claims += check_query(diagnosis, verdict.query, self.checker.names)
         known, unknown, entities = 0, [], self.citations.entities if self.checker.names.known else {}
         for entity in entities.values():
-            checked = self.checker.entity(entity)
-            known += checked.outcome != "refuted"
+            named = self.checker.entity(entity)
+            known += named.outcome != "refuted"
             if entity.cited:
-                claims.append(checked)
-            elif checked.outcome == "refuted":
-                unknown.append(checked)
-        shown = [one for wanted in ("refuted", "unchecked") for one in claims if one.outcome == wanted]
+                claims.append(named)
+            elif named.outcome == "refuted":
+                unknown.append(named)
+        listed = [one for wanted in ("refuted", "unchecked") for one in claims if one.outcome == wanted]
         return Grounding(
             confirmed=_count(claims, "confirmed"),
             refuted=_count(claims, "refuted"),
@@ -116,7 +122,7 @@ class _Grounding:
             left_out=self.citations.left_out,
             entities=len(entities),
             entities_known=known,
-            claims=tuple((*unknown, *shown)[:MOST_CLAIMS]),
+            claims=tuple((*unknown, *listed)[:MOST_CLAIMS]),
         )
 
 
@@ -184,6 +190,12 @@ def _lost(entity: Entity, checker: Checker) -> bool:
     if entity.kind != "operation":
         return False
     return not checker.operations(checker.names.resolve(entity.service) or "", entity.name)
+
+
+def _wrong(figure: CitedFigure, checked: Claim) -> bool:
+    """Whether further views on the calls may still confirm the figure."""
+    about_calls = figure.said.amounts[0].measure not in {"metric", "log_lines"}
+    return about_calls and checked.outcome == "refuted"
 
 
 def _strange(entity: Entity, names: ServiceNames) -> bool:
