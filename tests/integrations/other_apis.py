@@ -1,4 +1,4 @@
-"""The APIs of Anthropic, OpenAI (Responses) and Google over the policies of the scripted model.
+"""The APIs of Anthropic and OpenAI (Responses) over the policies of the scripted model.
 
 Coding agents speak these instead of chat completions. Only what the agents need is served: each request
 becomes the messages and tools of a :class:`Conversation`, and each part of the answer goes out in one piece.
@@ -29,7 +29,6 @@ class EveryApi(ScriptedModel):
             Route("/v1/messages", self.anthropic, methods=["POST"]),
             Route("/v1/messages/count_tokens", self.count, methods=["POST"]),
             Route("/v1/responses", self.responses, methods=["POST"]),
-            Route("/v1beta/models/{call}", self.google, methods=["POST"]),
         ]
 
     def says(self, messages: Messages, tools: tuple[str, ...], body: Json) -> Say:
@@ -87,21 +86,6 @@ class EveryApi(ScriptedModel):
         usage = {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120}
         whole = {"id": f"resp_{number}", "object": "response", "status": "completed", "output": output}
         return _streamed(responses_events({**whole, "usage": usage}))
-
-    async def google(self, request: Request) -> Response:
-        body = await request.json()
-        call = request.path_params["call"]
-        declared = (one for tool in body.get("tools") or () for one in tool.get("functionDeclarations", ()))
-        answer = self.says(list(of_google(body)), tuple(one["name"] for one in declared), body)
-        parts: list[Json] = [{"text": answer.content}] if answer.content else []
-        parts += [{"functionCall": {"name": one.name, "args": one.arguments}} for one in answer.calls]
-        content = {"role": "model", "parts": parts}
-        usage = {"promptTokenCount": 100, "candidatesTokenCount": 20, "totalTokenCount": 120}
-        found = {
-            "candidates": [{"content": content, "finishReason": "STOP", "index": 0}],
-            "usageMetadata": usage,
-        }
-        return _streamed(iter([("", found)])) if "stream" in call else JSONResponse(found)
 
 
 def _call(key: str, name: str, arguments: Any) -> Json:
@@ -189,34 +173,9 @@ def responses_events(response: Json) -> Iterator[tuple[str, Json]]:
     yield "response.completed", {"response": response}
 
 
-def of_google(body: Mapping[str, Any]) -> Iterator[Json]:
-    """Yield the messages as chat completions have them."""
-    system = body.get("systemInstruction") or {}
-    yield {"role": "system", "content": system.get("parts") or ""}
-    for content in body["contents"]:
-        parts = content["parts"]
-        role = "assistant" if content["role"] == "model" else content["role"]
-        text = "".join(part.get("text", "") for part in parts)
-        used = [part["functionCall"] for part in parts if "functionCall" in part]
-        calls = [_call(one.get("id") or one["name"], one["name"], one.get("args", {})) for one in used]
-        for result in (part["functionResponse"] for part in parts if "functionResponse" in part):
-            response = result["response"]
-            said = response.get("output", response)
-            key = result.get("id") or result["name"]
-            yield {
-                "role": "tool",
-                "tool_call_id": key,
-                "content": said if isinstance(said, str) else json.dumps(said),
-            }
-        if text or calls:
-            yield {"role": role, "content": text, **({"tool_calls": calls} if calls else {})}
-
-
 def _streamed(events: Iterator[tuple[str, Json]]) -> Response:
     async def lines() -> AsyncIterator[bytes]:
         for name, data in events:
-            head = f"event: {name}\n" if name else ""
-            typed = {"type": name, **data} if name else data
-            yield f"{head}data: {json.dumps(typed)}\n\n".encode()
+            yield f"event: {name}\ndata: {json.dumps({'type': name, **data})}\n\n".encode()
 
     return StreamingResponse(lines(), media_type="text/event-stream")

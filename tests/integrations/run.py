@@ -33,7 +33,7 @@ CACHE = ROOT / ".cache" / "integrations"
 EXAMPLES = ROOT / "docs" / "agents" / "examples"
 OURS = frozenset(tool.name for tool in (*TOOLS, *ALIASES))
 PREFIX = re.compile(r"^mcp_+otel_diag_+")
-KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "CODEX_API_KEY", "GEMINI_API_KEY")
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "CODEX_API_KEY")
 INSTALL_S, RUN_S = 1800, 600
 
 
