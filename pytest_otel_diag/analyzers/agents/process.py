@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 import signal
 import stat
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_otel_diag.analyzers.agents import supervisor
+from pytest_otel_diag.analyzers.agents import stragglers, supervisor
 
 _PASSED = frozenset(
     {"PATH", "LANG", "LANGUAGE", "TZ"}
@@ -29,6 +30,7 @@ _NO_PROXY = "127.0.0.1,localhost"
 _READ_BYTES = 1 << 16
 _CLEANUP_S = 10.0
 """How long the end of a process waits for its supervisor beyond the grace."""
+_LOOK_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,7 @@ class AgentProcess:
         Raises OSError where no process can be started; a command that cannot be is exit code 127.
         """
         held, control = os.pipe()
+        mark = secrets.token_hex(16)
         limits = self._limits
         words = [str(held), str(limits.grace_s), str(limits.memory_bytes), str(self._place.folder)]
         starting = asyncio.ensure_future(
@@ -177,7 +180,7 @@ class AgentProcess:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 cwd=self._place.work,
-                env=self._environment,
+                env={**self._environment, stragglers.VARIABLE: mark},
                 pass_fds=(held,),
                 start_new_session=True,
             )
@@ -194,13 +197,13 @@ class AgentProcess:
         try:
             if cancelled is not None:
                 raise cancelled
-            await asyncio.wait_for(process.wait(), timeout_s)
+            await asyncio.wait_for(_exited(process), timeout_s)
             out_of_time = False
         except TimeoutError:
             out_of_time = True
         finally:
             os.close(control)
-            await _ended(process, limits.grace_s)
+            await _ended(process, limits.grace_s, mark)
             await asyncio.wait([*readers, writer], timeout=_CLEANUP_S)
             for task in (*readers, writer):
                 task.cancel()
@@ -222,13 +225,29 @@ async def _settled(starting: asyncio.Future[Any]) -> asyncio.CancelledError | No
     return cancelled
 
 
-async def _ended(process: asyncio.subprocess.Process, grace_s: float) -> None:
-    """Wait until the supervisor has ended; one that does not is killed."""
+async def _exited(process: asyncio.subprocess.Process) -> None:
+    """Wait until the supervisor has ended, also while others hold its streams (``wait`` waits for these)."""
+    waiting = asyncio.ensure_future(process.wait())
     try:
-        await asyncio.wait_for(process.wait(), grace_s + _CLEANUP_S)
-    except TimeoutError:
+        while process.returncode is None:
+            await asyncio.wait({waiting}, timeout=_LOOK_S)
+    finally:
+        waiting.cancel()
+
+
+async def _ended(process: asyncio.subprocess.Process, grace_s: float, mark: str) -> None:
+    """Wait until the supervisor has ended, kill one that does not, and kill what it left behind."""
+    last_s = asyncio.get_running_loop().time() + grace_s + _CLEANUP_S
+    while process.returncode is None and asyncio.get_running_loop().time() < last_s:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGCONT)  # the agent may have stopped it
+        with suppress(TimeoutError):
+            await asyncio.wait_for(_exited(process), _LOOK_S)
+    if process.returncode is None:
+        await stragglers.kill(process.pid, mark, _CLEANUP_S)
         with suppress(ProcessLookupError):
             process.kill()
+    await stragglers.kill(None, mark, _CLEANUP_S)
 
 
 async def _read(stream: asyncio.StreamReader | None, kept: _Kept) -> None:
