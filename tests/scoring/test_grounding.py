@@ -368,3 +368,13 @@ async def test_anomalies_state_ratios_that_telemetry_can_confirm(telemetry):
             signal="error_rate", service="payment", baseline=0.0, observed=observed, unit="ratio"
         )
         assert counts(await grounded(telemetry, anomalies=(deviation,))) == expected
+
+
+async def test_no_reading_is_refuted_in_any_rounding_and_figures_far_from_all_are(telemetry):
+    shares = (3 / 19, 4 / 4)  # of payment itself, and of the client spans that its callers have
+    right = [f"error rate rose to {100 * share:.{digits}f} %" for share in shares for digits in range(5)]
+    found = await grounded(telemetry, *map(cited, right))
+    assert found.refuted == 0, found.claims
+    wrong = [f"error rate rose to {share} %" for share in (33, 41.5, 58, 66.67, 71)]
+    found = await grounded(telemetry, *map(cited, wrong))
+    assert (found.confirmed, found.refuted) == (0, len(wrong)), found.claims
