@@ -1,8 +1,10 @@
-"""The same rules give the same diagnosis in process, isolated, and as a program in another language."""
+"""The same rules give the same diagnosis in process, isolated, and as a program over JSON and over MCP."""
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,14 +18,17 @@ from pytest_otel_diag.testing.analyzer_contract import ODD_NAME, incident_traces
 from tests.support.deadlines import deadline_s
 from tests.support.investigations import investigation_over
 
+OVER_MCP = Path(__file__).with_name("over_mcp.py")
 NODE = Path(__file__).parents[2] / "docs/agents/examples/node.yaml"
 
 
-@pytest.mark.parametrize("way", ["in process", "isolated", "node"])
-async def test_it_gives_the_same_diagnosis(way):
+@pytest.mark.parametrize("way", ["in process", "isolated", "node", "mcp"])
+async def test_it_gives_the_same_diagnosis(way, tmp_path):
     if way == "node" and shutil.which("node") is None:
         pytest.skip("node is not on the PATH")
-    spec = f"agent:{NODE}" if way == "node" else "tests.isolation.agents:worst"
+    over_mcp = tmp_path / "mcp.yaml"
+    over_mcp.write_text(json.dumps({"command": [sys.executable, str(OVER_MCP)], "stdin": "json"}))
+    spec = {"node": f"agent:{NODE}", "mcp": f"agent:{over_mcp}"}.get(way, "tests.isolation.agents:worst")
     analyzer = open_analyzer(spec, Settings(isolate=way == "isolated"))
     with Store.open("chdb://memory") as store:
         store.create_database("same")
