@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pytest_otel_diag.model.transcript import TranscriptEntry
 from pytest_otel_diag.reports.markup import Markup, el
-from pytest_otel_diag.scoring.text import clip, count, one_line
+from pytest_otel_diag.scoring.text import clip, count, visible
 
 STEPS_SHOWN = 400
 """Steps of one session that a page shows; the file of the transcript has all."""
@@ -44,9 +45,9 @@ def transcript_text(entries: Iterable[TranscriptEntry]) -> str:
     """Return the transcript as text, long steps cut."""
     blocks = []
     for entry in entries:
-        parts = (f"{label}: {text}" if label else text for label, text in _parts(entry))
-        blocks.append("\n".join([f"--- {entry.step}, {entry.at_s:.1f} s, {_head(entry)}", *map(_cut, parts)]))
-    return "\n".join([*blocks, ""])
+        parts = (_cut(f"{label}: {text}" if label else text) for label, text in _parts(entry))
+        blocks.append("\n".join([f"--- {entry.step}, {entry.at_s:.1f} s, {_head(entry)}", *parts]))
+    return visible("\n".join([*blocks, ""]))  # terminals obey the escape sequences of a text file
 
 
 def _step(session_id: str, entry: TranscriptEntry) -> Markup:
@@ -63,7 +64,7 @@ def _part(label: str, text: str) -> Markup:
     shown = el("pre", _cut(text))
     if len(text) <= _OPEN_CHARS and not label:
         return shown
-    title = f"{label or 'text'}, {len(text):,} characters: {clip(one_line(text), _HEAD_CHARS)}"
+    title = f"{label or 'text'}, {len(text):,} characters: {clip(text[:_MOST_CHARS], _HEAD_CHARS)}"
     return el("details", el("summary", title, class_="dim"), shown)
 
 
@@ -102,7 +103,10 @@ def _usage(content: Mapping[str, Any]) -> str:
 
 def _number(content: Mapping[str, Any], name: str) -> float:
     value = content.get(name)
-    return float(value) if isinstance(value, int | float) else 0.0
+    try:
+        return float(value) if isinstance(value, int | float) else 0.0
+    except OverflowError:  # agents write what they like
+        return math.inf
 
 
 _KNOWN: Mapping[str, tuple[str, ...]] = {

@@ -57,6 +57,20 @@ def test_a_long_transcript_refers_to_its_file():
     assert "and 9 more steps in the file" in page
 
 
+def test_a_text_commands_no_terminal():
+    hostile = entry(
+        1, "tool_call", name="\x1b[31mq\x07", arguments={"sql": "\x1b]8;;http://evil\x07\u202e\x00"}
+    )
+    text = transcript_text([hostile])
+
+    assert all(char.isprintable() or char == "\n" for char in text)
+    assert "\\x1b[31mq" in text
+
+
+def test_a_count_that_no_number_holds_is_shown():
+    assert "inf tokens read" in transcript_markup("s1", [entry(1, "usage", input_tokens=10**400)])
+
+
 def test_the_text_of_a_transcript_names_what_each_step_is():
     text = transcript_text(STEPS)
 
