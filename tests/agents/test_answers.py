@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_otel_diag.analyzers.agents.answers import Unparsed, diagnosis_from, read_answer
+from pytest_otel_diag.analyzers.agents.turns import usage_from
 from pytest_otel_diag.errors import AnalyzerError
 from pytest_otel_diag.model.diagnosis import Diagnosis, Mechanism, Signal
 from pytest_otel_diag.scoring.names import ServiceNames
@@ -37,6 +38,11 @@ def read(text: str) -> Diagnosis:
         "Root cause: payment",
         "**Root Cause:** `payment`.",
         "## Analysis\ncart looks fine.\n- root cause: the payment (all calls of Charge fail)",
+        "**Root cause:** `payment` service",
+        "## Root cause\npayment",
+        "Root cause: payment (not responding)",
+        f'```json\n{{"root_causes": ["cart"]}}\n```\nNo, rather {TEXT}',
+        f'{TEXT}\nas you asked for {{"detected": true, "root_causes": [{{"service": "SERVICE"}}]}}',
         "payment looks healthy, cart fails because of it.\nRoot cause: payment - its own spans fail",
     ],
 )
@@ -58,6 +64,10 @@ def test_a_right_answer_is_read_in_any_shape(text):
         "Root cause: payment or cart",
         "Root cause: payment?",
         "Root cause: payment\nRoot cause: cart",
+        "Root cause: payment (ruled out)",
+        "Root cause: none of payment, cart",
+        f'{TEXT}\nThe log says:\n```\n{{"root_causes": ["cart"]}}\n```\nand so on',
+        '{"root_causes": [{"service": "SERVICE"}]}',
         '{"service": "payment"}',
         '["payment"]',
         '{"root_causes": [{"service": "payment"',
@@ -71,6 +81,18 @@ def test_what_is_no_answer_is_unparsed_and_quoted(text):
         read_answer(text)
 
     assert len(str(caught.value)) < 400
+
+
+def test_half_a_character_is_replaced():
+    assert read('{"root_causes": ["pay\\ud800ment"]}').root_causes[0].service == "pay\ufffdment"
+
+
+@pytest.mark.parametrize("value", [-1, 1e300, float("nan"), 10**400, "-3", True, None])
+def test_impossible_usage_is_no_usage_and_said(value):
+    usage, remarks = usage_from({"cost_usd": "cost"}, {"cost": value})
+
+    assert 0 <= usage.cost_usd <= 1
+    assert usage.cost_usd == 1 or remarks
 
 
 @pytest.mark.parametrize(

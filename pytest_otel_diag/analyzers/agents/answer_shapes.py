@@ -70,6 +70,8 @@ _STATUSES = {
 }
 _YES = frozenset({"true", "yes", "y", "1"})
 _NO = frozenset({"false", "no", "n", "0"})
+_HALVES = re.compile("[\ud800-\udfff]")
+_CAUSES = ("root_causes", "root_cause", "rootCauses", "rootCause")
 _NAMES = ("service", "name", "component", "service_name", "serviceName")
 
 
@@ -82,7 +84,7 @@ class AnswerReader:
 
     def diagnosis(self) -> Diagnosis:
         """Return the diagnosis; raises AnalyzerError for an answer that is none."""
-        given = _first(self._answer, ("root_causes", "root_cause", "rootCauses", "rootCause"))
+        given = _first(self._answer, _CAUSES)
         causes = self._each(given, RootCause, self._cause)
         stated = self._answer.get("detected")
         detected = _truth(stated)
@@ -241,6 +243,13 @@ class AnswerReader:
         self.remarks.append(f"{what} {shown!r}{why}")
 
 
+def first_cause(answer: Mapping[str, Any]) -> str | None:
+    """Return the name of the first root cause of an answer, None where there is none."""
+    for item in _listed(_first(answer, _CAUSES))[:1]:
+        return _name(item) if isinstance(item, Mapping) else _text(item) or None
+    return None
+
+
 def _full_path(item: Any) -> CriticalPath | None:
     try:
         return CriticalPath.model_validate(item)
@@ -311,7 +320,8 @@ def _name(item: Mapping[str, Any]) -> str | None:
 
 
 def _text(value: Any) -> str:
-    return value.strip()[:MOST_CHARACTERS] if isinstance(value, str) else ""
+    """Return the beginning of a text; a lone surrogate, which UTF-8 cannot hold, is replaced."""
+    return _HALVES.sub("\ufffd", value.strip()[:MOST_CHARACTERS]) if isinstance(value, str) else ""
 
 
 def _word(value: Any) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pytest_otel_diag.analyzers.agents.answer_shapes import AnswerReader
+from pytest_otel_diag.analyzers.agents.answer_shapes import AnswerReader, first_cause
 from pytest_otel_diag.errors import AnalyzerError
 from pytest_otel_diag.model.diagnosis import Diagnosis
 
@@ -23,15 +23,25 @@ _SHOWN = 200
 _SHAPE = frozenset({"detected", "root_causes", "root_cause", "rootCauses", "rootCause"})
 _WRAPPERS = ("diagnosis", "answer", "result", "submission")
 _FENCED = re.compile(r"```[ \t]*[\w+-]*[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
-_LINE = re.compile(r"^[\s>*_#-]*root[ _-]?cause[\s*_]*[:：][\s*_]*(\S[^\n]*)$", re.IGNORECASE | re.MULTILINE)
+_LINE = re.compile(
+    r"^(?:[\s>*_#-]*root[ _-]?cause[\s*_]*[:：]|[ \t]*#+[ \t]*root[ _-]?cause[ \t]*\n)[\s*_]*(\S[^\n]*)$",
+    re.IGNORECASE | re.MULTILINE,
+)
 _NAME = re.compile(
-    r"(?:the\s+)?[`'\"*]*(?P<name>[\w./:@-]*\w(?:[ -](?:service|svc))?)[`'\"*]*"
+    r"(?:the\s+)?[`'\"*]*(?P<name>[\w./:@-]*\w(?:[ -](?:service|svc))?)[`'\"*]*(?: service)?"
     r"(?P<rest>\s*[.,;:(–—].*|\s+-\s.*|\s*)",
     re.IGNORECASE | re.DOTALL,
 )
 _UNDECIDED = re.compile("unknown|unclear|undetermined|inconclusive|not|maybe|likely", re.IGNORECASE)
+_DENIED = re.compile(
+    r"[\s(,;:–—-]*(?:(?:is|was|has been)\s+)?(?:ruled out|rejected|eliminated|excluded|refuted|discarded"
+    r"|unlikely|not(?:\W*$|\s+(?:the|it|guilty|to blame|likely|confirmed)\b)).*",
+    re.IGNORECASE | re.DOTALL,
+)
+_PLACEHOLDER = re.compile(r"[A-Z_]*(?:SERVICE|NAME)|…|\.\.\.|<[^<>]*>")
+"""Names in the shape that the question shows: an agent that repeats it has not answered."""
 _NOTHING = re.compile(
-    r"(?:none|nothing|no (?:fault|incident|problem|anomaly|root cause)|n/a)\b.*", re.IGNORECASE
+    r"(?:none(?! of\b)|nothing|no (?:fault|incident|problem|anomaly|root cause)|n/a)\b.*", re.IGNORECASE
 )
 
 
@@ -44,12 +54,17 @@ def read_answer(text: str) -> Mapping[str, Any]:
 
     That is the last JSON object with a field of a diagnosis (fenced or bare, any order of keys; other keys
     and prose around it do not matter), else the one line ``Root cause: NAME``. Raises Unparsed for anything
-    else, also for lines that name several causes.
+    else, also for lines that name several causes, and for objects that do unless the last ends the text: it
+    may be quoted.
     """
     text = text[-MOST_CHARACTERS:]
-    found = [one for one in map(_answer_in, _objects(text)) if one is not None]
-    if found:
-        return found[0]
+    if found := [(end, one) for end, value in _objects(text) if (one := _answer_in(value)) is not None]:
+        end, last = max(found, key=lambda one: one[0])
+        causes = {str(first_cause(one)) for _, one in found}
+        if len(causes) > 1 and text[end:].strip().strip("`"):
+            named = ", ".join(sorted(causes))[:_SHOWN]
+            raise Unparsed(f"unparsed: several root causes, and the text ends with none: {named}")
+        return last
     lines = {_line_value(match[1]) for match in _LINE.finditer(text)}
     if len(lines) > 1:
         raise Unparsed(f"unparsed: the text names several root causes: {', '.join(sorted(lines))[:_SHOWN]}")
@@ -57,7 +72,7 @@ def read_answer(text: str) -> Mapping[str, Any]:
         if _NOTHING.fullmatch(line):
             return {"detected": False}
         name = _NAME.fullmatch(line)
-        if name and not _UNDECIDED.fullmatch(name["name"]):
+        if name and not _UNDECIDED.fullmatch(name["name"]) and not _DENIED.fullmatch(name["rest"]):
             return {"detected": True, "root_causes": [{"service": name["name"], "explanation": line}]}
         raise Unparsed(f"unparsed: the root cause is no name of a service: {line[:_SHOWN]}")
     shown = " ".join(text.split())[:_SHOWN] or "the text is empty"
@@ -78,22 +93,21 @@ def diagnosis_from(answer: Mapping[str, Any]) -> Diagnosis:
     return AnswerReader(answer).diagnosis()
 
 
-def _objects(text: str) -> Iterator[Any]:
-    """Yield the objects in a text, the last first; those inside others after these."""
-    for block in reversed(_FENCED.findall(text)):
-        yield from _parsed(block.strip())
+def _objects(text: str) -> Iterator[tuple[int, Any]]:
+    """Yield the objects in a text that are in no other, each with the place of its end."""
+    for block in _FENCED.finditer(text):
+        yield from ((block.end(), value) for value in _parsed(block[1].strip()))
     places = [found.start() for found in re.finditer(r"\{", text)]
     decoder = json.JSONDecoder()
-    ends: list[tuple[int, int, Any]] = []
+    last = 0
     for start in places[-_OBJECTS:]:
-        if ends and start < ends[-1][1]:
+        if start < last:
             continue  # inside the object before
         try:
-            value, end = decoder.raw_decode(text, start)
+            value, last = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
             continue
-        ends.append((start, end, value))
-    yield from (value for _, _, value in reversed(ends))
+        yield last, value
 
 
 def _parsed(block: str) -> Iterator[Any]:
@@ -114,7 +128,7 @@ def _answer_in(value: Any) -> Mapping[str, Any] | None:
         return None
     for inner in (value, *(value.get(name) for name in _WRAPPERS)):
         if isinstance(inner, Mapping) and _SHAPE & inner.keys():
-            return inner
+            return None if _PLACEHOLDER.fullmatch(first_cause(inner) or "") else inner
     return None
 
 

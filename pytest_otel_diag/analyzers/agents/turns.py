@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from pydantic import ValidationError
-
 from pytest_otel_diag.analyzers.agents.answers import Unparsed, diagnosis_from, read_answer
 from pytest_otel_diag.analyzers.agents.json_paths import found_at
 from pytest_otel_diag.errors import AnalyzerError
@@ -15,6 +13,8 @@ from pytest_otel_diag.model.diagnosis import Diagnosis, Usage
 from pytest_otel_diag.ports import Investigation, Transcript
 
 _MOST_QUOTED = 20_000
+_MOST_AMOUNT = 10**12
+"""Tokens, requests or US dollars in the report of one reply; more is an error of its unit."""
 _REPAIR = (
     "You investigated an incident and answered with the text below. Return only this JSON, in one fenced "
     'block and without anything else: {"detected": true, "root_causes": [{"service": "NAME", '
@@ -128,9 +128,11 @@ def usage_from(mapping: Mapping[str, str], document: Any) -> tuple[Usage, tuple[
         value = found_at(document, path)
         try:
             if value is not None:
-                Usage.model_validate({name: value})
-                values[name] = value
-        except ValidationError:
+                read = Usage.model_validate({name: value}).model_dump()[name]
+                if isinstance(read, int | float) and not 0 <= read <= _MOST_AMOUNT:
+                    raise ValueError("out of range")
+                values[name] = read
+        except ValueError:  # also pydantic's
             remarks.append(f"usage {name} at {path!r} is {str(value)[:60]!r}, which is no amount")
             continue
         if value is None:

@@ -82,6 +82,11 @@ async def investigate(context: SessionContext, analyzer: Analyzer, guide: Guide)
             log.note(left)
     diagnosis = guide.counted(diagnosis)
     log.diagnosed(diagnosis, elapsed_s)
+    amounts = diagnosis.usage.model_dump(exclude={"model"})
+    if below := [f"{name}={amount}"[:40] for name, amount in amounts.items() if amount < 0]:
+        raise AnalyzerError(
+            f"the analyzer reports negative usage ({', '.join(below)}); report amounts from 0"
+        )
     if diagnosis.usage.cost_usd > budget.cost_usd:
         raise BudgetExceeded(
             f"the analyzer says it cost {diagnosis.usage.cost_usd:g} USD, "
