@@ -284,6 +284,17 @@ async def test_an_expensive_diagnosis_is_over_budget():
     assert result.diagnosis is not None
 
 
+async def test_negative_usage_is_an_error_and_lowers_no_sum():
+    async def lies(investigation):
+        return Diagnosis(detected=True, usage=Usage(cost_usd=-3.5))
+
+    result = await engine(FakeTarget(), lies).run(plan())
+
+    assert (result.status, result.blame) == (Status.ERROR, Blame.ANALYZER)
+    assert "negative usage: cost_usd=-3.5" in result.reason
+    assert result.usage.cost_usd == 0
+
+
 async def test_recovery_that_does_not_come_is_noted_and_costs_no_verdict():
     services = shop()
     target, watcher = FakeTarget(services=services), Watcher()

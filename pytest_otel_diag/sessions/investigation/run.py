@@ -17,7 +17,7 @@ from pytest_otel_diag.errors import (
     AnalyzerError,
     BudgetExceeded,
 )
-from pytest_otel_diag.model.diagnosis import Diagnosis
+from pytest_otel_diag.model.diagnosis import Diagnosis, Usage
 from pytest_otel_diag.model.transcript import TranscriptEntry
 from pytest_otel_diag.ports import Analyzer, Investigation
 from pytest_otel_diag.sessions.context import SessionContext
@@ -81,18 +81,22 @@ async def investigate(context: SessionContext, analyzer: Analyzer, guide: Guide)
         if left := left_behind(children):
             log.note(left)
     diagnosis = guide.counted(diagnosis)
+    _refuse_negative(diagnosis.usage)  # else it would lower the sums of the run
     log.diagnosed(diagnosis, elapsed_s)
-    amounts = diagnosis.usage.model_dump(exclude={"model"})
-    if below := [f"{name}={amount}"[:40] for name, amount in amounts.items() if amount < 0]:
-        raise AnalyzerError(
-            f"the analyzer reports negative usage ({', '.join(below)}); report amounts from 0"
-        )
     if diagnosis.usage.cost_usd > budget.cost_usd:
         raise BudgetExceeded(
             f"the analyzer says it cost {diagnosis.usage.cost_usd:g} USD, "
             f"the budget is {budget.cost_usd:g} USD"
         )
     return diagnosis, elapsed_s
+
+
+def _refuse_negative(usage: Usage) -> None:
+    amounts = usage.model_dump(exclude={"model"})
+    if below := [f"{name}={amount}"[:40] for name, amount in amounts.items() if amount < 0]:
+        raise AnalyzerError(
+            f"the analyzer reports negative usage ({', '.join(below)}); report amounts from 0"
+        )
 
 
 def _writer(context: SessionContext) -> Callable[[TranscriptEntry], None] | None:
