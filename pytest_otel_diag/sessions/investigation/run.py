@@ -94,9 +94,7 @@ async def investigate(context: SessionContext, analyzer: Analyzer, guide: Guide)
 def _refuse_negative(usage: Usage) -> None:
     amounts = usage.model_dump(exclude={"model"})
     if below := [f"{name}={amount}"[:40] for name, amount in amounts.items() if amount < 0]:
-        raise AnalyzerError(
-            f"the analyzer reports negative usage ({', '.join(below)}); report amounts from 0"
-        )
+        raise AnalyzerError(f"the analyzer reports negative usage: {', '.join(below)}; report amounts from 0")
 
 
 def _writer(context: SessionContext) -> Callable[[TranscriptEntry], None] | None:
