@@ -115,7 +115,7 @@ class FigureChecker:
         """Return why a figure that agrees with no reading may still be right, '' where it is wrong."""
         facts, said = self.checker.facts, figure.said
         if open_:
-            return "its rounding leaves it open"
+            return "its rounding or bound leaves it open"
         if "views" in facts.problems:
             return "how its callers see it is unknown"
         if said.compared and self.has_reference:
@@ -236,7 +236,7 @@ def mentioned_in(text: str, names: Sequence[str]) -> list[str]:
 
 
 def _agreement(amounts: Sequence[Amount], calls: Calls) -> bool | None:
-    """Return whether all amounts agree with these calls, None where their rounding leaves it open."""
+    """Return whether all amounts agree with these calls, None where rounding or a bound leaves it open."""
     answers: list[bool | None] = []
     for amount in amounts:
         true = calls.span_of(amount.measure)

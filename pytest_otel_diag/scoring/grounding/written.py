@@ -14,6 +14,7 @@ _PLAIN = re.compile(r"\d+(?:\.\d+)?")
 _DIGITS = 15
 _RELATIVE = 1e-9
 _ABOUT = 0.1
+_BOUND_FACTOR = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,17 @@ class Written:
         return Written(self.value, self.half, self.half, self.bound)
 
     def judged(self, low: float, high: float) -> bool | None:
-        """Return whether the number agrees with a true value in ``[low, high]``, None where that is open."""
+        """Return whether the number agrees with a true value in ``[low, high]``, None where that is open.
+
+        A bound that holds but is far from the value ("at least 0 %") says nothing, so it is open.
+        """
         slack = abs(self.value) * _RELATIVE
         if self.bound == "least":
-            return high >= self.value - self.half - slack
+            near = low <= _BOUND_FACTOR * self.value
+            return False if high < self.value - self.half - slack else near or None
         if self.bound == "most":
-            return low <= self.value + self.half + slack
+            near = _BOUND_FACTOR * high >= self.value
+            return False if low > self.value + self.half + slack else near or None
         half, loose = self.half, self.loose
         if self.bound == "about":
             half = max(self.loose, _ABOUT * abs(self.value))
