@@ -73,6 +73,7 @@ def test_a_right_answer_is_read_in_any_shape(text):
         '{"root_causes": [{"service": "payment"',
         "Let me compare the services. The root cause must lie deeper.",
         "[" * 10_000,
+        "\n" * 200_000,  # minutes, were each line to look through all after it
         '{"root_causes":' * 2_000,
     ],
 )

@@ -24,7 +24,7 @@ _SHAPE = frozenset({"detected", "root_causes", "root_cause", "rootCauses", "root
 _WRAPPERS = ("diagnosis", "answer", "result", "submission")
 _FENCED = re.compile(r"```[ \t]*[\w+-]*[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _LINE = re.compile(
-    r"^(?:[\s>*_#-]*root[ _-]?cause[\s*_]*[:：]|[ \t]*#+[ \t]*root[ _-]?cause[ \t]*\n)[\s*_]*(\S[^\n]*)$",
+    r"^(?:[ \t>*_#-]*root[ _-]?cause[\s*_]*[:：]|[ \t]*#+[ \t]*root[ _-]?cause[ \t]*\n)[\s*_]*(\S[^\n]*)$",
     re.IGNORECASE | re.MULTILINE,
 )
 _NAME = re.compile(
