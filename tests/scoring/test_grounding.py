@@ -238,6 +238,7 @@ async def test_the_true_figure_stands_beside_a_refuted_one(telemetry):
         (figure("error_ratio", 0.16), (1, 0, 0)),
         (figure("error_ratio", 0.2), (1, 0, 0)),
         (figure("error_ratio", 0.25), (0, 1, 0)),
+        (figure("error_ratio", 0), (0, 1, 0)),
         (figure("error_ratio", 16, unit="%"), (1, 0, 0)),
         (figure("p95_ms", 1.2, unit="s"), (1, 0, 0)),
         (figure("p99_ms", 300, window="baseline"), (1, 0, 0)),

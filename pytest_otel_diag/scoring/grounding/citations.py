@@ -11,10 +11,12 @@ from pytest_otel_diag.model.diagnosis import Anomaly, Diagnosis, Evidence, Figur
 from pytest_otel_diag.model.windows import Window
 from pytest_otel_diag.scoring.grounding.prose import Amount, Period, Said, read_figures
 from pytest_otel_diag.scoring.grounding.vocabulary import TO_MS
-from pytest_otel_diag.scoring.grounding.written import from_value
+from pytest_otel_diag.scoring.grounding.written import Written, from_value
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+_HALF_PERCENT = 0.005
 
 MOST_IDS = MOST_FIGURES = 200
 MOST_ENTITIES = 500
@@ -163,6 +165,8 @@ def structured(figure: Figure, place: str) -> CitedFigure:
     unit = figure.unit.strip().lower()
     if figure.measure == "error_ratio" and unit in {"%", "percent"}:
         written = written.times(0.01)
+    elif figure.measure == "error_ratio" and figure.value.is_integer():
+        written = Written(figure.value, _HALF_PERCENT, _HALF_PERCENT)  # 0 is no rounding of 0.4
     elif figure.measure.endswith("_ms"):
         written = written.times(TO_MS.get(unit, 1.0))
     else:
