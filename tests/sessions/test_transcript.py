@@ -225,3 +225,11 @@ async def test_after_the_investigation_the_handle_is_refused(tmp_path):
 
     with pytest.raises(BudgetExceeded, match="the investigation is over"):
         await handles[0].add("note", {})
+
+
+async def test_counts_that_cannot_be_are_no_usage():
+    transcript = SessionTranscript(lambda _: None, WallTime())
+    await transcript.add("usage", {"input_tokens": 10**400, "cost_usd": 1e300, "output_tokens": 5})
+
+    usage = transcript.summary.usage
+    assert (usage.input_tokens, usage.cost_usd, usage.output_tokens) == (0, 0, 5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast, get_args
 
@@ -76,12 +75,16 @@ def _clipped(value: Any, depth: int) -> Any:
     return value
 
 
+_MOST_COUNTED = 1e15
+"""What an agent states beyond is no count; floats hold smaller ones exactly."""
+
+
 def _with_call(usage: Usage, call: Mapping[str, Any]) -> Usage:
     """Return the usage with one more call of a model; what is no number in its entry counts as nothing."""
     added: dict[str, float] = {"prompts": usage.prompts + 1, "steps": usage.steps + 1}
     for name in _COUNTED:
         value = call.get(name)
-        more = float(value) if isinstance(value, int | float) and 0 < value < math.inf else 0.0
+        more = float(value) if isinstance(value, int | float) and 0 < value < _MOST_COUNTED else 0.0
         added[name] = getattr(usage, name) + (more if name == "cost_usd" else int(more))
     return usage.model_copy(update=added)
 
