@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-VARIABLE = "OTEL_DIAG_AGENT_RUN"
+VARIABLE = "AGENT_RUN_MARK"
 """Names the run of an agent in the environment of each process that it starts."""
 
 _PAUSE_S = 0.02
