@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
 from pytest_otel_diag.daemon import in_daemon
-from pytest_otel_diag.errors import ConfigurationError, nearest
+from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.extras import install
+from pytest_otel_diag.imports import named_object, remedy
 from pytest_otel_diag.model.diagnosis import Diagnosis
 from pytest_otel_diag.ports import Analyzer, DescribedAnalyzer, Investigation, PreparedAnalyzer
 
@@ -147,23 +147,9 @@ def from_entry_point(point: EntryPointLike) -> Analyzer:
         install = _INSTALLED_BY.get(point.name, "")
         raise ConfigurationError(
             f"analyzer {point.name!r} is installed but cannot be imported: "
-            f"{type(error).__name__}: {error}{_remedy(error, install=install)}"
+            f"{type(error).__name__}: {error}{remedy(error, install=install)}"
         ) from error
     return as_analyzer(found)
-
-
-def _remedy(error: Exception, *, asked: str = "", install: str = "") -> str:
-    """Return what to do about a failed import, '' where the error says enough.
-
-    *asked* is the module that the user named, *install* the command that brings what it needs.
-    """
-    if not isinstance(error, ModuleNotFoundError) or not error.name:
-        return ""
-    if asked == error.name or asked.startswith(f"{error.name}."):
-        return "; check the spelling, and that its folder is on sys.path (pytest: pythonpath)"
-    return f"; it needs the module {error.name!r}, which is not installed; run: " + (
-        install or f"pip install with what provides {error.name!r}, or the analyzer's own optional extra"
-    )
 
 
 def from_module(spec: str) -> Analyzer:
@@ -171,22 +157,4 @@ def from_module(spec: str) -> Analyzer:
 
     Raises ConfigurationError naming what was found and the nearest spelling.
     """
-    module_name, _, path = spec.partition(":")
-    if not module_name or not path:
-        raise ConfigurationError(f"analyzer {spec!r} is not of the form module:attribute")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except Exception as error:
-        raise ConfigurationError(
-            f"analyzer {spec!r}: cannot import module {module_name!r}: "
-            f"{type(error).__name__}: {error}{_remedy(error, asked=module_name)}"
-        ) from error
-    for part in path.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            names = [name for name in dir(found) if not name.startswith("_")]
-            raise ConfigurationError(
-                f"analyzer {spec!r}: {module_name!r} has no {path!r}{nearest(part, names)}"
-            ) from None
-    return as_analyzer(found)
+    return as_analyzer(named_object(spec))
