@@ -134,8 +134,8 @@ async def in_the_shop(run: SessionEngine, number: int) -> None:
     assert result.cleanup is None or result.cleanup.verified, result.reason
 
 
-SHOP_SESSIONS = 8
-SHOP_WARM = 4
+SHOP_SESSIONS = 12
+SHOP_WARM = 6
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc, which Linux has")
