@@ -70,9 +70,9 @@ def _sessions(sessions: Sequence[SessionResult], transcripts: Transcripts) -> li
     drawn: dict[str, Markup] = {}
     left = _TRANSCRIPTS_CHARS
     for session in sorted(sessions, key=lambda one: outcome_of(one).right):
-        told = transcripts(session.session_id) if session.transcript is not None and left > 0 else ()
-        drawn[session.session_id] = entry = folded(session, told)
-        left -= len(entry) if told else 0
+        shown = transcripts(session.session_id) if session.transcript is not None and left > 0 else ()
+        drawn[session.session_id] = entry = folded(session, shown)
+        left -= len(entry) if shown else 0
     return [drawn[session.session_id] for session in sessions]
 
 

@@ -1,4 +1,4 @@
-"""Who was led astray by texts: named the accused service, or missed the fault as told."""
+"""Who was led astray by texts: named the accused service, or missed the fault as the text asks."""
 
 import pytest
 
