@@ -17,6 +17,7 @@ from pytest_otel_diag.analyzers.investigator.chat_model import (
 )
 from pytest_otel_diag.analyzers.investigator.retries import RetryPolicy, complete
 from pytest_otel_diag.analyzers.investigator.shared_calls import PreflightOutcome, SharedCalls
+from pytest_otel_diag.analyzers.investigator.wrapped_model import WrappedModel
 from pytest_otel_diag.errors import ConfigurationError, ModelUnavailable, OtelDiagError, SpendingLimitReached
 
 _USUAL_WAIT_S = 2.0
@@ -47,7 +48,7 @@ _KINDS: Mapping[str, type[OtelDiagError]] = {
 }
 
 
-class SharedModel:
+class SharedModel(WrappedModel):
     """Asks *inner* within what *calls* knows of all processes of the run.
 
     *most_usd* limits the money of the run (None: no limit): a call is refused when its worst case exceeds
@@ -64,7 +65,7 @@ class SharedModel:
         wall: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._calls = calls
         self._most_usd = most_usd
         self._first_call = first_call
@@ -72,28 +73,6 @@ class SharedModel:
         self._sleep = sleep
         self._rng = random.Random()  # noqa: S311 - spreads calls
         self._prepared = False
-
-    @property
-    def name(self) -> str:
-        """The name of the model."""
-        return self._inner.name
-
-    @property
-    def supports_tools(self) -> bool | None:
-        """What the model itself says."""
-        return self._inner.supports_tools
-
-    def describe(self) -> Mapping[str, str]:
-        """Return what the model itself says: sharing changes no answer."""
-        return self._inner.describe()
-
-    def worst_case_cost_usd(self, request: ChatRequest) -> float | None:
-        """Return what the model itself says."""
-        return self._inner.worst_case_cost_usd(request)
-
-    async def close(self) -> None:
-        """Close the model."""
-        await self._inner.close()
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         """Make one attempt; raises SpendingLimitReached where the run may not pay for it."""

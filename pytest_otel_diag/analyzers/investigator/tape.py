@@ -33,6 +33,7 @@ from pytest_otel_diag.analyzers.investigator.tape_text import (
     digest,
     strings_changed,
 )
+from pytest_otel_diag.analyzers.investigator.wrapped_model import WrappedModel
 from pytest_otel_diag.errors import ConfigurationError
 from pytest_otel_diag.secret import cleaned
 
@@ -51,14 +52,14 @@ class TapeMiss(ConfigurationError):
     """A request was not recorded."""
 
 
-class RecordingModel:
+class RecordingModel(WrappedModel):
     """Asks *inner*, and appends what it answers to a file of this process in *folder*.
 
     *run* is the id of the run: its processes share a folder, which no other run may have used before.
     """
 
     def __init__(self, inner: ChatModel, folder: Path, run: str, details: Mapping[str, str]) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._folder = folder
         self._run = run
         self._details = details
@@ -71,24 +72,6 @@ class RecordingModel:
                     f"{folder} holds the tape of another run ({file.name}); delete it, or record to another "
                     "folder: a tape is the record of one run"
                 )
-
-    @property
-    def name(self) -> str:
-        """The name of the model."""
-        return self._inner.name
-
-    @property
-    def supports_tools(self) -> bool | None:
-        """What the model itself says."""
-        return self._inner.supports_tools
-
-    def describe(self) -> Mapping[str, str]:
-        """Return what the model itself says: recording changes no answer."""
-        return self._inner.describe()
-
-    def worst_case_cost_usd(self, request: ChatRequest) -> float | None:
-        """Return what the model itself says."""
-        return self._inner.worst_case_cost_usd(request)
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         """Make one attempt and record it, unless another attempt may succeed."""
@@ -105,7 +88,7 @@ class RecordingModel:
 
     async def close(self) -> None:
         """Close the model and the file."""
-        await self._inner.close()
+        await super().close()
         with self._lock:
             if self._file is not None:
                 self._file.close()
