@@ -1,11 +1,13 @@
-"""The same rules give the same diagnosis in process, isolated, over JSON, over MCP and behind HTTP."""
+"""The same rules get the same verdict in process, isolated, over JSON, over MCP and behind HTTP."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import sys
 import threading
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,15 +16,28 @@ import pytest
 
 from pytest_otel_diag.analyzers.agents.definition import READY, read_agent
 from pytest_otel_diag.config.settings import Settings
+from pytest_otel_diag.model.scenario import Expectation, ExpectedAnomaly, ExpectedRootCause
+from pytest_otel_diag.model.session import Status
+from pytest_otel_diag.model.windows import seconds_to_ns
+from pytest_otel_diag.ports import Telemetry
 from pytest_otel_diag.runs.opening import open_analyzer
-from pytest_otel_diag.sessions.investigation.run import run_analyzer
 from pytest_otel_diag.telemetry import Store
-from pytest_otel_diag.testing.analyzer_contract import ODD_NAME, incident_traces
+from pytest_otel_diag.testing.telemetry_contract import ODD_NAME, span, traces_table
 from tests.isolation.agents import WORST
+from tests.sessions.session_fakes import (
+    QUICK,
+    START_NS,
+    Behaviour,
+    FakeTarget,
+    FakeTelemetry,
+    engine,
+    plan,
+    scenario,
+)
 from tests.support.deadlines import deadline_s
-from tests.support.investigations import investigation_over
 
 OVER_MCP = Path(__file__).with_name("over_mcp.py")
+OWN = "tests.isolation.agents:worst"
 NODE = Path(__file__).parents[2] / "docs/agents/examples/node.yaml"
 
 
@@ -45,8 +60,11 @@ class Rules(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
+    def log_message(self, *parts):
+        pass
 
-@pytest.fixture
+
+@pytest.fixture(scope="module")
 def service():
     with ThreadingHTTPServer(("127.0.0.1", 0), Rules) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -54,26 +72,85 @@ def service():
         server.shutdown()
 
 
-@pytest.mark.parametrize("way", ["in process", "isolated", "node", "mcp", "http"])
-async def test_it_gives_the_same_diagnosis(way, tmp_path, service):
+@dataclass
+class WithTraces(FakeTelemetry):
+    """The telemetry of the target, and spans that say the same once somebody queries them."""
+
+    store: Store | None = None
+    traces: Telemetry | None = None
+
+    async def query(self, sql, parameters=None, limits=None):
+        if self.traces is None:
+            self.store.create_database("same")
+            self.store.ingest_arrow("same", "otel_traces", traces_table(self._spans()))
+            self.traces = self.store.telemetry("same")
+        return await self.traces.query(sql, parameters, limits)
+
+    def _spans(self):
+        rows = []
+        for second, at_ns in enumerate(range(START_NS, self.clock.now(), seconds_to_ns(1))):
+            on = self.flags.at("paymentFailure", at_ns) != "off"
+            failing = {"front": on and second % 2 == 0, ODD_NAME: on}
+            for index, (name, error) in enumerate(failing.items()):
+                row = span(f"{second:032x}", f"{2 * second + index + 1:016x}", service=name, error=error)
+                rows.append(row | {"Timestamp": at_ns})
+        return rows
+
+
+async def session_with(analyzer):
+    """Return the result of a session in which a service with an odd name is at fault."""
+    services = {
+        "front": Behaviour(rate=20),
+        ODD_NAME: Behaviour(rate=8, flag="paymentFailure", errors_on=0.5),
+    }
+    expected = Expectation(
+        anomalies=(ExpectedAnomaly(service=ODD_NAME),), root_causes=(ExpectedRootCause(service=ODD_NAME),)
+    )
+    timing = {"analyze_timeout_s": deadline_s(30)}
+    case = scenario("paymentFailure=50%", expectation=expected, timing=timing)
+    target = FakeTarget(services=services)
+    with Store.open("chdb://memory") as store:
+        target.telemetry = WithTraces(
+            target.clock, target.flags, target.trouble, services, START_NS, store=store
+        )
+        settings = replace(QUICK, cancel_grace_s=deadline_s(5))
+        return await engine(target, analyzer, settings=settings).run(plan(case))
+
+
+def verdict_on(result):
+    """Return what the judge says, without the wall time that the analyzer took."""
+    assert (result.status, result.reason) == (Status.SCORED, "")
+    return result.verdict.model_dump(exclude={"time_to_diagnosis_s"})
+
+
+@pytest.fixture(scope="module")
+def in_process():
+    return asyncio.run(session_with(open_analyzer(OWN, Settings())))
+
+
+def test_the_verdict_in_process_is_that_the_cause_was_found(in_process):
+    verdict = in_process.verdict
+    assert (verdict.detected, verdict.service_rank, verdict.solved) == (True, 1, True)
+    assert verdict.queries_total == 1
+
+
+@pytest.mark.parametrize(
+    ("way", "tool"), [("isolated", ""), ("node", "query"), ("mcp", "query"), ("http", "query")]
+)
+async def test_the_verdict_is_the_same(way, tool, tmp_path, service, in_process):
     if way == "node" and shutil.which("node") is None:
         pytest.skip("node is not on the PATH")
     over_mcp = tmp_path / "mcp.yaml"
     over_mcp.write_text(json.dumps({"command": [sys.executable, str(OVER_MCP)], "stdin": "json"}))
-    spec = {"node": f"agent:{NODE}", "mcp": f"agent:{over_mcp}", "http": service}.get(
-        way, "tests.isolation.agents:worst"
-    )
-    analyzer = open_analyzer(spec, Settings(isolate=way == "isolated"))
-    with Store.open("chdb://memory") as store:
-        store.create_database("same")
-        store.ingest_arrow("same", "otel_traces", incident_traces())
-        question = investigation_over(store.telemetry("same"))
-        answer = await run_analyzer(analyzer, question, timeout_s=deadline_s(30), grace_s=deadline_s(5))
-    assert (answer.detected, [cause.service for cause in answer.root_causes]) == (True, [ODD_NAME])
+    spec = {"isolated": OWN, "node": f"agent:{NODE}", "mcp": f"agent:{over_mcp}", "http": service}[way]
+    result = await session_with(open_analyzer(spec, Settings(isolate=way == "isolated")))
+    assert verdict_on(result) == verdict_on(in_process)
+    assert [(query.tool, query.rows, query.error) for query in result.queries] == [(tool, 1, None)]
 
 
 @pytest.mark.parametrize("file", sorted(READY.glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_files_that_come_with_the_package_can_be_read(file, monkeypatch):
     for name in ("ANTHROPIC_API_KEY", "CODEX_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.setenv(name, "some-key-for-tests")
-    assert read_agent(file).command
+    agent = read_agent(file)
+    assert bool(agent.command) != bool(agent.http)
