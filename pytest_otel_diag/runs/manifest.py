@@ -96,10 +96,11 @@ def package_versions() -> dict[str, str]:
     found = {}
     for distribution in metadata.distributions():
         described = distribution.metadata  # parsed at each access
-        # A broken installation has metadata without a name; it must not break the report.
-        name = described["Name"] if described else None
-        if name:
-            found[name.lower().replace("_", "-")] = described["Version"] or ""
+        # A broken installation has metadata without a name; it must not break the report. The package
+        # importlib_metadata, once another one imports it, raises KeyError for a field that is missing.
+        fields = {name: described[name] for name in ("Name", "Version") if described and name in described}
+        if fields.get("Name"):
+            found[fields["Name"].lower().replace("_", "-")] = fields.get("Version") or ""
     return dict(sorted(found.items()))
 
 

@@ -27,7 +27,8 @@ async def test_old_and_new_names_of_attributes_are_read_from_events_and_spans(st
         evaluated("flagd", 80, key="paymentFailure", variant="50%"),
     ]
     on_span = evaluated("cart", 75, key="paymentFailure", result__value="0.5")
-    table = traces_table([row for row, _ in (*rows, on_span)])
+    row, attributes = on_span
+    table = traces_table([*(row for row, _ in rows), {**row, "SpanAttributes": attributes}])
     events = [[named] for _, named in rows] + [[]]
     table = table.append_column("Events.Attributes", pa.array(events, pa.list_(MAP)))
     table = table.append_column(
@@ -35,8 +36,7 @@ async def test_old_and_new_names_of_attributes_are_read_from_events_and_spans(st
     )
     times = pa.array([[START_NS]] * len(rows) + [[]], pa.list_(pa.timestamp("ns", "UTC")))
     table = table.append_column("Events.Timestamp", times)
-    spans = pa.array([[] for _ in rows] + [on_span[1]], MAP)
-    store.ingest_arrow(database, "otel_traces", table.append_column("SpanAttributes", spans))
+    store.ingest_arrow(database, "otel_traces", table)
     telemetry = store.telemetry(database)
 
     found = await evaluations_of(telemetry, "paymentFailure", HOUR, START_NS + 60 * SECOND_NS)

@@ -170,10 +170,8 @@ async def test_the_companion_says_the_same_as_the_exporter_s_table(store, databa
 
 def test_parquet_is_matched_by_name_and_keeps_nanoseconds(store, database, tmp_path):
     path = tmp_path / "tra'ces \\ü.parquet"
-    table = traces_table([span("t", "s", service=ODD_NAME, at_s=1e-9, ms=1)])
-    table = table.append_column(
-        "SpanAttributes", pa.array([[("k'", "v\\")]], pa.map_(pa.string(), pa.string()))
-    )
+    row = span("t", "s", service=ODD_NAME, at_s=1e-9, ms=1)
+    table = traces_table([{**row, "SpanAttributes": [("k'", "v\\")]}])
     pq.write_table(table.select(sorted(table.column_names)), path)
     assert store.ingest_parquet(database, "otel_traces", path) == 1
     found = rows(

@@ -151,13 +151,10 @@ async def test_a_long_trace_keeps_what_failed_with_its_parents(tool_store):
 async def test_a_trace_shows_attributes_events_and_lines(tool_store):
     tool_store.create_database("one trace")
     texts = pa.map_(pa.string(), pa.string())
-    spans = traces_table([span("t1", "a", at_s=61, ms=5, error=True)])
+    attributes = [("thread.id", "7"), ("http.route", "/x" * 500), ("error.type", "IOError")]
+    row = span("t1", "a", at_s=61, ms=5, error=True)
+    spans = traces_table([{**row, "SpanAttributes": attributes}])
     for name, values, kind in (
-        (
-            "SpanAttributes",
-            [[("thread.id", "7"), ("http.route", "/x" * 500), ("error.type", "IOError")]],
-            texts,
-        ),
         ("StatusMessage", ["disk full"], pa.string()),
         ("Events.Name", [["exception"]], pa.list_(pa.string())),
         ("Events.Timestamp", [[0]], pa.list_(pa.timestamp("ns", "UTC"))),
