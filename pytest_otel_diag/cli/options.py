@@ -24,6 +24,16 @@ Wanted = Annotated[
     list[str] | None,
     typer.Option("--scenario", metavar="TEXT", help="Only scenarios whose id contains this (repeatable)."),
 ]
+Recorded = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECORDING|RUN[/SESSION]",
+        help="A recording, the folder of a run that kept telemetry, or a session of it.",
+    ),
+]
+Incident = Annotated[
+    str, typer.Option(metavar="ID", help="The incident or control, where a recording has several.")
+]
 Format = Annotated[str, typer.Option("--format", help="text or json.")]
 _FORMATS = ("text", "json")
 RUN_SETTINGS = tuple(option.name for option in OPTIONS if not option.pytest_only)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
 import json
 import os
 import ssl
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from pytest_otel_diag.analyzers.addresses import on_this_machine
 from pytest_otel_diag.analyzers.agents import templates
 from pytest_otel_diag.analyzers.agents.definition import AgentFile, HttpCall, Poll
 from pytest_otel_diag.analyzers.agents.json_paths import found_at, parsed
@@ -65,7 +65,7 @@ class HttpAnalyzer:
     async def prepare(self) -> tuple[str, ...]:
         """Check that an agent on this machine listens; raises ModelUnavailable."""
         parts = urlsplit(self._url.reveal())
-        if not _on_this_machine(parts.hostname or ""):
+        if not on_this_machine(self._url.reveal()):
             return ()
         port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
@@ -88,7 +88,7 @@ class HttpAnalyzer:
         await investigation.transcript.add("message", {"role": "user", "text": question})
         timeout_s = _timeout_s(self._agent, investigation)
         ends_s = time.monotonic() + timeout_s
-        local = _on_this_machine(urlsplit(self._url.reveal()).hostname or "")
+        local = on_this_machine(self._url.reveal())
         with shared_gateway().access(investigation) as access:
             async with httpx.AsyncClient(
                 timeout=httpx.Timeout(timeout_s, connect=self._call.connect_timeout_s),
@@ -260,13 +260,6 @@ def _start(text: str) -> str:
 def _timeout_s(agent: AgentFile, investigation: Investigation) -> float:
     whole_s = investigation.budget.time_s * 0.95
     return whole_s if agent.timeout_s is None else min(agent.timeout_s, whole_s)
-
-
-def _on_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _address(url: str) -> SecretText:

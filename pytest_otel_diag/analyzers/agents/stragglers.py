@@ -6,9 +6,10 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from pytest_otel_diag import process_table
 
 VARIABLE = "AGENT_RUN_MARK"
 """Names the run of an agent in the environment of each process that it starts."""
@@ -34,21 +35,12 @@ async def kill(supervisor: int | None, mark: str, timeout_s: float) -> None:
 
 def _found(supervisor: int | None, mark: str) -> set[int]:
     entry = f"{VARIABLE}={mark}".encode()
-    parents = dict(_parents())
+    parents = process_table.running()
     found = {process for process in parents if entry in _environment(process)}
     family = found if supervisor is None else found | {supervisor}
     while more := {process for process, parent in parents.items() if parent in family} - family:
         family = family | more
     return family - {supervisor, os.getpid()}
-
-
-def _parents() -> Iterator[tuple[int, int]]:
-    """Yield each process that has not ended with its parent."""
-    for listed in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            state, parent = listed.read_bytes().rpartition(b")")[2].split()[:2]
-            if state not in (b"Z", b"X"):
-                yield int(listed.parent.name), int(parent)
 
 
 def _environment(process: int) -> list[bytes]:

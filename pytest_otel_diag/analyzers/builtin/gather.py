@@ -24,7 +24,15 @@ from pytest_otel_diag.analyzers.builtin.templates import MASK, Body, Templates, 
 from pytest_otel_diag.errors import QueryFailed, SchemaError
 from pytest_otel_diag.model.telemetry import SIGNAL_TABLES, SPANS_TABLE, QueryLimits, Table, TelemetrySchema
 from pytest_otel_diag.ports import Telemetry
-from pytest_otel_diag.statements import KEY_MAX, Statement, key_slices, load, over_spans, window_parameters
+from pytest_otel_diag.statements import (
+    KEY_MAX,
+    Statement,
+    in_front,
+    key_slices,
+    load,
+    over_spans,
+    window_parameters,
+)
 
 KEYS_MAX = 20_000
 """Maximal rows of a result: the busiest operations, calls and flows."""
@@ -44,10 +52,8 @@ _CELLS = ("counts", "low", "mid", "high", "took_mid", "took_high", "failed", "or
 def after(relation: str, statement: Statement) -> Statement:
     """Return the statement with ``relation`` (``log_events`` or ``points``, from its file) in front."""
     name = "points" if relation.startswith("points") else "log_events"
-    body = statement.sql
-    rest = f",\n{body[4:].lstrip()}" if body[:4].upper() == "WITH" else f"\n{body}"
-    source = load(__package__, relation).sql.replace("OWNER", OWNER)
-    return Statement(f"{statement.name}/{relation}", f"WITH {name} AS (\n{source}\n){rest}")
+    source = Statement(relation, load(__package__, relation).sql.replace("OWNER", OWNER))
+    return Statement(f"{statement.name}/{relation}", in_front(name, source, statement).sql)
 
 
 _LEVELS = {"otel_metrics_gauge": "1", "otel_metrics_sum": "NOT IsMonotonic"}

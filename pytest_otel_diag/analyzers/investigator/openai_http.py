@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
+from pytest_otel_diag.analyzers.addresses import on_this_machine
 from pytest_otel_diag.analyzers.investigator.chat_model import (
     ChatReply,
     ChatRequest,
@@ -175,11 +176,11 @@ class OpenAiModel:
 
     def _client(self, timeout_s: float) -> Any:
         url = self._url.reveal()
-        plain = is_loopback(url) and urlsplit(url).scheme == "http"
+        plain = on_this_machine(url) and urlsplit(url).scheme == "http"
         return self._httpx.AsyncClient(
             timeout=timeout_s,
             follow_redirects=False,
-            trust_env=not is_loopback(url),
+            trust_env=not on_this_machine(url),
             verify=False if plain else self._tls,
         )
 
@@ -214,13 +215,7 @@ def _key(url: str, settings: Settings) -> SecretText | None:
     """Return the key of the endpoint. OpenAI's own goes to no other machine over plain HTTP."""
     if settings.chat_key:
         return settings.chat_key
-    return openai_key() if is_loopback(url) or urlsplit(url).scheme == "https" else None
-
-
-def is_loopback(url: str) -> bool:
-    """Return whether the address is on this machine."""
-    host = urlsplit(url).hostname or ""
-    return host in {"localhost", "::1"} or re.fullmatch(r"127(?:\.\d+){3}", host) is not None
+    return openai_key() if on_this_machine(url) or urlsplit(url).scheme == "https" else None
 
 
 def _endpoint(url: str) -> SecretText:

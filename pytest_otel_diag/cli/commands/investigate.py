@@ -13,7 +13,7 @@ from typing import Annotated, Any, Protocol
 import typer
 
 from pytest_otel_diag.cli.interruption import Stop
-from pytest_otel_diag.cli.options import RUN_SETTINGS, Format, takes_settings, wants_json
+from pytest_otel_diag.cli.options import RUN_SETTINGS, Format, Incident, Recorded, takes_settings, wants_json
 from pytest_otel_diag.cli.output import print_json, width
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.daemon import in_daemon
@@ -57,16 +57,8 @@ ELSEWHERE = frozenset(
 @takes_settings(*(name for name in RUN_SETTINGS if name not in ELSEWHERE))
 def command(
     settings: Settings,
-    where: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECORDING|RUN[/SESSION]",
-            help="A recording, the folder of a run that kept telemetry, or a session of it.",
-        ),
-    ],
-    incident: Annotated[
-        str, typer.Option(metavar="ID", help="The incident or control, where a recording has several.")
-    ] = "",
+    where: Recorded,
+    incident: Incident = "",
     interactive: Annotated[
         bool,
         typer.Option(

@@ -19,7 +19,7 @@ from pytest_otel_diag.analyzers.agents.question import (
 )
 from pytest_otel_diag.cli.commands.investigate import as_data, chosen_scenario, result_lines, unhurried
 from pytest_otel_diag.cli.interruption import EXIT_CTRL_C, Stop
-from pytest_otel_diag.cli.options import Format, takes_settings, wants_json
+from pytest_otel_diag.cli.options import Format, Incident, Recorded, takes_settings, wants_json
 from pytest_otel_diag.config.settings import Settings
 from pytest_otel_diag.gateway import Access, Gateway, environment
 from pytest_otel_diag.model.scenario import Scenario
@@ -41,16 +41,8 @@ _TRY = """curl -s "$OTEL_DIAG_URL/v1/query" -H @- -d '{"sql": "SELECT count() FR
 @takes_settings("question", "seed", "budget_time_s", "budget_queries", "leaks", "cache")
 def command(
     settings: Settings,
-    where: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECORDING|RUN[/SESSION]",
-            help="A recording, the folder of a run that kept telemetry, or a session of it.",
-        ),
-    ],
-    incident: Annotated[
-        str, typer.Option(metavar="ID", help="The incident or control, where a recording has several.")
-    ] = "",
+    where: Recorded,
+    incident: Incident = "",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of 127.0.0.1; 0: a free one.")] = 0,
     judge: Annotated[bool, typer.Option("--judge", help="Print whether a diagnosis is right.")] = False,
     output: Format = "text",

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
+from pytest_otel_diag import process_table
 from pytest_otel_diag.scoring.text import count
-
-_PROCESSES = Path("/proc")
-_ENDED = frozenset("ZX")
 
 
 def running_children() -> frozenset[int]:
-    """Return the ids of the child processes that run; empty where the system has no ``/proc``.
-
-    The kernel's own lists of children (``/proc/self/task/*/children``) miss those whose thread ends.
-    """
-    own = str(os.getpid())
-    found: set[int] = set()
-    for listed in _PROCESSES.glob("[0-9]*/stat"):
-        try:
-            text = listed.read_text(encoding="utf-8", errors="replace")
-        except OSError:  # it has ended meanwhile
-            continue
-        state, parent, *_ = text.rpartition(")")[2].split()
-        if parent == own and state not in _ENDED:
-            found.add(int(listed.parent.name))
-    return frozenset(found)
+    """Return the ids of the child processes that run; empty where the system has no ``/proc``."""
+    own = os.getpid()
+    return frozenset(process for process, parent in process_table.running().items() if parent == own)
 
 
 def left_behind(before: frozenset[int]) -> str:
